@@ -1,0 +1,118 @@
+"""Every error a person or a script can meet, with its exit code.
+
+Whose fault it is, is part of the type: the profile, this machine, the gateway, the network or us.
+The text of an error is at most three lines: what failed (`message`), why in the words of the
+protocol and of a person (`reason`), and what to try (`hint`).
+"""
+
+from __future__ import annotations
+
+
+class IkeclientError(Exception):
+    """Base of the tree. An instance of exactly this class is a bug in ikeclient (exit code 1)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, reason: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.hint = hint
+
+    def lines(self) -> list[str]:
+        """The error as the one to three lines that people see."""
+        return [line for line in (self.message, self.reason, self.hint) if line]
+
+
+class UsageError(IkeclientError):
+    """The command line asks for something that cannot be done (exit code 2)."""
+
+    exit_code = 2
+
+
+class NotConnected(IkeclientError):
+    """`status --check` found the tunnel down (exit code 3)."""
+
+    exit_code = 3
+
+
+class AuthenticationFailed(IkeclientError):
+    """The gateway refused our credentials, or we have none it accepts (exit code 4)."""
+
+    exit_code = 4
+
+
+class NoResponse(IkeclientError):
+    """Nobody answered in time (exit code 5)."""
+
+    exit_code = 5
+
+
+class NegotiationRefused(IkeclientError):
+    """The gateway and the profile have nothing in common, or the gateway broke the protocol (exit code 6)."""
+
+    exit_code = 6
+
+
+class GatewayNotAuthenticated(IkeclientError):
+    """The gateway did not prove to be who the profile says it is (exit code 7)."""
+
+    exit_code = 7
+
+
+class NoSuchTunnel(IkeclientError):
+    """No running tunnel has that name (exit code 8)."""
+
+    exit_code = 8
+
+
+class ProfileError(IkeclientError):
+    """The profile cannot be used as it is (exit code 9)."""
+
+    exit_code = 9
+
+
+class ProfileNotFound(IkeclientError):
+    """There is no such profile (exit code 10)."""
+
+    exit_code = 10
+
+
+class PrivilegeError(IkeclientError):
+    """A right or a device that the tunnel needs is missing (exit code 11)."""
+
+    exit_code = 11
+
+
+class PlatformError(IkeclientError):
+    """The machine refused a change; what had been changed was rolled back (exit code 12)."""
+
+    exit_code = 12
+
+
+class Interrupted(IkeclientError):
+    """The person pressed Ctrl-C or a signal asked us to stop (exit code 130)."""
+
+    exit_code = 130
+
+
+class ProtocolError(IkeclientError):
+    """Base of what the protocol code raises about bytes it was given; never reaches a person as it is."""
+
+    exit_code = 6
+
+
+class ParseError(ProtocolError):
+    """Bytes from the network that do not have the structure their type requires."""
+
+
+class IntegrityError(ProtocolError):
+    """A protected message or packet whose integrity check value is wrong."""
+
+
+class KeyExchangeError(ProtocolError):
+    """A peer's key exchange value that RFC 6989 tells us to refuse."""
+
+
+class SignatureError(ProtocolError):
+    """A signature that does not verify, or one made in a way we do not accept."""

@@ -1,0 +1,47 @@
+"""What every test shares: the depth of property tests, and no silence about lab tests that did not run."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("fast", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("deep", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+_skipped = pytest.StashKey[list[pytest.TestReport]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare the list of lab tests that were skipped."""
+    config.stash[_skipped] = []
+    config.pluginmanager.register(_LabWatch(config.stash[_skipped]), "lab-watch")
+
+
+class _LabWatch:
+    """Remembers skipped lab tests, says so in the summary and, under CI, turns them into a failed run."""
+
+    def __init__(self, skipped: list[pytest.TestReport]) -> None:
+        self._skipped = skipped
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and "lab" in report.keywords and not hasattr(report, "wasxfail"):
+            self._skipped.append(report)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._skipped and os.environ.get("CI") == "true" and session.exitstatus in (0, 5):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self._skipped:
+            return
+        reasons = {str(report.longrepr[2]) for report in self._skipped if isinstance(report.longrepr, tuple)}
+        terminalreporter.section("LAB TESTS SKIPPED", sep="!", red=True, bold=True)
+        terminalreporter.write_line(f"{len(self._skipped)} tests against a real gateway did not run:")
+        for reason in sorted(reasons):
+            terminalreporter.write_line(f"  {reason}")
+        if os.environ.get("CI") == "true":
+            terminalreporter.write_line("This fails the run because CI=true.")

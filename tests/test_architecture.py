@@ -1,0 +1,338 @@
+"""The laws of the tree, enforced: who may import whom, where the outside world is touched, how large things may grow.
+
+Every rule carries its reason, because whoever breaks one should read why before arguing with it. The imports are read
+with `ast`, so nothing is imported and an import inside a function counts as much as one at the top of a file.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "ikeclient"
+
+MAXIMUM_FILE_LINES = 400
+MAXIMUM_FUNCTION_LINES = 60
+
+# What each part may import from the project besides itself, and why no more.
+LAYERS: dict[str, tuple[frozenset[str], str]] = {
+    "": (frozenset(), "the top package holds the version and is imported by everything"),
+    "errors": (frozenset(), "every layer raises errors, so they stand below all layers"),
+    "wire": (frozenset({"errors"}), "bytes to values and back, usable without any other part"),
+    "crypto": (frozenset({"errors", "wire.registry"}), "pure functions; the registry gives numbers their names"),
+    "eap": (
+        frozenset({"wire.eap", "wire.registry", "wire.text", "crypto", "errors"}),
+        "EAP methods are a peer of IKE and know nothing about the IKE SA that carries them",
+    ),
+    "ike": (frozenset({"wire", "crypto", "eap", "errors"}), "the IKE SA never meets ESP, profiles or the machine"),
+    "esp": (frozenset({"crypto", "errors"}), "ESP never meets IKE; the tunnel carries keys from one to the other"),
+    "profile": (
+        frozenset({"wire", "crypto", "ike.config", "errors"}),
+        "a profile becomes the protocol's configuration and nothing that acts",
+    ),
+    "net": (frozenset({"errors"}), "the machine is adapters with plain values; it does not know what a VPN is"),
+    "control": (frozenset({"errors"}), "a tunnel's socket carries dictionaries and is usable without the tunnel"),
+    "tunnel": (
+        frozenset({"wire", "crypto", "eap", "ike", "esp", "profile", "net", "control", "errors"}),
+        "the one place where protocol, data plane and machine meet",
+    ),
+    "cli": (
+        frozenset({"control", "profile", "errors"}),
+        "commands are clients of a tunnel's socket; what carries a tunnel is imported inside the command that needs it",
+    ),
+    "__main__": (frozenset({"cli"}), "only hands over to the command line"),
+}
+
+# What a command may import, but only inside a function: the start-up time of every other command depends on it.
+LAZY: dict[str, tuple[frozenset[str], str]] = {
+    "cli": (frozenset({"tunnel", "net", "esp"}), "`connect` and `doctor` need them, `status` must not pay for them"),
+}
+
+# The only homes of packages that are not ours.
+HOMES: dict[str, tuple[tuple[str, ...], str]] = {
+    "cryptography": (("ikeclient.crypto",), "one place to audit, and one place to swap"),
+    "pyroute2": (("ikeclient.net",), "the machine is changed through journalled adapters only"),
+    "pytun": (("ikeclient.net.tun",), "one device file, one owner"),
+    "netifaces": (("ikeclient.net",), "what interfaces exist is a question to the machine"),
+    "pydantic": (("ikeclient.profile",), "input from people is validated once, at the edge"),
+    "typer": (("ikeclient.cli",), "the command line is the only thing that talks to people"),
+    "rich": (("ikeclient.cli",), "the command line is the only thing that talks to people"),
+}
+
+PURE = ("wire", "crypto", "ike", "eap", "esp")
+
+# In the protocol packages bytes, time and entropy are arguments, so that a recorded session replays byte for byte.
+BANNED_MODULES: dict[str, str] = {
+    "socket": "datagrams are arguments and results",
+    "select": "waiting is the driver's work",
+    "selectors": "waiting is the driver's work",
+    "asyncio": "the protocol is driven, it does not drive",
+    "threading": "the protocol is driven, it does not drive",
+    "subprocess": "nothing a gateway sends may reach a program",
+    "time": "the time is an argument",
+    "random": "entropy is an argument",
+    "secrets": "entropy is an argument",
+    "logging": "what happened is an event or a counter, never a log line",
+    "pyroute2": "the machine is not the protocol's business",
+}
+BANNED_ATTRIBUTES: dict[tuple[str, str], str] = {
+    ("os", "urandom"): "entropy is an argument",
+    ("os", "getrandom"): "entropy is an argument",
+    ("datetime", "now"): "the time is an argument",
+    ("datetime", "utcnow"): "the time is an argument",
+    ("date", "today"): "the time is an argument",
+    ("uuid", "uuid4"): "entropy is an argument",
+}
+BANNED_CALLS: dict[str, str] = {
+    "open": "files are read by the profile and by the machine's adapters",
+    "print": "only the command line talks to people",
+    "input": "only the command line talks to people",
+    "eval": "nothing a gateway sends may become code",
+    "exec": "nothing a gateway sends may become code",
+}
+
+# `ikeclient --help` answers before any of these could even be loaded.
+SLOW = ("cryptography", "pyroute2", "pydantic", "asyncio", "rich", "netifaces", "pytun")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """One imported name of a module: its full dotted target, the line, and whether it runs when the module loads."""
+
+    target: str
+    line: int
+    at_load: bool
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def is_type_checking(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def imports(tree: ast.Module, module: str, *, is_package: bool) -> Iterator[Import]:
+    """Every import of a module. `from a import b` yields `a.b`: `b` may be a module, and the tables match prefixes."""
+
+    def walk(node: ast.AST, at_load: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            if isinstance(child, ast.Import):
+                yield from (Import(target=name.name, line=child.lineno, at_load=at_load) for name in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = child.module or ""
+                if child.level:
+                    parts = module.split(".")
+                    parts = parts[: len(parts) - child.level + (1 if is_package else 0)]
+                    base = ".".join([*parts, base] if base else parts)
+                for name in child.names:
+                    yield Import(target=f"{base}.{name.name}", line=child.lineno, at_load=at_load)
+            else:
+                lazy = inside or (isinstance(child, ast.stmt) and is_type_checking(child))
+                yield from walk(child, at_load and not lazy)
+
+    return walk(tree, True)
+
+
+def imports_of(path: Path) -> list[Import]:
+    return list(imports(parse(path), module_name(path), is_package=path.name == "__init__.py"))
+
+
+def within(target: str, prefix: str) -> bool:
+    return target == prefix or target.startswith(prefix + ".")
+
+
+def layer_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def layer_violations(module: str, found: list[Import]) -> list[str]:
+    layer = layer_of(module)
+    allowed, reason = LAYERS[layer]
+    lazily, _ = LAZY.get(layer, (frozenset(), ""))
+    violations = []
+    for item in found:
+        if not within(item.target, "ikeclient"):
+            continue
+        target = item.target.removeprefix("ikeclient").removeprefix(".")
+        own_or_top = (layer and within(target, layer)) or target in {"", "__version__"}
+        if own_or_top or any(within(target, prefix) for prefix in allowed):
+            continue
+        if not item.at_load and any(within(target, prefix) for prefix in lazily):
+            continue
+        violations.append(f"{module}:{item.line} imports ikeclient.{target}, but {reason}")
+    return violations
+
+
+def home_violations(module: str, found: list[Import]) -> list[str]:
+    violations = []
+    for item in found:
+        package = item.target.split(".")[0]
+        if package in HOMES and not any(within(module, home) for home in HOMES[package][0]):
+            homes, reason = HOMES[package]
+            violations.append(f"{module}:{item.line} imports {package}, whose home is {', '.join(homes)}: {reason}")
+    return violations
+
+
+def purity_violations(module: str, tree: ast.Module, found: list[Import]) -> list[str]:
+    violations = [
+        f"{module}:{item.line} imports {item.target}: {reason}"
+        for item in found
+        for banned, reason in BANNED_MODULES.items()
+        if within(item.target, banned)
+    ]
+    violations += [
+        f"{module}:{item.line} imports {item.target}: {reason}"
+        for item in found
+        for (owner, name), reason in BANNED_ATTRIBUTES.items()
+        if item.target == f"{owner}.{name}"
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
+            owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
+            if reason := BANNED_ATTRIBUTES.get((owner, node.attr)):
+                violations.append(f"{module}:{node.lineno} uses {owner}.{node.attr}: {reason}")
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in BANNED_CALLS:
+            violations.append(f"{module}:{node.lineno} calls {node.func.id}: {BANNED_CALLS[node.func.id]}")
+    return violations
+
+
+EVERY_MODULE = pytest.mark.parametrize("path", sources(), ids=module_name)
+EVERY_PURE_MODULE = pytest.mark.parametrize(
+    "path", [path for path in sources() if layer_of(module_name(path)) in PURE], ids=module_name
+)
+
+
+@EVERY_MODULE
+def test_a_module_belongs_to_a_layer_and_imports_only_what_the_layer_may(path: Path) -> None:
+    module = module_name(path)
+    assert layer_of(module) in LAYERS, f"{module} belongs to no layer; add it to the table with a reason"
+    assert not layer_violations(module, imports_of(path))
+
+
+@EVERY_MODULE
+def test_packages_that_are_not_ours_are_imported_only_at_their_home(path: Path) -> None:
+    assert not home_violations(module_name(path), imports_of(path))
+
+
+@EVERY_PURE_MODULE
+def test_the_protocol_does_no_input_or_output(path: Path) -> None:
+    assert not purity_violations(module_name(path), parse(path), imports_of(path))
+
+
+@EVERY_MODULE
+def test_no_file_and_no_function_outgrows_a_reader(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= MAXIMUM_FILE_LINES, f"{path.relative_to(ROOT)} has {lines} lines"
+    long = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name} has {length} lines"
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := (node.end_lineno or node.lineno) - node.lineno + 1) > MAXIMUM_FUNCTION_LINES
+    ]
+    assert not long
+
+
+@EVERY_MODULE
+def test_every_module_says_why_it_exists(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert not source.strip() or ast.get_docstring(ast.parse(source))
+
+
+def test_help_is_answered_without_loading_anything_slow() -> None:
+    program = (
+        "import sys\n"
+        "from ikeclient.cli.app import main\n"
+        "sys.argv = ['ikeclient', '--help']\n"
+        "try:\n"
+        "    code = main()\n"
+        "except SystemExit as exit:\n"
+        "    code = exit.code\n"
+        "assert not code, code\n"
+        f"slow = {SLOW!r}\n"
+        "loaded = {name for name in sys.modules if name.split('.')[0] in slow}\n"
+        "loaded |= {name for name in sys.modules if name.startswith(('ikeclient.profile', 'ikeclient.net'))}\n"
+        "loaded |= {name for name in sys.modules if name.startswith(('ikeclient.tunnel', 'ikeclient.ike'))}\n"
+        "sys.exit(f'loaded: {sorted(loaded)}' if loaded else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "connect" in done.stdout
+
+
+def test_the_tables_only_name_layers_that_may_exist() -> None:
+    named = {name.split(".")[0] for allowed, _ in (*LAYERS.values(), *LAZY.values()) for name in allowed}
+    assert named <= LAYERS.keys()
+    assert set(PURE) <= LAYERS.keys()
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "broken"),
+    [
+        ("ikeclient.wire.header", "from ikeclient.errors import ParseError", False),
+        ("ikeclient.wire.header", "from ikeclient.wire.cursor import Reader", False),
+        ("ikeclient.wire.header", "import ikeclient.crypto.prf", True),
+        ("ikeclient.crypto.prf", "from ikeclient.wire import registry", False),
+        ("ikeclient.crypto.prf", "from ikeclient.wire import header", True),
+        ("ikeclient.crypto.prf", "from ..wire import header", True),
+        ("ikeclient.ike.sa", "from ikeclient import esp", True),
+        ("ikeclient.esp.sa", "def f():\n    from ikeclient.ike import sa", True),
+        ("ikeclient.cli.connect", "from ikeclient.tunnel.supervisor import run", True),
+        ("ikeclient.cli.connect", "def f():\n    from ikeclient.tunnel.supervisor import run", False),
+        ("ikeclient.cli.connect", "if TYPE_CHECKING:\n    from ikeclient.tunnel.supervisor import run", False),
+        ("ikeclient.cli.connect", "def f():\n    from ikeclient.ike.sa import run", True),
+        ("ikeclient.tunnel.driver", "from ikeclient.cli import app", True),
+        ("ikeclient.cli.version", "from ikeclient import __version__", False),
+    ],
+)
+def test_the_layer_rule_can_fail(module: str, source: str, broken: bool) -> None:
+    found = list(imports(ast.parse(source), module, is_package=False))
+    assert bool(layer_violations(module, found)) is broken
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "broken"),
+    [
+        ("ikeclient.crypto.prf", "from cryptography.hazmat.primitives import hmac", False),
+        ("ikeclient.ike.sa", "def f():\n    import cryptography", True),
+        ("ikeclient.net.tun", "import pytun", False),
+        ("ikeclient.net.tunnels", "import pytun", True),
+        ("ikeclient.net.routes", "from pytun import TunTapDevice", True),
+    ],
+)
+def test_the_home_rule_can_fail(module: str, source: str, broken: bool) -> None:
+    assert bool(home_violations(module, list(imports(ast.parse(source), module, is_package=False)))) is broken
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import socket",
+        "def f():\n    import time",
+        "from os import urandom",
+        "import os\nx = os.urandom(8)",
+        "import datetime\nx = datetime.datetime.now()",
+        "x = open('file')",
+        "from secrets import token_bytes",
+    ],
+)
+def test_the_purity_rule_can_fail(source: str) -> None:
+    tree = ast.parse(source)
+    assert purity_violations("ikeclient.ike.sa", tree, list(imports(tree, "ikeclient.ike.sa", is_package=False)))
