@@ -1,0 +1,157 @@
+"""Identification, Certificate, Certificate Request and Authentication payloads (RFC 7296 sections 3.5 to 3.8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import ClassVar, Self
+
+from ikeclient.errors import ParseError
+from ikeclient.wire.cursor import Reader, Writer
+from ikeclient.wire.registry import AuthMethod, CertEncoding, IdType, PayloadType
+from ikeclient.wire.text import printable
+
+_ADDRESS_LENGTH = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who somebody claims to be: the body that IDi and IDr share (RFC 7296 section 3.5)."""
+
+    type: IdType
+    data: bytes
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The identity that a person means by `text`: an address, `user@domain`, `keyid:...` or a host name.
+
+        Distinguished names need an X.509 encoder and are built elsewhere. Raises `ValueError` for other text.
+        """
+        if text.startswith("keyid:"):
+            return cls(type=IdType.KEY_ID, data=text.removeprefix("keyid:").encode())
+        try:
+            address = ip_address(text)
+        except ValueError:
+            if not text or not text.isascii() or not text.isprintable():
+                raise ValueError(f"{text!r} is not an identity") from None
+            return cls(type=IdType.RFC822_ADDR if "@" in text else IdType.FQDN, data=text.encode("ascii"))
+        return cls(type=IdType.IPV4_ADDR if address.version == 4 else IdType.IPV6_ADDR, data=address.packed)
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        """Read type, three reserved bytes and data."""
+        type_ = IdType(reader.u8())
+        reader.read(3)
+        data = reader.rest()
+        if _ADDRESS_LENGTH.get(type_, len(data)) != len(data):
+            raise ParseError(f"an {type_} identity of {len(data)} bytes")
+        return cls(type=type_, data=data)
+
+    def body(self) -> bytes:
+        """The body as it is signed: `RestOfIDPayload` of RFC 7296 section 2.15."""
+        return bytes((self.type, 0, 0, 0)) + self.data
+
+    def __str__(self) -> str:
+        match self.type:
+            case IdType.IPV4_ADDR:
+                return str(IPv4Address(self.data))
+            case IdType.IPV6_ADDR:
+                return str(IPv6Address(self.data))
+            case IdType.FQDN | IdType.RFC822_ADDR:
+                return printable(self.data)
+            case _:
+                return f"{self.type}:{self.data[:64].hex()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdiPayload:
+    """The initiator's identity (RFC 7296 section 3.5)."""
+
+    TYPE: ClassVar = PayloadType.IDI
+    identity: Identity
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        """Read the payload's body."""
+        return cls(identity=Identity.parse(reader))
+
+    def emit(self, writer: Writer) -> None:
+        """Write the payload's body."""
+        writer.write(self.identity.body())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdrPayload:
+    """The responder's identity (RFC 7296 section 3.5)."""
+
+    TYPE: ClassVar = PayloadType.IDR
+    identity: Identity
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        """Read the payload's body."""
+        return cls(identity=Identity.parse(reader))
+
+    def emit(self, writer: Writer) -> None:
+        """Write the payload's body."""
+        writer.write(self.identity.body())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertPayload:
+    """RFC 7296 section 3.6."""
+
+    TYPE: ClassVar = PayloadType.CERT
+    encoding: CertEncoding
+    data: bytes
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        """Read the payload's body."""
+        return cls(encoding=CertEncoding(reader.u8()), data=reader.rest())
+
+    def emit(self, writer: Writer) -> None:
+        """Write the payload's body."""
+        writer.u8(self.encoding)
+        writer.write(self.data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertReqPayload:
+    """RFC 7296 section 3.7: `authorities` is a concatenation of SHA-1 hashes of the authorities' public keys."""
+
+    TYPE: ClassVar = PayloadType.CERTREQ
+    encoding: CertEncoding
+    authorities: bytes
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        """Read the payload's body."""
+        return cls(encoding=CertEncoding(reader.u8()), authorities=reader.rest())
+
+    def emit(self, writer: Writer) -> None:
+        """Write the payload's body."""
+        writer.u8(self.encoding)
+        writer.write(self.authorities)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthPayload:
+    """RFC 7296 section 3.8."""
+
+    TYPE: ClassVar = PayloadType.AUTH
+    method: AuthMethod
+    data: bytes = field(repr=False)
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        """Read the payload's body."""
+        method = AuthMethod(reader.u8())
+        reader.read(3)
+        return cls(method=method, data=reader.rest())
+
+    def emit(self, writer: Writer) -> None:
+        """Write the payload's body."""
+        writer.u8(self.method)
+        writer.write(b"\0\0\0")
+        writer.write(self.data)

@@ -1,0 +1,131 @@
+"""Traffic Selector payloads (RFC 7296 section 3.13)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summarize_address_range
+from typing import ClassVar, Self
+
+from ikeclient.errors import ParseError
+from ikeclient.wire.cursor import Reader, Writer
+from ikeclient.wire.registry import PayloadType, SelectorType
+
+_LENGTHS = {SelectorType.IPV4_ADDR_RANGE: 4, SelectorType.IPV6_ADDR_RANGE: 16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficSelector:
+    """A range of addresses and ports; `protocol` 0 means any. Start and end are of one family and both included."""
+
+    start: IPv4Address | IPv6Address
+    end: IPv4Address | IPv6Address
+    protocol: int = 0
+    start_port: int = 0
+    end_port: int = 65535
+
+    @classmethod
+    def from_network(cls, network: IPv4Network | IPv6Network) -> Self:
+        """Every protocol and port of a network."""
+        return cls(start=network.network_address, end=network.broadcast_address)
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return self.start.version
+
+    def networks(self) -> list[IPv4Network | IPv6Network]:
+        """The fewest networks that cover the addresses exactly."""
+        return list(summarize_address_range(self.start, self.end))
+
+    def contains(self, other: TrafficSelector) -> bool:
+        """Whether everything `other` selects is selected by this too."""
+        return (
+            self.version == other.version
+            and int(self.start) <= int(other.start)
+            and int(other.end) <= int(self.end)
+            and self.protocol in (0, other.protocol)
+            and self.start_port <= other.start_port
+            and other.end_port <= self.end_port
+        )
+
+    def __str__(self) -> str:
+        addresses = ",".join(map(str, self.networks()))
+        ports = "" if (self.start_port, self.end_port) == (0, 65535) else f"/{self.start_port}-{self.end_port}"
+        return f"{addresses}[{self.protocol}{ports}]" if self.protocol or ports else addresses
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        """Section 3.13.1; refuses unknown types, wrong lengths and ranges whose start is past their end."""
+        type_ = SelectorType(reader.u8())
+        protocol = reader.u8()
+        length = reader.u16()
+        if type_ not in _LENGTHS:
+            raise ParseError(f"a traffic selector of type {type_}")
+        if length != 8 + 2 * _LENGTHS[type_]:
+            raise ParseError(f"a traffic selector of {length} bytes")
+        start_port, end_port = reader.u16(), reader.u16()
+        family = IPv4Address if type_ == SelectorType.IPV4_ADDR_RANGE else IPv6Address
+        start, end = family(reader.read(_LENGTHS[type_])), family(reader.read(_LENGTHS[type_]))
+        opaque = (start_port, end_port) == (65535, 0)  # OPAQUE ports, RFC 4301 section 4.4.1.1
+        if int(start) > int(end) or (start_port > end_port and not opaque):
+            raise ParseError("a traffic selector whose start is past its end")
+        return cls(start=start, end=end, protocol=protocol, start_port=start_port, end_port=end_port)
+
+    def emit(self, writer: Writer) -> None:
+        """Append this selector as a substructure."""
+        writer.u8(SelectorType.IPV4_ADDR_RANGE if self.version == 4 else SelectorType.IPV6_ADDR_RANGE)
+        writer.u8(self.protocol)
+        with writer.length_prefix(extra=4):
+            writer.u16(self.start_port)
+            writer.u16(self.end_port)
+            writer.write(self.start.packed)
+            writer.write(self.end.packed)
+
+
+def _parse_selectors(reader: Reader) -> tuple[TrafficSelector, ...]:
+    count = reader.u8()
+    reader.read(3)
+    if not count:
+        raise ParseError("a traffic selector payload without selectors")
+    return tuple(TrafficSelector.parse(reader) for _ in range(count))
+
+
+def _emit_selectors(writer: Writer, selectors: tuple[TrafficSelector, ...]) -> None:
+    writer.u8(len(selectors))
+    writer.write(b"\0\0\0")
+    for selector in selectors:
+        selector.emit(writer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TsiPayload:
+    """The initiator's side of the traffic (RFC 7296 section 3.13)."""
+
+    TYPE: ClassVar = PayloadType.TSI
+    selectors: tuple[TrafficSelector, ...]
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        """Read the payload's body."""
+        return cls(selectors=_parse_selectors(reader))
+
+    def emit(self, writer: Writer) -> None:
+        """Write the payload's body."""
+        _emit_selectors(writer, self.selectors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TsrPayload:
+    """The responder's side of the traffic (RFC 7296 section 3.13)."""
+
+    TYPE: ClassVar = PayloadType.TSR
+    selectors: tuple[TrafficSelector, ...]
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        """Read the payload's body."""
+        return cls(selectors=_parse_selectors(reader))
+
+    def emit(self, writer: Writer) -> None:
+        """Write the payload's body."""
+        _emit_selectors(writer, self.selectors)
