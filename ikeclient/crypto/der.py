@@ -1,0 +1,73 @@
+"""A reader of DER, for the few structures whose exact bytes matter to us: names and algorithm identifiers.
+
+It is strict (X.690 section 10): lengths are definite and minimal, tags have one byte. Everything else in certificates
+and keys is parsed by `cryptography`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ikeclient.errors import ParseError
+
+INTEGER = 0x02
+OBJECT_IDENTIFIER = 0x06
+SEQUENCE = 0x30
+SET = 0x31
+
+
+def element(data: bytes) -> tuple[int, bytes, bytes, bytes]:
+    """Split off the first element: its tag, its content, all its bytes, and what follows it. Raises ParseError."""
+    if len(data) < 2:
+        raise ParseError("truncated DER element")
+    tag, first = data[0], data[1]
+    if tag & 0x1F == 0x1F:
+        raise ParseError("DER tag of more than one byte")
+    start, length = 2, first
+    if first >= 0x80:
+        start = 2 + (first & 0x7F)
+        length = int.from_bytes(data[2:start])
+        if not 0x81 <= first <= 0x84 or len(data) < start or length < 0x80 or data[2] == 0:
+            raise ParseError("DER length is indefinite, too long or not minimal")
+    end = start + length
+    if len(data) < end:
+        raise ParseError("truncated DER element")
+    return tag, data[start:end], data[:end], data[end:]
+
+
+def content(data: bytes, tag: int) -> tuple[bytes, bytes]:
+    """The content of the first element, which must have `tag`, and what follows it. Raises ParseError."""
+    found, inner, _, rest = element(data)
+    if found != tag:
+        raise ParseError(f"DER tag {found:#04x} where {tag:#04x} belongs")
+    return inner, rest
+
+
+def only(data: bytes, tag: int) -> bytes:
+    """The content of the element `tag` that is all of `data`. Raises ParseError."""
+    inner, rest = content(data, tag)
+    if rest:
+        raise ParseError(f"{len(rest)} bytes follow a DER element that should be the last")
+    return inner
+
+
+def elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Tag and content of every element of `data`. Raises ParseError."""
+    while data:
+        tag, inner, _, data = element(data)
+        yield tag, inner
+
+
+def integer(data: bytes) -> int:
+    """The value of an INTEGER's content. Raises ParseError unless it is not negative and minimally encoded."""
+    if not data or data[0] & 0x80 or (len(data) > 1 and data[0] == 0 and not data[1] & 0x80):
+        raise ParseError("DER INTEGER is negative or not minimal")
+    return int.from_bytes(data)
+
+
+def encode(tag: int, inner: bytes) -> bytes:
+    """One element around `inner`."""
+    if len(inner) < 0x80:
+        return bytes([tag, len(inner)]) + inner
+    length = len(inner).to_bytes((len(inner).bit_length() + 7) // 8)
+    return bytes([tag, 0x80 | len(length)]) + length + inner

@@ -1,0 +1,317 @@
+"""Signatures over the AUTH octets (RFC 7296 section 2.15, RFC 4754, RFC 7427, RFC 8420) and the keys that make them.
+
+There are two worlds. Where the peer sent SIGNATURE_HASH_ALGORITHMS, both ends use method 14, which names its algorithm.
+Where it did not, the method number is the algorithm: 1 for RSA, which in practice means SHA-1, and 9 to 11 for ECDSA,
+with the signature as the bare r||s instead of DER.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TypeAlias, cast
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey, Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
+from ikeclient.crypto.schemes import (
+    HASH_NAMES,
+    Family,
+    Scheme,
+    algorithm_identifier,
+    parse_algorithm_identifier,
+    pss,
+)
+from ikeclient.errors import ProfileError, SignatureError
+from ikeclient.wire.registry import AuthMethod, HashAlgorithm
+
+_Public: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
+_Private: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey
+
+_MIN_RSA_BITS = 2048
+_MAX_RSA_BITS = 16384  # larger keys only serve to keep us busy
+_CURVES: dict[str, str] = {
+    "secp256r1": "P-256",
+    "secp384r1": "P-384",
+    "secp521r1": "P-521",
+    "brainpoolP256r1": "brainpoolP256r1",
+    "brainpoolP384r1": "brainpoolP384r1",
+    "brainpoolP512r1": "brainpoolP512r1",
+}
+_HASHES: dict[HashAlgorithm, hashes.HashAlgorithm] = {
+    HashAlgorithm.SHA1: hashes.SHA1(),  # noqa: S303 - only used where the profile allows SHA-1
+    HashAlgorithm.SHA2_256: hashes.SHA256(),
+    HashAlgorithm.SHA2_384: hashes.SHA384(),
+    HashAlgorithm.SHA2_512: hashes.SHA512(),
+}
+_SHA2 = (HashAlgorithm.SHA2_256, HashAlgorithm.SHA2_384, HashAlgorithm.SHA2_512)
+_ECDSA_METHODS: dict[AuthMethod, tuple[str, HashAlgorithm]] = {  # RFC 4754 section 3
+    AuthMethod.ECDSA_SHA256_P256: ("P-256", HashAlgorithm.SHA2_256),
+    AuthMethod.ECDSA_SHA384_P384: ("P-384", HashAlgorithm.SHA2_384),
+    AuthMethod.ECDSA_SHA512_P521: ("P-521", HashAlgorithm.SHA2_512),
+}
+
+
+class PublicKey:
+    """A public key that can verify signatures; equal to another with the same SubjectPublicKeyInfo."""
+
+    __slots__ = ("_key", "kind", "spki")
+
+    def __init__(self, key: object) -> None:
+        """Wrap a key of `cryptography`; raises SignatureError for a kind or curve we do not use."""
+        match key:
+            case rsa.RSAPublicKey():
+                self.kind = f"RSA {key.key_size}"
+            case ec.EllipticCurvePublicKey() if key.curve.name in _CURVES:
+                self.kind = f"ECDSA {_CURVES[key.curve.name]}"
+            case Ed25519PublicKey():
+                self.kind = "Ed25519"
+            case Ed448PublicKey():
+                self.kind = "Ed448"
+            case _:
+                raise SignatureError("the key is neither RSA, ECDSA on a curve we know, Ed25519 nor Ed448")
+        self._key: _Public = key
+        self.spki = self._key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+    @property
+    def weakness(self) -> str | None:
+        """Why this key is not to be trusted whatever it signs, or None."""
+        if not isinstance(self._key, rsa.RSAPublicKey):
+            return None
+        numbers = self._key.public_numbers()
+        bits = numbers.n.bit_length()
+        if bits < _MIN_RSA_BITS:
+            return f"an RSA key of {bits} bits is too short, {_MIN_RSA_BITS} are needed"
+        if bits > _MAX_RSA_BITS:
+            return f"an RSA key of {bits} bits is absurd"
+        if numbers.e < 3 or not numbers.e & 1 or not numbers.n & 1:
+            return "the RSA key's exponent or modulus cannot be right"
+        return None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PublicKey) and self.spki == other.spki
+
+    def __hash__(self) -> int:
+        return hash(self.spki)
+
+    def __repr__(self) -> str:
+        return f"<PublicKey {self.kind} {hashlib.sha256(self.spki).hexdigest()[:16]}>"
+
+    def check(self, scheme: Scheme, signature: bytes, octets: bytes) -> None:
+        """Raise SignatureError unless `signature` over `octets` is right; ECDSA signatures are in DER."""
+        if self.weakness:
+            raise SignatureError(self.weakness)
+        try:
+            match self._key, scheme.family:
+                case rsa.RSAPublicKey() as key, Family.RSA_PKCS1:
+                    key.verify(signature, octets, padding.PKCS1v15(), _HASHES[scheme.hash])
+                case rsa.RSAPublicKey() as key, Family.RSA_PSS:
+                    key.verify(signature, octets, _pss_padding(scheme), _HASHES[scheme.hash])
+                case ec.EllipticCurvePublicKey() as key, Family.ECDSA:
+                    key.verify(signature, octets, ec.ECDSA(_HASHES[scheme.hash]))
+                case Ed25519PublicKey() as key, Family.ED25519:
+                    key.verify(signature, octets)
+                case Ed448PublicKey() as key, Family.ED448:
+                    key.verify(signature, octets)
+                case _:
+                    raise SignatureError(f"the signature is {scheme}, but the key is {self.kind}")
+        except InvalidSignature:
+            raise SignatureError(f"the {scheme} signature does not verify") from None
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise SignatureError(f"the {scheme} signature cannot be checked: {error}") from None
+
+
+class PrivateKey:
+    """A private key that can sign; it has no representation beyond its kind."""
+
+    __slots__ = ("_key", "public_key")
+
+    def __init__(self, key: object) -> None:
+        """Wrap a key of `cryptography`; raises ProfileError for a kind we do not use or a weak key."""
+        if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey):
+            raise ProfileError("The private key is neither RSA, ECDSA, Ed25519 nor Ed448.")
+        try:
+            self.public_key = PublicKey(key.public_key())
+        except SignatureError as error:
+            raise ProfileError("The private key cannot be used.", reason=error.message) from None
+        if self.public_key.weakness:
+            raise ProfileError("The private key cannot be used.", reason=self.public_key.weakness)
+        self._key: _Private = key
+
+    @classmethod
+    def load(cls, data: bytes, password: bytes | None) -> PrivateKey:
+        """A key from PEM (PKCS#8, traditional or OpenSSH) or DER; raises ProfileError with what is wrong.
+
+        A password for a key that has none is ignored.
+        """
+        try:
+            return cls(_load_private(data, password))
+        except TypeError:
+            # This is how `cryptography` says that a password is missing or not needed.
+            if password:
+                return cls.load(data, None)
+            raise ProfileError("The private key is encrypted and no password was given.") from None
+        except UnsupportedAlgorithm as error:
+            hint = "Convert it to PKCS#8, for example with `openssl pkey` or `ssh-keygen -p -m PKCS8`."
+            raise ProfileError(
+                "The private key is stored in an unsupported way.", reason=str(error), hint=hint
+            ) from None
+        except ValueError:
+            if password and (b"ENCRYPTED" in data or not data.lstrip().startswith(b"-----BEGIN")):
+                raise ProfileError("The private key's password is wrong, or the file is damaged.") from None
+            raise ProfileError("There is no private key that can be read in that file.") from None
+
+    def __repr__(self) -> str:
+        return f"<PrivateKey {self.public_key.kind}>"
+
+    def sign(
+        self,
+        octets: bytes,
+        peer_hashes: frozenset[HashAlgorithm] | None,
+        *,
+        allow_sha1: bool = False,
+        use_pss: bool = True,
+    ) -> tuple[AuthMethod, bytes]:
+        """The AUTH method and data over `octets`.
+
+        `peer_hashes` is what the peer's SIGNATURE_HASH_ALGORITHMS lists, None where it sent none. Raises
+        SignatureError where the peer accepts nothing that this key can do.
+        """
+        if peer_hashes is None:
+            return self._sign_classic(octets, allow_sha1)
+        scheme = self._choose(peer_hashes, allow_sha1, use_pss)
+        identifier = algorithm_identifier(scheme)
+        return AuthMethod.DIGITAL_SIGNATURE, bytes([len(identifier)]) + identifier + self._make(scheme, octets)
+
+    def _sign_classic(self, octets: bytes, allow_sha1: bool) -> tuple[AuthMethod, bytes]:
+        if isinstance(self._key, rsa.RSAPrivateKey) and allow_sha1:
+            scheme = Scheme(family=Family.RSA_PKCS1, hash=HashAlgorithm.SHA1)
+            return AuthMethod.RSA_SIGNATURE, self._make(scheme, octets)
+        for method, (curve, algorithm) in _ECDSA_METHODS.items():
+            if self.public_key.kind == f"ECDSA {curve}":
+                signature = self._make(Scheme(family=Family.ECDSA, hash=algorithm), octets)
+                length = _scalar_length(cast(ec.EllipticCurvePrivateKey, self._key))
+                r, s = decode_dss_signature(signature)
+                return method, r.to_bytes(length) + s.to_bytes(length)
+        what = "RSA with SHA-1 only" if isinstance(self._key, rsa.RSAPrivateKey) else "no signature of this key"
+        raise SignatureError(
+            f"the peer does not know RFC 7427, so it accepts {what} (our key is {self.public_key.kind})"
+        )
+
+    def _choose(self, peer_hashes: frozenset[HashAlgorithm], allow_sha1: bool, use_pss: bool) -> Scheme:
+        match self._key:
+            case Ed25519PrivateKey():
+                family, strength = Family.ED25519, 0
+            case Ed448PrivateKey():
+                family, strength = Family.ED448, 0
+            case ec.EllipticCurvePrivateKey() as key:
+                family, strength = Family.ECDSA, key.curve.key_size
+            case rsa.RSAPrivateKey() as key:
+                family, strength = (Family.RSA_PSS if use_pss else Family.RSA_PKCS1), key.key_size // 12
+        if not strength:
+            preferences: list[HashAlgorithm] = [HashAlgorithm.IDENTITY]
+        else:
+            # The hash that is as strong as the key (RFC 7427 section 6), then stronger ones, then weaker ones.
+            fit = 0 if strength <= 256 else 1 if strength <= 384 else 2
+            preferences = [*_SHA2[fit:], *reversed(_SHA2[:fit])]
+            if allow_sha1:
+                preferences.append(HashAlgorithm.SHA1)
+        for algorithm in preferences:
+            if algorithm in peer_hashes:
+                return pss(algorithm) if family == Family.RSA_PSS else Scheme(family=family, hash=algorithm)
+        offered = ", ".join(HASH_NAMES.get(algorithm, str(algorithm)) for algorithm in sorted(peer_hashes)) or "nothing"
+        raise SignatureError(f"our {self.public_key.kind} key cannot sign with any hash the peer accepts ({offered})")
+
+    def _make(self, scheme: Scheme, octets: bytes) -> bytes:
+        match self._key:
+            case rsa.RSAPrivateKey() as key if scheme.family == Family.RSA_PSS:
+                return key.sign(octets, _pss_padding(scheme), _HASHES[scheme.hash])
+            case rsa.RSAPrivateKey() as key:
+                return key.sign(octets, padding.PKCS1v15(), _HASHES[scheme.hash])
+            case ec.EllipticCurvePrivateKey() as key:
+                return key.sign(octets, ec.ECDSA(_HASHES[scheme.hash]))
+            case Ed25519PrivateKey() | Ed448PrivateKey() as key:
+                return key.sign(octets)
+
+
+def verify(key: PublicKey, method: AuthMethod, data: bytes, octets: bytes, *, allow_sha1: bool = False) -> str:
+    """Check the authentication data of an AUTH payload over `octets`; returns the scheme's printable name.
+
+    Raises SignatureError saying what is wrong: the method, the algorithm, its parameters, the key or the signature.
+    """
+    if method == AuthMethod.DIGITAL_SIGNATURE:
+        length = data[0] if data else 0
+        if not length or len(data) <= 1 + length:
+            raise SignatureError("the digital signature has no room for its AlgorithmIdentifier")
+        scheme = parse_algorithm_identifier(data[1 : 1 + length])
+        return _check(key, scheme, data[1 + length :], octets, allow_sha1)
+    if method == AuthMethod.RSA_SIGNATURE:
+        return _check_rsa_classic(key, data, octets, allow_sha1)
+    if method in _ECDSA_METHODS:
+        return _check_ecdsa_classic(key, method, data, octets)
+    raise SignatureError(f"AUTH method {method} is not a signature we accept")
+
+
+def _check(key: PublicKey, scheme: Scheme, signature: bytes, octets: bytes, allow_sha1: bool) -> str:
+    if scheme.hash == HashAlgorithm.SHA1 and not allow_sha1:
+        raise SignatureError(f"the signature is {scheme}, which is too weak")
+    if scheme.family == Family.ECDSA and isinstance(key._key, ec.EllipticCurvePublicKey):
+        try:
+            decode_dss_signature(signature)
+        except ValueError:
+            raw = len(signature) == 2 * _scalar_length(key._key)
+            form = "the bare r||s" if raw else "malformed"
+            raise SignatureError(f"the ECDSA signature is {form}, but method 14 wants DER (RFC 7427)") from None
+    key.check(scheme, signature, octets)
+    return str(scheme)
+
+
+def _check_rsa_classic(key: PublicKey, signature: bytes, octets: bytes, allow_sha1: bool) -> str:
+    if not isinstance(key._key, rsa.RSAPublicKey):
+        raise SignatureError(f"AUTH method 1 is an RSA signature, but the key is {key.kind}")
+    failure: SignatureError | None = None
+    for algorithm in (*_SHA2, HashAlgorithm.SHA1):  # the signature itself says which, RFC 7296 section 3.8
+        scheme = Scheme(family=Family.RSA_PKCS1, hash=algorithm)
+        try:
+            key.check(scheme, signature, octets)
+        except SignatureError as error:
+            failure = failure or error
+            continue
+        return _check(key, scheme, signature, octets, allow_sha1)
+    raise failure or SignatureError("the RSA signature does not verify")
+
+
+def _check_ecdsa_classic(key: PublicKey, method: AuthMethod, signature: bytes, octets: bytes) -> str:
+    curve, algorithm = _ECDSA_METHODS[method]
+    if key.kind != f"ECDSA {curve}" or not isinstance(key._key, ec.EllipticCurvePublicKey):
+        raise SignatureError(f"AUTH method {int(method)} is ECDSA {curve}, but the key is {key.kind}")
+    length = _scalar_length(key._key)
+    if len(signature) != 2 * length:
+        form = "DER" if signature[:1] == b"\x30" else f"{len(signature)} bytes"
+        raise SignatureError(
+            f"the ECDSA signature is {form}, but method {int(method)} wants {2 * length} bytes of r||s"
+        )
+    r, s = int.from_bytes(signature[:length]), int.from_bytes(signature[length:])
+    scheme = Scheme(family=Family.ECDSA, hash=algorithm)
+    key.check(scheme, encode_dss_signature(r, s), octets)
+    return str(scheme)
+
+
+def _pss_padding(scheme: Scheme) -> padding.PSS:
+    return padding.PSS(mgf=padding.MGF1(_HASHES[scheme.hash]), salt_length=scheme.salt_length)
+
+
+def _scalar_length(key: ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey) -> int:
+    return (key.curve.key_size + 7) // 8
+
+
+def _load_private(data: bytes, password: bytes | None) -> object:
+    password = password or None
+    if b"-----BEGIN OPENSSH PRIVATE KEY-----" in data:
+        return serialization.load_ssh_private_key(data[data.index(b"-----BEGIN OPENSSH") :], password)
+    if b"-----BEGIN " in data:
+        return serialization.load_pem_private_key(data, password)
+    return serialization.load_der_private_key(data, password)
