@@ -1,0 +1,111 @@
+"""What an EAP method is to the peer, and what all methods share: the wish for a password and its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ikeclient.errors import AuthenticationFailed, NegotiationRefused
+from ikeclient.wire.registry import EapType
+from ikeclient.wire.text import printable
+
+MAX_CHARACTERS = 256  # of a user name and of a password (RFC 2759 section 4)
+
+# The profile's words for the methods; also those of methods that only a gateway may offer.
+NAMES: dict[EapType, str] = {
+    EapType.MD5_CHALLENGE: "eap-md5",
+    EapType.GTC: "eap-gtc",
+    EapType.TLS: "eap-tls",
+    EapType.TTLS: "eap-ttls",
+    EapType.PEAP: "eap-peap",
+    EapType.MSCHAPV2: "eap-mschapv2",
+    EapType.EXPANDED: "a vendor's EAP method",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeedCredential:
+    """The conversation waits for a secret only a person has. `prompt` is already safe to display."""
+
+    kind: str
+    prompt: str
+
+
+class Method(Protocol):
+    """One EAP method of type 4 or above, for one conversation.
+
+    `done` tells that the method has nothing against an EAP Success now; `msk` is set at the same moment by methods
+    that generate keys (64 bytes). `refusal` is set when the gateway told why it will end in failure, and `message`
+    when it had something else to say to the person (already safe to display).
+    """
+
+    type: EapType
+    msk: bytes | None
+    done: bool
+    refusal: AuthenticationFailed | None
+    message: str
+
+    def respond(self, data: bytes, identifier: int) -> bytes | NeedCredential:
+        """Answer the type data of one request with the type data of the response.
+
+        After NeedCredential nothing has changed: `supply` the secret and pass the same request again. Raises
+        NegotiationRefused for data without the method's structure, GatewayNotAuthenticated when the gateway fails to
+        prove itself, AuthenticationFailed when it refuses us in a way that needs no answer.
+        """
+        ...
+
+    def supply(self, password: str) -> None:
+        """Take the secret that NeedCredential asked for; it has passed `password_fault`."""
+        ...
+
+
+def method_name(type_: EapType) -> str:
+    """The method as the profile names it, or its number."""
+    return NAMES.get(type_, f"EAP type {int(type_)}")
+
+
+def breach(reason: str) -> NegotiationRefused:
+    """The error for a gateway that does not keep to the rules of EAP or of a method."""
+    return NegotiationRefused("the gateway broke the EAP protocol", reason=reason)
+
+
+def refused(user: str, reason: str) -> AuthenticationFailed:
+    """The error for a gateway that does not accept our proof of the password and does not say more."""
+    return AuthenticationFailed(
+        f"the gateway refused user {quoted(user)} or the password",
+        reason=reason,
+        hint="check the user name and the password",
+    )
+
+
+def quoted(user: str) -> str:
+    """The user name as errors and prompts show it."""
+    return f"'{printable(user, 80)}'"
+
+
+def identity_fault(identity: str) -> str | None:
+    """Why `identity` cannot be an EAP identity, in words that follow "the user name"; None if it can."""
+    if fault := _text_fault(identity):
+        return fault
+    if identity.endswith("\\"):
+        return "ends with its domain: a name must follow the backslash"
+    return None
+
+
+def password_fault(password: str) -> str | None:
+    """Why `password` cannot be used, in words that follow "the password"; None if it can. Never quotes it."""
+    return _text_fault(password)
+
+
+def _text_fault(text: str) -> str | None:
+    if not text:
+        return "is empty"
+    if "\0" in text:
+        return "contains a NUL character"
+    try:
+        units = len(text.encode("utf-16-le")) // 2
+    except UnicodeEncodeError:
+        return "is not valid Unicode text"
+    if units > MAX_CHARACTERS:
+        return f"is longer than {MAX_CHARACTERS} characters"
+    return None

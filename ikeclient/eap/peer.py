@@ -1,0 +1,227 @@
+"""The peer's half of an EAP conversation (RFC 3748), whatever method runs inside it.
+
+EAP is lock-step: the gateway requests, we respond, until it says Success or Failure. RFC 3748 asks a peer to discard
+silently what does not belong, because on its usual carriers anybody can inject packets. Inside IKE_AUTH nobody but the
+gateway can, and nothing follows a discarded packet; so whatever has no place in the conversation ends it with an
+error, and a conversation that has ended stays ended.
+
+What a Success is worth is decided here: it counts only after the method itself is done, otherwise a gateway could
+skip the part in which it has to prove that it knows the password (CVE-2021-45079).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ikeclient.eap.gtc import Gtc
+from ikeclient.eap.md5 import Md5Challenge
+from ikeclient.eap.method import (
+    Method,
+    NeedCredential,
+    breach,
+    identity_fault,
+    method_name,
+    password_fault,
+    quoted,
+    refused,
+)
+from ikeclient.eap.mschapv2 import MschapV2
+from ikeclient.errors import (
+    AuthenticationFailed,
+    GatewayNotAuthenticated,
+    IkeclientError,
+    ParseError,
+    ProfileError,
+)
+from ikeclient.wire.eap import EapPacket
+from ikeclient.wire.registry import EapCode, EapType
+from ikeclient.wire.text import printable
+
+MAX_ROUNDS = 20
+
+Entropy = Callable[[int], bytes]
+
+_METHODS: dict[EapType, Callable[[str, str | None, Entropy], Method]] = {
+    EapType.MSCHAPV2: MschapV2,
+    EapType.GTC: lambda _user, password, _entropy: Gtc(password),
+    EapType.MD5_CHALLENGE: lambda user, password, _entropy: Md5Challenge(user, password),
+}
+
+SUPPORTED_METHODS = frozenset(_METHODS)
+
+
+class EapPeer:
+    """One EAP conversation as `identity`, with any of `methods` (in order of preference) and nothing else.
+
+    `password` None means that a person is asked when a method needs it. `entropy` returns the asked number of
+    unpredictable bytes. Raises ProfileError for an identity, a password or methods that can never work.
+
+    `finished` turns true with the gateway's Success. `notices` collects what the gateway had to say to the person,
+    safe to display; whoever shows a notice may remove it.
+    """
+
+    def __init__(
+        self, identity: str, methods: Sequence[EapType], password: str | None, entropy: Callable[[int], bytes]
+    ) -> None:
+        if fault := identity_fault(identity):
+            raise ProfileError(f"the EAP user name {fault}")
+        if password is not None and (fault := password_fault(password)):
+            raise ProfileError(f"the EAP password {fault}")
+        if unsupported := [method_name(m) for m in methods if m not in _METHODS]:
+            raise ProfileError(f"EAP method not supported: {', '.join(unsupported)}")
+        if not methods:
+            raise ProfileError("no EAP method is allowed")
+        self.finished = False
+        self.notices: list[str] = []
+        self._identity = identity
+        self._allowed = tuple(dict.fromkeys(methods))
+        self._password = password
+        self._entropy = entropy
+        self._method: Method | None = None
+        self._offered: list[EapType] = []  # methods we refused with a Nak
+        self._rounds = 0
+        self._request: bytes | None = None  # the latest request and what was answered to it, for duplicates
+        self._response: bytes | NeedCredential = b""
+        self._error: IkeclientError | None = None
+
+    @property
+    def method(self) -> EapType | None:
+        """The method in use, None before the gateway has asked for one we allow."""
+        return self._method.type if self._method else None
+
+    @property
+    def msk(self) -> bytes | None:
+        """The 64 bytes for the AUTH payloads; None before the end and with methods that generate no key."""
+        return self._method.msk if self._method and self.finished else None
+
+    @property
+    def refusal(self) -> AuthenticationFailed | None:
+        """Why the gateway is about to end in failure, once the method knows; for a gateway that never says Failure."""
+        return self._method.refusal if self._method else None
+
+    def respond(self, packet: bytes) -> bytes | NeedCredential | None:
+        """Take one EAP packet of the gateway and return the EAP response to send.
+
+        Returns NeedCredential when a person has to be asked first (continue with `supply`), None after a Success.
+        Raises AuthenticationFailed when the gateway refuses us or shares no method with us, GatewayNotAuthenticated
+        when it fails to prove itself, NegotiationRefused when it breaks the protocol. After an error every further
+        packet raises the same error.
+        """
+        if self._error:
+            raise self._error
+        try:
+            return self._respond(packet)
+        except IkeclientError as error:
+            self._error = error
+            raise
+
+    def supply(self, password: str) -> bytes:
+        """Answer the request that led to NeedCredential; returns the EAP response to send.
+
+        Raises AuthenticationFailed for a password that cannot be used (ask again), RuntimeError when nothing is
+        waiting for one.
+        """
+        if self._method is None or self._request is None or not isinstance(self._response, NeedCredential):
+            raise RuntimeError("no EAP request is waiting for a password")
+        if fault := password_fault(password):
+            raise AuthenticationFailed(f"the password {fault}")
+        self._method.supply(password)
+        response = self._run_method(self._method, EapPacket.parse(self._request))
+        if isinstance(response, NeedCredential):
+            raise RuntimeError(f"{method_name(self._method.type)} does not take the password it asked for")
+        self._response = response
+        return response
+
+    def _respond(self, packet: bytes) -> bytes | NeedCredential | None:
+        self._rounds += 1
+        if self._rounds > MAX_ROUNDS:
+            unwanted = self._method is None and self._offered
+            raise self._failure() if unwanted else breach(f"no end after {MAX_ROUNDS} EAP packets")
+        if self.finished:
+            raise breach("an EAP packet after the Success")
+        if packet == self._request:
+            return self._response
+        try:
+            parsed = EapPacket.parse(packet)
+        except ParseError as error:
+            raise breach(f"malformed packet: {error}") from error
+        match parsed.code:
+            case EapCode.REQUEST:
+                self._response = self._on_request(parsed)
+                self._request = packet
+                return self._response
+            case EapCode.SUCCESS:
+                self._on_success()
+                return None
+            case EapCode.FAILURE:
+                raise self._failure()
+            case _:
+                raise breach("an EAP response where a request belongs")
+
+    def _on_request(self, request: EapPacket) -> bytes | NeedCredential:
+        match request.type:
+            case EapType.NOTIFICATION:
+                self.notices.append(printable(request.data))
+                return _response(request, EapType.NOTIFICATION, b"")
+            case EapType.IDENTITY if self._method is None:
+                return _response(request, EapType.IDENTITY, self._identity.encode())
+            case None | EapType.IDENTITY | EapType.NAK:
+                raise breach(f"an EAP request of type {request.type} has no place here")
+            case type_ if self._method is None:
+                if type_ not in self._allowed:
+                    self._offered.append(type_)
+                    return _response(request, EapType.NAK, bytes(self._allowed))
+                self._method = _METHODS[type_](self._identity, self._password, self._entropy)
+            case type_ if type_ != self._method.type:
+                raise breach(f"{method_name(type_)} in the middle of {method_name(self._method.type)}")
+        return self._run_method(self._method, request)
+
+    def _run_method(self, method: Method, request: EapPacket) -> bytes | NeedCredential:
+        answer = method.respond(request.data, request.identifier)
+        if method.message:
+            self.notices.append(method.message)
+            method.message = ""
+        return answer if isinstance(answer, NeedCredential) else _response(request, method.type, answer)
+
+    def _on_success(self) -> None:
+        if self.refusal:
+            raise self.refusal
+        if self._method is None or not self._method.done:
+            stage = f"before {method_name(self._method.type)} was complete" if self._method else "before any method"
+            raise GatewayNotAuthenticated(
+                "the gateway skipped the authentication",
+                reason=f"EAP Success {stage}: the gateway proved nothing and asked for no proof",
+                hint="somebody may be posing as the gateway: ask its administrator before you try again",
+            )
+        self.finished = True
+
+    def _failure(self) -> AuthenticationFailed:
+        """The words for an EAP Failure, from what led to it."""
+        user = quoted(self._identity)
+        allowed = ", ".join(map(method_name, self._allowed))
+        if self.refusal:
+            return self.refusal
+        if self._method and self._method.msk:
+            return AuthenticationFailed(
+                f"the gateway accepted the password of user {user} but refuses the connection",
+                reason=f"EAP Failure after {method_name(self._method.type)} had succeeded",
+                hint="ask the gateway's administrator whether this account may use the VPN",
+            )
+        if self._method:
+            return refused(self._identity, f"EAP Failure during {method_name(self._method.type)}")
+        if self._offered:
+            offered = ", ".join(dict.fromkeys(map(method_name, self._offered)))
+            return AuthenticationFailed(
+                "the gateway and the profile have no EAP method in common",
+                reason=f"the gateway offers {offered}; the profile allows {allowed}",
+                hint="set auth.method to a method of the gateway, or ask its administrator",
+            )
+        return AuthenticationFailed(
+            f"the gateway refused user {user} without asking for a password",
+            reason=f"EAP Failure before any method; the profile allows {allowed}",
+            hint="check the user name",
+        )
+
+
+def _response(request: EapPacket, type_: EapType, data: bytes) -> bytes:
+    return EapPacket(code=EapCode.RESPONSE, identifier=request.identifier, type=type_, data=data).emit()
