@@ -1,0 +1,63 @@
+"""The Child SAs in use: by SPI for what arrives, by selectors for what leaves (RFC 4301 sections 4.4.2 and 4.4.3).
+
+Around a rekey two SAs carry the same traffic. The newest outbound SA that accepts a packet sends it; every inbound SA
+is accepted until it is removed, so that packets still on their way are not lost (RFC 7296 section 2.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ikeclient.esp.sa import InboundSa, OutboundSa, Packet
+
+
+class SaTable:
+    """`inbound` maps SPIs to SAs and is for reading only. `unrouted` counts packets that no outbound SA accepts."""
+
+    __slots__ = ("_outbound", "_pairs", "inbound", "unrouted")
+
+    def __init__(self) -> None:
+        self.inbound: dict[int, InboundSa] = {}
+        self.unrouted = 0
+        self._pairs: dict[int, OutboundSa] = {}
+        self._outbound: list[OutboundSa] = []  # the newest first
+
+    def install(self, inbound: InboundSa, outbound: OutboundSa) -> None:
+        """Take a Child SA into use, in both directions at once."""
+        self.remove(inbound.spi)
+        self.inbound[inbound.spi] = inbound
+        self._pairs[inbound.spi] = outbound
+        self._outbound.insert(0, outbound)
+
+    def retire(self, spi_in: int) -> None:
+        """Send nothing more on this Child SA, but go on receiving."""
+        outbound = self._pairs.get(spi_in)
+        self._outbound = [sa for sa in self._outbound if sa is not outbound]
+
+    def remove(self, spi_in: int) -> None:
+        """Forget this Child SA; nothing happens where there is none."""
+        self.retire(spi_in)
+        self.inbound.pop(spi_in, None)
+        self._pairs.pop(spi_in, None)
+
+    def pair(self, spi_in: int) -> tuple[InboundSa, OutboundSa]:
+        """Both directions of a Child SA. Raises KeyError where there is none."""
+        return self.inbound[spi_in], self._pairs[spi_in]
+
+    def route(self, packets: Sequence[Packet]) -> list[tuple[OutboundSa, list[Packet]]]:
+        """Which SA sends which packets, in order within each SA; what no SA accepts is counted and left out."""
+        routed: list[tuple[OutboundSa, list[Packet]]] = []
+        for outbound in self._outbound:
+            measure = outbound.filter.measure
+            accepted: list[Packet] = []
+            rest: list[Packet] = []
+            for packet in packets:
+                length = len(packet)
+                (accepted if measure(packet, length) == length > 0 else rest).append(packet)
+            if accepted:
+                routed.append((outbound, accepted))
+            packets = rest
+            if not packets:
+                break
+        self.unrouted += len(packets)
+        return routed

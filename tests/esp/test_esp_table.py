@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+from esp_packets import HOST4, HOST6, VIP4, VIP6, ipv4, ipv6, number, udp
+
+from ikeclient.crypto.keymat import DirectionKeys
+from ikeclient.crypto.transforms import ENCRYPTION, EspSuite
+from ikeclient.esp.sa import InboundSa, OutboundSa
+from ikeclient.esp.selectors import PacketFilter, Selector
+from ikeclient.esp.table import SaTable
+
+SUITE = EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None)
+KEYS = DirectionKeys(encryption=bytes(20), integrity=b"")
+
+
+def one(address: str) -> Selector:
+    return Selector(version=6 if ":" in address else 4, start=number(address), end=number(address))
+
+
+def child(spi: int, *remotes: str) -> tuple[InboundSa, OutboundSa]:
+    local, remote = (one(VIP4), one(VIP6)), tuple(map(one, remotes))
+    return (
+        InboundSa(spi, SUITE, KEYS, filter=PacketFilter(sources=remote, destinations=local)),
+        OutboundSa(spi + 1, SUITE, KEYS, filter=PacketFilter(sources=local, destinations=remote), entropy=os.urandom),
+    )
+
+
+TO4 = ipv4(udp(b"four"), source=VIP4, destination=HOST4)
+TO6 = ipv6(udp(b"six"), source=VIP6, destination=HOST6)
+ELSEWHERE = ipv4(udp(), source=VIP4, destination="192.0.2.1")
+NOT_OURS = ipv4(udp(), source="192.0.2.1", destination=HOST4)
+
+
+def routed(table: SaTable, *packets: bytes) -> list[tuple[int, list[bytes]]]:
+    return [(sa.spi, [bytes(p) for p in group]) for sa, group in table.route(packets)]
+
+
+def test_packets_go_to_the_sa_whose_selectors_accept_them() -> None:
+    table = SaTable()
+    table.install(*child(0x1000, HOST4))
+    table.install(*child(0x2000, HOST6))
+    assert routed(table, TO4, TO6, TO4) == [(0x2001, [TO6]), (0x1001, [TO4, TO4])]
+    assert table.unrouted == 0
+
+
+@pytest.mark.parametrize("packet", [ELSEWHERE, NOT_OURS, b"", b"\x45", TO4[:-1], TO4 + b"x"])
+def test_packets_that_no_sa_accepts_are_counted_and_left_out(packet: bytes) -> None:
+    """P7: outbound as well."""
+    table = SaTable()
+    table.install(*child(0x1000, HOST4, HOST6))
+    assert routed(table, packet, TO4) == [(0x1001, [TO4])]
+    assert table.unrouted == 1
+    assert routed(SaTable(), packet) == []
+
+
+def test_the_newest_sa_sends_and_the_old_one_still_receives() -> None:
+    """P9"""
+    table = SaTable()
+    table.install(*child(0x1000, HOST4))
+    table.install(*child(0x2000, HOST4))
+    assert routed(table, TO4) == [(0x2001, [TO4])]
+    table.retire(0x1000)
+    assert set(table.inbound) == {0x1000, 0x2000}
+    table.remove(0x1000)
+    assert set(table.inbound) == {0x2000}
+
+
+def test_a_retired_sa_sends_nothing_even_where_no_other_does() -> None:
+    """P9"""
+    table = SaTable()
+    table.install(*child(0x1000, HOST4))
+    table.retire(0x1000)
+    assert routed(table, TO4) == []
+    assert table.pair(0x1000)[1].spi == 0x1001
+
+
+def test_removing_what_is_not_there_changes_nothing() -> None:
+    table = SaTable()
+    table.install(*child(0x1000, HOST4))
+    table.remove(0x9999)
+    table.retire(0x9999)
+    assert routed(table, TO4) == [(0x1001, [TO4])]
+    with pytest.raises(KeyError):
+        table.pair(0x9999)
+
+
+def test_an_spi_installed_again_replaces_the_first() -> None:
+    table = SaTable()
+    table.install(*child(0x1000, HOST6))
+    table.install(*child(0x1000, HOST4))
+    assert routed(table, TO4, TO6) == [(0x1001, [TO4])]
+    table.remove(0x1000)
+    assert routed(table, TO4, TO6) == []
