@@ -59,7 +59,7 @@ def _host_matches(pattern: bytes, host: bytes) -> bool:
     if pattern == host:
         return True
     star, _, parent = pattern.partition(b".")
-    return star == b"*" and b"." in parent and b"*" not in parent and host.partition(b".")[2] == parent
+    return star == b"*" and b"." in parent and host.partition(b".")[2] == parent
 
 
 def _fold_domain(mailbox: bytes) -> tuple[bytes, bytes]:

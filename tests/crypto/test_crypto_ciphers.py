@@ -165,6 +165,14 @@ def test_an_authentic_but_empty_plaintext_is_refused() -> None:
         cipher.open(bytes(8) + cipher.seal(bytes(8), b"", b""), b"")
 
 
+def test_an_authentic_body_that_is_no_block_multiple_is_refused() -> None:
+    """K2: even a peer that has the keys cannot make the cipher fail in another way."""
+    cipher = any_cipher(ENCRYPTION["aes256"], INTEGRITY["sha256"])
+    covered = bytes(16 + 33)
+    with pytest.raises(IntegrityError, match="cannot be a protected payload"):
+        cipher.open(covered + hmac.digest(bytes(32), b"header" + covered, "sha256")[:16], b"header")
+
+
 @given(body=st.binary(max_size=200), associated=st.binary(max_size=40))
 def test_arbitrary_bytes_raise_integrity_error_and_nothing_else(body: bytes, associated: bytes) -> None:
     for encryption, integrity in ((ENCRYPTION["aes256gcm16"], None), (ENCRYPTION["aes256"], INTEGRITY["sha512"])):

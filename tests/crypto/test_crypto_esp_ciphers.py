@@ -263,6 +263,16 @@ def test_a_failure_does_not_disturb_the_packets_after_it(suite: EspSuite) -> Non
     assert opened == cipher.open(3, memoryview(good[2]))
 
 
+def test_an_authenticated_packet_of_broken_blocks_does_not_disturb_the_chain() -> None:
+    """P2: half a block would stay in the cipher and spoil every later packet."""
+    suite = suite_of("aes128", "sha256")
+    cipher = cipher_for(suite)
+    good = cipher.seal(2, bytes(48))
+    broken = good[:-16] + b"half of it"
+    assert cipher.open(1, broken + hmac.digest(keys_for(suite).integrity, broken, "sha256")[:16]) is None
+    assert cipher.open(2, good) == bytes(48)
+
+
 @given(st.binary(max_size=200), st.sampled_from(SUITES))
 def test_arbitrary_bytes_are_never_opened_and_never_raise(data: bytes, suite: EspSuite) -> None:
     """P2"""

@@ -29,6 +29,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from ikeclient.crypto.certs import Certificate
+from ikeclient.crypto.path import MAX_SIGNATURES
+
 ROOT = authority("root")
 INTERMEDIATE = authority("intermediate", ROOT)
 OTHER_ROOT = authority("other root")
@@ -168,13 +171,22 @@ def test_a_chain_of_fifty_is_refused_and_one_of_ten_is_not() -> None:
     assert "too long a chain" in refusal([gateway(links[-1]), *reversed(links[20:])])
 
 
-def test_hundreds_of_look_alikes_do_not_hang() -> None:
+def test_hundreds_of_look_alikes_do_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     """C4, C15, K19: the number of signatures verified is bounded."""
+    verified: list[Certificate] = []
+    genuine = Certificate.issued_by
+
+    def counted(subject: Certificate, issuer: Certificate) -> bool:
+        verified.append(subject)
+        return genuine(subject, issuer)
+
+    monkeypatch.setattr(Certificate, "issued_by", counted)
     alike = [authority("twin", authority("twin", private=key("p256", n)), private=key("p256", n)) for n in range(6)]
     crossed = [authority("twin", a, private=b.key) for a in alike for b in alike if a is not b]
     started = time.monotonic()
-    refusal([gateway(alike[0]), *crossed * 10, *alike])
+    assert "too many" in refusal([gateway(alike[0]), *crossed * 10, *alike])
     assert time.monotonic() - started < 5
+    assert len(verified) == MAX_SIGNATURES
 
 
 # C2: validity
@@ -317,6 +329,14 @@ def test_constraints_bind_everything_below() -> None:
     assert "not among the names" in refusal([gateway(below), below, made])
     fine = gateway(below, hosts("vpn.example.org"))
     check([fine, below, made], identity=b"vpn.example.org")
+
+
+def test_a_self_issued_certificate_escapes_constraints_only_in_the_middle() -> None:
+    """C9, RFC 5280 section 6.1.3 (b): a leaf that bears its authority's name is a leaf all the same."""
+    made = constrained([x509.DNSName("example.org")], None)
+    assert "not among the names" in refusal([gateway(made, subject="constrained", private=key("p256", 70)), made])
+    renewed = make("constrained", made, private=key("p256", 71), extensions=[(CA, True), hosts("ca.example.net")])
+    check([gateway(renewed, hosts("vpn.example.org")), renewed, made], identity=b"vpn.example.org")
 
 
 def test_constraints_of_the_anchor_count() -> None:
