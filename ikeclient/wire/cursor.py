@@ -28,7 +28,7 @@ class Reader:
 
     def read(self, count: int) -> bytes:
         """Take exactly `count` bytes."""
-        if count > self.remaining:
+        if not 0 <= count <= self.remaining:
             raise ParseError(f"truncated: {count} bytes needed, {self.remaining} left")
         start = self._position
         self._position += count

@@ -16,10 +16,14 @@ _ADDRESS_LENGTH = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who somebody claims to be: the body that IDi and IDr share (RFC 7296 section 3.5)."""
+    """Who somebody claims to be: the body that IDi and IDr share (RFC 7296 section 3.5).
+
+    The reserved bytes mean nothing, but AUTH covers them as they were sent, so they are kept.
+    """
 
     type: IdType
     data: bytes
+    reserved: bytes = field(default=bytes(3), compare=False, repr=False)
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -41,15 +45,15 @@ class Identity:
     def parse(cls, reader: Reader) -> Self:
         """Read type, three reserved bytes and data."""
         type_ = IdType(reader.u8())
-        reader.read(3)
+        reserved = reader.read(3)
         data = reader.rest()
         if _ADDRESS_LENGTH.get(type_, len(data)) != len(data):
             raise ParseError(f"an {type_} identity of {len(data)} bytes")
-        return cls(type=type_, data=data)
+        return cls(type=type_, data=data, reserved=reserved)
 
     def body(self) -> bytes:
         """The body as it is signed: `RestOfIDPayload` of RFC 7296 section 2.15."""
-        return bytes((self.type, 0, 0, 0)) + self.data
+        return bytes((self.type,)) + self.reserved + self.data
 
     def __str__(self) -> str:
         match self.type:

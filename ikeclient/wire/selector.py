@@ -10,12 +10,17 @@ from ikeclient.errors import ParseError
 from ikeclient.wire.cursor import Reader, Writer
 from ikeclient.wire.registry import PayloadType, SelectorType
 
+_ANY_PORT = (0, 65535)
+_OPAQUE_PORTS = (65535, 0)
 _LENGTHS = {SelectorType.IPV4_ADDR_RANGE: 4, SelectorType.IPV6_ADDR_RANGE: 16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficSelector:
-    """A range of addresses and ports; `protocol` 0 means any. Start and end are of one family and both included."""
+    """A range of addresses and ports; `protocol` 0 means any. Start and end are of one family and both included.
+
+    Ports 65535 to 0 mean OPAQUE: traffic whose ports cannot be seen (RFC 4301 section 4.4.1.1).
+    """
 
     start: IPv4Address | IPv6Address
     end: IPv4Address | IPv6Address
@@ -37,6 +42,10 @@ class TrafficSelector:
         """The fewest networks that cover the addresses exactly."""
         return list(summarize_address_range(self.start, self.end))
 
+    @property
+    def _ports(self) -> tuple[int, int]:
+        return self.start_port, self.end_port
+
     def contains(self, other: TrafficSelector) -> bool:
         """Whether everything `other` selects is selected by this too."""
         return (
@@ -44,13 +53,16 @@ class TrafficSelector:
             and int(self.start) <= int(other.start)
             and int(other.end) <= int(self.end)
             and self.protocol in (0, other.protocol)
-            and self.start_port <= other.start_port
-            and other.end_port <= self.end_port
+            and (self._ports in (_ANY_PORT, other._ports) or self._contains_ports(other))
         )
 
+    def _contains_ports(self, other: TrafficSelector) -> bool:
+        return self.start_port <= other.start_port <= other.end_port <= self.end_port
+
     def __str__(self) -> str:
-        addresses = ",".join(map(str, self.networks()))
-        ports = "" if (self.start_port, self.end_port) == (0, 65535) else f"/{self.start_port}-{self.end_port}"
+        networks = self.networks()
+        addresses = str(networks[0]) if len(networks) == 1 else f"{self.start}-{self.end}"
+        ports = "" if self._ports == _ANY_PORT else f"/{self.start_port}-{self.end_port}"
         return f"{addresses}[{self.protocol}{ports}]" if self.protocol or ports else addresses
 
     @classmethod
@@ -66,8 +78,7 @@ class TrafficSelector:
         start_port, end_port = reader.u16(), reader.u16()
         family = IPv4Address if type_ == SelectorType.IPV4_ADDR_RANGE else IPv6Address
         start, end = family(reader.read(_LENGTHS[type_])), family(reader.read(_LENGTHS[type_]))
-        opaque = (start_port, end_port) == (65535, 0)  # OPAQUE ports, RFC 4301 section 4.4.1.1
-        if int(start) > int(end) or (start_port > end_port and not opaque):
+        if int(start) > int(end) or (start_port > end_port and (start_port, end_port) != _OPAQUE_PORTS):
             raise ParseError("a traffic selector whose start is past its end")
         return cls(start=start, end=end, protocol=protocol, start_port=start_port, end_port=end_port)
 
