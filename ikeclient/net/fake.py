@@ -1,0 +1,139 @@
+"""A machine that exists in memory, for tests of what drives one. Its log reads like a shell session.
+
+The logic is the real one (`machine.Machine`); only the kernel, name resolution and the journal are replaced. Every call
+that could fail on a real machine can be made to fail here.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from ikeclient.net.desired import Facts
+from ikeclient.net.interfaces import DnsConfig, MachineConfig
+from ikeclient.net.kernel import platform_error
+from ikeclient.net.machine import Machine
+from ikeclient.net.steps import Address, DnsStep, Key, NetlinkStep, ResolvedLink, Route, Rule, Step
+
+
+class Faults:
+    """Decides which call fails: `at` counts the calls from 1, `code` is the error the call fails with."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.at: int | None = None
+        self.code = errno.EPERM
+
+    def check(self, command: str) -> None:
+        """Count one call; raises PlatformError if it is the one to fail."""
+        self.calls += 1
+        if self.calls == self.at:
+            raise platform_error(command, self.code)
+
+
+class FakeKernel:
+    """Remembers the steps in force in `state`; refuses to add what is there already, as the kernel does."""
+
+    def __init__(self, log: list[str], faults: Faults, facts: Facts) -> None:
+        self.known = facts
+        self.state: dict[Key, NetlinkStep] = {}
+        self._log = log
+        self._faults = faults
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def facts(self, interface: str) -> Facts:  # noqa: ARG002 - there is one interface here
+        """The facts given at construction."""
+        return self.known
+
+    def table_is_free(self, table: int) -> bool:
+        """Whether no route here is in that table."""
+        return not any(isinstance(step, Route) and step.table == table for step in self.state.values())
+
+    def apply(self, step: NetlinkStep, *, again: bool) -> None:
+        """Take the step and log its commands, unless it is in force."""
+        self._faults.check(step.commands()[0])
+        if self.state.get(step.key) == step and again:
+            return
+        if step.key in self.state and not again and isinstance(step, Address | Route | Rule):
+            raise platform_error(step.commands()[0], errno.EEXIST)
+        self.state[step.key] = step
+        self._log += step.commands()
+
+    def undo(self, step: NetlinkStep) -> None:
+        """Undo the step and log its commands, if it is in force."""
+        self._faults.check(" ".join(step.undo_commands()))
+        if self.state.get(step.key) == step:
+            del self.state[step.key]
+            self._log += step.undo_commands()
+
+
+class FakeDns:
+    """A machine with systemd-resolved; `state` is the settings in force."""
+
+    def __init__(self, log: list[str], faults: Faults) -> None:
+        self.state: DnsStep | None = None
+        self._log = log
+        self._faults = faults
+
+    def prepare(self, config: DnsConfig, interface: str, previous: DnsStep | None) -> tuple[DnsStep | None, list[str]]:  # noqa: ARG002 - resolved needs no former state
+        """The step for systemd-resolved."""
+        split = config.mode == "split"
+        domains = tuple(f"~{domain}" for domain in config.domains) if split else ("~.", *config.domains)
+        step = ResolvedLink(
+            interface=interface, index=1, servers=config.servers, domains=domains, default_route=not split
+        )
+        return step, []
+
+    def apply(self, step: DnsStep) -> list[str]:
+        """Take the step and log its commands, unless it is in force."""
+        self._faults.check(step.commands()[0])
+        if self.state != step:
+            self.state = step
+            self._log += step.commands()
+        return []
+
+    def undo(self, step: DnsStep) -> list[str]:
+        """Undo the step and log its commands, if it is in force."""
+        self._faults.check(step.undo_commands()[0])
+        if self.state == step:
+            self.state = None
+            self._log += step.undo_commands()
+        return []
+
+
+class MemoryJournal:
+    """A journal that forgets with the process; `steps` is its content."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.steps: list[Step] = []
+        self._faults = faults
+
+    def write(self, steps: Sequence[Step]) -> None:
+        """Replace the content."""
+        self._faults.check("write the journal")
+        self.steps = list(steps)
+
+
+class FakeMachine(Machine):
+    """A `Machine` without a machine. `log` holds the commands, `configs` what was applied, `faults` what shall fail."""
+
+    def __init__(self, name: str = "fake", facts: Facts | None = None) -> None:
+        self.log: list[str] = []
+        self.configs: list[MachineConfig] = []
+        self.faults = Faults()
+        self.kernel = FakeKernel(self.log, self.faults, facts or Facts(index=7))
+        self.dns = FakeDns(self.log, self.faults)
+        self.journal = MemoryJournal(self.faults)
+        super().__init__(Path("/nonexistent"), name, kernel=self.kernel, dns=self.dns, journal=self.journal)
+
+    def apply(self, config: MachineConfig) -> None:
+        """As on a real machine, and remembered in `configs` when it succeeded."""
+        super().apply(config)
+        self.configs.append(config)

@@ -1,0 +1,141 @@
+"""The TUN device: inner packets to and from this machine's network stack.
+
+Opened through python-pytun as a plain device without packet information. Addresses, MTU and the up flag are set
+elsewhere, over netlink. The device disappears with its file descriptor, so nothing has to be undone after a crash.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ikeclient.errors import IkeclientError, PlatformError, PrivilegeError
+
+Packet = bytes | bytearray | memoryview
+
+NODE = "/dev/net/tun"
+_LONGEST = 65535
+
+_HOST_HINT = "run as root, or give the interpreter CAP_NET_ADMIN"
+_CONTAINER_HINT = "start the container with --cap-add NET_ADMIN --device /dev/net/tun"
+_CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+
+_GONE = frozenset((errno.EBADFD, errno.EBADF, errno.ENODEV, errno.ENXIO))
+
+
+@dataclass(slots=True)
+class TunCounters:
+    """What the device refused. `write_errors` are packets the kernel did not take, `read_errors` failed reads."""
+
+    write_errors: int = 0
+    read_errors: int = 0
+
+
+class TunDevice:
+    """An open TUN device.
+
+    `name` may hold `%d`, which the kernel fills in; the attribute `name` is what it became. `lost` turns true when
+    somebody deletes the interface: no packet will ever come or go again, and the descriptor stays readable for ever,
+    so that a reader has to be removed from the event loop. Raises PrivilegeError or PlatformError, saying what is
+    missing.
+    """
+
+    def __init__(self, name: str = "ike%d") -> None:
+        import pytun  # only `connect` needs it
+
+        _require_node()
+        try:
+            self._device = pytun.TunTapDevice(name, pytun.IFF_TUN | pytun.IFF_NO_PI)
+        except pytun.Error as error:
+            raise _refused(name, error) from None
+        self.name: str = self._device.name
+        self.lost = False
+        self.counters = TunCounters()
+        self._fd: int = self._device.fileno()
+        os.set_blocking(self._fd, False)
+
+    def fileno(self) -> int:
+        """The descriptor, for an event loop; it is non-blocking."""
+        return self._fd
+
+    def read_batch(self, limit: int) -> list[bytes]:
+        """At most `limit` packets that are waiting; never blocks, never raises."""
+        packets: list[bytes] = []
+        append, read, fd = packets.append, os.read, self._fd
+        try:
+            for _ in range(limit):
+                if packet := read(fd, _LONGEST):
+                    append(packet)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self.counters.read_errors += 1
+            self.lost |= error.errno in _GONE
+        return packets
+
+    def write_batch(self, packets: Sequence[Packet]) -> int:
+        """Give packets to the network stack; returns how many it took, the rest are counted and gone.
+
+        A full queue, an interface that is down and a packet the kernel dislikes all mean one lost packet, as on any
+        link.
+        """
+        written, write, fd = 0, os.write, self._fd
+        for packet in packets:
+            try:
+                write(fd, packet)
+                written += 1
+            except OSError as error:
+                self.counters.write_errors += 1
+                self.lost |= error.errno in _GONE
+        return written
+
+    def close(self) -> None:
+        """Close the descriptor; the interface is then gone, with its addresses and routes."""
+        self._device.close()
+
+
+def _require_node() -> None:
+    """Tell what keeps us from the device node, before the kernel's answer is about two things at once."""
+    try:
+        os.close(os.open(NODE, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        match error.errno:
+            case errno.ENOENT:
+                reason = f"there is no {NODE}"
+                hint = _hint("load the kernel module: modprobe tun")
+            case errno.ENODEV | errno.ENXIO:
+                reason = f"{NODE} is there, but the kernel has no TUN driver behind it"
+                hint = "load the kernel module: modprobe tun"
+            case errno.EACCES | errno.EPERM:
+                reason = f"{NODE} may not be opened by user {os.geteuid()}"
+                hint = _hint(_HOST_HINT)
+            case _:
+                raise PlatformError(f"cannot open {NODE}", reason=error.strerror) from None
+        raise PrivilegeError("cannot open a TUN device", reason=reason, hint=hint) from None
+
+
+def _refused(name: str, error: OSError) -> IkeclientError:
+    match error.errno:
+        case errno.EPERM | errno.EACCES:
+            return PrivilegeError(
+                f"cannot create the network interface {name}",
+                reason="the capability CAP_NET_ADMIN is missing (or a seccomp filter forbids TUNSETIFF)",
+                hint=_hint(_HOST_HINT),
+            )
+        case errno.EBUSY:
+            return PlatformError(f"cannot create the network interface {name}", reason="another process is using it")
+        case _:
+            reason = error.strerror or str(error.args[0] if error.args else error)
+            return PlatformError(
+                f"cannot create the network interface {name}",
+                reason=reason,
+                hint="a name has at most 15 characters, no slash and no space, and may end in %d",
+            )
+
+
+def _hint(host: str) -> str:
+    return (
+        _CONTAINER_HINT if any(map(os.path.exists, _CONTAINER_MARKS)) else f"{host}; in a container: {_CONTAINER_HINT}"
+    )

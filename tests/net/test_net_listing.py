@@ -1,0 +1,31 @@
+"""What people and MOBIKE are told about the machine's addresses, against a namespace whose addresses are known."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface
+
+import pytest
+from net_lab import Lab, sh
+
+from ikeclient.net.listing import DefaultGateway, LocalAddress, default_gateways, local_addresses
+
+
+@pytest.mark.lab
+def test_addresses_and_gateways_of_both_families_are_found(lab: Lab) -> None:
+    def body() -> None:
+        assert local_addresses() == [
+            LocalAddress("v0", ip_interface("192.0.2.10/24")),
+            LocalAddress("v0", ip_interface("2001:db8::10/64")),
+        ]
+        assert default_gateways() == {
+            4: DefaultGateway("v0", ip_address("192.0.2.1")),
+            6: DefaultGateway("v0", ip_address("2001:db8::1")),
+        }
+        sh("ip -6 route replace default via fe80::1 dev v0")
+        assert default_gateways()[6] == DefaultGateway("v0", ip_address("fe80::1"))
+        sh("ip route delete default; ip -6 route delete default")
+        assert default_gateways() == {}
+        sh("ip address flush dev v0")
+        assert local_addresses() == []
+
+    lab.inside(body)
