@@ -97,6 +97,14 @@ BANNED_CALLS: dict[str, str] = {
     "eval": "nothing a gateway sends may become code",
     "exec": "nothing a gateway sends may become code",
 }
+BANNED_METHODS: dict[str, str] = {
+    "generate": "entropy is an argument; the libraries' own key generation takes it from the machine",
+    "generate_key": "entropy is an argument; the libraries' own key generation takes it from the machine",
+    "generate_private_key": "entropy is an argument; the libraries' own key generation takes it from the machine",
+    "generate_parameters": "entropy is an argument; the libraries' own key generation takes it from the machine",
+    "read_bytes": "files are read by the profile and by the machine's adapters",
+    "read_text": "files are read by the profile and by the machine's adapters",
+}
 
 # `ikeclient --help` answers before any of these could even be loaded.
 SLOW = ("cryptography", "pyroute2", "pydantic", "asyncio", "rich", "netifaces", "pytun")
@@ -211,6 +219,8 @@ def purity_violations(module: str, tree: ast.Module, found: list[Import]) -> lis
                 violations.append(f"{module}:{node.lineno} uses {owner}.{node.attr}: {reason}")
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in BANNED_CALLS:
             violations.append(f"{module}:{node.lineno} calls {node.func.id}: {BANNED_CALLS[node.func.id]}")
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in BANNED_METHODS:
+            violations.append(f"{module}:{node.lineno} calls {node.func.attr}: {BANNED_METHODS[node.func.attr]}")
     return violations
 
 
@@ -330,6 +340,8 @@ def test_the_home_rule_can_fail(module: str, source: str, broken: bool) -> None:
         "import os\nx = os.urandom(8)",
         "import datetime\nx = datetime.datetime.now()",
         "x = open('file')",
+        "x = X25519PrivateKey.generate()",
+        "x = Path('file').read_bytes()",
         "from secrets import token_bytes",
     ],
 )

@@ -1,0 +1,254 @@
+"""The asking side of control sockets: plain blocking calls, because that is all a command needs.
+
+Nothing a tunnel sends is trusted for its size or shape. Dead sockets that crashed tunnels left are skipped and removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ikeclient.control import protocol
+from ikeclient.control.directory import connect, listener, peer, remove_dead, runtime_directory, try_lock
+from ikeclient.control.protocol import Command
+from ikeclient.errors import NoResponse, NoSuchTunnel, ParseError, UsageError
+
+__all__ = ["Events", "disconnect", "events", "list_tunnels", "request", "resolve", "running_pid", "runtime_directory"]
+
+_CHUNK = 64 * 1024
+_BUSY_PAUSE = 0.05
+
+
+def list_tunnels(directory: Path | None = None) -> list[str]:
+    """The names of the tunnels that run, sorted. Clears dead sockets on the way. Never raises for a bad directory."""
+    directory = directory or runtime_directory()
+    names = []
+    try:
+        paths = sorted(path for path in directory.iterdir() if path.suffix == protocol.SOCKET_SUFFIX)
+    except OSError:
+        return []
+    for path in paths:
+        if listener(path) is not None:
+            names.append(path.name.removesuffix(protocol.SOCKET_SUFFIX))
+        else:
+            with contextlib.suppress(OSError), try_lock(directory) as locked:
+                if locked:
+                    remove_dead(path)
+    return names
+
+
+def running_pid(name: str, directory: Path | None = None) -> int | None:
+    """The process ID of a running tunnel, None when it does not run, 0 when it runs out of sight."""
+    return listener(protocol.socket_path(directory or runtime_directory(), name))
+
+
+def resolve(name: str | None, directory: Path | None = None) -> str:
+    """The tunnel that is meant: `name` if it runs, without a name the only one that runs.
+
+    Raises NoSuchTunnel, or UsageError when several run and none was named.
+    """
+    running = list_tunnels(directory)
+    if name is None:
+        match running:
+            case [only]:
+                return only
+            case []:
+                raise NoSuchTunnel("no tunnel is running", hint="`ikeclient connect PROFILE` starts one")
+        raise UsageError("several tunnels are running", reason=f"running: {', '.join(running)}", hint="name one")
+    if name not in running:
+        reason = f"running: {', '.join(running)}" if running else "no tunnel is running"
+        raise NoSuchTunnel(f"no tunnel '{name}' is running", reason=reason)
+    return name
+
+
+def request(name: str, command: Command, *, directory: Path | None = None, timeout: float = 5.0) -> object:
+    """What the tunnel `name` answers to `command`.
+
+    Raises NoSuchTunnel when it does not run, NoResponse when it does not answer within `timeout` seconds, UsageError
+    when it refuses.
+    """
+    with _Connection(name, directory, timeout) as connection:
+        return connection.ask(command)
+
+
+def events(name: str, *, directory: Path | None = None, timeout: float = 5.0) -> Events:
+    """Subscribe to the events of the tunnel `name`: those that happen after this call. Raises as `request` does."""
+    connection = _Connection(name, directory, timeout)
+    try:
+        connection.ask(Command.EVENTS)
+    except BaseException:
+        connection.close()
+        raise
+    return Events(connection)
+
+
+def disconnect(name: str, *, directory: Path | None = None, timeout: float = 5.0) -> bool:
+    """End the tunnel `name` and wait until its process is gone; False when it still was not after `timeout` seconds.
+
+    Raises as `request` does.
+    """
+    deadline = time.monotonic() + timeout
+    with _Connection(name, directory, timeout) as connection, _process(connection.pid) as process:
+        connection.ask(Command.DISCONNECT)
+        if process is None:
+            return _wait_for_silence(name, directory, deadline)
+        poll = select.poll()
+        poll.register(process, select.POLLIN)
+        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+
+class Events:
+    """The events of one tunnel, dictionaries with `event` and `time`; iteration blocks and ends with the tunnel.
+
+    Iteration raises NoResponse when what arrives is no event.
+    """
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+        connection.wait_forever()
+
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        return self
+
+    def __next__(self) -> dict[str, object]:
+        try:
+            return self._connection.read()
+        except ParseError as error:
+            self.close()
+            raise _nonsense(self._connection.name, error) from error
+        except (EOFError, OSError):
+            self.close()
+            raise StopIteration from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._connection.close()
+
+
+class _Connection:
+    """One connection to a tunnel; every call before `wait_forever` is bound by one deadline."""
+
+    def __init__(self, name: str, directory: Path | None, timeout: float) -> None:
+        self.name = name
+        self._deadline: float | None = time.monotonic() + timeout
+        self._buffer = bytearray()
+        directory = directory or runtime_directory()
+        self._socket = self._open(protocol.socket_path(directory, name), directory)
+        self.pid = peer(self._socket).pid
+
+    def _open(self, path: Path, directory: Path) -> socket.socket:
+        while True:
+            try:
+                connection = connect(path, self._left() or 1.0)
+            except OSError:  # its queue is full
+                time.sleep(_BUSY_PAUSE)
+                continue
+            if connection is None:
+                resolve(self.name, directory)  # says what runs instead
+                raise NoSuchTunnel(f"tunnel '{self.name}' has just ended")
+            return connection
+
+    def _left(self) -> float | None:
+        if self._deadline is None:
+            return None
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise NoResponse(
+                f"tunnel '{self.name}' does not answer",
+                reason="its process is there but stopped or too busy",
+            )
+        return left
+
+    def ask(self, command: Command) -> object:
+        """Send a request and return the result of the reply."""
+        try:
+            self._socket.settimeout(self._left())
+            self._socket.sendall(protocol.encode(protocol.request(command)))
+        except OSError:
+            pass  # a server that refuses us may have closed already; what it said can still be read
+        try:
+            reply = self.read()
+        except TimeoutError:
+            self._left()
+            raise NoResponse(f"tunnel '{self.name}' does not answer") from None
+        except ParseError as error:
+            raise _nonsense(self.name, error) from error
+        except (EOFError, OSError) as error:
+            raise NoSuchTunnel(f"tunnel '{self.name}' ended before it answered") from error
+        if reply.get("ok") is not True:
+            raise UsageError(f"tunnel '{self.name}' refused", reason=str(reply.get("error")))
+        return reply.get("result")
+
+    def read(self) -> dict[str, object]:
+        """The next line. Raises EOFError, ParseError, TimeoutError and OSError."""
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > protocol.MAXIMUM_REPLY:
+                raise ParseError("the line is too long")
+            self._socket.settimeout(self._left())
+            data = self._socket.recv(_CHUNK)
+            if not data:
+                raise EOFError
+            self._buffer += data
+        line, _, rest = self._buffer.partition(b"\n")
+        self._buffer = rest
+        return protocol.decode(bytes(line))
+
+    def wait_forever(self) -> None:
+        """No deadline from now on."""
+        self._deadline = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _nonsense(name: str, error: ParseError) -> NoResponse:
+    return NoResponse(f"tunnel '{name}' gave an answer that makes no sense", reason=str(error))
+
+
+@contextlib.contextmanager
+def _process(pid: int) -> Iterator[int | None]:
+    """A descriptor that becomes readable when the process ends, or None when the process cannot be watched.
+
+    It is taken while we are connected to the process, so it cannot be that of a later one with the same number.
+    """
+    try:
+        descriptor = os.pidfd_open(pid) if pid > 0 else None
+    except OSError:
+        descriptor = None
+    try:
+        yield descriptor
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _wait_for_silence(name: str, directory: Path | None, deadline: float) -> bool:
+    while running_pid(name, directory) is not None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_BUSY_PAUSE)
+    return True

@@ -1,0 +1,136 @@
+"""Where control sockets live, and which of them have somebody behind them.
+
+The kernel says who is alive: a socket with a listener accepts, a dead one refuses, and the listener's process ID comes
+from the kernel too. So there are no PID files to go stale. Taking a name and clearing a dead socket happen under a lock
+on the directory itself, which the kernel releases with the process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ikeclient.errors import PlatformError
+
+_PEER_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+_HINT = "set IKECLIENT_RUNTIME_DIR to a directory that only you can write to"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process at the other end of a Unix socket; `pid` is 0 when it lives in another PID namespace."""
+
+    pid: int
+    uid: int
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it is ours or root's. Nobody else may ask a tunnel anything or answer for one."""
+        return self.uid in {0, os.geteuid()}
+
+
+def peer(connection: socket.socket) -> Peer:
+    """Who is at the other end, by the word of the kernel."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+    pid, uid, _ = _PEER_CREDENTIALS.unpack(data)
+    return Peer(pid, uid)
+
+
+def runtime_directory() -> Path:
+    """The directory of this user's control sockets; it need not exist.
+
+    `IKECLIENT_RUNTIME_DIR`, else `/run/ikeclient` for root, else below `XDG_RUNTIME_DIR`, else below the cache of the
+    user. A user without a home (a container with an arbitrary UID) gets one below `/tmp`, checked like all others.
+    """
+    if chosen := os.environ.get("IKECLIENT_RUNTIME_DIR"):
+        return Path(chosen).absolute()
+    if os.geteuid() == 0:
+        return Path("/run/ikeclient")
+    for variable, tail in (("XDG_RUNTIME_DIR", "ikeclient"), ("XDG_CACHE_HOME", "ikeclient/run")):
+        base = os.environ.get(variable, "")
+        if base.startswith("/"):  # the XDG specification has relative ones ignored
+            return Path(base, tail)
+    try:
+        return Path.home() / ".cache/ikeclient/run"
+    except RuntimeError:
+        return Path(f"/tmp/ikeclient-{os.geteuid()}")  # noqa: S108 - `prepare` refuses it unless it is ours alone
+
+
+def prepare(directory: Path) -> None:
+    """Make `directory` (mode 0700), or check that it is ours and that nobody else can put anything into it.
+
+    An existing directory is never changed: it may have been named by mistake. Raises PlatformError.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = directory.lstat()
+    except OSError as error:
+        raise PlatformError(f"cannot make {directory}", reason=error.strerror, hint=_HINT) from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise PlatformError(f"{directory} is not safe", reason="others can change what is in it", hint=_HINT)
+
+
+@contextmanager
+def try_lock(directory: Path) -> Iterator[bool]:
+    """Hold the lock on `directory` for the block; gives False when somebody else has it. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def connect(path: Path, timeout: float = 1.0) -> socket.socket | None:
+    """A connection to the trusted listener behind `path`; None when nobody, or somebody else, listens.
+
+    Raises BlockingIOError or TimeoutError when a listener exists but has too much to do, OSError for the rest.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(os.fspath(path))
+        if peer(connection).trusted:
+            return connection
+    except (FileNotFoundError, ConnectionRefusedError, PermissionError):
+        pass
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    return None
+
+
+def listener(path: Path) -> int | None:
+    """The process ID behind a socket: 0 when it cannot be told, None when nobody we trust listens."""
+    try:
+        connection = connect(path)
+    except OSError:  # the queue of a listener that does nothing is full
+        return 0
+    if connection is None:
+        return None
+    with connection:
+        return peer(connection).pid
+
+
+def remove_dead(path: Path) -> None:
+    """Unlink a socket nobody listens on; anything that is not a socket stays. The caller holds the lock.
+
+    Raises OSError.
+    """
+    try:
+        if stat.S_ISSOCK(path.lstat().st_mode) and listener(path) is None:
+            path.unlink()
+    except FileNotFoundError:
+        pass

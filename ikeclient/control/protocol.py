@@ -1,0 +1,104 @@
+"""What is said over a tunnel's control socket: one JSON object a line, in both directions.
+
+A client sends one request line and gets one reply line. The reply to `events` is followed by one line per event until
+either side closes. Whoever may open the socket may be broken or hostile all the same, so every size is capped here
+and both sides use the same caps.
+
+    -> {"version": 1, "request": "status"}
+    <- {"version": 1, "ok": true, "result": {...}}
+    <- {"version": 1, "ok": false, "error": "..."}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from ikeclient.errors import ParseError, UsageError
+
+VERSION = 1
+
+MAXIMUM_REQUEST = 64 * 1024  # bytes of a request line, newline included
+MAXIMUM_REPLY = 1024 * 1024  # bytes of a line that a client is ready to read
+MAXIMUM_CLIENTS = 16  # connections at a time; more are told so and closed
+MAXIMUM_SUBSCRIBERS = 12  # of them, so that `disconnect` always finds a free place
+MAXIMUM_BACKLOG = 256 * 1024  # bytes a subscriber may be behind before it is dropped
+REQUEST_SECONDS = 5.0  # within which a client must have sent its request, and must have read its reply
+
+SOCKET_SUFFIX = ".sock"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")
+_MAXIMUM_SOCKET_PATH = 107  # sun_path is 108 bytes with its terminating zero
+
+
+class Command(StrEnum):
+    """What a tunnel can be asked."""
+
+    STATUS = "status"
+    EVENTS = "events"
+    DISCONNECT = "disconnect"
+    RECONNECT = "reconnect"
+
+
+def encode(message: Mapping[str, object]) -> bytes:
+    """One message as a line. ASCII only, so that no character of a gateway's text can break or disguise a line.
+
+    Values that JSON does not know (addresses, paths) are written as their text.
+    """
+    return json.dumps(message, ensure_ascii=True, separators=(",", ":"), default=str).encode() + b"\n"
+
+
+def decode(line: bytes) -> dict[str, object]:
+    """One line as a message. Raises ParseError for anything but a JSON object."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ParseError("not a line of JSON") from error
+    if not isinstance(message, dict):
+        raise ParseError("not a JSON object")
+    return message
+
+
+def request(command: Command) -> dict[str, object]:
+    """The message that asks a tunnel for `command`."""
+    return {"version": VERSION, "request": command.value}
+
+
+def parse_request(line: bytes) -> Command:
+    """What a client asks for. Raises ParseError, whose text may be sent back."""
+    message = decode(line)
+    if message.get("version") != VERSION:
+        raise ParseError(f"this tunnel speaks version {VERSION} of the control protocol")
+    try:
+        return Command(str(message.get("request")))
+    except ValueError:
+        raise ParseError("unknown request, known are " + ", ".join(Command)) from None
+
+
+def success(result: object = None) -> dict[str, object]:
+    """The reply to a request that was carried out."""
+    return {"version": VERSION, "ok": True, "result": result}
+
+
+def failure(error: str) -> dict[str, object]:
+    """The reply to a request that was refused; `error` is one sentence."""
+    return {"version": VERSION, "ok": False, "error": error}
+
+
+def socket_path(directory: Path, name: str) -> Path:
+    """Where the tunnel `name` listens. Raises UsageError for a name that cannot be a file name or is too long."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!a} cannot be the name of a tunnel",
+            hint="use up to 64 letters, digits and . _ @ + -, beginning with a letter or digit",
+        )
+    path = directory / f"{name}{SOCKET_SUFFIX}"
+    if len(bytes(path)) > _MAXIMUM_SOCKET_PATH:
+        raise UsageError(
+            f"the path of the control socket is longer than {_MAXIMUM_SOCKET_PATH} bytes",
+            reason=str(path),
+            hint="choose a shorter directory with IKECLIENT_RUNTIME_DIR",
+        )
+    return path
