@@ -149,7 +149,7 @@ class InboundSa:
         check, commit, unseal = window.check, window.commit, self._open
         minimum, fixed, alignment = self._minimum, self._fixed, self._alignment
         packets: list[Packet] = []
-        size = 0
+        size = authenticated = 0
         for datagram in datagrams:
             length = len(datagram)
             if length < minimum or (length - fixed) % alignment:
@@ -166,10 +166,11 @@ class InboundSa:
             if not commit(sequence):
                 counters.replays += 1
                 continue
-            self.authenticated += 1
+            authenticated += 1
             if packet := self._inner(plaintext):
                 packets.append(packet)
                 size += len(packet)
+        self.authenticated += authenticated
         counters.packets += len(packets)
         counters.bytes += size
         return packets

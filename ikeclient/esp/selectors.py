@@ -102,6 +102,7 @@ class PacketFilter:
 
         What follows the IP packet is traffic flow confidentiality padding and nobody's concern (RFC 4303 section 2.7).
         """
+        length: int
         if available < 20:
             return MALFORMED
         first = packet[0]
@@ -112,7 +113,7 @@ class PacketFilter:
             if not (bisect_right(self._sources4, source4) & bisect_right(self._destinations4, destination4) & 1):
                 return OUTSIDE
             if self._simple or self._ports_match(packet[:length], 4, source4, destination4):
-                return int(length)
+                return length
             return OUTSIDE
         if first >> 4 != 6 or available < 40:
             return MALFORMED
@@ -124,7 +125,7 @@ class PacketFilter:
         if not (bisect_right(self._sources6, source) & bisect_right(self._destinations6, destination) & 1):
             return OUTSIDE
         if self._simple or self._ports_match(packet[:length], 6, source, destination):
-            return int(length)
+            return length
         return OUTSIDE
 
     def _ports_match(self, packet: bytes | bytearray | memoryview, version: int, source: int, destination: int) -> bool:

@@ -44,6 +44,10 @@ class SaTable:
         """Both directions of a Child SA. Raises KeyError where there is none."""
         return self.inbound[spi_in], self._pairs[spi_in]
 
+    def rekey_due(self) -> list[int]:
+        """The inbound SPIs of the Child SAs that still send and whose keys have done enough (P8)."""
+        return [spi for spi, outbound in self._pairs.items() if outbound in self._outbound and outbound.rekey_due]
+
     def route(self, packets: Sequence[Packet]) -> list[tuple[OutboundSa, list[Packet]]]:
         """Which SA sends which packets, in order within each SA; what no SA accepts is counted and left out."""
         routed: list[tuple[OutboundSa, list[Packet]]] = []

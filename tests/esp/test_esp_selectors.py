@@ -118,6 +118,8 @@ def test_a_family_without_selectors_is_outside() -> None:
     only4 = PacketFilter(sources=(EVERYTHING[0],), destinations=(OURS[0],))
     assert measure(only4, ipv6(udp())) == OUTSIDE
     assert measure(PacketFilter(sources=(), destinations=()), ipv4(udp())) == OUTSIDE
+    numbers4 = PacketFilter(sources=(EVERYTHING[0],), destinations=(EVERYTHING[0],))
+    assert measure(numbers4, ipv6(udp(), source="::5", destination="::6")) == OUTSIDE
 
 
 def _edited(packet: bytes, at: int, value: bytes) -> bytes:
