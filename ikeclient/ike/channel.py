@@ -1,0 +1,119 @@
+"""The message layer of one IKE SA: payloads in, datagrams out, and back (RFC 7296 sections 2.1 to 2.3).
+
+Joins message IDs and retransmission (`window`) with encryption and fragmentation (`envelope`), and knows nothing of
+what the payloads mean.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from ikeclient.errors import IntegrityError
+from ikeclient.ike.envelope import Envelope
+from ikeclient.ike.events import Datagram, Path
+from ikeclient.ike.exchanges.base import Request
+from ikeclient.ike.window import RequestWindow, ResponseWindow
+from ikeclient.wire.encrypted import EncryptedFragmentPayload
+from ikeclient.wire.header import Header
+from ikeclient.wire.payload import Message, Payload
+from ikeclient.wire.registry import ExchangeType, PayloadType
+
+UDP_HEADER = 8
+NON_ESP_MARKER = 4
+
+
+class Channel:
+    """Sends and receives protected messages along `path`, which may change at any time.
+
+    `fragment_size` is the largest IP packet, in bytes, that a message may make before it is fragmented.
+    """
+
+    def __init__(
+        self,
+        envelope: Envelope,
+        path: Path,
+        *,
+        spi_i: bytes,
+        spi_r: bytes,
+        initiator: bool,
+        fragment_size: int,
+        first_request: int,
+        first_response: int,
+    ) -> None:
+        self.path = path
+        self.outbox: deque[Datagram] = deque()
+        self.requests = RequestWindow(first_request)
+        self._responses = ResponseWindow(first_response)
+        self._envelope = envelope
+        self._spi_i, self._spi_r, self._initiator = spi_i, spi_r, initiator
+        self._fragment_size = fragment_size
+
+    def _header(self, exchange: ExchangeType, message_id: int, *, response: bool) -> Header:
+        return Header(
+            spi_i=self._spi_i,
+            spi_r=self._spi_r,
+            next_payload=PayloadType.NONE,
+            exchange=exchange,
+            initiator=self._initiator,
+            response=response,
+            message_id=message_id,
+        )
+
+    def _limit(self, path: Path) -> int:
+        ip_header = 20 if path.remote_address.version == 4 else 40
+        return self._fragment_size - ip_header - UDP_HEADER - NON_ESP_MARKER
+
+    def _transmit(self, datagrams: Sequence[bytes], path: Path) -> None:
+        self.outbox.extend(Datagram(data, path) for data in datagrams)
+
+    def request(self, request: Request, now: float, patience: float) -> None:
+        """Send a request of ours; one at a time."""
+        header = self._header(request.exchange, self.requests.next_id, response=False)
+        datagrams = self._envelope.seal(header, request.payloads, limit=self._limit(self.path))
+        self.requests.open(datagrams, now, patience)
+        self._transmit(datagrams, self.path)
+
+    def resend(self, now: float) -> None:
+        """Send the pending request again if it is time."""
+        self._transmit(self.requests.due(now), self.path)
+
+    def response(self, data: bytes, message: Message, now: float) -> tuple[Payload, ...] | None:
+        """The payloads of the answer to the pending request; None for anything else and while fragments are missing.
+
+        Raises `ParseError` for a genuine answer that is malformed inside.
+        """
+        if not self.requests.accepts(message.header.message_id):
+            return None
+        try:
+            payloads = self._envelope.open(data, message, now)
+        except IntegrityError:
+            return None
+        if payloads is not None:
+            self.requests.close()
+        return payloads
+
+    def incoming(self, data: bytes, message: Message, path: Path, now: float) -> tuple[Payload, ...] | None:
+        """The payloads of a new request of the peer's; None for anything else.
+
+        A genuine repetition gets the same answer again, once per message (RFC 7383 section 2.6.1). Raises `ParseError`
+        for a genuine request that is malformed inside.
+        """
+        if not self._responses.fresh(message.header.message_id):
+            cached = self._responses.repeated(message.header.message_id)
+            last = message.payloads[-1] if message.payloads else None
+            later_fragment = isinstance(last, EncryptedFragmentPayload) and last.number != 1
+            if cached and not later_fragment and self._envelope.genuine(data, message):
+                self._transmit(cached, path)
+            return None
+        try:
+            return self._envelope.open(data, message, now)
+        except IntegrityError:
+            return None
+
+    def answer(self, request: Header, reply: Sequence[Payload], path: Path) -> None:
+        """Answer the request that `incoming` returned, back to where it came from (section 2.11)."""
+        header = self._header(request.exchange, request.message_id, response=True)
+        datagrams = self._envelope.seal(header, reply, limit=self._limit(path))
+        self._responses.answered(datagrams)
+        self._transmit(datagrams, path)

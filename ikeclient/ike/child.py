@@ -1,0 +1,58 @@
+"""A Child SA as the IKE SA keeps it, and how an answer becomes one (RFC 7296 sections 1.3, 2.9, 2.17)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ikeclient.crypto.keymat import ChildKeys
+from ikeclient.crypto.transforms import EspSuite
+from ikeclient.errors import ProtocolError
+from ikeclient.ike.exchanges.base import has_notify, need
+from ikeclient.ike.negotiate import accept_esp
+from ikeclient.ike.selectors import check_narrowed
+from ikeclient.wire.payload import Payload
+from ikeclient.wire.registry import NotifyType
+from ikeclient.wire.sa import SaPayload
+from ikeclient.wire.selector import TrafficSelector, TsiPayload, TsrPayload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSa:
+    """One pair of ESP SAs; SPIs are integers, selectors are seen from here."""
+
+    spi_in: int
+    spi_out: int
+    suite: EspSuite
+    keys: ChildKeys = field(repr=False)
+    local: tuple[TrafficSelector, ...]
+    remote: tuple[TrafficSelector, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreed:
+    """What SA, TSi and TSr of an answer settle, before keys are derived."""
+
+    suite: EspSuite
+    spi_out: int
+    local: tuple[TrafficSelector, ...]
+    remote: tuple[TrafficSelector, ...]
+
+
+def agreed(
+    payloads: Sequence[Payload],
+    offer: SaPayload,
+    asked_local: Sequence[TrafficSelector],
+    asked_remote: Sequence[TrafficSelector],
+) -> Agreed:
+    """Read the answer to a Child SA request of ours; raises `ProtocolError` unless it is exactly what was offered."""
+    suite, spi_out = accept_esp(offer, need(payloads, SaPayload))
+    local = need(payloads, TsiPayload).selectors
+    remote = need(payloads, TsrPayload).selectors
+    check_narrowed("TSi", asked_local, local)
+    check_narrowed("TSr", asked_remote, remote)
+    if has_notify(payloads, NotifyType.USE_TRANSPORT_MODE):
+        raise ProtocolError("the peer chose transport mode, which was not offered")
+    if has_notify(payloads, NotifyType.IPCOMP_SUPPORTED):
+        raise ProtocolError("the peer chose IP compression, which was not offered")
+    return Agreed(suite=suite, spi_out=spi_out, local=local, remote=remote)

@@ -1,0 +1,64 @@
+"""What one IKE connection is asked to do: the protocol's own view of a profile, already loaded and validated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ikeclient.crypto.certs import Certificate, TrustStore
+from ikeclient.crypto.signature import PrivateKey
+from ikeclient.crypto.transforms import AlgorithmProposal
+from ikeclient.wire.identity import Identity
+from ikeclient.wire.registry import EapType
+from ikeclient.wire.selector import TrafficSelector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PskAuth:
+    """Both sides prove knowledge of a pre-shared key (RFC 7296 section 2.15)."""
+
+    psk: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateAuth:
+    """We sign with `key`; `chain` is our certificate followed by its intermediates. The gateway signs too."""
+
+    chain: tuple[Certificate, ...]
+    key: PrivateKey = field(repr=False)
+    trust: TrustStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EapAuth:
+    """The gateway signs; we answer EAP with one of `methods`, in order of preference (RFC 7296 section 2.16)."""
+
+    identity: str
+    methods: tuple[EapType, ...]
+    password: str | None = field(default=None, repr=False)
+    trust: TrustStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeConfig:
+    """Everything an `Initiator` needs to know. Times are in seconds.
+
+    `remote_selectors` is what we ask for as TSr; an empty `request` asks for no configuration, and TSi is then the
+    address of the path. `fragment_size` is the largest IKE datagram sent in one piece, IP and UDP headers included.
+    """
+
+    local_identity: Identity
+    gateway_identity: Identity | None  # None: any identity the gateway's credentials prove (only with a PSK)
+    auth: PskAuth | CertificateAuth | EapAuth
+    ike_proposals: tuple[AlgorithmProposal, ...]
+    esp_proposals: tuple[AlgorithmProposal, ...]
+    request: frozenset[str] = frozenset({"ipv4", "ipv6", "dns"})
+    remote_selectors: tuple[TrafficSelector, ...] = ()
+    esn: bool = True
+    mobike: bool = True
+    timeout: float = 30.0  # for one attempt to connect
+    liveness: float = 30.0
+    rekey_ike: float = 4 * 3600.0
+    rekey_child: float = 3600.0
+    fragment_size: int = 1280
+    allow_sha1: bool = False
+    disclose_keys: bool = False

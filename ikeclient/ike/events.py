@@ -1,0 +1,152 @@
+"""What the protocol core hands out: datagrams to send and events to act on. Flat values, nothing that does anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+
+from ikeclient.crypto.keymat import ChildKeys, IkeKeys
+from ikeclient.crypto.transforms import EspSuite, IkeSuite
+from ikeclient.errors import IkeclientError
+from ikeclient.wire.selector import TrafficSelector
+
+IPAddress = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A pair of UDP end points. Remote port 500 carries bare IKE; any other carries the non-ESP marker (RFC 3948)."""
+
+    local_address: IPAddress
+    local_port: int
+    remote_address: IPAddress
+    remote_port: int
+
+    def __str__(self) -> str:
+        return f"{self.local_address}[{self.local_port}] - {self.remote_address}[{self.remote_port}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """One IKE message to send along `path`; `data` is without the non-ESP marker, which the socket's owner adds."""
+
+    data: bytes
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A step of connecting was reached: `negotiating`, `authenticating`, `configuring`."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something a person should read that changes nothing, e.g. a refused configuration item; `text` is escaped."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialNeeded:
+    """Authentication waits for `Initiator.supply`; `prompt` is what to ask a person for (escaped)."""
+
+    kind: str
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeKeysDerived:
+    """The keys of an IKE SA, for a person who asked to decrypt captures; only with `IkeConfig.disclose_keys`."""
+
+    spi_i: bytes
+    spi_r: bytes
+    suite: IkeSuite
+    keys: IkeKeys = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatStatus:
+    """Who sits behind a NAT, as the NAT detection hashes tell (RFC 7296 section 2.23)."""
+
+    local: bool
+    remote: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeEstablished:
+    """The gateway is authenticated and the IKE SA is up (also after every rekey of the IKE SA, with `rekeyed` set)."""
+
+    spi_i: bytes
+    spi_r: bytes
+    suite: IkeSuite
+    gateway_identity: str
+    nat: NatStatus
+    mobike: bool
+    fragmentation: bool
+    rekey_at: float
+    rekeyed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """What the gateway assigned in CFG_REPLY, after the checks of RFC 7296 section 3.15 and the caps of this client."""
+
+    addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
+    dns_servers: tuple[IPAddress, ...] = ()
+    dns_domains: tuple[str, ...] = ()
+    subnets: tuple[IPv4Network | IPv6Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildEstablished:
+    """A Child SA to install. SPIs are integers; `replaces` is the inbound SPI of the Child SA it takes over from.
+
+    Keys are named by the direction seen from here: `keys.inbound` decrypts, `keys.outbound` encrypts.
+    """
+
+    spi_in: int
+    spi_out: int
+    suite: EspSuite
+    keys: ChildKeys = field(repr=False)
+    local_selectors: tuple[TrafficSelector, ...]
+    remote_selectors: tuple[TrafficSelector, ...]
+    rekey_at: float
+    replaces: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildClosed:
+    """A Child SA to remove; `replaced` tells whether another one carries its traffic already."""
+
+    spi_in: int
+    replaced: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathChanged:
+    """Send ESP (and expect IKE) along `path` from now on: the float to port 4500, or a MOBIKE move."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """The connection is over. `error` says why; None after our own `close`. The last event."""
+
+    error: IkeclientError | None = None
+
+
+Event = (
+    Progress
+    | Notice
+    | CredentialNeeded
+    | IkeKeysDerived
+    | IkeEstablished
+    | Configuration
+    | ChildEstablished
+    | ChildClosed
+    | PathChanged
+    | Closed
+)

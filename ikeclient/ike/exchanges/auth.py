@@ -1,0 +1,252 @@
+"""IKE_AUTH as initiator (RFC 7296 sections 1.2, 2.15, 2.16, 2.19, 2.21.2).
+
+No EAP request is answered before the gateway's certificate and signature have been verified. A refused Child SA is not
+an authentication failure and is not reported as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import ip_network
+
+from ikeclient.crypto.keymat import child_keys
+from ikeclient.eap.method import NeedCredential
+from ikeclient.eap.peer import EapPeer
+from ikeclient.errors import (
+    AuthenticationFailed,
+    GatewayNotAuthenticated,
+    IkeclientError,
+    NegotiationRefused,
+    ProtocolError,
+)
+from ikeclient.ike import authenticate
+from ikeclient.ike.child import ChildSa, agreed
+from ikeclient.ike.config import EapAuth, IkeConfig
+from ikeclient.ike.events import Configuration, Path
+from ikeclient.ike.exchanges import configuration as cfg
+from ikeclient.ike.exchanges.base import Request, error_notify, find, has_notify, notifies
+from ikeclient.ike.exchanges.init import Candidate
+from ikeclient.ike.negotiate import offer_esp
+from ikeclient.ike.refusals import refusal
+from ikeclient.ike.selectors import ANY_IPV4, ANY_IPV6, check_covers
+from ikeclient.wire.config import ConfigPayload
+from ikeclient.wire.identity import AuthPayload, CertPayload, Identity, IdiPayload, IdrPayload
+from ikeclient.wire.notify import EapPayload, NotifyPayload
+from ikeclient.wire.payload import Payload
+from ikeclient.wire.registry import ExchangeType, NotifyType
+from ikeclient.wire.sa import SaPayload
+from ikeclient.wire.selector import TrafficSelector, TsiPayload, TsrPayload
+
+MIN_AUTH_LIFETIME = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthOutcome:
+    """Everything IKE_AUTH settled. With `child_error` the IKE SA is up but useless."""
+
+    gateway_identity: str
+    child: ChildSa | None
+    child_error: IkeclientError | None
+    configuration: Configuration
+    notices: tuple[str, ...]
+    mobike: bool
+    auth_lifetime: int | None
+
+
+Payloads = tuple[Payload, ...]
+AuthGenerator = Generator[Request | NeedCredential, Payloads | str, AuthOutcome]
+
+
+def asked_selectors(config: IkeConfig, path: Path) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
+    """TSi and TSr to ask for. With an assigned address TSi asks for everything, to be narrowed (section 2.19)."""
+    families = {"ipv4": ANY_IPV4, "ipv6": ANY_IPV6}
+    remote = config.remote_selectors or (ANY_IPV4, ANY_IPV6)
+    local = tuple(selector for kind, selector in families.items() if kind in config.request)
+    if not local:
+        local = (TrafficSelector.from_network(ip_network(path.local_address)),)
+    versions = {selector.version for selector in local}
+    narrowed = tuple(s for s in remote if s.version in versions)
+    return local, narrowed or remote
+
+
+def auth_lifetime(payloads: Sequence[Payload]) -> int | None:
+    """The seconds that an AUTH_LIFETIME allows, if there is one (RFC 4478), but enough to get something else done."""
+    data = next((n.data for n in notifies(payloads) if n.type == NotifyType.AUTH_LIFETIME and len(n.data) == 4), None)
+    return None if data is None else max(MIN_AUTH_LIFETIME, int.from_bytes(data, "big"))
+
+
+class AuthExchange:
+    """One run of IKE_AUTH for one candidate; `run` is the generator that `sa.py` drives."""
+
+    def __init__(
+        self,
+        config: IkeConfig,
+        candidate: Candidate,
+        path: Path,
+        *,
+        spi_in: int,
+        entropy: Callable[[int], bytes],
+        wall_clock: Callable[[], datetime],
+    ) -> None:
+        self._config = config
+        self._candidate = candidate
+        self._entropy = entropy
+        self._wall_clock = wall_clock
+        self._spi_in = spi_in
+        self._offer = offer_esp(config.esp_proposals, spi_in, esn=config.esn, key_exchange=False)
+        self._local, self._remote = asked_selectors(config, path)
+        self._notices: list[str] = []
+        self.gateway_verified = False
+
+    def run(self) -> AuthGenerator:
+        """Yield requests (and `NeedCredential`, answered with the password) until the outcome is known."""
+        answer = yield self._first_request()
+        assert not isinstance(answer, str)
+        identity = self._verify(answer)
+        if isinstance(self._config.auth, EapAuth):
+            answer = yield from self._eap(self._config.auth, answer, identity)
+        return self._outcome(answer, identity)
+
+    def _first_request(self) -> Request:
+        config = self._config
+        certificates, auth = authenticate.own_proof(config, self._candidate)
+        gateway = (IdrPayload(identity=config.gateway_identity),) if config.gateway_identity is not None else ()
+        notices = [NotifyPayload(type=NotifyType.INITIAL_CONTACT)]
+        if config.mobike:
+            notices.append(NotifyPayload(type=NotifyType.MOBIKE_SUPPORTED))
+        payloads: list[Payload] = [
+            IdiPayload(identity=config.local_identity),
+            *certificates,
+            *notices[:1],
+            *authenticate.certificate_request(config),
+            *gateway,
+            *((auth,) if auth else ()),
+            *cfg.request(config.request),
+            self._offer,
+            TsiPayload(selectors=self._local),
+            TsrPayload(selectors=self._remote),
+            *notices[1:],
+        ]
+        return Request(exchange=ExchangeType.IKE_AUTH, payloads=tuple(payloads))
+
+    def _verify(self, answer: Payloads) -> Identity:
+        """Check the gateway's proof in the first answer, before anything else in it counts."""
+        idr, auth = find(answer, IdrPayload), find(answer, AuthPayload)
+        if idr is None or auth is None:
+            self._raise_refusal(answer)
+            if any(isinstance(p, EapPayload) for p in answer):
+                raise GatewayNotAuthenticated(
+                    "the gateway asks for EAP credentials without having authenticated itself",
+                    hint="nothing was sent to it; let the gateway authenticate with its certificate",
+                )
+            raise GatewayNotAuthenticated(
+                "the gateway did not authenticate itself",
+                reason="its IKE_AUTH answer has no " + ("IDr" if idr is None else "AUTH"),
+            )
+        certificates = [p for p in answer if isinstance(p, CertPayload)]
+        now = self._wall_clock()
+        authenticate.verify_gateway(self._config, self._candidate, idr.identity, certificates, auth, now)
+        self.gateway_verified = True
+        return idr.identity
+
+    def _raise_refusal(self, answer: Payloads) -> None:
+        """Raise what an error notification without a proof of identity means."""
+        error = error_notify(answer)
+        if error is not None:
+            detail = "" if self.gateway_verified else "the gateway has not proven its identity yet"
+            raise refusal(error.type, detail=detail)
+
+    def _eap(
+        self, auth: EapAuth, answer: Payloads, identity: Identity
+    ) -> Generator[Request | NeedCredential, Payloads | str, Payloads]:
+        """The rounds of section 2.16, ending with AUTH payloads made from the MSK in both directions."""
+        peer = EapPeer(auth.identity, auth.methods, auth.password, self._entropy)
+        while not peer.finished:
+            eap = find(answer, EapPayload)
+            if eap is None:
+                if peer.refusal is not None:
+                    raise peer.refusal
+                self._raise_refusal(answer)
+                raise AuthenticationFailed(
+                    "the gateway stopped in the middle of EAP",
+                    hint="the profile's [auth] method and the gateway's configuration differ",
+                )
+            response = peer.respond(eap.packet)
+            if isinstance(response, NeedCredential):
+                supplied = yield response
+                assert isinstance(supplied, str)
+                response = peer.supply(supplied)
+            if response is not None:
+                following = yield Request(exchange=ExchangeType.IKE_AUTH, payloads=(EapPayload(packet=response),))
+                assert not isinstance(following, str)
+                answer = following
+        self._notices += peer.notices
+        keys = self._candidate.keys
+        proof = authenticate.shared_key_proof(self._candidate, peer.msk or keys.pi, self._config.local_identity)
+        final = yield Request(exchange=ExchangeType.IKE_AUTH, payloads=(proof,))
+        assert not isinstance(final, str)
+        theirs = find(final, AuthPayload)
+        if theirs is None:
+            self._raise_refusal(final)
+            raise GatewayNotAuthenticated("the gateway did not confirm the EAP keys", reason="AUTH is missing")
+        authenticate.verify_shared_key(
+            self._candidate, peer.msk or keys.pr, identity, theirs, "the keys that EAP agreed on"
+        )
+        return final
+
+    def _outcome(self, answer: Payloads, identity: Identity) -> AuthOutcome:
+        child: ChildSa | None = None
+        child_error: IkeclientError | None = None
+        configuration = Configuration()
+        notices: tuple[str, ...] = ()
+        try:
+            error = error_notify(answer)
+            if error is not None and find(answer, SaPayload) is None:
+                raise refusal(error.type)
+            configuration, notices = cfg.reply(find(answer, ConfigPayload))
+            child = self._child(answer, configuration)
+        except ProtocolError as problem:
+            child_error = NegotiationRefused(
+                "the gateway's answer for the Child SA was not usable", reason=str(problem)
+            )
+        except IkeclientError as problem:
+            child_error = problem
+        return AuthOutcome(
+            gateway_identity=str(identity),
+            child=child,
+            child_error=child_error,
+            configuration=configuration,
+            notices=(*self._notices, *notices),
+            mobike=self._config.mobike and has_notify(answer, NotifyType.MOBIKE_SUPPORTED),
+            auth_lifetime=auth_lifetime(answer),
+        )
+
+    def _child(self, answer: Payloads, configuration: Configuration) -> ChildSa:
+        settled = agreed(answer, self._offer, self._local, self._remote)
+        check_covers(settled.local, configuration.addresses)
+        wanted = self._config.request & {"ipv4", "ipv6"}
+        if wanted and not configuration.addresses:
+            raise NegotiationRefused(
+                "the gateway assigned no inner address",
+                reason="its answer has no CFG_REPLY with an address",
+                hint="give the gateway an address pool, or set [network] request = []",
+            )
+        candidate = self._candidate
+        keys = child_keys(
+            candidate.suite.prf,
+            settled.suite,
+            candidate.keys.d,
+            candidate.nonce_i,
+            candidate.nonce_r,
+            initiator=True,
+        )
+        return ChildSa(
+            spi_in=self._spi_in,
+            spi_out=settled.spi_out,
+            suite=settled.suite,
+            keys=keys,
+            local=settled.local,
+            remote=settled.remote,
+        )

@@ -1,0 +1,269 @@
+"""IKE_SA_INIT as initiator (RFC 7296 sections 1.2, 2.4, 2.6, 2.7, 2.23; RFC 7427 section 4; RFC 7383 section 2.3).
+
+Nothing here is authenticated. An error is a hint that is remembered while better answers are awaited; an acceptable
+answer is a candidate, and several candidates may live until one of them authenticates (section 2.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ikeclient.crypto.key_exchange import KeyShare, generate
+from ikeclient.crypto.keymat import IkeKeys, ike_keys
+from ikeclient.crypto.transforms import IkeSuite, KeyExchange
+from ikeclient.errors import IkeclientError, KeyExchangeError, NegotiationRefused, ParseError, ProtocolError
+from ikeclient.ike.config import IkeConfig
+from ikeclient.ike.events import NatStatus, Path
+from ikeclient.ike.exchanges.base import error_notify, find, has_notify, need, notifies
+from ikeclient.ike.nat import detected, detection_notifies
+from ikeclient.ike.negotiate import accept_ike, offer_ike
+from ikeclient.ike.refusals import refusal
+from ikeclient.ike.window import FIRST_WAIT, GROWTH, LONGEST_WAIT
+from ikeclient.wire.header import Header
+from ikeclient.wire.identity import CertReqPayload
+from ikeclient.wire.key_exchange import KePayload, NoncePayload
+from ikeclient.wire.notify import NotifyPayload
+from ikeclient.wire.payload import Message, Payload, unknown_critical
+from ikeclient.wire.registry import ExchangeType, HashAlgorithm, KeyExchangeId, NotifyType, PayloadType
+from ikeclient.wire.sa import SaPayload
+
+MAX_COOKIES = 5
+MAX_RETRIES = 8
+KEY_EXCHANGES_AT_ONCE = 8  # what answers may make us compute in one go; one more each second
+NONCE_LENGTH = 32
+NO_SPI = bytes(8)
+
+OUR_HASHES = (
+    HashAlgorithm.SHA2_256,
+    HashAlgorithm.SHA2_384,
+    HashAlgorithm.SHA2_512,
+    HashAlgorithm.IDENTITY,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One acceptable answer to IKE_SA_INIT, with the keys that follow from it. Not authenticated yet."""
+
+    spi_i: bytes
+    spi_r: bytes
+    suite: IkeSuite
+    keys: IkeKeys = field(repr=False)
+    nonce_i: bytes
+    nonce_r: bytes
+    request: bytes = field(repr=False)
+    response: bytes = field(repr=False)
+    nat: NatStatus
+    fragmentation: bool
+    peer_hashes: frozenset[HashAlgorithm] | None
+    authorities: bytes
+
+
+def new_spi(entropy: Callable[[int], bytes]) -> bytes:
+    """An SPI for an IKE SA of ours; it must not be zero (RFC 7296 section 3.1)."""
+    while not any(spi := entropy(8)):
+        pass
+    return spi
+
+
+def signature_hashes(*, sha1: bool) -> NotifyPayload:
+    """SIGNATURE_HASH_ALGORITHMS with every hash we verify (RFC 7427 section 4)."""
+    hashes = (*OUR_HASHES, HashAlgorithm.SHA1) if sha1 else OUR_HASHES
+    return NotifyPayload(type=NotifyType.SIGNATURE_HASH_ALGORITHMS, data=b"".join(h.to_bytes(2, "big") for h in hashes))
+
+
+def peer_hashes(payloads: tuple[Payload, ...]) -> frozenset[HashAlgorithm] | None:
+    """The hashes the peer verifies; None when it does not speak RFC 7427. A trailing odd byte is ignored."""
+    for notify in notifies(payloads):
+        if notify.type == NotifyType.SIGNATURE_HASH_ALGORITHMS:
+            pairs = zip(notify.data[::2], notify.data[1::2], strict=False)
+            return frozenset(HashAlgorithm(high << 8 | low) for high, low in pairs)
+    return None
+
+
+@dataclass(slots=True)
+class _Form:
+    """The request as it was last sent with one key share; an answer belongs to the form with its group."""
+
+    share: KeyShare
+    request: bytes = b""
+
+
+class InitExchange:
+    """The state of one IKE_SA_INIT: what is sent now, what was learnt, and when to send it again."""
+
+    def __init__(self, config: IkeConfig, entropy: Callable[[int], bytes], path: Path) -> None:
+        self._config = config
+        self._entropy = entropy
+        self.path = path
+        self.spi_i = new_spi(entropy)
+        self._nonce = entropy(NONCE_LENGTH)
+        self._offer = offer_ike(config.ike_proposals)
+        self._untried: dict[int, KeyExchange] = {}
+        for proposal in config.ike_proposals:
+            for group in proposal.key_exchange:
+                self._untried.setdefault(group.id, group)
+        self._forms: dict[int, _Form] = {}
+        self._use(next(iter(self._untried)))
+        self._cookie = b""
+        self._cookies = 0
+        self._retries = 0
+        self._seen: set[bytes] = set()
+        self._budget = float(KEY_EXCHANGES_AT_ONCE)
+        self._budget_at = 0.0
+        self.hint: IkeclientError | None = None
+        self.give_up_at: float | None = None
+        self._wait = FIRST_WAIT
+        self.resend_at: float | None = None
+
+    def _use(self, group: int) -> None:
+        """Send a key share of this group from now on; earlier ones may still be answered."""
+        self._form = self._forms[group] = _Form(generate(self._untried.pop(group), self._entropy))
+
+    # Sending
+
+    def send(self, now: float) -> bytes:
+        """The request in its present form; arms the retransmission timer."""
+        cookie = (NotifyPayload(type=NotifyType.COOKIE, data=self._cookie),) if self._cookie else ()
+        share = self._form.share
+        payloads: tuple[Payload, ...] = (
+            *cookie,
+            self._offer,
+            KePayload(method=share.method.id, data=share.public),
+            NoncePayload(nonce=self._nonce),
+            *detection_notifies(self.spi_i, NO_SPI, self.path, encapsulate=True),
+            NotifyPayload(type=NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
+            signature_hashes(sha1=self._config.allow_sha1),
+        )
+        header = Header(
+            spi_i=self.spi_i,
+            spi_r=NO_SPI,
+            next_payload=PayloadType.NONE,
+            exchange=ExchangeType.IKE_SA_INIT,
+            initiator=True,
+            response=False,
+            message_id=0,
+        )
+        self._form.request = Message(header=header, payloads=payloads).emit()
+        self.resend_at = now + self._wait
+        self._wait = min(self._wait * GROWTH, LONGEST_WAIT)
+        return self._form.request
+
+    def postpone(self, now: float) -> None:
+        """There is a candidate: ask again only if it stays silent, as a forged one would (section 2.4)."""
+        self._wait = LONGEST_WAIT
+        self.resend_at = now + self._wait
+
+    # Receiving
+
+    def receive(self, data: bytes, message: Message, path: Path, now: float) -> Candidate | bool:
+        """A candidate, True when the request must be sent again in a new form, False when there is nothing to do."""
+        header = message.header
+        if header.exchange != ExchangeType.IKE_SA_INIT or not header.response or header.initiator or header.message_id:
+            return False
+        try:
+            if (unknown := unknown_critical(message.payloads)) is not None:
+                raise ParseError(f"it contains an unknown critical payload of type {int(unknown)}")
+            if find(message.payloads, SaPayload) is None:
+                return self._refused(message.payloads, now)
+            return self._candidate(data, message, path, now)
+        except KeyExchangeError as error:
+            self._unusable("the gateway sent a bad key share", str(error))
+        except ProtocolError as error:
+            self._unusable("the gateway's IKE_SA_INIT answer was not usable", str(error))
+        return False
+
+    def _unusable(self, what: str, why: str) -> None:
+        """Remember why an answer was dropped; what a gateway refused in so many words is worth more."""
+        if self.give_up_at is None:
+            self.hint = NegotiationRefused(what, reason=why)
+
+    def _refused(self, payloads: tuple[Payload, ...], now: float) -> bool:
+        """An answer without SA: a cookie, another group, or a refusal."""
+        cookie = next((n for n in notifies(payloads) if n.type == NotifyType.COOKIE), None)
+        error = error_notify(payloads)
+        if cookie is not None:
+            changed = self._take_cookie(cookie.data)
+        elif error is not None and error.type == NotifyType.INVALID_KE_PAYLOAD:
+            changed = self._take_group(error, now)
+        elif error is not None:
+            self._remember(refusal(error.type), now)
+            return False
+        else:
+            types = ", ".join(str(n.type) for n in notifies(payloads)[:4]) or "nothing"
+            self._unusable("the gateway's IKE_SA_INIT answer was not usable", f"it contains {types}, but no SA")
+            return False
+        if changed:
+            self._retries += 1
+            self._wait = FIRST_WAIT
+        return changed
+
+    def _take_cookie(self, cookie: bytes) -> bool:
+        if not 1 <= len(cookie) <= 64 or cookie == self._cookie:
+            return False
+        if self._cookies >= MAX_COOKIES or self._retries >= MAX_RETRIES:
+            self._unusable("the gateway did not get past asking for cookies", f"{self._cookies} cookies were returned")
+            return False
+        self._cookie = cookie
+        self._cookies += 1
+        return True
+
+    def _take_group(self, error: NotifyPayload, now: float) -> bool:
+        """Try the group that the gateway wants, once, and only one that was offered: this message may be forged."""
+        group = KeyExchangeId(int.from_bytes(error.data, "big"))
+        if len(error.data) != 2 or group in self._forms:
+            return False
+        if group not in self._untried:
+            self._remember(refusal(error.type, detail=f"it wants {group}"), now)
+            return False
+        if self._retries >= MAX_RETRIES:
+            return False
+        self._use(group)
+        return True
+
+    def _remember(self, error: IkeclientError, now: float) -> None:
+        """Ask once more and wait for a better answer, then believe the refusal (section 2.21.1)."""
+        if self.give_up_at is None:
+            self.give_up_at = now + 2 * FIRST_WAIT
+            self.hint = error
+            self._wait = FIRST_WAIT
+            self.resend_at = now + self._wait
+
+    def _affordable(self, now: float) -> bool:
+        """Whether one more key exchange may be computed now."""
+        self._budget = min(KEY_EXCHANGES_AT_ONCE, self._budget + now - self._budget_at)
+        self._budget_at = now
+        if self._budget < 1:
+            return False
+        self._budget -= 1
+        return True
+
+    def _candidate(self, data: bytes, message: Message, path: Path, now: float) -> Candidate | bool:
+        payloads = message.payloads
+        spi_r = message.header.spi_r
+        if spi_r == NO_SPI or spi_r in self._seen or not self._affordable(now):
+            return False
+        suite, _ = accept_ike(self._offer, need(payloads, SaPayload))
+        nonce_r = need(payloads, NoncePayload).nonce
+        ke = need(payloads, KePayload)
+        form = self._forms.get(ke.method)
+        if form is None or suite.key_exchange.id != ke.method:
+            raise ParseError(f"a key share of {ke.method} where {self._form.share.method.id} was sent")
+        shared = form.share.shared_secret(ke.data)
+        self._seen.add(spi_r)
+        requests = [p for p in payloads if isinstance(p, CertReqPayload)]
+        return Candidate(
+            spi_i=self.spi_i,
+            spi_r=spi_r,
+            suite=suite,
+            keys=ike_keys(suite, shared, self._nonce, nonce_r, self.spi_i, spi_r),
+            nonce_i=self._nonce,
+            nonce_r=nonce_r,
+            request=form.request,
+            response=data,
+            nat=detected(self.spi_i, spi_r, path, notifies(payloads)),
+            fragmentation=has_notify(payloads, NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
+            peer_hashes=peer_hashes(payloads),
+            authorities=b"".join(r.authorities for r in requests),
+        )

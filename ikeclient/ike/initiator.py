@@ -1,0 +1,205 @@
+"""One connection as its driver sees it: five methods in, datagrams, a deadline and events out.
+
+First a `Handshake` looks for the gateway, then a `Lineage` of IKE SAs keeps the connection; what they produce becomes
+one stream of events here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar
+
+from ikeclient.errors import IkeclientError, ParseError
+from ikeclient.ike.config import IkeConfig
+from ikeclient.ike.events import Closed, Datagram, Event, IkeEstablished, NatStatus, Notice, Path, PathChanged
+from ikeclient.ike.handshake import Contender, Handshake, disclosed
+from ikeclient.ike.lineage import Lineage
+from ikeclient.ike.sa import IkeSa
+from ikeclient.ike.state import State
+from ikeclient.wire.header import MAJOR_VERSION
+from ikeclient.wire.payload import Message
+
+T = TypeVar("T")
+
+
+class Initiator:
+    """A client's IKEv2 connection. After each call take `datagrams_to_send`, `next_event` and `next_deadline`.
+
+    `entropy` returns that many random bytes, `wall_clock` the time of day for certificates; every `now` is seconds on
+    a clock that never goes back and counts sleep.
+    """
+
+    def __init__(self, config: IkeConfig, entropy: Callable[[int], bytes], wall_clock: Callable[[], datetime]) -> None:
+        self._config = config
+        self._entropy = entropy
+        self._wall_clock = wall_clock
+        self._handshake: Handshake | None = None
+        self._lineage: Lineage | None = None
+        self._nat = NatStatus(local=False, remote=False)
+        self._outbox: deque[Datagram] = deque()
+        self._events: deque[Event] = deque()
+        self._closing = False
+        self._closed = False
+
+    # In
+
+    def start(self, path: Path, now: float) -> None:
+        """Begin connecting along `path`; an answer or `Closed` comes at the latest after `config.timeout` seconds."""
+        self._handshake = Handshake(self._config, self._entropy, self._wall_clock, path, now)
+        self._settle(now)
+
+    def receive(self, data: bytes, path: Path, now: float) -> None:
+        """Take one IKE message (without non-ESP marker) that arrived on `path`. Anything unusable is dropped."""
+        try:
+            message = Message.parse(data)
+        except ParseError:
+            return
+        if message.header.major != MAJOR_VERSION:
+            return
+        if self._handshake is not None:
+            self._handshake.receive(data, message, path, now)
+        elif self._lineage is not None:
+            self._lineage.receive(data, message, path, now)
+        self._settle(now)
+
+    def handle_timer(self, now: float) -> None:
+        """Do everything whose time has come."""
+        if self._handshake is not None:
+            self._handshake.handle_timer(now)
+        if self._lineage is not None:
+            self._lineage.handle_timer(now)
+        self._settle(now)
+
+    def supply(self, credential: str, now: float) -> None:
+        """Answer `CredentialNeeded`."""
+        if self._handshake is not None:
+            self._handshake.supply(credential, now)
+            self._settle(now)
+
+    def close(self, now: float) -> None:
+        """End the connection in order: DELETE to the gateway, `Closed` when it is answered or soon after."""
+        self._closing = True
+        if self._handshake is not None:
+            self._handshake.cancel(now)
+        elif self._lineage is not None:
+            self._lineage.delete(now)
+        else:
+            self._finish(None)
+        self._settle(now)
+
+    def rekey(self, now: float) -> None:
+        """Rekey the IKE SA."""
+        if self._lineage is not None:
+            self._lineage.current.rekey(now)
+            self._settle(now)
+
+    def rekey_child(self, spi_in: int, now: float) -> None:
+        """Rekey one Child SA."""
+        if self._lineage is not None:
+            self._lineage.current.rekey_child(spi_in, now)
+            self._settle(now)
+
+    def check_liveness(self, now: float) -> None:
+        """Ask the gateway whether it is there; a hint from outside may cause this, never more."""
+        if self._lineage is not None:
+            self._lineage.current.check_liveness(now)
+            self._settle(now)
+
+    def heard(self, now: float) -> None:
+        """Authenticated ESP arrived: the gateway is alive, no check is needed."""
+        if self._lineage is not None:
+            self._lineage.current.last_heard = max(self._lineage.current.last_heard, now)
+
+    @property
+    def last_heard(self) -> float:
+        """When the gateway last proved to be alive; minus infinity before that."""
+        return self._lineage.current.last_heard if self._lineage is not None else float("-inf")
+
+    # Out
+
+    def datagrams_to_send(self) -> list[Datagram]:
+        """Take every datagram that waits to be sent."""
+        datagrams = list(self._outbox)
+        self._outbox.clear()
+        return datagrams
+
+    def next_event(self) -> Event | None:
+        """Take the next event."""
+        return self._events.popleft() if self._events else None
+
+    def next_deadline(self) -> float | None:
+        """When to call `handle_timer` at the latest."""
+        if self._closed:
+            return None
+        if self._handshake is not None:
+            return self._handshake.next_deadline()
+        return self._lineage.next_deadline() if self._lineage is not None else None
+
+    # Settling what they did
+
+    def _settle(self, now: float) -> None:
+        """Take what the handshake or the IKE SAs produced, and follow their changes of state."""
+        if (handshake := self._handshake) is not None:
+            self._outbox.extend(_taken(handshake.outbox))
+            self._events.extend(_taken(handshake.events))
+            if handshake.winner is not None:
+                self._established(handshake.winner)
+            elif handshake.over:
+                self._handshake = None
+                self._finish(handshake.error)
+        if (lineage := self._lineage) is not None:
+            self._collect(lineage.current)
+            for heir in lineage.settle(now):
+                if self._config.disclose_keys:
+                    self._events.append(disclosed(heir))
+                self._announce(heir, rekeyed=True)
+                self._collect(heir)
+            self._outbox.extend(lineage.take_datagrams())
+            if lineage.current.state is State.CLOSED:
+                self._finish(lineage.current.error)
+
+    def _collect(self, sa: IkeSa) -> None:
+        self._events.extend(_taken(sa.events))
+        self._events.extend(_taken(sa.children.events))
+
+    def _established(self, winner: Contender) -> None:
+        """One candidate authenticated: it is the connection, the others are forgotten."""
+        self._handshake = None
+        self._lineage = Lineage(winner.sa)
+        self._nat = winner.candidate.nat
+        outcome = winner.sa.outcome
+        assert outcome is not None
+        self._events.append(PathChanged(path=winner.sa.channel.path))
+        self._announce(winner.sa, rekeyed=False)
+        self._events.extend(Notice(text=text) for text in outcome.notices)
+        self._events.append(outcome.configuration)
+
+    def _announce(self, sa: IkeSa, *, rekeyed: bool) -> None:
+        assert sa.outcome is not None
+        self._events.append(
+            IkeEstablished(
+                spi_i=sa.keying.spi_i,
+                spi_r=sa.keying.spi_r,
+                suite=sa.keying.suite,
+                gateway_identity=sa.outcome.gateway_identity,
+                nat=self._nat,
+                mobike=sa.outcome.mobike,
+                fragmentation=sa.keying.fragmentation,
+                rekey_at=sa.lifetimes.rekey_at,
+                rekeyed=rekeyed,
+            )
+        )
+
+    def _finish(self, error: IkeclientError | None) -> None:
+        if not self._closed:
+            self._closed = True
+            self._lineage = None
+            self._events.append(Closed(error=None if self._closing else error))
+
+
+def _taken(queue: deque[T]) -> list[T]:
+    items = list(queue)
+    queue.clear()
+    return items

@@ -1,0 +1,45 @@
+"""What an IKE SA asks its peer once it is up, as `responder` is what it answers."""
+
+from __future__ import annotations
+
+from ikeclient.ike.exchanges.informational import delete_children, delete_ike_sa, informational
+from ikeclient.ike.exchanges.init import new_spi
+from ikeclient.ike.exchanges.rekey_child import rekey_child
+from ikeclient.ike.exchanges.rekey_ike import rekey_ike
+from ikeclient.ike.responder import View, spare_groups
+from ikeclient.ike.tasks import Exchange, Job, Task
+
+
+def exchange_for(view: View, task: Task) -> Exchange | None:
+    """The exchange for a task whose turn has come; None where there is nothing left to do."""
+    config, children = view.config, view.children
+    match task.job:
+        case Job.LIVENESS:
+            return informational()
+        case Job.DELETE_IKE:
+            return informational(delete_ike_sa(view.farewell))
+        case Job.DELETE_CHILD if children.get(task.subject):
+            children.deleting.add(task.subject)
+            return informational((delete_children([task.subject]),))
+        case Job.REKEY_IKE:
+            return rekey_ike(
+                config.ike_proposals,
+                view.keying.suite,
+                view.keying.suite.prf,
+                view.keying.keys.d,
+                spi=new_spi(view.entropy),
+                entropy=view.entropy,
+            )
+        case Job.REKEY_CHILD if old := children.rekeyable(task.subject):
+            children.rekeying.add(task.subject)
+            return rekey_child(
+                old,
+                config.esp_proposals,
+                view.keying.suite.prf,
+                view.keying.keys.d,
+                spi_in=children.new_spi(),
+                esn=config.esn,
+                spare=spare_groups(view),
+                entropy=view.entropy,
+            )
+    return None

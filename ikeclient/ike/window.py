@@ -1,0 +1,93 @@
+"""Message IDs, retransmission and the response cache (RFC 7296 sections 2.1 to 2.3).
+
+A window of one request in each direction, the only size that peers must support.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LAST_MESSAGE_ID = 0xFFFFFFFF
+
+FIRST_WAIT = 0.5
+LONGEST_WAIT = 4.0
+GROWTH = 1.8
+
+
+@dataclass(slots=True)
+class Pending:
+    """A request of ours without an answer: its datagrams, when to send them again, and when to give up."""
+
+    message_id: int
+    datagrams: tuple[bytes, ...]
+    resend_at: float
+    give_up_at: float
+    wait: float = FIRST_WAIT
+    attempts: int = 1
+
+
+class RequestWindow:
+    """Our requests: one at a time, resent with growing pauses until the answer comes or patience ends."""
+
+    def __init__(self, first_id: int = 0) -> None:
+        self.next_id = first_id
+        self.pending: Pending | None = None
+
+    def open(self, datagrams: Sequence[bytes], now: float, patience: float) -> None:
+        """Register the request with ID `next_id`, sent now; the answer is awaited for `patience` seconds."""
+        self.pending = Pending(self.next_id, tuple(datagrams), now + FIRST_WAIT, now + patience)
+        self.next_id += 1
+
+    def accepts(self, message_id: int) -> bool:
+        """Whether a response with this ID answers the request that is pending."""
+        return self.pending is not None and self.pending.message_id == message_id
+
+    def close(self) -> None:
+        """The answer has come."""
+        self.pending = None
+
+    @property
+    def deadline(self) -> float | None:
+        """When `due` wants to be called next."""
+        return None if self.pending is None else min(self.pending.resend_at, self.pending.give_up_at)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether message IDs run out, so that the IKE SA must be replaced (they never wrap, section 2.2)."""
+        return self.next_id >= LAST_MESSAGE_ID - 16
+
+    def due(self, now: float) -> tuple[bytes, ...]:
+        """The datagrams to send again now; empty when it is not time."""
+        pending = self.pending
+        if pending is None or now < pending.resend_at:
+            return ()
+        pending.attempts += 1
+        pending.wait = min(pending.wait * GROWTH, LONGEST_WAIT)
+        pending.resend_at = now + pending.wait
+        return pending.datagrams
+
+    def failed(self, now: float) -> bool:
+        """Whether patience with the pending request has ended."""
+        return self.pending is not None and now >= self.pending.give_up_at
+
+
+class ResponseWindow:
+    """The peer's requests: each is executed once; a repeated one gets the identical response again."""
+
+    def __init__(self, expected_id: int = 0) -> None:
+        self.expected_id = expected_id
+        self._last: tuple[bytes, ...] = ()
+
+    def fresh(self, message_id: int) -> bool:
+        """Whether this is the next request in order."""
+        return message_id == self.expected_id
+
+    def repeated(self, message_id: int) -> tuple[bytes, ...]:
+        """The response to send again if this is the request answered last; else empty."""
+        return self._last if message_id == self.expected_id - 1 else ()
+
+    def answered(self, datagrams: Sequence[bytes]) -> None:
+        """Cache the response to the request with ID `expected_id` and move on."""
+        self._last = tuple(datagrams)
+        self.expected_id += 1
