@@ -1,0 +1,309 @@
+"""From a validated profile to what the protocol and the machine are told, with every credential in hand.
+
+This is the last step before the first packet and the only one that reads secrets. Whatever is missing, unreadable,
+contradictory or beyond this machine's cryptography is an error here, not half way through a handshake.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Literal
+
+from ikeclient.crypto.transforms import AlgorithmProposal
+from ikeclient.errors import ProfileError
+from ikeclient.ike.config import CertificateAuth, EapAuth, IkeConfig, PskAuth
+from ikeclient.profile import proposals
+from ikeclient.profile.capability import usable
+from ikeclient.profile.credentials import (
+    Sources,
+    certificate_identity,
+    identity_of,
+    load_certificate,
+    load_password,
+    load_psk,
+    load_trust,
+)
+from ikeclient.profile.files import shown_path, trusted_owners
+from ikeclient.profile.schema import Auth, Profile
+from ikeclient.profile.secrets import Ask, Secret
+from ikeclient.profile.values import IPNetwork
+from ikeclient.wire.identity import Identity
+from ikeclient.wire.registry import EapType
+from ikeclient.wire.selector import TrafficSelector
+from ikeclient.wire.text import printable
+
+# The methods that can run. "eap" is whatever the gateway asks for, as long as it never shows the password itself.
+EAP_METHODS: dict[str, tuple[EapType, ...]] = {
+    "eap-mschapv2": (EapType.MSCHAPV2,),
+    "eap-gtc": (EapType.GTC,),
+    "eap-md5": (EapType.MD5_CHALLENGE,),
+    "eap": (EapType.MSCHAPV2,),
+}
+_ANYWHERE: dict[str, IPNetwork] = {"ipv4": ip_network("0.0.0.0/0"), "ipv6": ip_network("::/0")}
+_USED: dict[str, frozenset[str]] = {
+    "psk": frozenset({"method", "identity", "psk"}),
+    "certificate": frozenset({"method", "identity", "certificate", "key", "key_passphrase"}),
+    "eap": frozenset({"method", "identity", "user", "password"}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """What changes on the machine. `mtu` 0 is to be computed; `interface` may hold one `%d`.
+
+    `routes` are networks only where the profile lists them. `exclude_lan` stands for the private networks the machine
+    is attached to, `exclude` for the networks listed beside it.
+    """
+
+    request: frozenset[str]
+    routes: Literal["gateway", "all"] | tuple[IPNetwork, ...]
+    exclude: tuple[IPNetwork, ...]
+    exclude_lan: bool
+    dns: Literal["auto", "split", "all", "none"]
+    mtu: int
+    interface: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSettings:
+    """How the tunnel lives. `retry` is the number of further attempts, None for no limit.
+
+    Commands are argv tuples whose program is an absolute path; they run without a shell, in the profile's directory.
+    """
+
+    retry: int | None
+    always_encapsulate: bool
+    offload: bool
+    kill_switch: bool
+    up: tuple[tuple[str, ...], ...]
+    down: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledProfile:
+    """Everything one connection needs. `gateways` are tried in order; `warnings` are sentences for people."""
+
+    name: str
+    base_dir: Path
+    ike: IkeConfig
+    gateways: tuple[str, ...]
+    port: int
+    network: NetworkSettings
+    session: SessionSettings
+    warnings: tuple[str, ...] = ()
+    identity_is_address: bool = False
+
+    def ike_for(self, address: str) -> IkeConfig:
+        """The configuration towards one of `gateways`: without a configured identity each must prove its address."""
+        if not self.identity_is_address:
+            return self.ike
+        return replace(self.ike, gateway_identity=identity_of(_host(address), "gateway.address"))
+
+
+def compile_profile(
+    profile: Profile,
+    base_dir: Path,
+    ask: Ask | None,
+    *,
+    name: str = "",
+    stdin_password: str | None = None,
+) -> CompiledProfile:
+    """Read every credential that `profile` points at and make the configuration.
+
+    `base_dir` is where relative paths start. `ask` shows a prompt and returns what the person typed; None where there
+    is no terminal. `stdin_password` replaces the one secret that the method needs (PSK, password or passphrase).
+    Raises ProfileError, or UsageError where a secret would have to be asked for and cannot.
+    """
+    stdin = None if stdin_password is None else Secret(stdin_password.encode("utf-8", "surrogateescape"))
+    sources = Sources(base_dir=base_dir, ask=ask, stdin_password=stdin)
+    del stdin_password  # a traceback that shows variables must not find it here
+    session = _session(profile, base_dir)  # before anybody is asked for a password
+    network = _network(profile)
+    selectors = _selectors(network, sources.warnings)
+    ike_proposals, esp_proposals = _proposals(profile)
+    gateway_identity = _gateway_identity(profile)
+    local_identity, auth = _auth(profile, sources)
+    _warn_of_unused(profile.auth, sources.warnings)
+    if profile.gateway.ca is not None and profile.auth.method == "psk":
+        sources.warnings.append("key 'gateway.ca' is not used by method psk")
+    return CompiledProfile(
+        name=name,
+        base_dir=base_dir,
+        ike=IkeConfig(
+            local_identity=local_identity,
+            gateway_identity=gateway_identity,
+            auth=auth,
+            ike_proposals=ike_proposals,
+            esp_proposals=esp_proposals,
+            request=network.request,
+            remote_selectors=selectors,
+            esn=proposals.offers_esn(profile.crypto.esp),
+            mobike=profile.session.mobike,
+            liveness=float(profile.session.liveness),
+            rekey_ike=float(profile.session.rekey_ike),
+            rekey_child=float(profile.session.rekey_child),
+            allow_sha1=profile.gateway.allow_sha1,
+        ),
+        gateways=profile.gateway.address,
+        port=profile.gateway.port,
+        network=network,
+        session=session,
+        warnings=tuple(sources.warnings),
+        identity_is_address=profile.gateway.identity is None,
+    )
+
+
+def _proposals(profile: Profile) -> tuple[tuple[AlgorithmProposal, ...], ...]:
+    crypto = profile.crypto
+    ike = [proposals.parse_ike(text) for text in crypto.ike]
+    esp = [proposals.parse_esp(text) for text in crypto.esp]
+    return (
+        usable(ike, named="ike" in crypto.model_fields_set, key="crypto.ike"),
+        usable(esp, named="esp" in crypto.model_fields_set, key="crypto.esp"),
+    )
+
+
+def _gateway_identity(profile: Profile) -> Identity | None:
+    gateway = profile.gateway
+    if gateway.identity != "%any":
+        return identity_of(gateway.identity or _host(gateway.address[0]), "gateway.identity")
+    if profile.auth.method != "psk":
+        hint = "A certificate proves a name, so the profile must say which one: otherwise any gateway would do."
+        raise ProfileError("key 'gateway.identity' can be %any with method psk only.", hint=hint)
+    return None
+
+
+def _host(address: str) -> str:
+    return address.removesuffix(".")  # of a fully qualified name; certificates are written without it
+
+
+def _auth(profile: Profile, sources: Sources) -> tuple[Identity, PskAuth | CertificateAuth | EapAuth]:
+    auth = profile.auth
+    match auth.method:
+        case "psk":
+            return _named_identity(auth), PskAuth(psk=load_psk(auth, sources))
+        case "certificate":
+            trust = load_trust(profile.gateway, sources)
+            chain, key = load_certificate(auth, sources)
+            own = identity_of(auth.identity, "auth.identity") if auth.identity else certificate_identity(chain[0])
+            if not chain[0].matches(own.type, own.data):
+                sources.warnings.append(f"our certificate does not hold the identity {own}; the gateway may refuse it")
+            return own, CertificateAuth(chain=chain, key=key, trust=trust)
+        case method if method in EAP_METHODS:
+            own, account = _eap_identities(auth)
+            trust = load_trust(profile.gateway, sources)
+            password = load_password(auth, account, sources)
+            methods = EAP_METHODS[method]
+            return own, EapAuth(identity=account, methods=methods, password=password, trust=trust)
+    raise ProfileError(
+        f"The authentication method {auth.method} is not supported yet.",
+        hint=f"Supported are psk, certificate, {', '.join(EAP_METHODS)}.",
+    )
+
+
+def _named_identity(auth: Auth) -> Identity:
+    if auth.identity is None:
+        raise ProfileError(
+            f"key 'auth.identity' is missing, and method {auth.method} needs it.",
+            hint='It is how the gateway knows us. For example: identity = "alice@example.com"',
+        )
+    return identity_of(auth.identity, "auth.identity")
+
+
+def _eap_identities(auth: Auth) -> tuple[Identity, str]:
+    """IDi and the EAP identity; each stands in for the other where only one is given."""
+    account, own = auth.user or auth.identity, auth.identity or auth.user
+    if account is None or own is None:
+        hint = 'For example: identity = "alice@example.com"'
+        raise ProfileError(f"key 'auth.identity' is missing, and method {auth.method} needs it.", hint=hint)
+    try:
+        return identity_of(own, "auth.identity" if auth.identity else "auth.user"), account
+    except ProfileError as error:
+        if own.isascii():
+            raise
+        hint = "Keep the name in 'auth.user' and give 'auth.identity' an ASCII text, such as alice@example.com."
+        raise ProfileError(
+            "An IKE identity cannot hold non-ASCII characters.", reason=error.message, hint=hint
+        ) from None
+
+
+def _warn_of_unused(auth: Auth, warnings: list[str]) -> None:
+    used = _USED[auth.method.partition("-")[0]]
+    unused = [f"key 'auth.{name}' is not used by method {auth.method}" for name in sorted(auth.model_fields_set - used)]
+    warnings += unused
+
+
+def _network(profile: Profile) -> NetworkSettings:
+    network = profile.network
+    return NetworkSettings(
+        request=frozenset(network.request),
+        routes=network.routes,
+        exclude=tuple(item for item in network.exclude if item != "lan"),
+        exclude_lan="lan" in network.exclude,
+        dns=network.dns,
+        mtu=network.mtu,
+        interface=network.interface,
+    )
+
+
+def _selectors(network: NetworkSettings, warnings: list[str]) -> tuple[TrafficSelector, ...]:
+    """What to ask for as TSr: the listed networks, or everything, of the families that addresses are asked for."""
+    families = [family for family in _ANYWHERE if family in network.request] or list(_ANYWHERE)
+    wanted = [_ANYWHERE[family] for family in families] if isinstance(network.routes, str) else list(network.routes)
+    possible = [item for item in wanted if f"ipv{item.version}" in families]
+    warnings.extend(
+        f"the route {item} is left out: network.request does not ask for IPv{item.version}"
+        for item in wanted
+        if item not in possible
+    )
+    if not possible:
+        raise ProfileError("No network of 'network.routes' is of a family that 'network.request' asks for.")
+    return tuple(TrafficSelector.from_network(item) for item in possible)
+
+
+def _session(profile: Profile, base_dir: Path) -> SessionSettings:
+    session = profile.session
+    return SessionSettings(
+        retry=None if session.retry == "forever" else session.retry,
+        always_encapsulate=session.encapsulation == "always",
+        offload=session.offload == "auto",
+        kill_switch=session.kill_switch,
+        up=tuple(_checked_command(command, base_dir, "session.up") for command in session.up),
+        down=tuple(_checked_command(command, base_dir, "session.down") for command in session.down),
+    )
+
+
+def _checked_command(command: Sequence[str], base_dir: Path, key: str) -> tuple[str, ...]:
+    """The command with its program as an absolute path, which nobody but root and we may change (HARDENING F15)."""
+    written = command[0]
+    found = str(base_dir / Path(written).expanduser()) if "/" in written else shutil.which(written)
+    if found is None:
+        raise ProfileError(f"key '{key}' names {printable(written, 80)}, which is not in the search path.")
+    path = Path(os.path.abspath(found))
+    trouble = _program_trouble(path)
+    if trouble:
+        raise ProfileError(f"key '{key}' names {shown_path(path)}, which {trouble[0]}.", hint=trouble[1])
+    return (str(path), *command[1:])
+
+
+def _program_trouble(path: Path) -> tuple[str, str | None] | None:
+    """Why a program cannot or must not be run, with what to do about it."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return "cannot be found", None
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a program", None
+    if not os.access(path, os.X_OK):
+        return "is not executable", f"chmod +x {shown_path(path)}"
+    if status.st_mode & 0o022:
+        return f"others may change (mode {stat.S_IMODE(status.st_mode):04o})", f"chmod go-w {shown_path(path)}"
+    if status.st_uid not in trusted_owners(os.environ):
+        return f"belongs to another user (uid {status.st_uid})", None
+    return None

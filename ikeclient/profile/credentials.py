@@ -1,0 +1,249 @@
+"""Certificates, keys, trust and pre-shared keys: what a profile points at, read and checked before any packet is sent.
+
+A pre-shared key is taken as the bytes of its text. As in swanctl.conf, `0x` in front makes it hexadecimal and `0s`
+Base64. Quotes and spaces belong to it; only the newline at the end of a file does not.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ikeclient.crypto.certs import Certificate, TrustStore, load_pkcs12
+from ikeclient.crypto.names import encode_name
+from ikeclient.crypto.signature import PrivateKey
+from ikeclient.errors import ParseError, ProfileError, UsageError
+from ikeclient.profile.files import FileFault, read_configuration, read_private, read_regular, shown_path
+from ikeclient.profile.schema import Auth, Gateway, KeyFile, SecretSource
+from ikeclient.profile.secrets import Ask, Secret, Wanted, resolve
+from ikeclient.profile.values import shown
+from ikeclient.wire.identity import Identity
+from ikeclient.wire.registry import IdType
+
+SYSTEM_TRUST = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),
+    Path("/etc/ssl/cert.pem"),
+)
+MAX_BUNDLE = 4 << 20  # bytes
+MAX_KEY_FILE = 1 << 20
+MIN_PSK = 8  # bytes; shorter ones are found by trying
+_DN = re.compile(r"\s*[A-Za-z]+\s*=")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where secrets are looked for. `stdin_password` stands in for the one secret that the profile's method needs."""
+
+    base_dir: Path
+    ask: Ask | None
+    stdin_password: Secret | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def path(self, written: str) -> Path:
+        """A path of the profile; relative ones start at the profile's directory."""
+        return self.base_dir / Path(written).expanduser()
+
+    def secret(self, source: SecretSource | None, name: str, account: str) -> Secret:
+        """The secret called `name`: from standard input where it was given there, else from its source."""
+        if self.stdin_password is not None:
+            return self.stdin_password
+        return resolve(source, Wanted(name=name, account=account, base_dir=self.base_dir, ask=self.ask))
+
+
+def identity_of(text: str, key: str) -> Identity:
+    """The IKE identity that the text of `key` means; `C=CH, CN=...` is a distinguished name. Raises ProfileError."""
+    try:
+        if _DN.match(text):
+            return Identity(type=IdType.DER_ASN1_DN, data=encode_name(text))
+        return Identity.from_text(text)
+    except (ValueError, ParseError):
+        raise ProfileError(
+            f"key '{key}' is not an identity: {shown(text)}",
+            hint="Write an address, a host name, user@domain, a distinguished name (C=CH, CN=...) or keyid:...",
+        ) from None
+
+
+def load_psk(auth: Auth, sources: Sources) -> bytes:
+    """The pre-shared key, decoded."""
+    if auth.psk is None and sources.stdin_password is None:
+        hint = 'For example: psk = { file = "psk.txt" }'
+        raise ProfileError("key 'auth.psk' is missing, and method psk needs it.", hint=hint)
+    written = sources.secret(auth.psk, "pre-shared key", auth.identity or "the gateway").reveal()
+    psk = decode_psk(written)
+    if len(psk) < MIN_PSK:
+        sources.warnings.append(f"the pre-shared key is weak: it has fewer than {MIN_PSK} bytes")
+    if written != written.strip():
+        sources.warnings.append("the pre-shared key starts or ends with white space, which is taken as part of it")
+    elif len(written) > 1 and written[:1] == written[-1:] and written[:1] in (b'"', b"'"):
+        sources.warnings.append("the pre-shared key is in quotes, which are taken as part of it")
+    return psk
+
+
+def decode_psk(written: bytes) -> bytes:
+    """A pre-shared key from its text: as it is, hexadecimal after `0x`, or Base64 after `0s`. Raises ProfileError."""
+    prefix, rest = written[:2], written[2:]
+    try:
+        match prefix:
+            case b"0x":
+                psk = binascii.unhexlify(rest)
+            case b"0s":
+                psk = base64.b64decode(rest, validate=True)
+            case _:
+                psk = written
+    except ValueError:
+        kind = "hexadecimal" if prefix == b"0x" else "Base64"
+        raise ProfileError(f"The pre-shared key starts with {prefix.decode()}, but is not {kind}.") from None
+    if not psk:
+        raise ProfileError("The pre-shared key is empty.")
+    return psk
+
+
+def load_password(auth: Auth, account: str, sources: Sources) -> str:
+    """The EAP password: 1 to 256 characters (RFC 2759 section 4). Raises ProfileError (HARDENING E16)."""
+    value = sources.secret(auth.password, "password", account).reveal()
+    try:
+        password = value.decode()
+    except UnicodeDecodeError:
+        raise ProfileError("The password is not UTF-8 text.") from None
+    if len(password) > 256:
+        raise ProfileError(f"The password has {len(password)} characters, at most 256 are possible.")
+    if "\0" in password or "\n" in password:
+        raise ProfileError("The password holds a NUL or a newline.", hint="Its source should give the password only.")
+    return password
+
+
+def load_trust(gateway: Gateway, sources: Sources) -> TrustStore:
+    """The authorities in the profile's `ca` files, or the system's. What cannot be read in them is a warning."""
+    if gateway.ca is None:
+        return _system_trust()
+    anchors: list[Certificate] = []
+    for written in gateway.ca:
+        path = sources.path(written)
+        problems: list[str] = []
+        data = read_configuration(path, MAX_BUNDLE).data
+        with _naming(path):
+            anchors += Certificate.load_many(data, problems)
+        sources.warnings.extend(f"{shown_path(path)}: {problem}; left out" for problem in problems)
+    return TrustStore.from_certificates(anchors)
+
+
+def _system_trust() -> TrustStore:
+    for path in SYSTEM_TRUST:
+        try:
+            return TrustStore.system([read_regular(path, MAX_BUNDLE).data])
+        except FileFault as fault:
+            if not fault.missing:
+                raise ProfileError(f"{shown_path(path)}: {fault.reason}") from None
+    raise ProfileError(
+        "This system has no trust store.",
+        reason=f"Looked for {', '.join(map(str, SYSTEM_TRUST))}.",
+        hint="Install the package ca-certificates, or name the authority's certificate as 'gateway.ca'.",
+    )
+
+
+def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, ...], PrivateKey]:
+    """Our certificate with its intermediates behind it, and its private key. Raises ProfileError."""
+    if auth.certificate is None:
+        raise ProfileError(f"key 'auth.certificate' is missing, and method {auth.method} needs it.")
+    path = sources.path(auth.certificate.file)
+    data = read_configuration(path, MAX_KEY_FILE).data
+    if _is_pkcs12(data):
+        if auth.key is not None:
+            hint = f"{shown_path(path)} is PKCS#12 and holds the key: leave 'auth.key' out."
+            raise ProfileError("key 'auth.key' is one key too many.", hint=hint)
+        data = read_private(path, MAX_KEY_FILE, insecure=auth.certificate.insecure)
+        key, chain = _pkcs12(path, data, auth, sources)
+    else:
+        with _naming(path):
+            chain = Certificate.load_many(data)
+        key = _private_key(auth, auth.certificate, data, sources)
+    own = next((certificate for certificate in chain if certificate.public_key == key.public_key), None)
+    if own is None:
+        raise ProfileError(
+            f"{shown_path(path)}: the certificate and the private key do not belong together",
+            reason=f"The certificate is for {chain[0].subject} with a key of kind {chain[0].public_key.kind}; "
+            f"the private key is {key.public_key.kind}.",
+        )
+    now = datetime.now(UTC)
+    if not own.not_before <= now <= own.not_after:
+        state = f"expired at {own.not_after:%Y-%m-%d %H:%M} UTC" if now > own.not_after else "is not valid yet"
+        sources.warnings.append(f"{shown_path(path)}: our certificate {state}; the gateway will probably refuse it")
+    return (own, *(certificate for certificate in chain if certificate != own)), key
+
+
+def certificate_identity(certificate: Certificate) -> Identity:
+    """Who a certificate says we are: its subject, or else its first subjectAltName. Raises ProfileError."""
+    names = certificate.identities()
+    if not names:
+        raise ProfileError("The certificate names nobody, so the key 'auth.identity' is needed.")
+    type_, data = next((name for name in names if name[0] == IdType.DER_ASN1_DN), names[0])
+    return Identity(type=type_, data=data)
+
+
+def _private_key(auth: Auth, certificate: KeyFile, certificate_data: bytes, sources: Sources) -> PrivateKey:
+    if auth.key is None and b"PRIVATE KEY-----" not in certificate_data:
+        raise ProfileError("key 'auth.key' is missing: the certificate's file holds no private key.")
+    key_file = auth.key or certificate
+    path = sources.path(key_file.file)
+    data = read_private(path, MAX_KEY_FILE, insecure=key_file.insecure)
+    if auth.key_passphrase is None and sources.stdin_password is None:
+        try:
+            with _naming(path):
+                return PrivateKey.load(data, None)
+        except ProfileError as error:
+            if not _needs_password(error):
+                raise
+    passphrase = _passphrase(path, auth, sources)
+    with _naming(path):
+        return PrivateKey.load(data, passphrase)
+
+
+def _pkcs12(path: Path, data: bytes, auth: Auth, sources: Sources) -> tuple[PrivateKey, list[Certificate]]:
+    if auth.key_passphrase is None and sources.stdin_password is None:
+        try:
+            with _naming(path):
+                return load_pkcs12(data, None)
+        except ProfileError as error:
+            if not _needs_password(error):
+                raise
+    passphrase = _passphrase(path, auth, sources)
+    with _naming(path):
+        return load_pkcs12(data, passphrase)
+
+
+def _passphrase(path: Path, auth: Auth, sources: Sources) -> bytes:
+    try:
+        return sources.secret(auth.key_passphrase, "passphrase", path.name).reveal()
+    except UsageError as error:
+        hint = "Use --password-stdin, or name its source as 'auth.key_passphrase'."
+        raise UsageError(f"{shown_path(path)}: {error.message}", reason="The key is encrypted.", hint=hint) from None
+
+
+def _needs_password(error: ProfileError) -> bool:
+    return "no password was given" in error.message or "needs a password" in error.message
+
+
+def _is_pkcs12(data: bytes) -> bool:
+    """Whether DER starts as a PFX does, with a version number (RFC 7292 section 4)."""
+    if data[:1] != b"\x30" or len(data) < 8:
+        return False
+    length = data[1]
+    body = 2 + (length & 0x7F if length & 0x80 else 0)
+    return data[body : body + 1] == b"\x02"
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put `path` in front of what goes wrong inside."""
+    try:
+        yield
+    except ProfileError as error:
+        message = f"{shown_path(path)}: {error.message}"
+        raise ProfileError(message, reason=error.reason, hint=error.hint) from None

@@ -1,0 +1,34 @@
+"""A profile as values for people: every key with what is in force, and nothing secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ikeclient.profile.schema import Profile
+from ikeclient.profile.values import format_duration
+
+_DURATIONS = ("liveness", "rekey_ike", "rekey_child")
+_SECRETS = ("password", "psk", "key_passphrase")
+
+
+def redacted(profile: Profile) -> dict[str, Any]:
+    """The profile as plain dictionaries, lists, text and numbers, ready for JSON and TOML; defaults are filled in.
+
+    Of commands that print secrets only the program is shown, because their arguments may be secrets themselves.
+    """
+    plain: dict[str, Any] = _without_none(profile.model_dump(mode="json"))
+    for key in _DURATIONS:
+        plain["session"][key] = format_duration(plain["session"][key])
+    for key in _SECRETS:
+        source = plain["auth"].get(key, {})
+        if len(source.get("command", ())) > 1:
+            source["command"] = [source["command"][0], "..."]
+        if not source.get("insecure", True):
+            del source["insecure"]
+    return plain
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value

@@ -1,0 +1,97 @@
+"""The text of a new profile: everything a person has to fill in, and as comments what is worth knowing.
+
+A template is put together from one part for each method and one for the routes, so that all combinations stay in step.
+"""
+
+from __future__ import annotations
+
+from ikeclient.errors import UsageError
+
+_HEAD = """\
+# A profile of ikeclient. Lines that start with # show what else can be set.
+version = 1
+
+[gateway]
+address = "{address}"            # host name, IPv4 or IPv6 address, or a list tried in order
+# identity = "{address}"         # what the gateway must prove to be; default: its address
+"""
+
+_CA = """\
+# ca = ["corp-ca.pem"]                    # who may vouch for the gateway; default: the system trust store
+"""
+
+_AUTH = {
+    "psk": """
+[auth]
+method = "psk"
+identity = "{identity}"        # how the gateway knows us
+psk = {{ file = "{name}.psk" }}             # chmod 600; text, 0x... hexadecimal or 0s... Base64
+# psk = {{ env = "VPN_PSK" }}               # or from the environment
+# psk = {{ command = ["pass", "vpn/psk"] }} # or from a password manager
+""",
+    "certificate": """
+[auth]
+method = "certificate"
+# identity = "{identity}"      # default: the subject of the certificate
+certificate = "{name}.pem"                # our certificate with its intermediates, or a PKCS#12 file without `key`
+key = "{name}.key"                        # chmod 600
+# key_passphrase = {{ prompt = true }}      # or file, env, command, keyring, credential; asked for when needed
+""",
+    "eap-mschapv2": """
+[auth]
+method = "eap-mschapv2"
+identity = "{identity}"        # how the gateway knows us
+# user = "alice"                          # the account, where it differs from the identity
+password = {{ prompt = true }}              # ask on the terminal
+# password = {{ file = "{name}.pw" }}       # or a file (chmod 600)
+# password = {{ keyring = "vpn" }}          # or the desktop's keyring
+""",
+}
+
+_ROUTES = {
+    "split": """
+[network]
+routes = "gateway"                        # what the gateway offers; or a list such as ["10.0.0.0/8"]
+dns = "auto"                              # auto | split | all | none
+""",
+    "full": """
+[network]
+routes = "all"                            # everything goes through the tunnel
+exclude = ["lan"]                         # except the private networks this machine is attached to
+dns = "all"                               # auto | split | all | none
+""",
+}
+
+_TAIL = """
+# [session]
+# liveness = 30                           # seconds of silence before the gateway is checked
+# kill_switch = true                      # nothing leaves the machine while the tunnel is not up
+"""
+
+METHODS = tuple(_AUTH)
+ROUTES = tuple(_ROUTES)
+
+
+def template(
+    method: str,
+    routes: str = "split",
+    *,
+    name: str = "vpn",
+    address: str = "vpn.example.com",
+    identity: str = "alice@example.com",
+) -> str:
+    """A commented profile for one of `METHODS` with one of `ROUTES`; raises UsageError for another one.
+
+    `name` is the profile's and names the files beside it. `address` and `identity` are put in as they are given.
+    """
+    method = {"eap": "eap-mschapv2"}.get(method, method)
+    if method not in _AUTH:
+        raise UsageError(f"There is no template for method {method}.", hint=f"There is one for {', '.join(METHODS)}.")
+    if routes not in _ROUTES:
+        raise UsageError(f"There is no template for routes {routes}.", hint=f"There is one for {', '.join(ROUTES)}.")
+    for value in (name, address, identity):
+        if not value.isprintable() or '"' in value or "\\" in value:
+            raise UsageError("A name in a new profile can hold no quote, backslash or control character.")
+    authority = "" if method == "psk" else _CA
+    text = _HEAD + authority + _AUTH[method]
+    return text.format(name=name, address=address, identity=identity) + _ROUTES[routes] + _TAIL

@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from profile_world import CANARY, CERTIFICATE, EAP, PSK
+
+from ikeclient.errors import IkeclientError, ProfileError, UsageError
+from ikeclient.ike.config import EapAuth, PskAuth
+from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.load import parse_profile
+from ikeclient.profile.present import redacted
+from ikeclient.profile.proposals import DEFAULT_IKE
+from ikeclient.wire.registry import EapType, IdType
+from ikeclient.wire.selector import TrafficSelector
+
+Write = Callable[..., Path]
+
+
+def build(text: str, place: Path, **arguments: object) -> CompiledProfile:
+    profile = parse_profile(text).profile
+    return compile_profile(profile, place, None, name="work", **arguments)  # type: ignore[arg-type]
+
+
+def failure(text: str, place: Path, **arguments: object) -> IkeclientError:
+    with pytest.raises(IkeclientError) as raised:
+        build(text, place, **arguments)
+    assert CANARY not in "\n".join([*raised.value.lines(), repr(raised.value)])
+    assert len(raised.value.lines()) <= 3
+    return raised.value
+
+
+def selectors(*networks: str) -> tuple[TrafficSelector, ...]:
+    return tuple(TrafficSelector.from_network(ip_network(network)) for network in networks)
+
+
+def test_a_psk_profile_becomes_the_configuration_of_the_protocol(place: Path) -> None:
+    compiled = build(PSK, place)
+    assert (compiled.name, compiled.gateways, compiled.port, compiled.warnings) == ("work", ("192.0.2.1",), 500, ())
+    ike = compiled.ike
+    assert isinstance(ike.auth, PskAuth)
+    assert ike.auth.psk == CANARY.encode()
+    assert (ike.local_identity.type, ike.local_identity.data) == (IdType.RFC822_ADDR, b"alice@example.com")
+    assert ike.gateway_identity is not None
+    assert (ike.gateway_identity.type, ike.gateway_identity.data) == (IdType.IPV4_ADDR, b"\xc0\0\x02\x01")
+    assert ike.request == {"ipv4", "ipv6", "dns"}
+    assert ike.remote_selectors == selectors("0.0.0.0/0", "::/0")
+    assert (ike.esn, ike.mobike, ike.liveness, ike.rekey_ike, ike.rekey_child) == (True, True, 30, 14400, 3600)
+    assert not ike.allow_sha1
+    assert len(ike.ike_proposals) == len(DEFAULT_IKE)
+
+
+def test_an_eap_profile_becomes_the_configuration_of_the_protocol(place: Path) -> None:
+    auth = build(EAP, place).ike.auth
+    assert isinstance(auth, EapAuth)
+    assert (auth.identity, auth.methods, auth.password) == ("alice@example.com", (EapType.MSCHAPV2,), CANARY)
+    assert len(auth.trust) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "types"),
+    [("eap", {EapType.MSCHAPV2}), ("eap-gtc", {EapType.GTC}), ("eap-md5", {EapType.MD5_CHALLENGE})],
+)
+def test_methods_that_show_the_password_are_allowed_only_by_name(place: Path, method: str, types: set[EapType]) -> None:
+    """E4 at its source: `eap` never allows GTC or MD5."""
+    auth = build(EAP.replace("eap-mschapv2", method), place).ike.auth
+    assert isinstance(auth, EapAuth)
+    assert set(auth.methods) == types
+
+
+@pytest.mark.parametrize("method", ["eap-tls", "eap-ttls", "eap-peap"])
+def test_methods_to_come_are_refused_by_name(place: Path, method: str) -> None:
+    error = failure(EAP.replace("eap-mschapv2", method), place)
+    assert error.message == f"The authentication method {method} is not supported yet."
+    assert error.exit_code == 9
+
+
+def test_the_eap_identity_is_the_user_where_there_is_one(place: Path) -> None:
+    compiled = build(EAP.replace("password", "user = 'EXAMPLE\\alice'\npassword"), place)
+    assert isinstance(compiled.ike.auth, EapAuth)
+    assert compiled.ike.auth.identity == "EXAMPLE\\alice"
+    assert compiled.ike.local_identity.data == b"alice@example.com"
+    compiled = build(EAP.replace("identity", "user"), place)
+    assert isinstance(compiled.ike.auth, EapAuth)
+    assert compiled.ike.auth.identity == "alice@example.com"
+
+
+def test_a_name_that_ike_cannot_carry_is_explained(place: Path) -> None:
+    """E16."""
+    error = failure(EAP.replace("alice@", "j\u00f6rg@"), place)
+    assert "auth.user" in (error.hint or "")
+    text = EAP.replace("password", 'user = "J\u00f6rg"\npassword')
+    auth = build(text, place).ike.auth
+    assert isinstance(auth, EapAuth)
+    assert auth.identity == "J\u00f6rg"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\n", "not UTF-8"),
+        (b"a\0b\n", "NUL"),
+        (b"a\n\n", "newline"),
+        (b"x" * 257, "257 characters"),
+        (b"\n", "empty"),
+    ],
+)
+def test_an_impossible_password_is_an_error_before_any_packet(
+    write: Write, place: Path, content: bytes, said: str
+) -> None:
+    """E16, F9."""
+    write("pw", content)
+    assert said in failure(EAP, place).message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PSK.replace('psk = { file = "psk" }\n', ""), "'auth.psk' is missing"),
+        (PSK.replace('identity = "alice@example.com"\n', ""), "'auth.identity' is missing"),
+        (EAP.replace('identity = "alice@example.com"\n', ""), "'auth.identity' is missing"),
+        (CERTIFICATE.replace('certificate = "alice.pem"\n', ""), "'auth.certificate' is missing"),
+        (CERTIFICATE.replace('key = "alice.key"\n', ""), "'auth.key' is missing"),
+        (PSK.replace('"psk" }', '"missing" }'), "there is no such file"),
+        (EAP.replace('"ca.pem"', '"missing.pem"'), "there is no such file"),
+    ],
+)
+def test_a_missing_credential_is_an_error_before_any_packet(place: Path, text: str, said: str) -> None:
+    """F9."""
+    error = failure(text, place)
+    assert said in error.message
+    assert isinstance(error, ProfileError)
+
+
+def test_a_password_comes_from_standard_input_where_it_is_given(place: Path) -> None:
+    for text in (EAP, EAP.replace('password = { file = "pw" }\n', ""), EAP.replace('"pw"', '"missing"')):
+        auth = build(text, place, stdin_password="other").ike.auth
+        assert isinstance(auth, EapAuth)
+        assert auth.password == "other"
+    auth = build(PSK.replace('psk = { file = "psk" }\n', ""), place, stdin_password="0x0102030405060708").ike.auth
+    assert isinstance(auth, PskAuth)
+    assert auth.psk == bytes(range(1, 9))
+
+
+def test_without_a_source_and_without_a_terminal_there_is_no_password(place: Path) -> None:
+    """F13."""
+    error = failure(EAP.replace('password = { file = "pw" }\n', ""), place)
+    assert isinstance(error, UsageError)
+    assert error.lines()[0] == "no password given"
+
+
+def test_the_terminal_is_asked_once(place: Path) -> None:
+    prompts = []
+
+    def ask(prompt: str) -> str:
+        prompts.append(prompt)
+        return CANARY
+
+    compile_profile(parse_profile(EAP.replace('{ file = "pw" }', "{ prompt = true }")).profile, place, ask)
+    assert prompts == ["Password for alice@example.com: "]
+
+
+def test_whatever_else_is_wrong_is_found_before_a_person_is_asked(place: Path) -> None:
+    def ask(prompt: str) -> str:
+        pytest.fail("asked for a password in vain")
+
+    text = EAP.replace('{ file = "pw" }', "{ prompt = true }")
+    for wrong in (
+        text.replace('"ca.pem"', '"missing.pem"'),
+        text + '[session]\nup = [["/no/such/program"]]\n',
+        text + '[network]\nrequest = ["ipv4"]\nroutes = ["2001:db8::/32"]\n',
+        text.replace("ca =", 'identity = "%any"\nca ='),
+    ):
+        with pytest.raises(ProfileError):
+            compile_profile(parse_profile(wrong).profile, place, ask)
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ('routes = "all"', ("0.0.0.0/0", "::/0")),
+        ('request = ["ipv4", "dns"]', ("0.0.0.0/0",)),
+        ('request = ["ipv6"]', ("::/0",)),
+        ("request = []", ("0.0.0.0/0", "::/0")),
+        ('routes = ["10.0.0.0/8", "2001:db8::/32"]', ("10.0.0.0/8", "2001:db8::/32")),
+    ],
+)
+def test_the_selectors_follow_the_routes_and_the_families(place: Path, network: str, expected: tuple[str, ...]) -> None:
+    compiled = build(f"{PSK}[network]\n{network}\n", place)
+    assert compiled.ike.remote_selectors == selectors(*expected)
+    assert compiled.warnings == ()
+
+
+def test_a_route_of_a_family_that_is_not_asked_for_is_left_out(place: Path) -> None:
+    text = PSK + '[network]\nrequest = ["ipv4"]\nroutes = ["10.0.0.0/8", "2001:db8::/32"]\n'
+    compiled = build(text, place)
+    assert compiled.ike.remote_selectors == selectors("10.0.0.0/8")
+    assert compiled.warnings == ("the route 2001:db8::/32 is left out: network.request does not ask for IPv6",)
+
+
+def test_network_and_session_settings_arrive_as_plain_values(place: Path) -> None:
+    text = (
+        PSK
+        + '[network]\nexclude = ["lan", "10.0.0.0/8"]\nmtu = 1400\ninterface = "w%d"\ndns = "split"\nroutes = "all"\n'
+    )
+    text += '[session]\nretry = 3\nencapsulation = "always"\noffload = "off"\nkill_switch = true\n'
+    compiled = build(text, place)
+    network, session = compiled.network, compiled.session
+    assert (network.exclude, network.exclude_lan) == ((ip_network("10.0.0.0/8"),), True)
+    assert (network.routes, network.mtu, network.interface, network.dns) == ("all", 1400, "w%d", "split")
+    assert (session.retry, session.always_encapsulate, session.offload, session.kill_switch) == (3, True, False, True)
+    defaults = build(PSK, place)
+    assert (defaults.session.retry, defaults.session.always_encapsulate, defaults.session.offload) == (
+        None,
+        False,
+        True,
+    )
+    assert (defaults.network.exclude, defaults.network.exclude_lan) == ((), False)
+
+
+def test_noesn_reaches_the_configuration(place: Path) -> None:
+    assert not build(PSK + '[crypto]\nesp = ["aes256gcm16-noesn"]\n', place).ike.esn
+
+
+@pytest.mark.parametrize(
+    ("written", "type_", "data"),
+    [
+        ("vpn.example.com", IdType.FQDN, b"vpn.example.com"),
+        ("2001:db8::1", IdType.IPV6_ADDR, bytes.fromhex("20010db8000000000000000000000001")),
+        ("keyid:abc", IdType.KEY_ID, b"abc"),
+        # RFC 5280 appendix A: SEQUENCE { SET { SEQUENCE { OID 2.5.4.6, PrintableString CH } }, SET { ... CN, UTF8 } }
+        (
+            "C=CH, CN=vpn", IdType.DER_ASN1_DN,
+            bytes.fromhex("301b310b3009060355040613024348310c300a06035504030c0376706e"),
+        ),
+    ],
+)  # fmt: skip
+def test_identities_are_written_as_people_write_them(place: Path, written: str, type_: IdType, data: bytes) -> None:
+    identity = build(PSK.replace("[auth]", f'identity = "{written}"\n[auth]'), place).ike.gateway_identity
+    assert identity is not None
+    assert (identity.type, identity.data) == (type_, data)
+
+
+@pytest.mark.parametrize("written", ["C=CH, X9=y", "CN=", "v\u00fcn.example"])
+def test_an_impossible_identity_is_a_profile_error(place: Path, written: str) -> None:
+    error = failure(PSK.replace("[auth]", f'identity = "{written}"\n[auth]'), place)
+    assert "'gateway.identity' is not an identity" in error.message
+
+
+def test_any_gateway_will_do_only_with_a_psk(place: Path) -> None:
+    assert build(PSK.replace("[auth]", 'identity = "%any"\n[auth]'), place).ike.gateway_identity is None
+    assert "method psk only" in failure(EAP.replace("ca =", 'identity = "%any"\nca ='), place).message
+
+
+def test_each_of_several_gateways_must_prove_its_own_address(place: Path) -> None:
+    compiled = build(PSK.replace('"192.0.2.1"', '["a.example", "192.0.2.2"]'), place)
+    first, second = (compiled.ike_for(address).gateway_identity for address in compiled.gateways)
+    assert first == compiled.ike.gateway_identity
+    assert first is not None
+    assert second is not None
+    assert (first.data, second.data) == (b"a.example", b"\xc0\0\x02\x02")
+    compiled = build(PSK.replace('"192.0.2.1"', '["a.example", "b.example"]\nidentity = "vpn.example"'), place)
+    assert {compiled.ike_for(address).gateway_identity for address in compiled.gateways} == {
+        compiled.ike.gateway_identity
+    }
+
+
+def test_the_dot_of_a_fully_qualified_name_is_not_part_of_the_identity(place: Path) -> None:
+    compiled = build(PSK.replace("192.0.2.1", "vpn.example."), place)
+    assert compiled.gateways == ("vpn.example.",)
+    for identity in (compiled.ike.gateway_identity, compiled.ike_for("vpn.example.").gateway_identity):
+        assert identity is not None
+        assert identity.data == b"vpn.example"
+
+
+def test_keys_that_the_method_does_not_use_are_warned_about(place: Path) -> None:
+    text = PSK.replace("[auth]", 'ca = "ca.pem"\n[auth]').replace("psk = {", 'user = "x"\npsk = {')
+    assert build(text, place).warnings == (
+        "key 'auth.user' is not used by method psk",
+        "key 'gateway.ca' is not used by method psk",
+    )
+
+
+def hook(write: Write, name: str = "hook", mode: int = 0o755) -> Path:
+    return write(name, "#!/bin/sh\n", mode)
+
+
+def test_hooks_are_found_and_become_absolute(write: Write, place: Path) -> None:
+    """F15."""
+    path = hook(write)
+    compiled = build(
+        PSK + '[session]\nup = [["./hook", "a b"], ["true"]]\ndown = [["~/hook"]]\n'.replace("~/", f"{place}/"), place
+    )
+    assert compiled.session.up[0] == (str(path), "a b")
+    assert Path(compiled.session.up[1][0]).is_absolute()
+    assert compiled.session.down == ((str(path),),)
+
+
+def test_a_hook_that_cannot_or_must_not_run_is_refused(
+    write: Write, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F15: missing, not executable, world-writable, somebody else's."""
+    hook(write, "plain", 0o644)
+    hook(write, "writable", 0o757)
+    for written, said in {
+        "./missing": "cannot be found",
+        "no-such-program-anywhere": "not in the search path",
+        "./plain": "is not executable",
+        "./writable": "others may change (mode 0757)",
+        ".//": "is not a program",
+    }.items():
+        error = failure(f'{PSK}[session]\nup = [["{written}", "{CANARY}"]]\n', place)
+        assert said in error.message
+        assert "session.up" in error.message
+    hook(write)
+    monkeypatch.setattr("ikeclient.profile.compile.trusted_owners", lambda environ: frozenset({54321}))
+    assert "belongs to another user" in failure(f'{PSK}[session]\ndown = [["./hook"]]\n', place).message
+
+
+def test_no_secret_shows_in_what_was_compiled(place: Path) -> None:
+    """F12."""
+    for text in (PSK, EAP):
+        profile = parse_profile(text).profile
+        compiled = compile_profile(profile, place, None)
+        shown = f"{compiled!r} {compiled!s} {compiled.ike!r} {compiled.ike.auth!r} {profile!r} {redacted(profile)}"
+        assert CANARY not in shown
+
+
+def test_a_traceback_with_local_variables_shows_no_secret(place: Path, write: Write) -> None:
+    """F12: what a traceback printer would show of the frames it passes."""
+    write("ca.pem", b"nothing")
+    frames = 0
+    try:
+        build(EAP, place, stdin_password=CANARY)
+    except ProfileError as error:
+        frame = error.__traceback__
+        while frame is not None:
+            if "ikeclient/profile" in frame.tb_frame.f_code.co_filename:
+                frames += 1
+                assert CANARY not in repr(frame.tb_frame.f_locals)
+            frame = frame.tb_next
+    else:
+        pytest.fail("there is no authority in that file")
+    assert frames >= 3
+
+
+def test_environment_secrets_are_gone_after_compiling(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F10."""
+    monkeypatch.setenv("VPN_PSK", CANARY)
+    compiled = build(PSK.replace('{ file = "psk" }', '{ env = "VPN_PSK" }'), place)
+    assert isinstance(compiled.ike.auth, PskAuth)
+    assert compiled.ike.auth.psk == CANARY.encode()
+    assert "VPN_PSK" not in os.environ
