@@ -16,7 +16,7 @@ VERSIONS: tuple[Version, Version] = (4, 6)
 ANYWHERE: dict[Version, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
 _INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
-_TUNNEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+_TUNNEL = re.compile(r"[A-Za-z0-9_@+][A-Za-z0-9_.@+-]{0,63}")
 
 
 def interface_name(text: object) -> str:

@@ -71,7 +71,7 @@ def _tun(tun: Path) -> Fact:
 def _net_admin() -> Fact:
     if has_net_admin():
         return Fact("CAP_NET_ADMIN", True, "interfaces, routes and rules can be changed")
-    hint = "run as root; in a container: --cap-add NET_ADMIN; or use `ikeclient exec` or `ikeclient proxy`"
+    hint = "run as root; in a container: --cap-add NET_ADMIN"
     return Fact("CAP_NET_ADMIN", False, "interfaces, routes and rules cannot be changed", hint)
 
 
@@ -84,6 +84,6 @@ def _user_namespaces() -> Fact:
     except (OSError, subprocess.TimeoutExpired):
         possible = False
     if possible:
-        return Fact("user namespaces", True, "`ikeclient exec` works without root")
+        return Fact("user namespaces", True, "an ordinary user can have networks of their own")
     hint = "see sysctl user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns"
-    return Fact("user namespaces", False, "`ikeclient exec` needs root here", hint)
+    return Fact("user namespaces", False, "an ordinary user cannot have networks of their own here", hint)
