@@ -1,0 +1,1 @@
+"""One connection: drives the protocol core, the data plane and the machine."""

@@ -1,0 +1,259 @@
+"""One tunnel from start to end: connect, stay connected, connect again, and leave the machine as it was.
+
+The TUN device and the routes stay while a lost connection is made again, so that nothing leaves past the tunnel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from typing import Any
+
+from ikeclient.errors import IkeclientError, NoResponse, PlatformError
+from ikeclient.ike.events import Event, IPAddress
+from ikeclient.net.interfaces import MachineAdapter
+from ikeclient.profile.compile import CompiledProfile
+from ikeclient.tunnel.attempt import Attempt, hopeless
+from ikeclient.tunnel.backoff import Backoff
+from ikeclient.tunnel.clock import boottime
+from ikeclient.tunnel.hooks import run_hooks
+from ikeclient.tunnel.options import ConnectOptions
+from ikeclient.tunnel.pump import Address
+from ikeclient.tunnel.resolve import resolve
+from ikeclient.tunnel.session import Device, Publish, Session
+from ikeclient.tunnel.upkeep import upkeep
+
+FAREWELL = 2.0  # the longest that a DELETE may hold up the end
+
+
+class Connection:
+    """A tunnel that lives in the running event loop. `run` returns after `stop`, or raises what ended it."""
+
+    def __init__(
+        self,
+        profile: CompiledProfile,
+        options: ConnectOptions,
+        tun: Device,
+        machine: MachineAdapter,
+        publish: Publish,
+        *,
+        table: int,
+        hooks: bool = True,
+    ) -> None:
+        self._profile = profile
+        self._options = options
+        self._tun = tun
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._again = False
+        self._fatal: IkeclientError | None = None
+        self._attempt: Attempt | None = None
+        self._up: asyncio.Future[None] = self._loop.create_future()
+        self._hooks = hooks
+        self._up_hooks: asyncio.Task[None] | None = None
+        self.session = Session(
+            profile,
+            options,
+            tun,
+            machine,
+            publish,
+            table=table,
+            on_ike=self._on_ike,
+            on_tun_lost=self._on_tun_lost,
+            on_up=self._on_up,
+            later=self._loop.call_later,
+        )
+
+    # Control
+
+    def stop(self) -> None:
+        """End the tunnel in order."""
+        self._stopping.set()
+        self._wake.set()
+        if self._attempt is not None:
+            self._attempt.driver.close()
+
+    def reconnect(self) -> None:
+        """End the connection with a DELETE and make a new one; the machine's routes stay."""
+        self._wake.set()
+        if self._attempt is not None and not self._stopping.is_set():
+            self._again = True
+            self._attempt.driver.close()
+
+    def document(self) -> dict[str, object]:
+        """The tunnel's entry in `status --json`."""
+        return self.session.document()
+
+    # Life
+
+    async def run(self) -> None:
+        """Connect, and stay connected until stopped. The machine is restored in any case."""
+        self._loop.add_reader(self._tun.fileno(), self.session.pump.drain_tun)
+        keeper = self._loop.create_task(upkeep(lambda: self._attempt, self.session))
+        try:
+            await self._first()
+            await self._stay()
+        except IkeclientError as error:
+            self.session.status.last_error = error.message
+            raise
+        finally:
+            keeper.cancel()
+            await self._end()
+
+    async def _first(self) -> None:
+        """The first attempt: each address of the gateway in turn, within one time limit."""
+        deadline = boottime() + self._options.timeout
+        addresses = await self._resolve()
+        for index, (host, address) in enumerate(addresses):
+            share = (deadline - boottime()) / (len(addresses) - index)
+            try:
+                await self._connect(host, address, max(share, 1.0))
+            except IkeclientError as error:
+                if self._stopping.is_set():
+                    return
+                if hopeless(error) or index == len(addresses) - 1:
+                    raise
+                self.session.emit("notice", text=error.message)
+            else:
+                return
+
+    async def _stay(self) -> None:
+        """Wait for the end of each connection and make the next one, for as long as the profile wants."""
+        backoff = Backoff(os.urandom)
+        retry = self._profile.session.retry
+        failures = 0
+        while not self._stopping.is_set():
+            if self._attempt is not None:
+                error = (await self._attempt.driver.closed).error
+                self._drop(error)
+                failures = 0
+                backoff.reset()
+                if retry == 0 and not self._again and not self._stopping.is_set():
+                    raise error or NoResponse("the connection ended")
+            await self._pause(0.0 if self._again else backoff.pause())
+            self._again = False
+            if self._stopping.is_set():
+                break
+            try:
+                await self._try_again(failures)
+            except IkeclientError as error:
+                failures += 1
+                self.session.status.last_error = error.message
+                self.session.emit("reconnecting", error=error.lines())
+                if hopeless(error) or (retry is not None and failures >= retry):
+                    raise
+        if self._fatal is not None:
+            raise self._fatal
+
+    async def _try_again(self, failures: int) -> None:
+        """The next address of the gateway in turn, with its name resolved anew."""
+        self.session.started = boottime()
+        addresses = await self._resolve()
+        await self._connect(*addresses[failures % len(addresses)], self._options.timeout)
+        self.session.status.reconnects += 1
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless something happens that makes another attempt worth while."""
+        self._wake.clear()
+        if self._stopping.is_set():
+            return
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _resolve(self) -> list[tuple[str, IPAddress]]:
+        self.session.emit("resolving", host=", ".join(self._profile.gateways))
+        lookup = self._loop.create_task(resolve(self._profile.gateways, self._profile.port))
+        stop = self._loop.create_task(self._stopping.wait())
+        await asyncio.wait({lookup, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if lookup.done():
+            return lookup.result()
+        lookup.cancel()
+        return []
+
+    async def _connect(self, host: str, remote: IPAddress, patience: float) -> None:
+        """Bring up one connection; returns when packets flow or `stop` was called, raises when it failed."""
+        session = self.session
+        session.status.gateway_address = str(remote)
+        self._up = self._loop.create_future()
+        config = replace(self._profile.ike_for(host), timeout=patience, disclose_keys=session.disclosing)
+        attempt = Attempt(config, remote, self._profile.port, session.pump, self._on_event)
+        self._attempt = attempt
+        attempt.start()
+        ends: list[asyncio.Future[Any]] = [self._up, attempt.driver.closed]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if self._up.done():
+            failure = self._up.exception()
+            if failure is not None:
+                await self._farewell()
+                self._drop(None)
+                raise failure
+            self._start_hooks()
+            return
+        error = attempt.driver.closed.result().error
+        self._drop(error)
+        if not self._stopping.is_set():
+            raise error or NoResponse("the connection ended before it was up")
+
+    def _drop(self, error: IkeclientError | None) -> None:
+        """Forget the connection that is over; routes and device stay."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.release()
+        self.session.lose(error, again=not self._stopping.is_set())
+
+    async def _farewell(self) -> None:
+        if self._attempt is not None:
+            self._attempt.driver.close()
+            await asyncio.wait({self._attempt.driver.closed}, timeout=FAREWELL)
+
+    async def _end(self) -> None:
+        """DELETE to the gateway, hooks, and the machine as it was."""
+        await self._farewell()
+        self._stopping.set()
+        if self._up_hooks is not None:
+            self._up_hooks.cancel()
+            await self._run_hooks("down")
+        self._drop(None)
+        self._loop.remove_reader(self._tun.fileno())
+        self.session.end()
+
+    # What others report
+
+    def _on_ike(self, data: bytes, source: Address, local: Address) -> None:
+        if self._attempt is not None:
+            self._attempt.receive(data, source, local)
+
+    def _on_event(self, event: Event) -> None:
+        assert self._attempt is not None
+        self.session.handle(event, self._attempt)
+
+    def _on_up(self, error: IkeclientError | None) -> None:
+        if self._up.done():
+            return
+        if error is None:
+            self._up.set_result(None)
+        else:
+            self._up.set_exception(error)
+
+    def _on_tun_lost(self) -> None:
+        self._loop.remove_reader(self._tun.fileno())
+        self._fatal = PlatformError(
+            f"the interface {self._tun.name} is gone", reason="somebody deleted it", hint="connect again"
+        )
+        self.stop()
+
+    # Hooks
+
+    def _start_hooks(self) -> None:
+        if self._hooks and self._up_hooks is None:
+            self._up_hooks = self._loop.create_task(self._run_hooks("up"))
+
+    async def _run_hooks(self, reason: str) -> None:
+        commands = self._profile.session.up if reason == "up" else self._profile.session.down
+        for warning in await run_hooks(commands, self.session.status, reason, self._profile.base_dir):
+            self.session.warn(warning)

@@ -1,0 +1,91 @@
+"""Joins one `Initiator` to the event loop: datagrams out, events to a callback, one timer. Nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ikeclient.ike.events import Closed, Datagram, Event, Path
+from ikeclient.ike.initiator import Initiator
+
+
+class Driver:
+    """Calls the initiator and carries out what it asks for.
+
+    `clock` must count sleep, as lifetimes do; the loop's own clock only decides when to look again.
+    """
+
+    def __init__(
+        self,
+        initiator: Initiator,
+        clock: Callable[[], float],
+        send: Callable[[Datagram], None],
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self.initiator = initiator
+        self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+        self._clock = clock
+        self._send = send
+        self._on_event = on_event
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushing = False
+
+    def start(self, path: Path) -> None:
+        """Begin connecting along `path`."""
+        self.initiator.start(path, self._clock())
+        self.flush()
+
+    def receive(self, data: bytes, path: Path) -> None:
+        """Hand over one IKE message that arrived on `path`."""
+        self.initiator.receive(data, path, self._clock())
+        self.flush()
+
+    def supply(self, credential: str) -> None:
+        """Hand over the credential that was asked for."""
+        self.initiator.supply(credential, self._clock())
+        self.flush()
+
+    def close(self) -> None:
+        """End in order; `closed` resolves when that is done."""
+        self.initiator.close(self._clock())
+        self.flush()
+
+    def abandon(self) -> None:
+        """Forget the connection at once."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.closed.done():
+            self.closed.set_result(Closed())
+
+    def flush(self) -> None:
+        """Send what is to be sent, deliver events, and arm the timer for the next deadline."""
+        if self._flushing:
+            return  # an event's receiver called in again; the loop below sees what it caused
+        self._flushing = True
+        try:
+            while True:
+                for datagram in self.initiator.datagrams_to_send():
+                    self._send(datagram)
+                event = self.initiator.next_event()
+                if event is None:
+                    break
+                self._on_event(event)
+                if isinstance(event, Closed) and not self.closed.done():
+                    self.closed.set_result(event)
+        finally:
+            self._flushing = False
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self.initiator.next_deadline()
+        if deadline is not None and not self.closed.done():
+            delay = max(0.0, deadline - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._expired)
+
+    def _expired(self) -> None:
+        self._timer = None
+        self.initiator.handle_timer(self._clock())
+        self.flush()

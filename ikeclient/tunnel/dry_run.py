@@ -1,0 +1,55 @@
+"""`connect --dry-run`: negotiate for real, change nothing, and tell what would have been changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ikeclient.esp.sa import Packet
+from ikeclient.net.interfaces import MachineAdapter, MachineConfig
+
+
+class NullTun:
+    """A device that does not exist: nothing comes out of it and everything vanishes in it."""
+
+    def __init__(self, pattern: str) -> None:
+        self.name = pattern.replace("%d", "0")
+        self.lost = False
+        self._ends = os.pipe()
+
+    def fileno(self) -> int:
+        """A descriptor that never becomes readable."""
+        return self._ends[0]
+
+    def read_batch(self, limit: int) -> Sequence[Packet]:
+        """No packets, whatever the limit."""
+        return [][:limit]
+
+    def write_batch(self, packets: Sequence[Packet]) -> int:
+        """Every packet is taken, and lost."""
+        return len(packets)
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for end in self._ends:
+            os.close(end)
+
+
+class PlanningMachine:
+    """Stands in for the machine and writes down what the real one would do."""
+
+    def __init__(self, machine: MachineAdapter) -> None:
+        self._machine = machine
+        self.warnings: list[str] = []
+        self.lines: list[str] = []
+
+    def plan(self, config: MachineConfig) -> list[str]:
+        """What the machine says."""
+        return self._machine.plan(config)
+
+    def apply(self, config: MachineConfig) -> None:
+        """Only write down what would be done."""
+        self.lines = self._machine.plan(config)
+
+    def revert(self) -> None:
+        """There is nothing to undo."""

@@ -1,0 +1,341 @@
+"""The pump: packets from the TUN device into ESP datagrams, datagrams into packets for the TUN device and IKE messages.
+
+Synchronous and clockless, so that it runs under any event loop: call `drain_tun` and `drain_udp` when a descriptor is
+readable. Each call does a bounded amount of work, so that both directions and the timers of IKE get their turn; what
+is left makes the descriptor readable again.
+
+Nothing leaves in the clear: a packet that no Child SA accepts, or that comes while there is no path, is counted and
+dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from struct import Struct
+from typing import Protocol
+
+from ikeclient.esp.icmp import too_big
+from ikeclient.esp.mss import clamp_batch
+from ikeclient.esp.mtu import interface_mtu, segment_sizes
+from ikeclient.esp.sa import InboundSa, OutboundSa, Packet
+from ikeclient.esp.selectors import PacketFilter, Selector
+from ikeclient.esp.table import SaTable
+from ikeclient.ike.events import ChildEstablished
+from ikeclient.wire.selector import TrafficSelector
+
+Address = tuple[str, int]
+
+IKE_PORT = 500
+NON_ESP_MARKER = bytes(4)  # RFC 3948 section 2.2
+KEEPALIVE = b"\xff"  # RFC 3948 section 2.3
+
+_IKE_HEADER = 28
+_ESP_HEADER = 8
+_FIRST_SPI = 256  # smaller ones are reserved (RFC 4303 section 2.1)
+_DEFAULT_MTU = 65535
+_spi = Struct(">I").unpack_from
+
+
+class PacketDevice(Protocol):
+    """What the pump needs of a TUN device; see `net.tun.TunDevice`."""
+
+    lost: bool
+
+    def read_batch(self, limit: int) -> Sequence[Packet]:
+        """At most `limit` waiting packets, without blocking."""
+
+    def write_batch(self, packets: Sequence[Packet]) -> int:
+        """Hand packets over; returns how many were taken."""
+
+
+class DatagramSocket(Protocol):
+    """What the pump needs of a socket; see `net.udp.UdpSocket`."""
+
+    local: Address
+
+    def receive_batch(self, limit: int) -> Sequence[tuple[bytes | memoryview, Address]]:
+        """At most `limit` waiting datagrams with their sources, without blocking."""
+
+    def send_batch(self, payloads: Sequence[Packet], destination: Address) -> int:
+        """Send datagrams; returns how many went out."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PumpCounters:
+    """What was dropped or ignored before or behind the SAs. Each counts packets or datagrams."""
+
+    keepalives: int = 0
+    malformed: int = 0  # datagrams too short to be anything, or with a reserved SPI
+    unknown_spi: int = 0
+    no_path: int = 0  # packets that had no socket or no remote end to go to
+    too_big: int = 0
+    not_sent: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildCounters:
+    """Both directions of one Child SA, under the names of the status output."""
+
+    packets_in: int
+    packets_out: int
+    bytes_in: int
+    bytes_out: int
+    replays: int
+    auth_failures: int
+    selector_drops: int
+    malformed: int
+
+
+class Pump:
+    """Joins one TUN device, the sockets of one connection and its Child SAs.
+
+    - `on_ike(data, source, local)`: an IKE message without marker, where it came from and the socket's own address.
+      It may call back into the pump. `data` is not authenticated in any way.
+    - `now`: the clock of `last_inbound` and the others, in seconds.
+    - `entropy`: random bytes for the IVs of AES-CBC.
+    - `on_tun_lost`: called once when the interface is deleted under us; the descriptor must then leave the event loop.
+
+    `last_inbound` is when genuine ESP last came, `last_outbound` when ESP was last sent, `last_sent` when anything
+    was last sent to the remote end; None before the first time.
+    """
+
+    def __init__(
+        self,
+        tun: PacketDevice,
+        on_ike: Callable[[bytes, Address, Address], None],
+        now: Callable[[], float],
+        *,
+        entropy: Callable[[int], bytes],
+        on_tun_lost: Callable[[], None] | None = None,
+        clamp_mss: bool = True,
+        batch: int = 64,
+    ) -> None:
+        self.table = SaTable()
+        self.counters = PumpCounters()
+        self.last_inbound: float | None = None
+        self.last_outbound: float | None = None
+        self.last_sent: float | None = None
+        self.remote: Address | None = None
+        self._tun = tun
+        self._on_ike = on_ike
+        self._now = now
+        self._entropy = entropy
+        self._on_tun_lost = on_tun_lost
+        self._clamp = clamp_mss
+        self._batch = batch
+        self._sockets: list[DatagramSocket] = []
+        self._sending: DatagramSocket | None = None
+        self.set_mtu(_DEFAULT_MTU)
+
+    # The path
+
+    def attach(self, socket: DatagramSocket) -> None:
+        """Receive on this socket, and send on it from now on; sockets attached before go on receiving."""
+        if socket not in self._sockets:
+            self._sockets.append(socket)
+        self._sending = socket
+
+    def detach(self, socket: DatagramSocket) -> None:
+        """Forget a socket; the one attached last among the others sends, if this one did."""
+        self._sockets = [other for other in self._sockets if other is not socket]
+        if self._sending is socket:
+            self._sending = self._sockets[-1] if self._sockets else None
+
+    def set_remote(self, remote: Address | None) -> None:
+        """Send ESP to this end point; None stops sending."""
+        self.remote = remote
+
+    def set_mtu(self, inner: int) -> None:
+        """The longest inner packet in bytes; IPv6 packets of up to 1280 bytes pass in any case (RFC 8200 section 5)."""
+        self.mtu = inner
+        self._longest = {4: inner, 6: interface_mtu(inner, ipv6=True)}
+        self._segments = segment_sizes(inner)
+
+    # Child SAs
+
+    def install(self, child: ChildEstablished, addresses: Iterable[IPv4Address | IPv6Address] = ()) -> None:
+        """Take a Child SA into use at once; the one it replaces only receives from now on (P9).
+
+        `addresses` are those of the interface: nothing that comes out of the tunnel may claim to be from them, nor from
+        a local selector that is a single address.
+        """
+        local, remote = _selectors(child.local_selectors), _selectors(child.remote_selectors)
+        own = [(s.version, s.start) for s in local if s.single] + [(a.version, int(a)) for a in addresses]
+        inbound = InboundSa(
+            child.spi_in,
+            child.suite,
+            child.keys.inbound,
+            filter=PacketFilter(sources=remote, destinations=local, own=own),
+        )
+        outbound = OutboundSa(
+            child.spi_out,
+            child.suite,
+            child.keys.outbound,
+            filter=PacketFilter(sources=local, destinations=remote),
+            entropy=self._entropy,
+        )
+        self.table.install(inbound, outbound)
+        if child.replaces is not None:
+            self.table.retire(child.replaces)
+
+    def remove(self, spi_in: int) -> None:
+        """Drop a Child SA in both directions; nothing happens where there is none."""
+        self.table.remove(spi_in)
+
+    def child_counters(self, spi_in: int) -> ChildCounters:
+        """What a Child SA has carried. Raises KeyError where there is none."""
+        inbound, outbound = (sa.counters for sa in self.table.pair(spi_in))
+        return ChildCounters(
+            packets_in=inbound.packets,
+            packets_out=outbound.packets,
+            bytes_in=inbound.bytes,
+            bytes_out=outbound.bytes,
+            replays=inbound.replays,
+            auth_failures=inbound.auth_failures,
+            selector_drops=inbound.selector_drops,
+            malformed=inbound.malformed,
+        )
+
+    def rekey_due(self) -> list[int]:
+        """The inbound SPIs of Child SAs whose keys have done enough, whatever their age; not those already replaced."""
+        return self.table.rekey_due()
+
+    # Packets
+
+    def drain_tun(self) -> int:
+        """Carry waiting packets into the tunnel; returns how many were read."""
+        packets = list(self._tun.read_batch(self._batch))
+        if not packets:
+            self._check_tun()
+            return 0
+        count = len(packets)
+        if max(map(len, packets)) > self.mtu:
+            packets = self._refuse_too_big(packets)
+        if self.remote is None or self._sending is None or self.remote[1] == IKE_PORT:
+            self.counters.no_path += len(packets)
+            return count
+        now = None
+        for outbound, accepted in self.table.route(packets):
+            if self._clamp:
+                clamp_batch(accepted, *self._segments)
+            payloads = outbound.seal(accepted)
+            if not payloads:
+                continue
+            now = self._now() if now is None else now
+            sent = self._sending.send_batch(payloads, self.remote)
+            self.counters.not_sent += len(payloads) - sent
+            if sent:
+                self.last_outbound = self.last_sent = now
+        return count
+
+    def drain_udp(self, socket: DatagramSocket) -> int:
+        """Carry waiting datagrams to the TUN device or to IKE; returns how many were read."""
+        datagrams = socket.receive_batch(self._batch)
+        lookup = self.table.inbound.get
+        groups: dict[InboundSa, list[bytes | memoryview]] = {}
+        current, group = None, []
+        for data, source in datagrams:
+            if source[1] == IKE_PORT or len(data) < _ESP_HEADER or (sa := lookup(_spi(data)[0])) is None:
+                self._handle_other(data, source, socket.local)
+                continue
+            if sa is not current:
+                current, group = sa, groups.setdefault(sa, [])
+            group.append(data)
+        for sa, group in groups.items():
+            self._receive(sa, group)
+        return len(datagrams)
+
+    def send_ike(self, data: bytes, remote: Address, socket: DatagramSocket | None = None) -> bool:
+        """Send an IKE message with the marker that the remote port asks for (RFC 3948); false where it could not be
+        sent.
+
+        `socket` is the one of another path that is being tried; left out, it is the one that sends ESP.
+        """
+        payload = data if remote[1] == IKE_PORT else NON_ESP_MARKER + data
+        return self._send(payload, remote, socket or self._sending)
+
+    def send_keepalive(self) -> bool:
+        """Keep a NAT's mapping alive; false where there is no path, or one to port 500, which knows no keepalives."""
+        if self.remote is None or self.remote[1] == IKE_PORT:
+            return False
+        return self._send(KEEPALIVE, self.remote, self._sending)
+
+    def _send(self, payload: bytes, remote: Address, socket: DatagramSocket | None) -> bool:
+        if socket is None or not socket.send_batch((payload,), remote):
+            return False
+        if remote == self.remote and socket is self._sending:
+            self.last_sent = self._now()
+        return True
+
+    def _receive(self, sa: InboundSa, datagrams: Sequence[bytes | memoryview]) -> None:
+        before = sa.authenticated
+        packets = sa.open(datagrams)
+        if sa.authenticated != before:
+            self.last_inbound = self._now()
+        if packets:
+            if self._clamp:
+                clamp_batch(packets, *self._segments)
+            self._tun.write_batch(packets)
+            self._check_tun()
+
+    def _handle_other(self, data: bytes | memoryview, source: Address, local: Address) -> None:
+        """All but ESP on an SPI of ours; the sender's port tells bare IKE from what needs a marker (RFC 3948)."""
+        counters = self.counters
+        if data == KEEPALIVE:
+            counters.keepalives += 1
+            return
+        if source[1] != IKE_PORT:
+            if data[:4] != NON_ESP_MARKER:
+                if len(data) < _ESP_HEADER or _spi(data)[0] < _FIRST_SPI:
+                    counters.malformed += 1
+                else:
+                    counters.unknown_spi += 1
+                return
+            data = data[4:]
+        if len(data) < _IKE_HEADER:
+            counters.malformed += 1
+            return
+        self._on_ike(bytes(data), (source[0], source[1]), local)
+
+    def _refuse_too_big(self, packets: Iterable[Packet]) -> list[Packet]:
+        """Answer packets above the inner MTU; those that may be fragmented pass, in fragmented outer packets."""
+        passed: list[Packet] = []
+        answers: list[Packet] = []
+        for packet in packets:
+            if len(packet) <= self.mtu:
+                passed.append(packet)
+                continue
+            longest = self._longest.get(packet[0] >> 4, 0)
+            if len(packet) <= longest:
+                passed.append(packet)
+            elif (answer := too_big(packet, longest)) is not None:
+                self.counters.too_big += 1
+                answers.append(answer)
+            elif packet[0] >> 4 == 4 and not packet[6] & 0x40:
+                passed.append(packet)
+            else:
+                self.counters.too_big += 1
+        if answers:
+            self._tun.write_batch(answers)
+        return passed
+
+    def _check_tun(self) -> None:
+        if self._tun.lost and self._on_tun_lost is not None:
+            report, self._on_tun_lost = self._on_tun_lost, None
+            report()
+
+
+def _selectors(selectors: Iterable[TrafficSelector]) -> tuple[Selector, ...]:
+    return tuple(
+        Selector(
+            version=s.version,
+            start=int(s.start),
+            end=int(s.end),
+            protocol=s.protocol,
+            start_port=s.start_port,
+            end_port=s.end_port,
+        )
+        for s in selectors
+    )

@@ -1,0 +1,213 @@
+"""What a connection's events do to the data plane, the machine and the status: where `ike`, `esp` and `net` meet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from ikeclient.errors import IkeclientError, NegotiationRefused
+from ikeclient.esp.mtu import inner_mtu, interface_mtu
+from ikeclient.ike.events import (
+    ChildClosed,
+    ChildEstablished,
+    Configuration,
+    CredentialNeeded,
+    Event,
+    IkeEstablished,
+    IkeKeysDerived,
+    Notice,
+    PathChanged,
+    Progress,
+)
+from ikeclient.net.interfaces import MachineAdapter
+from ikeclient.net.udp import path_mtu
+from ikeclient.profile.compile import CompiledProfile
+from ikeclient.tunnel.attempt import Attempt
+from ikeclient.tunnel.clock import boottime
+from ikeclient.tunnel.keylog import KeyLog
+from ikeclient.tunnel.network import MARK, Link, machine_config
+from ikeclient.tunnel.options import ConnectOptions
+from ikeclient.tunnel.pump import Address, PacketDevice, Pump
+from ikeclient.tunnel.status import Status, timestamp
+
+STRAGGLERS = 5.0  # how long a replaced inbound SA still receives
+
+Publish = Callable[[dict[str, object]], None]
+
+
+class Device(PacketDevice, Protocol):
+    """What a tunnel needs of a TUN device."""
+
+    name: str
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable with packets."""
+
+
+class Session:
+    """One tunnel's data plane, machine and status, whatever connection feeds them.
+
+    `on_up` is called when packets can flow, or with the error that keeps them from it; `later(seconds, action, spi)`
+    is the event loop's timer.
+    """
+
+    def __init__(
+        self,
+        profile: CompiledProfile,
+        options: ConnectOptions,
+        tun: Device,
+        machine: MachineAdapter,
+        publish: Publish,
+        *,
+        table: int,
+        on_ike: Callable[[bytes, Address, Address], None],
+        on_tun_lost: Callable[[], None],
+        on_up: Callable[[IkeclientError | None], None],
+        later: Callable[[float, Callable[[int], None], int], object],
+    ) -> None:
+        self._profile = profile
+        self._tun = tun
+        self._machine = machine
+        self._publish = publish
+        self._table = table
+        self._on_up = on_up
+        self._later = later
+        self._name = options.name
+        self._keylog = KeyLog(options.keylog) if options.keylog else None
+        self.started = boottime()
+        self.applied = False
+        self.status = Status(name=options.name, interface=tun.name)
+        self.pump = Pump(tun, on_ike, boottime, entropy=os.urandom, on_tun_lost=on_tun_lost)
+
+    @property
+    def disclosing(self) -> bool:
+        """Whether somebody asked for the keys."""
+        return self._keylog is not None
+
+    def emit(self, event: str, **details: object) -> None:
+        """Tell everybody who listens."""
+        self._publish({"event": event, "time": timestamp(), "tunnel": self._name, **details})
+
+    def warn(self, text: str) -> None:
+        """Tell everybody, and keep it for `status`."""
+        self.status.warnings.append(text)
+        self.emit("notice", text=text)
+
+    def document(self) -> dict[str, object]:
+        """The tunnel's entry in `status --json`."""
+        return self.status.document(self.pump, boottime())
+
+    # Events of the protocol
+
+    def handle(self, event: Event, attempt: Attempt) -> None:
+        """Do what an event of the connection `attempt` asks for."""
+        match event:
+            case Progress(step=step):
+                self.emit(step, gateway=str(attempt.path.remote_address))
+            case Notice(text=text):
+                self.warn(text)
+            case PathChanged(path=path):
+                attempt.follow(path)
+                self.status.path = path
+            case IkeEstablished():
+                self._established(event)
+            case Configuration():
+                self.status.configuration = event
+            case ChildEstablished():
+                self._child(event, attempt)
+            case ChildClosed(spi_in=spi):
+                self.status.children.pop(spi, None)
+                self._later(STRAGGLERS, self.pump.remove, spi)
+            case IkeKeysDerived():
+                if self._keylog is not None:
+                    self._keylog.ike(event)
+            case CredentialNeeded(prompt=prompt):
+                self._on_up(NegotiationRefused("the gateway asks for a credential", reason=prompt))
+
+    def _established(self, event: IkeEstablished) -> None:
+        self.status.ike = event
+        self.status.established = timestamp()
+        if event.rekeyed:
+            self.status.ike_rekeys += 1
+            self.emit("rekeyed", what="ike", suite=event.suite.name)
+
+    def _child(self, child: ChildEstablished, attempt: Attempt) -> None:
+        if self._keylog is not None:
+            self._keylog.child(child, attempt.path.local_address, attempt.path.remote_address)
+        self.pump.install(child, [address.ip for address in self.status.configuration.addresses])
+        self.status.children[child.spi_in] = child
+        if child.replaces is not None:
+            self.status.children.pop(child.replaces, None)
+            self.status.child_rekeys += 1
+            self.emit("rekeyed", what="child", suite=child.suite.name)
+        elif self.status.state != "connected":
+            self._bring_up(attempt)
+
+    def _bring_up(self, attempt: Attempt) -> None:
+        self.emit("configuring", interface=self._tun.name)
+        try:
+            self.configure(attempt)
+        except IkeclientError as error:
+            self._on_up(error)
+            return
+        self.status.enter("connected")
+        document = self.document()
+        elapsed = round((boottime() - self.started) * 1000)
+        self.emit("connected", elapsed_ms=elapsed, **{k: document[k] for k in ("interface", "addresses", "gateway")})
+        self._on_up(None)
+
+    def configure(self, attempt: Attempt) -> None:
+        """Make the machine fit what was negotiated and the path it runs on; raises PlatformError after rolling back."""
+        child = next(iter(self.status.children.values()))
+        configuration = self.status.configuration
+        remote = attempt.path.remote_address
+        inner = self._profile.network.mtu or inner_mtu(path_mtu(str(remote), mark=MARK), remote.version, child.suite)
+        ipv6 = any(address.version == 6 for address in configuration.addresses)
+        link = Link(
+            interface=self._tun.name,
+            mtu=interface_mtu(inner, ipv6=ipv6),
+            path=attempt.path,
+            gateways=(remote,),
+            table=self._table,
+        )
+        config, warnings = machine_config(
+            self._profile.network,
+            configuration,
+            child.remote_selectors,
+            link,
+            kill_switch=self._profile.session.kill_switch,
+        )
+        self._machine.apply(config)
+        self.applied = True
+        self.pump.set_mtu(inner)
+        status = self.status
+        status.mtu = inner
+        status.routes = tuple(str(route) for route in config.routes)
+        status.dns_servers = tuple(str(s) for s in config.dns.servers) if config.dns else ()
+        status.dns_domains = config.dns.domains if config.dns else ()
+        for warning in (*warnings, *self._machine.warnings):
+            if warning not in status.warnings:
+                self.warn(warning)
+
+    # The end of a connection, and of the tunnel
+
+    def lose(self, error: IkeclientError | None, *, again: bool) -> None:
+        """The connection is over; device and routes stay. `again` tells that another one will be made."""
+        for spi in list(self.status.children):
+            self.pump.remove(spi)
+        self.status.children.clear()
+        if error is not None:
+            self.status.last_error = error.message
+        if self.applied and again and self.status.state != "reconnecting":
+            self.status.enter("reconnecting")
+            self.emit("reconnecting", error=error.lines() if error else [])
+
+    def end(self) -> None:
+        """Leave the machine as it was."""
+        self._machine.revert()
+        for warning in self._machine.warnings:
+            self.warn(warning)
+        self.status.enter("disconnected")
+        if self.applied:
+            self.emit("disconnected")

@@ -1,0 +1,116 @@
+"""What a tunnel tells about itself: the entry of `status --json` and the dictionaries of `events`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished, Path
+from ikeclient.tunnel.pump import Pump
+
+
+def timestamp(moment: datetime | None = None) -> str:
+    """RFC 3339, in UTC, to the second."""
+    return (moment or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(slots=True)
+class Status:
+    """Everything that is known about one tunnel right now; `document` turns it into JSON values."""
+
+    name: str
+    state: str = "connecting"
+    since: str = field(default_factory=timestamp)
+    interface: str | None = None
+    mtu: int = 0
+    gateway_address: str | None = None
+    path: Path | None = None
+    ike: IkeEstablished | None = None
+    established: str | None = None
+    configuration: Configuration = field(default_factory=Configuration)
+    dns_servers: tuple[str, ...] = ()
+    dns_domains: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    children: dict[int, ChildEstablished] = field(default_factory=dict)
+    child_rekeys: int = 0
+    ike_rekeys: int = 0
+    roams: int = 0
+    reconnects: int = 0
+    warnings: list[str] = field(default_factory=list)
+    last_error: str | None = None
+
+    def enter(self, state: str) -> None:
+        """Change state and remember when."""
+        if state != self.state:
+            self.state, self.since = state, timestamp()
+
+    def document(self, pump: Pump | None, now: float) -> dict[str, object]:
+        """One entry of `tunnels` in the document `ikeclient.status/1`; keys that do not apply yet are null."""
+        ike, path = self.ike, self.path
+        return {
+            "name": self.name,
+            "pid": os.getpid(),
+            "state": self.state,
+            "since": self.since,
+            "interface": self.interface,
+            "mtu": self.mtu,
+            "mode": "tun",
+            "gateway": {
+                "address": str(path.remote_address) if path else self.gateway_address,
+                "port": path.remote_port if path else None,
+                "identity": ike.gateway_identity if ike else None,
+            },
+            "local": {
+                "address": str(path.local_address) if path else None,
+                "port": path.local_port if path else None,
+                "behind_nat": ike.nat.local if ike else None,
+            },
+            "remote_behind_nat": ike.nat.remote if ike else None,
+            "addresses": [str(address) for address in self.configuration.addresses],
+            "dns": {"servers": list(self.dns_servers), "domains": list(self.dns_domains)},
+            "routes": list(self.routes),
+            "ike": self._ike(now),
+            "children": [self._child(child, pump, now) for child in self.children.values()],
+            "roams": self.roams,
+            "reconnects": self.reconnects,
+            "warnings": self.warnings[-16:],
+            "last_error": self.last_error,
+        }
+
+    def _ike(self, now: float) -> dict[str, object] | None:
+        ike = self.ike
+        if ike is None:
+            return None
+        return {
+            "spi_i": ike.spi_i.hex(),
+            "spi_r": ike.spi_r.hex(),
+            "suite": ike.suite.name,
+            "established": self.established,
+            "rekey_in": max(0, round(ike.rekey_at - now)),
+            "rekeys": self.ike_rekeys,
+            "mobike": ike.mobike,
+            "fragmentation": ike.fragmentation,
+        }
+
+    def _child(self, child: ChildEstablished, pump: Pump | None, now: float) -> dict[str, object]:
+        document: dict[str, object] = {
+            "spi_in": f"{child.spi_in:08x}",
+            "spi_out": f"{child.spi_out:08x}",
+            "suite": child.suite.name,
+            "local_ts": [str(selector) for selector in child.local_selectors],
+            "remote_ts": [str(selector) for selector in child.remote_selectors],
+            "rekey_in": max(0, round(child.rekey_at - now)),
+            "rekeys": self.child_rekeys,
+        }
+        if pump is not None:
+            counters = pump.child_counters(child.spi_in)
+            document |= {
+                "bytes_in": counters.bytes_in,
+                "bytes_out": counters.bytes_out,
+                "packets_in": counters.packets_in,
+                "packets_out": counters.packets_out,
+                "replays": counters.replays,
+                "auth_failures": counters.auth_failures,
+            }
+        return document

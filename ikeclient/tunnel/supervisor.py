@@ -1,0 +1,116 @@
+"""What `connect` calls: prepares the process and the machine, runs one tunnel, and cleans up whatever happened."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+from ikeclient.control.server import ControlServer
+from ikeclient.errors import Interrupted, PlatformError
+from ikeclient.net.machine import Machine, free_table, repair
+from ikeclient.net.tun import TunDevice
+from ikeclient.profile.compile import CompiledProfile
+from ikeclient.tunnel.connection import Connection
+from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
+from ikeclient.tunnel.options import ConnectOptions
+
+__all__ = ["ConnectOptions", "plan", "run"]
+
+Listener = Callable[[dict[str, object]], None]
+
+
+def run(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -> None:
+    """Run one tunnel until it is told to end; blocking.
+
+    `on_event` gets every event as a dictionary. Returns after `disconnect` or SIGTERM; raises `Interrupted` after
+    SIGINT and any other `IkeclientError` when the tunnel cannot come up or cannot stay up.
+    """
+    asyncio.run(_run(profile, options, on_event))
+
+
+async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -> None:
+    for repaired in repair(options.runtime_directory):
+        on_event({"event": "notice", "tunnel": options.name, "text": repaired})
+    tun = TunDevice(profile.network.interface)
+    control: ControlServer | None = None
+
+    def publish(event: dict[str, object]) -> None:
+        on_event(event)
+        if control is not None:
+            control.publish(event)
+
+    try:
+        machine = Machine(options.runtime_directory, options.name)
+        connection = Connection(profile, options, tun, machine, publish, table=free_table())
+        control = await _control(connection, options, on_event)
+        try:
+            await _until_stopped(connection)
+        finally:
+            if control is not None:
+                await control.close()
+    finally:
+        tun.close()
+
+
+async def _until_stopped(connection: Connection) -> None:
+    """Run the connection; SIGTERM ends it in order, and so does SIGINT, with an error that says so."""
+    interrupted = False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        interrupted = True
+        connection.stop()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    loop.add_signal_handler(signal.SIGTERM, connection.stop)
+    try:
+        await connection.run()
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        loop.remove_signal_handler(signal.SIGTERM)
+    if interrupted:
+        raise Interrupted("interrupted")
+
+
+async def _control(connection: Connection, options: ConnectOptions, on_event: Listener) -> ControlServer | None:
+    """The control socket; a tunnel can live without one where there is no place for it."""
+    server = ControlServer(
+        options.name,
+        options.runtime_directory,
+        status=connection.document,
+        on_disconnect=connection.stop,
+        on_reconnect=connection.reconnect,
+    )
+    try:
+        await server.start()
+    except PlatformError as error:
+        on_event({"event": "notice", "tunnel": options.name, "text": ": ".join(error.lines())})
+        return None
+    return server
+
+
+def plan(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -> list[str]:
+    """Negotiate with the gateway, disconnect, and return what would have been changed here, as command lines.
+
+    Needs no privilege and changes nothing. Raises what `run` raises.
+    """
+    return asyncio.run(_plan(profile, options, on_event))
+
+
+async def _plan(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -> list[str]:
+    tun = NullTun(profile.network.interface)
+    machine = PlanningMachine(Machine(options.runtime_directory, options.name))
+
+    def publish(event: dict[str, object]) -> None:
+        on_event(event)
+        if event["event"] == "connected":
+            connection.stop()
+
+    try:
+        connection = Connection(profile, options, tun, machine, publish, table=free_table(), hooks=False)
+        await _until_stopped(connection)
+    finally:
+        tun.close()
+    return machine.lines

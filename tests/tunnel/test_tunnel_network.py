@@ -1,0 +1,140 @@
+"""From what the gateway granted to how the machine shall look."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+import pytest
+
+from ikeclient.ike.events import Configuration, Path
+from ikeclient.net.interfaces import DnsConfig, IPNetwork
+from ikeclient.profile.compile import NetworkSettings
+from ikeclient.tunnel.network import MARK, Link, blocked_families, dns_config, machine_config, routes_into
+from ikeclient.wire.selector import TrafficSelector
+
+LINK = Link(
+    interface="ike0",
+    mtu=1400,
+    path=Path(ip_address("192.0.2.10"), 40000, ip_address("203.0.113.7"), 4500),
+    gateways=(ip_address("203.0.113.7"),),
+    table=7400,
+)
+
+
+def settings(**changes: Any) -> NetworkSettings:
+    values: dict[str, Any] = {
+        "request": frozenset({"ipv4", "ipv6", "dns"}),
+        "routes": "gateway",
+        "exclude": (),
+        "exclude_lan": False,
+        "dns": "auto",
+        "mtu": 0,
+        "interface": "ike%d",
+    }
+    return NetworkSettings(**(values | changes))
+
+
+def selectors(*networks: str) -> tuple[TrafficSelector, ...]:
+    return tuple(TrafficSelector.from_network(ip_network(n)) for n in networks)
+
+
+def networks(*texts: str) -> tuple[IPNetwork, ...]:
+    return tuple(ip_network(text) for text in texts)
+
+
+def granted(*addresses: str, servers: tuple[str, ...] = (), domains: tuple[str, ...] = ()) -> Configuration:
+    return Configuration(
+        addresses=tuple(ip_interface(a) for a in addresses),
+        dns_servers=tuple(ip_address(s) for s in servers),
+        dns_domains=domains,
+    )
+
+
+def test_only_networks_of_a_family_with_an_inner_address_are_routed() -> None:
+    routes = routes_into(selectors("10.99.0.0/24", "fd99::/64"), granted("10.88.0.1/32"))
+    assert routes == networks("10.99.0.0/24")
+
+
+def test_neighbouring_and_overlapping_selectors_become_the_fewest_routes() -> None:
+    wide = selectors("10.0.0.0/25", "10.0.0.128/25", "10.0.0.64/26", "fd99::/64")
+    assert routes_into(wide, granted("10.88.0.1/32", "fd88::1/128")) == networks("10.0.0.0/24", "fd99::/64")
+
+
+def test_a_range_that_is_no_network_is_routed_exactly() -> None:
+    odd = TrafficSelector(start=ip_address("10.0.0.1"), end=ip_address("10.0.0.3"))
+    assert routes_into((odd,), granted("10.88.0.1/32")) == networks("10.0.0.1/32", "10.0.0.2/31")
+
+
+@pytest.mark.parametrize(
+    ("routes", "granted_routes", "blocked"),
+    [
+        ("gateway", ("10.0.0.0/8",), set()),
+        ("gateway", ("0.0.0.0/0",), {6}),
+        ("gateway", ("0.0.0.0/0", "::/0"), set()),
+        ("all", ("0.0.0.0/0",), {6}),
+        ("all", ("::/0",), {4}),
+        ("all", ("10.0.0.0/8",), {4, 6}),
+    ],
+)
+def test_the_family_that_a_full_tunnel_lacks_is_blocked(
+    routes: str, granted_routes: tuple[str, ...], blocked: set[int]
+) -> None:
+    """O7: what the tunnel does not carry must not leave beside it."""
+    assert blocked_families(settings(routes=routes), networks(*granted_routes)) == blocked
+
+
+def test_domains_make_a_split_resolver_of_a_split_tunnel() -> None:
+    dns, warnings = dns_config(
+        settings(),
+        granted("10.88.0.1/32", servers=("10.99.0.53",), domains=("corp.example",)),
+        networks("10.99.0.0/24"),
+    )
+    assert dns == DnsConfig(servers=(ip_address("10.99.0.53"),), domains=("corp.example",), mode="split")
+    assert warnings == ()
+
+
+@pytest.mark.parametrize("routes", [("10.99.0.0/24",), ("0.0.0.0/0",)])
+def test_without_domains_the_gateways_servers_answer_everything(routes: tuple[str, ...]) -> None:
+    dns, _ = dns_config(settings(), granted("10.88.0.1/32", servers=("10.99.0.53",)), networks(*routes))
+    assert dns is not None
+    assert dns.mode == "all"
+
+
+def test_a_full_tunnel_resolves_everything_inside_even_with_domains() -> None:
+    configuration = granted("10.88.0.1/32", servers=("10.99.0.53",), domains=("corp.example",))
+    dns, _ = dns_config(settings(), configuration, networks("0.0.0.0/0"))
+    assert dns is not None
+    assert dns.mode == "all"
+
+
+def test_a_server_that_the_tunnel_does_not_lead_to_is_left_out_with_a_warning() -> None:
+    """K14: queries for names inside must not go to a server outside."""
+    configuration = granted("10.88.0.1/32", servers=("10.99.0.53", "198.51.100.53"))
+    dns, warnings = dns_config(settings(), configuration, networks("10.99.0.0/24"))
+    assert dns is not None
+    assert dns.servers == (ip_address("10.99.0.53"),)
+    assert len(warnings) == 1
+    assert "198.51.100.53" in warnings[0]
+
+
+@pytest.mark.parametrize("mode", ["none", "split"])
+def test_dns_stays_as_it_is_when_there_is_nothing_to_split_or_nobody_wants_it(mode: str) -> None:
+    configuration = granted("10.88.0.1/32", servers=("10.99.0.53",))
+    assert dns_config(settings(dns=mode), configuration, networks("10.99.0.0/24"))[0] is None
+
+
+def test_the_desired_machine_holds_what_was_granted_and_what_the_profile_excludes() -> None:
+    config, _ = machine_config(
+        settings(exclude=networks("10.99.0.128/25"), exclude_lan=True),
+        granted("10.88.0.1/32"),
+        selectors("10.99.0.0/24"),
+        LINK,
+    )
+    assert config.routes == networks("10.99.0.0/24")
+    assert config.exclude == networks("10.99.0.128/25")
+    assert config.exclude_lan
+    assert config.mark == MARK
+    assert config.ports == (40000,)
+    assert config.mtu == 1400
+    assert config.dns is None

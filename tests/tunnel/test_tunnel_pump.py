@@ -1,0 +1,555 @@
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from ipaddress import IPv4Address, ip_address, ip_network
+from struct import pack
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
+from ikeclient.crypto.transforms import ENCRYPTION, EspSuite
+from ikeclient.ike.events import ChildEstablished
+from ikeclient.net.udp import UdpSocket
+from ikeclient.tunnel.pump import KEEPALIVE, NON_ESP_MARKER, Pump
+from ikeclient.wire.selector import TrafficSelector
+
+SUITE = EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None)
+VIP4, HOST4, VIP6, HOST6 = "10.88.0.1", "10.99.0.7", "fd88::1", "fd99::7"
+GATEWAY = ("192.0.2.1", 4500)
+LOCAL = ("192.0.2.10", 40000)
+IKE = bytes(range(1, 41))
+
+
+class FakeTun:
+    """Two queues and a limit, as the kernel has."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[bytes] = deque()
+        self.written: list[bytes] = []
+        self.lost = False
+
+    def read_batch(self, limit: int) -> list[bytes]:
+        return [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
+
+    def write_batch(self, packets: Sequence[bytes | bytearray | memoryview]) -> int:
+        self.written += map(bytes, packets)
+        return len(packets)
+
+
+class FakeSocket:
+    """Remembers what was sent; `arrives` is what comes next."""
+
+    def __init__(self, local: tuple[str, int] = LOCAL) -> None:
+        self.local = local
+        self.sent: list[tuple[bytes, tuple[str, int]]] = []
+        self.waiting: deque[tuple[bytes, tuple[str, int]]] = deque()
+        self.takes = 1 << 30
+
+    def arrives(self, *datagrams: bytes, source: tuple[str, int] = GATEWAY) -> None:
+        self.waiting += [(datagram, source) for datagram in datagrams]
+
+    def receive_batch(self, limit: int) -> list[tuple[bytes, tuple[str, int]]]:
+        return [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
+
+    def send_batch(self, payloads: Sequence[bytes | bytearray | memoryview], destination: tuple[str, int]) -> int:
+        taken = [(bytes(payload), destination) for payload in payloads[: self.takes]]
+        self.sent += taken
+        return len(taken)
+
+
+class Rig:
+    """A pump between fakes, with a clock that a test moves."""
+
+    def __init__(self, **options: bool | int) -> None:
+        self.time = 1000.0
+        self.tun, self.socket = FakeTun(), FakeSocket()
+        self.ike: list[tuple[bytes, tuple[str, int], tuple[str, int]]] = []
+        self.lost = 0
+        self.pump = Pump(
+            self.tun,
+            lambda *message: self.ike.append(message),
+            lambda: self.time,
+            entropy=os.urandom,
+            on_tun_lost=self._count_loss,
+            **options,
+        )
+        self.pump.attach(self.socket)
+        self.pump.set_remote(GATEWAY)
+
+    def _count_loss(self) -> None:
+        self.lost += 1
+
+    def send(self, *packets: bytes) -> list[bytes]:
+        """Put packets into the TUN device; what the socket then sent."""
+        self.tun.waiting += packets
+        before = len(self.socket.sent)
+        self.pump.drain_tun()
+        return [payload for payload, _ in self.socket.sent[before:]]
+
+    def receive(self, *datagrams: bytes, source: tuple[str, int] = GATEWAY) -> list[bytes]:
+        """Let datagrams arrive; what then was written to the TUN device."""
+        self.socket.arrives(*datagrams, source=source)
+        before = len(self.tun.written)
+        self.pump.drain_udp(self.socket)
+        return self.tun.written[before:]
+
+
+def keys(seed: int) -> DirectionKeys:
+    return DirectionKeys(encryption=bytes([seed]) * 20, integrity=b"")
+
+
+def selectors(*networks: str) -> tuple[TrafficSelector, ...]:
+    return tuple(TrafficSelector.from_network(ip_network(text)) for text in networks)
+
+
+def child(
+    spi_in: int = 0xC0000001,
+    spi_out: int = 0xD0000001,
+    *,
+    local: tuple[str, ...] = (f"{VIP4}/32", f"{VIP6}/128"),
+    remote: tuple[str, ...] = ("0.0.0.0/0", "::/0"),
+    replaces: int | None = None,
+) -> ChildEstablished:
+    return ChildEstablished(
+        spi_in=spi_in,
+        spi_out=spi_out,
+        suite=SUITE,
+        keys=ChildKeys(inbound=keys(spi_in & 0xFF), outbound=keys(spi_out & 0xFF)),
+        local_selectors=selectors(*local),
+        remote_selectors=selectors(*remote),
+        rekey_at=0.0,
+        replaces=replaces,
+    )
+
+
+def gateway_side(of: ChildEstablished) -> ChildEstablished:
+    return ChildEstablished(
+        spi_in=of.spi_out,
+        spi_out=of.spi_in,
+        suite=of.suite,
+        keys=ChildKeys(inbound=of.keys.outbound, outbound=of.keys.inbound),
+        local_selectors=of.remote_selectors,
+        remote_selectors=of.local_selectors,
+        rekey_at=0.0,
+    )
+
+
+def ipv4(
+    payload: bytes = b"", *, source: str = VIP4, destination: str = HOST4, protocol: int = 17, df: bool = True
+) -> bytes:
+    head = pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0x4000 if df else 0, 64, protocol, 0)
+    return head + ip_address(source).packed + ip_address(destination).packed + payload
+
+
+def ipv6(payload: bytes = b"", *, source: str = VIP6, destination: str = HOST6) -> bytes:
+    head = pack(">IHBB", 6 << 28, len(payload), 17, 64)
+    return head + ip_address(source).packed + ip_address(destination).packed + payload
+
+
+def back(payload: bytes = b"", **kwargs: str) -> bytes:
+    return ipv4(payload, **{"source": HOST4, "destination": VIP4, **kwargs})
+
+
+@pytest.fixture
+def rig() -> Rig:
+    rig = Rig()
+    rig.pump.install(child())
+    return rig
+
+
+@pytest.fixture
+def gateway() -> Rig:
+    """The other end of `rig`; its TUN device is the network behind the gateway."""
+    gateway = Rig()
+    gateway.pump.install(gateway_side(child()))
+    return gateway
+
+
+# Packets
+
+
+def test_packets_cross_the_tunnel_in_both_directions(rig: Rig, gateway: Rig) -> None:
+    out = [ipv4(bytes([n]) * n) for n in range(10)] + [ipv6(b"six")]
+    assert gateway.receive(*rig.send(*out)) == out
+    home = [back(bytes([n]) * n) for n in range(10)] + [ipv6(b"xis", source=HOST6, destination=VIP6)]
+    assert rig.receive(*gateway.send(*home)) == home
+    counters = rig.pump.child_counters(0xC0000001)
+    assert counters.packets_out == counters.packets_in == 11
+    assert counters.bytes_out == counters.bytes_in == sum(map(len, out))
+    assert (counters.replays, counters.auth_failures, counters.selector_drops, counters.malformed) == (0, 0, 0, 0)
+
+
+def test_everything_goes_to_the_remote_end(rig: Rig) -> None:
+    rig.send(ipv4())
+    assert rig.socket.sent[-1][1] == GATEWAY
+    rig.pump.set_remote(("198.51.100.9", 4501))
+    rig.send(ipv4())
+    assert rig.socket.sent[-1][1] == ("198.51.100.9", 4501)
+
+
+def test_a_call_does_a_bounded_amount_of_work() -> None:
+    """P14"""
+    rig = Rig(batch=8)
+    rig.pump.install(child())
+    rig.tun.waiting += [ipv4()] * 20
+    rig.socket.arrives(*[os.urandom(100)] * 20)
+    assert [rig.pump.drain_tun() for _ in range(4)] == [8, 8, 4, 0]
+    assert [rig.pump.drain_udp(rig.socket) for _ in range(4)] == [8, 8, 4, 0]
+
+
+def test_a_flood_of_junk_only_counts(rig: Rig, gateway: Rig) -> None:
+    """P14, P1: and genuine packets in the middle of it pass."""
+    packet = back(b"genuine")
+    junk = [b"\xd1" + os.urandom(99) for _ in range(30)]
+    forged = [(0xC0000001).to_bytes(4, "big") + n.to_bytes(4, "big") + os.urandom(92) for n in range(1, 30)]
+    assert rig.receive(*junk, *gateway.send(packet), *forged) == [packet]
+    assert rig.pump.counters.unknown_spi == len(junk)
+    counters = rig.pump.child_counters(0xC0000001)
+    assert (counters.auth_failures, counters.replays) == (28, 1)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        ipv4(destination="192.0.2.99"),
+        ipv4(source="192.168.1.1"),
+        ipv6(),
+        b"",
+        b"\x45",
+        ipv4()[:-1] + b"xx",
+        os.urandom(60),
+    ],
+)
+def test_a_packet_that_no_sa_accepts_never_reaches_the_socket(packet: bytes) -> None:
+    """P7: neither sealed nor, above all, in the clear."""
+    rig = Rig()
+    rig.pump.install(child(local=(f"{VIP4}/32",), remote=("10.99.0.0/24",)))
+    assert rig.send(packet) == []
+    assert rig.pump.table.unrouted == 1
+
+
+def test_nothing_is_sent_without_an_sa_a_remote_end_or_a_socket() -> None:
+    rig = Rig()
+    assert rig.send(ipv4()) == []
+    rig.pump.install(child())
+    rig.pump.set_remote(None)
+    assert rig.send(ipv4()) == []
+    rig.pump.set_remote(("192.0.2.1", 500))
+    assert rig.send(ipv4()) == []
+    rig.pump.set_remote(GATEWAY)
+    rig.pump.detach(rig.socket)
+    assert rig.send(ipv4()) == []
+    assert rig.pump.counters.no_path == 3
+    assert rig.socket.sent == []
+
+
+def test_a_gateway_that_claims_our_addresses_is_not_believed(gateway: Rig) -> None:
+    """P7: the virtual address of the selectors, and those the caller names."""
+    rig = Rig()
+    rig.pump.install(child(local=("10.88.0.0/24",)), addresses=[IPv4Address("10.88.0.9")])
+    gateway.pump.remove(0xD0000001)
+    gateway.pump.install(gateway_side(child(local=("10.88.0.0/24",))))
+    sealed = gateway.send(back(source="10.88.0.9"), back(source="10.88.0.8"))
+    assert rig.receive(*sealed) == [back(source="10.88.0.8")]
+    assert rig.pump.child_counters(0xC0000001).selector_drops == 1
+
+
+# Demultiplexing
+
+
+def test_the_marker_leads_to_ike_and_is_taken_off(rig: Rig) -> None:
+    """RFC 3948 section 2.2"""
+    assert rig.receive(NON_ESP_MARKER + IKE) == []
+    assert rig.ike == [(IKE, GATEWAY, LOCAL)]
+
+
+def test_everything_from_port_500_is_ike_without_a_marker(rig: Rig, gateway: Rig) -> None:
+    """N25: ESP on port 500 is not taken for ESP; the IKE parser refuses it."""
+    source = (GATEWAY[0], 500)
+    esp = gateway.send(back(b"some payload"))[0]
+    assert rig.receive(IKE, esp, source=source) == []
+    assert [message[:2] for message in rig.ike] == [(IKE, source), (esp, source)]
+    assert rig.pump.last_inbound is None
+
+
+def test_the_port_of_the_sender_decides_and_not_our_own(rig: Rig, gateway: Rig) -> None:
+    """ESP is accepted on the socket that IKE_SA_INIT went out from."""
+    other = FakeSocket((LOCAL[0], 500))
+    rig.pump.attach(other)
+    other.arrives(gateway.send(back(b"hello"))[0], NON_ESP_MARKER + IKE)
+    assert rig.pump.drain_udp(other) == 2
+    assert rig.tun.written == [back(b"hello")]
+    assert rig.ike == [(IKE, GATEWAY, other.local)]
+
+
+def test_ike_without_a_marker_from_port_4500_is_dropped(rig: Rig) -> None:
+    """N25"""
+    rig.receive(IKE)
+    assert rig.ike == []
+    assert rig.pump.counters.unknown_spi == 1
+
+
+def test_keepalives_are_ignored(rig: Rig) -> None:
+    """N1, RFC 3948 section 4: on both ports, and no sign of life."""
+    rig.receive(KEEPALIVE)
+    rig.receive(KEEPALIVE, source=(GATEWAY[0], 500))
+    assert rig.pump.counters.keepalives == 2
+    assert rig.pump.last_inbound is None
+    assert rig.ike == []
+
+
+@pytest.mark.parametrize("size", range(8))
+def test_datagrams_too_short_for_anything_are_dropped(rig: Rig, size: int) -> None:
+    """N1, P1"""
+    for data in (bytes(size), b"\xfe" * size):
+        rig.receive(data)
+        rig.receive(data, source=(GATEWAY[0], 500))
+    rig.receive(b"\xff\xff")
+    assert rig.ike == []
+    assert rig.tun.written == []
+    assert rig.pump.counters.malformed == 5
+
+
+def test_ike_shorter_than_its_header_is_dropped(rig: Rig) -> None:
+    """N1"""
+    rig.receive(NON_ESP_MARKER + bytes(27))
+    rig.receive(bytes(27), source=(GATEWAY[0], 500))
+    assert rig.ike == []
+    assert rig.pump.counters.malformed == 2
+
+
+@pytest.mark.parametrize("spi", [1, 2, 255])
+def test_reserved_spis_are_dropped(rig: Rig, spi: int) -> None:
+    """P1"""
+    rig.receive(spi.to_bytes(4, "big") + bytes(100))
+    assert rig.pump.counters.malformed == 1
+
+
+@given(st.lists(st.tuples(st.binary(max_size=80), st.sampled_from([500, 4500, 1])), max_size=8))
+def test_arbitrary_datagrams_never_raise(datagrams: list[tuple[bytes, int]]) -> None:
+    """N1, P1"""
+    rig = Rig()
+    rig.pump.install(child())
+    rig.socket.waiting += [(data, (GATEWAY[0], port)) for data, port in datagrams]
+    rig.socket.waiting += [((0xC0000001).to_bytes(4, "big") + data, GATEWAY) for data, _ in datagrams]
+    assert rig.pump.drain_udp(rig.socket) == 2 * len(datagrams)
+    assert rig.tun.written == []
+
+
+@given(st.lists(st.binary(max_size=80), max_size=8), st.integers(20, 60))
+def test_arbitrary_packets_from_the_device_never_raise(packets: list[bytes], mtu: int) -> None:
+    """P10, P11"""
+    rig = Rig()
+    rig.pump.install(child())
+    rig.pump.set_mtu(mtu)
+    rig.tun.waiting += packets + [b"\x45" + packet for packet in packets] + [b"\x60" + packet for packet in packets]
+    while rig.pump.drain_tun():
+        pass
+
+
+# IKE and the path
+
+
+def test_ike_gets_a_marker_exactly_where_the_port_asks_for_one(rig: Rig) -> None:
+    assert rig.pump.send_ike(IKE, GATEWAY)
+    assert rig.pump.send_ike(IKE, (GATEWAY[0], 500))
+    assert rig.socket.sent == [(NON_ESP_MARKER + IKE, GATEWAY), (IKE, (GATEWAY[0], 500))]
+
+
+def test_another_path_can_be_tried_without_changing_the_one_in_use(rig: Rig) -> None:
+    other = FakeSocket(("198.51.100.1", 40001))
+    assert rig.pump.send_ike(IKE, GATEWAY, other)
+    assert other.sent == [(NON_ESP_MARKER + IKE, GATEWAY)]
+    assert rig.socket.sent == []
+    assert rig.pump.last_sent is None
+
+
+def test_keepalives_are_sent_only_where_they_mean_something(rig: Rig) -> None:
+    assert rig.pump.send_keepalive()
+    assert rig.socket.sent == [(KEEPALIVE, GATEWAY)]
+    rig.pump.set_remote((GATEWAY[0], 500))
+    assert not rig.pump.send_keepalive()
+    rig.pump.set_remote(None)
+    assert not rig.pump.send_keepalive()
+    assert len(rig.socket.sent) == 1
+
+
+def test_the_last_attached_socket_sends_and_all_receive(rig: Rig, gateway: Rig) -> None:
+    """A move: the old path still delivers what is on its way."""
+    new = FakeSocket(("198.51.100.1", 40001))
+    rig.pump.attach(new)
+    assert rig.send(ipv4()) == []
+    assert len(new.sent) == 1
+    assert rig.receive(*gateway.send(back())) == [back()]
+    rig.pump.detach(new)
+    assert len(rig.send(ipv4())) == 1
+    rig.pump.detach(rig.socket)
+    assert not rig.pump.send_ike(IKE, GATEWAY)
+
+
+def test_times_are_those_of_genuine_esp(rig: Rig, gateway: Rig) -> None:
+    assert (rig.pump.last_inbound, rig.pump.last_outbound, rig.pump.last_sent) == (None, None, None)
+    rig.send(ipv4())
+    assert (rig.pump.last_outbound, rig.pump.last_sent) == (1000.0, 1000.0)
+    rig.time = 1001.0
+    rig.pump.send_ike(IKE, GATEWAY)
+    assert (rig.pump.last_outbound, rig.pump.last_sent) == (1000.0, 1001.0)
+    rig.time = 1002.0
+    rig.pump.send_ike(IKE, ("192.0.2.77", 4500))
+    assert rig.pump.last_sent == 1001.0
+    sealed = gateway.send(back())[0]
+    rig.receive(sealed[:-1] + bytes((sealed[-1] ^ 1,)))
+    assert rig.pump.last_inbound is None
+    rig.receive(sealed)
+    assert rig.pump.last_inbound == 1002.0
+    rig.time = 1003.0
+    rig.receive(sealed)
+    assert rig.pump.last_inbound == 1002.0
+
+
+def test_an_unsendable_datagram_is_no_outbound_traffic(rig: Rig) -> None:
+    """N24"""
+    rig.socket.takes = 0
+    assert rig.send(ipv4(), ipv4()) == []
+    assert rig.pump.counters.not_sent == 2
+    assert rig.pump.last_outbound is None
+    assert not rig.pump.send_ike(IKE, GATEWAY)
+
+
+# Child SAs
+
+
+def test_a_rekeyed_child_is_used_at_once_and_the_old_one_still_received(rig: Rig, gateway: Rig) -> None:
+    """P9"""
+    new = child(0xC0000002, 0xD0000002, replaces=0xC0000001)
+    straggler = gateway.send(back(b"old"))
+    rig.pump.install(new)
+    assert rig.send(ipv4())[0][:4] == bytes.fromhex("d0000002")
+    gateway.pump.install(gateway_side(new))
+    assert rig.receive(*gateway.send(back(b"new")), *straggler) == [back(b"new"), back(b"old")]
+    rig.pump.remove(0xC0000001)
+    assert rig.send(ipv4())[0][:4] == bytes.fromhex("d0000002")
+    with pytest.raises(KeyError):
+        rig.pump.child_counters(0xC0000001)
+
+
+def test_a_removed_child_neither_sends_nor_receives(rig: Rig, gateway: Rig) -> None:
+    """P9"""
+    late = gateway.send(back())
+    rig.pump.remove(0xC0000001)
+    rig.pump.remove(0xC0000001)
+    assert rig.receive(*late) == []
+    assert rig.pump.counters.unknown_spi == 1
+    assert rig.send(ipv4()) == []
+
+
+def test_a_child_installed_by_an_ike_message_opens_esp_of_the_same_batch(gateway: Rig) -> None:
+    """P9: the gateway may send on the new SA right behind its response."""
+    rig = Rig()
+    rig.pump._on_ike = lambda *_: rig.pump.install(child())
+    assert rig.receive(NON_ESP_MARKER + IKE, *gateway.send(back())) == [back()]
+
+
+def test_worn_keys_are_named(rig: Rig) -> None:
+    """P8"""
+    assert rig.pump.rekey_due() == []
+    rig.pump.table.pair(0xC0000001)[1].sequence = (1 << 32) - 2
+    assert rig.pump.rekey_due() == [0xC0000001]
+    assert len(rig.send(ipv4(), ipv4(), ipv4())) == 1
+    assert rig.send(ipv4()) == []
+    rig.pump.install(child(0xC0000002, 0xD0000002, replaces=0xC0000001))
+    assert rig.pump.rekey_due() == []
+
+
+# Sizes
+
+
+def test_packets_above_the_mtu_are_answered_and_not_sent(rig: Rig) -> None:
+    """P11, P13, P16"""
+    rig.pump.set_mtu(1400)
+    fits, too_long = ipv4(bytes(1380)), ipv4(bytes(1381))
+    long6 = ipv6(bytes(1361))
+    assert len(rig.send(too_long, fits, long6)) == 1
+    four, six = rig.tun.written
+    assert four[20:22] == b"\x03\x04"
+    assert int.from_bytes(four[26:28], "big") == 1400
+    assert four[16:20] == ip_address(VIP4).packed
+    assert six[40:42] == b"\x02\x00"
+    assert int.from_bytes(six[44:48], "big") == 1400
+    assert rig.pump.counters.too_big == 2
+
+
+def test_ipv4_that_may_be_fragmented_is_sent_as_it_is(rig: Rig) -> None:
+    """P16: the outer packet is then fragmented."""
+    rig.pump.set_mtu(1400)
+    assert len(rig.send(ipv4(bytes(1450), df=False))) == 1
+    assert rig.tun.written == []
+
+
+def test_ipv6_is_never_told_less_than_1280(rig: Rig) -> None:
+    """P13"""
+    rig.pump.set_mtu(1218)
+    assert len(rig.send(ipv6(bytes(1240)))) == 1
+    assert rig.send(ipv6(bytes(1241))) == []
+    assert int.from_bytes(rig.tun.written[0][44:48], "big") == 1280
+
+
+def syn(mss: int, source: str, destination: str) -> bytes:
+    tcp = pack(">HHIIBBHHH", 1, 2, 3, 0, 0x60, 2, 1000, 0, 0) + b"\x02\x04" + mss.to_bytes(2, "big")
+    return ipv4(tcp, source=source, destination=destination, protocol=6)
+
+
+@pytest.mark.parametrize("clamp", [True, False])
+def test_segment_sizes_are_clamped_both_ways(clamp: bool, gateway: Rig) -> None:
+    rig = Rig(clamp_mss=clamp)
+    rig.pump.install(child())
+    rig.pump.set_mtu(1400)
+    expected = 1360 if clamp else 1460
+    (arrived,) = gateway.receive(*rig.send(syn(1460, VIP4, HOST4)))
+    assert int.from_bytes(arrived[42:44], "big") == expected
+    (arrived,) = rig.receive(*gateway.send(syn(1460, HOST4, VIP4)))
+    assert int.from_bytes(arrived[42:44], "big") == expected
+
+
+# The device
+
+
+def test_a_lost_device_is_reported_once(rig: Rig) -> None:
+    """P11"""
+    rig.tun.lost = True
+    rig.pump.drain_tun()
+    rig.pump.drain_tun()
+    assert rig.lost == 1
+
+
+def test_a_device_lost_while_writing_is_reported(rig: Rig, gateway: Rig) -> None:
+    """P11"""
+    rig.tun.lost = True
+    rig.receive(*gateway.send(back()))
+    assert rig.lost == 1
+
+
+def test_two_pumps_talk_over_real_sockets() -> None:
+    """Sources of real sockets have more fields over IPv6; everything else is as in the tests above."""
+    for version, address in ((4, "127.0.0.1"), (6, "::1")):
+        left, right = Rig(), Rig()
+        sockets = [UdpSocket(version=version, local_address=address) for _ in range(2)]
+        for rig, udp, peer in ((left, *sockets), (right, *sockets[::-1])):
+            rig.pump.attach(udp)
+            rig.pump.set_remote(peer.local)
+        left.pump.install(child())
+        right.pump.install(gateway_side(child()))
+        left.tun.waiting += [ipv4(b"hello"), ipv6(b"six")]
+        left.pump.drain_tun()
+        left.pump.send_ike(IKE, sockets[1].local)
+        left.pump.send_keepalive()
+        assert right.pump.drain_udp(sockets[1]) == 4
+        assert right.tun.written == [ipv4(b"hello"), ipv6(b"six")]
+        assert right.ike == [(IKE, sockets[0].local, sockets[1].local)]
+        assert right.pump.counters.keepalives == 1
+        for udp in sockets:
+            udp.close()
