@@ -1,0 +1,116 @@
+"""The command `ikeclient`: its commands, its global options and its one error handler.
+
+This module and what it imports at load time decide how fast every command starts. Whatever is slow (cryptography,
+netlink, profiles, asyncio, rich) is imported by the function that needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, TextIO
+
+import typer
+from typer.main import get_command
+
+from ikeclient.cli import connect, doctor, events, profile, status, tunnels, version
+from ikeclient.cli.context import settings
+from ikeclient.cli.terminal import show_error
+from ikeclient.errors import IkeclientError, Interrupted, UsageError
+
+# What typer raises for a command line it does not understand; it does not export the class itself.
+_NotUnderstood: type[Exception] = typer.BadParameter.__mro__[2]
+_READER_GONE = 141  # as a shell reports a program that SIGPIPE ended
+
+app = typer.Typer(
+    name="ikeclient",
+    help="VPN access over IKEv2, entirely in userspace.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # importing rich would triple the time of --help
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command("connect", short_help="Connect to a VPN gateway.")(connect.connect)
+app.command("disconnect", short_help="End a tunnel.")(tunnels.disconnect)
+app.command("reconnect", short_help="Make a tunnel connect anew.")(tunnels.reconnect)
+app.command("status", short_help="Show running tunnels (the default).")(status.status)
+app.command("events", short_help="Show what happens to a tunnel.")(events.events)
+app.add_typer(profile.app, name="profile")
+app.command("doctor", short_help="Check what this machine can do.")(doctor.doctor)
+app.command("version", short_help="Show the version.")(version.version)
+
+
+@app.callback(invoke_without_command=True)
+def _global_options(
+    context: typer.Context,
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Say more; -vv, -vvv: logs.")
+    ] = 0,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")] = False,
+    show_version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """VPN access over IKEv2, entirely in userspace. Without a command: status."""
+    settings.verbosity, settings.debug = verbose, debug
+    if show_version:
+        version.version(as_json=False)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        status.status()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Nothing but SystemExit ever leaves this function."""
+    settings.reset()
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+    except BrokenPipeError:
+        code = _READER_GONE
+    except (Exception, KeyboardInterrupt) as error:
+        failure = _as_ours(error)
+        show_error(failure)
+        code = failure.exit_code
+    for stream in (sys.stdout, sys.stderr):
+        _settle(stream)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        with get_command(app).make_context("ikeclient", arguments) as context:
+            context.command.invoke(context)
+    except typer.Exit as stop:
+        return stop.exit_code
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return 0
+
+
+def _as_ours(error: BaseException) -> IkeclientError:
+    """The error to show, whatever happened."""
+    match error:
+        case IkeclientError():
+            return error
+        case KeyboardInterrupt() | typer.Abort():
+            return Interrupted("interrupted")
+        case _NotUnderstood():
+            message = str(getattr(error, "format_message", error.__str__)()).replace("Value error, ", "")
+            path = getattr(getattr(error, "ctx", None), "command_path", "ikeclient")
+            return UsageError(message[:1].lower() + message[1:], hint=f"try: {path} --help")
+    from ikeclient.cli.failure import unexpected
+
+    return unexpected(error)
+
+
+def _settle(stream: TextIO | None) -> None:
+    """Flush; if nobody reads any more, keep the interpreter from failing over that when it flushes at exit."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)

@@ -1,0 +1,147 @@
+"""`connect`: a tunnel in this process, or with --detach in a child of it.
+
+Secrets are read in this process, before the event loop and before a fork, and go from here straight to the tunnel.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ikeclient.cli.context import settings
+from ikeclient.cli.progress import LogFormat, Progress
+from ikeclient.cli.terminal import asker, emit, is_live, read_secret, styled, tell, warn
+from ikeclient.control import client
+from ikeclient.errors import UsageError
+
+if TYPE_CHECKING:
+    from ikeclient.profile.compile import CompiledProfile
+    from ikeclient.tunnel.supervisor import ConnectOptions
+
+Listener = Callable[[dict[str, object]], None]
+
+
+def connect(
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name, or a path to one.")],
+    detach: Annotated[bool, typer.Option("--detach", help="Return when the tunnel is up; it keeps running.")] = False,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", metavar="S", min=1, max=3600, help="Seconds for the first attempt."),
+    ] = 30.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Negotiate, then print every change as a command; change nothing.")
+    ] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.", show_default=False),
+    ] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password (or PSK) from standard input.")
+    ] = False,
+    keylog: Annotated[
+        Path | None,
+        typer.Option("--insecure-keylog", metavar="DIR", help="Write Wireshark keys to DIR.", show_default=False),
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option("--log-format", help="What is written to stderr.")] = LogFormat.TEXT,
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv and -vvv for logs.", show_default=False)
+    ] = 0,
+) -> None:
+    """Connect to a VPN gateway. Ctrl-C disconnects."""
+    if detach and dry_run:
+        raise UsageError("say --detach or --dry-run, not both")
+    settings.verbosity += verbose
+    progress = Progress(log_format, settings.verbosity)
+    compiled = _compile(profile, overrides or [], password_stdin, progress, check_running=not dry_run)
+    options = _options(compiled, timeout, keylog)
+    try:
+        if dry_run:
+            _plan(compiled, options, progress)
+        elif detach:
+            _run_detached(compiled, options, progress)
+        else:
+            _run(compiled, options, progress)
+    except BaseException:
+        progress.failed()
+        raise
+
+
+def _compile(
+    reference: str, overrides: list[str], password_stdin: bool, progress: Progress, *, check_running: bool
+) -> CompiledProfile:
+    """The profile with all its secrets. Whatever is wrong is found before anybody is asked for a password."""
+    from ikeclient.net.privileges import forbid_core_dumps
+    from ikeclient.profile.compile import compile_profile
+    from ikeclient.profile.load import load_profile
+
+    forbid_core_dumps()
+    loaded = load_profile(reference, overrides)
+    if check_running:
+        _refuse_second(loaded.name)
+    compiled = compile_profile(
+        loaded.profile,
+        loaded.base_dir,
+        asker(),
+        name=loaded.name,
+        stdin_password=read_secret() if password_stdin else None,
+    )
+    for warning in (*loaded.warnings, *compiled.warnings):
+        progress({"event": "notice", "tunnel": loaded.name, "text": warning})
+    return compiled
+
+
+def _refuse_second(name: str) -> None:
+    pid = client.running_pid(name)
+    if pid is not None:
+        raise UsageError(
+            f"tunnel '{name}' is already running" + (f" (pid {pid})" if pid else ""),
+            hint=f"`ikeclient status {name}` shows it, `ikeclient disconnect {name}` ends it",
+        )
+
+
+def _options(compiled: CompiledProfile, timeout: float, keylog: Path | None) -> ConnectOptions:
+    from ikeclient.tunnel.supervisor import ConnectOptions
+
+    if keylog is not None:
+        warn(f"the keys of this connection go to {keylog.absolute()}: whoever reads them can read the traffic")
+    return ConnectOptions(
+        name=compiled.name,
+        timeout=timeout,
+        keylog=None if keylog is None else keylog.absolute(),
+        runtime_directory=client.runtime_directory(),
+        verbosity=settings.verbosity,
+    )
+
+
+def _run(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:
+    from ikeclient.cli.journal import log_to
+    from ikeclient.tunnel.supervisor import run
+
+    def show(event: dict[str, object]) -> None:
+        progress(event)
+        if event.get("event") == "connected" and is_live(sys.stderr):
+            tell(styled([("Ctrl-C disconnects", "dim")], sys.stderr))
+
+    log_to(progress.line, settings.verbosity)
+    run(compiled, options, show)
+
+
+def _run_detached(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:
+    from ikeclient.cli.detach import run_detached
+    from ikeclient.tunnel.supervisor import run
+
+    log = options.runtime_directory / f"{options.name}.log"
+    run_detached(lambda listener: run(compiled, options, listener), progress, log, settings.verbosity)
+
+
+def _plan(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:
+    from ikeclient.cli.journal import log_to
+    from ikeclient.tunnel.supervisor import plan
+
+    log_to(progress.line, settings.verbosity)
+    for line in plan(compiled, options, progress):
+        emit(line)

@@ -1,0 +1,74 @@
+"""`doctor`: what this machine can do for a tunnel, and what to do about what it cannot."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from ikeclient.cli.terminal import WIDTH, emit, printable, styled, symbol
+from ikeclient.cli.version import details
+from ikeclient.errors import IkeclientError
+
+SCHEMA = "ikeclient.doctor/1"
+
+Finding = tuple[str, bool, str, str | None]  # name, whether it is fine, what was found, what to do
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False) -> None:
+    """Check this machine: TUN, rights, DNS, libraries, the compiled codec."""
+    found = [*_software(), *_machine()]
+    if as_json:
+        keys = ("name", "ok", "text", "hint")
+        emit(json.dumps({"schema": SCHEMA, "findings": [dict(zip(keys, each, strict=True)) for each in found]}))
+        return
+    width = max(len(name) for name, *_ in found)
+    for name, fine, text, hint in found:
+        mark = symbol("\u2713", "+", sys.stdout) if fine else symbol("\u2717", "-", sys.stdout)
+        first, *rest = textwrap.wrap(printable(text), WIDTH - width - 4) or [""]
+        emit(styled([(f"{mark} ", "good" if fine else "bad"), (f"{name:<{width}}  ", "dim"), (first, "")], sys.stdout))
+        if hint and not fine:
+            rest += textwrap.wrap(printable(hint), WIDTH - width - 4)
+        for line in rest:
+            emit(f"  {'':<{width}}  {line}")
+
+
+def _software() -> Iterator[Finding]:
+    about = details()
+    yield "ikeclient", True, f"{about['version']}, Python {about['python']}, {about['system']}", None
+    dependencies = about["dependencies"]
+    assert isinstance(dependencies, dict)
+    missing = [name for name, version in dependencies.items() if version is None]
+    present = ", ".join(f"{name} {version}" for name, version in dependencies.items() if version is not None)
+    yield "libraries", not missing, present, f"install {', '.join(missing)}" if missing else None
+    yield "codec", True, "plain Python (there is no compiled one in this version)", None
+
+
+def _machine() -> Iterator[Finding]:
+    for name, probe in (("rights", _rights), ("network", _network)):
+        try:
+            yield from probe()
+        except (ImportError, OSError, IkeclientError) as error:  # a broken machine is what doctors are for
+            yield name, False, f"cannot be examined: {error}", None
+
+
+def _rights() -> Iterator[Finding]:
+    from ikeclient.net.dns import Dns
+    from ikeclient.net.journal import this_process
+    from ikeclient.net.privileges import describe
+
+    for fact in describe(Dns(this_process("doctor")).backend()):
+        yield fact.name, fact.ok, fact.text, fact.hint
+
+
+def _network() -> Iterator[Finding]:
+    from ikeclient.net.listing import default_gateways, local_addresses
+
+    addresses = ", ".join(f"{each.address} on {each.interface}" for each in local_addresses())
+    yield "addresses", bool(addresses), addresses or "none but loopback", "connect this machine to a network"
+    gateways = ", ".join(f"{each.address} on {each.interface}" for each in default_gateways().values())
+    yield "gateways", bool(gateways), gateways or "no default gateway", "only hosts on attached networks can be reached"

@@ -1,0 +1,197 @@
+"""`profile`: list, show, check and start profiles. None of it reads a secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ikeclient.cli.terminal import emit, printable, styled, symbol, tell, warn
+from ikeclient.errors import IkeclientError, ProfileError, UsageError
+
+SCHEMA = "ikeclient.profiles/1"
+
+app = typer.Typer(help="List, show, check and start profiles.", rich_markup_mode=None)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.", show_default=False),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _without_command(context: typer.Context) -> None:
+    """List, show, check and start profiles. Without a command: list."""
+    if context.invoked_subcommand is None:
+        list_all()
+
+
+@app.command("list")
+def list_all(as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False) -> None:
+    """List the profiles that have a name."""
+    found = [_described(name, path) for name, path in _entries()]
+    if as_json:
+        emit(json.dumps({"schema": SCHEMA, "profiles": found}))
+        return
+    if not found:
+        tell("there is no profile; `ikeclient profile new NAME` makes one")
+        return
+    rows = [(each["name"], each["method"] or "invalid", each["gateway"] or "", each["path"]) for each in found]
+    widths = [max(len(str(row[column])) for row in rows) for column in range(3)]
+    for row in rows:
+        cells = [f"{printable(text):<{width}}  " for text, width in zip(row, widths, strict=False)]
+        style = "bad" if row[1] == "invalid" else ""
+        segments = [(cells[0], "strong"), (cells[1], style), (cells[2], ""), (printable(row[3]), "dim")]
+        emit(styled(segments, sys.stdout))
+
+
+@app.command()
+def show(
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name, or a path to one.")],
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON instead of TOML.")] = False,
+) -> None:
+    """Show a profile with every default filled in. Where secrets come from is shown, what they are is not read."""
+    from ikeclient.profile.load import load_profile
+    from ikeclient.profile.present import redacted
+
+    loaded = load_profile(profile, overrides or [])
+    for warning in loaded.warnings:
+        warn(warning)
+    plain = redacted(loaded.profile)
+    if as_json:
+        emit(json.dumps(plain))
+        return
+    emit(f"# {printable(loaded.path)}")
+    emit("\n".join(_toml(plain)))
+
+
+@app.command()
+def validate(
+    profiles: Annotated[list[str], typer.Argument(metavar="PROFILE...", help="Names or paths.")],
+    overrides: Overrides = None,
+) -> None:
+    """Check profiles. Every problem is shown; exits with 9 when there is one."""
+    broken: list[str] = []
+    for reference in profiles:
+        try:
+            _validate(reference, overrides or [])
+        except ProfileError as error:
+            if len(profiles) == 1 and not hasattr(error, "problems"):
+                raise
+            broken.append(reference)
+            for line in _problems(error):
+                emit(printable(line))
+    if broken:
+        count = f"{len(broken)} of {len(profiles)} profiles are" if len(profiles) > 1 else "the profile is"
+        raise ProfileError(f"{count} not valid")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new profile's name, a path, or - for stdout.")],
+    method: Annotated[str, typer.Option("--method", help="psk, certificate or eap-mschapv2.")] = "eap-mschapv2",
+    routes: Annotated[str, typer.Option("--routes", help="split or full.")] = "split",
+    gateway: Annotated[str, typer.Option("--gateway", help="The gateway's host name or address.")] = "vpn.example.com",
+    identity: Annotated[str, typer.Option("--identity", help="How the gateway knows us.")] = "alice@example.com",
+    force: Annotated[bool, typer.Option("--force", help="Replace a profile that exists.")] = False,
+) -> None:
+    """Write a commented profile to start from."""
+    from ikeclient.profile.load import parse_profile
+    from ikeclient.profile.lookup import find_profile, is_path, user_directory
+    from ikeclient.profile.templates import template
+
+    if name == "-":
+        emit(template(method, routes, address=gateway, identity=identity).rstrip("\n"))
+        return
+    path = find_profile(name if is_path(name) else f"./{name}.toml").path  # also refuses what cannot be a name
+    if not is_path(name):
+        path = user_directory() / path.name
+    text = template(method, routes, name=path.stem, address=gateway, identity=identity)
+    parse_profile(text, name=path.stem)  # a gateway that cannot be one is told now
+    _write(path, text, force)
+    tell(f"wrote {printable(path)}")
+
+
+def _write(path: Path, text: str, force: bool) -> None:
+    """The file appears complete or not at all, readable by its owner."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            if force:
+                temporary.replace(path)
+            else:
+                os.link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError:
+        raise UsageError(f"{printable(path)} is there already", hint="--force replaces it") from None
+    except OSError as error:
+        raise UsageError(f"cannot write {printable(path)}", reason=error.strerror) from error
+
+
+def _entries() -> list[tuple[str, Path]]:
+    from ikeclient.profile.lookup import list_profiles
+
+    return [(entry.name, entry.path) for entry in list_profiles()]
+
+
+def _described(name: str, path: Path) -> dict[str, object]:
+    from ikeclient.profile.load import load_profile
+
+    try:
+        profile = load_profile(str(path)).profile
+    except IkeclientError as error:
+        return {"name": name, "path": str(path), "method": None, "gateway": None, "error": error.message}
+    gateway = ", ".join(profile.gateway.address)
+    return {"name": name, "path": str(path), "method": profile.auth.method, "gateway": gateway, "error": None}
+
+
+def _validate(reference: str, overrides: Sequence[str]) -> None:
+    from ikeclient.profile.load import load_profile
+
+    loaded = load_profile(reference, overrides)
+    for warning in loaded.warnings:
+        warn(warning)
+    mark = symbol("\u2713", "+", sys.stdout)
+    emit(styled([(f"{mark} ", "good"), (printable(loaded.path), ""), (" is valid", "dim")], sys.stdout))
+
+
+def _problems(error: ProfileError) -> Iterator[str]:
+    """Every problem of a profile; the error itself shows only the first."""
+    problems = getattr(error, "problems", ())
+    if not problems:
+        yield from error.lines()
+    for problem in problems:
+        yield str(problem)
+        if problem.hint:
+            yield f"  {problem.hint}"
+
+
+def _toml(sections: Mapping[str, object]) -> Iterator[str]:
+    """Plain values as TOML: keys first, then one table for each mapping."""
+    for key, value in sections.items():
+        if not isinstance(value, Mapping):
+            yield f"{key} = {_toml_value(value)}"
+    for key, value in sections.items():
+        if isinstance(value, Mapping):
+            yield from ("", f"[{key}]")
+            yield from (f"{inner} = {_toml_value(item)}" for inner, item in value.items())
+
+
+def _toml_value(value: object) -> str:
+    match value:
+        case Mapping():
+            return "{ " + ", ".join(f"{key} = {_toml_value(item)}" for key, item in value.items()) + " }"
+        case list() | tuple():
+            return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    return json.dumps(value)  # TOML writes strings, numbers and booleans as JSON does

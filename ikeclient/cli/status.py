@@ -1,0 +1,124 @@
+"""`status`: what runs and how it is doing, for people, for scripts and for supervisors."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from ikeclient.cli import render
+from ikeclient.cli.terminal import emit, is_live, styled
+from ikeclient.control import client
+from ikeclient.control.protocol import Command
+from ikeclient.errors import NoResponse, NoSuchTunnel, NotConnected, UsageError
+
+_WATCH_SECONDS = 1.0
+_ANSWER_SECONDS = 2.0
+
+
+class Check(StrEnum):
+    """What `--check` can ask for."""
+
+    UP = "up"
+
+
+def status(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The tunnel.", show_default="all")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole document, see README.")] = False,
+    fields: Annotated[
+        str | None,
+        typer.Option("--fields", "-f", metavar="FIELD,...", help="These fields, tab-separated, a line a tunnel."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it until Ctrl-C.")] = False,
+    check: Annotated[Check | None, typer.Option("--check", help="Exit with 3 unless it is connected.")] = None,
+) -> None:
+    """Show running tunnels. Exits with 8 when NAME does not run."""
+    if as_json and fields is not None:
+        raise UsageError("say --json or --fields, not both")
+    if watch and check is not None:
+        raise UsageError("say --watch or --check, not both")
+    if watch:
+        _watch(name, as_json, fields)
+        return
+    try:
+        tunnels = collect(name)
+    except NoSuchTunnel as error:
+        if check is None:
+            raise
+        raise NotConnected(error.message, reason=error.reason) from error
+    _show(tunnels, as_json, fields)
+    if check is Check.UP:
+        _require_connected(tunnels)
+
+
+def collect(name: str | None) -> list[Mapping[str, object]]:
+    """The status of the tunnel `name`, or of all tunnels that run. Raises NoSuchTunnel for a name that does not run."""
+    names = client.list_tunnels() if name is None else [client.resolve(name)]
+    tunnels: list[Mapping[str, object]] = []
+    for each in names:
+        try:
+            answer = client.request(each, Command.STATUS, timeout=_ANSWER_SECONDS)
+            tunnels.append(answer if isinstance(answer, Mapping) else render.unresponsive(each, 0))
+        except NoResponse:
+            tunnels.append(render.unresponsive(each, client.running_pid(each) or 0))
+        except NoSuchTunnel:  # it ended while we asked
+            if name is not None:
+                raise
+    return tunnels
+
+
+def _require_connected(tunnels: Sequence[Mapping[str, object]]) -> None:
+    down = [tunnel for tunnel in tunnels if tunnel.get("state") != "connected"]
+    if not tunnels:
+        raise NotConnected("no tunnel is running")
+    if down:
+        raise NotConnected(", ".join(f"tunnel '{each.get('name')}' is {each.get('state')}" for each in down))
+
+
+def _show(tunnels: Sequence[Mapping[str, object]], as_json: bool, fields: str | None) -> None:
+    if as_json:
+        emit(json.dumps(render.document(tunnels)))
+    elif fields is not None:
+        names = [part.strip() for part in fields.split(",")]
+        for tunnel in tunnels:
+            emit(render.fields(tunnel, names))
+    else:
+        emit(_text(tunnels))
+
+
+def _text(tunnels: Sequence[Mapping[str, object]]) -> str:
+    if not tunnels:
+        return styled([("disconnected", "bad"), ("  no tunnel is running", "dim")], sys.stdout)
+    return "\n\n".join(
+        "\n".join(styled(line, sys.stdout) for line in render.status_lines(tunnel)) for tunnel in tunnels
+    )
+
+
+def _watch(name: str | None, as_json: bool, fields: str | None) -> None:
+    """On a terminal a display that changes in place; elsewhere the same output as without --watch, once per change."""
+    if not as_json and fields is None and is_live(sys.stdout):
+        _watch_live(name)
+        return
+    last = None
+    while True:
+        tunnels = collect(name)
+        if tunnels != last:
+            _show(tunnels, as_json, fields)
+            last = tunnels
+        time.sleep(_WATCH_SECONDS)
+
+
+def _watch_live(name: str | None) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=Console(highlight=False), auto_refresh=False, screen=False) as live:
+        while True:
+            live.update(Text.from_ansi(_text(collect(name))), refresh=True)
+            time.sleep(_WATCH_SECONDS)

@@ -1,0 +1,66 @@
+"""The tunnel of the published contract for `status --json`, with every key it promises."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+_EXAMPLE: dict[str, Any] = {
+    "name": "work",
+    "pid": 4711,
+    "state": "connected",
+    "since": "2026-11-23T08:00:00Z",
+    "interface": "ike0",
+    "mtu": 1400,
+    "mode": "tun",
+    "gateway": {"address": "203.0.113.7", "port": 4500, "identity": "vpn.example.com"},
+    "local": {"address": "192.0.2.10", "port": 4500, "behind_nat": True},
+    "remote_behind_nat": False,
+    "addresses": ["10.88.0.1/32"],
+    "dns": {"servers": ["10.99.0.53"], "domains": ["corp.example"]},
+    "routes": ["10.99.0.0/24"],
+    "ike": {
+        "spi_i": "0123456789abcdef",
+        "spi_r": "fedcba9876543210",
+        "suite": "aes256gcm16-prfsha384-ecp384",
+        "established": "2026-11-23T08:00:00Z",
+        "rekey_in": 14000,
+        "rekeys": 0,
+        "mobike": True,
+        "fragmentation": True,
+    },
+    "children": [
+        {
+            "spi_in": "c1a2b3c4",
+            "spi_out": "9f00aa12",
+            "suite": "aes256gcm16",
+            "local_ts": ["10.88.0.1/32"],
+            "remote_ts": ["10.99.0.0/24"],
+            "rekey_in": 3500,
+            "rekeys": 0,
+            "bytes_in": 0,
+            "bytes_out": 0,
+            "packets_in": 0,
+            "packets_out": 0,
+            "replays": 0,
+            "auth_failures": 0,
+        }
+    ],
+    "roams": 0,
+    "last_error": None,
+}
+
+
+def example(**changes: Any) -> dict[str, Any]:
+    """A copy of the example with some keys changed."""
+    return {**copy.deepcopy(_EXAMPLE), **changes}
+
+
+def keys(value: Any, prefix: str = "") -> set[str]:
+    """All keys with the path that leads to them, for comparing shapes."""
+    if isinstance(value, list):
+        return set().union(*(keys(item, prefix) for item in value))
+    if not isinstance(value, dict):
+        return set()
+    inner = (keys(item, f"{prefix}{key}.") for key, item in value.items())
+    return {f"{prefix}{key}" for key in value}.union(*inner)

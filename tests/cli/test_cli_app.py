@@ -1,0 +1,200 @@
+"""The command as a whole: exit codes, the form of errors, and how it ends when it is cut short."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_fake_tunnel import CANARY
+from typer.testing import CliRunner
+
+import ikeclient
+from ikeclient import errors
+from ikeclient.cli.app import app, main
+from ikeclient.control import client
+
+Shell = Any  # the fixture's class lives in conftest.py, which cannot be imported
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(errors.UsageError, errors.NotConnected, errors.AuthenticationFailed, errors.NoResponse),
+        *(errors.NegotiationRefused, errors.GatewayNotAuthenticated, errors.NoSuchTunnel, errors.ProfileError),
+        *(errors.ProfileNotFound, errors.PrivilegeError, errors.PlatformError, errors.Interrupted),
+    ],
+)
+def test_every_error_becomes_its_exit_code_and_three_lines(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: type[errors.IkeclientError]
+) -> None:
+    def fail(*_: object) -> list[str]:
+        raise kind("what failed", reason="why", hint="what to try")
+
+    monkeypatch.setattr(client, "list_tunnels", fail)
+    assert main(["status"]) == kind.exit_code
+    captured = capsys.readouterr()
+    assert captured.err == "error: what failed\n  why\n  what to try\n"
+    assert captured.out == ""
+
+
+def test_the_published_exit_codes_are_those_of_the_errors() -> None:
+    published = {2: "UsageError", 3: "NotConnected", 4: "AuthenticationFailed", 5: "NoResponse"}
+    published |= {6: "NegotiationRefused", 7: "GatewayNotAuthenticated", 8: "NoSuchTunnel", 9: "ProfileError"}
+    published |= {10: "ProfileNotFound", 11: "PrivilegeError", 12: "PlatformError", 130: "Interrupted"}
+    assert {code: getattr(errors, name).exit_code for code, name in published.items()} == {
+        code: code for code in published
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["stat"], "no such command 'stat'"),
+        (["status", "--chek", "up"], "no such option: --chek"),
+        (["status", "--check", "down"], "invalid value for '--check': 'down' is not"),
+        (["status", "--json", "-f", "name"], "say --json or --fields, not both"),
+        (["status", "--watch", "--check", "up"], "say --watch or --check, not both"),
+        (["disconnect", "work", "--all"], "name one tunnel or say --all, not both"),
+        (["connect"], "missing argument"),
+        (["connect", "work", "--timeout", "0"], "invalid value for '--timeout'"),
+        (["connect", "work", "--detach", "--dry-run"], "say --detach or --dry-run, not both"),
+        (["connect", "work", "--password", "hunter2"], "no such option: --password"),
+        (["profile", "nonsense"], "no such command 'nonsense'"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_exits_with_2(
+    home: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    """F10 in passing: there is no option that takes a password."""
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"error: {said}")
+    assert len(lines) <= 3
+
+
+def test_a_bug_is_one_sentence_and_a_private_file(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """F12: a traceback never reaches the terminal by itself, and never quotes a value."""
+
+    def broken(*_: object) -> list[str]:
+        raise ValueError(CANARY)
+
+    monkeypatch.setattr(client, "list_tunnels", broken)
+    assert main(["status"]) == 1
+    assert main(["--debug", "status"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: unexpected ValueError\n  this is a bug in ikeclient; the traceback is in /")
+    assert "in broken" in captured.err
+    assert CANARY not in captured.err + captured.out + (home / "run/crash.log").read_text()
+
+
+def test_ctrl_c_is_130(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, "list_tunnels", interrupted)
+    assert main(["status"]) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["version"]])
+def test_the_version(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == f"ikeclient {ikeclient.__version__}\n"
+
+
+def test_the_version_as_json_names_every_dependency(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "ikeclient.version/1"
+    assert document["version"] == ikeclient.__version__
+    assert document["dependencies"]["cryptography"]
+
+
+def test_no_command_is_status(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert capsys.readouterr().out == "disconnected  no tunnel is running\n"
+
+
+def test_the_commands_of_the_contract_are_all_there() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).output
+    for name in ("connect", "disconnect", "reconnect", "status", "events", "profile", "doctor", "version"):
+        assert f"\n  {name} " in shown
+    options = CliRunner().invoke(app, ["connect", "--help"]).output
+    for name in ("--detach", "--timeout", "--dry-run", "--set", "--password-stdin", "--insecure-keylog", "-v"):
+        assert name in options
+
+
+def test_every_help_fits_80_columns() -> None:
+    commands = ["connect", "disconnect", "reconnect", "status", "events", "doctor", "version", "profile"]
+    commands += ["profile list", "profile show", "profile validate", "profile new"]
+    for command in ["", *commands]:
+        shown = CliRunner().invoke(app, [*command.split(), "--help"])
+        assert shown.exit_code == 0
+        assert max(map(len, shown.output.splitlines())) <= 80, command
+
+
+def test_a_closed_pipe_ends_the_command_quietly(shell: Shell) -> None:
+    """O4: a reader that leaves is no error."""
+    process = shell.start("version", "--json")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(30) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+
+
+def test_stdout_that_is_not_there_is_no_error(shell: Shell) -> None:
+    command = 'exec "$@" >&-'
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", *shell.command("status")], env=shell.environment, capture_output=True, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_signal_during_a_long_command_is_130_without_a_traceback(shell: Shell) -> None:
+    """O4: Ctrl-C in `status --watch`."""
+    process = shell.start("status", "--watch")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "disconnected  no tunnel is running\n"
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert shown == "error: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_a_terminal_gets_colour_unless_it_does_not_want_it(
+    shell: Shell, environment: dict[str, str], coloured: bool
+) -> None:
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        shell.command("status"),
+        env=shell.environment | {"TERM": "xterm"} | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=slave,
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while piece := os.read(master, 4096):
+            shown += piece
+    except OSError:  # how a pseudo-terminal ends
+        pass
+    assert process.wait(30) == 0
+    os.close(master)
+    assert b"no tunnel is running" in shown
+    assert (b"\x1b[" in shown) is coloured
+
+
+def test_the_module_runs_as_the_command(shell: Shell) -> None:
+    assert shell.run("--version").stdout == f"ikeclient {ikeclient.__version__}\n"

@@ -1,0 +1,64 @@
+"""`doctor` on good and on broken machines."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ikeclient.cli import doctor
+from ikeclient.cli.app import main
+from ikeclient.errors import PlatformError
+from ikeclient.net import privileges
+
+
+def test_this_machine_is_described_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for name in ("ikeclient", "libraries", "codec", "TUN device", "CAP_NET_ADMIN", "DNS"):
+        assert any(line[2:].startswith(name) for line in lines)
+
+
+def test_the_findings_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "ikeclient.doctor/1"
+    assert all(each.keys() == {"name", "ok", "text", "hint"} for each in document["findings"])
+
+
+def test_what_is_missing_comes_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """O1: the missing right is named with its fix."""
+    fact = privileges.Fact("TUN device", False, "there is no /dev/net/tun", "modprobe tun")
+    monkeypatch.setattr(privileges, "describe", lambda _: [fact])
+    assert main(["doctor"]) == 0
+    lines = [line.split(maxsplit=1)[-1].strip() for line in capsys.readouterr().out.splitlines()]
+    assert "TUN device  there is no /dev/net/tun" in lines
+    assert lines[lines.index("TUN device  there is no /dev/net/tun") + 1] in {"modprobe tun", "tun"}
+
+
+@pytest.mark.parametrize("error", [ImportError("no module"), OSError("no /proc"), PlatformError("broken")])
+def test_a_machine_that_cannot_be_examined_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def broken(_: object) -> list[privileges.Fact]:
+        raise error
+
+    monkeypatch.setattr(privileges, "describe", broken)
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert f"cannot be examined: {error}" in shown
+    assert "addresses" in shown
+
+
+def test_a_library_that_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "details", lambda: {**_DETAILS, "dependencies": {"rich": "1", "pyroute2": None}})
+    assert main(["doctor"]) == 0
+    assert "install pyroute2" in capsys.readouterr().out
+
+
+_DETAILS = {"version": "1", "python": "3", "system": "Linux"}

@@ -1,0 +1,93 @@
+"""What is left of a bug: enough to find it, nothing that quotes a secret."""
+
+from __future__ import annotations
+
+import errno
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from cli_fake_tunnel import CANARY
+
+from ikeclient.cli import failure
+from ikeclient.cli.context import settings
+from ikeclient.cli.journal import CappedFile
+
+
+def caught() -> BaseException:
+    password = CANARY
+    try:
+        try:
+            int(password)
+        except ValueError as error:
+            raise KeyError(password) from error
+    except KeyError as error:
+        return error
+
+
+def test_the_outline_has_places_and_kinds_but_no_message() -> None:
+    """F12: a traceback does not quote what it failed on."""
+    text = failure.outline(caught())
+    assert CANARY not in text
+    assert "builtins.KeyError" in text
+    assert "because of" in text
+    assert "builtins.ValueError" in text
+    assert "int(password)" in text
+
+
+def test_an_error_of_the_system_keeps_the_systems_words() -> None:
+    assert "No space left on device" in failure.outline(OSError(errno.ENOSPC, f"{CANARY}"))
+
+
+def test_a_missing_module_is_named() -> None:
+    assert "No module named 'pyroute3'" in failure.outline(ModuleNotFoundError("No module named 'pyroute3'"))
+
+
+def test_a_circle_of_causes_ends() -> None:
+    first, second = ValueError(), KeyError()
+    first.__cause__, second.__cause__ = second, first
+    assert failure.outline(first).count("builtins.ValueError") == 1
+
+
+def test_a_bug_leaves_a_private_file_and_one_sentence(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = failure.unexpected(caught())
+    path = home / "run/crash.log"
+    assert error.exit_code == 1
+    assert error.lines() == ["unexpected KeyError", f"this is a bug in ikeclient; the traceback is in {path}"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "int(password)" in path.read_text()
+    assert CANARY not in path.read_text()
+    assert capsys.readouterr().err == ""
+
+
+def test_without_a_place_for_the_file_the_way_to_see_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """O12: nothing can be written, and the error is still told."""
+    monkeypatch.setenv("IKECLIENT_RUNTIME_DIR", "/proc/nowhere")
+    assert "--debug" in (failure.unexpected(caught()).reason or "")
+
+
+def test_a_link_in_place_of_the_file_is_not_followed(home: Path) -> None:
+    (home / "run").mkdir(mode=0o700)
+    (home / "victim").touch()
+    (home / "run/crash.log").symlink_to(home / "victim")
+    failure.unexpected(caught())
+    assert (home / "victim").read_text() == ""
+
+
+def test_debug_shows_the_traceback_on_stderr(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(settings, "debug", True)
+    failure.unexpected(caught())
+    shown = capsys.readouterr().err
+    assert "builtins.KeyError" in shown
+    assert CANARY not in shown
+    assert not (home / "run/crash.log").exists()
+
+
+def test_a_tunnels_log_takes_the_traceback(tmp_path: Path) -> None:
+    error = failure.unexpected(caught(), log=CappedFile(tmp_path / "work.log"))
+    assert "int(password)" in (tmp_path / "work.log").read_text()
+    assert str(tmp_path / "work.log") in (error.reason or "")
+    assert sys.exc_info() == (None, None, None)

@@ -1,0 +1,156 @@
+"""Status and events in words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from cli_example import example, keys
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ikeclient.cli import render
+from ikeclient.errors import UsageError
+
+NOW = datetime(2026, 11, 23, 10, 14, 30, tzinfo=UTC)
+SHAPES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def text(tunnel: dict[str, Any]) -> list[str]:
+    return ["".join(piece for piece, _ in line) for line in render.status_lines(tunnel, NOW)]
+
+
+def test_the_text_form_tells_everything_in_a_screen() -> None:
+    tunnel = example()
+    tunnel["children"][0] |= {"bytes_in": 1536, "packets_in": 1234, "bytes_out": 7 * 2**30, "packets_out": 5_000_000}
+    tunnel["children"][0] |= {"replays": 2, "auth_failures": 1}
+    assert text(tunnel) == [
+        "connected  work  for 2 h 14 min",
+        "  gateway    203.0.113.7:4500  vpn.example.com",
+        "  local      192.0.2.10:4500  behind NAT",
+        "  interface  ike0  mtu 1400  tun",
+        "  addresses  10.88.0.1/32",
+        "  dns        10.99.0.53  for corp.example",
+        "  routes     10.99.0.0/24",
+        "  ike        aes256gcm16-prfsha384-ecp384  rekey in 3 h 53 min  mobike  frag",
+        "  esp        aes256gcm16  rekey in 58 min 20 s",
+        "  traffic    in 1.5 KiB (1,234 packets), out 7.0 GiB (5,000,000 packets)",
+        "  dropped    2 replayed, 1 forged or damaged",
+    ]
+
+
+def test_a_tunnel_that_is_not_up_shows_what_it_knows() -> None:
+    tunnel = render.unresponsive("work", 7) | {"state": "connecting", "last_error": "nobody answers"}
+    assert text(tunnel) == ["connecting  work", "  error      nobody answers"]
+
+
+@pytest.mark.parametrize("state", ["connected", "connecting", "reconnecting", "disconnected"])
+def test_the_first_word_is_the_state(state: str) -> None:
+    assert text(example(state=state))[0].split()[0] == state
+
+
+def test_long_values_are_wrapped_into_80_columns() -> None:
+    tunnel = example(
+        routes=[f"10.{number}.0.0/16" for number in range(256)],
+        last_error="word " * 100,
+        gateway={"address": "2001:db8::1", "port": 4500, "identity": "x" * 300},
+        name="n" * 64,
+    )
+    lines = text(tunnel)
+    assert max(map(len, lines)) <= 80
+    assert "10.255.0.0/16" in "".join(lines)
+    assert "[2001:db8::1]:4500" in "".join(lines)
+
+
+@given(st.dictionaries(st.sampled_from([*example(), *example()["ike"]]), SHAPES))
+def test_any_status_whatsoever_is_shown_in_80_columns_of_visible_text(tunnel: dict[str, Any]) -> None:
+    """K15: and what the other side of a socket says is hostile too."""
+    for line in text(example() | tunnel):
+        assert len(line) <= 80
+        assert line.isprintable()
+
+
+def test_fields_are_tab_separated_and_reach_inside() -> None:
+    names = ["name", "gateway.address", "mtu", "local.behind_nat", "last_error", "addresses", "children.suite", "dns"]
+    line = render.fields(example(addresses=["10.0.0.1/32", "fd00::1/128"]), names)
+    assert line.split("\t") == [
+        *("work", "203.0.113.7", "1400", "true", "", "10.0.0.1/32,fd00::1/128", "aes256gcm16"),
+        "servers=10.99.0.53,domains=corp.example",
+    ]
+    assert render.fields(example(), ["children.0.spi_in", "children.9.spi_in"]) == "c1a2b3c4\t"
+
+
+def test_a_field_of_something_that_is_not_there_yet_is_empty() -> None:
+    assert render.fields(example(ike=None, children=[]), ["ike.suite", "children.suite"]) == "\t"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "bogus", "gateway.bogus", "name.x", "children.bogus", "gateway.", ".", "children.0.x"]
+)
+def test_an_unknown_field_is_an_error_that_names_the_known(name: str) -> None:
+    with pytest.raises(UsageError, match="there is no field"):
+        render.fields(example(), [name])
+
+
+def test_a_tab_inside_a_value_does_not_make_another_column() -> None:
+    assert render.fields(example(last_error="a\tb\nc"), ["last_error", "name"]).split("\t") == ["a\\tb\\nc", "work"]
+
+
+def test_a_tunnel_that_does_not_answer_has_every_key_of_the_contract() -> None:
+    promised = {key for key in keys(example()) if not key.startswith(("ike.", "children."))}
+    assert keys(render.unresponsive("work", 1)) == promised
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        ({"event": "resolving", "host": "vpn.example.com"}, "resolving vpn.example.com"),
+        ({"event": "negotiating", "gateway": "203.0.113.7"}, "negotiating with 203.0.113.7"),
+        ({"event": "authenticating", "gateway": "203.0.113.7"}, "authenticating"),
+        ({"event": "configuring", "interface": "ike0"}, "configuring ike0"),
+        (
+            {
+                "event": "connected",
+                "elapsed_ms": 412,
+                "interface": "ike0",
+                "addresses": ["10.0.0.1/32", "fd::1"],
+                "gateway": {"address": "203.0.113.7", "port": 4500, "identity": "vpn.example.com"},
+            },
+            "connected in 412 ms: 10.0.0.1/32, fd::1 on ike0, gateway 203.0.113.7",
+        ),
+        ({"event": "connected", "elapsed_ms": 5, "addresses": []}, "connected in 5 ms"),
+        ({"event": "connected"}, "connected"),
+        ({"event": "reconnecting", "error": ["silence", "DPD"]}, "reconnecting: silence, DPD"),
+        ({"event": "reconnecting", "error": []}, "reconnecting"),
+        ({"event": "rekeyed", "what": "child", "suite": "aes256gcm16"}, "rekeyed the child SA, aes256gcm16"),
+        ({"event": "disconnected", "time": "2026-11-23T08:00:00Z"}, "disconnected"),
+        ({"event": "notice", "text": "a\x1bb"}, "a\\x1bb"),
+        ({"event": "moon\nphase", "time": "t", "full": True, "n\n": 3}, "moon\\nphase full=true n\\n=3"),
+        ({}, "event"),
+    ],
+)
+def test_events_are_sentences(event: dict[str, object], expected: str) -> None:
+    assert render.sentence(event) == expected
+
+
+@given(st.dictionaries(st.sampled_from(["event", "time", "text", "host", "error", "x"]), SHAPES))
+def test_any_event_whatsoever_is_one_visible_line(event: dict[str, object]) -> None:
+    assert render.event_line(event).isprintable()
+
+
+@given(st.text(max_size=30))
+def test_braces_in_a_value_are_only_text(value: str) -> None:
+    assert render.sentence({"event": "resolving", "host": "{gateway}" + value}).startswith("resolving {gateway}")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0 s"), (59, "59 s"), (60, "1 min"), (61, "1 min 1 s"), (3600, "1 h"), (93784, "1 d 2 h"), (-5, "0 s")],
+)
+def test_durations_have_their_two_largest_units(seconds: int, expected: str) -> None:
+    assert render.duration(seconds) == expected
