@@ -1,0 +1,132 @@
+"""What stands behind the gateway: HTTP, UDP echo and DNS in one process.
+
+HTTP serves `/blob` (random bytes whose hash the test knows) and `/peer` (the address the request came from, which
+tells whether it went through the tunnel), and swallows what is put to `/sink`, answering with its hash.
+
+The DNS server is two, told apart by the address that was asked. 203.0.113.53 is everybody's: it knows
+gw.example.org and www.example.net. The one at 10.99.0.53 knows these and all names below corp.example. Every other
+name is NXDOMAIN.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import ipaddress
+import os
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lab.machines import Machine
+
+HTTP_PORT, ECHO_PORT, DNS_PORT = 80, 7, 53
+DOMAIN = "corp.example"
+PUBLIC_DNS = ipaddress.ip_address("::ffff:203.0.113.53").packed
+ZONE = {
+    DOMAIN: ("10.99.0.1", "fd99::1"),
+    "gw.example.org": ("10.1.0.1", "fd01::1"),
+    "www.example.net": ("203.0.113.1", "2001:db8:113::1"),
+}
+RECORDS = {1: 0, 28: 1}  # A and AAAA -> position in the zone
+
+
+class Servers:
+    """The servers in `machine`, on all its addresses. `sha256` is the hash of `/blob`, which has `size` bytes."""
+
+    def __init__(self, machine: Machine, directory: Path, *, size: int = 1 << 20) -> None:
+        content = os.urandom(size)
+        self.size = size
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        path = directory / "blob"
+        path.write_bytes(content)
+        process = machine.start(sys.executable, __file__, str(path), stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        if process.stdout.readline() != b"ready\n":
+            raise RuntimeError("the servers did not start")
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    blob = b""
+
+    def do_GET(self) -> None:
+        match self.path:
+            case "/blob":
+                self._reply(200, self.blob)
+            case "/peer":
+                self._reply(200, self._peer().encode())
+            case _:
+                self._reply(404, b"")
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self._reply(200, hashlib.sha256(body).hexdigest().encode())
+
+    def _peer(self) -> str:
+        address = ipaddress.ip_address(self.client_address[0])
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return str(mapped or address)
+
+    def _reply(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent: the reader of our output is the test."""
+
+
+class _HttpServer(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Bind without asking DNS for our own name, as the base class does."""
+        socketserver.TCPServer.server_bind(self)
+
+
+def _serve_datagrams(port: int) -> None:
+    server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    server.bind(("::", port))
+    while True:
+        data, [(level, kind, info)], _, peer = server.recvmsg(65535, 256)
+        answer = data if port == ECHO_PORT else _dns_answer(data, public=info[:16] == PUBLIC_DNS)
+        if answer:  # leaves from the address that was asked, by whatever interface leads there
+            server.sendmsg([answer], [(level, kind, info[:16] + bytes(4))], 0, peer)
+
+
+def _dns_answer(query: bytes, *, public: bool) -> bytes:
+    if len(query) < 17:
+        return b""
+    labels, position = [], 12
+    while query[position]:
+        labels.append(query[position + 1 : position + 1 + query[position]].decode("ascii", "replace").lower())
+        position += 1 + query[position]
+    question = query[12 : position + 5]
+    kind = int.from_bytes(question[-4:-2], "big")
+    known = DOMAIN if labels[-2:] == DOMAIN.split(".") else ".".join(labels)
+    found = None if public and known == DOMAIN else ZONE.get(known)
+    data = ipaddress.ip_address(found[RECORDS[kind]]).packed if found and kind in RECORDS else b""
+    record = b"\xc0\x0c" + question[-4:] + b"\0\0\0\x3c" + len(data).to_bytes(2, "big") + data
+    status = b"\x85\x80" if found else b"\x85\x83"
+    return query[:2] + status + b"\0\1" + bytes((0, bool(data))) + bytes(4) + question + (record if data else b"")
+
+
+def _main(blob: Path) -> None:
+    _Handler.blob = blob.read_bytes()
+    server = _HttpServer(("::", HTTP_PORT), _Handler)
+    for port in (ECHO_PORT, DNS_PORT):
+        threading.Thread(target=_serve_datagrams, args=(port,), daemon=True).start()
+    print("ready", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))

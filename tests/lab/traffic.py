@@ -1,0 +1,86 @@
+"""Traffic that proves a tunnel: pings, files compared by their hash, and the address a server saw."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+
+from lab.machines import LabError, Machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """A downloaded body: its hash, size in bytes and the seconds it took."""
+
+    sha256: str
+    size: int
+    seconds: float
+
+
+def ping(
+    machine: Machine,
+    address: str,
+    *,
+    count: int = 3,
+    interval: float = 0.05,
+    size: int = 56,
+    timeout: float = 2.0,
+    whole: bool = False,
+) -> int:
+    """Ping and return the number of answers; `whole` forbids fragments, `size` is the ICMP payload in bytes."""
+    options = [
+        "-c",
+        str(count),
+        "-i",
+        str(interval),
+        "-s",
+        str(size),
+        "-W",
+        str(timeout),
+        *(["-M", "do"] if whole else []),
+    ]
+    output = machine.run("ping", "-n", *options, address, check=False, timeout=count * (interval + timeout) + 10).stdout
+    found = re.search(r"(\d+) received", output)
+    return int(found[1]) if found else 0
+
+
+def fetch(machine: Machine, host: str, path: str = "/blob", *, timeout: float = 30.0) -> Fetched:
+    """Download from the lab's HTTP server; `LabError` when curl fails."""
+    started = time.monotonic()
+    body = _curl(machine, host, path, "--max-time", str(timeout))
+    return Fetched(sha256=hashlib.sha256(body).hexdigest(), size=len(body), seconds=time.monotonic() - started)
+
+
+def upload(machine: Machine, host: str, *, size: int = 1 << 20, timeout: float = 30.0) -> bool:
+    """Send random bytes to the lab's HTTP server and tell whether it received them as they were."""
+    body = os.urandom(size)
+    options = ("--max-time", str(timeout), "-X", "PUT", "--data-binary", "@-", "-H", "Expect:")
+    answer = _curl(machine, host, "/sink", *options, body=body)
+    return answer.decode() == hashlib.sha256(body).hexdigest()
+
+
+def peer_address(machine: Machine, host: str, *, timeout: float = 5.0) -> str:
+    """The address that a server in the gateway machine sees when this machine talks to it."""
+    return _curl(machine, host, "/peer", "--max-time", str(timeout)).decode()
+
+
+def reaches(machine: Machine, host: str, *, timeout: float = 1.0) -> bool:
+    """Whether the lab's HTTP server answers at all at that address."""
+    try:
+        peer_address(machine, host, timeout=timeout)
+    except LabError:
+        return False
+    return True
+
+
+def _curl(machine: Machine, host: str, path: str, *options: str, body: bytes = b"") -> bytes:
+    url = f"http://[{host}]{path}" if ":" in host else f"http://{host}{path}"
+    command = machine.command("curl", "-sS", "--noproxy", "*", *options, url)
+    done = subprocess.run(command, input=body, capture_output=True, check=False, timeout=120)
+    if done.returncode:
+        raise LabError(f"curl {url}: {done.stderr.decode().strip()}")
+    return done.stdout
