@@ -1,0 +1,917 @@
+"""When the monitor looks and what it reports: under virtual time with a network of values, then in real namespaces."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from net_lab import sh, tun
+from thread_namespace import fresh_namespace
+
+from ikeclient.net import netlink
+from ikeclient.net.interfaces import IPAddress
+from ikeclient.net.monitor import TICK, NetworkMonitor, SleepWatch, Source, boottime, netlink_or_probes
+from ikeclient.net.netlink import Netlink
+from ikeclient.net.probe import Probes
+from ikeclient.net.snapshot import Change, OuterAddress, RouteTo, Snapshot
+
+ETH = OuterAddress(index=2, interface="eth0", address=ip_address("192.0.2.10"))
+WIFI = OuterAddress(index=3, interface="wlan0", address=ip_address("198.51.100.3"))
+GATEWAY = ip_address("203.0.113.7")
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Time passes only when there is nothing to do, and then at once."""
+
+    now = 1000.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        select = self._selector.select  # type: ignore[attr-defined]
+
+        def skip(timeout: float | None = None) -> Any:
+            ready = select(0)
+            if not ready and timeout:
+                self.now += timeout
+            return ready
+
+        self._selector.select = skip  # type: ignore[attr-defined]
+
+    def time(self) -> float:
+        return self.now
+
+
+@dataclass
+class World:
+    """A machine made of values: its network, its clocks, and the bell that rings when a test says so."""
+
+    loop: VirtualLoop
+    network: Snapshot = field(default_factory=lambda: Snapshot(addresses=(ETH,)))
+    slept: float = 0.0
+    stood_still: float = 0.0
+    refusal: OSError | None = None
+    bell_refusal: OSError | None = None
+    looks: list[float] = field(default_factory=list)
+    seen: list[tuple[float, Change]] = field(default_factory=list)
+    opened: int = 0
+    closed: int = 0
+    _clapper: socket.socket | None = None
+
+    def monitor(self, **options: Any) -> NetworkMonitor:
+        given: dict[str, Any] = {
+            "on_change": lambda change: self.seen.append((self.loop.now, change)),
+            "monotonic": lambda: self.loop.now + self.stood_still,
+            "boot": lambda: self.loop.now + self.stood_still + self.slept,
+            "open_source": self.open_source,
+            "open_bell": self.open_bell,
+        }
+        return NetworkMonitor(**(given | options))
+
+    @property
+    def changes(self) -> list[Change]:
+        return [change for _, change in self.seen]
+
+    def ring(self) -> None:
+        assert self._clapper is not None
+        with contextlib.suppress(BlockingIOError):
+            self._clapper.send(b"!")
+
+    def open_source(self) -> Source:
+        self.opened += 1
+        return self
+
+    def open_bell(self) -> socket.socket:
+        if self.bell_refusal:
+            raise self.bell_refusal
+        if self._clapper is not None:
+            self._clapper.close()
+        self._clapper, bell = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._clapper.setblocking(False)
+        bell.setblocking(False)
+        return bell
+
+    def snapshot(self, **_options: object) -> Snapshot:
+        self.looks.append(self.loop.now)
+        if self.refusal:
+            raise self.refusal
+        return self.network
+
+    def route_to(self, remote: IPAddress, *, mark: int = 0, source: IPAddress | None = None) -> RouteTo | None:
+        return self.network.route_to(remote)
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def shut(self) -> None:
+        if self._clapper is not None:
+            self._clapper.close()
+
+
+def virtually(story: Callable[[World], Awaitable[None]]) -> World:
+    """Run a story under virtual time; an error that reached nobody but the loop fails it."""
+    loop = VirtualLoop()
+    lost: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: lost.append(context))
+    world = World(loop)
+    try:
+        loop.run_until_complete(story(world))
+    finally:
+        world.shut()
+        loop.close()
+    assert not lost
+    return world
+
+
+ON_WIFI = Snapshot(addresses=(WIFI,))
+MOVED = Change(gained=(WIFI,), lost=(ETH,))
+
+
+def test_the_first_notification_is_acted_on_within_the_debounce() -> None:
+    async def story(world: World) -> None:
+        monitor = world.monitor()
+        monitor.start()
+        assert (monitor.snapshot, world.seen) == (world.network, [])
+        await asyncio.sleep(0.3)
+        world.network = ON_WIFI
+        world.ring()
+        await asyncio.sleep(0.1)
+        assert world.seen == [(pytest.approx(1000.32), MOVED)]
+        assert monitor.snapshot == ON_WIFI
+        monitor.close()
+
+    virtually(story)
+
+
+def test_what_follows_the_first_change_is_seen_with_little_delay() -> None:
+    """A DHCP client sets the address and then the route: the second must not wait for a long silence."""
+
+    async def story(world: World) -> None:
+        monitor = world.monitor()
+        monitor.start()
+        world.ring()
+        await asyncio.sleep(0.03)
+        world.network = ON_WIFI
+        world.ring()
+        await asyncio.sleep(0.05)
+        assert world.changes == [MOVED]
+        monitor.close()
+
+    virtually(story)
+
+
+def test_a_flood_causes_few_looks_and_neither_starves_them_nor_hides_the_last_state() -> None:
+    async def story(world: World) -> None:
+        monitor = world.monitor()
+        monitor.start()
+        states = [ON_WIFI, Snapshot(addresses=(ETH,))]
+        for number in range(10_000):
+            world.network = states[number % 7 % 2]
+            world.ring()
+            await asyncio.sleep(0.001)
+        world.network = Snapshot(addresses=(ETH, WIFI))
+        world.ring()
+        await asyncio.sleep(0.6)
+        gaps = [later - earlier for earlier, later in zip(world.looks, world.looks[1:], strict=False)]
+        assert len([moment for moment in world.looks if moment < 1001]) <= 8
+        assert len(world.looks) < 30
+        assert max(gaps) < 0.51
+        assert monitor.snapshot == Snapshot(addresses=(ETH, WIFI))
+        monitor.close()
+
+    virtually(story)
+
+
+def test_after_a_quiet_time_the_monitor_is_quick_again() -> None:
+    async def story(world: World) -> None:
+        monitor = world.monitor(poll=1000)
+        monitor.start()
+        for _ in range(2000):
+            world.ring()
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(3)
+        world.looks.clear()
+        rung = world.loop.now
+        world.ring()
+        await asyncio.sleep(0.5)
+        assert world.looks == [pytest.approx(rung + 0.02)]
+        monitor.close()
+
+    virtually(story)
+
+
+def test_notifications_without_a_difference_are_not_reported() -> None:
+    async def story(world: World) -> None:
+        monitor = world.monitor()
+        monitor.start()
+        world.network = ON_WIFI
+        world.ring()
+        world.network = Snapshot(addresses=(ETH,))
+        await asyncio.sleep(0.5)
+        assert len(world.looks) == 2
+        assert world.seen == []
+        monitor.close()
+
+    virtually(story)
+
+
+def test_a_change_that_nothing_announced_is_found_by_the_poll() -> None:
+    async def story(world: World) -> None:
+        monitor = world.monitor(poll=5.0)
+        monitor.start()
+        world.network = ON_WIFI
+        await asyncio.sleep(4.9)
+        assert world.looks == [1000.0]
+        await asyncio.sleep(1.2)
+        assert world.changes == [MOVED]
+        await asyncio.sleep(60)
+        assert len(world.looks) <= 14
+        monitor.close()
+
+    virtually(story)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EAFNOSUPPORT, errno.EMFILE])
+def test_without_notifications_every_tick_looks_and_tries_to_listen_again(number: int) -> None:
+    async def story(world: World) -> None:
+        world.bell_refusal = OSError(number, "no")
+        monitor = world.monitor(poll=30.0)
+        monitor.start()
+        assert not monitor.listening
+        world.network = ON_WIFI
+        await asyncio.sleep(TICK + 0.1)
+        assert world.changes == [MOVED]
+        world.bell_refusal = None
+        await asyncio.sleep(TICK)
+        assert monitor.listening
+        world.looks.clear()
+        await asyncio.sleep(20)
+        assert world.looks == []
+        monitor.close()
+
+    virtually(story)
+
+
+def test_a_bell_that_breaks_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: World) -> None:
+        monitor = world.monitor(poll=30.0)
+        monitor.start()
+        with monkeypatch.context() as broken:
+            broken.setattr(netlink, "drain", lambda _: (_ for _ in ()).throw(OSError(errno.EBADF, "broken")))
+            world.ring()
+            await asyncio.sleep(0.1)
+        assert not monitor.listening
+        await asyncio.sleep(TICK)
+        assert monitor.listening
+        world.network = ON_WIFI
+        world.ring()
+        await asyncio.sleep(0.1)
+        assert world.changes == [MOVED]
+        monitor.close()
+
+    virtually(story)
+
+
+def test_a_kernel_that_does_not_answer_is_no_empty_network() -> None:
+    async def story(world: World) -> None:
+        monitor = world.monitor()
+        monitor.start()
+        world.refusal = OSError(errno.ENOBUFS, "later")
+        world.network = ON_WIFI
+        world.ring()
+        await asyncio.sleep(10)
+        assert world.seen == []
+        assert monitor.snapshot.addresses == (ETH,)
+        assert len(world.looks) < 40
+        world.refusal = None
+        await asyncio.sleep(0.6)
+        assert world.changes == [MOVED]
+        monitor.close()
+        assert world.opened == world.closed
+
+    virtually(story)
+
+
+def test_a_network_that_cannot_be_read_at_the_start_is_reported_as_gained_later() -> None:
+    async def story(world: World) -> None:
+        world.refusal = OSError(errno.EMFILE, "no descriptors")
+        monitor = world.monitor()
+        monitor.start()
+        await asyncio.sleep(TICK)
+        world.refusal = None
+        await asyncio.sleep(0.6)
+        assert world.changes == [Change(gained=(ETH,))]
+        monitor.close()
+
+    virtually(story)
+
+
+def test_a_sleep_is_noticed_by_the_next_tick_and_a_change_during_it_is_reported_with_it() -> None:
+    """S15: a laptop suspended for eight hours."""
+
+    async def story(world: World) -> None:
+        monitor = world.monitor(poll=1000)
+        monitor.start()
+        await asyncio.sleep(7.5)
+        world.slept += 8 * 3600
+        world.network = ON_WIFI
+        await asyncio.sleep(TICK)
+        ((_, change),) = world.seen
+        assert change == replace(MOVED, resumed=True, slept=pytest.approx(8 * 3600))
+        await asyncio.sleep(30)
+        assert len(world.seen) == 1, "once is enough"
+        world.slept += 2.5
+        await asyncio.sleep(TICK)
+        assert world.changes[1:] == [Change(resumed=True, slept=pytest.approx(2.5))]
+        monitor.close()
+
+    virtually(story)
+
+
+def test_a_sleep_is_noticed_at_once_when_the_network_changes_too() -> None:
+    async def story(world: World) -> None:
+        monitor = world.monitor(poll=1000)
+        monitor.start()
+        await asyncio.sleep(5.01)
+        world.slept += 60
+        world.ring()
+        await asyncio.sleep(0.05)
+        assert world.changes == [Change(resumed=True, slept=pytest.approx(60))]
+        await asyncio.sleep(5)
+        assert len(world.seen) == 1
+        monitor.close()
+
+    virtually(story)
+
+
+def test_a_process_that_stood_still_is_told_so_but_not_that_the_machine_slept() -> None:
+    async def story(world: World) -> None:
+        monitor = world.monitor(poll=1000)
+        monitor.start()
+        await asyncio.sleep(5)
+        world.stood_still += 30
+        await asyncio.sleep(TICK + 0.1)
+        (change,) = world.changes
+        assert (change.resumed, change.slept) == (False, 0.0)
+        assert 29 <= change.stalled <= 30
+        monitor.close()
+
+    virtually(story)
+
+
+def test_a_busy_or_slowly_drifting_machine_is_not_taken_for_a_sleeping_one() -> None:
+    """S15: the clocks drift by a millisecond a second, and ticks come up to a second late."""
+
+    async def story(world: World) -> None:
+        monitor = world.monitor()
+        monitor.start()
+        for _ in range(3600):
+            world.slept += 0.001
+            world.stood_still += 1.0
+            await asyncio.sleep(1)
+        assert world.seen == []
+        monitor.close()
+
+    virtually(story)
+
+
+def test_the_network_is_told_even_when_it_cannot_be_read_after_a_sleep() -> None:
+    async def story(world: World) -> None:
+        monitor = world.monitor()
+        monitor.start()
+        world.refusal = OSError(errno.ENOMEM, "later")
+        world.slept += 100
+        await asyncio.sleep(TICK + 0.1)
+        assert world.changes == [Change(resumed=True, slept=pytest.approx(100))]
+        monitor.close()
+
+    virtually(story)
+
+
+def test_sleep_and_standstill_are_told_apart_by_the_two_clocks() -> None:
+    now = {"awake": 50.0, "boot": 90.0}
+    watch = SleepWatch(lambda: now["awake"], lambda: now["boot"])
+    for awake, boot, expected in ((1, 1, (0, 0)), (1, 2.5, (0, 0)), (1, 4, (3, 0)), (9, 9, (0, 8)), (11, 31, (20, 10))):
+        now["awake"] += awake
+        now["boot"] += boot
+        assert watch.measure(1.0) == expected
+
+
+def test_the_clock_that_counts_sleep_is_never_behind_the_one_that_does_not() -> None:
+    assert boottime() >= time.monotonic() - 0.001
+
+
+def test_a_look_asked_for_reports_at_once() -> None:
+    async def story(world: World) -> None:
+        monitor = world.monitor(poll=1000)
+        assert monitor.look() is None, "not started"
+        monitor.start()
+        assert monitor.look() is None
+        world.network = ON_WIFI
+        assert monitor.look() == MOVED
+        assert world.changes == [MOVED]
+        monitor.close()
+        world.network = Snapshot()
+        assert monitor.look() is None
+        assert world.changes == [MOVED]
+
+    virtually(story)
+
+
+def test_a_listener_that_fails_does_not_end_the_watch() -> None:
+    failures: list[dict[str, Any]] = []
+
+    async def story(world: World) -> None:
+        world.loop.set_exception_handler(lambda _, context: failures.append(context))
+
+        def fail(change: Change) -> None:
+            world.seen.append((world.loop.now, change))
+            raise RuntimeError("listener")
+
+        monitor = world.monitor(on_change=fail, poll=2.0)
+        monitor.start()
+        world.network = ON_WIFI
+        world.ring()
+        await asyncio.sleep(1)
+        world.network = Snapshot(addresses=(ETH,))
+        await asyncio.sleep(5)
+        assert len(world.seen) == 2
+        monitor.close()
+
+    virtually(story)
+    assert [str(context["exception"]) for context in failures] == ["listener", "listener"]
+
+
+def test_nothing_is_reported_after_close_and_close_may_come_from_the_listener() -> None:
+    async def story(world: World) -> None:
+        def listener(change: Change) -> None:
+            world.seen.append((world.loop.now, change))
+            monitor.close()
+
+        monitor = world.monitor(on_change=listener)
+        monitor.start()
+        world.network = ON_WIFI
+        world.ring()
+        await asyncio.sleep(0.1)
+        world.network = Snapshot()
+        world.slept += 100
+        await asyncio.sleep(100)
+        assert world.changes == [MOVED]
+        monitor.close()
+        assert world.opened == world.closed
+
+    virtually(story)
+
+
+def test_a_closed_monitor_can_be_started_again() -> None:
+    async def story(world: World) -> None:
+        monitor = world.monitor()
+        monitor.start()
+        monitor.close()
+        await asyncio.sleep(100)
+        world.network = ON_WIFI
+        monitor.start()
+        assert (monitor.snapshot, world.seen) == (ON_WIFI, [])
+        world.network = Snapshot(addresses=(ETH,))
+        world.ring()
+        await asyncio.sleep(0.1)
+        assert world.changes == [Change(gained=(ETH,), lost=(WIFI,))]
+        monitor.close()
+
+    virtually(story)
+
+
+def test_the_route_to_a_watched_remote_is_part_of_the_snapshot_without_being_a_change() -> None:
+    async def story(world: World) -> None:
+        over_eth = RouteTo(remote=GATEWAY, index=2, interface="eth0", source=ETH.address)
+        world.network = Snapshot(addresses=(ETH,), routes=(over_eth,))
+        monitor = world.monitor()
+        monitor.watch(GATEWAY)
+        assert monitor.snapshot.route_to(GATEWAY) == over_eth
+        monitor.start()
+        monitor.watch(GATEWAY)
+        assert monitor.look() is None
+        world.network = replace(world.network, routes=())
+        assert monitor.look() == Change(rerouted=(GATEWAY,))
+        monitor.close()
+
+    virtually(story)
+
+
+# From here on the network is the kernel's.
+
+
+async def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+    """Wait, with the loop running, until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never became so"
+        await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def cables() -> Iterator[None]:
+    """In a namespace: a0 has the default routes, c0 is another interface; b0 and d0 are their far ends."""
+    with fresh_namespace():
+        for near, far, number in (("a0", "b0", "192.0.2"), ("c0", "d0", "198.51.100")):
+            sh(f"ip link add {near} type veth peer name {far}; ip link set {near} addrgenmode none up")
+            sh(f"ip link set {far} addrgenmode none up; ip address add {number}.10/24 dev {near}")
+        sh("ip link set lo up; ip address add 2001:db8::10/64 dev a0 nodad")
+        sh("ip route add default via 192.0.2.1; ip -6 route add default via 2001:db8::1")
+        yield
+
+
+class Really:
+    """A monitor of the real kernel for one story, and what it reported."""
+
+    def __init__(self, **options: Any) -> None:
+        self.changes: list[Change] = []
+        self.monitor = NetworkMonitor(self.changes.append, **({"poll": 1000.0} | options))
+
+    def names(self, kind: str) -> list[str]:
+        return [str(found.address) for change in self.changes for found in getattr(change, kind)]
+
+    def run(self, story: Callable[[], Awaitable[None]]) -> None:
+        async def main() -> None:
+            self.monitor.start()
+            try:
+                await story()
+            finally:
+                self.monitor.close()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        asyncio.run(main(), debug=False)
+
+
+@pytest.mark.lab
+def test_addresses_that_come_and_go_are_reported(cables: None) -> None:
+    world = Really()
+
+    async def story() -> None:
+        sh("ip address add 192.0.2.20/24 dev a0")
+        await until(lambda: world.names("gained") == ["192.0.2.20"])
+        sh("ip address add 2001:db8::20/64 dev a0 nodad")
+        await until(lambda: world.names("gained") == ["192.0.2.20", "2001:db8::20"])
+        sh("ip address del 192.0.2.20/24 dev a0; ip address del 2001:db8::20/64 dev a0")
+        await until(lambda: set(world.names("lost")) == {"192.0.2.20", "2001:db8::20"})
+        assert not any(change.up or change.down or change.defaults for change in world.changes)
+
+    world.run(story)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("end", ["a0", "b0"])
+def test_a_link_that_goes_down_takes_its_addresses_along_until_it_is_up(cables: None, end: str) -> None:
+    world = Really()
+
+    async def story() -> None:
+        sh(f"ip link set {end} down")
+        await until(lambda: any(change.down == ("a0",) for change in world.changes))
+        await until(lambda: "192.0.2.10" in world.names("lost"))
+        assert not world.monitor.snapshot.has(ip_address("192.0.2.10"))
+        assert world.monitor.snapshot.has(ip_address("198.51.100.10"))
+        sh(f"ip link set {end} up")
+        await until(lambda: any(change.up == ("a0",) for change in world.changes))
+        assert "192.0.2.10" in world.names("gained")
+
+    world.run(story)
+
+
+@pytest.mark.lab
+def test_a_cable_pulled_and_plugged_again_in_an_instant_is_noticed(cables: None) -> None:
+    world = Really(debounce=0.5)
+
+    async def story() -> None:
+        sh("ip link set d0 down; ip link set d0 up")
+        await until(lambda: world.changes)
+        assert world.changes == [Change(bounced=("c0",))]
+
+    world.run(story)
+
+
+@pytest.mark.lab
+def test_another_default_route_is_reported_with_the_routes_that_it_changes(cables: None) -> None:
+    world = Really()
+
+    async def story() -> None:
+        world.monitor.watch(GATEWAY, ip_address("2001:db8:ffff::7"))
+        sh("ip route replace default via 198.51.100.1")
+        await until(lambda: world.changes)
+        assert world.changes == [Change(defaults=(4,), rerouted=(GATEWAY,))]
+        route = world.monitor.snapshot.route_to(GATEWAY)
+        assert route is not None
+        assert (route.interface, str(route.source)) == ("c0", "198.51.100.10")
+        sh("ip route del default")
+        await until(lambda: len(world.changes) == 2)
+        assert world.changes[1] == world.changes[0]
+        assert world.monitor.snapshot.route_to(GATEWAY) is None
+
+    world.run(story)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("command", ["ip route add 203.0.113.0/24 via 198.51.100.1", "ip rule add fwmark 462 lookup 9"])
+def test_a_specific_route_or_a_rule_reports_the_watched_remote_alone(cables: None, command: str) -> None:
+    sh("ip route add default via 198.51.100.1 table 9")
+    world = Really(mark=462)
+
+    async def story() -> None:
+        world.monitor.watch(GATEWAY)
+        sh(command)
+        await until(lambda: world.changes)
+        assert world.changes == [Change(rerouted=(GATEWAY,))]
+
+    world.run(story)
+
+
+@pytest.mark.lab
+def test_an_interface_that_is_deleted_is_reported(cables: None) -> None:
+    world = Really()
+
+    async def story() -> None:
+        sh("ip link del a0")
+        await until(lambda: world.monitor.snapshot.defaults == ())
+        assert [name for change in world.changes for name in change.down] == ["a0"]
+        assert set(world.names("lost")) == {"192.0.2.10", "2001:db8::10"}
+        assert {i.name for i in world.monitor.snapshot.interfaces} >= {"c0", "d0"}
+
+    world.run(story)
+
+
+@pytest.mark.lab
+def test_an_ipv6_address_is_gained_only_when_duplicate_detection_is_done(cables: None) -> None:
+    world = Really()
+
+    async def story() -> None:
+        sh("ip address add 2001:db8::77/64 dev a0")
+        assert "tentative" in sh("ip -6 address show dev a0")
+        world.monitor.look()
+        await asyncio.sleep(0.1)
+        if "tentative" in sh("ip -6 address show dev a0"):
+            assert world.names("gained") == []
+        await until(lambda: world.names("gained") == ["2001:db8::77"])
+        assert "tentative" not in sh("ip -6 address show dev a0")
+
+    world.run(story)
+
+
+@pytest.mark.lab
+def test_the_tunnels_own_interface_does_not_exist(cables: None) -> None:
+    device = tun("mo-own")
+    world = Really(ignore={"mo-own"})
+
+    async def story() -> None:
+        sh("ip link set mo-own up; ip address add 10.88.0.1/32 dev mo-own; ip link set mo-own mtu 1300")
+        sh("ip address add 192.0.2.20/24 dev a0")
+        await until(lambda: world.changes)
+        assert world.names("gained") == ["192.0.2.20"]
+        sh("ip route add 203.0.113.0/24 dev mo-own")
+        assert world.monitor.sources_for(GATEWAY) == ()
+
+    try:
+        world.run(story)
+    finally:
+        device.close()
+
+
+@pytest.mark.lab
+def test_two_hundred_changes_in_a_second_are_reported_few_times_and_the_last_state_wins(cables: None) -> None:
+    world = Really()
+
+    def flap() -> None:
+        changes = "address add 192.0.2.99/24 dev a0\naddress del 192.0.2.99/24 dev a0\n"
+        with subprocess.Popen(["ip", "-batch", "-"], stdin=subprocess.PIPE, text=True) as ip:
+            assert ip.stdin is not None
+            for _ in range(100):
+                ip.stdin.write(changes)
+                ip.stdin.flush()
+                time.sleep(0.01)
+            ip.stdin.write("address add 192.0.2.200/24 dev a0\n")
+
+    async def story() -> None:
+        thread = threading.Thread(target=flap)
+        thread.start()
+        await until(lambda: world.monitor.snapshot.has(ip_address("192.0.2.200")))
+        thread.join()
+        assert 1 <= len(world.changes) <= 12
+        assert not world.monitor.snapshot.has(ip_address("192.0.2.99"))
+        gained, lost = world.names("gained"), world.names("lost")
+        assert gained.count("192.0.2.99") == lost.count("192.0.2.99")
+
+    world.run(story)
+
+
+@pytest.mark.lab
+def test_notifications_lost_by_a_full_socket_lose_no_change(cables: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Really()
+    numbers: list[int | None] = []
+    drain = netlink.drain
+
+    class Heard:
+        def __init__(self, bell: socket.socket) -> None:
+            self.bell = bell
+
+        def recv(self, size: int) -> bytes:
+            try:
+                return self.bell.recv(size)
+            except OSError as error:
+                numbers.append(error.errno)
+                raise
+
+    monkeypatch.setattr(netlink, "drain", lambda bell: drain(Heard(bell)))  # type: ignore[arg-type]
+
+    async def story() -> None:
+        assert world.monitor._bell is not None
+        world.monitor._bell.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        added = "\n".join(f"address add 192.0.2.{n}/24 dev a0" for n in range(20, 220))
+        sh(f"echo '{added}' | ip -batch -")  # while the loop stands still
+        await until(lambda: len(world.monitor.snapshot.addresses) == 203)
+        assert errno.ENOBUFS in numbers
+        assert len(world.names("gained")) == 200
+        assert world.monitor.listening
+
+    world.run(story)
+
+
+@pytest.mark.lab
+def test_the_sources_for_a_remote_are_those_whose_packets_leave_by_their_own_interface(cables: None) -> None:
+    world = Really()
+
+    async def story() -> None:
+        def sources() -> list[str]:
+            world.monitor.look()
+            return [f"{found.interface} {found.address}" for found in world.monitor.sources_for(GATEWAY)]
+
+        assert sources() == ["a0 192.0.2.10"], "c0 has an address, but its packets would leave by a0"
+        sh("ip route add default via 198.51.100.1 table 9; ip rule add from 198.51.100.10 lookup 9")
+        assert sources() == ["a0 192.0.2.10", "c0 198.51.100.10"]
+        sh("ip address add 192.0.2.11/24 dev a0; ip route replace default via 192.0.2.1 src 192.0.2.11")
+        assert sources() == ["a0 192.0.2.11", "a0 192.0.2.10", "c0 198.51.100.10"], "the kernel's choice leads"
+        sh("ip route del default")
+        assert sources() == ["c0 198.51.100.10"]
+
+    world.run(story)
+
+
+@pytest.mark.lab
+def test_a_tunnel_of_somebody_else_is_a_source_only_where_the_kernel_chooses_it(cables: None) -> None:
+    device = tun("mo-other")
+    world = Really()
+
+    async def story() -> None:
+        sh("ip link set mo-other up; ip address add 10.77.0.1/32 dev mo-other")
+        world.monitor.look()
+        assert [found.interface for found in world.monitor.sources_for(GATEWAY)] == ["a0"]
+        sh("ip route add 203.0.113.0/24 dev mo-other")
+        assert [str(found.address) for found in world.monitor.sources_for(GATEWAY)] == ["10.77.0.1"]
+
+    try:
+        world.run(story)
+    finally:
+        device.close()
+
+
+@pytest.mark.lab
+def test_starting_and_closing_a_hundred_times_leaks_nothing(cables: None) -> None:
+    async def main() -> None:
+        def descriptors() -> int:
+            return len(os.listdir("/proc/self/fd"))
+
+        before = descriptors()
+        for _ in range(100):
+            monitor = NetworkMonitor(lambda _: None)
+            monitor.start()
+            assert monitor.listening
+            assert descriptors() == before + 2
+            monitor.close()
+            assert descriptors() == before
+        loop: Any = asyncio.get_running_loop()
+        assert all(handle.cancelled() for handle in loop._scheduled)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+SOCKET_CALLS = {"x86_64": 41, "aarch64": 198}
+
+
+def forbid_netlink() -> None:
+    """Make socket(AF_NETLINK, ...) fail with EACCES in the calling thread, for ever (seccomp(2))."""
+    number = SOCKET_CALLS[os.uname().machine]
+    load, equal, leave = 0x20, 0x15, 0x06
+    program = b"".join(
+        struct.pack("=HBBI", *instruction)
+        for instruction in (
+            (load, 0, 0, 0),
+            (equal, 0, 3, number),
+            (load, 0, 0, 16),
+            (equal, 0, 1, socket.AF_NETLINK),
+            (leave, 0, 0, 0x00050000 | errno.EACCES),
+            (leave, 0, 0, 0x7FFF0000),
+        )
+    )
+    code = ctypes.create_string_buffer(program, len(program))
+    head = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+    assert libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(head), 0, 0) == 0
+
+
+@pytest.mark.lab
+@pytest.mark.skipif(os.uname().machine not in SOCKET_CALLS, reason="the filter is not written for this processor")
+def test_where_netlink_is_forbidden_a_move_is_noticed_by_polling(cables: None) -> None:
+    world = Really()
+    started, failures = threading.Event(), []
+
+    async def story() -> None:
+        assert not world.monitor.listening
+        assert world.monitor.snapshot.has(ip_address("192.0.2.10"))
+        world.monitor.watch(GATEWAY)
+        assert [str(found.address) for found in world.monitor.sources_for(GATEWAY)] == ["192.0.2.10"]
+        started.set()
+        await until(lambda: world.changes)
+        assert world.names("gained") == ["198.51.100.10"]
+        assert world.names("lost") == ["192.0.2.10"]
+        assert world.changes[0].rerouted == (GATEWAY,)
+
+    def confined() -> None:
+        try:
+            forbid_netlink()
+            world.run(story)
+        except BaseException as error:
+            failures.append(error)
+            started.set()
+
+    thread = threading.Thread(target=confined)
+    thread.start()
+    assert started.wait(10)
+    sh("ip route replace default via 198.51.100.1")
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
+def refusing(number: int) -> Callable[[], None]:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+def test_probes_stand_in_where_dumps_are_refused_but_not_for_an_error_that_will_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Netlink, "snapshot", refusing(errno.EACCES))
+    assert isinstance(netlink_or_probes(), Probes)
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(Netlink, "snapshot", refusing(errno.ENOBUFS))
+    with pytest.raises(OSError, match="buffer"):
+        netlink_or_probes()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+STOPPED = """
+import asyncio, sys
+from ikeclient.net.monitor import NetworkMonitor
+
+async def main():
+    monitor = NetworkMonitor(lambda change: (print(change.resumed, change.stalled, flush=True), done.set()))
+    done = asyncio.Event()
+    monitor.start()
+    await asyncio.sleep(0)
+    print("ready", flush=True)
+    await asyncio.wait_for(done.wait(), 30)
+    monitor.close()
+
+asyncio.run(main())
+assert "pyroute2" not in sys.modules and "netifaces" not in sys.modules
+"""
+
+
+def test_a_process_that_was_stopped_notices_it_when_it_goes_on() -> None:
+    """Also that none of the slow packages is needed to watch the network."""
+    with subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGSTOP)
+        time.sleep(4)
+        child.send_signal(signal.SIGCONT)
+        resumed, stalled = child.stdout.readline().split()
+        assert child.wait(30) == 0
+    assert resumed == "False"
+    assert 2 < float(stalled) < 20
