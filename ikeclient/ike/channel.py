@@ -74,6 +74,13 @@ class Channel:
         self.requests.open(datagrams, now, patience)
         self._transmit(datagrams, self.path)
 
+    def move(self, path: Path, now: float) -> None:
+        """Use `path` from now on; a request without an answer is sent again there at once (RFC 4555 section 3.5)."""
+        self.path = path
+        if self.requests.pending is not None:
+            self.requests.pending.resend_at = now
+            self.resend(now)
+
     def resend(self, now: float) -> None:
         """Send the pending request again if it is time."""
         self._transmit(self.requests.due(now), self.path)

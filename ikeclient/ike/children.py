@@ -11,7 +11,7 @@ IKE SA hands it on to its successor.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from ikeclient.ike.child import ChildSa
 from ikeclient.ike.config import IkeConfig
@@ -19,6 +19,8 @@ from ikeclient.ike.events import ChildClosed, ChildEstablished, Event
 from ikeclient.ike.exchanges.rekey_child import ChildRekeyed
 from ikeclient.ike.lifetimes import HARD_END, LINGER, retry_after
 from ikeclient.ike.timers import Timers, jittered
+
+MAX_STILLBORN = 16
 
 
 def survives(ours: tuple[bytes, bytes], theirs: tuple[bytes, bytes]) -> bool:
@@ -42,6 +44,7 @@ class ChildBook:
         self._crossed: dict[int, ChildRekeyed] = {}
         self._superseded: set[int] = set()
         self._refusals: dict[int, int] = {}
+        self._stillborn: set[int] = set()
         self._rekey: Timers[int] = Timers()
         self._expiry: Timers[int] = Timers()
         self.rekeying: set[int] = set()
@@ -116,6 +119,14 @@ class ChildBook:
         if self._all.pop(spi_in, None) is not None:
             self.events.append(ChildClosed(spi_in=spi_in, replaced=replaced))
 
+    def deleted_by_peer(self, spis_out: Sequence[int]) -> None:
+        """The peer deleted Child SAs, perhaps even the one whose making is still on its way to us."""
+        for spi in spis_out:
+            if (child := self.by_outbound(spi)) is not None:
+                self.remove(child.spi_in)
+            elif self.rekeying and len(self._stillborn) < MAX_STILLBORN:
+                self._stillborn.add(spi)
+
     # Rekeying
 
     def rekeyed_by_peer(self, outcome: ChildRekeyed, now: float) -> None:
@@ -133,6 +144,9 @@ class ChildBook:
         self.rekeying.discard(outcome.old)
         crossed = self._crossed.pop(outcome.old, None)
         old = outcome.old if outcome.old in self._all else None
+        stillborn, self._stillborn = self._stillborn, set()
+        if outcome.child.spi_out in stillborn:
+            return old if crossed is None else None
         if crossed is None:
             self.add(outcome.child, now, replaces=old)
         elif survives(outcome.nonces, crossed.nonces):
@@ -146,6 +160,7 @@ class ChildBook:
     def rekey_refused(self, spi_in: int, now: float) -> None:
         """The peer did not rekey; try again in a while, unless it has done so itself."""
         self.rekeying.discard(spi_in)
+        self._stillborn.clear()
         self._crossed.pop(spi_in, None)
         if self.rekeyable(spi_in):
             self._refusals[spi_in] = self._refusals.get(spi_in, 0) + 1

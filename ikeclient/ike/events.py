@@ -132,6 +132,29 @@ class PathChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Roamed:
+    """The gateway confirmed `path`: it sends there from now on (RFC 4555 section 3.5)."""
+
+    path: Path
+    nat: NatStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathRefused:
+    """The gateway does not accept `path`; another one has to be tried."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayAddresses:
+    """Further addresses at which the gateway can be reached, besides the one in use (RFC 4555 section 3.6)."""
+
+    addresses: tuple[IPAddress, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
     """The connection is over. `error` says why; None after our own `close`. The last event."""
 
@@ -148,5 +171,8 @@ Event = (
     | ChildEstablished
     | ChildClosed
     | PathChanged
+    | Roamed
+    | PathRefused
+    | GatewayAddresses
     | Closed
 )

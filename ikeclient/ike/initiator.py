@@ -13,7 +13,17 @@ from typing import TypeVar
 
 from ikeclient.errors import IkeclientError, ParseError
 from ikeclient.ike.config import IkeConfig
-from ikeclient.ike.events import Closed, Datagram, Event, IkeEstablished, NatStatus, Notice, Path, PathChanged
+from ikeclient.ike.events import (
+    Closed,
+    Datagram,
+    Event,
+    GatewayAddresses,
+    IkeEstablished,
+    NatStatus,
+    Notice,
+    Path,
+    PathChanged,
+)
 from ikeclient.ike.handshake import Contender, Handshake, disclosed
 from ikeclient.ike.lineage import Lineage
 from ikeclient.ike.sa import IkeSa
@@ -101,6 +111,24 @@ class Initiator:
             self._lineage.current.rekey_child(spi_in, now)
             self._settle(now)
 
+    def path_changed(self, path: Path, now: float) -> bool:
+        """Move the connection to `path` without rekeying anything; false where the gateway does not speak MOBIKE.
+
+        `PathChanged` comes at once, because ESP may use the new path before the gateway has confirmed it with `Roamed`.
+        """
+        if self._lineage is None or not self.can_move:
+            return False
+        self._events.append(PathChanged(path=path))
+        self._lineage.move(path, now)
+        self._settle(now)
+        return True
+
+    @property
+    def can_move(self) -> bool:
+        """Whether the connection survives a change of path."""
+        outcome = self._lineage.current.outcome if self._lineage is not None else None
+        return outcome is not None and outcome.mobike
+
     def check_liveness(self, now: float) -> None:
         """Ask the gateway whether it is there; a hint from outside may cause this, never more."""
         if self._lineage is not None:
@@ -116,6 +144,11 @@ class Initiator:
     def last_heard(self) -> float:
         """When the gateway last proved to be alive; minus infinity before that."""
         return self._lineage.current.last_heard if self._lineage is not None else float("-inf")
+
+    @property
+    def unanswered_since(self) -> float | None:
+        """Since when the gateway owes us an answer; None while it does not."""
+        return self._lineage.current.channel.requests.waiting_since if self._lineage is not None else None
 
     # Out
 
@@ -175,6 +208,8 @@ class Initiator:
         self._announce(winner.sa, rekeyed=False)
         self._events.extend(Notice(text=text) for text in outcome.notices)
         self._events.append(outcome.configuration)
+        if outcome.additional_addresses:
+            self._events.append(GatewayAddresses(addresses=outcome.additional_addresses))
 
     def _announce(self, sa: IkeSa, *, rekeyed: bool) -> None:
         assert sa.outcome is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ikeclient.ike.children import ChildBook
 from ikeclient.ike.events import Datagram, Path
 from ikeclient.ike.exchanges.rekey_ike import IkeRekeyed
 from ikeclient.ike.keying import Keying
@@ -37,6 +38,12 @@ class Lineage:
         """When to call `handle_timer` at the latest."""
         return min((d for sa in self._all if (d := sa.next_deadline()) is not None), default=None)
 
+    def move(self, path: Path, now: float) -> None:
+        """Use another path for everything; the peer is told in the IKE SA in use."""
+        for sa in self.leaving:
+            sa.channel.move(path, now)
+        self.current.move(path, now)
+
     def delete(self, now: float) -> None:
         """End the connection."""
         for sa in self._all:
@@ -48,7 +55,7 @@ class Lineage:
         while (new := self.current.successor) is not None:
             old, self.current = self.current, _made(self.current, new)
             self.leaving.append(old)
-            self.current.take_over(old, now)
+            _inherit(self.current, old, now)
             heirs.append(self.current)
         for sa in self._all:
             for new, ours in sa.surplus:
@@ -82,3 +89,14 @@ def _made(sa: IkeSa, new: IkeRekeyed) -> IkeSa:
         fragmentation=sa.keying.fragmentation,
     )
     return IkeSa(sa.config, sa.entropy, keying, sa.channel.path, state=State.ESTABLISHED)
+
+
+def _inherit(heir: IkeSa, old: IkeSa, now: float) -> None:
+    """Hand over the Child SAs, what is to be done about them, and all that authentication settled (section 2.8)."""
+    heir.children, old.children = old.children, ChildBook(old.config, old.entropy)
+    heir.outcome = old.outcome
+    heir.last_heard = now
+    heir.lifetimes.start(now)
+    heir.lifetimes.inherit(old.lifetimes)
+    for task in old.undone:
+        heir.begin(task, now)

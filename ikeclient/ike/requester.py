@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ikeclient.ike.exchanges.informational import delete_children, delete_ike_sa, informational
 from ikeclient.ike.exchanges.init import new_spi
+from ikeclient.ike.exchanges.mobike import COOKIE2_LENGTH, update_addresses
 from ikeclient.ike.exchanges.rekey_child import rekey_child
 from ikeclient.ike.exchanges.rekey_ike import rekey_ike
 from ikeclient.ike.responder import View, spare_groups
@@ -16,6 +17,9 @@ def exchange_for(view: View, task: Task) -> Exchange | None:
     match task.job:
         case Job.LIVENESS:
             return informational()
+        case Job.MOVE:
+            keying = view.keying
+            return update_addresses(keying.spi_i, keying.spi_r, view.channel.path, view.entropy(COOKIE2_LENGTH))
         case Job.DELETE_IKE:
             return informational(delete_ike_sa(view.farewell))
         case Job.DELETE_CHILD if children.get(task.subject):

@@ -15,11 +15,12 @@ from ikeclient.ike.channel import Channel
 from ikeclient.ike.children import ChildBook
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.endings import broke_protocol
-from ikeclient.ike.events import Path
+from ikeclient.ike.events import IPAddress, Path
 from ikeclient.ike.exchanges.auth import auth_lifetime
 from ikeclient.ike.exchanges.base import find, notifies
 from ikeclient.ike.exchanges.informational import delete_children
 from ikeclient.ike.exchanges.init import new_spi
+from ikeclient.ike.exchanges.mobike import additional_addresses
 from ikeclient.ike.exchanges.rekey_child import ChildRekeyed, answer_rekey_child
 from ikeclient.ike.exchanges.rekey_ike import IkeRekeyed, answer_rekey_ike
 from ikeclient.ike.keying import Keying
@@ -43,6 +44,7 @@ class View(Protocol):
     entropy: Callable[[int], bytes]
     state: State
     tasks: Tasks
+    channel: Channel
     farewell: NotifyType | None
 
 
@@ -55,9 +57,9 @@ class PeerDeletedIke:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerDeletedChildren:
-    """The peer deleted these Child SAs of ours (inbound SPIs)."""
+    """The peer deleted the Child SAs with these outbound SPIs, of which we need not have heard yet."""
 
-    spis_in: tuple[int, ...]
+    spis_out: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,14 @@ class LifetimeLimited:
     seconds: int
 
 
-Effect = PeerDeletedIke | PeerDeletedChildren | LifetimeLimited | ChildRekeyed | IkeRekeyed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerAddresses:
+    """The peer's further addresses changed (RFC 4555 section 3.6)."""
+
+    addresses: tuple[IPAddress, ...]
+
+
+Effect = PeerDeletedIke | PeerDeletedChildren | LifetimeLimited | PeerAddresses | ChildRekeyed | IkeRekeyed
 Answer = tuple[tuple[Payload, ...], tuple[Effect, ...]]
 
 
@@ -117,20 +126,21 @@ def _informational(view: View, payloads: Sequence[Payload]) -> Answer:
             return (), (PeerDeletedIke(reason=errors[0] if errors else None),)
         if delete.protocol != ProtocolId.ESP or delete.spi_length != 4:
             continue
-        named = (view.children.by_outbound(int.from_bytes(spi, "big")) for spi in dict.fromkeys(delete.spis))
-        gone = [child.spi_in for child in named if child is not None]
+        spis = tuple(dict.fromkeys(int.from_bytes(spi, "big") for spi in delete.spis))
+        gone = [child.spi_in for spi in spis if (child := view.children.by_outbound(spi))]
         # A Child SA that we are deleting too is not named again in the answer (section 2.25.1).
         answered = [spi for spi in gone if spi not in view.children.deleting]
         if answered:
             reply.append(delete_children(answered))
-        if gone:
-            effects.append(PeerDeletedChildren(spis_in=tuple(gone)))
-    if FATAL.intersection(errors) and not effects:
-        return (), (PeerDeletedIke(reason=errors[0]),)
+        effects.append(PeerDeletedChildren(spis_out=spis))
+    if (fatal := next((error for error in errors if error in FATAL), None)) is not None:
+        return (), (PeerDeletedIke(reason=fatal),)
     # COOKIE2 is returned unchanged (RFC 4555 section 3.7): the peer checks that we are where we say we are.
     reply += [n for n in notifies(payloads) if n.type == NotifyType.COOKIE2 and 8 <= len(n.data) <= 64]
     if (seconds := auth_lifetime(payloads)) is not None:
         effects.append(LifetimeLimited(seconds=seconds))
+    if (addresses := additional_addresses(payloads)) is not None:
+        effects.append(PeerAddresses(addresses=addresses))
     return tuple(reply), tuple(effects)
 
 
@@ -172,11 +182,13 @@ def _rekey_ike(view: View, payloads: Sequence[Payload]) -> Answer:
 
 
 def _rekey_child(view: View, payloads: Sequence[Payload], rekey: NotifyPayload) -> Answer:
-    old = view.children.by_outbound(int.from_bytes(rekey.spi, "big"))
-    if rekey.protocol != ProtocolId.ESP or len(rekey.spi) != 4 or old is None:
+    if rekey.protocol != ProtocolId.ESP or len(rekey.spi) != 4:
         return (NotifyPayload(type=NotifyType.CHILD_SA_NOT_FOUND, protocol=rekey.protocol, spi=rekey.spi),), ()
-    if view.tasks.doing(Job.REKEY_IKE) or view.children.rekeyable(old.spi_in) is None:  # section 2.25.2
-        return _refuse(NotifyType.TEMPORARY_FAILURE)
+    old = view.children.by_outbound(int.from_bytes(rekey.spi, "big"))
+    if old is None and not view.children.rekeying:  # else it may be the one that we do not know yet
+        return (NotifyPayload(type=NotifyType.CHILD_SA_NOT_FOUND, protocol=rekey.protocol, spi=rekey.spi),), ()
+    if old is None or view.children.rekeyable(old.spi_in) is None or view.tasks.doing(Job.REKEY_IKE):
+        return _refuse(NotifyType.TEMPORARY_FAILURE)  # section 2.25
     reply, rekeyed = answer_rekey_child(
         old,
         payloads,

@@ -15,16 +15,17 @@ from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, Ikec
 from ikeclient.ike import endings
 from ikeclient.ike.children import ChildBook, survives
 from ikeclient.ike.config import IkeConfig
-from ikeclient.ike.events import CredentialNeeded, Event, Path
+from ikeclient.ike.events import CredentialNeeded, Event, GatewayAddresses, Path
 from ikeclient.ike.exchanges.auth import AuthOutcome
 from ikeclient.ike.exchanges.base import has_notify
+from ikeclient.ike.exchanges.mobike import Moved, MoveRefused
 from ikeclient.ike.exchanges.rekey_child import ChildRekeyed, ChildRekeyRefused
 from ikeclient.ike.exchanges.rekey_ike import IkeRekeyed, IkeRekeyRefused
 from ikeclient.ike.keying import Keying
 from ikeclient.ike.lifetimes import Due, Lifetimes
 from ikeclient.ike.refusals import refusal
 from ikeclient.ike.requester import exchange_for
-from ikeclient.ike.responder import Effect, LifetimeLimited, PeerDeletedChildren, PeerDeletedIke, serve
+from ikeclient.ike.responder import Effect, LifetimeLimited, PeerAddresses, PeerDeletedChildren, PeerDeletedIke, serve
 from ikeclient.ike.state import Input, State, after
 from ikeclient.ike.tasks import Exchange, Finished, Job, Step, Task, Tasks
 from ikeclient.ike.window import LAST_MESSAGE_ID
@@ -32,6 +33,7 @@ from ikeclient.wire.encrypted import EncryptedFragmentPayload, EncryptedPayload
 from ikeclient.wire.payload import Message, Payload
 from ikeclient.wire.registry import NotifyType
 
+_PROTECTED = (EncryptedPayload, EncryptedFragmentPayload)
 PATIENCE = 15.0  # seconds to wait for an answer once the SA is up
 PATIENCE_CLOSING = 1.5  # for the answer to our DELETE
 PATIENCE_PENDING = 0.5  # for an answer that is still due when the SA is to be deleted
@@ -92,17 +94,23 @@ class IkeSa:
     def check_liveness(self, now: float) -> None:
         """Ask the peer whether it is there, unless something is being asked already."""
         if self.state is State.ESTABLISHED and not self.tasks.busy:
-            self._begin(Task(Job.LIVENESS), now)
+            self.begin(Task(Job.LIVENESS), now)
 
     def rekey(self, now: float) -> None:
         """Replace this IKE SA by one with fresh keys; nothing happens if that is under way."""
         if self.state is State.ESTABLISHED:
-            self._begin(Task(Job.REKEY_IKE), now)
+            self.begin(Task(Job.REKEY_IKE), now)
 
     def rekey_child(self, spi_in: int, now: float) -> None:
         """Replace a Child SA by one with fresh keys; nothing happens if that is under way."""
         if self.state is State.ESTABLISHED and self.children.rekeyable(spi_in):
-            self._begin(Task(Job.REKEY_CHILD, spi_in), now)
+            self.begin(Task(Job.REKEY_CHILD, spi_in), now)
+
+    def move(self, path: Path, now: float) -> None:
+        """Use another path from now on and tell the peer, if both ends speak MOBIKE (RFC 4555 section 3.5)."""
+        self.channel.move(path, now)
+        if self.state is State.ESTABLISHED:
+            self.begin(Task(Job.MOVE), now)
 
     def delete(self, now: float, reason: NotifyType | None = None) -> None:
         """Tell the peer that this SA ends; closed when it answers, or after a short patience.
@@ -118,7 +126,7 @@ class IkeSa:
         self.tasks.hurry(now + PATIENCE_PENDING)
         if self._crossed is not None:
             self.surplus.append((self._crossed, True))
-        self._begin(Task(Job.DELETE_IKE), now)
+        self.begin(Task(Job.DELETE_IKE), now)
 
     def abandon(self, now: float) -> None:
         """End at once, with one DELETE for a peer that may still listen."""
@@ -135,21 +143,12 @@ class IkeSa:
         self.tasks.clear()
         self.tasks.abandon()
 
-    def take_over(self, old: IkeSa, now: float) -> None:
-        """Inherit the Child SAs, what is to be done about them, and all that authentication settled (section 2.8)."""
-        self.children, old.children = old.children, ChildBook(self.config, self.entropy)
-        self.outcome = old.outcome
-        self.last_heard = now
-        self.lifetimes.start(now)
-        self.lifetimes.inherit(old.lifetimes)
-        for task in old.undone:
-            self._begin(task, now)
-
-    # Exchanges of ours
-
-    def _begin(self, task: Task, now: float) -> None:
+    def begin(self, task: Task, now: float) -> None:
+        """Do a task as soon as nothing else is in progress."""
         self.tasks.add(task)
         self._proceed(now)
+
+    # Exchanges of ours
 
     def _proceed(self, now: float) -> None:
         """Start what waits, as soon as nothing else is in progress."""
@@ -205,6 +204,10 @@ class IkeSa:
                 self._replace(self._crossed, now)
             case IkeRekeyRefused():
                 self.lifetimes.refused(now)
+            case Moved() | MoveRefused() if outcome.path != self.channel.path:
+                self.begin(Task(Job.MOVE), now)  # it changed again meanwhile
+            case Moved() | MoveRefused():
+                self.events.append(outcome.event)
             case _ if task.job is Job.DELETE_IKE:
                 self.close()
             case _ if task.job is Job.DELETE_CHILD:
@@ -225,7 +228,7 @@ class IkeSa:
 
     def _delete_child(self, spi_in: int | None, now: float) -> None:
         if spi_in is not None:
-            self._begin(Task(Job.DELETE_CHILD, spi_in), now)
+            self.begin(Task(Job.DELETE_CHILD, spi_in), now)
 
     def _check_useful(self, now: float) -> None:
         """Without any Child SA there is no tunnel: end the connection, so that a new one can be made."""
@@ -236,7 +239,7 @@ class IkeSa:
 
     def _replace(self, new: IkeRekeyed, now: float) -> None:
         self.state = after(self.state, Input.REPLACE)
-        self.successor, self.undone = new, self.tasks.take_about_children()
+        self.successor, self.undone = new, self.tasks.take_inherited()
         self._crossed = None
         self.tasks.clear()
         self.lifetimes.stop()
@@ -312,12 +315,13 @@ class IkeSa:
         match effect:
             case PeerDeletedIke(reason=reason):
                 self._deleted_by_peer(reason, now)
-            case PeerDeletedChildren(spis_in=spis):
-                for spi in spis:
-                    self.children.remove(spi)
+            case PeerDeletedChildren(spis_out=spis):
+                self.children.deleted_by_peer(spis)
                 self._check_useful(now)
             case LifetimeLimited(seconds=seconds):
                 self.lifetimes.limit(seconds, now)
+            case PeerAddresses(addresses=addresses):
+                self.events.append(GatewayAddresses(addresses=addresses))
             case ChildRekeyed():
                 self.children.rekeyed_by_peer(effect, now)
             case IkeRekeyed() if self.tasks.doing(Job.REKEY_IKE):
@@ -393,6 +397,3 @@ class IkeSa:
             self.close(endings.silent(self.channel.path.remote_address))
         else:
             self.close(endings.silent_during_auth(self.channel.path.remote_address, self.channel.path.remote_port))
-
-
-_PROTECTED = (EncryptedPayload, EncryptedFragmentPayload)

@@ -32,9 +32,11 @@ class Job(Enum):
     DELETE_CHILD = auto()
     REKEY_CHILD = auto()
     REKEY_IKE = auto()
+    MOVE = auto()
 
 
 ABOUT_CHILDREN = frozenset({Job.DELETE_CHILD, Job.REKEY_CHILD})
+INHERITED = ABOUT_CHILDREN | {Job.MOVE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,10 @@ class Tasks:
         """The next task, if nothing is in progress."""
         return self._waiting.popleft() if self._running is None and self._waiting else None
 
-    def take_about_children(self) -> tuple[Task, ...]:
-        """Take out the waiting tasks that concern Child SAs."""
-        tasks = tuple(task for task in self._waiting if task.job in ABOUT_CHILDREN)
+    def take_inherited(self) -> tuple[Task, ...]:
+        """Take out the waiting tasks that a successor has to do: those about Child SAs, and a move of any stage."""
+        moving = (Task(Job.MOVE),) if self.doing(Job.MOVE) else ()
+        tasks = (*moving, *(task for task in self._waiting if task.job in INHERITED))
         self._waiting = deque(task for task in self._waiting if task not in tasks)
         return tasks
 

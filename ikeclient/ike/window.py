@@ -25,6 +25,7 @@ class Pending:
     give_up_at: float
     wait: float = FIRST_WAIT
     attempts: int = 1
+    since: float = 0.0
 
 
 class RequestWindow:
@@ -36,7 +37,7 @@ class RequestWindow:
 
     def open(self, datagrams: Sequence[bytes], now: float, patience: float) -> None:
         """Register the request with ID `next_id`, sent now; the answer is awaited for `patience` seconds."""
-        self.pending = Pending(self.next_id, tuple(datagrams), now + FIRST_WAIT, now + patience)
+        self.pending = Pending(self.next_id, tuple(datagrams), now + FIRST_WAIT, now + patience, since=now)
         self.next_id += 1
 
     def accepts(self, message_id: int) -> bool:
@@ -46,6 +47,11 @@ class RequestWindow:
     def close(self) -> None:
         """The answer has come."""
         self.pending = None
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When the pending request was sent first."""
+        return None if self.pending is None else self.pending.since
 
     @property
     def deadline(self) -> float | None:

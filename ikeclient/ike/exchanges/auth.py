@@ -24,10 +24,11 @@ from ikeclient.errors import (
 from ikeclient.ike import authenticate
 from ikeclient.ike.child import ChildSa, agreed
 from ikeclient.ike.config import EapAuth, IkeConfig
-from ikeclient.ike.events import Configuration, Path
+from ikeclient.ike.events import Configuration, IPAddress, Path
 from ikeclient.ike.exchanges import configuration as cfg
 from ikeclient.ike.exchanges.base import Request, error_notify, find, has_notify, notifies
 from ikeclient.ike.exchanges.init import Candidate
+from ikeclient.ike.exchanges.mobike import additional_addresses
 from ikeclient.ike.negotiate import offer_esp
 from ikeclient.ike.refusals import refusal
 from ikeclient.ike.selectors import ANY_IPV4, ANY_IPV6, check_covers
@@ -53,6 +54,7 @@ class AuthOutcome:
     notices: tuple[str, ...]
     mobike: bool
     auth_lifetime: int | None
+    additional_addresses: tuple[IPAddress, ...] = ()
 
 
 Payloads = tuple[Payload, ...]
@@ -221,6 +223,7 @@ class AuthExchange:
             notices=(*self._notices, *notices),
             mobike=self._config.mobike and has_notify(answer, NotifyType.MOBIKE_SUPPORTED),
             auth_lifetime=auth_lifetime(answer),
+            additional_addresses=additional_addresses(answer) or (),
         )
 
     def _child(self, answer: Payloads, configuration: Configuration) -> ChildSa:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from ikeclient.errors import ProtocolError
-from ikeclient.ike.events import IPAddress, NatStatus, Path
+from ikeclient.ike.events import IPAddress, NatStatus, Path, PathRefused, Roamed
 from ikeclient.ike.exchanges.base import Request, error_notify, notifies
 from ikeclient.ike.nat import detected, detection_notifies
 from ikeclient.wire.notify import NotifyPayload
@@ -26,6 +26,11 @@ class Moved:
     path: Path
     nat: NatStatus
 
+    @property
+    def event(self) -> Roamed:
+        """What to tell the driver."""
+        return Roamed(path=self.path, nat=self.nat)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveRefused:
@@ -33,6 +38,11 @@ class MoveRefused:
 
     path: Path
     type: NotifyType
+
+    @property
+    def event(self) -> PathRefused:
+        """What to tell the driver."""
+        return PathRefused(path=self.path, reason=str(self.type))
 
 
 def update_addresses(
