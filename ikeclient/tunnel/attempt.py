@@ -1,11 +1,10 @@
-"""One attempt to connect and the connection that comes of it: a socket, an `Initiator` and the pump, along one path."""
+"""One attempt to connect and the connection that comes of it: sockets, an `Initiator` and the pump, along one path."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from ipaddress import ip_address
 
@@ -19,9 +18,14 @@ from ikeclient.tunnel.driver import Driver
 from ikeclient.tunnel.network import MARK
 from ikeclient.tunnel.pump import Address, Pump
 
+LEAVING = 5.0  # how long the socket of a path that was left still receives
+
 
 class Attempt:
-    """Owns the socket and the driver of one connection; `driver.closed` resolves when it is over."""
+    """Owns the sockets and the driver of one connection; `driver.closed` resolves when it is over.
+
+    Raises NoResponse where no route leads to the gateway. `established` is set by whoever hears that it is.
+    """
 
     def __init__(
         self, config: IkeConfig, remote: IPAddress, port: int, pump: Pump, on_event: Callable[[Event], None]
@@ -31,13 +35,28 @@ class Attempt:
             raise NoResponse(
                 f"there is no route to the gateway {remote}", hint="check that this machine is connected to a network"
             )
-        self.socket = UdpSocket(version=remote.version, local_address=local, mark=MARK)
-        self.path = Path(ip_address(local), self.socket.local[1], remote, port)
+        self.established = False
         self._pump = pump
+        self._loop = asyncio.get_running_loop()
+        self._sockets: list[UdpSocket] = []
+        self.path = self._open(ip_address(local), remote, port)
         initiator = Initiator(config, os.urandom, lambda: datetime.now().astimezone())
         self.driver = Driver(initiator, boottime, self._send, on_event)
-        pump.attach(self.socket)
-        asyncio.get_running_loop().add_reader(self.socket.fileno(), pump.drain_udp, self.socket)
+
+    def _open(self, local: IPAddress, remote: IPAddress, port: int) -> Path:
+        """A socket of its own for a path, on which everything is sent from now on."""
+        socket = UdpSocket(version=remote.version, local_address=str(local), mark=MARK)
+        self._sockets.append(socket)
+        self._pump.attach(socket)
+        self._loop.add_reader(socket.fileno(), self._pump.drain_udp, socket)
+        return Path(local, socket.local[1], remote, port)
+
+    def _close(self, socket: UdpSocket) -> None:
+        if socket in self._sockets:
+            self._sockets.remove(socket)
+            self._loop.remove_reader(socket.fileno())
+            self._pump.detach(socket)
+            socket.close()
 
     def start(self) -> None:
         """Send the first message."""
@@ -45,10 +64,28 @@ class Attempt:
 
     def receive(self, data: bytes, source: Address, local: Address) -> None:
         """Take an IKE message that the pump found on the socket that is bound to `local`."""
-        if local != self.socket.local:
+        if not any(socket.local == local for socket in self._sockets):
             return
-        path = replace(self.path, remote_address=ip_address(source[0].partition("%")[0]), remote_port=source[1])
+        path = Path(ip_address(local[0]), local[1], ip_address(source[0].partition("%")[0]), source[1])
         self.driver.receive(data, path)
+
+    def move(self, local: IPAddress, remote: IPAddress) -> bool:
+        """Go on from `local` to `remote`; false where the gateway does not speak MOBIKE.
+
+        Raises PlatformError where `local` is not an address of this machine (any more).
+        """
+        if not self.driver.initiator.can_move:
+            return False
+        if (local, remote) == (self.path.local_address, self.path.remote_address):
+            path = self.path
+        else:
+            left = list(self._sockets)
+            path = self._open(local, remote, self.path.remote_port)
+            for socket in left:
+                self._loop.call_later(LEAVING, self._close, socket)
+        self.driver.initiator.path_changed(path, boottime())
+        self.driver.flush()
+        return True
 
     def follow(self, path: Path) -> None:
         """Send ESP along `path` from now on."""
@@ -59,12 +96,11 @@ class Attempt:
         self._pump.send_ike(datagram.data, (str(datagram.path.remote_address), datagram.path.remote_port))
 
     def release(self) -> None:
-        """Close the socket; whatever still arrives is lost."""
+        """Close the sockets; whatever still arrives is lost."""
         self.driver.abandon()
-        asyncio.get_running_loop().remove_reader(self.socket.fileno())
         self._pump.set_remote(None)
-        self._pump.detach(self.socket)
-        self.socket.close()
+        for socket in list(self._sockets):
+            self._close(socket)
 
 
 def hopeless(error: IkeclientError) -> bool:

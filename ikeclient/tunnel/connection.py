@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ikeclient.errors import IkeclientError, NoResponse, PlatformError
-from ikeclient.ike.events import Event, IPAddress
+from ikeclient.ike.events import Event, GatewayAddresses, IPAddress, PathRefused, Roamed
 from ikeclient.net.interfaces import MachineAdapter
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.attempt import Attempt, hopeless
@@ -21,6 +21,7 @@ from ikeclient.tunnel.hooks import run_hooks
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.pump import Address
 from ikeclient.tunnel.resolve import resolve
+from ikeclient.tunnel.roaming import Roaming
 from ikeclient.tunnel.session import Device, Publish, Session
 from ikeclient.tunnel.upkeep import upkeep
 
@@ -66,6 +67,11 @@ class Connection:
             later=self._loop.call_later,
         )
 
+        self._roaming = Roaming(self._current, self.session, self._wake.set, tun.name)
+
+    def _current(self) -> Attempt | None:
+        return self._attempt
+
     # Control
 
     def stop(self) -> None:
@@ -91,7 +97,8 @@ class Connection:
     async def run(self) -> None:
         """Connect, and stay connected until stopped. The machine is restored in any case."""
         self._loop.add_reader(self._tun.fileno(), self.session.pump.drain_tun)
-        keeper = self._loop.create_task(upkeep(lambda: self._attempt, self.session))
+        self._roaming.start()
+        keeper = self._loop.create_task(upkeep(self._current, self.session, self._roaming))
         try:
             await self._first()
             await self._stay()
@@ -100,6 +107,7 @@ class Connection:
             raise
         finally:
             keeper.cancel()
+            self._roaming.close()
             await self._end()
 
     async def _first(self) -> None:
@@ -230,12 +238,18 @@ class Connection:
 
     def _on_event(self, event: Event) -> None:
         assert self._attempt is not None
-        self.session.handle(event, self._attempt)
+        if isinstance(event, GatewayAddresses | Roamed | PathRefused):
+            self._roaming.handle(event, self._attempt)
+        else:
+            self.session.handle(event, self._attempt)
 
     def _on_up(self, error: IkeclientError | None) -> None:
         if self._up.done():
             return
         if error is None:
+            assert self._attempt is not None
+            self._attempt.established = True
+            self._roaming.established(self._attempt)
             self._up.set_result(None)
         else:
             self._up.set_exception(error)

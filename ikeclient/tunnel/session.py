@@ -16,6 +16,7 @@ from ikeclient.ike.events import (
     Event,
     IkeEstablished,
     IkeKeysDerived,
+    IPAddress,
     Notice,
     PathChanged,
     Progress,
@@ -77,6 +78,7 @@ class Session:
         self._keylog = KeyLog(options.keylog) if options.keylog else None
         self.started = boottime()
         self.applied = False
+        self.confirmed: tuple[IPAddress, IPAddress] | None = None  # the pair of addresses that the gateway knows
         self.status = Status(name=options.name, interface=tun.name)
         self.pump = Pump(tun, on_ike, boottime, entropy=os.urandom, on_tun_lost=on_tun_lost)
 
@@ -141,7 +143,7 @@ class Session:
             self.status.children.pop(child.replaces, None)
             self.status.child_rekeys += 1
             self.emit("rekeyed", what="child", suite=child.suite.name)
-        elif self.status.state != "connected":
+        elif not attempt.established:
             self._bring_up(attempt)
 
     def _bring_up(self, attempt: Attempt) -> None:
@@ -151,6 +153,7 @@ class Session:
         except IkeclientError as error:
             self._on_up(error)
             return
+        self.confirmed = (attempt.path.local_address, attempt.path.remote_address)
         self.status.enter("connected")
         document = self.document()
         elapsed = round((boottime() - self.started) * 1000)

@@ -23,8 +23,8 @@ Listener = Callable[[dict[str, object]], None]
 def run(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -> None:
     """Run one tunnel until it is told to end; blocking.
 
-    `on_event` gets every event as a dictionary. Returns after `disconnect` or SIGTERM; raises `Interrupted` after
-    SIGINT and any other `IkeclientError` when the tunnel cannot come up or cannot stay up.
+    `on_event` gets every event as a dictionary. Returns after `disconnect`, SIGTERM or SIGHUP; raises `Interrupted`
+    after SIGINT and any other `IkeclientError` when the tunnel cannot come up or cannot stay up.
     """
     asyncio.run(_run(profile, options, on_event))
 
@@ -54,7 +54,10 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
 
 
 async def _until_stopped(connection: Connection) -> None:
-    """Run the connection; SIGTERM ends it in order, and so does SIGINT, with an error that says so."""
+    """Run the connection; SIGTERM and SIGHUP end it in order, and so does SIGINT, with an error that says so.
+
+    The loop keeps the handlers to its own end, so that a second signal does not cut the cleaning up short.
+    """
     interrupted = False
 
     def interrupt() -> None:
@@ -65,11 +68,9 @@ async def _until_stopped(connection: Connection) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGTERM, connection.stop)
-    try:
-        await connection.run()
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
-        loop.remove_signal_handler(signal.SIGTERM)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it means nothing
+        loop.add_signal_handler(signal.SIGHUP, connection.stop)
+    await connection.run()
     if interrupted:
         raise Interrupted("interrupted")
 

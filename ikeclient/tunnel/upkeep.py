@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
+from ikeclient.tunnel.roaming import Roaming
 from ikeclient.tunnel.session import Session
 
 TICK = 1.0
@@ -14,13 +15,15 @@ KEEPALIVE = 20.0  # RFC 3948 section 4
 SILENCE = 4.0  # sending without hearing anything for this long causes a liveness check
 
 
-async def upkeep(current: Callable[[], Attempt | None], session: Session) -> None:
+async def upkeep(current: Callable[[], Attempt | None], session: Session, roaming: Roaming) -> None:
     """Look after the connection that is `current`, until cancelled."""
     while True:
         await asyncio.sleep(TICK)
         attempt = current()
-        if attempt is not None and session.status.state == "connected":
-            _look_after(attempt, session, boottime())
+        if attempt is not None and attempt.established:
+            now = boottime()
+            _look_after(attempt, session, now)
+            roaming.look_after(attempt, now)
 
 
 def _look_after(attempt: Attempt, session: Session, now: float) -> None:
