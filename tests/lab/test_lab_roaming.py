@@ -1,0 +1,189 @@
+"""From network to network with a real gateway: the tunnel, its keys and what it carries survive (RFC 4555)."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import subprocess
+import time
+
+import pytest
+from lab.gateway import Offer
+from lab.machines import Machine, wait_for
+from lab.network import INSIDE_IPV4, SECOND_GATEWAY_IPV4, SECOND_GATEWAY_IPV6
+from lab.traffic import ping
+from lab.world import Lab
+
+
+class Download:
+    """A file on its way through the tunnel, slow enough to see a move."""
+
+    def __init__(self, machine: Machine, rate: str = "150k") -> None:
+        options = ("-sS", "--limit-rate", rate, "--max-time", "60")
+        self._process = machine.start("curl", *options, f"http://{INSIDE_IPV4}/blob", stdout=subprocess.PIPE)
+
+    def sha256(self) -> str:
+        """Wait for its end."""
+        body, _ = self._process.communicate(timeout=70)
+        return hashlib.sha256(body).hexdigest()
+
+
+class Pinger:
+    """A ping every 20 ms: the longest gap between answers is the outage."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._process = machine.start("ping", "-n", "-i", "0.02", "-D", INSIDE_IPV4, stdout=subprocess.PIPE)
+
+    def longest_gap(self) -> float:
+        """Stop, and return the longest time without an answer in seconds."""
+        self._process.terminate()
+        output, _ = self._process.communicate(timeout=10)
+        lines = [line for line in output.decode().splitlines() if line.startswith("[") and "time=" in line]
+        times = [float(line[1 : line.index("]")]) for line in lines]
+        return max(b - a for a, b in itertools.pairwise(times))
+
+
+def to_second_network(lab: Lab) -> None:
+    """The first network disappears as when a cable is pulled, the second one has the default route."""
+    machine = lab.network.client
+    machine.ip("route", "replace", "default", "via", SECOND_GATEWAY_IPV4, "dev", "wan2")
+    machine.set_link("wan", up=False)
+
+
+def to_first_network(lab: Lab) -> None:
+    machine = lab.network.client
+    machine.set_link("wan", up=True)
+    machine.ip("route", "replace", "default", "via", "10.1.0.1", "dev", "wan")
+
+
+def wait_roams(lab: Lab, count: int) -> dict[str, object]:
+    def roamed() -> dict[str, object] | None:
+        status = lab.client.status("work")
+        return status if status and status["roams"] >= count and status["state"] == "connected" else None
+
+    return wait_for(roamed, timeout=10, what=f"{count} moves\n{lab.client.connections[-1].stderr}", interval=0.1)
+
+
+def test_a_download_survives_the_way_to_another_network_and_back(lab: Lab) -> None:
+    lab.network.add_second_path()
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    download, pinger = Download(lab.network.client), Pinger(lab.network.client)
+    time.sleep(1.0)
+    to_second_network(lab)
+    status = wait_roams(lab, 1)
+    assert status["local"]["address"] == "10.2.0.2"  # type: ignore[index]
+    time.sleep(1.0)
+    to_first_network(lab)
+    status = wait_roams(lab, 2)
+    assert status["local"]["address"] == "10.1.0.2"  # type: ignore[index]
+    assert download.sha256() == lab.servers.sha256
+    assert pinger.longest_gap() < 3.0
+    assert status["reconnects"] == 0
+    assert "parsed CREATE_CHILD_SA request" not in lab.gateway.log
+    assert lab.gateway.log.count("parsed IKE_AUTH request") == 1
+
+
+def test_our_spis_and_sequence_numbers_go_on_after_a_move(lab: Lab) -> None:
+    """This gateway rekeys when it hears of the new address; what we send before that shows that we do not."""
+    lab.network.add_second_path()
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    with lab.capture("old", expression="udp") as old, lab.capture("new", interface="wan2", expression="udp") as new:
+        flood = lab.network.client.start("ping", "-n", "-q", "-i", "0.001", INSIDE_IPV4)
+        time.sleep(0.5)
+        to_second_network(lab)
+        wait_roams(lab, 1)
+        flood.terminate()
+        assert ping(lab.network.client, INSIDE_IPV4) == 3
+    before = [(spi, int(n)) for spi, n in old.packets("esp && ip.src == 10.1.0.2", "esp.spi", "esp.sequence")]
+    after = [(spi, int(n)) for spi, n in new.packets("esp && ip.src == 10.2.0.2", "esp.spi", "esp.sequence")]
+    assert before[-1][0] == after[0][0]
+    assert before[-1][1] < after[0][1]
+    assert "parsed CREATE_CHILD_SA request" not in lab.gateway.log
+
+
+def test_ipv6_takes_over_where_ipv4_is_gone(lab: Lab) -> None:
+    lab.network.add_second_path()
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    download = Download(lab.network.client)
+    time.sleep(1.0)
+    machine = lab.network.client
+    machine.ip("-6", "route", "replace", "default", "via", SECOND_GATEWAY_IPV6, "dev", "wan2")
+    machine.ip("address", "flush", "dev", "wan")
+    machine.ip("-4", "address", "flush", "dev", "wan2")
+    machine.set_link("wan", up=False)
+    status = wait_roams(lab, 1)
+    assert status["gateway"]["address"] == "fd01::1"  # type: ignore[index]
+    assert download.sha256() == lab.servers.sha256
+
+
+def test_the_old_interface_may_be_deleted(lab: Lab) -> None:
+    lab.network.add_second_path()
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    download = Download(lab.network.client)
+    time.sleep(1.0)
+    machine = lab.network.client
+    machine.ip("link", "delete", "wan")
+    machine.ip("route", "replace", "default", "via", SECOND_GATEWAY_IPV4, "dev", "wan2")
+    lab.network.gateway.ip("address", "add", "10.1.0.1/32", "dev", "lo")
+    wait_roams(lab, 1)
+    assert download.sha256() == lab.servers.sha256
+
+
+def test_without_mobike_the_tunnel_is_made_again_with_the_same_address(lab: Lab) -> None:
+    lab.network.add_second_path()
+    lab.gateway.serve(Offer(mobike=False))
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    before = lab.client.status("work")
+    to_second_network(lab)
+    wait_for(lambda: "reconnecting" in lab.client.connections[-1].stderr, timeout=10, what="a reconnection")
+    after = lab.client.wait_state("connected", timeout=15)
+    assert before is not None
+    assert after["addresses"] == before["addresses"]
+    assert after["local"]["address"] == "10.2.0.2"
+    assert ping(lab.network.client, INSIDE_IPV4) == 3
+
+
+def test_a_tunnel_without_any_network_says_so_and_comes_back(lab: Lab) -> None:
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    lab.network.client.set_link("wan", up=False)
+    lab.client.wait_state("reconnecting", timeout=10)
+    to_first_network(lab)
+    lab.client.wait_state("connected", timeout=10)
+    assert ping(lab.network.client, INSIDE_IPV4) == 3
+    status = lab.client.status("work")
+    assert status is not None
+    assert status["reconnects"] == 0
+
+
+@pytest.mark.parametrize("moves", [30])
+def test_after_many_moves_the_last_network_wins_and_nothing_is_leaked(lab: Lab, moves: int) -> None:
+    """S16: flapping leaves no socket behind, and the tunnel works at the end."""
+    lab.network.add_second_path()
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    connection = lab.client.connect()
+    descriptors = f"/proc/{connection.process.pid}/fd"
+    at_first = len(lab.network.client.run("ls", descriptors).stdout.split())
+    for turn in range(moves):
+        (to_first_network if turn % 2 else to_second_network)(lab)
+        time.sleep((turn * 7 % 10) / 10)
+    wait_for(
+        lambda: (s := lab.client.status("work")) and s["state"] == "connected" and s["local"]["address"] == "10.1.0.2",
+        timeout=20,
+        what="the last network",
+        interval=0.2,
+    )
+    assert ping(lab.network.client, INSIDE_IPV4) == 3
+    time.sleep(6)  # sockets of paths that were left close after five seconds
+    assert len(lab.network.client.run("ls", descriptors).stdout.split()) <= at_first + 2
