@@ -62,3 +62,4 @@ class IkeConfig:
     fragment_size: int = 1280
     allow_sha1: bool = False
     disclose_keys: bool = False
+    name_gateway: bool = True  # tell the gateway which identity we expect (IDr in the first IKE_AUTH request)

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from ikeclient.errors import IkeclientError
-from ikeclient.ike.config import IkeConfig
+from ikeclient.errors import AuthenticationFailed, IkeclientError
+from ikeclient.ike.config import IkeConfig, PskAuth
 from ikeclient.ike.endings import no_answer, silent_during_auth
 from ikeclient.ike.events import Datagram, Event, IkeKeysDerived, Path, Progress
 from ikeclient.ike.exchanges.auth import AuthExchange
@@ -198,8 +198,24 @@ class Handshake:
                     return
         if not self._contenders and not self._inits:
             self._end(None)
-        elif (verdict_at := self._verdict_at) is not None and now >= verdict_at:
+        elif (verdict_at := self._verdict_at) is not None and now >= verdict_at and not self._anonymously(now):
             self._end(self._failure or self._hint)
+
+    def _anonymously(self, now: float) -> bool:
+        """Try once more without naming the gateway (IDr), whose refusal may be about that name.
+
+        It then shows who it is: either it can prove the name after all, or a person sees both names. Not with a PSK,
+        where nothing can be learnt and each try may count as a guess.
+        """
+        config = self._config
+        named = config.name_gateway and config.gateway_identity is not None
+        if not named or isinstance(config.auth, PskAuth) or not isinstance(self._failure, AuthenticationFailed):
+            return False
+        self._config = replace(config, name_gateway=False)
+        self._failure = self._doubtful_until = None
+        self._inits.clear()
+        self._begin(self._path, now)
+        return True
 
     def _expire(self, now: float) -> None:
         """The time for connecting is over: nobody is waited for any longer."""

@@ -114,7 +114,8 @@ class AuthExchange:
     def _first_request(self) -> Request:
         config = self._config
         certificates, auth = authenticate.own_proof(config, self._candidate)
-        gateway = (IdrPayload(identity=config.gateway_identity),) if config.gateway_identity is not None else ()
+        wanted = config.gateway_identity if config.name_gateway else None
+        gateway = (IdrPayload(identity=wanted),) if wanted is not None else ()
         notices = [NotifyPayload(type=NotifyType.INITIAL_CONTACT)]
         if config.mobike:
             notices.append(NotifyPayload(type=NotifyType.MOBIKE_SUPPORTED))
