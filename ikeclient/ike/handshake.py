@@ -28,6 +28,7 @@ NAT_PORT = 4500
 SECOND_PORT_AFTER = 1.2  # seconds of silence on port 500 before port 4500 is tried as well
 MAX_CANDIDATES = 8
 BETTER_ANSWER = 0.5  # seconds after the first candidate in which failures of unproven ones are not believed
+FAIR_CHANCE = 2.0  # seconds that the candidates of one port get before those of the other one are looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ class Handshake:
         self._failure: IkeclientError | None = None
         self._deadline = now + config.timeout
         self._second_port_at = now + SECOND_PORT_AFTER if path.remote_port == IKE_PORT else None
-        self._doubtful_until: float | None = None
+        self._first_at: float | None = None  # when the first candidate came
         self.winner: Contender | None = None
         self.over = False
         self.error: IkeclientError | None = None
@@ -78,7 +79,7 @@ class Handshake:
                 self._settle(now)
                 return
         init = self._inits.get(message.header.spi_i)
-        if init is None or path != init.path or len(self._contenders) >= MAX_CANDIDATES:
+        if init is None or path != init.path or not self._welcome(init, now):
             return
         answer = init.receive(data, message, path, now)
         if answer is True:
@@ -136,13 +137,19 @@ class Handshake:
         """When to stop waiting for a better answer than the refusals so far; None while there is none to believe."""
         if self._contenders:
             return None
-        if self._failure is not None:
-            return self._doubtful_until
+        if self._failure is not None and self._first_at is not None:
+            return self._first_at + BETTER_ANSWER
         return min((i.give_up_at for i in self._inits.values() if i.give_up_at is not None), default=None)
 
     @property
     def _hint(self) -> IkeclientError | None:
         return next((init.hint for init in self._inits.values() if init.hint is not None), None)
+
+    def _welcome(self, init: InitExchange, now: float) -> bool:
+        """Whether one more candidate may be tried; the same gateway on both ports must not be met twice."""
+        elsewhere = any(contender.candidate.spi_i != init.spi_i for contender in self._contenders)
+        patient = self._heard or (self._first_at is not None and now < self._first_at + FAIR_CHANCE)
+        return len(self._contenders) < MAX_CANDIDATES and not (elsewhere and patient)
 
     def _begin(self, path: Path, now: float) -> None:
         init = InitExchange(self._config, self._entropy, path)
@@ -169,9 +176,10 @@ class Handshake:
             spi_in=sa.children.new_spi(),
             entropy=self._entropy,
             wall_clock=self._wall_clock,
+            initial_contact=self._first_at is None,
         )
-        if self._doubtful_until is None:
-            self._doubtful_until = now + BETTER_ANSWER
+        if self._first_at is None:
+            self._first_at = now
             self.events.append(Progress(step="authenticating"))
         if self._config.disclose_keys:
             self.events.append(disclosed(sa))
@@ -184,7 +192,7 @@ class Handshake:
         for contender in list(self._contenders):
             sa = contender.sa
             if sa.state is State.ESTABLISHED:
-                self.winner = contender
+                self._won(contender, now)
                 return
             self.outbox.extend(sa.channel.outbox)
             sa.channel.outbox.clear()
@@ -217,12 +225,22 @@ class Handshake:
         self._begin(self._path, now)
         return True
 
-    def _expire(self, now: float) -> None:
-        """The time for connecting is over: nobody is waited for any longer."""
-        error = self._failure or self._hint or self._silence()
+    def _won(self, winner: Contender, now: float) -> None:
+        """This one is the connection; should another candidate be the same gateway, it need not keep a second one."""
+        self._contenders.remove(winner)
+        self._abandon(now)
+        self.winner = winner
+
+    def _abandon(self, now: float) -> None:
         for contender in self._contenders:
             contender.sa.abandon(now)
             self.outbox.extend(contender.sa.channel.outbox)
+        self._contenders.clear()
+
+    def _expire(self, now: float) -> None:
+        """The time for connecting is over: nobody is waited for any longer."""
+        error = self._failure or self._hint or self._silence()
+        self._abandon(now)
         self._end(error)
 
     def _silence(self) -> IkeclientError:

@@ -28,6 +28,7 @@ from ikeclient.ike.handshake import Contender, Handshake, disclosed
 from ikeclient.ike.lineage import Lineage
 from ikeclient.ike.sa import IkeSa
 from ikeclient.ike.state import State
+from ikeclient.ike.window import PATIENCE, PATIENCE_SUSPICIOUS
 from ikeclient.wire.header import MAJOR_VERSION
 from ikeclient.wire.payload import Message
 
@@ -129,10 +130,13 @@ class Initiator:
         outcome = self._lineage.current.outcome if self._lineage is not None else None
         return outcome is not None and outcome.mobike
 
-    def check_liveness(self, now: float) -> None:
-        """Ask the gateway whether it is there; a hint from outside may cause this, never more."""
+    def check_liveness(self, now: float, *, suspicious: bool = False) -> None:
+        """Ask the gateway whether it is there; a hint from outside may cause this, never more.
+
+        `suspicious` is for when it may well be gone: the verdict then comes within a few seconds.
+        """
         if self._lineage is not None:
-            self._lineage.current.check_liveness(now)
+            self._lineage.current.check_liveness(now, PATIENCE_SUSPICIOUS if suspicious else PATIENCE)
             self._settle(now)
 
     def heard(self, now: float) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ikeclient.eap.method import NeedCredential
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, IkeclientError
-from ikeclient.ike import endings
+from ikeclient.ike import endings, window
 from ikeclient.ike.children import ChildBook, survives
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import CredentialNeeded, Event, GatewayAddresses, Path
@@ -28,15 +28,11 @@ from ikeclient.ike.requester import exchange_for
 from ikeclient.ike.responder import Effect, LifetimeLimited, PeerAddresses, PeerDeletedChildren, PeerDeletedIke, serve
 from ikeclient.ike.state import Input, State, after
 from ikeclient.ike.tasks import Exchange, Finished, Job, Step, Task, Tasks
-from ikeclient.ike.window import LAST_MESSAGE_ID
 from ikeclient.wire.encrypted import EncryptedFragmentPayload, EncryptedPayload
 from ikeclient.wire.payload import Message, Payload
 from ikeclient.wire.registry import NotifyType
 
 _PROTECTED = (EncryptedPayload, EncryptedFragmentPayload)
-PATIENCE = 15.0  # seconds to wait for an answer once the SA is up
-PATIENCE_CLOSING = 1.5  # for the answer to our DELETE
-PATIENCE_PENDING = 0.5  # for an answer that is still due when the SA is to be deleted
 
 
 class IkeSa:
@@ -91,10 +87,12 @@ class IkeSa:
         """Continue an exchange that waits for a credential."""
         self._apply_step(self.tasks.supply(credential, now), now)
 
-    def check_liveness(self, now: float) -> None:
-        """Ask the peer whether it is there, unless something is being asked already."""
-        if self.state is State.ESTABLISHED and not self.tasks.busy:
-            self.begin(Task(Job.LIVENESS), now)
+    def check_liveness(self, now: float, patience: float = window.PATIENCE) -> None:
+        """Ask the peer whether it is there, unless something is being asked already, and wait that long."""
+        if self.state is State.ESTABLISHED:
+            if not self.tasks.busy:
+                self.begin(Task(Job.LIVENESS), now)
+            self.tasks.hurry(now + patience)
 
     def rekey(self, now: float) -> None:
         """Replace this IKE SA by one with fresh keys; nothing happens if that is under way."""
@@ -123,7 +121,7 @@ class IkeSa:
         self.farewell = reason
         self.lifetimes.stop()
         self.tasks.clear()
-        self.tasks.hurry(now + PATIENCE_PENDING)
+        self.tasks.hurry(now + window.PATIENCE_PENDING)
         if self._crossed is not None:
             self.surplus.append((self._crossed, True))
         self.begin(Task(Job.DELETE_IKE), now)
@@ -153,12 +151,12 @@ class IkeSa:
     def _proceed(self, now: float) -> None:
         """Start what waits, as soon as nothing else is in progress."""
         while self.state is not State.CLOSED and (task := self.tasks.take()) is not None:
-            if self.channel.requests.next_id > LAST_MESSAGE_ID:
+            if self.channel.requests.next_id > window.LAST_MESSAGE_ID:
                 self.close(endings.not_renewed("the IKE SA"))
                 return
             exchange = exchange_for(self, task)
             if exchange is not None:
-                patience = PATIENCE_CLOSING if task.job is Job.DELETE_IKE else PATIENCE
+                patience = window.PATIENCE_CLOSING if task.job is Job.DELETE_IKE else window.PATIENCE
                 self._apply_step(self.tasks.start(task, exchange, now, patience), now)
                 if self.channel.requests.exhausted and self.lifetimes.hurry(now):
                     self.rekey(now)
@@ -275,7 +273,7 @@ class IkeSa:
         """An unprotected message says that something is wrong: ask the peer, but not often (section 2.21.4)."""
         suspicious = any(has_notify(message.payloads, t) for t in (NotifyType.INVALID_IKE_SPI, NotifyType.INVALID_SPI))
         if suspicious and self.state is State.ESTABLISHED and self.lifetimes.hinted(now):
-            self.check_liveness(now)
+            self.check_liveness(now, window.PATIENCE_SUSPICIOUS)
 
     def _receive_answer(self, data: bytes, message: Message, now: float) -> None:
         answer = self.tasks.answer(data, message, now)

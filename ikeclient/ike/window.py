@@ -10,6 +10,12 @@ from dataclasses import dataclass
 
 LAST_MESSAGE_ID = 0xFFFFFFFF
 
+# How long an answer is awaited, in seconds.
+PATIENCE = 12.0  # once the SA is up
+PATIENCE_SUSPICIOUS = 1.8  # when there is a reason to believe that the peer is gone
+PATIENCE_CLOSING = 1.5  # for the answer to our DELETE
+PATIENCE_PENDING = 0.5  # for an answer that is still due when the SA is to be deleted
+
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 4.0
 GROWTH = 1.8

@@ -102,6 +102,9 @@ class Roaming:
         disturbed = change.resumed or change.stalled or any(a.address == path.local_address for a in change.gained)
         if best != (path.local_address, path.remote_address) or was_offline or disturbed:
             self._move(attempt, best)
+        if change.resumed or change.stalled:
+            attempt.driver.initiator.check_liveness(boottime(), suspicious=True)
+            attempt.driver.flush()
 
     def _offline(self) -> None:
         session = self._session

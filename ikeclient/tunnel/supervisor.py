@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable
+from typing import Any
 
 from ikeclient.control.server import ControlServer
-from ikeclient.errors import Interrupted, PlatformError
+from ikeclient.errors import IkeclientError, Interrupted, PlatformError
 from ikeclient.net.machine import Machine, free_table, repair
 from ikeclient.net.tun import TunDevice
 from ikeclient.profile.compile import CompiledProfile
@@ -18,6 +20,8 @@ from ikeclient.tunnel.options import ConnectOptions
 __all__ = ["ConnectOptions", "plan", "run"]
 
 Listener = Callable[[dict[str, object]], None]
+
+_log = logging.getLogger(__name__)
 
 
 def run(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -> None:
@@ -47,6 +51,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
         try:
             await _until_stopped(connection)
         finally:
+            machine.revert()  # which a bug may have kept the connection from
             if control is not None:
                 await control.close()
     finally:
@@ -56,21 +61,40 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
 async def _until_stopped(connection: Connection) -> None:
     """Run the connection; SIGTERM and SIGHUP end it in order, and so does SIGINT, with an error that says so.
 
-    The loop keeps the handlers to its own end, so that a second signal does not cut the cleaning up short.
+    The loop keeps the handlers to its own end, so that a second signal does not cut the cleaning up short. An exception
+    in a callback is a bug after which nobody knows what the connection does next: it ends the tunnel as well.
     """
     interrupted = False
+    bug: BaseException | None = None
+    loop = asyncio.get_running_loop()
+    running = loop.create_task(connection.run())
 
     def interrupt() -> None:
         nonlocal interrupted
         interrupted = True
         connection.stop()
 
-    loop = asyncio.get_running_loop()
+    def broken(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal bug
+        error = context.get("exception")
+        if bug is None and isinstance(error, BaseException) and "handle" in context:
+            bug = error
+            running.cancel()
+        else:  # the loop's own words may quote a secret
+            _log.error("%s: %s", context.get("message"), type(error).__name__)
+
+    loop.set_exception_handler(broken)
     loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGTERM, connection.stop)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it means nothing
         loop.add_signal_handler(signal.SIGHUP, connection.stop)
-    await connection.run()
+    try:
+        await running
+    except (IkeclientError, asyncio.CancelledError):
+        if bug is None:
+            raise
+    if bug is not None:
+        raise bug
     if interrupted:
         raise Interrupted("interrupted")
 

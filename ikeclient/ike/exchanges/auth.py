@@ -80,7 +80,10 @@ def auth_lifetime(payloads: Sequence[Payload]) -> int | None:
 
 
 class AuthExchange:
-    """One run of IKE_AUTH for one candidate; `run` is the generator that `sa.py` drives."""
+    """One run of IKE_AUTH for one candidate; `run` is the generator that `sa.py` drives.
+
+    `initial_contact` tells the gateway to forget older connections of ours (RFC 7296 section 2.4).
+    """
 
     def __init__(
         self,
@@ -91,8 +94,10 @@ class AuthExchange:
         spi_in: int,
         entropy: Callable[[int], bytes],
         wall_clock: Callable[[], datetime],
+        initial_contact: bool,
     ) -> None:
         self._config = config
+        self._initial_contact = initial_contact
         self._candidate = candidate
         self._entropy = entropy
         self._wall_clock = wall_clock
@@ -116,13 +121,12 @@ class AuthExchange:
         certificates, auth = authenticate.own_proof(config, self._candidate)
         wanted = config.gateway_identity if config.name_gateway else None
         gateway = (IdrPayload(identity=wanted),) if wanted is not None else ()
-        notices = [NotifyPayload(type=NotifyType.INITIAL_CONTACT)]
-        if config.mobike:
-            notices.append(NotifyPayload(type=NotifyType.MOBIKE_SUPPORTED))
+        contact = (NotifyPayload(type=NotifyType.INITIAL_CONTACT),) if self._initial_contact else ()
+        mobike = (NotifyPayload(type=NotifyType.MOBIKE_SUPPORTED),) if config.mobike else ()
         payloads: list[Payload] = [
             IdiPayload(identity=config.local_identity),
             *certificates,
-            *notices[:1],
+            *contact,
             *authenticate.certificate_request(config),
             *gateway,
             *((auth,) if auth else ()),
@@ -130,7 +134,7 @@ class AuthExchange:
             self._offer,
             TsiPayload(selectors=self._local),
             TsrPayload(selectors=self._remote),
-            *notices[1:],
+            *mobike,
         ]
         return Request(exchange=ExchangeType.IKE_AUTH, payloads=tuple(payloads))
 

@@ -1,0 +1,123 @@
+"""What a tunnel lives through: dead and restarted gateways, forgotten NAT mappings, standstill, rekeys under load."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from lab.gateway import Offer
+from lab.machines import wait_for
+from lab.network import INSIDE_IPV4, Topology
+from lab.traffic import fetch, ping
+from lab.world import Lab, MakeLab
+
+
+def keep_pinging(lab: Lab) -> None:
+    """Traffic inside the tunnel until the lab closes."""
+    lab.network.client.start("ping", "-n", "-q", "-i", "0.2", INSIDE_IPV4)
+
+
+def test_a_restarted_gateway_is_noticed_soon_and_the_tunnel_comes_back(lab: Lab) -> None:
+    """S14: the gateway has forgotten us; its unprotected INVALID_IKE_SPI makes us look, silence convinces."""
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    keep_pinging(lab)
+    time.sleep(0.5)
+    lab.gateway.restart()
+    started = time.monotonic()
+    lab.client.wait_state("reconnecting", timeout=20)
+    lab.client.wait_state("connected", timeout=20)
+    assert time.monotonic() - started < 25
+    assert ping(lab.network.client, INSIDE_IPV4) == 3
+    status = lab.client.status("work")
+    assert status is not None
+    assert status["reconnects"] == 1
+
+
+def test_a_dead_gateway_is_noticed_within_twenty_seconds_and_awaited(lab: Lab) -> None:
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    connection = lab.client.connect()
+    keep_pinging(lab)
+    time.sleep(0.5)
+    blocked = [lab.network.gateway.block_udp_port(port) for port in (500, 4500)]
+    started = time.monotonic()
+    wait_for(lambda: connection.stderr.count("resolving") == 2, timeout=21, what="another attempt", interval=0.1)
+    assert time.monotonic() - started < 21
+    time.sleep(5)
+    for rules in blocked:
+        rules.remove()
+    lab.client.wait_state("connected", timeout=60)
+    assert ping(lab.network.client, INSIDE_IPV4) == 3
+
+
+def test_a_nat_that_forgets_its_mapping_does_not_end_the_tunnel(make_lab: MakeLab) -> None:
+    lab = make_lab(Topology(client_nat=True))
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    keep_pinging(lab)
+    time.sleep(0.5)
+    router = lab.network.client_router
+    assert router is not None
+    router.run("sh", "-c", "nft list ruleset > /run/rules; nft flush ruleset; sleep 0.3; nft -f /run/rules")
+    wait_for(lambda: ping(lab.network.client, INSIDE_IPV4, count=1) == 1, timeout=30, what="traffic", interval=0.2)
+    lab.client.wait_state("connected", timeout=20)
+    assert fetch(lab.network.client, INSIDE_IPV4).sha256 == lab.servers.sha256
+
+
+def test_a_process_that_stood_still_looks_at_once_and_connects_again(lab: Lab) -> None:
+    """S15: stopped for longer than the gateway's patience, as by a suspended machine."""
+    lab.gateway.serve(
+        Offer(connection={"dpd_delay": "1s"}, settings={"retransmit_tries": 1, "retransmit_timeout": 0.5})
+    )
+    lab.client.write_profile(lab.gateway)
+    connection = lab.client.connect()
+    connection.process.send_signal(signal.SIGSTOP)
+    wait_for(lambda: not lab.gateway.list_sas(), timeout=20, what="the gateway's patience to end", interval=0.2)
+    time.sleep(3)
+    connection.process.send_signal(signal.SIGCONT)
+    started = time.monotonic()
+    wait_for(lambda: lab.gateway.list_sas(), timeout=10, what="another connection", interval=0.1)
+    lab.client.wait_state("connected", timeout=5)
+    assert time.monotonic() - started < 5
+    assert ping(lab.network.client, INSIDE_IPV4) == 3
+
+
+def test_rekeys_from_both_sides_lose_nothing_under_load(lab: Lab) -> None:
+    lab.gateway.serve(Offer(settings={"delete_rekeyed_delay": 1}))
+    lab.client.write_profile(lab.gateway, {"session": {"rekey_child": 10, "rekey_ike": 14}})
+    connection = lab.client.connect()
+    deadline = time.monotonic() + 30
+    turn = 0
+    while time.monotonic() < deadline:
+        lab.gateway.rekey(**({"child": "net"} if turn % 3 else {"ike": "rw"}))
+        assert fetch(lab.network.client, INSIDE_IPV4).sha256 == lab.servers.sha256
+        turn += 1
+        time.sleep(0.5)
+    time.sleep(3)
+    status = lab.client.status("work")
+    assert status is not None
+    assert status["reconnects"] == 0, connection.stderr
+    [child] = lab.gateway.children()
+    [ours] = status["children"]
+    assert (ours["spi_in"], ours["spi_out"]) == (child["spi-out"], child["spi-in"])
+    assert len(lab.gateway.list_sas()) == 1
+    assert ping(lab.network.client, INSIDE_IPV4) == 3
+
+
+def test_the_handshake_rekeys_and_moves_survive_a_bad_cable(make_lab: MakeLab) -> None:
+    lab = make_lab(Topology(impaired=True))
+    assert lab.network.relay is not None
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway, {"session": {"rekey_child": 10}})
+    lab.network.relay.impair(loss=0.05, reorder=0.05, delay=0.005, jitter=0.004, seed=11)
+    lab.client.connect()
+    for _ in range(4):
+        lab.gateway.rekey(ike="rw")
+        assert fetch(lab.network.client, INSIDE_IPV4, timeout=60).sha256 == lab.servers.sha256
+        lab.network.client.ip("address", "add", "10.1.0.77/24", "dev", "wan")
+        lab.network.client.ip("address", "del", "10.1.0.77/24", "dev", "wan")
+    status = lab.client.wait_state("connected", timeout=20)
+    assert status["reconnects"] == 0
