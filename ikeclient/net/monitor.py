@@ -6,9 +6,9 @@ rings, and is all there is where netlink is not permitted. A tick once a second 
 runs while the machine sleeps and CLOCK_MONOTONIC does not, so the gap between them grows by the time slept; a tick that
 comes far too late means that this process was stopped or starved.
 
-The first notification is acted on almost at once, because every hundredth of a second counts while a tunnel is cut off.
-While they keep coming, each look waits twice as long as the one before, up to `longest`; nothing that comes meanwhile
-prolongs the wait, so a flood cannot starve it, and the last state is always seen.
+A look follows a notification almost at once, because every hundredth of a second counts while a tunnel is cut off, and
+because a move is many small changes: carrier, address, route. When they keep coming, looks are spaced instead, but
+nothing that comes prolongs a wait: a flood cannot starve the looks, and the last state is always seen.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ Clock = Callable[[], float]
 
 TICK = 1.0
 TOLERANCE = 2.0
+PACE = 0.25
+BURST = 5
 _FORBIDDEN = frozenset({errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ENOSYS})
 
 
@@ -93,7 +95,8 @@ class NetworkMonitor:
 
     - `ignore`: names of interfaces that do not exist for this monitor, first of all the tunnel's own.
     - `mark`: the firewall mark of the packets whose routes are asked for.
-    - `debounce`, `longest`: seconds from a notification to the look it causes; see the module.
+    - `debounce`: seconds from a notification to the look it causes. After BURST looks they are PACE seconds apart, and
+      every PACE seconds without one more makes up for one.
     - `poll`: seconds between looks that nothing caused; without notifications at most TICK.
     - `monotonic`, `boot`: the clocks that stand still and run while the machine sleeps.
     - `open_source`, `open_bell`: where snapshots and notifications come from.
@@ -109,7 +112,6 @@ class NetworkMonitor:
         ignore: Collection[str] = (),
         mark: int = 0,
         debounce: float = 0.02,
-        longest: float = 0.5,
         poll: float = 5.0,
         monotonic: Clock = time.monotonic,
         boot: Clock = boottime,
@@ -119,7 +121,7 @@ class NetworkMonitor:
         self._on_change = on_change
         self._ignore = frozenset(ignore)
         self._mark = mark
-        self._debounce, self._longest, self._poll = debounce, longest, poll
+        self._debounce, self._poll = debounce, poll
         self._tick = min(TICK, poll)
         self._absence = SleepWatch(monotonic, boot)
         self._open_source, self._open_bell = open_source, open_bell
@@ -130,8 +132,7 @@ class NetworkMonitor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
         self._look_timer: asyncio.TimerHandle | None = None
-        self._wait = debounce
-        self._busy_until = self._next_poll = 0.0
+        self._paced_until = self._next_poll = 0.0
 
     @property
     def snapshot(self) -> Snapshot:
@@ -244,14 +245,13 @@ class NetworkMonitor:
     def _look_soon(self) -> None:
         if self._look_timer is not None or self._loop is None:
             return
-        busy = self._loop.time() < self._busy_until
-        self._wait = min(2 * self._wait, self._longest) if busy else self._debounce
-        self._look_timer = self._loop.call_later(self._wait, self._look_now)
+        pause = self._paced_until - BURST * PACE - self._loop.time()
+        self._look_timer = self._loop.call_later(max(self._debounce, pause), self._look_now)
 
     def _look_now(self) -> None:
         assert self._loop is not None
         self._look_timer = None
-        self._busy_until = self._loop.time() + 2 * self._longest
+        self._paced_until = max(self._paced_until, self._loop.time()) + PACE
         self.look()
 
     def _ticked(self) -> None:

@@ -41,21 +41,23 @@ _SOL_NETLINK, _GET_STRICT_CHECK = 270, 12
 # Links, addresses, routes and rules of both families, as bits: group n is bit n - 1 (linux/rtnetlink.h).
 _GROUPS = sum(1 << (group - 1) for group in (1, 5, 7, 8, 9, 11, 19))
 
-_IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING = 0x1, 0x8, 0x40
+_IFF_LOOPBACK = 0x8
+# Up, ready, and with a carrier: the kernel notes a lost carrier at once and that it is not ready up to a second later.
+_IFF_WORKING = 0x1 | 0x40 | 0x10000
 _ETHERNET = 1
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_EXT_MASK, _IFLA_CARRIER_UP_COUNT = 3, 4, 18, 29, 47
 _IFLA_INFO_KIND = 1
 _SKIP_STATISTICS = 8
 
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
-_DUPLICATE, _DEPRECATED, _TENTATIVE = 0x08, 0x20, 0x40
+_DEPRECATED, _TENTATIVE = 0x20, 0x40  # a duplicate stays tentative for ever
 _LAST_ROUTABLE_SCOPE = 200  # "site"; behind it come link and host
 
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_MULTIPATH = 1, 2, 4, 5, 6, 7, 9
 _RTA_MARK, _RTA_VIA = 16, 18
 _MAIN_TABLE = 254
 _UNICAST, _LOCAL = 1, 2
-_CLONED, _DEAD, _LINK_DOWN = 0x200, 0x1, 0x10
+_CLONED = 0x200
 
 _FAMILIES: dict[Version, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 _VERSIONS: dict[int, Version] = {family: version for version, family in _FAMILIES.items()}
@@ -175,7 +177,7 @@ class Netlink:
                 index=index,
                 name=_text(found.get(_IFLA_IFNAME, b"")),
                 kind="tap" if virtual == "tun" and link_type == _ETHERNET else virtual,
-                working=bool(flags & _IFF_UP and flags & _IFF_RUNNING),
+                working=flags & _IFF_WORKING == _IFF_WORKING,
                 mtu=_number(found.get(_IFLA_MTU, b"")),
                 carriers=_number(found.get(_IFLA_CARRIER_UP_COUNT, b"")),
             )
@@ -188,7 +190,7 @@ class Netlink:
             found = _attributes(message, _ADDRESS.size)
             flags = _number(found[_IFA_FLAGS]) if _IFA_FLAGS in found else flags
             address = _ip(found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b""))
-            if address is None or address.is_link_local or address.is_loopback or flags & (_TENTATIVE | _DUPLICATE):
+            if address is None or address.is_link_local or address.is_loopback or flags & _TENTATIVE:
                 continue
             yield OuterAddress(
                 index=index, interface=working[index], address=address, deprecated=bool(flags & _DEPRECATED)
@@ -210,8 +212,8 @@ class Netlink:
                 continue
             found = _attributes(message, _ROUTE.size)
             metric = _number(found.get(_RTA_PRIORITY, b""))
-            for hop_flags, index, gateway in _next_hops(found, flags):
-                if index in working and not hop_flags & (_DEAD | _LINK_DOWN):
+            for index, gateway in _next_hops(found):
+                if index in working:
                     yield DefaultRoute(
                         version=version, index=index, interface=working[index], gateway=gateway, metric=metric
                     )
@@ -282,16 +284,16 @@ def _attributes(data: memoryview | bytes, offset: int) -> _Attributes:
     return found
 
 
-def _next_hops(found: _Attributes, flags: int) -> Iterator[tuple[int, int, IPAddress | None]]:
-    """Flags, interface and gateway of every way that a route offers."""
+def _next_hops(found: _Attributes) -> Iterator[tuple[int, IPAddress | None]]:
+    """Interface and gateway of every way that a route offers."""
     if _RTA_OIF in found:
-        yield flags, _number(found[_RTA_OIF]), _gateway(found)
+        yield _number(found[_RTA_OIF]), _gateway(found)
     hops = found.get(_RTA_MULTIPATH, b"")
     while len(hops) >= _NEXT_HOP.size:
-        length, hop_flags, _, index = _NEXT_HOP.unpack_from(hops)
+        length, _, _, index = _NEXT_HOP.unpack_from(hops)
         if not _NEXT_HOP.size <= length <= len(hops):
             return
-        yield flags | hop_flags, index, _gateway(_attributes(hops[:length], _NEXT_HOP.size))
+        yield index, _gateway(_attributes(hops[:length], _NEXT_HOP.size))
         hops = hops[(length + 3) & ~3 :]
 
 

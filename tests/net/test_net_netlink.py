@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from net_lab import sh, tun
+from ready_links import wait_until_working
 from thread_namespace import fresh_namespace
 
 from ikeclient.net import netlink
@@ -30,6 +31,7 @@ def kernel() -> Iterator[Netlink]:
         sh("ip address add 192.0.2.10/24 dev a0; ip address add 2001:db8::10/64 dev a0 nodad")
         sh("ip route add default via 192.0.2.1; ip -6 route add default via 2001:db8::1")
         asked = Netlink()
+        wait_until_working("a0")
         yield asked
         asked.close()
 
@@ -92,6 +94,7 @@ def test_a_carrier_that_comes_back_is_counted(kernel: Netlink) -> None:
 
     before = carriers()
     sh("ip link set b0 down; ip link set b0 up")
+    wait_until_working("a0")
     assert carriers() == before + 1
 
 
@@ -176,6 +179,10 @@ def test_rules_by_mark_and_by_source_decide_as_they_do_for_packets(kernel: Netli
 
 def test_there_is_no_ipv4_route_from_an_address_that_is_not_ours(kernel: Netlink) -> None:
     assert kernel.route_to(ip_address("203.0.113.7"), source=ip_address("192.0.2.66")) is None
+
+
+def test_no_tunnel_leads_to_a_broadcast_address(kernel: Netlink) -> None:
+    assert kernel.route_to(ip_address("192.0.2.255")) is None
 
 
 def test_a_thousand_routes_do_not_hide_the_default_route(kernel: Netlink) -> None:
@@ -263,7 +270,7 @@ def scripted(*answers: list[tuple[int, int, bytes]]) -> Netlink:
 
 DONE = (3, 0x2, bytes(4))
 TORN = (3, 0x12, bytes(4))
-LINK = (16, 0x2, struct.pack("=BxHiII", 0, 1, 5, 0x41, 0) + struct.pack("=HH", 9, 3) + b"eth5\0\0\0\0")
+LINK = (16, 0x2, struct.pack("=BxHiII", 0, 1, 5, 0x10041, 0) + struct.pack("=HH", 9, 3) + b"eth5\0\0\0\0")
 
 
 def test_a_dump_that_a_change_tore_is_asked_for_again() -> None:
@@ -283,11 +290,18 @@ def test_families_and_tables_that_do_not_exist_have_no_routes_and_other_errors_a
         scripted([DONE], [DONE], refused(errno.EPERM)).snapshot()
 
 
+@pytest.mark.parametrize(("table", "found"), [(254, 1), (100, 0)])
+def test_a_kernel_that_sends_all_tables_although_asked_for_one_is_understood(table: int, found: int) -> None:
+    """Linux before 4.20 does."""
+    body = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, table, 3, 0, 1, 0) + struct.pack("=HHI", 8, 4, 5)
+    assert len(scripted([LINK, DONE], [DONE], [(24, 2, body), DONE], [DONE]).snapshot().defaults) == found
+
+
 @given(st.binary(max_size=60))
 def test_attributes_of_any_bytes_end(data: bytes) -> None:
     found = netlink._attributes(data, 0)
     assert sum(map(len, found.values())) <= len(data)
-    list(netlink._next_hops({9: data}, 0))
+    list(netlink._next_hops({9: data}))
     list(netlink._messages(memoryview(data)))
 
 

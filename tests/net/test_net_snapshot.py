@@ -93,7 +93,7 @@ def test_a_deprecated_address_is_neither_lost_nor_gained_until_it_is_fresh_again
 
 
 def test_an_interface_that_stops_working_is_down_with_its_addresses_lost() -> None:
-    unplugged = Snapshot(interfaces=(replace(WIRE, working=False), RADIO))
+    unplugged = Snapshot(interfaces=(replace(WIRE, working=False, carriers=0), RADIO))
     assert difference(HOME, unplugged) == Change(
         lost=HOME.addresses, down=("eth0",), defaults=(4, 6), rerouted=(ip_address("203.0.113.7"),)
     )
