@@ -41,7 +41,10 @@ class Contender:
 
 
 class Handshake:
-    """One attempt to connect along `path`. After each call read `winner`, `over` and `error`, `outbox` and `events`."""
+    """One attempt to connect along `path`. After each call read `winner`, `over`, `outbox` and `events`.
+
+    `error` is why it is over, `proven` whether that came from a gateway that had proven its identity.
+    """
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class Handshake:
         self._first_at: float | None = None  # when the first candidate came
         self.winner: Contender | None = None
         self.over = False
+        self.proven = False
         self.error: IkeclientError | None = None
         self.outbox: deque[Datagram] = deque()
         self.events: deque[Event] = deque([Progress(step="negotiating")])
@@ -202,6 +206,7 @@ class Handshake:
                 self._contenders.remove(contender)
                 self._failure = self._failure or sa.error
                 if contender.exchange.gateway_verified:
+                    self.proven = True
                     self._end(sa.error)
                     return
         if not self._contenders and not self._inits:

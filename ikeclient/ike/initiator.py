@@ -53,6 +53,7 @@ class Initiator:
         self._events: deque[Event] = deque()
         self._closing = False
         self._closed = False
+        self._refused = False
 
     # In
 
@@ -150,6 +151,11 @@ class Initiator:
         return self._lineage.current.last_heard if self._lineage is not None else float("-inf")
 
     @property
+    def refused_by_gateway(self) -> bool:
+        """Whether connecting failed for a reason that a gateway gave, or was found in one, that had proven itself."""
+        return self._refused
+
+    @property
     def unanswered_since(self) -> float | None:
         """Since when the gateway owes us an answer; None while it does not."""
         return self._lineage.current.channel.requests.waiting_since if self._lineage is not None else None
@@ -185,6 +191,7 @@ class Initiator:
                 self._established(handshake.winner)
             elif handshake.over:
                 self._handshake = None
+                self._refused = handshake.proven
                 self._finish(handshake.error)
         if (lineage := self._lineage) is not None:
             self._collect(lineage.current)

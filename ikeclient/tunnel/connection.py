@@ -49,6 +49,8 @@ class Connection:
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
         self._again = False
+        self._refused = False
+        self._known: list[tuple[str, IPAddress]] = []
         self._fatal: IkeclientError | None = None
         self._attempt: Attempt | None = None
         self._up: asyncio.Future[None] = self._loop.create_future()
@@ -125,6 +127,7 @@ class Connection:
                     raise
                 self.session.emit("notice", text=error.message)
             else:
+                self._known = [(host, address), *(known for known in addresses if known != (host, address))]
                 return
 
     async def _stay(self) -> None:
@@ -150,16 +153,25 @@ class Connection:
                 failures += 1
                 self.session.status.last_error = error.message
                 self.session.emit("reconnecting", error=error.lines())
-                if hopeless(error) or (retry is not None and failures >= retry):
+                if self._refused or (retry is not None and failures >= retry):
                     raise
         if self._fatal is not None:
             raise self._fatal
 
     async def _try_again(self, failures: int) -> None:
-        """The next address of the gateway in turn, with its name resolved anew."""
+        """The address that worked, then the gateway's addresses in turn with its name resolved anew.
+
+        The name server may be behind the tunnel that is down, so addresses that were found before stay good.
+        """
         self.session.started = boottime()
-        addresses = await self._resolve()
-        await self._connect(*addresses[failures % len(addresses)], self._options.timeout)
+        if failures:
+            try:
+                self._known = await self._resolve() or self._known
+            except NoResponse as error:
+                self.session.emit("notice", text=error.message)
+        if self._stopping.is_set():
+            return
+        await self._connect(*self._known[failures % len(self._known)], self._options.timeout)
         self.session.status.reconnects += 1
 
     async def _pause(self, seconds: float) -> None:
@@ -203,6 +215,8 @@ class Connection:
             self._start_hooks()
             return
         error = attempt.driver.closed.result().error
+        # Anybody on the path can refuse in the gateway's name; only the gateway itself can end a tunnel that was up.
+        self._refused = attempt.driver.initiator.refused_by_gateway
         self._drop(error)
         if not self._stopping.is_set():
             raise error or NoResponse("the connection ended before it was up")

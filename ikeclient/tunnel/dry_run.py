@@ -50,6 +50,7 @@ class PlanningMachine:
     def apply(self, config: MachineConfig) -> None:
         """Only write down what would be done."""
         self.lines = self._machine.plan(config)
+        self.warnings = list(self._machine.warnings)
 
     def revert(self) -> None:
         """There is nothing to undo."""

@@ -7,8 +7,8 @@ import time
 
 from lab.gateway import Offer
 from lab.machines import wait_for
-from lab.network import INSIDE_IPV4, Topology
-from lab.traffic import fetch, ping
+from lab.network import INSIDE_DNS, INSIDE_IPV4, INTERNET_IPV4, Topology
+from lab.traffic import fetch, peer_address, ping, reaches
 from lab.world import Lab, MakeLab
 
 
@@ -43,12 +43,42 @@ def test_a_dead_gateway_is_noticed_within_twenty_seconds_and_awaited(lab: Lab) -
     time.sleep(0.5)
     blocked = [lab.network.gateway.block_udp_port(port) for port in (500, 4500)]
     started = time.monotonic()
-    wait_for(lambda: connection.stderr.count("resolving") == 2, timeout=21, what="another attempt", interval=0.1)
+    wait_for(lambda: connection.stderr.count("negotiating") == 2, timeout=21, what="another attempt", interval=0.1)
     assert time.monotonic() - started < 21
     time.sleep(5)
     for rules in blocked:
         rules.remove()
     lab.client.wait_state("connected", timeout=60)
+    assert ping(lab.network.client, INSIDE_IPV4) == 3
+
+
+def test_a_refusal_that_nobody_signed_does_not_open_a_full_tunnel(lab: Lab) -> None:
+    """S5, N14: whoever answers in the place of the lost gateway cannot make the traffic leave in the clear."""
+    everything = ["0.0.0.0/0", "::/0"]
+    lab.gateway.serve(Offer(local_ts=everything))
+    lab.client.write_profile(lab.gateway, {"network": {"routes": "all"}})
+    connection = lab.client.connect()
+    assert peer_address(lab.network.client, INTERNET_IPV4).startswith("10.88.0.")
+    lab.gateway.kill()
+    lab.gateway.serve(Offer(local_ts=everything, proposals="aes128-sha1-modp3072"))
+    keep_pinging(lab)
+    wait_for(lambda: "NO_PROPOSAL_CHOSEN" in connection.stderr, timeout=40, what="a refusal", interval=0.2)
+    assert connection.process.poll() is None
+    assert not reaches(lab.network.client, INTERNET_IPV4)
+    lab.gateway.serve(Offer(local_ts=everything))
+    lab.client.wait_state("connected", timeout=40)
+    assert peer_address(lab.network.client, INTERNET_IPV4).startswith("10.88.0.")
+
+
+def test_a_gateway_with_a_name_is_found_again_though_dns_was_inside(lab: Lab) -> None:
+    lab.gateway.serve(Offer(local_ts=["0.0.0.0/0"], dns=[INSIDE_DNS]))
+    lab.client.write_profile(lab.gateway, {"gateway": {"address": "gw.example.org"}, "network": {"routes": "all"}})
+    lab.client.connect()
+    keep_pinging(lab)
+    time.sleep(0.5)
+    lab.gateway.restart()
+    lab.client.wait_state("reconnecting", timeout=20)
+    lab.client.wait_state("connected", timeout=20)
     assert ping(lab.network.client, INSIDE_IPV4) == 3
 
 

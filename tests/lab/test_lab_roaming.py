@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import random
 import subprocess
 import time
+from collections.abc import Callable
 
-import pytest
 from lab.gateway import Offer
 from lab.machines import Machine, wait_for
-from lab.network import INSIDE_IPV4, SECOND_GATEWAY_IPV4, SECOND_GATEWAY_IPV6
+from lab.network import (
+    CLIENT_PRIVATE,
+    CLIENT_ROUTER,
+    INSIDE_IPV4,
+    SECOND_GATEWAY_IPV4,
+    SECOND_GATEWAY_IPV6,
+    Topology,
+)
 from lab.traffic import ping
-from lab.world import Lab
+from lab.world import Lab, MakeLab
 
 
 class Download:
@@ -105,6 +113,28 @@ def test_our_spis_and_sequence_numbers_go_on_after_a_move(lab: Lab) -> None:
     assert "parsed CREATE_CHILD_SA request" not in lab.gateway.log
 
 
+def test_a_network_behind_a_nat_is_joined_and_left(make_lab: MakeLab) -> None:
+    """The first and the third network are direct, the one between translates addresses."""
+    lab = make_lab(Topology(client_nat=True))
+    lab.network.add_second_path()
+    machine = lab.network.client
+    machine.ip("route", "replace", "default", "via", SECOND_GATEWAY_IPV4, "dev", "wan2")
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    download = Download(machine)
+    for turn, (device, router, address) in enumerate(
+        [("wan", CLIENT_ROUTER, CLIENT_PRIVATE), ("wan2", SECOND_GATEWAY_IPV4, "10.2.0.2")], 1
+    ):
+        time.sleep(1.0)
+        machine.ip("route", "replace", "default", "via", router, "dev", device)
+        status = wait_roams(lab, turn)
+        assert status["local"]["address"] == address  # type: ignore[index]
+        assert status["local"]["behind_nat"] == (device == "wan")  # type: ignore[index]
+    assert download.sha256() == lab.servers.sha256
+    assert "parsed CREATE_CHILD_SA request" not in lab.gateway.log
+
+
 def test_ipv6_takes_over_where_ipv4_is_gone(lab: Lab) -> None:
     lab.network.add_second_path()
     lab.gateway.serve()
@@ -166,8 +196,7 @@ def test_a_tunnel_without_any_network_says_so_and_comes_back(lab: Lab) -> None:
     assert status["reconnects"] == 0
 
 
-@pytest.mark.parametrize("moves", [30])
-def test_after_many_moves_the_last_network_wins_and_nothing_is_leaked(lab: Lab, moves: int) -> None:
+def test_fifty_moves_in_a_minute_leak_nothing_and_the_last_network_wins(lab: Lab) -> None:
     """S16: flapping leaves no socket behind, and the tunnel works at the end."""
     lab.network.add_second_path()
     lab.gateway.serve()
@@ -175,15 +204,46 @@ def test_after_many_moves_the_last_network_wins_and_nothing_is_leaked(lab: Lab, 
     connection = lab.client.connect()
     descriptors = f"/proc/{connection.process.pid}/fd"
     at_first = len(lab.network.client.run("ls", descriptors).stdout.split())
-    for turn in range(moves):
+    chance = random.Random(4)
+    started = time.monotonic()
+    for turn in range(50):
         (to_first_network if turn % 2 else to_second_network)(lab)
-        time.sleep((turn * 7 % 10) / 10)
+        time.sleep(chance.uniform(0.1, 2.0))
+    assert time.monotonic() - started < 75
     wait_for(
         lambda: (s := lab.client.status("work")) and s["state"] == "connected" and s["local"]["address"] == "10.1.0.2",
-        timeout=20,
+        timeout=30,
         what="the last network",
         interval=0.2,
     )
     assert ping(lab.network.client, INSIDE_IPV4) == 3
     time.sleep(6)  # sockets of paths that were left close after five seconds
     assert len(lab.network.client.run("ls", descriptors).stdout.split()) <= at_first + 2
+
+
+def test_the_outage_of_a_move_is_reported_beside_strongswans(
+    lab: Lab, record_property: Callable[[str, object], None]
+) -> None:
+    """The same move on the same path: nothing is asserted about the difference, machines and loads vary."""
+    lab.network.add_second_path()
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    pinger = Pinger(lab.network.client)
+    time.sleep(0.5)
+    to_second_network(lab)
+    wait_roams(lab, 1)
+    time.sleep(0.5)
+    ours = pinger.longest_gap()
+    lab.client.disconnect("work")
+    to_first_network(lab)
+    lab.strongswan.connect(lab.gateway)
+    pinger = Pinger(lab.network.client)
+    time.sleep(0.5)
+    to_second_network(lab)
+    time.sleep(6)
+    theirs = pinger.longest_gap()
+    record_property("outage_ms_ikeclient", round(ours * 1000))
+    record_property("outage_ms_strongswan", round(theirs * 1000))
+    print(f"outage of a move: ikeclient {ours * 1000:.0f} ms, strongSwan {theirs * 1000:.0f} ms")
+    assert ours < 3.0

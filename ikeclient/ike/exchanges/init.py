@@ -84,10 +84,17 @@ def peer_hashes(payloads: tuple[Payload, ...]) -> frozenset[HashAlgorithm] | Non
 
 @dataclass(slots=True)
 class _Form:
-    """The request as it was last sent with one key share; an answer belongs to the form with its group."""
+    """The request as it was last sent with one key share; an answer belongs to the form with its group.
+
+    An answer does not tell which cookie its request had, but our AUTH covers that request. So a cookie is taken at once
+    only the first time. A further one may be a late answer to an earlier request, of which there are as many as there
+    were requests; when it is not, it is taken at the next retransmission.
+    """
 
     share: KeyShare
     request: bytes = b""
+    sent: int = 0
+    cookies: int = 0
 
 
 class InitExchange:
@@ -107,7 +114,9 @@ class InitExchange:
         self._forms: dict[int, _Form] = {}
         self._use(next(iter(self._untried)))
         self._cookie = b""
+        self._next_cookie = b""
         self._cookies = 0
+        self._late = 0  # answers to earlier forms that may still come
         self._retries = 0
         self._seen: set[bytes] = set()
         self._budget = float(KEY_EXCHANGES_AT_ONCE)
@@ -125,6 +134,11 @@ class InitExchange:
 
     def send(self, now: float) -> bytes:
         """The request in its present form; arms the retransmission timer."""
+        if self._next_cookie:
+            self._cookie, self._next_cookie = self._next_cookie, b""
+            self._wait = FIRST_WAIT
+            self._late += self._form.sent - 1
+            self._form.sent = 0
         cookie = (NotifyPayload(type=NotifyType.COOKIE, data=self._cookie),) if self._cookie else ()
         share = self._form.share
         payloads: tuple[Payload, ...] = (
@@ -146,6 +160,7 @@ class InitExchange:
             message_id=0,
         )
         self._form.request = Message(header=header, payloads=payloads).emit()
+        self._form.sent += 1
         self.resend_at = now + self._wait
         self._wait = min(self._wait * GROWTH, LONGEST_WAIT)
         return self._form.request
@@ -200,14 +215,19 @@ class InitExchange:
         return changed
 
     def _take_cookie(self, cookie: bytes) -> bool:
-        if not 1 <= len(cookie) <= 64 or cookie == self._cookie:
+        if not 1 <= len(cookie) <= 64 or cookie in (self._cookie, self._next_cookie):
             return False
         if self._cookies >= MAX_COOKIES or self._retries >= MAX_RETRIES:
             self._unusable("the gateway did not get past asking for cookies", f"{self._cookies} cookies were returned")
             return False
-        self._cookie = cookie
+        first = not self._form.cookies
+        if not first and self._late > 0:
+            self._late -= 1
+            return False
         self._cookies += 1
-        return True
+        self._form.cookies += 1
+        self._next_cookie = cookie
+        return first
 
     def _take_group(self, error: NotifyPayload, now: float) -> bool:
         """Try the group that the gateway wants, once, and only one that was offered: this message may be forged."""
