@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
 
 from ikeclient.crypto import der
 from ikeclient.crypto.identity import proves
-from ikeclient.crypto.names import name_text, printable
-from ikeclient.crypto.signature import PrivateKey, PublicKey
+from ikeclient.crypto.names import clause, name_text
+from ikeclient.crypto.signature import PassphraseNeeded, PrivateKey, PublicKey
 from ikeclient.errors import ParseError, ProfileError, SignatureError
 from ikeclient.wire.registry import IdType
 
@@ -66,9 +66,9 @@ class Certificate:
         except SignatureError as error:
             raise ParseError(f"a certificate cannot be used: {error.message}") from None
         except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
-            raise ParseError(f"a certificate cannot be read: {printable(str(error))}") from None
+            raise ParseError(f"a certificate cannot be read: {clause(error)}") from None
         except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-            raise ParseError(f"a certificate's extensions cannot be read: {printable(str(error))}") from None
+            raise ParseError(f"a certificate's extensions cannot be read: {clause(error)}") from None
         if _explicit_curve(key):
             raise ParseError("a certificate's key spells out its curve instead of naming it (RFC 5480 section 2.1.1)")
         self.der = encoded
@@ -94,8 +94,8 @@ class Certificate:
             except ParseError as error:
                 trouble.append(error.message)
         if not found:
-            reason = trouble[0] if trouble else "It holds neither PEM nor DER."
-            raise ProfileError("There is no certificate that can be read in that file.", reason=reason)
+            reason = trouble[0] if trouble else "it holds neither PEM nor DER"
+            raise ProfileError("there is no certificate that can be read in that file", reason=reason)
         if problems is not None:
             problems += trouble
         return found
@@ -179,30 +179,36 @@ class Certificate:
 
 
 def load_pkcs12(data: bytes, password: bytes | None) -> tuple[PrivateKey, list[Certificate]]:
-    """The key of a PKCS#12 file and its certificates, the key's own first; raises ProfileError."""
+    """The key of a PKCS#12 file and its certificates, the key's own first; raises ProfileError.
+
+    It is PassphraseNeeded where there is no `password` and one may help: damage and encryption look alike.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = pkcs12.load_pkcs12(data, password)
     except UnsupportedAlgorithm as error:
-        hint = "Export it again with AES, for example with `openssl pkcs12 -export`."
+        hint = "export it again with AES, for example with `openssl pkcs12 -export`"
         raise ProfileError(
-            "The PKCS#12 file is protected in an unsupported way.", reason=str(error), hint=hint
+            "the PKCS#12 file is protected in an unsupported way",
+            reason=f"the cryptographic library says: {clause(error)}",
+            hint=hint,
         ) from None
     except (ValueError, TypeError):
-        what = "password is wrong, or the file is damaged" if password else "file is damaged or needs a password"
-        raise ProfileError(f"The PKCS#12 {what}.") from None
+        if password:
+            raise ProfileError("the PKCS#12 password is wrong, or the file is damaged") from None
+        raise PassphraseNeeded("the PKCS#12 file is damaged or needs a password") from None
     if loaded.key is None:
-        raise ProfileError("The PKCS#12 file holds no private key.")
+        raise ProfileError("the PKCS#12 file holds no private key")
     key = PrivateKey(loaded.key)
     encoded = [_encoded(entry) for entry in (loaded.cert, *loaded.additional_certs) if entry]
     try:
         certificates = [Certificate(each) for each in encoded]
     except ParseError as error:
-        raise ProfileError("A certificate in the PKCS#12 file cannot be used.", reason=error.message) from None
+        raise ProfileError("a certificate in the PKCS#12 file cannot be used", reason=error.message) from None
     own = [certificate for certificate in certificates if certificate.public_key == key.public_key]
     if not own:
-        raise ProfileError("The PKCS#12 file holds no certificate for its private key.")
+        raise ProfileError("the PKCS#12 file holds no certificate for its private key")
     return key, own[:1] + [certificate for certificate in certificates if certificate != own[0]]
 
 

@@ -49,8 +49,8 @@ class TrustStore:
             with suppress(ProfileError):
                 found += Certificate.load_many(bundle)
         if not found:
-            hint = "Install the package ca-certificates, or name the authority's certificate as `ca` in the profile."
-            raise ProfileError("The system's trust store holds no certificate.", hint=hint)
+            hint = "install the package ca-certificates, or name the authority's certificate as `ca` in the profile"
+            raise ProfileError("the system's trust store holds no certificate", hint=hint)
         return cls(found)
 
     @property
@@ -92,7 +92,7 @@ def validate_gateway(
     elsewhere.
     """
     if not chain:
-        raise GatewayNotAuthenticated("The gateway sent no certificate.", reason="It must prove who it is with one.")
+        raise GatewayNotAuthenticated("the gateway sent no certificate", reason="it must prove who it is with one")
     find_path(chain[0], chain[1:], trust.anchors, now, allow_client_only_eku)
     if chain[0].matches(id_type, identity):
         return
@@ -100,7 +100,7 @@ def validate_gateway(
     shown = ", ".join(offered[:_MAX_SHOWN_IDENTITIES]) + (", ..." if len(offered) > _MAX_SHOWN_IDENTITIES else "")
     wanted = identity_text(id_type, identity)
     raise GatewayNotAuthenticated(
-        "The gateway's certificate is for somebody else.",
-        reason=f"The profile wants {wanted}, the certificate proves {shown or 'no name at all'}.",
-        hint="If one of these is the right gateway, set `identity` in the section [gateway] of the profile to it.",
+        "the gateway's certificate is for somebody else",
+        reason=f"the profile wants {wanted}, the certificate proves {shown or 'no name at all'}",
+        hint="if one of these is the right gateway, set `identity` in the section [gateway] of the profile to it",
     )

@@ -52,6 +52,11 @@ def printable(text: str) -> str:
     return shown if len(shown) <= _MAX_PRINTED else shown[:_MAX_PRINTED] + "..."
 
 
+def clause(error: Exception) -> str:
+    """What the cryptographic library says in `error`, to go into a text of ours: one line without a full stop."""
+    return printable(str(error)).removesuffix(".")
+
+
 def normalise(name: bytes) -> NormalName:
     """A DER Name as a value that is equal for equal names. Raises ParseError."""
     return tuple(

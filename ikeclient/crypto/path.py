@@ -100,8 +100,8 @@ class _Search:
         """What to say when no path reached an anchor."""
         end = self._deepest[-1]
         if len(self._verified) >= MAX_SIGNATURES or len(self._deepest) == MAX_DEPTH:
-            why = "The certificates it sent are too many or form too long a chain."
-            return GatewayNotAuthenticated("The gateway's certificate could not be checked.", reason=why)
+            why = "the certificates it sent are too many or form too long a chain"
+            return GatewayNotAuthenticated("the gateway's certificate could not be checked", reason=why)
         if end in self._forged and (weak := _weak_hash(end)):
             return _refused(end, leaf, weak)
         if end in self._forged and end.self_issued:
@@ -109,18 +109,18 @@ class _Search:
         if end in self._forged:
             return _refused(end, leaf, f"is not signed by the key of its issuer {end.issuer}")
         if end.self_issued:
-            who = "It" if end is leaf else f"The chain ends in {end.subject}, which"
+            who = "it" if end is leaf else f"the chain ends in {end.subject}, which"
             return GatewayNotAuthenticated(
-                "The gateway's certificate is not trusted.",
-                reason=f"{who} is self-signed and not among the trusted authorities.",
-                hint=f"If it is meant to be trusted, add the certificate of {end.subject} to `ca` in the profile.",
+                "the gateway's certificate is not trusted",
+                reason=f"{who} is self-signed and not among the trusted authorities",
+                hint=f"if it is meant to be trusted, add the certificate of {end.subject} to `ca` in the profile",
             )
         return GatewayNotAuthenticated(
-            "The gateway's certificate is not trusted.",
-            reason=f"Its issuer {end.issuer} is neither a trusted authority nor did the gateway send its certificate."
+            "the gateway's certificate is not trusted",
+            reason=f"its issuer {end.issuer} is neither a trusted authority nor did the gateway send its certificate"
             if end is leaf
-            else f"The chain stops at {end.subject}: the certificate of {end.issuer} is missing.",
-            hint=f"If it is meant to be trusted, add the certificate of {end.issuer} to `ca` in the profile.",
+            else f"the chain stops at {end.subject}: the certificate of {end.issuer} is missing",
+            hint=f"if it is meant to be trusted, add the certificate of {end.issuer} to `ca` in the profile",
         )
 
     def _issued(self, subject: Certificate, issuer: Certificate) -> bool:
@@ -161,7 +161,7 @@ def _check_common(certificate: Certificate, leaf: Certificate, now: datetime) ->
     if certificate.public_key.weakness:
         raise _refused(certificate, leaf, f"cannot be trusted: {certificate.public_key.weakness}")
     clock = now.isoformat(sep=" ", timespec="seconds")
-    hint = f"This machine's clock says {clock}. If that is wrong, correct it; if not, tell the gateway's administrator."
+    hint = f"this machine's clock says {clock}; if that is wrong, correct it, if not, tell the gateway's administrator"
     if now > certificate.not_after:
         end = certificate.not_after.astimezone(now.tzinfo).isoformat(sep=" ", timespec="seconds")
         raise _refused(certificate, leaf, f"expired at {end}", hint)
@@ -210,5 +210,5 @@ def _check_names(authority: Certificate, below: tuple[Certificate, ...]) -> None
 
 
 def _refused(certificate: Certificate, leaf: Certificate, why: str, hint: str | None = None) -> GatewayNotAuthenticated:
-    whose = "It" if certificate is leaf else f"The certificate of {certificate.subject} in its chain"
-    return GatewayNotAuthenticated("The gateway's certificate is not acceptable.", reason=f"{whose} {why}.", hint=hint)
+    whose = "it" if certificate is leaf else f"the certificate of {certificate.subject} in its chain"
+    return GatewayNotAuthenticated("the gateway's certificate is not acceptable", reason=f"{whose} {why}", hint=hint)

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey, Ed4
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
+from ikeclient.crypto.names import clause
 from ikeclient.crypto.schemes import (
     HASH_NAMES,
     Family,
@@ -53,6 +54,10 @@ _ECDSA_METHODS: dict[AuthMethod, tuple[str, HashAlgorithm]] = {  # RFC 4754 sect
     AuthMethod.ECDSA_SHA384_P384: ("P-384", HashAlgorithm.SHA2_384),
     AuthMethod.ECDSA_SHA512_P521: ("P-521", HashAlgorithm.SHA2_512),
 }
+
+
+class PassphraseNeeded(ProfileError):
+    """A private key, or a container of one, that was opened without a password and wants one."""
 
 
 class PublicKey:
@@ -132,20 +137,21 @@ class PrivateKey:
     def __init__(self, key: object) -> None:
         """Wrap a key of `cryptography`; raises ProfileError for a kind we do not use or a weak key."""
         if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey):
-            raise ProfileError("The private key is neither RSA, ECDSA, Ed25519 nor Ed448.")
+            raise ProfileError("the private key is neither RSA, ECDSA, Ed25519 nor Ed448")
         try:
             self.public_key = PublicKey(key.public_key())
         except SignatureError as error:
-            raise ProfileError("The private key cannot be used.", reason=error.message) from None
+            raise ProfileError("the private key cannot be used", reason=error.message) from None
         if self.public_key.weakness:
-            raise ProfileError("The private key cannot be used.", reason=self.public_key.weakness)
+            raise ProfileError("the private key cannot be used", reason=self.public_key.weakness)
         self._key: _Private = key
 
     @classmethod
     def load(cls, data: bytes, password: bytes | None) -> PrivateKey:
         """A key from PEM (PKCS#8, traditional or OpenSSH) or DER; raises ProfileError with what is wrong.
 
-        A password for a key that has none is ignored.
+        It is PassphraseNeeded where the key is encrypted and there is no `password`. A password for a key that has none
+        is ignored.
         """
         try:
             return cls(_load_private(data, password))
@@ -153,16 +159,18 @@ class PrivateKey:
             # This is how `cryptography` says that a password is missing or not needed.
             if password:
                 return cls.load(data, None)
-            raise ProfileError("The private key is encrypted and no password was given.") from None
+            raise PassphraseNeeded("the private key is encrypted", reason="no password was given") from None
         except UnsupportedAlgorithm as error:
-            hint = "Convert it to PKCS#8, for example with `openssl pkey` or `ssh-keygen -p -m PKCS8`."
+            hint = "convert it to PKCS#8, for example with `openssl pkey` or `ssh-keygen -p -m PKCS8`"
             raise ProfileError(
-                "The private key is stored in an unsupported way.", reason=str(error), hint=hint
+                "the private key is stored in an unsupported way",
+                reason=f"the cryptographic library says: {clause(error)}",
+                hint=hint,
             ) from None
         except ValueError:
             if password and (b"ENCRYPTED" in data or not data.lstrip().startswith(b"-----BEGIN")):
-                raise ProfileError("The private key's password is wrong, or the file is damaged.") from None
-            raise ProfileError("There is no private key that can be read in that file.") from None
+                raise ProfileError("the private key's password is wrong, or the file is damaged") from None
+            raise ProfileError("there is no private key that can be read in that file") from None
 
     def __repr__(self) -> str:
         return f"<PrivateKey {self.public_key.kind}>"

@@ -46,8 +46,9 @@ def usable(proposals: Sequence[AlgorithmProposal], *, named: bool, key: str) -> 
         broken = [algorithm.keyword for part in parts for algorithm in part if not works(algorithm)]
         if broken and named:
             raise ProfileError(
-                f"key '{key}' names {broken[0]}, which the cryptographic library of this machine does not run.",
-                hint="A FIPS mode may forbid it. Name another algorithm.",
+                f"key '{key}' names {broken[0]}, which this machine cannot run",
+                reason="its cryptographic library refuses the algorithm; a FIPS mode may forbid it",
+                hint="name another algorithm",
             )
         reduced = AlgorithmProposal(
             encryption=_working(proposal.encryption),
@@ -59,7 +60,7 @@ def usable(proposals: Sequence[AlgorithmProposal], *, named: bool, key: str) -> 
         if not any(emptied):
             kept.append(reduced)
     if not kept:
-        raise ProfileError(f"The cryptographic library of this machine runs no algorithm of '{key}'.")
+        raise ProfileError(f"the cryptographic library of this machine runs no algorithm of '{key}'")
     return tuple(kept)
 
 

@@ -42,23 +42,26 @@ def run_for_secret(
         )
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
-        raise ProfileError(f"The command {program} for the {name} cannot be run.", reason=reason) from None
+        raise ProfileError(f"the command {program} for the {name} cannot be run", reason=reason) from None
     deadline = time.monotonic() + timeout
     try:
         output = _read(process, limit, deadline)
         if output is None or len(output) > limit:
             what = f"did not end within {timeout:g} seconds" if output is None else f"printed more than {limit} bytes"
-            raise ProfileError(f"The command {program} for the {name} {what}.")
+            raise ProfileError(f"the command {program} for the {name} {what}")
         try:
             status = process.wait(max(deadline - time.monotonic(), 0.1))
         except subprocess.TimeoutExpired:
-            raise ProfileError(f"The command {program} for the {name} did not end.") from None
+            raise ProfileError(f"the command {program} for the {name} did not end") from None
     finally:
         _end(process)
     if status:
         ended = f"with exit code {status}" if status > 0 else f"by signal {-status}"
-        hint = "Its own messages are not shown, because they may hold the secret: run it by hand to see them."
-        raise ProfileError(f"The command {program} for the {name} ended {ended}.", hint=hint)
+        raise ProfileError(
+            f"the command {program} for the {name} ended {ended}",
+            reason="its own messages are not shown, because they may hold the secret",
+            hint="run it by hand to see them",
+        )
     return output
 
 

@@ -174,8 +174,8 @@ def _gateway_identity(profile: Profile) -> Identity | None:
     if gateway.identity != "%any":
         return identity_of(gateway.identity or _host(gateway.address[0]), "gateway.identity")
     if profile.auth.method != "psk":
-        hint = "A certificate proves a name, so the profile must say which one: otherwise any gateway would do."
-        raise ProfileError("key 'gateway.identity' can be %any with method psk only.", hint=hint)
+        reason = "a certificate proves a name, so the profile must say which one: otherwise any gateway would do"
+        raise ProfileError("key 'gateway.identity' can be %any with method psk only", reason=reason)
     return None
 
 
@@ -202,16 +202,17 @@ def _auth(profile: Profile, sources: Sources) -> tuple[Identity, PskAuth | Certi
             methods = EAP_METHODS[method]
             return own, EapAuth(identity=account, methods=methods, password=password, trust=trust)
     raise ProfileError(
-        f"The authentication method {auth.method} is not supported yet.",
-        hint=f"Supported are psk, certificate, {', '.join(EAP_METHODS)}.",
+        f"the authentication method {auth.method} is not supported yet",
+        hint=f"supported are psk, certificate, {', '.join(EAP_METHODS)}",
     )
 
 
 def _named_identity(auth: Auth) -> Identity:
     if auth.identity is None:
         raise ProfileError(
-            f"key 'auth.identity' is missing, and method {auth.method} needs it.",
-            hint='It is how the gateway knows us. For example: identity = "alice@example.com"',
+            "key 'auth.identity' is missing",
+            reason=f"method {auth.method} needs it: it is how the gateway knows us",
+            hint='for example: identity = "alice@example.com"',
         )
     return identity_of(auth.identity, "auth.identity")
 
@@ -220,16 +221,16 @@ def _eap_identities(auth: Auth) -> tuple[Identity, str]:
     """IDi and the EAP identity; each stands in for the other where only one is given."""
     account, own = auth.user or auth.identity, auth.identity or auth.user
     if account is None or own is None:
-        hint = 'For example: identity = "alice@example.com"'
-        raise ProfileError(f"key 'auth.identity' is missing, and method {auth.method} needs it.", hint=hint)
+        hint = 'for example: identity = "alice@example.com"'
+        raise ProfileError("key 'auth.identity' is missing", reason=f"method {auth.method} needs it", hint=hint)
     try:
         return identity_of(own, "auth.identity" if auth.identity else "auth.user"), account
     except ProfileError as error:
         if own.isascii():
             raise
-        hint = "Keep the name in 'auth.user' and give 'auth.identity' an ASCII text, such as alice@example.com."
+        hint = "keep the name in 'auth.user' and give 'auth.identity' an ASCII text, such as alice@example.com"
         raise ProfileError(
-            "An IKE identity cannot hold non-ASCII characters.", reason=error.message, hint=hint
+            "an IKE identity cannot hold non-ASCII characters", reason=error.message, hint=hint
         ) from None
 
 
@@ -263,7 +264,7 @@ def _selectors(network: NetworkSettings, warnings: list[str]) -> tuple[TrafficSe
         if item not in possible
     )
     if not possible:
-        raise ProfileError("No network of 'network.routes' is of a family that 'network.request' asks for.")
+        raise ProfileError("no network of 'network.routes' is of a family that 'network.request' asks for")
     return tuple(TrafficSelector.from_network(item) for item in possible)
 
 
@@ -284,11 +285,11 @@ def _checked_command(command: Sequence[str], base_dir: Path, key: str) -> tuple[
     written = command[0]
     found = str(base_dir / Path(written).expanduser()) if "/" in written else shutil.which(written)
     if found is None:
-        raise ProfileError(f"key '{key}' names {printable(written, 80)}, which is not in the search path.")
+        raise ProfileError(f"key '{key}' names {printable(written, 80)}, which is not in the search path")
     path = Path(os.path.abspath(found))
     trouble = _program_trouble(path)
     if trouble:
-        raise ProfileError(f"key '{key}' names {shown_path(path)}, which {trouble[0]}.", hint=trouble[1])
+        raise ProfileError(f"key '{key}' names {shown_path(path)}, which {trouble[0]}", hint=trouble[1])
     return (str(path), *command[1:])
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from ikeclient.crypto.certs import Certificate, TrustStore, load_pkcs12
 from ikeclient.crypto.names import encode_name
-from ikeclient.crypto.signature import PrivateKey
+from ikeclient.crypto.signature import PassphraseNeeded, PrivateKey
 from ikeclient.errors import ParseError, ProfileError, UsageError
 from ikeclient.profile.files import FileFault, read_configuration, read_private, read_regular, shown_path
 from ikeclient.profile.schema import Auth, Gateway, KeyFile, SecretSource
@@ -35,6 +36,7 @@ MAX_BUNDLE = 4 << 20  # bytes
 MAX_KEY_FILE = 1 << 20
 MIN_PSK = 8  # bytes; shorter ones are found by trying
 _DN = re.compile(r"\s*[A-Za-z]+\s*=")
+_Loaded = TypeVar("_Loaded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +68,15 @@ def identity_of(text: str, key: str) -> Identity:
     except (ValueError, ParseError):
         raise ProfileError(
             f"key '{key}' is not an identity: {shown(text)}",
-            hint="Write an address, a host name, user@domain, a distinguished name (C=CH, CN=...) or keyid:...",
+            hint="write an address, a host name, user@domain, a distinguished name (C=CH, CN=...) or keyid:...",
         ) from None
 
 
 def load_psk(auth: Auth, sources: Sources) -> bytes:
     """The pre-shared key, decoded."""
     if auth.psk is None and sources.stdin_password is None:
-        hint = 'For example: psk = { file = "psk.txt" }'
-        raise ProfileError("key 'auth.psk' is missing, and method psk needs it.", hint=hint)
+        hint = 'for example: psk = { file = "psk.txt" }'
+        raise ProfileError("key 'auth.psk' is missing", reason="method psk needs it", hint=hint)
     written = sources.secret(auth.psk, "pre-shared key", auth.identity or "the gateway").reveal()
     psk = decode_psk(written)
     if len(psk) < MIN_PSK:
@@ -99,9 +101,9 @@ def decode_psk(written: bytes) -> bytes:
                 psk = written
     except ValueError:
         kind = "hexadecimal" if prefix == b"0x" else "Base64"
-        raise ProfileError(f"The pre-shared key starts with {prefix.decode()}, but is not {kind}.") from None
+        raise ProfileError(f"the pre-shared key starts with {prefix.decode()}, but is not {kind}") from None
     if not psk:
-        raise ProfileError("The pre-shared key is empty.")
+        raise ProfileError("the pre-shared key is empty")
     return psk
 
 
@@ -111,11 +113,11 @@ def load_password(auth: Auth, account: str, sources: Sources) -> str:
     try:
         password = value.decode()
     except UnicodeDecodeError:
-        raise ProfileError("The password is not UTF-8 text.") from None
+        raise ProfileError("the password is not UTF-8 text") from None
     if len(password) > 256:
-        raise ProfileError(f"The password has {len(password)} characters, at most 256 are possible.")
+        raise ProfileError(f"the password has {len(password)} characters, at most 256 are possible")
     if "\0" in password or "\n" in password:
-        raise ProfileError("The password holds a NUL or a newline.", hint="Its source should give the password only.")
+        raise ProfileError("the password holds a NUL or a newline", hint="its source should give the password only")
     return password
 
 
@@ -142,24 +144,24 @@ def _system_trust() -> TrustStore:
             if not fault.missing:
                 raise ProfileError(f"{shown_path(path)}: {fault.reason}") from None
     raise ProfileError(
-        "This system has no trust store.",
-        reason=f"Looked for {', '.join(map(str, SYSTEM_TRUST))}.",
-        hint="Install the package ca-certificates, or name the authority's certificate as 'gateway.ca'.",
+        "this system has no trust store",
+        reason=f"looked for {', '.join(map(str, SYSTEM_TRUST))}",
+        hint="install the package ca-certificates, or name the authority's certificate as 'gateway.ca'",
     )
 
 
 def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, ...], PrivateKey]:
     """Our certificate with its intermediates behind it, and its private key. Raises ProfileError."""
     if auth.certificate is None:
-        raise ProfileError(f"key 'auth.certificate' is missing, and method {auth.method} needs it.")
+        raise ProfileError("key 'auth.certificate' is missing", reason=f"method {auth.method} needs it")
     path = sources.path(auth.certificate.file)
     data = read_configuration(path, MAX_KEY_FILE).data
     if _is_pkcs12(data):
         if auth.key is not None:
-            hint = f"{shown_path(path)} is PKCS#12 and holds the key: leave 'auth.key' out."
-            raise ProfileError("key 'auth.key' is one key too many.", hint=hint)
+            reason = f"{shown_path(path)} is PKCS#12 and holds the key"
+            raise ProfileError("key 'auth.key' is one key too many", reason=reason, hint="leave 'auth.key' out")
         data = read_private(path, MAX_KEY_FILE, insecure=auth.certificate.insecure)
-        key, chain = _pkcs12(path, data, auth, sources)
+        key, chain = _decrypted(load_pkcs12, path, data, auth, sources)
     else:
         with _naming(path):
             chain = Certificate.load_many(data)
@@ -168,8 +170,8 @@ def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, .
     if own is None:
         raise ProfileError(
             f"{shown_path(path)}: the certificate and the private key do not belong together",
-            reason=f"The certificate is for {chain[0].subject} with a key of kind {chain[0].public_key.kind}; "
-            f"the private key is {key.public_key.kind}.",
+            reason=f"the certificate is for {chain[0].subject} with a key of kind {chain[0].public_key.kind}; "
+            f"the private key is {key.public_key.kind}",
         )
     now = datetime.now(UTC)
     if not own.not_before <= now <= own.not_after:
@@ -182,52 +184,38 @@ def certificate_identity(certificate: Certificate) -> Identity:
     """Who a certificate says we are: its subject, or else its first subjectAltName. Raises ProfileError."""
     names = certificate.identities()
     if not names:
-        raise ProfileError("The certificate names nobody, so the key 'auth.identity' is needed.")
+        raise ProfileError("key 'auth.identity' is missing", reason="the certificate names nobody, so it is needed")
     type_, data = next((name for name in names if name[0] == IdType.DER_ASN1_DN), names[0])
     return Identity(type=type_, data=data)
 
 
 def _private_key(auth: Auth, certificate: KeyFile, certificate_data: bytes, sources: Sources) -> PrivateKey:
     if auth.key is None and b"PRIVATE KEY-----" not in certificate_data:
-        raise ProfileError("key 'auth.key' is missing: the certificate's file holds no private key.")
+        raise ProfileError("key 'auth.key' is missing", reason="the certificate's file holds no private key")
     key_file = auth.key or certificate
     path = sources.path(key_file.file)
     data = read_private(path, MAX_KEY_FILE, insecure=key_file.insecure)
-    if auth.key_passphrase is None and sources.stdin_password is None:
-        try:
-            with _naming(path):
-                return PrivateKey.load(data, None)
-        except ProfileError as error:
-            if not _needs_password(error):
-                raise
-    passphrase = _passphrase(path, auth, sources)
-    with _naming(path):
-        return PrivateKey.load(data, passphrase)
+    return _decrypted(PrivateKey.load, path, data, auth, sources)
 
 
-def _pkcs12(path: Path, data: bytes, auth: Auth, sources: Sources) -> tuple[PrivateKey, list[Certificate]]:
+def _decrypted(
+    load: Callable[[bytes, bytes | None], _Loaded], path: Path, data: bytes, auth: Auth, sources: Sources
+) -> _Loaded:
+    """What `load` makes of `data`; only where the profile names no passphrase and it needs one, somebody is asked."""
     if auth.key_passphrase is None and sources.stdin_password is None:
-        try:
-            with _naming(path):
-                return load_pkcs12(data, None)
-        except ProfileError as error:
-            if not _needs_password(error):
-                raise
+        with _naming(path), suppress(PassphraseNeeded):
+            return load(data, None)
     passphrase = _passphrase(path, auth, sources)
     with _naming(path):
-        return load_pkcs12(data, passphrase)
+        return load(data, passphrase)
 
 
 def _passphrase(path: Path, auth: Auth, sources: Sources) -> bytes:
     try:
         return sources.secret(auth.key_passphrase, "passphrase", path.name).reveal()
     except UsageError as error:
-        hint = "Use --password-stdin, or name its source as 'auth.key_passphrase'."
-        raise UsageError(f"{shown_path(path)}: {error.message}", reason="The key is encrypted.", hint=hint) from None
-
-
-def _needs_password(error: ProfileError) -> bool:
-    return "no password was given" in error.message or "needs a password" in error.message
+        hint = "use --password-stdin, or name its source as 'auth.key_passphrase'"
+        raise UsageError(f"{shown_path(path)}: {error.message}", reason="the key is encrypted", hint=hint) from None
 
 
 def _is_pkcs12(data: bytes) -> bool:

@@ -97,7 +97,7 @@ def read_private(path: Path, limit: int, *, insecure: bool = False) -> bytes:
     if content.owner not in trusted_owners(os.environ):
         raise ProfileError(
             f"{shown_path(path)}: holds a secret that belongs to another user (uid {content.owner})",
-            hint="chown it, or say { file = ..., insecure = true } in the profile.",
+            hint="chown it, or say { file = ..., insecure = true } in the profile",
         )
     return content.data
 

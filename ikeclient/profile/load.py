@@ -106,7 +106,7 @@ def _decode(name: str, data: bytes) -> str:
         text = data.decode("utf-8-sig")  # Notepad's byte order mark is harmless
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ProfileError(f"{name}:{line}: is not UTF-8", hint="Save the file as UTF-8 text.") from None
+        raise ProfileError(f"{name}:{line}: is not UTF-8", hint="save the file as UTF-8 text") from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise ProfileError(f"{name}:{line}: holds a NUL: this is not a text file") from None
@@ -115,7 +115,7 @@ def _decode(name: str, data: bytes) -> str:
 
 def _parse(name: str, text: str) -> dict[str, Any]:
     if not text.strip():
-        hint = "`ikeclient profile new` makes a profile to start from."
+        hint = "`ikeclient profile new` makes a profile to start from"
         raise ProfileError(f"{name}: is empty", hint=hint)
     for number, line in enumerate(text.split("\n"), 1):
         if line.count(".") > MAX_DOTS and _STRING.sub("", line).count(".") > MAX_DOTS:
@@ -136,10 +136,11 @@ def _syntax_error(name: str, text: str, said: str) -> ProfileError:
     written = key_at(text, number)
     if written and match[1].startswith(("Cannot overwrite", "Cannot declare", "Cannot mutate")):
         twice = f"{name}:{number}: key '{printable(written, 120)}' is there twice"
-        return ProfileError(twice, hint="Each key and each section may stand only once.")
+        return ProfileError(twice, hint="each key and each section may stand only once")
     # tomllib quotes nothing but single characters and key names, so no secret can be in it.
-    hint = "Text needs quotes." if match[1] == "Invalid value" else None
-    return ProfileError(f"{name}:{number}: is not TOML: {printable(match[1], 120)}", hint=hint)
+    hint = "text needs quotes" if match[1] == "Invalid value" else None
+    why = match[1][:1].lower() + match[1][1:]
+    return ProfileError(f"{name}:{number}: is not TOML: {printable(why, 120)}", hint=hint)
 
 
 def _override(data: dict[str, Any], item: str) -> tuple[str, ...]:
@@ -148,8 +149,8 @@ def _override(data: dict[str, Any], item: str) -> tuple[str, ...]:
     path = tuple(part.strip() for part in key.split("."))
     if not separator or not all(_BARE_KEY.fullmatch(part) for part in path):
         # The text is not quoted: it may hold a secret that was meant for another option.
-        hint = "For example: --set network.routes=all"
-        raise UsageError("--set wants KEY=VALUE with a key such as network.routes.", hint=hint)
+        hint = "for example: --set network.routes=all"
+        raise UsageError("--set wants KEY=VALUE with a key such as network.routes", hint=hint)
     table = data
     for depth, part in enumerate(path[:-1], 1):
         inner = table.setdefault(part, {})

@@ -62,7 +62,7 @@ def find_profile(reference: str, environ: Mapping[str, str] = os.environ) -> Pro
     if is_path(reference):
         path = Path(reference).expanduser()
         if not _NAME.fullmatch(path.stem):
-            hint = "A tunnel is named after its profile: letters, digits and . _ @ + - make a name of up to 64."
+            hint = "a tunnel is named after its profile: letters, digits and . _ @ + - make a name of up to 64"
             raise ProfileError(f"{shown_path(path)}: the file's name cannot be the name of a tunnel", hint=hint)
         return ProfileEntry(name=path.stem, path=path)
     if _NAME.fullmatch(reference):
@@ -80,18 +80,18 @@ def not_found(reference: str, environ: Mapping[str, str] = os.environ) -> Profil
         stems = _stems(path.parent)
         near = difflib.get_close_matches(path.stem, stems, n=1)
         hint = f'did you mean "{path.with_name(near[0] + ".toml")}"?' if near else None
-        return ProfileNotFound(f"There is no profile {shown_path(path)}.", hint=hint)
+        return ProfileNotFound(f"there is no profile {shown_path(path)}", hint=hint)
     names = [entry.name for entry in list_profiles(environ)]
     near = difflib.get_close_matches(reference, names, n=1, cutoff=0.5)
     looked = " and ".join(shown_path(directory) for directory in directories(environ))
     return ProfileNotFound(
-        f'There is no profile "{printable(reference, 80)}".',
-        reason=f"Looked for it in {looked}.",
+        f'there is no profile "{printable(reference, 80)}"',
+        reason=f"looked for it in {looked}",
         hint=_sudo_hint(reference, environ) or (f'did you mean "{near[0]}"?' if near else _LIST_HINT),
     )
 
 
-_LIST_HINT = "`ikeclient profile list` shows those there are, `ikeclient profile new` makes one."
+_LIST_HINT = "`ikeclient profile list` shows those there are, `ikeclient profile new` makes one"
 
 
 def _sudo_hint(name: str, environ: Mapping[str, str]) -> str | None:

@@ -91,7 +91,7 @@ def _explain(key: _Key, detail: Any) -> tuple[str, str | None]:
         case "missing":
             return "is missing", _MISSING.get(key)
         case "model_type" | "model_attributes_type" if _leads_to_secret(key):
-            hint = f'For example: {key[-1]} = {{ file = "secret.txt" }}, or env, command, keyring, prompt, credential.'
+            hint = f'for example: {key[-1]} = {{ file = "secret.txt" }}, or env, command, keyring, prompt, credential'
             return "must say where the secret is, not hold it", hint
         case "model_type" | "model_attributes_type":
             return f"must be a section{got}", None
@@ -106,9 +106,9 @@ def _explain(key: _Key, detail: Any) -> tuple[str, str | None]:
 
 
 _MISSING: dict[_Key, str] = {
-    ("version",): "Start the profile with: version = 1",
-    ("gateway",): 'Add the section [gateway] with: address = "vpn.example.com"',
-    ("auth",): 'Add the section [auth] with: method = "eap-mschapv2" (or psk, certificate, ...)',
+    ("version",): "start the profile with: version = 1",
+    ("gateway",): 'add the section [gateway] with: address = "vpn.example.com"',
+    ("auth",): 'add the section [auth] with: method = "eap-mschapv2" (or psk, certificate, ...)',
 }
 
 
@@ -132,7 +132,7 @@ def _suggest(key: _Key) -> str | None:
     far = difflib.get_close_matches(name.lower(), {full[-1]: None for full in _all_keys()}, n=1, cutoff=0.8)
     if far:
         return f"did you mean '{'.'.join(next(full for full in _all_keys() if full[-1] == far[0]))}'?"
-    return f"Known here: {', '.join(siblings)}." if siblings else None
+    return f"known here: {', '.join(siblings)}" if siblings else None
 
 
 def _all_keys() -> Iterator[tuple[str, ...]]:

@@ -109,7 +109,7 @@ def offers_esn(texts: Iterable[str]) -> bool:
     """
     said = {_or_profile_error("esp", text).esn for text in texts}
     if said >= {True, False}:
-        raise ProfileError("The ESP proposals disagree about esn and noesn.", hint="Write the same in all of them.")
+        raise ProfileError("the ESP proposals disagree about esn and noesn", hint="write the same in all of them")
     return False not in said
 
 
@@ -133,14 +133,14 @@ def supported(kind: _Kind) -> str:
     if kind == "ike":
         tables.append(("PRF", PRF))
     tables.append(("key exchange", KEY_EXCHANGE))
-    return "Supported: " + "; ".join(f"{name} {' '.join(keywords)}" for name, keywords in tables) + "."
+    return "supported: " + "; ".join(f"{name} {' '.join(keywords)}" for name, keywords in tables)
 
 
 def _or_profile_error(kind: _Kind, text: str) -> _Parsed:
     try:
         return _parse(kind, text)
     except Fault as fault:
-        raise ProfileError(f"The proposal {shown(text)} {fault}.", hint=fault.hint) from None
+        raise ProfileError(f"the proposal {shown(text)} {fault}", hint=fault.hint) from None
 
 
 def _parse(kind: _Kind, text: str) -> _Parsed:
@@ -164,7 +164,7 @@ def _parse(kind: _Kind, text: str) -> _Parsed:
 
 def _keywords(kind: _Kind, text: str) -> list[str]:
     if "," in text:
-        raise Fault("holds a comma", hint="Write each proposal as an item of its own in the list.")
+        raise Fault("holds a comma", hint="write each proposal as an item of its own in the list")
     if len(text) > _MAX_LENGTH:
         raise Fault(f"has more than {_MAX_LENGTH} characters")
     if not text.strip():
@@ -184,29 +184,29 @@ def _unusable(kind: _Kind, keyword: str) -> Fault:
         return Fault(f"names {keyword}: known, but not supported by this version", hint=supported(kind))
     known = [*ENCRYPTION, *INTEGRITY, *PRF, *KEY_EXCHANGE, *_ALIASES]
     near = difflib.get_close_matches(keyword, known, n=1, cutoff=0.75)
-    guess = f"Did you mean {near[0]}? " if near else ""
+    guess = f"did you mean {near[0]}? " if near else ""
     return Fault(f"names {shown(keyword)}, which is no known algorithm", hint=guess + supported(kind))
 
 
 def _check_ciphers(kind: _Kind, encryption: Sequence[Encryption], integrity: Sequence[Integrity]) -> None:
     if not encryption:
-        raise Fault("names no encryption algorithm", hint=f"Supported: {' '.join(ENCRYPTION)}.")
+        raise Fault("names no encryption algorithm", hint=f"supported: {' '.join(ENCRYPTION)}")
     aeads = [e.keyword for e in encryption if e.aead]
     others = [e.keyword for e in encryption if not e.aead]
     if aeads and others:
-        hint = "An AEAD and a cipher that needs an integrity algorithm go into separate proposals."
+        hint = "an AEAD and a cipher that needs an integrity algorithm go into separate proposals"
         raise Fault(f"mixes {aeads[0]} with {others[0]}", hint=hint)
     if aeads and integrity:
         hint = f"{aeads[0]} authenticates by itself: leave {integrity[0].keyword} out"
-        hint += f", or write prf{integrity[0].keyword} if the PRF was meant." if kind == "ike" else "."
+        hint += f", or write prf{integrity[0].keyword} if the PRF was meant" if kind == "ike" else ""
         raise Fault(f"combines {aeads[0]} with {integrity[0].keyword}", hint=hint)
     if others and not integrity:
-        raise Fault(f"names {others[0]} without an integrity algorithm", hint=f"Supported: {' '.join(INTEGRITY)}.")
+        raise Fault(f"names {others[0]} without an integrity algorithm", hint=f"supported: {' '.join(INTEGRITY)}")
 
 
 def _check_ike(keywords: Sequence[str], key_exchange: Sequence[KeyExchange]) -> None:
     if not key_exchange:
-        raise Fault("names no key exchange", hint=f"Supported: {' '.join(KEY_EXCHANGE)}.")
+        raise Fault("names no key exchange", hint=f"supported: {' '.join(KEY_EXCHANGE)}")
     for keyword in ("esn", "noesn"):
         if keyword in keywords:
             raise Fault(f"names {keyword}, but sequence numbers belong into crypto.esp")

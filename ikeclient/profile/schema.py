@@ -244,7 +244,7 @@ class Network(Section):
     @model_validator(mode="after")
     def _mtu_carries_ipv6(self) -> Network:
         if 0 < self.mtu < 1280 and "ipv6" in self.request:
-            hint = 'Raise it, or leave "ipv6" out of network.request.'
+            hint = 'raise it, or leave "ipv6" out of network.request'
             raise Fault(f"has mtu = {self.mtu}, but IPv6 needs at least 1280 (RFC 8200)", hint=hint)
         return self
 

@@ -93,7 +93,7 @@ def resolve(source: SecretSource | None, wanted: Wanted) -> Secret:
         case _:
             value = ask_for(wanted)
     if not value:
-        raise ProfileError(f"The {wanted.name} is empty.")
+        raise ProfileError(f"the {wanted.name} is empty")
     return Secret(value)
 
 
@@ -113,8 +113,8 @@ def no_answer(name: str) -> UsageError:
     """The error for a prompt that nobody can answer."""
     return UsageError(
         f"no {name} given",
-        reason="It would have to be asked for, and there is no terminal.",
-        hint="Use --password-stdin, or name a file, env, command, keyring or credential in the profile.",
+        reason="it would have to be asked for, and there is no terminal",
+        hint="use --password-stdin, or name a file, env, command, keyring or credential in the profile",
     )
 
 
@@ -139,10 +139,10 @@ def erase_variable(name: str) -> bytes | None:
 
 def _from_environment(variable: str, wanted: Wanted) -> bytes:
     if not _ENVIRONMENT.fullmatch(variable):
-        raise ProfileError(f"The {wanted.name} cannot be read: `env` wants the name of an environment variable.")
+        raise _unreadable(wanted, "`env` wants the name of an environment variable")
     value = erase_variable(variable)
     if value is None:
-        raise ProfileError(f"The {wanted.name} cannot be read: the environment variable {variable} is not set.")
+        raise _unreadable(wanted, f"the environment variable {variable} is not set")
     return value
 
 
@@ -150,35 +150,36 @@ def _from_keyring(service: str, wanted: Wanted) -> bytes:
     try:
         keyring: Any = importlib.import_module("keyring")
     except ImportError:
-        raise ProfileError(
-            f"The {wanted.name} is in the keyring, but the Python package keyring is not installed.",
-            hint="pip install keyring, or use another source such as file or command.",
-        ) from None
+        hint = "pip install keyring, or use another source such as file or command"
+        reason = "it is in the keyring, but the Python package keyring is not installed"
+        raise _unreadable(wanted, reason, hint) from None
     try:
         value = keyring.get_password(service, wanted.account)
     except Exception as error:  # a backend may raise anything
-        raise ProfileError(f"The keyring did not give the {wanted.name}.", reason=type(error).__name__) from None
+        raise ProfileError(f"the keyring did not give the {wanted.name}", reason=type(error).__name__) from None
     if not isinstance(value, str):
         where = f"{printable(service, 80)}, account {printable(wanted.account, 80)}"
-        raise ProfileError(f"The keyring holds no {wanted.name} for {where}.")
+        raise ProfileError(f"the keyring holds no {wanted.name} for {where}")
     return value.encode()
 
 
 def _from_credentials(credential: str, wanted: Wanted) -> bytes:
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
-        raise ProfileError(
-            f"The {wanted.name} is a systemd credential, but $CREDENTIALS_DIRECTORY is not set.",
-            hint=f"Start ikeclient from a unit with LoadCredential={printable(credential, 80)}:/path/to/the/secret.",
-        )
+        hint = f"start ikeclient from a unit with LoadCredential={printable(credential, 80)}:/path/to/the/secret"
+        raise _unreadable(wanted, "it is a systemd credential, but $CREDENTIALS_DIRECTORY is not set", hint)
     if not _CREDENTIAL.fullmatch(credential) or credential in (".", ".."):
-        raise ProfileError(f"The {wanted.name} cannot be read: `credential` wants the name of a systemd credential.")
+        raise _unreadable(wanted, "`credential` wants the name of a systemd credential")
     path = Path(directory, credential)
     try:
         # systemd sets modes and access lists of this directory, so they are not for us to judge.
         return read_regular(path, MAX_LENGTH).data
     except FileFault as fault:
         raise ProfileError(f"{shown_path(path)}: {fault.reason}") from None
+
+
+def _unreadable(wanted: Wanted, reason: str, hint: str | None = None) -> ProfileError:
+    return ProfileError(f"the {wanted.name} cannot be read", reason=reason, hint=hint)
 
 
 def _without_newline(value: bytes) -> bytes:

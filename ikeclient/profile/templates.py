@@ -86,12 +86,12 @@ def template(
     """
     method = {"eap": "eap-mschapv2"}.get(method, method)
     if method not in _AUTH:
-        raise UsageError(f"There is no template for method {method}.", hint=f"There is one for {', '.join(METHODS)}.")
+        raise UsageError(f"there is no template for method {method}", hint=f"there is one for {', '.join(METHODS)}")
     if routes not in _ROUTES:
-        raise UsageError(f"There is no template for routes {routes}.", hint=f"There is one for {', '.join(ROUTES)}.")
+        raise UsageError(f"there is no template for routes {routes}", hint=f"there is one for {', '.join(ROUTES)}")
     for value in (name, address, identity):
         if not value.isprintable() or '"' in value or "\\" in value:
-            raise UsageError("A name in a new profile can hold no quote, backslash or control character.")
+            raise UsageError("a name in a new profile can hold no quote, backslash or control character")
     authority = "" if method == "psk" else _CA
     text = _HEAD + authority + _AUTH[method]
     return text.format(name=name, address=address, identity=identity) + _ROUTES[routes] + _TAIL

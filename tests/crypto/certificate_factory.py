@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import ipaddress
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -185,12 +186,17 @@ def check(
     validate_gateway([each.certificate for each in chain], store, now, id_type, identity, **arguments)
 
 
+def is_clause(line: str) -> bool:
+    """Whether a line of an error is one clause: it starts as the inside of a sentence does and has no full stop."""
+    return line.isprintable() and not re.search(r"^[A-Z][a-z]* |[^.]\.$|\. [A-Z]", line)
+
+
 def refusal(chain: Sequence[Made], trust: Sequence[Made], **arguments: Any) -> str:
     """What a person reads when `chain` is refused."""
     with pytest.raises(GatewayNotAuthenticated) as caught:
         check(chain, trust, **arguments)
     assert len(caught.value.lines()) <= 3
-    assert all("\n" not in line for line in caught.value.lines())
+    assert all(is_clause(line) for line in caught.value.lines())
     return " ".join(caught.value.lines())
 
 

@@ -41,7 +41,7 @@ def refusal(chain: Sequence[Made], trust: Sequence[Made] = (ROOT,), **arguments:
 def test_another_name_is_refused_showing_both() -> None:
     """C3, K10."""
     text = refusal([gateway(ROOT, hosts("mail.example.com", "192.0.2.7"))])
-    assert "The profile wants vpn.example.com" in text
+    assert "the profile wants vpn.example.com" in text
     assert "the certificate proves mail.example.com, 192.0.2.7, C=CH, O=Test, CN=gateway" in text
 
 

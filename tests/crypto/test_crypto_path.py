@@ -107,14 +107,14 @@ def test_a_version_1_certificate_is_an_authority_only_as_an_anchor(tmp_path: Pat
 def test_a_self_signed_gateway_is_refused() -> None:
     """C1."""
     text = refusal([gateway(None)])
-    assert "It is self-signed and not among the trusted authorities" in text
+    assert "it is self-signed and not among the trusted authorities" in text
     assert "C=CH, O=Test, CN=gateway" in text
 
 
 def test_an_unknown_authority_is_named() -> None:
     """C1: the person reads which issuer is missing."""
     text = refusal([gateway(OTHER_ROOT)])
-    assert "Its issuer C=CH, O=Test, CN=other root is neither a trusted authority" in text
+    assert "its issuer C=CH, O=Test, CN=other root is neither a trusted authority" in text
     assert "add the certificate of C=CH, O=Test, CN=other root to `ca`" in text
 
 
@@ -122,7 +122,7 @@ def test_an_unknown_root_that_was_sent_along_is_named() -> None:
     """C1."""
     middle = authority("middle", OTHER_ROOT)
     text = refusal([gateway(middle), middle, OTHER_ROOT])
-    assert "The chain ends in C=CH, O=Test, CN=other root, which is self-signed" in text
+    assert "the chain ends in C=CH, O=Test, CN=other root, which is self-signed" in text
 
 
 def test_a_missing_intermediate_is_named() -> None:
@@ -130,7 +130,7 @@ def test_a_missing_intermediate_is_named() -> None:
     second = authority("second", INTERMEDIATE)
     text = refusal([gateway(second), second])
     assert (
-        "The chain stops at C=CH, O=Test, CN=second: the certificate of C=CH, O=Test, CN=intermediate is missing"
+        "the chain stops at C=CH, O=Test, CN=second: the certificate of C=CH, O=Test, CN=intermediate is missing"
         in text
     )
 
@@ -196,7 +196,7 @@ def test_an_expired_certificate_is_refused_with_the_local_time() -> None:
     """C2, O14: the message has the end of validity and this machine's idea of now, in local time."""
     local = NOW.astimezone(datetime.timezone(datetime.timedelta(hours=2)))
     text = refusal([gateway(ROOT, end=NOW - DAY)], now=local)
-    assert "It expired at 2026-05-31 14:00:00+02:00" in text
+    assert "it expired at 2026-05-31 14:00:00+02:00" in text
     assert "clock says 2026-06-01 14:00:00+02:00" in text
 
 
@@ -372,6 +372,6 @@ def test_weak_hashes_are_refused(algorithm: str, tmp_path: Path) -> None:
     constraints = "basicConstraints=critical,CA:true"
     made = from_openssl(tmp_path, "weak", f"-{algorithm}", issuer=root, extensions=constraints)
     now = made.certificate.not_before
-    assert f"It is signed with {algorithm}, which is too weak" in refusal([made], [root], now=now)
+    assert f"it is signed with {algorithm}, which is too weak" in refusal([made], [root], now=now)
     text = refusal([gateway(made, **WIDE), made], [root], now=now)
     assert f"CN=weak in its chain is signed with {algorithm}, which is too weak" in text

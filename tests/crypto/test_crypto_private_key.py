@@ -9,13 +9,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from certificate_factory import Key, authority, gateway, key, pem
+from certificate_factory import Key, authority, gateway, is_clause, key, pem
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
 
 from ikeclient.crypto.certs import load_pkcs12
-from ikeclient.crypto.signature import PrivateKey, PublicKey
+from ikeclient.crypto.signature import PassphraseNeeded, PrivateKey, PublicKey
 from ikeclient.errors import ProfileError
 
 PASSWORD = b"S3cr3t-CANARY"
@@ -31,6 +31,7 @@ def kinds() -> list[str]:
 def refusal(data: bytes, password: bytes | None = None) -> str:
     with pytest.raises(ProfileError) as caught:
         PrivateKey.load(data, password)
+    assert all(is_clause(line) for line in caught.value.lines())
     text = " ".join(caught.value.lines())
     assert "CANARY" not in text
     return text
@@ -71,8 +72,28 @@ def test_a_password_for_an_unencrypted_key_is_ignored() -> None:
 
 def test_a_missing_password_is_said() -> None:
     """F6."""
-    assert "is encrypted and no password was given" in refusal(pem(key("p256"), PASSWORD))
-    assert "is encrypted and no password was given" in refusal(pem(key("p256"), PASSWORD), b"")
+    for password in (None, b""):
+        with pytest.raises(PassphraseNeeded) as caught:
+            PrivateKey.load(pem(key("p256"), PASSWORD), password)
+        assert caught.value.lines() == ["the private key is encrypted", "no password was given"]
+
+
+def test_only_a_passphrase_that_may_help_is_asked_for() -> None:
+    """F6: a damaged or unencrypted file, or a wrong password, is no reason to ask."""
+    encrypted = pem(key("p256"), PASSWORD)
+    for data, password in ((b"rubbish", None), (b"", None), (encrypted, b"wrong")):
+        with pytest.raises(ProfileError) as caught:
+            PrivateKey.load(data, password)
+        assert not isinstance(caught.value, PassphraseNeeded)
+    with pytest.raises(PassphraseNeeded):
+        load_pkcs12(container(LEAF.key, LEAF.x509), None)
+    for made, password in (
+        (container(LEAF.key, LEAF.x509), b"wrong"),
+        (container(None, LEAF.x509, password=None), None),
+    ):
+        with pytest.raises(ProfileError) as caught:
+            load_pkcs12(made, password)
+        assert not isinstance(caught.value, PassphraseNeeded)
 
 
 @pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
@@ -106,7 +127,8 @@ def test_an_encrypted_openssh_key_gets_a_hint(tmp_path: Path) -> None:
         pytest.skip("the ssh-keygen command is not installed")
     path = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "right horse", "-f", str(path)], check=True)
-    assert "is encrypted and no password was given" in refusal(path.read_bytes())
+    with pytest.raises(PassphraseNeeded, match="is encrypted"):
+        PrivateKey.load(path.read_bytes(), None)
     if importlib.util.find_spec("bcrypt"):
         assert PrivateKey.load(path.read_bytes(), b"right horse").public_key.kind == "Ed25519"
     else:
@@ -165,6 +187,7 @@ def test_a_container_that_cannot_be_used_says_why(data: bytes, password: bytes |
     """F6: wrong password, no key, no certificate for the key."""
     with pytest.raises(ProfileError) as caught:
         load_pkcs12(data, password)
+    assert all(is_clause(line) for line in caught.value.lines())
     text = " ".join(caught.value.lines())
     assert message in text
     assert "CANARY" not in text

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import errno
+import os
+import re
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -93,3 +96,10 @@ def issue(
 
 def common_name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def is_clause(line: str) -> bool:
+    """Whether a line of an error is one clause without capital and full stop, or what the operating system says."""
+    if line in map(os.strerror, errno.errorcode):
+        return True
+    return line.isprintable() and not re.search(r"^[A-Z][a-z]* |[^.]\.$|\. [A-Z]", line)

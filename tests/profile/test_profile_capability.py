@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from profile_world import PSK
+from profile_world import PSK, is_clause
 
 from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF
 from ikeclient.errors import ProfileError
@@ -19,6 +19,7 @@ def build(text: str, place: Path) -> CompiledProfile:
 def failure(text: str, place: Path) -> ProfileError:
     with pytest.raises(ProfileError) as raised:
         build(text, place)
+    assert all(is_clause(line) for line in raised.value.lines())
     return raised.value
 
 

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from profile_world import CANARY, CERTIFICATE, EAP, PSK
+from profile_world import CANARY, CERTIFICATE, EAP, PSK, is_clause
 
 from ikeclient.errors import IkeclientError, ProfileError, UsageError
 from ikeclient.ike.config import EapAuth, PskAuth
@@ -30,6 +30,7 @@ def failure(text: str, place: Path, **arguments: object) -> IkeclientError:
         build(text, place, **arguments)
     assert CANARY not in "\n".join([*raised.value.lines(), repr(raised.value)])
     assert len(raised.value.lines()) <= 3
+    assert all(is_clause(line) for line in raised.value.lines())
     return raised.value
 
 
@@ -74,7 +75,7 @@ def test_methods_that_show_the_password_are_allowed_only_by_name(place: Path, me
 @pytest.mark.parametrize("method", ["eap-tls", "eap-ttls", "eap-peap"])
 def test_methods_to_come_are_refused_by_name(place: Path, method: str) -> None:
     error = failure(EAP.replace("eap-mschapv2", method), place)
-    assert error.message == f"The authentication method {method} is not supported yet."
+    assert error.message == f"the authentication method {method} is not supported yet"
     assert error.exit_code == 9
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from profile_world import CANARY, CERTIFICATE, EAP, PSK, Owner, common_name, issue
+from profile_world import CANARY, CERTIFICATE, EAP, PSK, Owner, common_name, is_clause, issue
 
 from ikeclient.errors import IkeclientError, ProfileError, UsageError
 from ikeclient.ike.config import CertificateAuth, EapAuth, PskAuth
@@ -37,6 +37,7 @@ def failure(text: str, place: Path, ask: Ask | None = None, stdin: str | None = 
     error = raised.value
     assert CANARY not in "\n".join([*error.lines(), repr(error), str(error.__cause__)])
     assert len(error.lines()) <= 3
+    assert all(is_clause(line) for line in error.lines())
     return error
 
 
@@ -140,7 +141,9 @@ def test_a_certificate_that_names_nobody_needs_an_identity(write: Write, place: 
     nameless = issue(x509.Name([]), authority)
     write("alice.pem", nameless.pem())
     write("alice.key", nameless.key_pem())
-    assert "'auth.identity' is needed" in failure(CERTIFICATE, place).message
+    error = failure(CERTIFICATE, place)
+    assert error.message == "key 'auth.identity' is missing"
+    assert "names nobody" in (error.reason or "")
 
 
 def test_an_identity_that_the_certificate_lacks_is_warned_about(place: Path) -> None:
@@ -198,7 +201,7 @@ def test_a_wrong_passphrase_is_precise_and_asked_for_once(write: Write, place: P
     write("alice.key", alice.key_pem(b"another"))
     asked = Asked()
     error = failure(CERTIFICATE, place, asked)
-    assert error.message.startswith(f"{place}/alice.key: The private key's password is wrong")
+    assert error.message.startswith(f"{place}/alice.key: the private key's password is wrong")
     assert len(asked.prompts) == 1
     write("passphrase", CANARY)
     assert "password is wrong" in failure(CERTIFICATE + PASSPHRASE, place, asked).message
@@ -251,7 +254,7 @@ def test_pkcs12_brings_chain_and_key(
     asked = Asked()
     if password == b"another":
         error = failure(PKCS12, place, asked)
-        assert error.message.startswith(f"{place}/alice.p12: The PKCS#12 password is wrong")
+        assert error.message.startswith(f"{place}/alice.p12: the PKCS#12 password is wrong")
         assert len(asked.prompts) == 1
         return
     auth = own(build(PKCS12, place, asked))
@@ -305,7 +308,7 @@ def test_one_bad_authority_among_good_ones_is_a_warning(write: Write, place: Pat
 def test_a_file_without_any_authority_is_refused(write: Write, place: Path, content: bytes) -> None:
     """F7."""
     write("ca.pem", content)
-    assert failure(EAP, place).message.startswith(f"{place}/ca.pem: There is no certificate")
+    assert failure(EAP, place).message.startswith(f"{place}/ca.pem: there is no certificate")
 
 
 def test_several_authorities_make_one_trust_store(write: Write, place: Path, authority: Owner) -> None:

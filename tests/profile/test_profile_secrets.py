@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from profile_world import CANARY
+from profile_world import CANARY, is_clause
 
 from ikeclient.errors import IkeclientError, ProfileError, UsageError
 from ikeclient.profile import secrets
@@ -35,6 +35,7 @@ def failure(given: SecretSource | None, directory: Path, ask: Callable[[str], st
         resolve(given, wanted(directory, ask))
     assert CANARY not in "".join(raised.value.lines())
     assert len(raised.value.lines()) <= 3
+    assert all(is_clause(line) for line in raised.value.lines())
     return raised.value
 
 
@@ -132,7 +133,7 @@ def test_only_regular_files_of_reasonable_size_hold_secrets(tmp_path: Path, writ
 @pytest.mark.parametrize("content", [b"", b"\n", b"\r\n"])
 def test_an_empty_secret_is_none(write: Write, content: bytes) -> None:
     path = write("pw", content)
-    assert failure(source(file="pw"), path.parent).message == "The password is empty."
+    assert failure(source(file="pw"), path.parent).message == "the password is empty"
 
 
 def test_a_variable_is_read_once_and_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +142,10 @@ def test_a_variable_is_read_once_and_erased(tmp_path: Path, monkeypatch: pytest.
     assert resolve(source(env="VPN_PW"), wanted(tmp_path)).reveal() == CANARY.encode()
     assert "VPN_PW" not in os.environ
     assert subprocess.run(["env"], capture_output=True, text=True).stdout.count(CANARY) == 0
-    assert "VPN_PW is not set" in failure(source(env="VPN_PW"), tmp_path).message
+    assert failure(source(env="VPN_PW"), tmp_path).lines() == [
+        "the password cannot be read",
+        "the environment variable VPN_PW is not set",
+    ]
     assert failure(source(env="A=B"), tmp_path).exit_code == 9
 
 
@@ -196,9 +200,9 @@ def test_a_command_gets_no_shell_no_input_and_little_environment(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["sh", "-c", f"echo {CANARY} >&2; exit 3"], "The command sh for the password ended with exit code 3."),
+        (["sh", "-c", f"echo {CANARY} >&2; exit 3"], "the command sh for the password ended with exit code 3"),
         (["sh", "-c", "kill -9 $$"], "ended by signal 9"),
-        (["no-such-program", CANARY], "The command no-such-program for the password cannot be run."),
+        (["no-such-program", CANARY], "the command no-such-program for the password cannot be run"),
         (["/", CANARY], "cannot be run"),
         (["sh", "-c", "while :; do echo xxxxxxxxxxxxxxxxxxxx; done"], "printed more than 65536 bytes"),
     ],
@@ -227,7 +231,7 @@ def test_the_keyring_is_asked_for_the_account(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "keyring", types.SimpleNamespace(get_password=get_password))
     assert resolve(source(keyring="vpn"), wanted(tmp_path)).reveal() == CANARY.encode()
     assert asked == [("vpn", "alice")]
-    assert failure(source(keyring="x"), tmp_path).message == "The keyring holds no password for x, account alice."
+    assert failure(source(keyring="x"), tmp_path).message == "the keyring holds no password for x, account alice"
 
 
 def test_a_failing_or_missing_keyring_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +250,7 @@ def test_systemd_credentials_are_read_from_their_directory(write: Write, monkeyp
     assert resolve(source(credential="vpn-pw"), wanted(Path("/"))).reveal() == CANARY.encode()
     assert "there is no such file" in failure(source(credential="other"), path.parent).message
     for odd in ("../vpn-pw", "..", "/etc/passwd", "a/b"):
-        assert "wants the name" in failure(source(credential=odd), path.parent).message
+        assert "wants the name" in (failure(source(credential=odd), path.parent).reason or "")
     monkeypatch.delenv("CREDENTIALS_DIRECTORY")
     assert "LoadCredential" in (failure(source(credential="vpn-pw"), path.parent).hint or "")
 
