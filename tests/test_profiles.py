@@ -89,4 +89,4 @@ def test_the_examples_are_what_their_names_say(secrets: Path, monkeypatch: pytes
     assert isinstance(split.network.routes, tuple)
     assert len(split.ike.remote_selectors) == len(split.network.routes)
     full = compiled("full-tunnel", secrets, monkeypatch)
-    assert (full.network.routes, full.network.exclude_lan, full.session.kill_switch) == ("all", True, True)
+    assert (full.network.routes, full.network.exclude_lan, full.session.retry) == ("all", True, None)

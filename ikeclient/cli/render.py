@@ -137,7 +137,7 @@ def _listed(value: object) -> str:
 def status_lines(tunnel: Mapping[str, object], now: datetime | None = None) -> list[Segments]:
     """The text form of one tunnel: the state as the first word, then a line for each thing, in 80 columns."""
     state = printable(tunnel.get("state", "unknown"), 20)
-    head = [(state, _STATE_STYLES.get(state, "bad")), ("  ", ""), (printable(tunnel.get("name", "?"), 40), "strong")]
+    head = [(state, _STATE_STYLES.get(state, "bad")), ("  ", ""), (printable(tunnel.get("name", "?"), 36), "strong")]
     if since := _since(tunnel.get("since"), now or datetime.now(UTC)):
         head.append((f"  for {since}", "dim"))
     lines: list[Segments] = [head]

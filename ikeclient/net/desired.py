@@ -93,8 +93,6 @@ def desired(
     if 6 not in usable and any(item.version == 6 for item in (*config.addresses, *config.routes)):
         why = "the MTU is below 1280" if facts.interface_ipv6 else "IPv6 is disabled on this machine"
         warnings.append(f"no IPv6 through the tunnel: {why}")
-    if config.kill_switch:
-        warnings.append("the kill switch is not available in this version: traffic is not stopped when the tunnel is")
     addresses = [address for address in config.addresses if address.version in usable]
     routes = _routes(config, facts, usable)
     to_servers = _server_routes(config, servers, routes, usable, warnings)

@@ -69,7 +69,6 @@ class MachineConfig:
     mark: int
     table: int
     dns: DnsConfig | None = None
-    kill_switch: bool = False  # reserved
 
     def __post_init__(self) -> None:
         interface_name(self.interface)

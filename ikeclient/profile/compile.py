@@ -80,7 +80,6 @@ class SessionSettings:
     retry: int | None
     always_encapsulate: bool
     offload: bool
-    kill_switch: bool
     up: tuple[tuple[str, ...], ...]
     down: tuple[tuple[str, ...], ...]
 
@@ -270,11 +269,16 @@ def _selectors(network: NetworkSettings, warnings: list[str]) -> tuple[TrafficSe
 
 def _session(profile: Profile, base_dir: Path) -> SessionSettings:
     session = profile.session
+    if session.kill_switch:  # a promise that would not be kept is worse than none
+        raise ProfileError(
+            "key 'session.kill_switch' cannot be true",
+            reason='this version has no kill switch; routes = "all" lets nothing past while a lost tunnel is made again',
+            hint="remove the key, and see SECURITY.md for what may leave the machine in which state",
+        )
     return SessionSettings(
         retry=None if session.retry == "forever" else session.retry,
         always_encapsulate=session.encapsulation == "always",
         offload=session.offload == "auto",
-        kill_switch=session.kill_switch,
         up=tuple(_checked_command(command, base_dir, "session.up") for command in session.up),
         down=tuple(_checked_command(command, base_dir, "session.down") for command in session.down),
     )

@@ -65,7 +65,7 @@ dns = "all"                               # auto | split | all | none
 _TAIL = """
 # [session]
 # liveness = 30                           # seconds of silence before the gateway is checked
-# kill_switch = true                      # nothing leaves the machine while the tunnel is not up
+# retry = "forever"                       # attempts after a lost connection; meanwhile nothing passes the tunnel
 """
 
 METHODS = tuple(_AUTH)

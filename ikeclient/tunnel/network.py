@@ -65,12 +65,7 @@ def dns_config(
 
 
 def machine_config(
-    network: NetworkSettings,
-    configuration: Configuration,
-    selectors: Sequence[TrafficSelector],
-    link: Link,
-    *,
-    kill_switch: bool = False,
+    network: NetworkSettings, configuration: Configuration, selectors: Sequence[TrafficSelector], link: Link
 ) -> tuple[MachineConfig, tuple[str, ...]]:
     """The desired state of the machine, and warnings about what the gateway granted but cannot be used."""
     routes = routes_into(selectors, configuration)
@@ -88,6 +83,5 @@ def machine_config(
         mark=MARK,
         table=link.table,
         dns=dns,
-        kill_switch=kill_switch,
     )
     return config, warnings

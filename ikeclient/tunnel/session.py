@@ -174,13 +174,7 @@ class Session:
             gateways=(remote,),
             table=self._table,
         )
-        config, warnings = machine_config(
-            self._profile.network,
-            configuration,
-            child.remote_selectors,
-            link,
-            kill_switch=self._profile.session.kill_switch,
-        )
+        config, warnings = machine_config(self._profile.network, configuration, child.remote_selectors, link)
         self._machine.apply(config)
         self.applied = True
         self.pump.set_mtu(inner)

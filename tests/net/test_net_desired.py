@@ -126,11 +126,6 @@ def test_unknown_ports_behind_a_filter_are_worth_a_warning() -> None:
     assert warnings == ["reverse path filtering may drop what the gateway sends"]
 
 
-def test_a_kill_switch_is_not_promised_in_silence() -> None:
-    _, warnings = desired(replace(CONFIG, kill_switch=True), Facts(index=7))
-    assert "kill switch" in warnings[0]
-
-
 @pytest.mark.parametrize(
     "address", ["192.0.2.10/32", "127.0.0.1/32", "0.0.0.0/0", "224.0.0.1/32", "::1/128", "ff02::1/128"]
 )

@@ -202,17 +202,23 @@ def test_a_route_of_a_family_that_is_not_asked_for_is_left_out(place: Path) -> N
     assert compiled.warnings == ("the route 2001:db8::/32 is left out: network.request does not ask for IPv6",)
 
 
+def test_a_kill_switch_that_does_not_exist_is_not_promised(place: Path) -> None:
+    with pytest.raises(ProfileError) as caught:
+        build(PSK + "[session]\nkill_switch = true\n", place)
+    assert "session.kill_switch" in caught.value.message
+
+
 def test_network_and_session_settings_arrive_as_plain_values(place: Path) -> None:
     text = (
         PSK
         + '[network]\nexclude = ["lan", "10.0.0.0/8"]\nmtu = 1400\ninterface = "w%d"\ndns = "split"\nroutes = "all"\n'
     )
-    text += '[session]\nretry = 3\nencapsulation = "always"\noffload = "off"\nkill_switch = true\n'
+    text += '[session]\nretry = 3\nencapsulation = "always"\noffload = "off"\n'
     compiled = build(text, place)
     network, session = compiled.network, compiled.session
     assert (network.exclude, network.exclude_lan) == ((ip_network("10.0.0.0/8"),), True)
     assert (network.routes, network.mtu, network.interface, network.dns) == ("all", 1400, "w%d", "split")
-    assert (session.retry, session.always_encapsulate, session.offload, session.kill_switch) == (3, True, False, True)
+    assert (session.retry, session.always_encapsulate, session.offload) == (3, True, False)
     defaults = build(PSK, place)
     assert (defaults.session.retry, defaults.session.always_encapsulate, defaults.session.offload) == (
         None,
