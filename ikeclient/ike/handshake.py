@@ -77,11 +77,10 @@ class Handshake:
     def receive(self, data: bytes, message: Message, path: Path, now: float) -> None:
         """Take one message; what fits nothing here is dropped."""
         spis = (message.header.spi_i, message.header.spi_r)
-        for contender in self._contenders:
+        for contender in self._contenders:  # several may have these SPIs, but only one of them the keys
             if (contender.candidate.spi_i, contender.candidate.spi_r) == spis:
                 contender.sa.receive(data, message, path, now)
-                self._settle(now)
-                return
+        self._settle(now)
         init = self._inits.get(message.header.spi_i)
         if init is None or path != init.path or not self._welcome(init, now):
             return
@@ -232,6 +231,7 @@ class Handshake:
 
     def _won(self, winner: Contender, now: float) -> None:
         """This one is the connection; should another candidate be the same gateway, it need not keep a second one."""
+        self._inits.clear()
         self._contenders.remove(winner)
         self._abandon(now)
         self.winner = winner

@@ -272,7 +272,7 @@ def _session(profile: Profile, base_dir: Path) -> SessionSettings:
     if session.kill_switch:  # a promise that would not be kept is worse than none
         raise ProfileError(
             "key 'session.kill_switch' cannot be true",
-            reason='this version has no kill switch; routes = "all" lets nothing past while a lost tunnel is made again',
+            reason='there is none yet; with routes = "all" nothing leaves while a lost tunnel is made again',
             hint="remove the key, and see SECURITY.md for what may leave the machine in which state",
         )
     return SessionSettings(

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Literal
 
+from ikeclient.errors import NegotiationRefused
 from ikeclient.ike.events import Configuration, IPAddress, Path
 from ikeclient.net.interfaces import ANYWHERE, VERSIONS, DnsConfig, IPNetwork, MachineConfig, Version
 from ikeclient.profile.compile import NetworkSettings
 from ikeclient.wire.selector import TrafficSelector
 
 MARK = 0x1CE
+MAX_ROUTES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +69,18 @@ def dns_config(
 def machine_config(
     network: NetworkSettings, configuration: Configuration, selectors: Sequence[TrafficSelector], link: Link
 ) -> tuple[MachineConfig, tuple[str, ...]]:
-    """The desired state of the machine, and warnings about what the gateway granted but cannot be used."""
+    """The desired state of the machine, and warnings about what the gateway granted but cannot be used.
+
+    Raises NegotiationRefused for selectors that would flood the routing table.
+    """
     routes = routes_into(selectors, configuration)
     dns, warnings = dns_config(network, configuration, routes)
+    if len(routes) > MAX_ROUTES:
+        raise NegotiationRefused(
+            f"the gateway's traffic selectors make {len(routes)} routes",
+            reason=f"at most {MAX_ROUTES} are accepted",
+            hint="list the networks you need in [network] routes",
+        )
     config = MachineConfig(
         interface=link.interface,
         mtu=link.mtu,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ikeclient.errors import NegotiationRefused
 from ikeclient.ike.events import Configuration, Path
 from ikeclient.net.interfaces import DnsConfig, IPNetwork
 from ikeclient.profile.compile import NetworkSettings
@@ -138,3 +139,12 @@ def test_the_desired_machine_holds_what_was_granted_and_what_the_profile_exclude
     assert config.ports == (40000,)
     assert config.mtu == 1400
     assert config.dns is None
+
+
+def test_selectors_that_would_flood_the_routing_table_are_refused() -> None:
+    """K12: at most 256 routes, however few selectors they come from."""
+    odd = tuple(
+        TrafficSelector(start=ip_address(f"10.{n}.0.1"), end=ip_address(f"10.{n}.255.254")) for n in range(0, 40, 2)
+    )
+    with pytest.raises(NegotiationRefused):
+        machine_config(settings(), granted("10.88.0.1/32"), odd, LINK)

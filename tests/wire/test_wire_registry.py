@@ -34,7 +34,7 @@ def test_an_unknown_number_is_named_by_its_number() -> None:
 @pytest.mark.parametrize("value", [-1, "SA", None, 1.5])
 def test_what_is_no_number_of_the_wire_is_no_value(value: object) -> None:
     with pytest.raises(ValueError, match="PayloadType"):
-        PayloadType(value)
+        PayloadType(value)  # type: ignore[arg-type]
 
 
 def test_error_notifications_are_those_below_16384() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
+from ipaddress import ip_network
 
 from hypothesis import strategies as st
 
@@ -63,11 +63,12 @@ proposals = st.builds(
 @st.composite
 def traffic_selectors(draw: st.DrawFn) -> TrafficSelector:
     """A selector of either family; ports in order, or OPAQUE."""
-    family, bits = draw(st.sampled_from(((ipaddress.IPv4Address, 32), (ipaddress.IPv6Address, 128))))
-    start, end = sorted((draw(st.integers(0, 2**bits - 1)), draw(st.integers(0, 2**bits - 1))))
+    anywhere = draw(st.sampled_from((ip_network("0.0.0.0/0"), ip_network("::/0"))))
+    number = st.integers(0, anywhere.num_addresses - 1)
+    start, end = sorted((draw(number), draw(number)))
     ports = draw(st.just((65535, 0)) | st.tuples(u16, u16).map(sorted))
     return TrafficSelector(
-        start=family(start), end=family(end), protocol=draw(u8), start_port=ports[0], end_port=ports[1]
+        start=anywhere[start], end=anywhere[end], protocol=draw(u8), start_port=ports[0], end_port=ports[1]
     )
 
 

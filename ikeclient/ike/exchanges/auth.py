@@ -104,6 +104,7 @@ class AuthExchange:
         self._spi_in = spi_in
         self._offer = offer_esp(config.esp_proposals, spi_in, esn=config.esn, key_exchange=False)
         self._local, self._remote = asked_selectors(config, path)
+        self._gateway = path.remote_address
         self._notices: list[str] = []
         self.gateway_verified = False
 
@@ -212,7 +213,7 @@ class AuthExchange:
             error = error_notify(answer)
             if error is not None and find(answer, SaPayload) is None:
                 raise refusal(error.type)
-            configuration, notices = cfg.reply(find(answer, ConfigPayload))
+            configuration, notices = cfg.reply(find(answer, ConfigPayload), gateway=self._gateway)
             child = self._child(answer, configuration)
         except ProtocolError as problem:
             child_error = NegotiationRefused(

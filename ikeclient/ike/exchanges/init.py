@@ -118,7 +118,7 @@ class InitExchange:
         self._cookies = 0
         self._late = 0  # answers to earlier forms that may still come
         self._retries = 0
-        self._seen: set[bytes] = set()
+        self._seen: set[bytes] = set()  # answers that became candidates
         self._budget = float(KEY_EXCHANGES_AT_ONCE)
         self._budget_at = 0.0
         self.hint: IkeclientError | None = None
@@ -262,7 +262,7 @@ class InitExchange:
     def _candidate(self, data: bytes, message: Message, path: Path, now: float) -> Candidate | bool:
         payloads = message.payloads
         spi_r = message.header.spi_r
-        if spi_r == NO_SPI or spi_r in self._seen or not self._affordable(now):
+        if spi_r == NO_SPI or data in self._seen or not self._affordable(now):
             return False
         suite, _ = accept_ike(self._offer, need(payloads, SaPayload))
         nonce_r = need(payloads, NoncePayload).nonce
@@ -271,7 +271,7 @@ class InitExchange:
         if form is None or suite.key_exchange.id != ke.method:
             raise ParseError(f"a key share of {ke.method} where {self._form.share.method.id} was sent")
         shared = form.share.shared_secret(ke.data)
-        self._seen.add(spi_r)
+        self._seen.add(data)
         requests = [p for p in payloads if isinstance(p, CertReqPayload)]
         return Candidate(
             spi_i=self.spi_i,

@@ -1,0 +1,408 @@
+"""The five methods of a connection, and every failure that a person can meet in its own words."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from ipaddress import ip_network
+
+import pytest
+from eap_gateway import FAILURE
+from eap_gateway import request as eap_request
+from hypothesis import given
+from hypothesis import strategies as st
+from sim_certificates import NOW, stranger_certificate, stranger_key, user_certificate
+from sim_gateway import CBC, ESP_GCM, GatewaySetup
+from sim_script import AUTH, INIT, Scribe, instead, notify, only
+from sim_world import PATH, Weather, World, client_config
+
+from ikeclient.crypto.certs import TrustStore
+from ikeclient.crypto.transforms import ENCRYPTION, KEY_EXCHANGE
+from ikeclient.errors import (
+    AuthenticationFailed,
+    GatewayNotAuthenticated,
+    IkeclientError,
+    NegotiationRefused,
+    NoResponse,
+)
+from ikeclient.ike.config import CertificateAuth, PskAuth
+from ikeclient.ike.events import ChildEstablished, Closed, IkeEstablished, IkeKeysDerived, PathChanged, Progress
+from ikeclient.ike.exchanges.informational import delete_ike_sa
+from ikeclient.ike.initiator import Initiator
+from ikeclient.wire.config import ConfigPayload
+from ikeclient.wire.identity import AuthPayload, Identity
+from ikeclient.wire.notify import EapPayload, NotifyPayload
+from ikeclient.wire.registry import AuthMethod, EapType, HashAlgorithm, NotifyType
+from ikeclient.wire.selector import TrafficSelector
+
+# Failures in the words of a person
+
+
+def changed(auth: str = "psk", **changes: object) -> World:
+    return World(config=replace(client_config(auth), **changes), setup=GatewaySetup(auth=auth))  # type: ignore[arg-type]
+
+
+def edited(method: str, **edits: object) -> World:
+    world = World(config=client_config(method), setup=GatewaySetup(auth=method))
+    world.gateway.edit.update(edits)  # type: ignore[arg-type]
+    return world
+
+
+def another_method() -> World:
+    """A gateway that insists on eap-gtc."""
+    packets = iter([eap_request(EapType.GTC, b"Password: ", 2), FAILURE])
+    return edited("eap", eap=lambda _: [EapPayload(packet=next(packets))])
+
+
+def later(auth: str) -> World:
+    """A client whose clock is ten years ahead."""
+    world = World(config=client_config(auth), setup=GatewaySetup(auth=auth))
+    world.client = Initiator(world.config, random.Random(0).randbytes, lambda: NOW + timedelta(days=3650))
+    return world
+
+
+def dropping(*exchanges: int) -> World:
+    return World(drop=lambda sent: sent.data[18] in exchanges and not sent.to_gateway)
+
+
+def hashes(*values: int) -> Callable[[list], list]:  # type: ignore[type-arg]
+    data = b"".join(value.to_bytes(2, "big") for value in values)
+
+    def edit(payloads: list) -> list:  # type: ignore[type-arg]
+        kept = [p for p in payloads if getattr(p, "type", None) != NotifyType.SIGNATURE_HASH_ALGORITHMS]
+        return [*kept, notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, data)]
+
+    return edit
+
+
+def disowned(world: World) -> World:
+    """A certificate user whose certificate the gateway does not accept."""
+    chain, key = (user_certificate(),), stranger_key()
+    assert isinstance(world.config.auth, CertificateAuth)
+    config = replace(world.config, auth=CertificateAuth(chain=chain, key=key, trust=world.config.auth.trust))
+    return World(config=config, setup=world.setup)
+
+
+ELSEWHERE = TrafficSelector.from_network(ip_network("172.31.0.0/16"))
+ONLY_ECP384 = replace(CBC, key_exchange=(KEY_EXCHANGE["ecp384"],))
+STRANGE = GatewaySetup(auth="certificate", key=stranger_key(), chain=(stranger_certificate().der,))
+
+FAILURES: dict[str, tuple[Callable[[], World], type[IkeclientError], int, tuple[str, ...]]] = {
+    "our pre-shared key is wrong": (
+        lambda: changed(auth="psk") and World(config=replace(client_config(), auth=PskAuth(psk=b"wrong"))),
+        AuthenticationFailed,
+        4,
+        ("refused our credentials", "AUTHENTICATION_FAILED", "not proven its identity", "[auth]"),
+    ),
+    "the gateway's pre-shared key is wrong": (
+        lambda: edited("psk", auth=instead(AuthPayload, AuthPayload(method=AuthMethod.SHARED_KEY, data=bytes(32)))),
+        GatewayNotAuthenticated,
+        7,
+        ("vpn.example.com", "pre-shared key", "does not verify"),
+    ),
+    "the password is wrong": (
+        lambda: World(config=client_config("eap"), setup=GatewaySetup(auth="eap", password="another")),
+        AuthenticationFailed,
+        4,
+        ("'alice'", "password", "E=691"),
+    ),
+    "the EAP method is another": (
+        another_method,
+        AuthenticationFailed,
+        4,
+        ("no EAP method in common", "eap-gtc", "eap-mschapv2"),
+    ),
+    "our certificate is refused": (
+        lambda: disowned(changed("certificate")),
+        AuthenticationFailed,
+        4,
+        ("refused our credentials",),
+    ),
+    "our key can sign nothing that the gateway verifies": (
+        lambda: edited("certificate", init=hashes(HashAlgorithm.SHA1)),
+        AuthenticationFailed,
+        4,
+        ("no signature", "Ed25519"),
+    ),
+    "no algorithms for IKE in common": (
+        lambda: World(setup=GatewaySetup(ike_proposals=(CBC,))),
+        NegotiationRefused,
+        6,
+        ("algorithms", "NO_PROPOSAL_CHOSEN", "[crypto]"),
+    ),
+    "no key exchange in common": (
+        lambda: edited("psk", init=only(notify(NotifyType.INVALID_KE_PAYLOAD, (20).to_bytes(2, "big")))),
+        NegotiationRefused,
+        6,
+        ("key exchange", "ECP_384", "[crypto]"),
+    ),
+    "no algorithms for ESP in common": (
+        lambda: changed(esp_proposals=(replace(ESP_GCM, encryption=(ENCRYPTION["chacha20poly1305"],)),)),
+        NegotiationRefused,
+        6,
+        ("algorithms", "NO_PROPOSAL_CHOSEN"),
+    ),
+    "the traffic is not carried": (
+        lambda: changed(remote_selectors=(ELSEWHERE,)),
+        NegotiationRefused,
+        6,
+        ("traffic", "TS_UNACCEPTABLE", "[network] routes"),
+    ),
+    "no inner address": (
+        lambda: edited("psk", auth=lambda payloads: [p for p in payloads if not isinstance(p, ConfigPayload)]),
+        NegotiationRefused,
+        6,
+        ("no inner address", "CFG_REPLY", "[network] request"),
+    ),
+    "the gateway is another": (
+        lambda: changed(gateway_identity=Identity.from_text("other.example.com")),
+        GatewayNotAuthenticated,
+        7,
+        ("other.example.com", "vpn.example.com", "[gateway] identity"),
+    ),
+    "the gateway's certificate is another's": (
+        lambda: changed("certificate", gateway_identity=Identity.from_text("other.example.com")),
+        GatewayNotAuthenticated,
+        7,
+        ("other.example.com", "vpn.example.com", "identity"),
+    ),
+    "the authority is unknown": (
+        lambda: World(config=client_config("certificate"), setup=STRANGE),
+        GatewayNotAuthenticated,
+        7,
+        ("certificate",),
+    ),
+    "nothing is trusted": (
+        lambda: World(
+            config=replace(
+                client_config("eap"), auth=replace(client_config("eap").auth, trust=TrustStore.from_certificates([]))
+            ),
+            setup=GatewaySetup(auth="eap"),
+        ),
+        GatewayNotAuthenticated,
+        7,
+        ("Simulated CA",),
+    ),
+    "the certificate has expired": (lambda: later("certificate"), GatewayNotAuthenticated, 7, ("2027", "2036")),
+    "the gateway wants EAP without a proof": (
+        lambda: edited("eap", auth=only(EapPayload(packet=eap_request(EapType.IDENTITY)))),
+        GatewayNotAuthenticated,
+        7,
+        ("without having authenticated itself", "nothing was sent"),
+    ),
+    "nobody answers": (
+        lambda: World(drop=lambda _: True),
+        NoResponse,
+        5,
+        ("no IKE answer from 203.0.113.7", "500 nor 4500", "firewall"),
+    ),
+    "the gateway stops during IKE_AUTH": (
+        lambda: dropping(AUTH),
+        NoResponse,
+        5,
+        ("stopped answering during IKE_AUTH", "4500", "fragments"),
+    ),
+    "only cookies come": (
+        lambda: World(setup=GatewaySetup(cookies=-1)),
+        NegotiationRefused,
+        6,
+        ("cookies",),
+    ),
+    "an answer that is none": (
+        lambda: edited("psk", init=only()),
+        NegotiationRefused,
+        6,
+        ("IKE_SA_INIT", "no SA"),
+    ),
+}
+
+
+def check_words(error: IkeclientError | None, kind: type[IkeclientError], code: int, words: tuple[str, ...]) -> None:
+    assert type(error) is kind, error
+    assert error.exit_code == code
+    assert 2 <= len(error.lines()) <= 3
+    for line in error.lines():
+        assert line == line.strip()
+        assert line.isprintable()
+        assert len(line) <= 200
+    for word in words:
+        assert word in "\n".join(error.lines())
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_names_what_why_and_what_to_try(name: str) -> None:
+    build, kind, code, words = FAILURES[name]
+    world = build()
+    world.start()
+    assert world.run(35, World.finished)
+    assert not world.connected
+    check_words(world.error, kind, code, words)
+
+
+@pytest.mark.parametrize(
+    ("happens", "words"),
+    [
+        (lambda w: None, ("203.0.113.7 does not answer any more", "unanswered")),
+        (
+            lambda w: w.to_client(Scribe(w.sa.keying).one(37, delete_ike_sa(), message_id=0)),
+            ("ended the connection", "DELETE"),
+        ),
+    ],
+    ids=["silence", "DELETE"],
+)
+def test_the_end_of_a_connection_names_what_and_why(happens: Callable[[World], None], words: tuple[str, ...]) -> None:
+    world = World()
+    world.connect()
+    world.drop = lambda _: True
+    happens(world)
+    assert world.run(100, lambda w: w.closed)
+    check_words(world.error, NoResponse, 5, words)
+
+
+# The methods
+
+
+def test_closing_before_anything_came_back_ends_at_once() -> None:
+    world = World(drop=lambda _: True)
+    world.start()
+    world.at_client(lambda client, now: client.close(now))
+    assert world.events[-1] == Closed()
+    assert world.client.next_deadline() is None
+
+
+def test_closing_before_starting_ends_at_once() -> None:
+    world = World()
+    world.at_client(lambda client, now: client.close(now))
+    assert world.events == [Closed()]
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.03, 0.05, 0.07, 0.11, 0.15, 0.19, 0.21, 0.25])
+def test_closing_at_any_moment_ends_without_an_error_and_leaves_nothing_at_the_gateway(moment: float) -> None:
+    for auth in ("psk", "eap"):
+        world = World(config=client_config(auth), setup=GatewaySetup(auth=auth))
+        world.start()
+        world.run(moment)
+        world.at_client(lambda client, now: client.close(now))
+        assert world.run(2.1, lambda w: w.closed)
+        assert world.error is None
+        world.run(60)
+        assert all(lineage.current.next_deadline() is None for lineage in world.gateway.connected)
+
+
+def test_methods_that_need_a_connection_do_nothing_without_one() -> None:
+    world = World(drop=lambda _: True)
+    world.start()
+    sent = len(world.log)
+    world.at_client(lambda client, now: client.rekey(now))
+    world.at_client(lambda client, now: client.rekey_child(4711, now))
+    world.at_client(lambda client, now: client.check_liveness(now))
+    world.at_client(lambda client, now: client.supply("unasked", now))
+    world.at_client(lambda client, now: client.heard(now))
+    assert len(world.log) == sent
+    assert world.client.last_heard == float("-inf")
+
+
+def test_an_unknown_child_is_not_rekeyed() -> None:
+    world = World()
+    world.connect()
+    sent = len(world.log)
+    world.at_client(lambda client, now: client.rekey_child(4711, now))
+    assert len(world.log) == sent
+
+
+def test_the_path_moves_to_port_4500_when_the_gateway_is_authenticated() -> None:
+    world = World()
+    world.start()
+    world.run(0.05)
+    assert not any(isinstance(event, PathChanged) for event in world.events)
+    world.run(1)
+    (moved,) = [event for event in world.events if isinstance(event, PathChanged)]
+    assert moved.path.remote_port == 4500
+    assert {sent.path.remote_port for sent in world.log if sent.to_gateway and sent.data[18] != INIT} == {4500}
+
+
+def test_a_port_of_its_own_is_kept() -> None:
+    world = World(path=replace(PATH, remote_port=7777))
+    world.connect()
+    assert {sent.path.remote_port for sent in world.log if sent.to_gateway} == {7777}
+
+
+def test_keys_are_disclosed_on_request_only_and_never_shown() -> None:
+    for disclose in (False, True):
+        world = World(config=replace(client_config(), disclose_keys=disclose))
+        world.connect()
+        world.at_client(lambda client, now: client.rekey(now))
+        world.run(2)
+        disclosed = [event for event in world.events if isinstance(event, IkeKeysDerived)]
+        assert len(disclosed) == (2 if disclose else 0)
+        for event in disclosed:
+            assert event.keys.ei.hex() not in repr(event)
+            assert repr(event.keys.ei) not in repr(event)
+        if disclose:
+            assert disclosed[-1].keys == world.sa.keying.keys
+            assert world.events.index(disclosed[0]) < next(
+                index for index, event in enumerate(world.events) if isinstance(event, IkeEstablished)
+            )
+
+
+def test_no_event_shows_a_key() -> None:
+    world = World()
+    world.connect()
+    (child,) = [event for event in world.events if isinstance(event, ChildEstablished)]
+    assert repr(child.keys.inbound.encryption) not in repr(child)
+    assert child.keys.outbound.encryption.hex() not in repr(world.events)
+
+
+def test_a_rekey_is_announced_with_the_new_spis_and_when_the_next_one_is_due() -> None:
+    world = World(config=replace(client_config(), rekey_ike=1000.0))
+    world.connect()
+    world.run(5)
+    world.at_client(lambda client, now: client.rekey(now))
+    world.run(2)
+    first, second = [event for event in world.events if isinstance(event, IkeEstablished)]
+    assert (first.rekeyed, second.rekeyed) == (False, True)
+    assert first.spi_i != second.spi_i
+    assert 850 <= second.rekey_at - 5 <= 951
+    assert second.gateway_identity == "vpn.example.com"
+
+
+@given(data=st.binary(max_size=300))
+def test_arbitrary_datagrams_change_nothing(data: bytes) -> None:
+    world = World(weather=Weather(delay=0.05))
+    world.start()
+    before = len(world.log), list(world.events)
+    world.to_client(data)
+    assert (len(world.log), world.events) == before
+
+
+@given(at=st.integers(0, 400), value=st.integers(0, 255), which=st.integers(0, 1), auth=st.sampled_from(["psk", "eap"]))
+def test_a_changed_byte_in_any_answer_of_the_handshake_never_raises(at: int, value: int, which: int, auth: str) -> None:
+    world = World(config=client_config(auth), setup=GatewaySetup(auth=auth), weather=Weather(delay=0.05))
+    world.start()
+    kind = (INIT, AUTH)[which]
+    world.run(5, lambda w: any(not sent.to_gateway and sent.data[18] == kind for sent in w.log))
+    data = bytearray(world.log[-1].data)
+    data[at % len(data)] = value
+    world.to_client(bytes(data), replace(PATH, remote_port=500 if which == 0 else 4500))
+    assert world.run(10, World.finished)
+
+
+def test_progress_is_told_once() -> None:
+    world = World()
+    world.connect()
+    assert [event for event in world.events if isinstance(event, Progress)] == [
+        Progress(step="negotiating"),
+        Progress(step="authenticating"),
+    ]
+
+
+def test_only_known_notifications_are_needed() -> None:
+    """A gateway that sends no optional notification at all: no fragmentation, no hashes, no NAT detection."""
+    world = World()
+    world.gateway.edit["init"] = lambda payloads: [p for p in payloads if not isinstance(p, NotifyPayload)]
+    world.connect()
+    (up,) = [event for event in world.events if isinstance(event, IkeEstablished)]
+    assert not up.fragmentation
+    assert not up.mobike

@@ -1,0 +1,174 @@
+import time
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ikeclient.errors import ProtocolError
+from ikeclient.ike.selectors import ANY_IPV4, ANY_IPV6, MAX_SELECTORS, check_covers, check_narrowed, intersect
+from ikeclient.wire.selector import TrafficSelector
+
+
+def net(text: str) -> TrafficSelector:
+    return TrafficSelector.from_network(ip_network(text))
+
+
+def ts(start: str, end: str, protocol: int = 0, ports: tuple[int, int] = (0, 65535)) -> TrafficSelector:
+    return TrafficSelector(
+        start=ip_address(start), end=ip_address(end), protocol=protocol, start_port=ports[0], end_port=ports[1]
+    )
+
+
+BOTH = (ANY_IPV4, ANY_IPV6)
+OFFICE = net("10.99.0.0/24")
+WEB = ts("10.99.0.0", "10.99.0.255", 6, (443, 443))
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        (BOTH, BOTH),
+        (BOTH, (OFFICE,)),
+        (BOTH, (OFFICE, net("fd99::/64"), WEB)),
+        ((OFFICE,), (OFFICE,)),
+        ((OFFICE, net("10.98.0.0/16")), (net("10.98.7.0/24"),)),
+        ((OFFICE,), (WEB,)),
+        ((OFFICE,), (ts("10.99.0.7", "10.99.0.9"),) * 255),
+    ],
+)
+def test_a_narrower_answer_is_accepted(asked: tuple[TrafficSelector, ...], answer: tuple[TrafficSelector, ...]) -> None:
+    """K11: narrower → accept."""
+    check_narrowed("TSr", asked, answer)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        ((OFFICE,), (net("10.99.0.0/23"),)),
+        ((OFFICE,), (OFFICE, net("10.98.0.0/24"))),  # one good one does not excuse another
+        ((OFFICE,), BOTH),
+        ((ANY_IPV4,), BOTH),
+        ((ANY_IPV4,), (net("fd99::/64"),)),
+        ((WEB,), (OFFICE,)),
+        ((WEB,), (ts("10.99.0.0", "10.99.0.255", 17, (443, 443)),)),
+        ((net("10.99.0.0/25"), net("10.99.0.128/25")), (OFFICE,)),  # each within one that was asked for
+    ],
+)
+def test_a_wider_answer_is_refused(asked: tuple[TrafficSelector, ...], answer: tuple[TrafficSelector, ...]) -> None:
+    """K11: wider than asked, protocol ≠ asked, v6 in v4 SA."""
+    with pytest.raises(ProtocolError, match="is wider than what was asked for"):
+        check_narrowed("TSr", asked, answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "addresses"),
+    [
+        ((net("10.88.0.1/32"),), ["10.88.0.1/32"]),
+        ((ANY_IPV4,), ["10.88.0.1/24"]),
+        (BOTH, ["10.88.0.1/32", "fd88::1/128"]),
+        ((net("10.88.0.1/32"),), ["fd88::1/128", "10.88.0.1/32"]),  # only IPv4 goes through
+        ((net("10.87.0.0/16"), net("10.88.0.0/16")), ["10.88.0.1/32"]),
+        ((OFFICE,), []),  # nothing was assigned: the address of the path was asked for
+    ],
+)
+def test_selectors_that_contain_an_assigned_address_are_accepted(
+    answer: tuple[TrafficSelector, ...], addresses: list[str]
+) -> None:
+    check_covers(answer, [ip_interface(address) for address in addresses])
+    check_covers(answer, [ip_interface(address).ip for address in addresses])
+
+
+@pytest.mark.parametrize(
+    ("answer", "addresses"),
+    [
+        ((net("10.88.0.2/32"),), ["10.88.0.1/32"]),
+        ((net("10.88.0.0/32"),), ["10.88.0.1/24"]),
+        ((net("fd88::/64"),), ["10.88.0.1/32"]),  # another family
+        ((net("::/0"),), ["10.88.0.1/32"]),  # whose numbers would fit
+        ((net("0.0.0.0/0"),), ["::a58:1/128"]),
+        ((net("10.88.0.2/32"), net("fd88::2/128")), ["10.88.0.1/32", "fd88::1/128"]),
+    ],
+)
+def test_selectors_without_any_assigned_address_are_refused(
+    answer: tuple[TrafficSelector, ...], addresses: list[str]
+) -> None:
+    """K11: TSi not containing assigned IP (CVE-2023-23009)."""
+    with pytest.raises(ProtocolError, match="TSi does not contain the assigned address"):
+        check_covers(answer, [ip_interface(address) for address in addresses])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "common"),
+    [
+        (BOTH, BOTH, BOTH),
+        ((OFFICE,), BOTH, (OFFICE,)),
+        (BOTH, (OFFICE,), (OFFICE,)),
+        ((OFFICE,), (WEB,), (WEB,)),
+        ((WEB,), (OFFICE,), (WEB,)),
+        ((net("10.0.0.0/8"),), (ts("9.0.0.0", "10.0.0.5"),), (ts("10.0.0.0", "10.0.0.5"),)),
+        (
+            (ts("10.0.0.1", "10.0.0.1", 6, (1, 80)),),
+            (ts("10.0.0.1", "10.0.0.1", 0, (80, 90)),),
+            (ts("10.0.0.1", "10.0.0.1", 6, (80, 80)),),
+        ),
+        ((OFFICE,), (net("10.98.0.0/24"),), ()),
+        ((WEB,), (ts("10.99.0.0", "10.99.0.255", 17, (443, 443)),), ()),
+        ((WEB,), (ts("10.99.0.0", "10.99.0.255", 6, (80, 80)),), ()),
+        ((ANY_IPV4,), (ANY_IPV6,), ()),
+        ((OFFICE, OFFICE), (OFFICE, OFFICE), (OFFICE,)),
+    ],
+)
+def test_what_two_ends_have_in_common(
+    ours: tuple[TrafficSelector, ...], theirs: tuple[TrafficSelector, ...], common: tuple[TrafficSelector, ...]
+) -> None:
+    """RFC 7296 section 2.9."""
+    assert intersect(ours, theirs) == common
+
+
+_small = st.builds(
+    lambda start, size, protocol, port, ports: TrafficSelector(
+        start=IPv4Address(start),
+        end=IPv4Address(start + size),
+        protocol=protocol,
+        start_port=port,
+        end_port=port + ports,
+    ),
+    st.integers(0, 6),
+    st.integers(0, 4),
+    st.sampled_from((0, 6, 17)),
+    st.integers(0, 3),
+    st.integers(0, 3),
+)
+
+
+def packets(selectors: tuple[TrafficSelector, ...]) -> set[tuple[int, int, int]]:
+    return {
+        (address, protocol, port)
+        for s in selectors
+        for address in range(int(s.start), int(s.end) + 1)
+        for protocol in ((6, 17, 1) if s.protocol == 0 else (s.protocol,))
+        for port in range(s.start_port, s.end_port + 1)
+    }
+
+
+@given(st.lists(_small, max_size=3).map(tuple), st.lists(_small, max_size=3).map(tuple))
+def test_the_intersection_selects_exactly_what_both_select(
+    ours: tuple[TrafficSelector, ...], theirs: tuple[TrafficSelector, ...]
+) -> None:
+    common = intersect(ours, theirs)
+    assert packets(common) == packets(ours) & packets(theirs)
+    if common:
+        check_narrowed("TSr", theirs, common)
+        check_narrowed("TSr", ours, common)
+
+
+def test_the_intersection_always_fits_into_a_payload() -> None:
+    """S6: 255 selectors that all overlap 255 others would make 65,025; what does not fit is narrowed away."""
+    ours = tuple(ts("10.0.0.0", f"10.0.{n}.255") for n in range(255))
+    theirs = tuple(ts(f"10.0.{n}.0", "10.255.255.255") for n in range(255))
+    before = time.process_time()
+    common = intersect(ours, theirs)
+    assert time.process_time() - before < 1.0
+    assert len(common) == len(set(common)) == MAX_SELECTORS == 255
+    check_narrowed("TSr", theirs, common)
