@@ -1,0 +1,117 @@
+"""The driver: what the initiator asks for is done in order, also when an event's receiver calls in again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any
+
+from ikeclient.ike.events import Closed, Datagram, Event, Notice, Path
+from ikeclient.tunnel.driver import Driver
+
+PATH = Path(ip_address("192.0.2.1"), 40000, ip_address("192.0.2.2"), 4500)
+
+
+class FakeInitiator:
+    """Emits what a test puts into it."""
+
+    def __init__(self) -> None:
+        self.datagrams: deque[Datagram] = deque()
+        self.events: deque[Event] = deque()
+        self.deadline: float | None = None
+        self.timer_calls: list[float] = []
+        self.closed_at: float | None = None
+
+    def start(self, path: Path, now: float) -> None:
+        self.datagrams.append(Datagram(b"first", path))
+        self.deadline = now + 5
+
+    def receive(self, data: bytes, path: Path, now: float) -> None:
+        self.datagrams.append(Datagram(b"answer to " + data, path))
+
+    def handle_timer(self, now: float) -> None:
+        self.timer_calls.append(now)
+        self.deadline = None
+
+    def close(self, now: float) -> None:
+        self.closed_at = now
+        self.events.append(Closed())
+
+    def datagrams_to_send(self) -> list[Datagram]:
+        taken = list(self.datagrams)
+        self.datagrams.clear()
+        return taken
+
+    def next_event(self) -> Event | None:
+        return self.events.popleft() if self.events else None
+
+    def next_deadline(self) -> float | None:
+        return self.deadline
+
+
+def run(scenario: Callable[[Driver, FakeInitiator, list[Any], list[float]], Any]) -> None:
+    async def main() -> None:
+        initiator, log, clock = FakeInitiator(), [], [100.0]
+        driver = Driver(initiator, lambda: clock[0], lambda d: log.append(d.data), log.append)  # type: ignore[arg-type]
+        await scenario(driver, initiator, log, clock)
+
+    asyncio.run(main())
+
+
+def test_datagrams_leave_before_the_events_that_came_with_them() -> None:
+    async def scenario(driver: Driver, initiator: FakeInitiator, log: list[Any], _: list[float]) -> None:
+        initiator.events.append(Notice(text="hello"))
+        driver.start(PATH)
+        assert log == [b"first", Notice(text="hello")]
+
+    run(scenario)
+
+
+def test_a_receiver_that_calls_in_again_sees_its_effects_in_order() -> None:
+    async def scenario(driver: Driver, initiator: FakeInitiator, log: list[Any], _: list[float]) -> None:
+        def on_event(event: Event) -> None:
+            log.append(event)
+            if isinstance(event, Notice):
+                driver.receive(b"x", PATH)
+                log.append("returned")
+
+        driver._on_event = on_event
+        initiator.events.append(Notice(text="hello"))
+        driver.flush()
+        assert log == [Notice(text="hello"), "returned", b"answer to x"]
+
+    run(scenario)
+
+
+def test_a_deadline_in_the_past_is_handled_at_once() -> None:
+    async def scenario(driver: Driver, initiator: FakeInitiator, _: list[Any], clock: list[float]) -> None:
+        driver.start(PATH)
+        clock[0] += 3600  # the machine slept; the loop's own clock did not move
+        driver.flush()
+        await asyncio.sleep(0.05)
+        assert initiator.timer_calls == [3700.0]
+
+    run(scenario)
+
+
+def test_closed_resolves_with_the_last_event_and_no_timer_is_left() -> None:
+    async def scenario(driver: Driver, initiator: FakeInitiator, _: list[Any], clock: list[float]) -> None:
+        driver.start(PATH)
+        driver.close()
+        assert (await driver.closed).error is None
+        clock[0] += 3600
+        await asyncio.sleep(0.02)
+        assert initiator.timer_calls == []
+
+    run(scenario)
+
+
+def test_abandoning_ends_the_wait_for_the_end() -> None:
+    async def scenario(driver: Driver, *_: Any) -> None:
+        driver.start(PATH)
+        driver.abandon()
+        assert await asyncio.wait_for(driver.closed, 1) == Closed()
+
+    run(scenario)
