@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv6Interface
 
 from ikeclient.crypto.certs import Certificate, TrustStore
 from ikeclient.crypto.signature import PrivateKey
@@ -52,6 +53,7 @@ class IkeConfig:
     ike_proposals: tuple[AlgorithmProposal, ...]
     esp_proposals: tuple[AlgorithmProposal, ...]
     request: frozenset[str] = frozenset({"ipv4", "ipv6", "dns"})
+    addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()  # had before a connection was lost: asked for again
     remote_selectors: tuple[TrafficSelector, ...] = ()
     esn: bool = True
     mobike: bool = True

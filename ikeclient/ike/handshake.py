@@ -87,7 +87,8 @@ class Handshake:
         answer = init.receive(data, message, path, now)
         if answer is True:
             self.outbox.append(Datagram(init.send(now), init.path))
-        elif answer:
+        elif answer and not any(answer.keys == contender.candidate.keys for contender in self._contenders):
+            # Answers that differ in nothing that makes keys must not both be used: that would use IVs twice.
             init.postpone(now)
             self._try(answer, init.path, now)
 
@@ -108,9 +109,7 @@ class Handshake:
     def handle_timer(self, now: float) -> None:
         """Do everything whose time has come."""
         if self._second_port_at is not None and now >= self._second_port_at:
-            self._second_port_at = None
-            if not self._contenders:
-                self._begin(replace(self._path, remote_port=NAT_PORT), now)
+            self._try_second_port(now)
         for init in self._inits.values():
             if init.resend_at is not None and now >= init.resend_at and not self._heard:
                 self.outbox.append(Datagram(init.send(now), init.path))
@@ -158,6 +157,15 @@ class Handshake:
         init = InitExchange(self._config, self._entropy, path)
         self._inits[init.spi_i] = init
         self.outbox.append(Datagram(init.send(now), path))
+
+    def _try_second_port(self, now: float) -> None:
+        """Port 500 is silent, or those who answered there are."""
+        mute = self._first_at is not None and not self._heard and now >= self._first_at + FAIR_CHANCE
+        if mute or not self._contenders:
+            self._second_port_at = None
+            self._begin(replace(self._path, remote_port=NAT_PORT), now)
+        else:
+            self._second_port_at = None if self._heard or self._first_at is None else self._first_at + FAIR_CHANCE
 
     def _try(self, candidate: Candidate, path: Path, now: float) -> None:
         """Authenticate with somebody who answered IKE_SA_INIT; port 500 is left, since ESP needs a marker."""
@@ -224,9 +232,10 @@ class Handshake:
         if not named or isinstance(config.auth, PskAuth) or not isinstance(self._failure, AuthenticationFailed):
             return False
         self._config = replace(config, name_gateway=False)
-        self._failure = self._doubtful_until = None
+        self._failure = self._first_at = None
         self._inits.clear()
         self._begin(self._path, now)
+        self._second_port_at = now + SECOND_PORT_AFTER if self._path.remote_port == IKE_PORT else None
         return True
 
     def _won(self, winner: Contender, now: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ikeclient.ike.exchanges.informational import delete_children, delete_ike_sa, informational
 from ikeclient.ike.exchanges.init import new_spi
-from ikeclient.ike.exchanges.mobike import COOKIE2_LENGTH, update_addresses
+from ikeclient.ike.exchanges.mobike import COOKIE2_LENGTH, look_at_path, update_addresses
 from ikeclient.ike.exchanges.rekey_child import rekey_child
 from ikeclient.ike.exchanges.rekey_ike import rekey_ike
 from ikeclient.ike.responder import View, spare_groups
@@ -13,12 +13,13 @@ from ikeclient.ike.tasks import Exchange, Job, Task
 
 def exchange_for(view: View, task: Task) -> Exchange | None:
     """The exchange for a task whose turn has come; None where there is nothing left to do."""
-    config, children = view.config, view.children
+    config, children, keying = view.config, view.children, view.keying
     match task.job:
+        case Job.LIVENESS if view.outcome is not None and view.outcome.mobike:
+            return look_at_path(keying.spi_i, keying.spi_r, view.channel.path)
         case Job.LIVENESS:
             return informational()
         case Job.MOVE:
-            keying = view.keying
             return update_addresses(keying.spi_i, keying.spi_r, view.channel.path, view.entropy(COOKIE2_LENGTH))
         case Job.DELETE_IKE:
             return informational(delete_ike_sa(view.farewell))
@@ -28,9 +29,9 @@ def exchange_for(view: View, task: Task) -> Exchange | None:
         case Job.REKEY_IKE:
             return rekey_ike(
                 config.ike_proposals,
-                view.keying.suite,
-                view.keying.suite.prf,
-                view.keying.keys.d,
+                keying.suite,
+                keying.suite.prf,
+                keying.keys.d,
                 spi=new_spi(view.entropy),
                 entropy=view.entropy,
             )
@@ -39,8 +40,8 @@ def exchange_for(view: View, task: Task) -> Exchange | None:
             return rekey_child(
                 old,
                 config.esp_proposals,
-                view.keying.suite.prf,
-                view.keying.keys.d,
+                keying.suite.prf,
+                keying.keys.d,
                 spi_in=children.new_spi(),
                 esn=config.esn,
                 spare=spare_groups(view),

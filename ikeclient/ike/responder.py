@@ -16,7 +16,7 @@ from ikeclient.ike.children import ChildBook
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.endings import broke_protocol
 from ikeclient.ike.events import IPAddress, Path
-from ikeclient.ike.exchanges.auth import auth_lifetime
+from ikeclient.ike.exchanges.auth import AuthOutcome, auth_lifetime
 from ikeclient.ike.exchanges.base import find, notifies
 from ikeclient.ike.exchanges.informational import delete_children
 from ikeclient.ike.exchanges.init import new_spi
@@ -45,6 +45,7 @@ class View(Protocol):
     state: State
     tasks: Tasks
     channel: Channel
+    outcome: AuthOutcome | None
     farewell: NotifyType | None
 
 

@@ -18,7 +18,7 @@ from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import CredentialNeeded, Event, GatewayAddresses, Path
 from ikeclient.ike.exchanges.auth import AuthOutcome
 from ikeclient.ike.exchanges.base import has_notify
-from ikeclient.ike.exchanges.mobike import Moved, MoveRefused
+from ikeclient.ike.exchanges.mobike import Moved, MoveRefused, PathSeen
 from ikeclient.ike.exchanges.rekey_child import ChildRekeyed, ChildRekeyRefused
 from ikeclient.ike.exchanges.rekey_ike import IkeRekeyed, IkeRekeyRefused
 from ikeclient.ike.keying import Keying
@@ -76,6 +76,7 @@ class IkeSa:
         )
         self.tasks = Tasks(self.channel)
         self._crossed: IkeRekeyed | None = None
+        self._mapping = b""
 
     # What the owner asks for
 
@@ -205,7 +206,10 @@ class IkeSa:
             case Moved() | MoveRefused() if outcome.path != self.channel.path:
                 self.begin(Task(Job.MOVE), now)  # it changed again meanwhile
             case Moved() | MoveRefused():
+                self._mapping = outcome.mapping
                 self.events.append(outcome.event)
+            case PathSeen(path=self.channel.path, mapping=mapping) if mapping != self._mapping:
+                self.begin(Task(Job.MOVE), now)  # a NAT has given us another address or port
             case _ if task.job is Job.DELETE_IKE:
                 self.close()
             case _ if task.job is Job.DELETE_CHILD:
@@ -232,8 +236,6 @@ class IkeSa:
         """Without any Child SA there is no tunnel: end the connection, so that a new one can be made."""
         if self.state is State.ESTABLISHED and not self.children.carrying and not self.children.rekeying:
             self._end(endings.ended_by_gateway(), now)
-
-    # The successor
 
     def _replace(self, new: IkeRekeyed, now: float) -> None:
         self.state = after(self.state, Input.REPLACE)
@@ -272,7 +274,7 @@ class IkeSa:
     def _hinted(self, message: Message, now: float) -> None:
         """An unprotected message says that something is wrong: ask the peer, but not often (section 2.21.4)."""
         suspicious = any(has_notify(message.payloads, t) for t in (NotifyType.INVALID_IKE_SPI, NotifyType.INVALID_SPI))
-        if suspicious and self.state is State.ESTABLISHED and self.lifetimes.hinted(now):
+        if suspicious and self.lifetimes.hinted(now):
             self.check_liveness(now, window.PATIENCE_SUSPICIOUS)
 
     def _receive_answer(self, data: bytes, message: Message, now: float) -> None:

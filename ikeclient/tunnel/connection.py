@@ -200,7 +200,12 @@ class Connection:
         session = self.session
         session.status.gateway_address = str(remote)
         self._up = self._loop.create_future()
-        config = replace(self._profile.ike_for(host), timeout=patience, disclose_keys=session.disclosing)
+        config = replace(
+            self._profile.ike_for(host),
+            timeout=patience,
+            disclose_keys=session.disclosing,
+            addresses=session.status.configuration.addresses,
+        )
         attempt = Attempt(config, remote, self._profile.port, session.pump, self._on_event)
         self._attempt = attempt
         attempt.start()

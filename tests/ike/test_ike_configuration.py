@@ -359,3 +359,12 @@ def test_at_most_16_notices() -> None:
     assert notices == tuple(f"refused DNS domain 'bad;{n}' from the gateway" for n in range(16))
     _, notices = many([domain(b",".join([b"bad;domain"] * 1000))] * 5)
     assert notices == ("refused DNS domain 'bad;domain' from the gateway",)
+
+
+def test_addresses_of_a_lost_connection_are_asked_for_again() -> None:
+    had = (ip_interface("10.88.0.1/32"), ip_interface("fd88::1/128"))
+    [payload] = request(frozenset({"ipv4", "ipv6"}), had)
+    values = {attribute.type: attribute.value for attribute in payload.attributes}
+    assert values[T.INTERNAL_IP4_ADDRESS] == bytes((10, 88, 0, 1))
+    assert values[T.INTERNAL_IP6_ADDRESS] == ip_address("fd88::1").packed + bytes((128,))
+    assert values[T.INTERNAL_IP4_SUBNET] == b""

@@ -515,7 +515,7 @@ def test_a_failure_is_reported_soon_when_nobody_better_comes() -> None:
 
 def test_a_silent_forger_and_a_lost_genuine_answer_still_connect() -> None:
     """N21: IKE_SA_INIT is repeated as long as no candidate has shown that it has the keys."""
-    world = World()
+    world = World(path=replace(PATH, remote_port=4500))
     world.drop = lambda sent: not sent.to_gateway and world.now < 0.5
     world.start()
     world.to_client(forged_init(world))

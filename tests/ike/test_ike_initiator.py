@@ -386,7 +386,7 @@ def test_a_changed_byte_in_any_answer_of_the_handshake_never_raises(at: int, val
     data = bytearray(world.log[-1].data)
     data[at % len(data)] = value
     world.to_client(bytes(data), replace(PATH, remote_port=500 if which == 0 else 4500))
-    assert world.run(10, World.finished)
+    assert world.run(35, World.finished)
 
 
 def test_progress_is_told_once() -> None:

@@ -91,9 +91,19 @@ def test_a_nat_that_forgets_its_mapping_does_not_end_the_tunnel(make_lab: MakeLa
     time.sleep(0.5)
     router = lab.network.client_router
     assert router is not None
-    router.run("sh", "-c", "nft list ruleset > /run/rules; nft flush ruleset; sleep 0.3; nft -f /run/rules")
+    for timeout in ("udp_timeout", "udp_timeout_stream"):
+        router.sysctl(f"net.netfilter.nf_conntrack_{timeout}", 1)
+    time.sleep(1.0)  # the timeouts are taken over with the next packets
+    silence = router.add_rules(
+        "prerouting", "udp dport 4500 counter drop", "udp sport 4500 counter drop", priority=-500
+    )
+    time.sleep(2.5)
+    for timeout in ("udp_timeout", "udp_timeout_stream"):
+        router.sysctl(f"net.netfilter.nf_conntrack_{timeout}", 120)
+    silence.remove()
     wait_for(lambda: ping(lab.network.client, INSIDE_IPV4, count=1) == 1, timeout=30, what="traffic", interval=0.2)
     lab.client.wait_state("connected", timeout=20)
+    assert "remote endpoint changed" in lab.gateway.log  # the router's new port, which only we could tell it
     assert fetch(lab.network.client, INSIDE_IPV4).sha256 == lab.servers.sha256
 
 

@@ -131,7 +131,7 @@ class AuthExchange:
             *authenticate.certificate_request(config),
             *gateway,
             *((auth,) if auth else ()),
-            *cfg.request(config.request),
+            *cfg.request(config.request, config.addresses),
             self._offer,
             TsiPayload(selectors=self._local),
             TsrPayload(selectors=self._remote),

@@ -7,7 +7,7 @@ host names, and floods are refused item by item, each with a notice.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -45,8 +45,10 @@ _REQUESTS: dict[str, tuple[ConfigAttributeType, ...]] = {
 }
 
 
-def request(wanted: frozenset[str]) -> tuple[ConfigPayload, ...]:
+def request(wanted: frozenset[str], had: Sequence[IPv4Interface | IPv6Interface] = ()) -> tuple[ConfigPayload, ...]:
     """The CFG_REQUEST for what the profile asks for; empty when it asks for nothing.
+
+    `had` are the addresses of a connection that was lost: asking for them lets the gateway give them again.
 
     Domains are asked for together with servers (RFC 8598 section 3.1), of either family if no address is wanted.
     """
@@ -57,7 +59,16 @@ def request(wanted: frozenset[str]) -> tuple[ConfigPayload, ...]:
         types += [_T.INTERNAL_IP6_DNS] if "ipv6" in families else []
     if not types:
         return ()
-    return (ConfigPayload(type=ConfigType.REQUEST, attributes=tuple(ConfigAttribute(type=t) for t in types)),)
+    before = {_T.INTERNAL_IP4_ADDRESS: 4, _T.INTERNAL_IP6_ADDRESS: 6}
+    attributes = (
+        ConfigAttribute(type=t, value=next((_value(a) for a in had if a.version == before.get(t)), b"")) for t in types
+    )
+    return (ConfigPayload(type=ConfigType.REQUEST, attributes=tuple(attributes)),)
+
+
+def _value(address: IPv4Interface | IPv6Interface) -> bytes:
+    """An address as its attribute carries it; IPv6 has a prefix length behind it."""
+    return address.packed if address.version == 4 else address.packed + bytes((128,))
 
 
 def valid_domain(name: str) -> bool:

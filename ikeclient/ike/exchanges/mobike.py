@@ -25,6 +25,7 @@ class Moved:
 
     path: Path
     nat: NatStatus
+    mapping: bytes = b""
 
     @property
     def event(self) -> Roamed:
@@ -38,6 +39,7 @@ class MoveRefused:
 
     path: Path
     type: NotifyType
+    mapping: bytes = b""
 
     @property
     def event(self) -> PathRefused:
@@ -66,7 +68,25 @@ def update_addresses(
     returned = [n.data for n in notifies(answer) if n.type == NotifyType.COOKIE2]
     if len(returned) != 1 or not hmac.compare_digest(returned[0], cookie2):
         raise ProtocolError("COOKIE2 did not come back as it was sent")
-    return Moved(path=path, nat=detected(spi_i, spi_r, path, notifies(answer)))
+    mapping = b"".join(n.data for n in notifies(answer) if n.type == NotifyType.NAT_DETECTION_DESTINATION_IP)
+    return Moved(path=path, nat=detected(spi_i, spi_r, path, notifies(answer)), mapping=mapping)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathSeen:
+    """How the peer sees us on `path`: a hash of our address and port there."""
+
+    path: Path
+    mapping: bytes
+
+
+def look_at_path(spi_i: bytes, spi_r: bytes, path: Path) -> Generator[Request, tuple[Payload, ...], PathSeen | None]:
+    """A liveness check that also tells whether a NAT gave us another address or port; None if the peer does not say."""
+    answer = yield Request(
+        exchange=ExchangeType.INFORMATIONAL, payloads=detection_notifies(spi_i, spi_r, path, encapsulate=True)
+    )
+    seen = [n.data for n in notifies(answer) if n.type == NotifyType.NAT_DETECTION_DESTINATION_IP]
+    return PathSeen(path=path, mapping=seen[0]) if seen else None
 
 
 def additional_addresses(payloads: Sequence[Payload]) -> tuple[IPAddress, ...] | None:

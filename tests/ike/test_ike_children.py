@@ -1,0 +1,200 @@
+"""The book of Child SAs by itself: who wins when rekeys cross, and what happens to those that are replaced."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from sim_gateway import NET, ipv4
+from sim_world import client_config
+
+from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
+from ikeclient.crypto.transforms import ENCRYPTION, EspSuite
+from ikeclient.ike.child import ChildSa
+from ikeclient.ike.children import MAX_STILLBORN, ChildBook, survives
+from ikeclient.ike.events import ChildClosed, ChildEstablished
+from ikeclient.ike.exchanges.rekey_child import ChildRekeyed
+from ikeclient.ike.lifetimes import LINGER
+
+OLD, OURS, THEIRS = 1001, 1002, 1003
+
+
+def child(spi_in: int) -> ChildSa:
+    direction = DirectionKeys(encryption=bytes(20), integrity=b"")
+    return ChildSa(
+        spi_in=spi_in,
+        spi_out=spi_in + 5000,
+        suite=EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None),
+        keys=ChildKeys(inbound=direction, outbound=direction),
+        local=(ipv4("10.88.0.1/32"),),
+        remote=(NET,),
+    )
+
+
+def book(*, rekey_child: float = 1000.0) -> ChildBook:
+    made = ChildBook(replace(client_config(), rekey_child=rekey_child), random.Random(3).randbytes)
+    made.add(child(OLD), 0.0)
+    return made
+
+
+def rekeyed(spi_in: int, lowest: bytes, old: int = OLD) -> ChildRekeyed:
+    return ChildRekeyed(old=old, child=child(spi_in), nonces=(lowest, b"\xff" * 32))
+
+
+LOW, HIGH = b"\x01" * 32, b"\x02" * 32
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "ours_stay"),
+    [
+        ((HIGH, HIGH), (LOW, b"\xff" * 32), True),
+        ((LOW, b"\xff" * 32), (HIGH, HIGH), False),
+        ((b"\xff" * 32, LOW), (HIGH, HIGH), False),
+        ((b"\x02", HIGH), (b"\x02\x00", HIGH), False),  # a prefix is lower
+        ((b"\x02\x00", HIGH), (b"\x02", HIGH), True),
+        ((b"\x10" * 16, b"\xff"), (b"\x0f" * 32, b"\xff"), True),  # octet by octet, not as numbers
+    ],
+)
+def test_the_rekey_with_the_lowest_of_the_four_nonces_is_redundant(
+    ours: tuple[bytes, bytes], theirs: tuple[bytes, bytes], ours_stay: bool
+) -> None:
+    """RFC 7296 section 2.8.1."""
+    assert survives(ours, theirs) is ours_stay
+    assert survives(theirs, ours) is not ours_stay
+
+
+def test_a_rekey_of_ours_replaces_the_old_one_which_we_delete() -> None:
+    made = book()
+    made.rekeying.add(OLD)
+    assert made.rekeyed_by_us(rekeyed(OURS, LOW), 5.0) == OLD
+    established = made.events[-1]
+    assert isinstance(established, ChildEstablished)
+    assert (established.spi_in, established.replaces) == (OURS, OLD)
+    made.remove(OLD)
+    assert made.events[-1] == ChildClosed(spi_in=OLD, replaced=True)
+    assert [c.spi_in for c in made] == [OURS]
+
+
+def test_when_rekeys_cross_and_ours_stays_the_other_is_left_to_the_peer() -> None:
+    """S7."""
+    made = book()
+    made.rekeying.add(OLD)
+    made.rekeyed_by_peer(rekeyed(THEIRS, LOW), 1.0)
+    assert made.rekeyed_by_us(rekeyed(OURS, HIGH), 1.1) == OLD
+    assert made.events[-1].replaces == THEIRS  # type: ignore[union-attr]
+    assert made.rekeyable(OURS)
+    assert not made.rekeyable(THEIRS)
+    assert not made.rekeyable(OLD)
+
+
+def test_when_rekeys_cross_and_ours_is_redundant_we_delete_it_unused() -> None:
+    """S7."""
+    made = book()
+    made.rekeying.add(OLD)
+    made.rekeyed_by_peer(rekeyed(THEIRS, HIGH), 1.0)
+    events = len(made.events)
+    assert made.rekeyed_by_us(rekeyed(OURS, LOW), 1.1) == OURS
+    assert len(made.events) == events
+    assert made.rekeyable(THEIRS)
+    assert made.by_outbound(OURS + 5000)
+    made.remove(OURS)
+    assert len(made) == 2
+
+
+def test_the_old_one_may_be_gone_before_our_answer_comes() -> None:
+    """The peer's rekey and its DELETE overtook the answer to ours: the nonces decide, and nothing is deleted twice."""
+    for nonce, deleted in ((HIGH, None), (LOW, OURS)):
+        made = book()
+        made.rekeying.add(OLD)
+        made.rekeyed_by_peer(rekeyed(THEIRS, b"\x01\xff"), 1.0)
+        made.deleted_by_peer([OLD + 5000])
+        assert made.rekeyed_by_us(rekeyed(OURS, nonce), 1.1) == deleted
+        (alive,) = [c.spi_in for c in made if made.rekeyable(c.spi_in)]
+        assert alive == (THEIRS if deleted else OURS)
+
+
+def test_a_rekey_of_the_peers_alone_is_no_crossing() -> None:
+    made = book()
+    made.rekeyed_by_peer(rekeyed(THEIRS, LOW), 1.0)
+    made.rekeying.add(THEIRS)
+    assert made.rekeyed_by_us(rekeyed(OURS, LOW, old=THEIRS), 2.0) == THEIRS
+
+
+def test_a_child_that_died_before_its_birth_was_known_is_not_added() -> None:
+    made = book()
+    made.rekeying.add(OLD)
+    made.deleted_by_peer([OURS + 5000])
+    assert made.rekeyed_by_us(rekeyed(OURS, LOW), 1.0) == OLD
+    assert made.get(OURS) is None
+
+
+def test_deletes_of_unknown_children_are_remembered_only_while_it_matters_and_not_without_end() -> None:
+    made = book()
+    made.deleted_by_peer([OURS + 5000])
+    made.rekeying.add(OLD)
+    made.rekeyed_by_us(rekeyed(OURS, LOW), 1.0)
+    assert made.get(OURS)
+    made.rekeying.add(OURS)
+    made.deleted_by_peer(range(20_000, 60_000))
+    assert len(made._stillborn) == MAX_STILLBORN
+
+
+def test_rekeys_come_between_85_and_95_percent_of_the_lifetime() -> None:
+    made = book(rekey_child=100.0)
+    assert made.next_deadline is not None
+    assert 85 <= made.next_deadline <= 95
+    assert made.rekey_due(84.9) == []
+    assert made.rekey_due(95.0) == [OLD]
+    assert made.rekey_due(200.0) == []
+
+
+def test_a_refused_rekey_is_tried_again_later_and_later() -> None:
+    """S8."""
+    made = book()
+    now = 1000.0
+    pauses = []
+    made.rekey_due(now)
+    for _ in range(8):
+        made.rekeying.add(OLD)
+        made.rekey_refused(OLD, now)
+        assert not made.rekeying
+        assert made._rekey.next is not None
+        pauses.append(made._rekey.next - now)
+        now = made._rekey.next
+        assert made.rekey_due(now) == [OLD]
+    assert 5 <= pauses[0] <= 10
+    assert 150 <= pauses[-1] <= 300
+
+
+def test_a_child_expires_after_its_rekey_should_have_been() -> None:
+    """S8."""
+    made = book(rekey_child=100.0)
+    assert made.expired(109.0) == []
+    assert made.expired(110.1) == [OLD]
+
+
+def test_a_replaced_child_expires_if_the_peer_does_not_delete_it() -> None:
+    """S7: the lost DELETE."""
+    made = book()
+    made.rekeyed_by_peer(rekeyed(THEIRS, LOW), 10.0)
+    assert made.expired(10.0 + LINGER - 1) == []
+    assert made.expired(10.0 + LINGER) == [OLD]
+    assert OLD not in made.rekey_due(1e9)
+
+
+def test_removing_forgets_every_timer() -> None:
+    made = book()
+    made.remove(OLD)
+    made.remove(OLD)
+    assert made.next_deadline is None
+    assert list(made.events)[1:] == [ChildClosed(spi_in=OLD, replaced=False)]
+    assert not made.carrying
+
+
+def test_an_spi_is_free_and_not_reserved() -> None:
+    """RFC 4303 section 2.1."""
+    values = iter([bytes(4), (255).to_bytes(4, "big"), OLD.to_bytes(4, "big"), (256).to_bytes(4, "big")])
+    made = book()
+    made._entropy = lambda _: next(values)
+    assert made.new_spi() == 256

@@ -1,0 +1,310 @@
+"""Both ends of rekeying a Child SA, joined without any network in between."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from sim_gateway import ESP_GCM, NET, ipv4
+from sim_script import notify
+
+from ikeclient.crypto.key_exchange import generate
+from ikeclient.crypto.keymat import ChildKeys, DirectionKeys, child_keys
+from ikeclient.crypto.transforms import (
+    ENCRYPTION,
+    INTEGRITY,
+    KEY_EXCHANGE,
+    PRF,
+    AlgorithmProposal,
+    EspSuite,
+    KeyExchange,
+)
+from ikeclient.errors import KeyExchangeError, ParseError, ProtocolError
+from ikeclient.ike.child import ChildSa
+from ikeclient.ike.exchanges.rekey_child import (
+    ChildRekeyed,
+    ChildRekeyRefused,
+    answer_rekey_child,
+    rekey_child,
+    rekeying_proposals,
+)
+from ikeclient.wire.key_exchange import KePayload, NoncePayload
+from ikeclient.wire.notify import NotifyPayload
+from ikeclient.wire.payload import Payload
+from ikeclient.wire.registry import KeyExchangeId, NotifyType, ProtocolId, TransformType
+from ikeclient.wire.sa import SaPayload
+from ikeclient.wire.selector import TsiPayload, TsrPayload
+
+X25519, ECP256, ECP384 = KEY_EXCHANGE["x25519"], KEY_EXCHANGE["ecp256"], KEY_EXCHANGE["ecp384"]
+PRF_256, SK_D = PRF["prfsha256"], b"d" * 32
+GCM_256 = AlgorithmProposal(encryption=(ENCRYPTION["aes256gcm16"],))
+CBC = AlgorithmProposal(encryption=(ENCRYPTION["aes256"],), integrity=(INTEGRITY["sha256"],))
+HERE, THERE = (ipv4("10.88.0.1/32"),), (NET,)
+
+
+def child(*, ours: bool) -> ChildSa:
+    direction = DirectionKeys(encryption=bytes(20), integrity=b"")
+    spis = (0xA0000001, 0xB0000001) if ours else (0xB0000001, 0xA0000001)
+    return ChildSa(
+        spi_in=spis[0],
+        spi_out=spis[1],
+        suite=EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None, esn=True),
+        keys=ChildKeys(inbound=direction, outbound=direction),
+        local=HERE if ours else THERE,
+        remote=THERE if ours else HERE,
+    )
+
+
+class Peer:
+    """The other end: answers requests and counts them."""
+
+    def __init__(self, *proposals: AlgorithmProposal, spare: Sequence[KeyExchange] = (), esn: bool = True) -> None:
+        self.proposals, self.spare, self.esn = proposals, spare, esn
+        self.requests: list[tuple[Payload, ...]] = []
+        self.rekeyed: ChildRekeyed | None = None
+
+    def answer(self, payloads: tuple[Payload, ...]) -> tuple[Payload, ...]:
+        self.requests.append(payloads)
+        reply, self.rekeyed = answer_rekey_child(
+            child(ours=False),
+            payloads,
+            self.proposals,
+            PRF_256,
+            SK_D,
+            spi_in=0xB0000002,
+            esn=self.esn,
+            spare=self.spare,
+            entropy=random.Random("peer").randbytes,
+        )
+        return reply
+
+
+def ours(*proposals: AlgorithmProposal, spare: Sequence[KeyExchange] = (), esn: bool = True):  # type: ignore[no-untyped-def]
+    return rekey_child(
+        child(ours=True),
+        proposals,
+        PRF_256,
+        SK_D,
+        spi_in=0xA0000002,
+        esn=esn,
+        spare=spare,
+        entropy=random.Random("ours").randbytes,
+    )
+
+
+def played(exchange, peer: Peer) -> ChildRekeyed | ChildRekeyRefused:  # type: ignore[no-untyped-def]
+    request = next(exchange)
+    for _ in range(10):
+        try:
+            request = exchange.send(peer.answer(request.payloads))
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+    raise AssertionError("no end")
+
+
+def agree(result: ChildRekeyed | ChildRekeyRefused, peer: Peer) -> EspSuite:
+    assert isinstance(result, ChildRekeyed)
+    assert peer.rekeyed is not None
+    mine, theirs = result.child, peer.rekeyed.child
+    assert (mine.spi_in, mine.spi_out) == (theirs.spi_out, theirs.spi_in)
+    assert (mine.keys.inbound, mine.keys.outbound) == (theirs.keys.outbound, theirs.keys.inbound)
+    assert (mine.local, mine.remote) == (theirs.remote, theirs.local)
+    assert result.nonces == peer.rekeyed.nonces
+    assert mine.suite == theirs.suite
+    return mine.suite
+
+
+def test_without_a_key_exchange_one_round_trip_makes_the_same_keys() -> None:
+    peer = Peer(ESP_GCM)
+    suite = agree(played(ours(ESP_GCM), peer), peer)
+    assert suite.key_exchange is None
+    (request,) = peer.requests
+    assert [type(p).__name__ for p in request] == [
+        "NotifyPayload",
+        "SaPayload",
+        "NoncePayload",
+        "TsiPayload",
+        "TsrPayload",
+    ]
+    assert request[0] == NotifyPayload(
+        type=NotifyType.REKEY_SA, protocol=ProtocolId.ESP, spi=(0xA0000001).to_bytes(4, "big")
+    )
+
+
+def test_the_keys_are_those_of_the_standard() -> None:
+    """RFC 7296 section 2.17: KEYMAT from SK_d and both nonces, and with a key exchange its secret in front."""
+    peer = Peer(ESP_GCM)
+    result = played(ours(ESP_GCM), peer)
+    assert isinstance(result, ChildRekeyed)
+    assert result.child.keys == child_keys(PRF_256, result.child.suite, SK_D, *result.nonces, initiator=True)
+
+    with_group = replace(ESP_GCM, key_exchange=(X25519,))
+    peer = Peer(with_group)
+    result = played(ours(with_group), peer)
+    assert isinstance(result, ChildRekeyed)
+    plain = child_keys(PRF_256, result.child.suite, SK_D, *result.nonces, initiator=True)
+    assert result.child.keys != plain
+
+
+def test_the_first_group_is_tried_first_and_another_on_request() -> None:
+    both = replace(ESP_GCM, key_exchange=(X25519, ECP256))
+    peer = Peer(replace(ESP_GCM, key_exchange=(ECP256,)))
+    assert agree(played(ours(both), peer), peer).key_exchange == ECP256
+    methods = [next(p.method for p in request if isinstance(p, KePayload)) for request in peer.requests]
+    assert methods == [KeyExchangeId.CURVE25519, KeyExchangeId.ECP_256]
+
+
+def test_the_nonce_is_fresh_in_every_request() -> None:
+    both = replace(ESP_GCM, key_exchange=(X25519, ECP256))
+    peer = Peer(replace(ESP_GCM, key_exchange=(ECP256,)))
+    played(ours(both), peer)
+    nonces = [next(p.nonce for p in request if isinstance(p, NoncePayload)) for request in peer.requests]
+    assert len(set(nonces)) == 2
+
+
+def test_a_group_of_a_later_proposal_can_be_asked_for() -> None:
+    peer = Peer(replace(CBC, key_exchange=(ECP256,)))
+    proposals = (ESP_GCM, replace(CBC, key_exchange=(ECP256,)))
+    suite = agree(played(ours(*proposals), peer), peer)
+    assert (suite.encryption.keyword, suite.key_exchange) == ("aes256", ECP256)
+
+
+@pytest.mark.parametrize("theirs", [X25519, ECP256])
+def test_a_peer_that_insists_on_a_group_gets_a_spare_one(theirs: KeyExchange) -> None:
+    peer = Peer(replace(ESP_GCM, key_exchange=(theirs,)))
+    assert agree(played(ours(ESP_GCM, spare=(X25519, ECP256)), peer), peer).key_exchange == theirs
+
+
+def test_a_peer_that_sends_a_group_of_the_spare_ones_is_served() -> None:
+    with_group = replace(ESP_GCM, key_exchange=(ECP256,))
+    peer = Peer(ESP_GCM, spare=(X25519, ECP256))
+    assert agree(played(ours(with_group), peer), peer).key_exchange == ECP256
+    assert len(peer.requests) == 1
+
+
+def test_a_group_that_nobody_configured_is_not_accepted() -> None:
+    peer = Peer(ESP_GCM, spare=(X25519,))
+    result = played(ours(replace(ESP_GCM, key_exchange=(ECP384,))), peer)
+    assert result == ChildRekeyRefused(old=0xA0000001, type=NotifyType.NO_PROPOSAL_CHOSEN)
+
+
+def test_a_profile_with_groups_refuses_to_go_without() -> None:
+    """S6."""
+    peer = Peer(replace(ESP_GCM, key_exchange=(X25519,)), spare=(X25519,))
+    result = played(ours(ESP_GCM), peer)
+    assert result == ChildRekeyRefused(old=0xA0000001, type=NotifyType.NO_PROPOSAL_CHOSEN)
+
+
+def test_our_groups_are_not_given_up_when_the_peer_refuses() -> None:
+    """S6."""
+    exchange = ours(replace(ESP_GCM, key_exchange=(X25519,)), spare=(X25519, ECP256))
+    next(exchange)
+    with pytest.raises(StopIteration) as stop:
+        exchange.send((notify(NotifyType.NO_PROPOSAL_CHOSEN),))
+    assert stop.value.value == ChildRekeyRefused(old=0xA0000001, type=NotifyType.NO_PROPOSAL_CHOSEN)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", (2).to_bytes(2, "big"), (31).to_bytes(2, "big"), (31).to_bytes(4, "big")])
+def test_a_wish_for_a_group_that_was_not_offered_or_was_sent_ends_the_attempt(data: bytes) -> None:
+    exchange = ours(replace(ESP_GCM, key_exchange=(X25519, ECP256)))
+    next(exchange)
+    with pytest.raises(StopIteration) as stop:
+        exchange.send((notify(NotifyType.INVALID_KE_PAYLOAD, data),))
+    assert isinstance(stop.value.value, ChildRekeyRefused)
+
+
+def test_wishes_for_groups_do_not_go_on_for_ever() -> None:
+    exchange = ours(replace(ESP_GCM, key_exchange=(X25519, ECP256)), spare=(X25519, ECP256, ECP384))
+    next(exchange)
+    exchange.send((notify(NotifyType.INVALID_KE_PAYLOAD, (19).to_bytes(2, "big")),))
+    with pytest.raises(StopIteration):
+        exchange.send((notify(NotifyType.INVALID_KE_PAYLOAD, (31).to_bytes(2, "big")),))
+
+
+def test_the_cipher_in_use_is_offered_first() -> None:
+    suite = EspSuite(encryption=ENCRYPTION["aes256"], integrity=INTEGRITY["sha256"])
+    assert rekeying_proposals((ESP_GCM, GCM_256, CBC), suite) == (CBC, ESP_GCM, GCM_256)
+
+
+def good_answer(exchange, peer: Peer) -> list[Payload]:  # type: ignore[no-untyped-def]
+    return list(peer.answer(next(exchange).payloads))
+
+
+def swap(payloads: list[Payload], other: Payload) -> tuple[Payload, ...]:
+    return tuple(other if type(p) is type(other) else p for p in payloads)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        KePayload(method=KeyExchangeId.ECP_256, data=bytes(64)),
+        KePayload(method=KeyExchangeId.CURVE25519, data=bytes(32)),
+        KePayload(method=KeyExchangeId.CURVE25519, data=b""),
+        TsiPayload(selectors=(ipv4("0.0.0.0/0"),)),
+        TsrPayload(selectors=(ipv4("0.0.0.0/0"),)),
+        SaPayload(proposals=()),
+    ],
+)
+def test_an_answer_that_fits_no_offer_is_an_error(other: Payload) -> None:
+    """N9, K11, K16."""
+    with_group = replace(ESP_GCM, key_exchange=(X25519,))
+    exchange, peer = ours(with_group), Peer(with_group)
+    payloads = good_answer(exchange, peer)
+    with pytest.raises(ProtocolError):
+        exchange.send(swap(payloads, other))
+
+
+@pytest.mark.parametrize("missing", [SaPayload, NoncePayload, KePayload, TsiPayload, TsrPayload])
+def test_an_answer_without_a_payload_it_needs_is_an_error(missing: type[Payload]) -> None:
+    with_group = replace(ESP_GCM, key_exchange=(X25519,))
+    exchange, peer = ours(with_group), Peer(with_group)
+    payloads = good_answer(exchange, peer)
+    with pytest.raises(ParseError):
+        exchange.send(tuple(p for p in payloads if not isinstance(p, missing)))
+
+
+def test_an_answer_may_not_drop_the_key_exchange() -> None:
+    with_group = replace(ESP_GCM, key_exchange=(X25519,))
+    exchange, peer = ours(with_group), Peer(with_group)
+    payloads = good_answer(exchange, peer)
+    (sa,) = [p for p in payloads if isinstance(p, SaPayload)]
+    (proposal,) = sa.proposals
+    kept = tuple(t for t in proposal.transforms if t.type != TransformType.KEY_EXCHANGE)
+    with pytest.raises(ProtocolError, match="key exchange"):
+        exchange.send(swap(payloads, SaPayload(proposals=(replace(proposal, transforms=kept),))))
+
+
+def test_a_group_in_the_answer_that_we_sent_no_share_for_is_an_error() -> None:
+    """The second proposal was chosen, whose group needs a KE payload that the request did not have."""
+    with_group = replace(CBC, key_exchange=(X25519,))
+    exchange = ours(ESP_GCM, with_group)
+    request = next(exchange)
+    peer = Peer(with_group)
+    share = generate(X25519, random.Random(1).randbytes)
+    ke = KePayload(method=share.method.id, data=share.public)
+    answer = peer.answer((*request.payloads, ke))
+    with pytest.raises(ParseError):
+        exchange.send(answer)
+
+
+@pytest.mark.parametrize("missing", [SaPayload, NoncePayload, TsiPayload, TsrPayload])
+def test_a_request_without_a_payload_it_needs_is_an_error(missing: type[Payload]) -> None:
+    request = next(ours(ESP_GCM)).payloads
+    with pytest.raises(ParseError):
+        Peer(ESP_GCM).answer(tuple(p for p in request if not isinstance(p, missing)))
+
+
+def test_a_bad_public_value_in_a_request_is_an_error() -> None:
+    """RFC 6989."""
+    with_group = replace(ESP_GCM, key_exchange=(X25519,))
+    request = list(next(ours(with_group)).payloads)
+    with pytest.raises(KeyExchangeError):
+        Peer(with_group).answer(swap(request, KePayload(method=KeyExchangeId.CURVE25519, data=bytes(32))))
+
+
+def test_short_sequence_numbers_are_agreed_on_when_one_end_wants_them() -> None:
+    for mine, theirs in ((True, False), (False, True)):
+        peer = Peer(ESP_GCM, esn=theirs)
+        assert not agree(played(ours(ESP_GCM, esn=mine), peer), peer).esn

@@ -1,0 +1,377 @@
+"""A gateway to test against: the responder's half of IKE_SA_INIT and IKE_AUTH, written for tests, then an `IkeSa`.
+
+It shares our payloads and key derivations and so our mistakes about them; real gateways are for the lab tests. What it
+is for is every order of events, and every answer a gateway should never give: `edit` rewrites the payloads of a
+response before it is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
+
+from eap_gateway import GATEWAY_CHALLENGE, SUCCESS, challenge, mschap_request, proof
+from eap_gateway import request as eap_request
+from sim_certificates import gateway_certificate, gateway_key, trust
+
+from ikeclient.crypto.certs import Certificate
+from ikeclient.crypto.key_exchange import generate
+from ikeclient.crypto.keymat import child_keys, ike_keys, shared_key_auth
+from ikeclient.crypto.signature import PrivateKey, verify
+from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
+from ikeclient.eap import mschap
+from ikeclient.errors import ParseError, SignatureError
+from ikeclient.ike.authenticate import initiator_octets, responder_octets
+from ikeclient.ike.child import ChildSa
+from ikeclient.ike.config import EapAuth, IkeConfig
+from ikeclient.ike.events import Datagram, NatStatus, Path
+from ikeclient.ike.exchanges.base import find, has_notify, need
+from ikeclient.ike.exchanges.init import Candidate, peer_hashes, signature_hashes
+from ikeclient.ike.keying import Keying
+from ikeclient.ike.lineage import Lineage
+from ikeclient.ike.nat import detection_notifies
+from ikeclient.ike.negotiate import choose_esp, choose_ike, offer_esp, offer_ike
+from ikeclient.ike.sa import IkeSa
+from ikeclient.ike.selectors import intersect
+from ikeclient.ike.state import State
+from ikeclient.wire.config import ConfigAttribute, ConfigPayload
+from ikeclient.wire.identity import AuthPayload, CertPayload, Identity, IdiPayload, IdrPayload
+from ikeclient.wire.key_exchange import KePayload, NoncePayload
+from ikeclient.wire.notify import EapPayload, NotifyPayload
+from ikeclient.wire.payload import Message, Payload
+from ikeclient.wire.registry import (
+    AuthMethod,
+    CertEncoding,
+    ConfigAttributeType,
+    ConfigType,
+    EapType,
+    ExchangeType,
+    NotifyType,
+)
+from ikeclient.wire.sa import SaPayload
+from ikeclient.wire.selector import TrafficSelector, TsiPayload, TsrPayload
+
+Payloads = tuple[Payload, ...]
+Edit = Callable[[list[Payload]], list[Payload]]
+
+PSK = b"a shared secret of many bytes"
+USER, PASSWORD = "alice", "wonderland"
+CLIENT_ID = Identity.from_text("alice@example.com")
+GATEWAY_ID = Identity.from_text("vpn.example.com")
+INNER = "10.88.0.1"
+
+GCM = AlgorithmProposal(
+    encryption=(ENCRYPTION["aes128gcm16"],), prf=(PRF["prfsha256"],), key_exchange=(KEY_EXCHANGE["x25519"],)
+)
+CBC = AlgorithmProposal(
+    encryption=(ENCRYPTION["aes256"],),
+    integrity=(INTEGRITY["sha256"],),
+    prf=(PRF["prfsha256"],),
+    key_exchange=(KEY_EXCHANGE["ecp256"],),
+)
+ESP_GCM = AlgorithmProposal(encryption=(ENCRYPTION["aes128gcm16"],))
+NET = TrafficSelector.from_network(ip_network("10.99.0.0/24"))
+
+
+def ipv4(address: str) -> TrafficSelector:
+    return TrafficSelector.from_network(ip_network(address))
+
+
+@dataclass(slots=True, kw_only=True)
+class GatewaySetup:
+    """How this gateway behaves. `cookies` is how many it demands, -1 for ever, `group` the only one it accepts."""
+
+    ike_proposals: tuple[AlgorithmProposal, ...] = (GCM,)
+    esp_proposals: tuple[AlgorithmProposal, ...] = (ESP_GCM,)
+    auth: str = "psk"  # how the client authenticates: psk, certificate or eap
+    psk: bytes = PSK
+    password: str = PASSWORD
+    key: PrivateKey = field(default_factory=gateway_key)
+    chain: tuple[bytes, ...] = field(default_factory=lambda: (gateway_certificate().der,))
+    identity: Identity = GATEWAY_ID
+    cookies: int = 0
+    network: tuple[TrafficSelector, ...] = (NET,)
+    inner: str = INNER
+    fragmentation: bool = True
+    fragment_size: int = 1280
+    liveness: float = 30.0
+    rekey_ike: float = 1e6
+    rekey_child: float = 1e6
+
+
+@dataclass(slots=True, kw_only=True)
+class HalfOpen:
+    """An IKE SA whose IKE_AUTH is going on."""
+
+    candidate: Candidate
+    sa: IkeSa
+    first: Payloads | None = None
+    child: ChildSa | None = None
+    eap_round: int = 0
+    msk: bytes = b""
+
+
+class SimGateway:
+    """Answers one client. `edit[stage]` may change the payloads of `init`, `auth`, `eap` and `final` responses.
+
+    `connected` holds the IKE SAs of every client that authenticated, the latest last.
+    """
+
+    def __init__(self, setup: GatewaySetup, entropy: Callable[[int], bytes]) -> None:
+        self.setup = setup
+        self.entropy = entropy
+        self.edit: dict[str, Edit] = {}
+        self.half_open: dict[tuple[bytes, bytes], HalfOpen] = {}
+        self.connected: list[Lineage] = []
+        self.outbox: list[Datagram] = []
+        self.requests: list[tuple[str, Payloads]] = []
+        self._answered: dict[bytes, bytes] = {}
+        self._cookie = b""
+        self._cookies = 0
+
+    @property
+    def config(self) -> IkeConfig:
+        setup = self.setup
+        return IkeConfig(
+            local_identity=setup.identity,
+            gateway_identity=None,
+            auth=EapAuth(identity="unused", methods=(EapType.MSCHAPV2,), trust=trust()),
+            ike_proposals=setup.ike_proposals,
+            esp_proposals=setup.esp_proposals,
+            liveness=setup.liveness,
+            rekey_ike=setup.rekey_ike,
+            rekey_child=setup.rekey_child,
+            fragment_size=setup.fragment_size,
+        )
+
+    # In
+
+    def receive(self, data: bytes, path: Path, now: float) -> None:
+        """Take a datagram; `path` is seen from the gateway."""
+        try:
+            message = Message.parse(data)
+        except ParseError:
+            return
+        header = message.header
+        if header.exchange == ExchangeType.IKE_SA_INIT and not header.response:
+            self._init(data, message, path)
+        elif (half := self.half_open.get((header.spi_i, header.spi_r))) is not None:
+            self._auth(half, data, message, path, now)
+        else:
+            for lineage in self.connected:
+                lineage.receive(data, message, path, now)
+        self.settle(now)
+
+    def handle_timer(self, now: float) -> None:
+        for lineage in self.connected:
+            lineage.handle_timer(now)
+        self.settle(now)
+
+    def next_deadline(self) -> float | None:
+        return min((d for each in self.connected if (d := each.next_deadline()) is not None), default=None)
+
+    def settle(self, now: float) -> None:
+        for lineage in self.connected:
+            lineage.settle(now)
+            self.outbox += lineage.take_datagrams()
+
+    def _edited(self, stage: str, payloads: list[Payload]) -> list[Payload]:
+        return self.edit[stage](payloads) if stage in self.edit else payloads
+
+    # IKE_SA_INIT
+
+    def _init(self, data: bytes, message: Message, path: Path) -> None:
+        if (again := self._answered.get(data)) is not None:
+            self.outbox.append(Datagram(again, path))
+            return
+        payloads = message.payloads
+        self.requests.append(("init", payloads))
+        cookies = [p.data for p in payloads if isinstance(p, NotifyPayload) and p.type == NotifyType.COOKIE]
+        wants_cookie = self.setup.cookies < 0 or self._cookies < self.setup.cookies
+        if wants_cookie or (self._cookie and cookies != [self._cookie]):
+            if wants_cookie:
+                self._cookie = self.entropy(16)
+                self._cookies += 1
+            self._send_init(message, path, bytes(8), [NotifyPayload(type=NotifyType.COOKIE, data=self._cookie)])
+            return
+        spi_r = self.entropy(8)
+        chosen = choose_ike(offer_ike(self.setup.ike_proposals), need(payloads, SaPayload), b"")
+        ke = need(payloads, KePayload)
+        if chosen is None:
+            self._send_init(message, path, bytes(8), [NotifyPayload(type=NotifyType.NO_PROPOSAL_CHOSEN)])
+            return
+        answer, suite, _ = chosen
+        if ke.method != suite.key_exchange.id:
+            wanted = suite.key_exchange.id.to_bytes(2, "big")
+            self._send_init(message, path, bytes(8), [NotifyPayload(type=NotifyType.INVALID_KE_PAYLOAD, data=wanted)])
+            return
+        share = generate(suite.key_exchange, self.entropy)
+        nonce_i, nonce_r = need(payloads, NoncePayload).nonce, self.entropy(32)
+        fragmentation = self.setup.fragmentation and has_notify(payloads, NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)
+        reply: list[Payload] = [
+            answer,
+            KePayload(method=share.method.id, data=share.public),
+            NoncePayload(nonce=nonce_r),
+            *detection_notifies(message.header.spi_i, spi_r, path, encapsulate=False),
+            signature_hashes(sha1=False),
+        ]
+        if fragmentation:
+            reply.append(NotifyPayload(type=NotifyType.IKEV2_FRAGMENTATION_SUPPORTED))
+        response = self._send_init(message, path, spi_r, reply)
+        self._answered[data] = response
+        candidate = Candidate(
+            spi_i=message.header.spi_i,
+            spi_r=spi_r,
+            suite=suite,
+            keys=ike_keys(suite, share.shared_secret(ke.data), nonce_i, nonce_r, message.header.spi_i, spi_r),
+            nonce_i=nonce_i,
+            nonce_r=nonce_r,
+            request=data,
+            response=response,
+            nat=NatStatus(local=False, remote=False),
+            fragmentation=fragmentation,
+            peer_hashes=peer_hashes(payloads),
+            authorities=b"",
+        )
+        self.half_open[candidate.spi_i, spi_r] = HalfOpen(candidate=candidate, sa=self._sa(candidate, path))
+
+    def _send_init(self, request: Message, path: Path, spi_r: bytes, payloads: list[Payload]) -> bytes:
+        header = replace(request.header, spi_r=spi_r, initiator=False, response=True)
+        data = Message(header=header, payloads=tuple(self._edited("init", payloads))).emit()
+        self.outbox.append(Datagram(data, path))
+        return data
+
+    def _sa(self, candidate: Candidate, path: Path) -> IkeSa:
+        keying = Keying(
+            spi_i=candidate.spi_i,
+            spi_r=candidate.spi_r,
+            suite=candidate.suite,
+            keys=candidate.keys,
+            initiator=False,
+            fragmentation=candidate.fragmentation,
+        )
+        return IkeSa(self.config, self.entropy, keying, path, first_response=1)
+
+    # IKE_AUTH
+
+    def _auth(self, half: HalfOpen, data: bytes, message: Message, path: Path, now: float) -> None:
+        channel = half.sa.channel
+        payloads = channel.incoming(data, message, path, now)
+        if payloads is not None:
+            if half.first is None:
+                channel.path = path
+                half.first = payloads
+                stage, reply = "auth", self._first(half, path)
+            elif find(payloads, EapPayload) is not None:
+                stage, reply = "eap", self._eap(half, need(payloads, EapPayload).packet)
+            elif find(payloads, AuthPayload) is not None and half.msk:
+                stage, reply = "final", self._final(half, need(payloads, AuthPayload), path)
+            else:
+                stage, reply = "other", []
+            self.requests.append((stage, payloads))
+            channel.answer(message.header, self._edited(stage, reply), path)
+            if find(reply, AuthPayload) is not None and find(reply, EapPayload) is None:
+                self._established(half, now)
+        self.outbox += channel.outbox
+        channel.outbox.clear()
+
+    def _refused(self) -> list[Payload]:
+        return [NotifyPayload(type=NotifyType.AUTHENTICATION_FAILED)]
+
+    def _first(self, half: HalfOpen, path: Path) -> list[Payload]:
+        assert half.first is not None
+        candidate, setup = half.candidate, self.setup
+        identity, auth = need(half.first, IdiPayload).identity, find(half.first, AuthPayload)
+        octets = initiator_octets(candidate, identity)
+        if setup.auth == "psk":
+            expected = shared_key_auth(candidate.suite.prf, setup.psk, octets)
+            if auth is None or (auth.method, auth.data) != (AuthMethod.SHARED_KEY, expected):
+                return self._refused()
+            data = shared_key_auth(candidate.suite.prf, setup.psk, responder_octets(candidate, setup.identity))
+            mine = AuthPayload(method=AuthMethod.SHARED_KEY, data=data)
+            return [IdrPayload(identity=setup.identity), mine, *self._child(half, path)]
+        method, data = setup.key.sign(responder_octets(candidate, setup.identity), candidate.peer_hashes)
+        certificates = [CertPayload(encoding=CertEncoding.X509_SIGNATURE, data=der) for der in setup.chain]
+        proof_: list[Payload] = [IdrPayload(identity=setup.identity), *certificates]
+        proof_.append(AuthPayload(method=method, data=data))
+        if setup.auth == "eap":
+            return [*proof_, EapPayload(packet=eap_request(EapType.IDENTITY))]
+        return [*proof_, *self._child(half, path)] if self._signature_good(half, octets) else self._refused()
+
+    def _signature_good(self, half: HalfOpen, octets: bytes) -> bool:
+        assert half.first is not None
+        auth = find(half.first, AuthPayload)
+        chain = [p.data for p in half.first if isinstance(p, CertPayload)]
+        if auth is None or not chain:
+            return False
+        try:
+            verify(Certificate.from_der(chain[0]).public_key, auth.method, auth.data, octets)
+        except SignatureError:
+            return False
+        return True
+
+    def _eap(self, half: HalfOpen, packet: bytes) -> list[Payload]:
+        half.eap_round += 1
+        match half.eap_round:
+            case 1:
+                return [EapPayload(packet=challenge(2))]
+            case 2:
+                response = packet[5:]
+                password_hash = mschap.nt_password_hash(self.setup.password)
+                hashed = mschap.challenge_hash(response[5:21], GATEWAY_CHALLENGE, USER.encode())
+                if response[29:53] != mschap.nt_response(hashed, password_hash):
+                    failure = b"E=691 R=0 C=" + b"0" * 32 + b" V=3 M=no"
+                    return [EapPayload(packet=mschap_request(4, failure, 3))]
+                half.msk = mschap.master_session_key(password_hash, response[29:53])
+                return [EapPayload(packet=mschap_request(3, proof(response, self.setup.password) + b" M=welcome", 3))]
+            case _ if half.msk:
+                return [EapPayload(packet=SUCCESS)]
+            case _:
+                return [EapPayload(packet=bytes.fromhex("04030004"))]
+
+    def _final(self, half: HalfOpen, auth: AuthPayload, path: Path) -> list[Payload]:
+        assert half.first is not None
+        candidate, prf = half.candidate, half.candidate.suite.prf
+        identity = need(half.first, IdiPayload).identity
+        if auth.data != shared_key_auth(prf, half.msk, initiator_octets(candidate, identity)):
+            return self._refused()
+        data = shared_key_auth(prf, half.msk, responder_octets(candidate, self.setup.identity))
+        return [AuthPayload(method=AuthMethod.SHARED_KEY, data=data), *self._child(half, path)]
+
+    def _child(self, half: HalfOpen, path: Path) -> list[Payload]:
+        """SA, TSi, TSr and CFG_REPLY, or the notification why not."""
+        assert half.first is not None
+        payloads, setup = half.first, self.setup
+        spi_in = half.sa.children.new_spi()
+        ours = offer_esp(setup.esp_proposals, spi_in, esn=True, key_exchange=False)
+        chosen = choose_esp(ours, need(payloads, SaPayload), spi_in)
+        if chosen is None:
+            return [NotifyPayload(type=NotifyType.NO_PROPOSAL_CHOSEN)]
+        answer, suite, spi_out = chosen
+        request = find(payloads, ConfigPayload)
+        inner = ip_address(setup.inner) if request else path.remote_address
+        remote = intersect((ipv4(str(inner)),), need(payloads, TsiPayload).selectors)
+        local = intersect(setup.network, need(payloads, TsrPayload).selectors)
+        if not remote or not local:
+            return [NotifyPayload(type=NotifyType.TS_UNACCEPTABLE)]
+        candidate = half.candidate
+        keys = child_keys(
+            candidate.suite.prf, suite, candidate.keys.d, candidate.nonce_i, candidate.nonce_r, initiator=False
+        )
+        half.child = ChildSa(spi_in=spi_in, spi_out=spi_out, suite=suite, keys=keys, local=local, remote=remote)
+        reply: list[Payload] = [answer, TsiPayload(selectors=remote), TsrPayload(selectors=local)]
+        if request:
+            address = ConfigAttribute(type=ConfigAttributeType.INTERNAL_IP4_ADDRESS, value=inner.packed)
+            dns = ConfigAttribute(type=ConfigAttributeType.INTERNAL_IP4_DNS, value=ip_address("10.99.0.53").packed)
+            reply.insert(0, ConfigPayload(type=ConfigType.REPLY, attributes=(address, dns)))
+        return reply
+
+    def _established(self, half: HalfOpen, now: float) -> None:
+        del self.half_open[half.candidate.spi_i, half.candidate.spi_r]
+        half.sa.state = State.ESTABLISHED
+        half.sa.last_heard = now
+        half.sa.lifetimes.start(now)
+        if half.child is not None:
+            half.sa.children.add(half.child, now)
+        self.connected.append(Lineage(half.sa))
