@@ -283,7 +283,9 @@ def test_another_user_gets_no_answer_even_with_access_to_the_socket(rig: Rig) ->
     """O15: the kernel's word about who asks decides, not only the file mode."""
     rig.server()
     parents = [
-        path for path in (rig.directory, *rig.directory.parents) if path.name.startswith(("run", "test_", "pytest-"))
+        path
+        for path in (rig.directory, *rig.directory.parents)
+        if path.name.startswith(("run", "test_", "pytest-", "popen-"))
     ]
     for path in parents:
         path.chmod(0o755)

@@ -214,7 +214,8 @@ class Machine:
 
 def plug(left: Machine, left_interface: str, right: Machine, right_interface: str, *, mtu: int = 1500) -> None:
     """Lay a cable between two machines and switch it on at both ends."""
-    size = ("mtu", str(mtu))
+    # Without segmentation on the cable, captures show datagrams as a real network would carry them.
+    size = ("mtu", str(mtu), "gso_max_segs", "1")
     end, peer = (
         ("name", left_interface, *size, "netns", left.name),
         ("name", right_interface, *size, "netns", right.name),

@@ -151,6 +151,16 @@ class Network:
         addresses(self.gateway, "wan2", f"{SECOND_GATEWAY_IPV4}/24", f"{SECOND_GATEWAY_IPV6}/64")
         addresses(self.client, "wan2", f"{SECOND_CLIENT_IPV4}/24", f"{SECOND_CLIENT_IPV6}/64")
 
+    def use_second_path(self) -> None:
+        """The client's first network disappears as when a cable is pulled; the second one has the default route."""
+        self.client.ip("route", "replace", "default", "via", SECOND_GATEWAY_IPV4, "dev", "wan2")
+        self.client.set_link("wan", up=False)
+
+    def use_first_path(self) -> None:
+        """The first network is back and has the default route."""
+        self.client.set_link("wan", up=True)
+        self.client.ip("route", "replace", "default", "via", GATEWAY_IPV4, "dev", "wan")
+
     def set_path_mtu(self, mtu: int) -> None:
         """Make the public segment carry `mtu` bytes at most; a client behind a router learns of it by ICMP."""
         for machine in (self.gateway_router or self.gateway, self.client_router or self.client):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
 from lab.gateway import Offer
 from lab.machines import wait_for
 from lab.network import INSIDE_DNS, INSIDE_IPV4, INTERNET_IPV4, Topology
@@ -35,6 +36,7 @@ def test_a_restarted_gateway_is_noticed_soon_and_the_tunnel_comes_back(lab: Lab)
     assert status["reconnects"] == 1
 
 
+@pytest.mark.timeout(240)
 def test_a_dead_gateway_is_noticed_within_twenty_seconds_and_awaited(lab: Lab) -> None:
     lab.gateway.serve()
     lab.client.write_profile(lab.gateway)
@@ -45,10 +47,10 @@ def test_a_dead_gateway_is_noticed_within_twenty_seconds_and_awaited(lab: Lab) -
     started = time.monotonic()
     wait_for(lambda: connection.stderr.count("negotiating") == 2, timeout=21, what="another attempt", interval=0.1)
     assert time.monotonic() - started < 21
-    time.sleep(5)
+    time.sleep(max(0.0, started + 60 - time.monotonic()))  # a minute in all
     for rules in blocked:
         rules.remove()
-    lab.client.wait_state("connected", timeout=60)
+    lab.client.wait_state("connected", timeout=75)
     assert ping(lab.network.client, INSIDE_IPV4) == 3
 
 
@@ -125,11 +127,12 @@ def test_a_process_that_stood_still_looks_at_once_and_connects_again(lab: Lab) -
     assert ping(lab.network.client, INSIDE_IPV4) == 3
 
 
-def test_rekeys_from_both_sides_lose_nothing_under_load(lab: Lab) -> None:
+@pytest.mark.timeout(300)
+def test_rekeys_from_both_sides_lose_nothing_in_two_minutes_of_load(lab: Lab) -> None:
     lab.gateway.serve(Offer(settings={"delete_rekeyed_delay": 1}))
     lab.client.write_profile(lab.gateway, {"session": {"rekey_child": 10, "rekey_ike": 14}})
     connection = lab.client.connect()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     turn = 0
     while time.monotonic() < deadline:
         lab.gateway.rekey(**({"child": "net"} if turn % 3 else {"ike": "rw"}))
@@ -152,12 +155,14 @@ def test_the_handshake_rekeys_and_moves_survive_a_bad_cable(make_lab: MakeLab) -
     assert lab.network.relay is not None
     lab.gateway.serve()
     lab.client.write_profile(lab.gateway, {"session": {"rekey_child": 10}})
+    lab.network.add_second_path()
     lab.network.relay.impair(loss=0.05, reorder=0.05, delay=0.005, jitter=0.004, seed=11)
     lab.client.connect()
-    for _ in range(4):
+    for turn in range(4):
         lab.gateway.rekey(ike="rw")
         assert fetch(lab.network.client, INSIDE_IPV4, timeout=60).sha256 == lab.servers.sha256
-        lab.network.client.ip("address", "add", "10.1.0.77/24", "dev", "wan")
-        lab.network.client.ip("address", "del", "10.1.0.77/24", "dev", "wan")
+        (lab.network.use_first_path if turn % 2 else lab.network.use_second_path)()
+        wait_for(lambda: ping(lab.network.client, INSIDE_IPV4, count=1), timeout=20, what="traffic", interval=0.1)
     status = lab.client.wait_state("connected", timeout=20)
     assert status["reconnects"] == 0
+    assert status["roams"] >= 2

@@ -8,6 +8,7 @@ import random
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from lab.gateway import Offer
 from lab.machines import Machine, wait_for
@@ -51,17 +52,10 @@ class Pinger:
         return max(b - a for a, b in itertools.pairwise(times))
 
 
-def to_second_network(lab: Lab) -> None:
-    """The first network disappears as when a cable is pulled, the second one has the default route."""
-    machine = lab.network.client
-    machine.ip("route", "replace", "default", "via", SECOND_GATEWAY_IPV4, "dev", "wan2")
-    machine.set_link("wan", up=False)
-
-
-def to_first_network(lab: Lab) -> None:
-    machine = lab.network.client
-    machine.set_link("wan", up=True)
-    machine.ip("route", "replace", "default", "via", "10.1.0.1", "dev", "wan")
+def resident_memory(pid: int) -> int:
+    """Of a process, in KiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
 
 
 def wait_roams(lab: Lab, count: int) -> dict[str, object]:
@@ -79,11 +73,11 @@ def test_a_download_survives_the_way_to_another_network_and_back(lab: Lab) -> No
     lab.client.connect()
     download, pinger = Download(lab.network.client), Pinger(lab.network.client)
     time.sleep(1.0)
-    to_second_network(lab)
+    lab.network.use_second_path()
     status = wait_roams(lab, 1)
     assert status["local"]["address"] == "10.2.0.2"  # type: ignore[index]
     time.sleep(1.0)
-    to_first_network(lab)
+    lab.network.use_first_path()
     status = wait_roams(lab, 2)
     assert status["local"]["address"] == "10.1.0.2"  # type: ignore[index]
     assert download.sha256() == lab.servers.sha256
@@ -99,17 +93,25 @@ def test_our_spis_and_sequence_numbers_go_on_after_a_move(lab: Lab) -> None:
     lab.gateway.serve()
     lab.client.write_profile(lab.gateway)
     lab.client.connect()
-    with lab.capture("old", expression="udp") as old, lab.capture("new", interface="wan2", expression="udp") as new:
+    with lab.capture("one", expression="udp") as one, lab.capture("two", interface="wan2", expression="udp") as two:
         flood = lab.network.client.start("ping", "-n", "-q", "-i", "0.001", INSIDE_IPV4)
-        time.sleep(0.5)
-        to_second_network(lab)
-        wait_roams(lab, 1)
+        for turn in range(4):
+            time.sleep(0.5)
+            (lab.network.use_first_path if turn % 2 else lab.network.use_second_path)()
+            wait_roams(lab, turn + 1)
         flood.terminate()
-        assert ping(lab.network.client, INSIDE_IPV4) == 3
-    before = [(spi, int(n)) for spi, n in old.packets("esp && ip.src == 10.1.0.2", "esp.spi", "esp.sequence")]
-    after = [(spi, int(n)) for spi, n in new.packets("esp && ip.src == 10.2.0.2", "esp.spi", "esp.sequence")]
-    assert before[-1][0] == after[0][0]
-    assert before[-1][1] < after[0][1]
+    sent = [
+        {spi: [int(n) for s, n in packets if s == spi] for spi in dict.fromkeys(s for s, _ in packets)}
+        for packets in (
+            one.packets("esp && ip.src == 10.1.0.2", "esp.spi", "esp.sequence"),
+            two.packets("esp && ip.src == 10.2.0.2", "esp.spi", "esp.sequence"),
+        )
+    ]
+    on_both = sent[0].keys() & sent[1].keys()
+    assert on_both
+    for spi in on_both:
+        earlier, later = sorted((sent[0][spi], sent[1][spi]), key=min)
+        assert max(earlier) < min(later)
     assert "parsed CREATE_CHILD_SA request" not in lab.gateway.log
 
 
@@ -173,7 +175,7 @@ def test_without_mobike_the_tunnel_is_made_again_with_the_same_address(lab: Lab)
     lab.client.write_profile(lab.gateway)
     lab.client.connect()
     before = lab.client.status("work")
-    to_second_network(lab)
+    lab.network.use_second_path()
     wait_for(lambda: "reconnecting" in lab.client.connections[-1].stderr, timeout=10, what="a reconnection")
     after = lab.client.wait_state("connected", timeout=15)
     assert before is not None
@@ -188,7 +190,7 @@ def test_a_tunnel_without_any_network_says_so_and_comes_back(lab: Lab) -> None:
     lab.client.connect()
     lab.network.client.set_link("wan", up=False)
     lab.client.wait_state("reconnecting", timeout=10)
-    to_first_network(lab)
+    lab.network.use_first_path()
     lab.client.wait_state("connected", timeout=10)
     assert ping(lab.network.client, INSIDE_IPV4) == 3
     status = lab.client.status("work")
@@ -202,12 +204,12 @@ def test_fifty_moves_in_a_minute_leak_nothing_and_the_last_network_wins(lab: Lab
     lab.gateway.serve()
     lab.client.write_profile(lab.gateway)
     connection = lab.client.connect()
-    descriptors = f"/proc/{connection.process.pid}/fd"
+    descriptors, memory = f"/proc/{connection.process.pid}/fd", resident_memory(connection.process.pid)
     at_first = len(lab.network.client.run("ls", descriptors).stdout.split())
     chance = random.Random(4)
     started = time.monotonic()
     for turn in range(50):
-        (to_first_network if turn % 2 else to_second_network)(lab)
+        (lab.network.use_first_path if turn % 2 else lab.network.use_second_path)()
         time.sleep(chance.uniform(0.1, 2.0))
     assert time.monotonic() - started < 75
     wait_for(
@@ -219,6 +221,7 @@ def test_fifty_moves_in_a_minute_leak_nothing_and_the_last_network_wins(lab: Lab
     assert ping(lab.network.client, INSIDE_IPV4) == 3
     time.sleep(6)  # sockets of paths that were left close after five seconds
     assert len(lab.network.client.run("ls", descriptors).stdout.split()) <= at_first + 2
+    assert resident_memory(connection.process.pid) < memory + 8 * 1024
 
 
 def test_the_outage_of_a_move_is_reported_beside_strongswans(
@@ -231,16 +234,16 @@ def test_the_outage_of_a_move_is_reported_beside_strongswans(
     lab.client.connect()
     pinger = Pinger(lab.network.client)
     time.sleep(0.5)
-    to_second_network(lab)
+    lab.network.use_second_path()
     wait_roams(lab, 1)
     time.sleep(0.5)
     ours = pinger.longest_gap()
     lab.client.disconnect("work")
-    to_first_network(lab)
+    lab.network.use_first_path()
     lab.strongswan.connect(lab.gateway)
     pinger = Pinger(lab.network.client)
     time.sleep(0.5)
-    to_second_network(lab)
+    lab.network.use_second_path()
     time.sleep(6)
     theirs = pinger.longest_gap()
     record_property("outage_ms_ikeclient", round(ours * 1000))
