@@ -17,6 +17,9 @@ from lab.network import INSIDE_IPV4
 from lab.traffic import ping
 from lab.world import Lab
 
+# They look into every process of the machine, so they must not run beside each other.
+pytestmark = pytest.mark.xdist_group("secrets")
+
 WRONG = "wrong-canary-Zq7!x9"
 
 
