@@ -1,48 +1,32 @@
 """The two directions of a Child SA: packets in, UDP payloads out, and back (RFC 4303, RFC 3948; tunnel mode).
 
 Both work on batches. In a batch nothing is raised, logged or allocated for its own sake: a bad packet costs itself
-and one count. How a batch is turned over is private to this file, so that a compiled segmenter with prepared buffers
-can take the place of the loops without anybody noticing.
+and one count. Batches are lists of packets (`seal`, `open`), or packets in the slots of one buffer (`seal_run`,
+`open_run`), which is what speed is made of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from struct import Struct
 
-from ikeclient.crypto.esp_ciphers import esp_cipher, esp_layout
+from ikeclient.crypto.esp_ciphers import HEADER_LENGTH, esp_cipher, esp_layout
 from ikeclient.crypto.keymat import DirectionKeys
 from ikeclient.crypto.transforms import EspSuite
-from ikeclient.esp.replay import ReplayWindow
-from ikeclient.esp.selectors import MALFORMED, OUTSIDE, PacketFilter
-
-Packet = bytes | bytearray | memoryview
-
-NO_NEXT_HEADER = 59  # a dummy packet (RFC 4303 section 2.6)
-_NEXT_HEADER = {4: 4, 6: 41}  # IP version -> IP protocol number of a tunnelled packet
+from ikeclient.esp.counters import NEXT_HEADER, Counters, Packet
+from ikeclient.esp.inbound import InboundSa, ReceivedRun
+from ikeclient.esp.offload import stamp
+from ikeclient.esp.offload_slots import Slots
+from ikeclient.esp.offload_sums import PADS
+from ikeclient.esp.selectors import PacketFilter
 
 # A key is replaced after three quarters of its sequence numbers, or after 2^36 AES blocks: there the advantage of
 # telling AES-GCM or AES-CBC from randomness is still below 2^-56, and no tunnel gets there within its usual lifetime.
 _LAST_SEQUENCE = {False: (1 << 32) - 1, True: (1 << 64) - 1}
 BYTE_LIMIT = 1 << 40
 
-_PADS = tuple(bytes(range(1, n + 1)) for n in range(256))
-_sequence_low = Struct(">I").unpack_from
+_NOTHING = bytearray()
 
-
-@dataclass(slots=True, kw_only=True)
-class Counters:
-    """What one direction of an SA has seen. `bytes` are those of inner packets, `packets` those passed on."""
-
-    packets: int = 0
-    bytes: int = 0
-    replays: int = 0
-    auth_failures: int = 0
-    selector_drops: int = 0
-    malformed: int = 0
-    dummies: int = 0
-    exhausted: int = 0  # packets not sent because the sequence numbers are used up
+__all__ = ["BYTE_LIMIT", "Counters", "InboundSa", "OutboundSa", "Packet", "ReceivedRun"]
 
 
 class OutboundSa:
@@ -51,7 +35,21 @@ class OutboundSa:
     `entropy` gives random bytes for the IVs of AES-CBC. `last_sequence` and `byte_limit` are for tests.
     """
 
-    __slots__ = ("_last", "_mask", "_seal", "_soft", "_trailers", "byte_limit", "counters", "filter", "sequence", "spi")
+    __slots__ = (
+        "_batch",
+        "_esn",
+        "_last",
+        "_mask",
+        "_seal",
+        "_soft",
+        "_trailers",
+        "byte_limit",
+        "counters",
+        "filter",
+        "layout",
+        "sequence",
+        "spi",
+    )
 
     def __init__(
         self,
@@ -71,11 +69,14 @@ class OutboundSa:
         self.byte_limit = byte_limit
         self._last = last_sequence if last_sequence is not None else _LAST_SEQUENCE[suite.esn]
         self._soft = self._last // 4 * 3
-        self._seal = esp_cipher(suite, keys, spi, entropy).seal
-        alignment = esp_layout(suite).alignment
+        cipher = esp_cipher(suite, keys, spi, entropy)
+        self._seal, self._batch = cipher.seal, cipher.batch
+        self._esn = suite.esn
+        self.layout = esp_layout(suite)
+        alignment = self.layout.alignment
         self._mask = alignment - 1
         pads = [-(length + 2) % alignment for length in range(alignment)]
-        self._trailers = {v: [_PADS[n] + bytes((n, header)) for n in pads] for v, header in _NEXT_HEADER.items()}
+        self._trailers = {v: [PADS[n] + bytes((n, header)) for n in pads] for v, header in NEXT_HEADER.items()}
 
     @property
     def rekey_due(self) -> bool:
@@ -111,93 +112,53 @@ class OutboundSa:
         counters.bytes += size
         return payloads
 
+    def seal_run(self, slots: Slots, stride: int, count: int, last: int, size: int) -> int:
+        """Seal the plaintexts in the first `count` slots where they are; returns how many had a number left.
 
-class InboundSa:
-    """Opens ESP packets. `filter` is what an inner packet must pass before anybody gets it.
-
-    `authenticated` counts the packets that were genuine, whatever was in them: the sign of life of the other end.
-    """
-
-    __slots__ = ("_alignment", "_fixed", "_minimum", "_open", "_window", "authenticated", "counters", "filter", "spi")
-
-    def __init__(
-        self,
-        spi: int,
-        suite: EspSuite,
-        keys: DirectionKeys,
-        *,
-        filter: PacketFilter,  # noqa: A002  the word for it
-        window: int = 4096,
-    ) -> None:
-        self.spi = spi
-        self.filter = filter
-        self.counters = Counters()
-        self.authenticated = 0
-        layout = esp_layout(suite)
-        self._minimum = layout.minimum_length
-        self._alignment = layout.alignment
-        self._fixed = layout.minimum_length - layout.alignment
-        self._window = ReplayWindow(window, extended=suite.esn)
-        self._open = esp_cipher(suite, keys, spi, _no_entropy).open
-
-    def open(self, datagrams: Sequence[bytes | memoryview]) -> list[Packet]:
-        """The inner packets of those datagrams that are genuine, new, well formed and allowed; in order.
-
-        Every datagram carries this SA's SPI. Never raises: what is dropped is counted.
+        `last` is the length of the last packet when sealed, the others are as long as `stride`; `size` is that of all
+        inner packets.
         """
-        counters, window = self.counters, self._window
-        check, commit, unseal = window.check, window.commit, self._open
-        minimum, fixed, alignment = self._minimum, self._fixed, self._alignment
-        packets: list[Packet] = []
-        size = authenticated = 0
-        for datagram in datagrams:
-            length = len(datagram)
-            if length < minimum or (length - fixed) % alignment:
-                counters.malformed += 1
-                continue
-            sequence = check(_sequence_low(datagram, 4)[0])
-            if not sequence:
-                counters.replays += 1
-                continue
-            plaintext = unseal(sequence, datagram)
-            if plaintext is None:
-                counters.auth_failures += 1
-                continue
-            if not commit(sequence):
-                counters.replays += 1
-                continue
-            authenticated += 1
-            if packet := self._inner(plaintext):
-                packets.append(packet)
-                size += len(packet)
-        self.authenticated += authenticated
-        counters.packets += len(packets)
-        counters.bytes += size
-        return packets
-
-    def _inner(self, plaintext: bytes) -> Packet | None:
-        """The IP packet in a plaintext, without padding of any kind, or None with its reason counted."""
-        pad_length, next_header = plaintext[-2], plaintext[-1]
-        end = len(plaintext) - 2 - pad_length
-        if end < 0 or (pad_length and plaintext[end:-2] != _PADS[pad_length]):
-            self.counters.malformed += 1
-            return None
-        if next_header == NO_NEXT_HEADER:
-            self.counters.dummies += 1
-            return None
-        if not end or _NEXT_HEADER.get(plaintext[0] >> 4) != next_header:
-            self.counters.malformed += 1
-            return None
-        length = self.filter.measure(plaintext, end)
-        if length > 0:
-            return plaintext[:length]
-        if length == OUTSIDE:
-            self.counters.selector_drops += 1
+        counters = self.counters
+        if (room := self._last - self.sequence) < count:
+            counters.exhausted += count - room
+            size -= size // count * (count - room)
+            count, last = room, stride
+        if not count:
+            return 0
+        first = self.sequence + 1
+        # Taken before they are used: should anything go wrong half way, numbers are skipped and never repeated.
+        self.sequence += count
+        if self._batch is None:
+            self._seal_singly(slots, stride, count, last, first)
         else:
-            assert length == MALFORMED
-            self.counters.malformed += 1
-        return None
+            batch, layout = self._batch, self.layout
+            gap = HEADER_LENGTH + layout.iv_length
+            stamp(
+                slots.buffer,
+                stride,
+                count,
+                self.spi,
+                first,
+                batch.salt,
+                slots.nonces,
+                slots.associated if self._esn else _NOTHING,
+            )
+            slices = slots.slices(stride, gap, layout.icv_length, count)
+            nonces = slots.nonce_slices(len(batch.salt))
+            associated = slots.associated_slices if self._esn else slices.heads
+            whole = count if last == stride else count - 1
+            batch.seal(nonces[:whole], slices.texts, associated, slices.sealed)
+            if whole < count:
+                at = whole * stride
+                text = slots.view[at + gap : at + last - layout.icv_length]
+                batch.seal((nonces[whole],), (text,), (associated[whole],), (slots.view[at + gap : at + last],))
+        counters.packets += count
+        counters.bytes += size
+        return count
 
-
-def _no_entropy(_count: int) -> bytes:
-    raise AssertionError("opening needs no entropy")
+    def _seal_singly(self, slots: Slots, stride: int, count: int, last: int, sequence: int) -> None:
+        gap, icv, buffer, view = HEADER_LENGTH + self.layout.iv_length, self.layout.icv_length, slots.buffer, slots.view
+        for at in range(0, count * stride, stride):
+            end = at + (stride if at < (count - 1) * stride else last)
+            view[at:end] = self._seal(sequence, bytes(buffer[at + gap : end - icv]))
+            sequence += 1

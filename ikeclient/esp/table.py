@@ -48,6 +48,13 @@ class SaTable:
         """The inbound SPIs of the Child SAs that still send and whose keys have done enough (P8)."""
         return [spi for spi, outbound in self._pairs.items() if outbound in self._outbound and outbound.rekey_due]
 
+    def choose(self, packet: Packet, length: int) -> OutboundSa | None:
+        """The SA that sends the packet in the first `length` bytes, or None where no SA accepts it."""
+        for outbound in self._outbound:
+            if outbound.filter.measure(packet, length) == length > 0:
+                return outbound
+        return None
+
     def route(self, packets: Sequence[Packet]) -> list[tuple[OutboundSa, list[Packet]]]:
         """Which SA sends which packets, in order within each SA; what no SA accepts is counted and left out."""
         routed: list[tuple[OutboundSa, list[Packet]]] = []

@@ -1,22 +1,29 @@
 """The TUN device: inner packets to and from this machine's network stack.
 
-Opened through python-pytun as a plain device without packet information. Addresses, MTU and the up flag are set
-elsewhere, over netlink. The device disappears with its file descriptor, so nothing has to be undone after a crash.
+Opened through python-pytun without packet information and, where the kernel can, with virtio headers (`net.vnet`). With
+them the device behaves like a plain one until somebody who can handle large packets calls `enable_offload`. Addresses,
+MTU and the up flag are set elsewhere, over netlink. The device disappears with its file descriptor, so nothing has to
+be undone after a crash.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ikeclient.errors import IkeclientError, PlatformError, PrivilegeError
+from ikeclient.net import vnet
 
 Packet = bytes | bytearray | memoryview
 
 NODE = "/dev/net/tun"
 _LONGEST = 65535
+_NO_HEADER = bytes(vnet.HEADER)
+
+_VNET_FLAG = 0x4000  # IFF_VNET_HDR
 
 _HOST_HINT = "run as root, or give the interpreter CAP_NET_ADMIN"
 _CONTAINER_HINT = "start the container with --cap-add NET_ADMIN --device /dev/net/tun"
@@ -38,23 +45,52 @@ class TunDevice:
 
     `name` may hold `%d`, which the kernel fills in; the attribute `name` is what it became. `lost` turns true when
     somebody deletes the interface: no packet will ever come or go again, and the descriptor stays readable for ever,
-    so that a reader has to be removed from the event loop. Raises PrivilegeError or PlatformError, saying what is
-    missing.
+    so that a reader has to be removed from the event loop. `offload` asks for the ability to carry large packets;
+    whether the kernel has it is the attribute `vnet`. Raises PrivilegeError or PlatformError, saying what is missing.
     """
 
-    def __init__(self, name: str = "ike%d") -> None:
+    def __init__(self, name: str = "ike%d", *, offload: bool = True) -> None:
+        _require_node()
+        self.vnet = False
+        self.merges_udp = False
+        if offload:
+            with contextlib.suppress(PlatformError):  # whatever it is, the plain device says it again
+                self._open(name, _VNET_FLAG)
+                self.vnet = vnet.prepare(self._fd)
+                if not self.vnet:
+                    self._device.close()
+        if not self.vnet:
+            self._open(name, 0)
+        self.lost = False
+        self.counters = TunCounters()
+        os.set_blocking(self._fd, False)
+
+    def _open(self, name: str, flags: int) -> None:
         import pytun  # only `connect` needs it
 
-        _require_node()
         try:
-            self._device = pytun.TunTapDevice(name, pytun.IFF_TUN | pytun.IFF_NO_PI)
+            self._device = pytun.TunTapDevice(name, pytun.IFF_TUN | pytun.IFF_NO_PI | flags)
         except pytun.Error as error:
             raise _refused(name, error) from None
         self.name: str = self._device.name
-        self.lost = False
-        self.counters = TunCounters()
         self._fd: int = self._device.fileno()
-        os.set_blocking(self._fd, False)
+
+    def enable_offload(self) -> bool:
+        """Let large packets come and go, from now on through `read_into` and `write_frames`; false where it cannot be.
+
+        `merges_udp` tells whether UDP may be written that way, too.
+        """
+        if not self.vnet:
+            return False
+        enabled, self.merges_udp = vnet.enable(self._fd)
+        if enabled:
+            vnet.limit_bursts(self.name)
+        return enabled
+
+    def disable_offload(self) -> None:
+        """Go back to packets of ordinary size."""
+        if self.vnet:
+            vnet.disable(self._fd)
 
     def fileno(self) -> int:
         """The descriptor, for an event loop; it is non-blocking."""
@@ -64,10 +100,11 @@ class TunDevice:
         """At most `limit` packets that are waiting; never blocks, never raises."""
         packets: list[bytes] = []
         append, read, fd = packets.append, os.read, self._fd
+        start, longest = (vnet.HEADER, _LONGEST + vnet.HEADER) if self.vnet else (0, _LONGEST)
         try:
             for _ in range(limit):
-                if packet := read(fd, _LONGEST):
-                    append(packet)
+                if packet := read(fd, longest):
+                    append(packet[start:])
         except BlockingIOError:
             pass
         except OSError as error:
@@ -81,10 +118,27 @@ class TunDevice:
         A full queue, an interface that is down and a packet the kernel dislikes all mean one lost packet, as on any
         link.
         """
+        if self.vnet:
+            return self.write_frames([b"".join((_NO_HEADER, packet)) for packet in packets])
+        return self.write_frames(packets)
+
+    def read_into(self, buffers: Sequence[bytearray | memoryview]) -> int:
+        """Read one frame, a virtio header and a packet; its length, or 0 where none is waiting. Never raises."""
+        try:
+            return os.readv(self._fd, buffers)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self.counters.read_errors += 1
+            self.lost |= error.errno in _GONE
+            return 0
+
+    def write_frames(self, frames: Sequence[Packet]) -> int:
+        """As `write_batch`, for frames: each is a virtio header and a packet."""
         written, write, fd = 0, os.write, self._fd
-        for packet in packets:
+        for frame in frames:
             try:
-                write(fd, packet)
+                write(fd, frame)
                 written += 1
             except OSError as error:
                 self.counters.write_errors += 1

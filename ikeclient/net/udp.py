@@ -8,6 +8,9 @@ Path MTU: IP_PMTUDISC_WANT. Datagrams that fit the known path MTU go out with "d
 bottlenecks; larger ones are fragmented here, so that nothing fails with EMSGSIZE while the tunnel still adapts. IKE and
 inner packets above a newly learnt MTU thus get through for as long as nobody drops fragments.
 
+Runs: datagrams of one size, the last perhaps shorter, go out and come in with one system call where the kernel can
+(UDP_SEGMENT since Linux 4.18, UDP_GRO since 5.12). What it refuses goes one by one, and the refusal is remembered.
+
 UDP checksums are left on, although RFC 3948 section 2.1 prefers zero over IPv4: network cards compute them, and
 segmentation offload demands them.
 """
@@ -41,7 +44,17 @@ _PMTUDISC_WANT = 1
 _IP_MTU_DISCOVER, _IP_RECVERR = 10, 11
 _IPV6_MTU_DISCOVER, _IPV6_RECVERR = 23, 25
 _IP_MTU, _IPV6_MTU = 14, 24
+_IP_TOS, _IP_RECVTOS = 1, 13
+_IPV6_RECVTCLASS, _IPV6_TCLASS = 66, 67
+_SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
+_ANCILLARY = 2 * socket.CMSG_SPACE(4) if hasattr(socket, "CMSG_SPACE") else 64
+_int = Struct("=i")
+_short = Struct("=H")
 _extended_error = Struct("=IBBBxII").unpack_from  # struct sock_extended_err
+
+_RETRY_SIZE = 60.0  # seconds after which a size that the path did not carry is tried again
+_TOO_LARGE = frozenset((errno.EINVAL, errno.EMSGSIZE))
+_NO_OFFLOAD = frozenset((errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP))
 
 _MINIMUM_MTU = {4: 576, 6: 1280}  # smaller reports are forged or useless (N24)
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -80,6 +93,7 @@ class UdpSocket:
     - `local_address`: None binds to every address. `port` 0 is ephemeral; a port that is taken or needs a right we
       lack is replaced by an ephemeral one. `local` is the result.
     - `mark`: the firewall mark of outgoing datagrams; `marked` tells whether the kernel took it.
+    - `offload`: use the kernel's segmentation of runs where it has it; the attribute `segments` tells.
     - `on_hint`: called with a PathHint, at most once per second and kind, from inside the other methods.
 
     Raises PlatformError where the address does not exist here or the IP version is switched off.
@@ -93,16 +107,20 @@ class UdpSocket:
         port: int = 0,
         mark: int | None = None,
         buffer_size: int = BUFFER_SIZE,
+        offload: bool = True,
         on_hint: Callable[[PathHint], None] | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.version = version
         self.send_errors = 0
         self.dropped = 0  # datagrams not sent, for whatever reason
+        self._offload = offload
         self._on_hint = on_hint
         self._clock = clock
         self._next_hint: dict[ErrorKind, float] = {}
         self._suppressed: dict[ErrorKind, int] = {}
+        self._too_large = 1 << 16  # runs of datagrams of this size or more are not taken before `_retry`
+        self._retry = 0.0
         address = local_address or _WILDCARDS[version]
         try:
             self._socket = socket.socket(_FAMILIES[version], socket.SOCK_DGRAM)
@@ -110,6 +128,8 @@ class UdpSocket:
             raise PlatformError(f"cannot open an IPv{version} socket", reason=error.strerror) from None
         try:
             self._configure()
+            self.segments = offload and self._can_segment()
+            self.merges = False
             self.marked = mark is None or self._try(socket.SOL_SOCKET, socket.SO_MARK, mark)
             self.receive_buffer = self._buffer(_SO_RCVBUFFORCE, socket.SO_RCVBUF, buffer_size)
             self.send_buffer = self._buffer(_SO_SNDBUFFORCE, socket.SO_SNDBUF, buffer_size)
@@ -125,10 +145,19 @@ class UdpSocket:
         if self.version == 4:
             self._try(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_WANT)
             self._try(socket.IPPROTO_IP, _IP_RECVERR, 1)
+            self._try(socket.IPPROTO_IP, _IP_RECVTOS, 1)
         else:
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             self._try(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_WANT)
             self._try(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+            self._try(socket.IPPROTO_IPV6, _IPV6_RECVTCLASS, 1)
+
+    def _can_segment(self) -> bool:
+        try:
+            self._socket.getsockopt(_SOL_UDP, _UDP_SEGMENT)
+        except OSError:
+            return False
+        return True
 
     def _bind(self, address: str, port: int) -> None:
         try:
@@ -202,6 +231,94 @@ class UdpSocket:
                     self._hint(error.errno or 0, None)
                 sent += self._send_again(payload, destination)
         self.dropped += len(payloads) - sent
+        return sent
+
+    def enable_merging(self) -> None:
+        """Let datagrams arrive merged from now on, where the kernel can: only `receive_into` must be used then."""
+        self.merges = self._offload and self._try(_SOL_UDP, _UDP_GRO, 1)
+
+    def receive_into(self, buffer: bytearray | memoryview) -> tuple[int, int, Address, int] | None:
+        """Receive a run: (length, size, source, tos), or None where nothing is waiting; never raises.
+
+        The run is `length` bytes of datagrams of `size` bytes each, the last perhaps shorter; `tos` is the octet of
+        the outer IP header. A source looks as in `receive_batch`.
+        """
+        try:
+            length, ancillary, _, source = self._socket.recvmsg_into((buffer,), _ANCILLARY)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if not self._drain_errors():
+                self._hint(error.errno or 0, None)
+            return None
+        size, tos = length, 0
+        for level, kind, data in ancillary:
+            if kind == _UDP_GRO and level == _SOL_UDP:
+                size = _int.unpack(data)[0]
+            else:
+                tos = data[0]
+        return length, size, source, tos
+
+    def drain_errors(self) -> None:
+        """Take the errors that keep the socket readable although nothing is waiting."""
+        self._drain_errors()
+
+    def send_run(self, run: memoryview, size: int, destination: Address, tos: int = 0) -> int:
+        """Send a run of at most 64 datagrams and 65,507 bytes with one call; returns how many datagrams went out.
+
+        `tos` becomes the octet of the outer IP header. Datagrams that the path does not carry unfragmented go out one
+        by one.
+        """
+        count = -(-len(run) // size)
+        ancillary: list[tuple[int, int, bytes]] = []
+        if tos:
+            at = (socket.IPPROTO_IP, _IP_TOS) if self.version == 4 else (socket.IPPROTO_IPV6, _IPV6_TCLASS)
+            ancillary.append((*at, _int.pack(tos)))
+        if count > 1:
+            if not self.segments or (size >= self._too_large and self._clock() < self._retry):
+                return self._send_singly(run, size, destination, ancillary)
+            ancillary.append((_SOL_UDP, _UDP_SEGMENT, _short.pack(size)))
+        for patience in (1, 0):
+            try:
+                self._socket.sendmsg((run,), ancillary, 0, destination)
+                return count
+            except BlockingIOError:
+                if not patience or not self._wait_writable():
+                    break
+            except OSError as error:
+                number = error.errno or 0
+                if count > 1 and number in _NO_OFFLOAD:
+                    self.segments = False
+                    return self._send_singly(run, size, destination, ancillary[:-1])
+                if count > 1 and number in _TOO_LARGE:
+                    self._too_large, self._retry = size, self._clock() + _RETRY_SIZE
+                    return self._send_singly(run, size, destination, ancillary[:-1])
+                # The error of an earlier datagram is reported by a later call, whose own run stays behind.
+                self.send_errors += 1
+                if not self._drain_errors():
+                    self._hint(number, None)
+        self.dropped += count
+        return 0
+
+    def _send_singly(
+        self, run: memoryview, size: int, destination: Address, ancillary: list[tuple[int, int, bytes]]
+    ) -> int:
+        if not ancillary:
+            return self.send_batch([run[at : at + size] for at in range(0, len(run), size)], destination)
+        sent, patience = 0, 1
+        for at in range(0, len(run), size):
+            try:
+                self._socket.sendmsg((run[at : at + size],), ancillary, 0, destination)
+                sent += 1
+            except BlockingIOError:
+                if not patience or not self._wait_writable():
+                    break
+                patience -= 1
+            except OSError as error:
+                self.send_errors += 1
+                if not self._drain_errors():
+                    self._hint(error.errno or 0, None)
+        self.dropped += -(-len(run) // size) - sent
         return sent
 
     def _send_again(self, payload: Payload, destination: Address) -> bool:

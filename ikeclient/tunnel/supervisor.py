@@ -36,7 +36,7 @@ def run(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -
 async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -> None:
     for repaired in repair(options.runtime_directory):
         on_event({"event": "notice", "tunnel": options.name, "text": repaired})
-    tun = TunDevice(profile.network.interface)
+    tun = TunDevice(profile.network.interface, offload=profile.session.offload)
     control: ControlServer | None = None
 
     def publish(event: dict[str, object]) -> None:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, ip_address, ip_network
 from struct import pack
 
+import offload_packets as packets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
 from ikeclient.crypto.transforms import ENCRYPTION, EspSuite
+from ikeclient.esp import offload_plain
 from ikeclient.ike.events import ChildEstablished
 from ikeclient.net.udp import UdpSocket
 from ikeclient.tunnel.pump import KEEPALIVE, NON_ESP_MARKER, Pump
@@ -61,12 +63,83 @@ class FakeSocket:
         return len(taken)
 
 
+class FrameTun(FakeTun):
+    """A device with virtio headers; what is merged is taken apart again when it is written."""
+
+    vnet = merges_udp = True
+
+    def enable_offload(self) -> bool:
+        return True
+
+    def read_into(self, buffers: Sequence[bytearray]) -> int:
+        if not self.waiting:
+            return 0
+        frame = bytes(10) + self.waiting.popleft()
+        buffers[0][: len(frame)] = frame
+        return len(frame)
+
+    def write_frames(self, frames: Sequence[bytes | bytearray | memoryview]) -> int:
+        for frame in frames:
+            count, size, last, _, _ = offload_plain.examine(frame, len(frame))
+            out = bytearray(count * (size + 8))
+            offload_plain.segment(frame, len(frame), out, 0, size + 8, 0, 0, 0, count)
+            for i in range(count):
+                self.written.append(bytes(out[i * (size + 8) :][: size if i < count - 1 else last]))
+        return len(frames)
+
+
+class RunSocket(FakeSocket):
+    """A socket that sends runs, and merges what arrives back to back in one size."""
+
+    tos = 0
+    errors_drained = 0
+    merging = False
+
+    def enable_merging(self) -> None:
+        self.merging = True
+
+    def drain_errors(self) -> None:
+        self.errors_drained += 1
+
+    def receive_into(self, buffer: memoryview) -> tuple[int, int, tuple[str, int], int] | None:
+        if not self.waiting:
+            return None
+        data, source = self.waiting.popleft()
+        size = len(data)
+        while size and len(data) < 30000 and self.waiting and self.waiting[0][1] == source:
+            if not 0 < len(self.waiting[0][0]) <= size or len(data) % size:
+                break
+            data += self.waiting.popleft()[0]
+        buffer[: len(data)] = data
+        return len(data), size, source, self.tos
+
+    def send_run(self, run: memoryview, size: int, destination: tuple[str, int], tos: int = 0) -> int:
+        self.tos_sent = tos
+        return self.send_batch([run[at : at + size] for at in range(0, len(run), size)], destination)
+
+
+LANES: dict[str, tuple[type[FakeTun], type[FakeSocket]]] = {
+    "ordinary": (FakeTun, FakeSocket),
+    "fast": (FrameTun, RunSocket),
+}
+_lane = "ordinary"
+
+
+@pytest.fixture(params=LANES, autouse=True, scope="module")
+def lane(request: pytest.FixtureRequest) -> str:
+    """Every test of this file is run in both lanes of the pump."""
+    global _lane
+    _lane = request.param
+    return _lane
+
+
 class Rig:
     """A pump between fakes, with a clock that a test moves."""
 
     def __init__(self, **options: bool | int) -> None:
         self.time = 1000.0
-        self.tun, self.socket = FakeTun(), FakeSocket()
+        device, socket = LANES[_lane]
+        self.tun, self.socket = device(), socket()
         self.ike: list[tuple[bytes, tuple[str, int], tuple[str, int]]] = []
         self.lost = 0
         self.pump = Pump(
@@ -196,7 +269,7 @@ def test_a_call_does_a_bounded_amount_of_work() -> None:
     rig = Rig(batch=8)
     rig.pump.install(child())
     rig.tun.waiting += [ipv4()] * 20
-    rig.socket.arrives(*[os.urandom(100)] * 20)
+    rig.socket.arrives(*[os.urandom(100 + n) for n in range(20)])
     assert [rig.pump.drain_tun() for _ in range(4)] == [8, 8, 4, 0]
     assert [rig.pump.drain_udp(rig.socket) for _ in range(4)] == [8, 8, 4, 0]
 
@@ -256,6 +329,158 @@ def test_a_gateway_that_claims_our_addresses_is_not_believed(gateway: Rig) -> No
     sealed = gateway.send(back(source="10.88.0.9"), back(source="10.88.0.8"))
     assert rig.receive(*sealed) == [back(source="10.88.0.8")]
     assert rig.pump.child_counters(0xC0000001).selector_drops == 1
+
+
+# The fast lane
+
+
+def tcp_segments(count: int, size: int = 1000, *, tos: int = 0) -> list[bytes]:
+    return [
+        packets.ip(
+            packets.tcp(bytes([n]) * size, sequence=n * size, addresses=(HOST4, VIP4)),
+            6,
+            (HOST4, VIP4),
+            id=n,
+            tos=tos,
+        )
+        for n in range(count)
+    ]
+
+
+def super_packet(size: int, payload: int, *, flags: int = 0x10, tos: int = 0) -> tuple[bytes, list[bytes]]:
+    """A frame from the kernel, and the packets it stands for."""
+    body = packets.tcp(bytes(payload), addresses=(VIP4, HOST4), partial=True, flags=flags)
+    frame = packets.frame(packets.ip(body, 6, (VIP4, HOST4), tos=tos), kind=1, size=size, start=20, offset=16)
+    count, length, last, _, _ = offload_plain.examine(frame, len(frame))
+    out = bytearray(count * (length + 8))
+    offload_plain.segment(frame, len(frame), out, 0, length + 8, 0, 0, 0, count)
+    parts = [bytes(out[i * (length + 8) :][: length if i < count - 1 else last]) for i in range(count)]
+    return frame, parts
+
+
+class SuperTun(FrameTun):
+    """Gives frames as they are, headers and all, and keeps what is written in one piece."""
+
+    def read_into(self, buffers: Sequence[bytearray]) -> int:
+        if not self.waiting:
+            return 0
+        frame = self.waiting.popleft()
+        buffers[0][: len(frame)] = frame
+        return len(frame)
+
+    def write_frames(self, frames: Sequence[bytes | bytearray | memoryview]) -> int:
+        self.written += map(bytes, frames)
+        return len(frames)
+
+
+@pytest.fixture
+def fast(gateway: Rig, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    monkeypatch.setitem(LANES, _lane, (SuperTun, RunSocket))
+    rig = Rig()
+    rig.pump.install(child())
+    assert rig.pump.fast
+    assert isinstance(rig.socket, RunSocket)
+    assert rig.socket.merging
+    return rig
+
+
+@pytest.mark.parametrize(("payload", "sends"), [(3000, 1), (60000, 1), (64 * 1000 + 1, 2), (1000, 1)])
+def test_a_super_packet_leaves_as_runs(fast: Rig, gateway: Rig, payload: int, sends: int) -> None:
+    frame, parts = super_packet(1000, payload)
+    runs: list[int] = []
+    send_run = fast.socket.send_run  # type: ignore[attr-defined]
+    fast.socket.send_run = lambda run, *rest: runs.append(len(run)) or send_run(run, *rest)  # type: ignore[attr-defined]
+    sent = fast.send(frame)
+    assert len(sent) == len(parts)
+    assert len(runs) == sends
+    assert gateway.receive(*sent[:60]) + gateway.receive(*sent[60:]) == parts
+    counters = fast.pump.child_counters(0xC0000001)
+    assert (counters.packets_out, counters.bytes_out) == (len(parts), sum(map(len, parts)))
+
+
+def test_segments_of_one_flow_reach_the_device_as_one_frame(fast: Rig, gateway: Rig) -> None:
+    parts = tcp_segments(20)
+    (frame,) = fast.receive(*gateway.send(*parts))
+    assert offload_plain.examine(frame, len(frame))[0] == 20
+    counters = fast.pump.child_counters(0xC0000001)
+    assert (counters.packets_in, counters.bytes_in) == (20, sum(map(len, parts)))
+
+
+def test_a_forged_packet_in_a_run_costs_only_itself(fast: Rig, gateway: Rig) -> None:
+    """P2: and so does one with a replayed number."""
+    parts = tcp_segments(6)
+    sealed = gateway.send(*parts)
+    sealed[1] = sealed[1][:-1] + bytes((sealed[1][-1] ^ 1,))
+    sealed[4] = sealed[2]
+    frames = fast.receive(*sealed)
+    assert [offload_plain.examine(frame, len(frame))[0] for frame in frames] == [1, 2, 1]
+    counters = fast.pump.child_counters(0xC0000001)
+    assert (counters.auth_failures, counters.replays, counters.packets_in) == (1, 1, 4)
+
+
+def test_runs_that_come_twice_or_late_are_refused_where_they_must_be(fast: Rig, gateway: Rig) -> None:
+    """P3"""
+    sealed = gateway.send(*tcp_segments(30))
+    assert len(fast.receive(*sealed[20:])) == 1
+    assert len(fast.receive(*sealed[:20])) == 1
+    assert fast.receive(*sealed) == []
+    counters = fast.pump.child_counters(0xC0000001)
+    assert (counters.replays, counters.packets_in) == (30, 30)
+
+
+def test_packets_outside_the_selectors_are_dropped_by_the_frame(gateway: Rig, fast: Rig) -> None:
+    """P7"""
+    fast.pump.remove(0xC0000001)
+    fast.pump.install(child(remote=("192.0.2.0/24",)))
+    assert fast.receive(*gateway.send(*tcp_segments(5))) == []
+    assert fast.pump.child_counters(0xC0000001).selector_drops == 5
+
+
+def test_dscp_and_ecn_are_copied_outwards_and_do_not_share_a_run(fast: Rig) -> None:
+    """RFC 2983 section 3, RFC 6040 section 4.1"""
+    seen: list[tuple[int, int]] = []
+    send_run = fast.socket.send_run  # type: ignore[attr-defined]
+
+    def spy(run: memoryview, size: int, destination: tuple[str, int], tos: int = 0) -> int:
+        seen.append((len(run) // size, tos))
+        return int(send_run(run, size, destination, tos))
+
+    fast.socket.send_run = spy  # type: ignore[attr-defined]
+    fast.send(*(super_packet(1000, 2000, tos=tos)[0] for tos in (0, 0, 0xBA, 0)))
+    assert seen == [(4, 0), (2, 0xBA), (2, 0)]
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "result"), [(3, 2, 3), (3, 1, 3), (3, 3, 3), (1, 2, 1), (2, 1, 1), (0, 2, 2), (3, 0, None)]
+)
+def test_congestion_marks_of_the_path_reach_the_inside(
+    fast: Rig, gateway: Rig, outer: int, inner: int, result: int | None
+) -> None:
+    """P16, RFC 6040 section 4.2: CE on a packet that does not know ECN is a loss."""
+    fast.socket.tos = outer  # type: ignore[attr-defined]
+    frames = fast.receive(*gateway.send(*tcp_segments(2, tos=0xB8 | inner)))
+    assert [frame[11] for frame in frames] == ([] if result is None else [0xB8 | result])
+    assert all(packets.checksum(frame[10:30]) == 0 for frame in frames)
+    assert fast.pump.table.inbound[0xC0000001].counters.congested == (2 if result is None else 0)
+
+
+def test_a_super_packet_above_the_mtu_is_answered(fast: Rig) -> None:
+    """P13: the path shrank, and TCP has not heard of it."""
+    fast.pump.set_mtu(800)
+    frame, parts = super_packet(1000, 3000)
+    assert fast.send(frame) == []
+    assert fast.pump.counters.too_big == len(parts)
+    assert {answer[20] for answer in fast.tun.written} == {3}
+
+
+def test_sequence_numbers_end_within_a_run(fast: Rig) -> None:
+    """P8"""
+    outbound = fast.pump.table.pair(0xC0000001)[1]
+    outbound.sequence = 2**32 - 1 - 2
+    assert len(fast.send(super_packet(1000, 5000)[0])) == 2
+    assert outbound.counters.exhausted == 3
+    assert outbound.counters.packets == 2
+    assert fast.send(super_packet(1000, 5000)[0]) == []
 
 
 # Demultiplexing
@@ -336,7 +561,9 @@ def test_arbitrary_datagrams_never_raise(datagrams: list[tuple[bytes, int]]) -> 
     rig.pump.install(child())
     rig.socket.waiting += [(data, (GATEWAY[0], port)) for data, port in datagrams]
     rig.socket.waiting += [((0xC0000001).to_bytes(4, "big") + data, GATEWAY) for data, _ in datagrams]
-    assert rig.pump.drain_udp(rig.socket) == 2 * len(datagrams)
+    while rig.pump.drain_udp(rig.socket):
+        pass
+    assert not rig.socket.waiting
     assert rig.tun.written == []
 
 

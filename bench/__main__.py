@@ -1,0 +1,226 @@
+"""Compare data planes on this machine: run everybody in turn, several times, and print medians and ratios.
+
+Absolute figures say little: compare inside one run only, on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from bench.peers import Peer, ours, peers
+from bench.world import Meter, World, resident_mib
+
+Figures = dict[str, float]
+FULL = frozenset({"ours", "wireguard-go", "strongswan", "ours-strongswan"})  # the others: TCP up and down only
+
+TARGETS: tuple[tuple[str, str, str, str, str, float], ...] = (
+    ("TCP up / wireguard-go", "ours", "wireguard-go", "tcp_up", ">=", 1.0),
+    ("TCP down / wireguard-go", "ours", "wireguard-go", "tcp_down", ">=", 1.0),
+    ("TCP up / strongSwan", "ours", "strongswan", "tcp_up", ">=", 6.0),
+    ("TCP down / strongSwan", "ours", "strongswan", "tcp_down", ">=", 6.0),
+    ("client CPU per GB up / strongSwan's", "ours-strongswan", "strongswan", "tcp_up_client_cpu_s_per_gb", "<=", 0.25),
+    (
+        "client CPU per GB down / strongSwan's",
+        "ours-strongswan",
+        "strongswan",
+        "tcp_down_client_cpu_s_per_gb",
+        "<=",
+        0.25,
+    ),
+    ("idle ping / wireguard-go", "ours", "wireguard-go", "ping_ms", "<=", 1.2),
+    ("UDP flood delivered / wireguard-go", "ours", "wireguard-go", "udp_flood", ">=", 0.8),
+    ("plain codec TCP up / strongSwan", "ours-plain", "strongswan", "tcp_up", ">=", 1.5),
+    ("plain codec TCP down / strongSwan", "ours-plain", "strongswan", "tcp_down", ">=", 1.5),
+    ("resident MiB, connected", "ours-strongswan", "", "client_mib", "<=", 80.0),
+    ("connect to first ping, s", "ours-strongswan", "", "connect_s", "<=", 0.6),
+    ("loaded ping / idle ping", "ours", "ours", "ping_loaded_ms/ping_ms", "<=", 10.0),
+)
+
+
+def measure(world: World, peer: Peer, seconds: float) -> Figures:
+    """All figures of one peer, once."""
+    figures: Figures = {}
+    with peer.start(world) as tunnel:
+        meter = Meter(world, tunnel)
+        try:
+            for name, options in (("tcp_up", ()), ("tcp_down", ("-R",))):
+                result = meter.iperf(seconds, *options)
+                figures[name] = result.pop("mbit_s")
+                figures |= {f"{name}_{key}": value for key, value in result.items()}
+            if peer.name in FULL:
+                figures["tcp4_up"] = meter.iperf(seconds, "-P", "4")["mbit_s"]
+                figures["tcp4_down"] = meter.iperf(seconds, "-P", "4", "-R")["mbit_s"]
+                figures["udp_flood"] = meter.iperf(seconds, "-u", "-b", "0", "-l", "1300")["mbit_s"]
+                time.sleep(0.5)
+                figures["ping_ms"] = meter.ping()
+                figures["ping_loaded_ms"] = meter.loaded_ping(2)
+            figures["client_mib"] = resident_mib(tunnel.client_pid)
+            if tunnel.connect_seconds is not None:
+                figures["connect_s"] = tunnel.connect_seconds
+        finally:
+            meter.close()
+    return figures
+
+
+def curve(world: World, seconds: float) -> list[dict[str, float]]:
+    """What small packets and many flows cost: our engine at both ends."""
+    rows: list[dict[str, float]] = []
+    with ours()(world) as tunnel:
+        meter = Meter(world, tunnel)
+        try:
+            for size in (64, 256, 512, 1024, 1400):
+                result = meter.iperf(seconds, "-u", "-b", "0", "-l", str(size - 28))
+                rows.append(_row("udp", size, 1, result))
+            for flows in (1, 4, 16, 64):
+                result = meter.iperf(seconds, "-P", str(flows))
+                rows.append(_row("tcp", 1400, flows, result))
+        finally:
+            meter.close()
+    return rows
+
+
+def _row(kind: str, size: int, flows: int, result: Figures) -> dict[str, float]:
+    packets = 1e9 / (size - 28 if kind == "udp" else 1348)
+    return {
+        "tcp": float(kind == "tcp"),
+        "inner_bytes": size,
+        "flows": flows,
+        "mbit_s": result["mbit_s"],
+        "sender_us_per_packet": result.get("client_cpu_s_per_gb", 0.0) / packets * 1e6,
+        "receiver_us_per_packet": result.get("gateway_cpu_s_per_gb", 0.0) / packets * 1e6,
+    }
+
+
+def soak(world: World, seconds: float) -> dict[str, list[float]]:
+    """Full speed for a long time: Mbit/s and resident memory in ten parts of equal length."""
+    found: dict[str, list[float]] = {"mbit_s": [], "client_mib": [], "gateway_mib": []}
+    with ours()(world) as tunnel:
+        meter = Meter(world, tunnel)
+        try:
+            for _ in range(10):
+                found["mbit_s"].append(meter.iperf(seconds / 10)["mbit_s"])
+                found["client_mib"].append(resident_mib(tunnel.client_pid))
+                found["gateway_mib"].append(resident_mib(tunnel.gateway_pid))
+        finally:
+            meter.close()
+    return found
+
+
+def medians(rounds: dict[str, list[Figures]]) -> dict[str, Figures]:
+    """The median of each figure over the rounds."""
+    names = {peer: sorted({key for figures in runs for key in figures}) for peer, runs in rounds.items()}
+    return {
+        peer: {key: statistics.median(f[key] for f in rounds[peer] if key in f) for key in keys}
+        for peer, keys in names.items()
+    }
+
+
+def ratios(found: dict[str, Figures]) -> list[dict[str, object]]:
+    """Every target with what was reached."""
+    rows: list[dict[str, object]] = []
+    for words, peer, other, key, sign, target in TARGETS:
+        upper, _, lower = key.partition("/")
+        value = found.get(peer, {}).get(upper)
+        base = found.get(other, {}).get(lower or upper) if other else 1.0
+        reached = value / base if value is not None and base else None
+        met = None if reached is None else (reached >= target if sign == ">=" else reached <= target)
+        rows.append({"figure": words, "reached": reached, "target": f"{sign} {target:g}", "met": met})
+    return rows
+
+
+def machine() -> dict[str, str]:
+    """What it ran on."""
+    import cryptography
+
+    from ikeclient.esp.offload import ACTIVE
+
+    info = Path("/proc/cpuinfo").read_text()
+    model = next((line.partition(":")[2].strip() for line in info.splitlines() if "model name" in line), "?")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
+        "cpu": f"{os.cpu_count()} x {model}",
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "cryptography": cryptography.__version__,
+        "codec": ACTIVE,
+        "load_before": " ".join(f"{n:.2f}" for n in os.getloadavg()),
+        "commit": commit.stdout.strip(),
+    }
+
+
+def show(document: dict[str, object]) -> None:
+    """The table."""
+    found = document["medians"]
+    assert isinstance(found, dict)
+    columns = ("tcp_up", "tcp_down", "tcp4_up", "tcp4_down", "udp_flood", "ping_ms", "ping_loaded_ms")
+    columns += ("tcp_up_client_cpu_s_per_gb", "tcp_down_client_cpu_s_per_gb", "client_mib", "connect_s")
+    short = ("up", "down", "up x4", "down x4", "udp", "ping ms", "loaded", "cpu up", "cpu down", "MiB", "connect")
+    print(f"{'Mbit/s; CPU s/GB of the client':<32}" + "".join(f"{name:>9}" for name in short))
+    for peer, figures in found.items():
+        cells = (figures.get(key) for key in columns)
+        print(f"{peer:<32}" + "".join(f"{'-':>9}" if c is None else f"{c:>9.{0 if c >= 100 else 2}f}" for c in cells))
+    rows = document["ratios"]
+    assert isinstance(rows, list)
+    print()
+    for row in rows:
+        reached = "-" if row["reached"] is None else f"{row['reached']:.2f}"
+        verdict = {True: "met", False: "MISSED", None: "not measured"}[row["met"]]
+        print(f"{row['figure']:<42}{reached:>8}  target {row['target']:<8}{verdict}")
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3, help="alternating runs, of which medians are shown")
+    parser.add_argument("--seconds", type=float, default=5, help="length of each iperf3 run")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
+    parser.add_argument("--only", metavar="NAME,...", help="measure these only")
+    parser.add_argument("--curve", action="store_true", help="also: packets of 64 to 1400 bytes, 1 to 64 flows")
+    parser.add_argument("--soak", type=float, metavar="SECONDS", help="also: full speed for so long")
+    options = parser.parse_args()
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ikeclient-bench"
+    cache.mkdir(parents=True, exist_ok=True)
+    everybody = peers(cache)
+    wanted = options.only.split(",") if options.only else [peer.name for peer in everybody]
+    present = [peer for peer in everybody if peer.name in wanted and not peer.missing]
+    missing = {peer.name: peer.missing for peer in everybody if peer.missing}
+    for name, reason in missing.items():
+        print(f"MISSING: {name}: {reason}", file=sys.stderr)
+    document: dict[str, object] = {"machine": machine(), "missing": missing}
+    rounds: dict[str, list[Figures]] = defaultdict(list)
+    world = World()
+    try:
+        for number in range(options.rounds):
+            for peer in present:
+                figures = measure(world, peer, options.seconds)
+                rounds[peer.name].append(figures)
+                words = f"{figures['tcp_up']:.0f} up, {figures['tcp_down']:.0f} down"
+                print(f"round {number + 1}: {peer.name}: {words}", file=sys.stderr, flush=True)
+        if options.curve:
+            document["curve"] = curve(world, min(options.seconds, 2))
+        if options.soak:
+            document["soak"] = soak(world, options.soak)
+    finally:
+        world.close()
+    document |= {"seconds": options.seconds, "rounds": rounds, "medians": medians(rounds)}
+    document["ratios"] = ratios(medians(rounds))
+    if options.json:
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    show(document)
+    for name in ("curve", "soak"):
+        if name in document:
+            print(f"\n{name}: {json.dumps(document[name])}")
+
+
+if __name__ == "__main__":
+    main()

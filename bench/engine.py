@@ -1,0 +1,116 @@
+"""One end of a tunnel with static keys: the shipped pump, device and socket, without IKE.
+
+    python engine.py NAME LOCAL REMOTE INNER PEER_INNER ROLE [--suite S] [--plain] [--off]
+
+Carries packets until it is killed; on SIGUSR1 it prints its counters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from ipaddress import ip_network
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    for name in ("name", "local", "remote", "networks", "peer_networks", "role"):
+        parser.add_argument(name)
+    parser.add_argument("--suite", default="aes128gcm16")
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--off", action="store_true")
+    parser.add_argument("--mtu", type=int, default=1400)
+    parser.add_argument("--profile")
+    return parser.parse_args()
+
+
+async def main(options: argparse.Namespace) -> None:
+    from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
+    from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, EspSuite
+    from ikeclient.esp.offload import ACTIVE
+    from ikeclient.ike.events import ChildEstablished
+    from ikeclient.net.tun import TunDevice
+    from ikeclient.net.udp import UdpSocket
+    from ikeclient.tunnel.pump import Pump
+    from ikeclient.wire.selector import TrafficSelector
+
+    encryption, _, integrity = options.suite.partition("-")
+    suite = EspSuite(encryption=ENCRYPTION[encryption], integrity=INTEGRITY[integrity] if integrity else None)
+    offload = not options.off
+    tun = TunDevice(options.name, offload=offload)
+    for inner in options.networks.split(","):
+        subprocess.run(["ip", "addr", "add", inner, "dev", options.name, "nodad"], check=True)
+    subprocess.run(["ip", "link", "set", options.name, "up", "mtu", str(options.mtu)], check=True)
+    for inner in options.peer_networks.split(","):
+        subprocess.run(["ip", "route", "add", inner, "dev", options.name], check=True)
+    socket = UdpSocket(local_address=options.local, port=4500, offload=offload)
+    pump = Pump(tun, lambda *_: None, time.monotonic, entropy=os.urandom, offload=offload)
+    pump.set_remote((options.remote, 4500))
+    pump.set_mtu(options.mtu)
+
+    def keys(direction: str) -> DirectionKeys:
+        stream = hashlib.shake_256(f"benchmark {direction}".encode()).digest(200)
+        length = suite.encryption.key_length + suite.encryption.salt_length
+        return DirectionKeys(
+            encryption=stream[:length],
+            integrity=stream[100 : 100 + (suite.integrity.key_length if suite.integrity else 0)],
+        )
+
+    def selectors(text: str) -> tuple[TrafficSelector, ...]:
+        return tuple(TrafficSelector.from_network(ip_network(n, strict=False)) for n in text.split(","))
+
+    here, there = ("a", "b") if options.role == "a" else ("b", "a")
+    spis = {"a": 0xC0000001, "b": 0xC0000002}
+    pump.install(
+        ChildEstablished(
+            spi_in=spis[here],
+            spi_out=spis[there],
+            suite=suite,
+            keys=ChildKeys(inbound=keys(here), outbound=keys(there)),
+            local_selectors=selectors(options.networks),
+            remote_selectors=selectors(options.peer_networks),
+            rekey_at=0.0,
+        )
+    )
+    pump.attach(socket)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(tun.fileno(), pump.drain_tun)
+    loop.add_reader(socket.fileno(), pump.drain_udp, socket)
+    loop.add_signal_handler(
+        signal.SIGUSR1,
+        lambda: print(
+            pump.child_counters(spis[here]),
+            pump.counters,
+            tun.counters,
+            socket.dropped,
+            socket.send_errors,
+            socket.segments,
+            flush=True,
+        ),
+    )
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    print("ready", ACTIVE, "fast" if pump.fast else "slow", flush=True)
+    await stop.wait()
+
+
+if __name__ == "__main__":
+    options = arguments()
+    if options.plain:
+        sys.modules["ikeclient.esp._offload"] = None  # type: ignore[assignment]
+    if options.profile:
+        import cProfile
+
+        profiler = cProfile.Profile()
+        try:
+            profiler.runcall(asyncio.run, main(options))
+        finally:
+            profiler.dump_stats(options.profile)
+    else:
+        asyncio.run(main(options))

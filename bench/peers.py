@@ -1,0 +1,224 @@
+"""Who is measured: ourselves at both ends, ourselves against strongSwan, strongSwan, and wireguard-go."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from lab.charon import PROGRAM as CHARON
+from lab.client import Client
+from lab.gateway import Gateway, Offer, StrongSwanClient
+from lab.machines import LabError, Machine, addresses, wait_for
+from lab.pki import Pki
+
+from bench.world import CLIENT, GATEWAY, INSIDE, Tunnel, World
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+OUR_INSIDE, OUR_CLIENT = "10.98.0.1", "10.98.0.2"
+ESP = "aes128gcm16"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A way to make a tunnel; `missing` says what it lacks on this machine."""
+
+    name: str
+    words: str
+    start: Callable[[World], AbstractContextManager[Tunnel]]
+    missing: str | None = None
+
+
+def ours(*options: str) -> Callable[[World], AbstractContextManager[Tunnel]]:
+    """The shipped data plane at both ends, with static keys."""
+
+    @contextmanager
+    def start(world: World) -> Iterator[Tunnel]:
+        ends = (
+            (world.gateway, GATEWAY, CLIENT, OUR_INSIDE, OUR_CLIENT, "a"),
+            (world.client, CLIENT, GATEWAY, OUR_CLIENT, OUR_INSIDE, "b"),
+        )
+        started: list[subprocess.Popen[bytes]] = []
+        try:
+            for machine, local, remote, inner, other, role in ends:
+                engine = (sys.executable, str(REPOSITORY / "bench/engine.py"), "bnt0", local, remote)
+                environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(REPOSITORY)}
+                log = (world.directory / f"engine-{role}").open("wb")
+                started.append(
+                    machine.start(
+                        *engine, f"{inner}/32", f"{other}/32", role, *options, env=environment, stdout=log, stderr=log
+                    )
+                )
+            yield Tunnel(OUR_INSIDE, started[1].pid, started[0].pid)
+        finally:
+            for process in started:
+                process.terminate()
+            for process in started:
+                process.wait(10)
+
+    return start
+
+
+@contextmanager
+def _strongswan_gateway(world: World) -> Iterator[Gateway]:
+    directory = world.directory / f"gw{time.monotonic_ns()}"
+    directory.mkdir()
+    gateway = Gateway(world.gateway, directory, Pki(directory), [GATEWAY])
+    gateway.serve(Offer(esp_proposals=ESP))
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
+
+
+@contextmanager
+def strongswan(world: World) -> Iterator[Tunnel]:
+    """strongSwan's userspace data plane (kernel-libipsec) at both ends."""
+    with _strongswan_gateway(world) as gateway:
+        directory = world.directory / f"cl{time.monotonic_ns()}"
+        directory.mkdir()
+        client = StrongSwanClient(world.client, directory)
+        client.start()
+        begin = time.monotonic()
+        client.connect(gateway)
+        elapsed = time.monotonic() - begin
+        assert client.pid
+        assert gateway.pid
+        try:
+            yield Tunnel(INSIDE, client.pid, gateway.pid, elapsed)
+        finally:
+            client.stop()
+
+
+@contextmanager
+def ours_to_strongswan(world: World) -> Iterator[Tunnel]:
+    """`ikeclient connect` to a strongSwan gateway."""
+    with _strongswan_gateway(world) as gateway:
+        directory = world.directory / f"ik{time.monotonic_ns()}"
+        directory.mkdir()
+        client = Client(world.client, directory)
+        client.write_profile(gateway)
+        begin = time.monotonic()
+        connection = client.start()
+        answered = ("ping", "-c1", "-W1", "-i0.01", INSIDE)
+        wait_for(
+            lambda: "connected" in connection.stderr or connection.process.poll() is not None,
+            timeout=20,
+            what="a tunnel",
+            interval=0.005,
+        )
+        if connection.process.poll() is not None:
+            raise LabError(connection.stderr)
+        wait_for(lambda: world.client.run(*answered, check=False).returncode == 0, timeout=10, what="a ping")
+        elapsed = time.monotonic() - begin
+        assert gateway.pid
+        try:
+            yield Tunnel(INSIDE, connection.process.pid, gateway.pid, elapsed)
+        finally:
+            connection.interrupt()
+
+
+def wireguard(program: str) -> Callable[[World], AbstractContextManager[Tunnel]]:
+    """wireguard-go at both ends, configured over its own socket."""
+
+    @contextmanager
+    def start(world: World) -> Iterator[Tunnel]:
+        keys = [X25519PrivateKey.generate() for _ in range(2)]
+        ends = ((world.gateway, GATEWAY, OUR_INSIDE), (world.client, CLIENT, OUR_CLIENT))
+        started = []
+        try:
+            for machine, _, inner in ends:
+                name = f"bnwg{len(started)}"
+                started.append(machine.start(program, "-f", name, env={"PATH": "/usr/bin:/bin", "LOG_LEVEL": "error"}))
+                wait_for(lambda: _has(machine, name), timeout=5, what="wireguard-go")  # noqa: B023
+                addresses(machine, name, f"{inner}/24")
+            for index, (machine, local, _) in enumerate(ends):
+                del local
+                other = 1 - index
+                lines = {
+                    "private_key": keys[index].private_bytes_raw().hex(),
+                    "listen_port": "51820",
+                    "public_key": keys[other].public_key().public_bytes_raw().hex(),
+                    "endpoint": f"{ends[other][1]}:51820",
+                    "replace_allowed_ips": "true",
+                    "allowed_ip": f"{ends[other][2]}/32",
+                }
+                _configure(machine, f"bnwg{index}", lines)
+                machine.ip("link", "set", f"bnwg{index}", "up", "mtu", "1420")
+            yield Tunnel(OUR_INSIDE, started[1].pid, started[0].pid)
+        finally:
+            for process in started:
+                process.terminate()
+                process.wait(10)
+
+    return start
+
+
+def _has(machine: Machine, name: str) -> bool:
+    return machine.run("test", "-S", f"/var/run/wireguard/{name}.sock", check=False).returncode == 0
+
+
+def _configure(machine: Machine, name: str, lines: dict[str, str]) -> None:
+    """The set operation of WireGuard's cross-platform interface, spoken from inside the machine."""
+    text = "set=1\n" + "".join(f"{key}={value}\n" for key, value in lines.items()) + "\n"
+    speak = (
+        "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); "
+        "s.sendall(sys.stdin.read().encode()); print(s.recv(999).decode())"
+    )
+    answer = machine.run(sys.executable, "-c", speak, f"/var/run/wireguard/{name}.sock", stdin=text).stdout
+    if "errno=0" not in answer:
+        raise LabError(f"wireguard-go: {answer}")
+
+
+def find_wireguard(cache: Path) -> tuple[str | None, str]:
+    """The program with offloads: of Debian trixie, fetched into `cache` by a private apt that changes nothing else."""
+    program = cache / "wireguard-go"
+    if program.exists():
+        return str(program), ""
+    if not shutil.which("apt-get"):
+        return None, "no apt-get to fetch wireguard-go with"
+    state = cache / "apt"
+    (state / "lists/partial").mkdir(parents=True, exist_ok=True)
+    (state / "archives/partial").mkdir(parents=True, exist_ok=True)
+    (state / "sources.list").write_text(
+        "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main\n"
+    )
+    options = (f"Dir::Etc::sourcelist={state}/sources.list", "Dir::Etc::sourceparts=/nonexistent")
+    options += (f"Dir::State::lists={state}/lists", f"Dir::Cache={state}", "Dir::State::status=/dev/null")
+    apt = ["apt-get", "-qq", *(word for option in options for word in ("-o", option))]
+    try:
+        subprocess.run([*apt, "update"], check=True, capture_output=True, timeout=180)
+        subprocess.run([*apt, "download", "wireguard-go"], check=True, capture_output=True, timeout=180, cwd=state)
+        package = next(state.glob("wireguard-go_*.deb"))
+        subprocess.run(["dpkg-deb", "-x", str(package), str(state / "root")], check=True, timeout=60)
+        shutil.copy(state / "root/usr/bin/wireguard-go", program)
+    except (subprocess.SubprocessError, OSError, StopIteration) as error:
+        return None, f"wireguard-go of Debian trixie could not be fetched: {error}"
+    return str(program), ""
+
+
+def peers(cache: Path) -> list[Peer]:
+    """Everybody, present or missing."""
+    program, lacking = find_wireguard(cache)
+    no_charon = None if Path(CHARON).exists() else f"{CHARON} is not installed"
+    return [
+        Peer("ours", "our engine at both ends, AES-128-GCM", ours()),
+        Peer(
+            "wireguard-go",
+            "wireguard-go at both ends, ChaCha20-Poly1305",
+            wireguard(program or ""),
+            None if program else lacking,
+        ),
+        Peer("strongswan", "strongSwan kernel-libipsec at both ends, AES-128-GCM", strongswan, no_charon),
+        Peer("ours-strongswan", "`ikeclient connect` to that strongSwan gateway", ours_to_strongswan, no_charon),
+        Peer("ours-plain", "our engine without the compiled module", ours("--plain")),
+        Peer("ours-off", 'our engine with offload = "off"', ours("--off")),
+        Peer("ours-chacha", "our engine, ChaCha20-Poly1305", ours("--suite", "chacha20poly1305")),
+        Peer("ours-cbc", "our engine, AES-128-CBC with HMAC-SHA-256", ours("--suite", "aes128-sha256")),
+    ]

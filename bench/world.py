@@ -1,0 +1,134 @@
+"""Two machines with one cable, and what is measured between them.
+
+The machines are those of the lab (`tests/lab`), network namespaces with processes in them; the cable is a plain veth
+pair that carries segmented bursts, as a network card with offloads would take them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.machines import LabError, Machine, addresses, host_run, make_directory, wait_for
+
+GATEWAY, CLIENT = "10.1.0.1", "10.1.0.2"
+INSIDE = "10.99.0.1"
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class World:
+    """The machines `gateway` and `client`; close it to remove everything."""
+
+    def __init__(self) -> None:
+        self.directory = make_directory("bn")
+        self.gateway = Machine(f"bn{os.getpid()}-gw", self.directory)
+        self.client = Machine(f"bn{os.getpid()}-cl", self.directory)
+        end = ("name", "up0", "netns", self.gateway.name)
+        host_run("ip", "link", "add", *end, "type", "veth", "peer", "name", "up0", "netns", self.client.name)
+        for machine, address in ((self.gateway, GATEWAY), (self.client, CLIENT)):
+            machine.ip("link", "set", "lo", "up")
+            machine.ip("link", "set", "up0", "up")
+            addresses(machine, "up0", f"{address}/24")
+        addresses(self.gateway, "lo", f"{INSIDE}/32", "fd99::1/128")
+        self.client.ip("route", "add", "default", "via", GATEWAY)
+        self.gateway.sysctl("net.ipv4.ip_forward", 1)
+
+    def close(self) -> None:
+        """Kill and remove everything."""
+        self.gateway.close()
+        self.client.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@dataclass
+class Tunnel:
+    """A tunnel that is up: the address to talk to, and the processes of both ends (0: none)."""
+
+    target: str
+    client_pid: int
+    gateway_pid: int
+    connect_seconds: float | None = None
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far, user and system."""
+    if not pid:
+        return 0.0
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of a process."""
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text()) if pid else None
+    return int(found[1]) / 1024 if found else 0.0
+
+
+class Meter:
+    """Measures one tunnel with iperf3 and ping."""
+
+    def __init__(self, world: World, tunnel: Tunnel) -> None:
+        self._world = world
+        self._tunnel = tunnel
+        self._server = world.gateway.start("iperf3", "-s")
+        wait_for(self._reachable, timeout=15, what="the tunnel to answer a ping", interval=0.05)
+
+    def close(self) -> None:
+        """End the server."""
+        self._server.kill()
+        self._server.wait()
+
+    def _reachable(self) -> bool:
+        return self._world.client.run("ping", "-c1", "-W1", self._tunnel.target, check=False).returncode == 0
+
+    def iperf(self, seconds: float, *options: str) -> dict[str, float]:
+        """One run: Mbit/s that arrived, and CPU seconds per GB and microseconds per 1,400 bytes at our end."""
+        before = cpu_seconds(self._tunnel.client_pid), cpu_seconds(self._tunnel.gateway_pid)
+        command = ("iperf3", "-J", "-c", self._tunnel.target, "-t", str(seconds), *options)
+        for _ in range(5):
+            done = self._world.client.run(*command, check=False, timeout=seconds + 30)
+            result: dict[str, Any] = json.loads(done.stdout or "{}")
+            if "error" not in result and result.get("end"):
+                break
+            time.sleep(0.5)
+            before = cpu_seconds(self._tunnel.client_pid), cpu_seconds(self._tunnel.gateway_pid)
+        else:
+            raise LabError(f"iperf3 failed: {done.stdout[-500:]}")
+        end = result["end"]
+        total = end.get("sum_received") or end["sum"]
+        gigabytes = total["bytes"] / 1e9
+        figures = {"mbit_s": total["bits_per_second"] / 1e6}
+        if "-u" in options:
+            # The receiver's share of what was sent; older servers report it as loss only.
+            delivered = 1 - end["sum"].get("lost_percent", 0.0) / 100
+            sent = end["sum"]["bytes"] if "sum_received" not in end else total["bytes"]
+            figures = {"mbit_s": sent * 8 / 1e6 / seconds * (delivered if "sum_received" not in end else 1)}
+            gigabytes = figures["mbit_s"] * seconds / 8e3
+        for name, pid, start in (
+            ("client", self._tunnel.client_pid, before[0]),
+            ("gateway", self._tunnel.gateway_pid, before[1]),
+        ):
+            if gigabytes:
+                figures[f"{name}_cpu_s_per_gb"] = (cpu_seconds(pid) - start) / gigabytes
+        return figures
+
+    def ping(self, count: int = 30, interval: float = 0.02) -> float:
+        """The median round trip in milliseconds."""
+        output = self._world.client.run("ping", "-c", str(count), "-i", str(interval), self._tunnel.target).stdout
+        return statistics.median(float(time) for time in re.findall(r"time=([\d.]+)", output))
+
+    def loaded_ping(self, seconds: float) -> float:
+        """The median round trip in milliseconds while one TCP stream fills the tunnel."""
+        load = self._world.client.start("iperf3", "-c", self._tunnel.target, "-t", str(seconds + 1))
+        time.sleep(0.7)
+        try:
+            return self.ping(20, seconds / 25)
+        finally:
+            load.wait()

@@ -1,0 +1,235 @@
+# Part of _offload.pyx: decrypted packets of one flow become a super-packet again.
+
+cdef struct Slot:
+    Py_ssize_t at, length, head, payload, next
+    int protocol     # 6 or 17 where the flow is plain to see, 0 where it is not
+    bint mergeable
+
+
+cdef struct Group:
+    Py_ssize_t first, tail, count, total, size
+    bint closed
+
+
+cdef int _unpack(const uint8_t[::1] arena, Py_ssize_t text, Py_ssize_t available, Slot* s) except -1:
+    """Find the IP packet in a plaintext: 1 where there is one, 0 where it is malformed, 2 for a dummy packet."""
+    cdef int following, first, pad
+    cdef Py_ssize_t end, i, length
+    if available < 2:
+        return 0
+    following = arena[text + available - 1]
+    pad = arena[text + available - 2]
+    end = available - 2 - pad
+    if end < 0:
+        return 0
+    for i in range(pad):
+        if arena[text + end + i] != i + 1:
+            return 0
+    if following == 59:
+        return 2
+    if end < 20:
+        return 0
+    first = arena[text]
+    if first >> 4 == 4:
+        length = _get16(arena, text + 2)
+        if following != 4 or (first & 15) < 5 or length < (first & 15) * 4:
+            return 0
+    elif first >> 4 == 6:
+        if following != 41 or end < 40:
+            return 0
+        length = 40 + _get16(arena, text + 4)
+        if length == 40 and arena[text + 6] == 0:
+            return 0  # a jumbogram
+    else:
+        return 0
+    if length > end:
+        return 0
+    s.at = text
+    s.length = length
+    return 1
+
+
+cdef int _classify(const uint8_t[::1] arena, Slot* s) except -1:
+    """Which flow it is of, and whether it may be merged: plain headers, plain flags, every checksum right."""
+    cdef Py_ssize_t at = s.at, l4, rest
+    cdef int flags, pseudo
+    s.protocol = 0
+    s.mergeable = False
+    s.head = s.payload = 0
+    s.next = -1
+    if arena[at] >> 4 == 4:
+        l4 = 20
+        if arena[at] != 0x45 or arena[at + 6] & 0xBF or arena[at + 7]:
+            return 0
+        s.protocol = arena[at + 9]
+        pseudo = _sum(arena, at + 12, 8)
+    else:
+        l4 = 40
+        s.protocol = arena[at + 6]
+        pseudo = _sum(arena, at + 8, 32)
+    rest = s.length - l4
+    if s.protocol == 6 and rest >= 20:
+        s.head = l4 + (arena[at + l4 + 12] >> 4) * 4
+        s.payload = s.length - s.head
+        if s.head < l4 + 20 or s.payload <= 0 or arena[at + l4 + 12] & 15:
+            return 0
+        flags = arena[at + l4 + 13]
+        if flags != 0x10 and flags != 0x18:
+            return 0
+    elif s.protocol == 17 and rest >= 8:
+        s.head = l4 + 8
+        s.payload = s.length - s.head
+        if s.payload <= 0 or _get16(arena, at + l4 + 4) != rest or _get16(arena, at + l4 + 6) == 0:
+            return 0
+    else:
+        s.protocol = 0
+        return 0
+    if l4 == 20 and _sum(arena, at, 20) != 0xFFFF:
+        return 0
+    s.mergeable = _fold(<uint64_t>pseudo + <uint64_t>s.protocol + <uint64_t>rest
+                        + <uint64_t>_sum(arena, at + l4, rest)) == 0xFFFF
+    return 0
+
+
+cdef bint _same(const uint8_t[::1] arena, Py_ssize_t a, Py_ssize_t b, Py_ssize_t n) except -1:
+    return n == 0 or memcmp(_span(arena, a, n), _span(arena, b, n), n) == 0
+
+
+cdef bint _same_flow(const uint8_t[::1] arena, Slot* a, Slot* b) except -1:
+    cdef bint four = arena[a.at] >> 4 == 4
+    if a.protocol != b.protocol or arena[a.at] >> 4 != arena[b.at] >> 4:
+        return False
+    if four:
+        return _same(arena, a.at + 12, b.at + 12, 12)
+    return _same(arena, a.at + 8, b.at + 8, 36)
+
+
+cdef bint _fits(const uint8_t[::1] arena, Slot* head, Slot* tail, Slot* s, Group* g) except -1:
+    """Whether `s` continues the group, whose flow it is of."""
+    cdef Py_ssize_t a = head.at, b = s.at, l4
+    if g.closed or not s.mergeable or s.head != head.head or s.payload > g.size or g.total + s.payload > LONGEST:
+        return False
+    if arena[a] >> 4 == 4:
+        l4 = 20
+        if arena[a + 1] != arena[b + 1] or arena[a + 6] != arena[b + 6] or arena[a + 8] != arena[b + 8]:
+            return False
+        if not arena[a + 6] & 0x40 and _get16(arena, b + 4) != (_get16(arena, tail.at + 4) + 1) & 0xFFFF:
+            return False
+    else:
+        l4 = 40
+        if not _same(arena, a, b, 4) or arena[a + 7] != arena[b + 7]:
+            return False
+    if s.protocol == 17:
+        return g.count < 64
+    if _get32(arena, b + l4 + 4) != <uint32_t>(_get32(arena, tail.at + l4 + 4) + <uint32_t>tail.payload):
+        return False
+    if not _same(arena, a + l4 + 8, b + l4 + 8, 4) or not _same(arena, a + l4 + 14, b + l4 + 14, 2):
+        return False
+    return _same(arena, a + l4 + 18, b + l4 + 18, 2) and _same(arena, a + l4 + 20, b + l4 + 20, s.head - l4 - 20)
+
+
+cdef Py_ssize_t _emit(const uint8_t[::1] arena, Slot* slots, Group* g, uint8_t[::1] out, Py_ssize_t to) except -1:
+    """Write one frame; returns where it ends."""
+    cdef Slot* s = &slots[g.first]
+    cdef Py_ssize_t at = to + HEADER, l4, end = to + HEADER + s.length, i, total
+    cdef int sum_of_addresses
+    cdef bint four = arena[s.at] >> 4 == 4
+    if end > out.shape[0]:
+        raise IndexError("outside the buffer")
+    for i in range(HEADER):
+        out[to + i] = 0
+    _copy(out, at, arena, s.at, s.length)
+    if g.count == 1:
+        return end
+    l4 = 20 if four else 40
+    i = s.next
+    while i >= 0:
+        _copy(out, end, arena, slots[i].at + s.head, slots[i].payload)
+        end += slots[i].payload
+        if slots[i].protocol == 6:
+            out[at + l4 + 13] |= arena[slots[i].at + l4 + 13] & 0x08
+        i = slots[i].next
+    total = end - at
+    if four:
+        _put16(out, at + 2, <int>total)
+        _ipv4_checksum(out, at)
+        sum_of_addresses = _sum(out, at + 12, 8)
+    else:
+        _put16(out, at + 4, <int>(total - 40))
+        sum_of_addresses = _sum(out, at + 8, 32)
+    i = 16
+    if s.protocol == 17:
+        i = 6
+        _put16(out, at + l4 + 4, <int>(total - l4))
+    _put16(out, at + l4 + i, _fold(<uint64_t>sum_of_addresses + <uint64_t>s.protocol + <uint64_t>(total - l4)))
+    out[to] = 1
+    out[to + 1] = 5 if s.protocol == 17 else 1 if four else 4
+    out[to + 2] = <uint8_t>(s.head & 0xFF)
+    out[to + 3] = <uint8_t>(s.head >> 8)
+    out[to + 4] = <uint8_t>(g.size & 0xFF)
+    out[to + 5] = <uint8_t>(g.size >> 8)
+    out[to + 6] = <uint8_t>l4
+    out[to + 8] = <uint8_t>i
+    return end
+
+
+def coalesce(const uint8_t[::1] arena, Py_ssize_t end, Py_ssize_t stride, Py_ssize_t first, Py_ssize_t count,
+             Py_ssize_t gap, Py_ssize_t icv, const uint8_t[::1] states, uint8_t[::1] out, bint udp):
+    cdef Slot slots[SLOTS]
+    cdef Group groups[SLOTS]
+    cdef Py_ssize_t i, k, start, length, used = 0, barrier = 0, to = 0
+    cdef Py_ssize_t malformed = 0, dummies = 0, size
+    cdef Slot* s
+    cdef Group* g
+    cdef int found
+    if count > SLOTS or count > states.shape[0] or stride < 1 or first < 0 or gap < 0 or icv < 0 or end > arena.shape[0]:
+        raise ValueError("impossible slots")
+    for i in range(count):
+        if states[i]:
+            continue
+        start = (first + i) * stride
+        length = min(stride, end - start) - gap - icv
+        s = &slots[i]
+        found = _unpack(arena, start + gap, length, s)
+        if found != 1:
+            malformed += found == 0
+            dummies += found == 2
+            continue
+        _classify(arena, s)
+        if s.protocol == 17 and not udp:
+            s.mergeable = False
+        g = NULL
+        if s.protocol:
+            for k in range(used - 1, barrier - 1, -1):
+                if _same_flow(arena, &slots[groups[k].first], s):
+                    g = &groups[k]
+                    break
+        else:
+            barrier = used + 1  # nobody knows what it belongs to, so nothing may move past it
+        if g != NULL and _fits(arena, &slots[g.first], &slots[g.tail], s, g):
+            slots[g.tail].next = i
+            g.tail = i
+            g.count += 1
+            g.total += s.payload
+        else:
+            g = &groups[used]
+            used += 1
+            g.first = g.tail = i
+            g.count = 1
+            g.total = s.length
+            g.size = s.payload
+            g.closed = not s.mergeable
+        if s.mergeable:
+            g.closed = s.payload < g.size or (s.protocol == 6 and arena[s.at + (20 if arena[s.at] >> 4 == 4 else 40) + 13] & 8 != 0)
+    frames = []
+    for k in range(used):
+        g = &groups[k]
+        start = to
+        to = _emit(arena, slots, g, out, to)
+        size = 0
+        i = g.first
+        while i >= 0:
+            size += slots[i].length
+            i = slots[i].next
+        frames.append((start, to, g.count, size))
+    return frames, malformed, dummies

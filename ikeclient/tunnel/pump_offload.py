@@ -1,0 +1,230 @@
+"""The pump's fast lane: super-packets, and runs of datagrams that share one system call.
+
+What decides the speed of a data plane in userspace is how many packets share one system call and one trip through the
+interpreter. Everything unusual leaves the lane for the pump's ordinary one: packets above the inner MTU, TCP SYNs, and
+headers that need a longer look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ikeclient.esp.mss import clamp
+from ikeclient.esp.offload import VNET_HEADER, examine, segment, survey
+from ikeclient.esp.offload_send import MOST_SEGMENTS, SendRun
+from ikeclient.esp.offload_slots import Slots
+from ikeclient.esp.sa import OutboundSa, Packet, ReceivedRun
+from ikeclient.esp.table import SaTable
+
+Address = tuple[str, int]
+Examined = tuple[int, int, int, int, bool]
+
+_FRAME = VNET_HEADER + 65535
+_BURST = 262_144  # bytes after which a call ends, so that the other direction and IKE get their turn
+_LONGEST = 65536
+_ARENA = 3 * _LONGEST
+_SHORTEST_ESP = 8
+_NO_HEADER = bytes(VNET_HEADER)
+
+
+class FrameDevice(Protocol):
+    """What the lane needs of a TUN device; see `net.tun.TunDevice`."""
+
+    merges_udp: bool
+
+    def read_into(self, buffers: Sequence[bytearray | memoryview]) -> int:
+        """Read one frame; 0 where none is waiting."""
+
+    def write_frames(self, frames: Sequence[Packet]) -> int:
+        """Hand frames over; returns how many were taken."""
+
+
+class RunSocket(Protocol):
+    """What the lane needs of a socket; see `net.udp.UdpSocket`."""
+
+    def receive_into(self, buffer: memoryview) -> tuple[int, int, Address, int] | None:
+        """A run: (length, size, source, tos)."""
+
+    def drain_errors(self) -> None:
+        """Take what keeps the socket readable although nothing is waiting."""
+
+    def send_run(self, run: memoryview, size: int, destination: Address, tos: int = 0) -> int:
+        """Send a run; returns how many datagrams went out."""
+
+
+class Outbound:
+    """From the TUN device to the socket.
+
+    `send(run, size, count, tos)` sends sealed datagrams. `refuse(packet)` takes packets for the ordinary lane.
+    """
+
+    def __init__(
+        self,
+        table: SaTable,
+        tun: FrameDevice,
+        send: Callable[[memoryview, int, int, int], None],
+        slowly: Callable[[list[Packet]], None],
+    ) -> None:
+        self._table = table
+        self._tun = tun
+        self._send = send
+        self._slowly = slowly
+        self._frame = bytearray(_FRAME)
+        self._into = [self._frame]
+        self._packet = memoryview(self._frame)[VNET_HEADER:]
+        self._run = SendRun()
+
+    def drain(self, limit: int, mtu: int, *, path: bool) -> tuple[int, int]:
+        """Carry what is waiting: how many frames were read, and how many packets had no path."""
+        frames = size = homeless = 0
+        read, into, frame, table = self._tun.read_into, self._into, self._frame, self._table
+        while frames < limit and size < _BURST and (length := read(into)):
+            frames += 1
+            size += length
+            examined = examine(frame, length)
+            count, longest, _, _, look = examined
+            if not path:
+                homeless += count or 1
+            elif look or longest > mtu:
+                self.flush()
+                self._slowly(self._split(length, examined))
+            elif count and (sa := table.choose(self._packet, length - VNET_HEADER)) is not None:
+                self._append(sa, length, examined)
+            else:
+                table.unrouted += count or 1
+        self.flush()
+        return frames, homeless
+
+    def _append(self, sa: OutboundSa, length: int, examined: Examined) -> None:
+        done, run, frame = 0, self._run, self._frame
+        while done < examined[0]:
+            if not (added := run.add(sa, frame, length, examined, done)):
+                self.flush()
+            done += added
+
+    def _split(self, length: int, examined: Examined) -> list[Packet]:
+        """The packets of a frame, complete."""
+        count, size, last, _, _ = examined
+        stride = size + 8
+        out = bytearray(count * stride)
+        segment(self._frame, length, out, 0, stride, 0, 0, 0, count)
+        starts = range(0, count * stride, stride)
+        return [bytes(out[at : at + (size if i < count - 1 else last)]) for i, at in enumerate(starts)]
+
+    def flush(self) -> None:
+        """Seal and send what has been collected."""
+        run = self._run
+        if run.count:
+            payloads, count = run.seal()
+            if count:
+                self._send(payloads, run.stride, count, run.tos)
+
+
+class Inbound:
+    """From a socket to the TUN device.
+
+    `other(data, source)` takes each datagram that is not ESP of ours; `heard()` is called after genuine ESP;
+    `segments()` are the MSS limits, or None where SYNs are left alone.
+    """
+
+    def __init__(
+        self,
+        table: SaTable,
+        tun: FrameDevice,
+        heard: Callable[[], None],
+        segments: Callable[[], tuple[int, int] | None],
+    ) -> None:
+        self._table = table
+        self._tun = tun
+        self._heard = heard
+        self._segments = segments
+        self._slots = Slots(_ARENA)
+        self._out = memoryview(bytearray(_ARENA + _LONGEST))
+
+    def drain(
+        self, socket: RunSocket, limit: int, esp: Callable[[Address], bool], other: Callable[[bytes, Address], None]
+    ) -> int:
+        """Carry what is waiting; returns how many datagrams were read, merged ones counted as one."""
+        receive, view = socket.receive_into, self._slots.view
+        reads = end = stride = tos = taken = 0
+        source: Address | None = None
+        while reads < limit and taken < _BURST and (got := receive(view[end:])) is not None:
+            reads += 1
+            length, size, sender, octet = got
+            taken += length
+            fits = source is not None and end % stride == 0 and sender == source and octet == tos
+            if source is None or not fits or size > stride or (size < stride and length > size):
+                if source is not None:
+                    self._process(end, stride, source, tos, esp, other)
+                    view[:length] = view[end : end + length]
+                end, stride, source, tos = 0, max(size, 1), sender, octet
+                if not length:
+                    other(b"", sender)
+                    source = None
+                    continue
+            elif not length:
+                other(b"", sender)
+                continue
+            end += length
+            if end % stride or end >= MOST_SEGMENTS * stride or end > _ARENA - _LONGEST:
+                self._process(end, stride, sender, octet, esp, other)
+                end, source = 0, None
+        if source is not None:
+            self._process(end, stride, source, tos, esp, other)
+        elif not reads:
+            socket.drain_errors()
+        return reads
+
+    def _process(
+        self,
+        end: int,
+        stride: int,
+        source: Address,
+        tos: int,
+        esp: Callable[[Address], bool],
+        other: Callable[[bytes, Address], None],
+    ) -> None:
+        """Turn over a run of datagrams of one size from one source."""
+        slots, lookup = self._slots, self._table.inbound.get
+        accepted = esp(source)
+        at = 0
+        while at < end:
+            count, sa = 1, None
+            if accepted and stride >= _SHORTEST_ESP and end - at >= _SHORTEST_ESP:
+                count, spi, low, rising = survey(slots.buffer, end, stride, at // stride)
+                sa = lookup(spi)
+            if sa is None:
+                for begin in range(at, at + count * stride, stride):
+                    other(bytes(slots.view[begin : min(begin + stride, end)]), source)
+            else:
+                before = sa.authenticated
+                run = ReceivedRun(
+                    slots=slots,
+                    end=end,
+                    stride=stride,
+                    first=at // stride,
+                    count=count,
+                    low=low,
+                    rising=rising,
+                    ecn=tos & 3,
+                )
+                frames = sa.open_run(run, self._out, merge_udp=self._tun.merges_udp)
+                if sa.authenticated != before:
+                    self._heard()
+                if frames:
+                    self._write(frames)
+            at += count * stride
+
+    def _write(self, frames: list[tuple[int, int, int]]) -> None:
+        out, limits = self._out, self._segments()
+        ready: list[Packet] = []
+        for start, end, packets in frames:
+            frame: Packet = out[start:end]
+            if limits is not None and packets == 1 and examine(frame, end - start)[4]:
+                packet = out[start + VNET_HEADER : end]
+                clamped = clamp(packet, limits[0] if packet[0] >> 4 == 4 else limits[1])
+                if clamped is not packet:
+                    frame = b"".join((_NO_HEADER, clamped))
+            ready.append(frame)
+        self._tun.write_frames(ready)
