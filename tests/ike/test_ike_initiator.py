@@ -291,6 +291,15 @@ def test_closing_at_any_moment_ends_without_an_error_and_leaves_nothing_at_the_g
         assert all(lineage.current.next_deadline() is None for lineage in world.gateway.connected)
 
 
+def test_a_deadline_that_comes_while_closing_is_no_error() -> None:
+    world = World(config=replace(client_config(), timeout=3.0), drop=lambda sent: sent.data[18] == AUTH)
+    world.start()
+    world.run(2.9)
+    world.at_client(lambda client, now: client.close(now))
+    assert world.run(3, lambda w: w.closed)
+    assert world.error is None
+
+
 def test_methods_that_need_a_connection_do_nothing_without_one() -> None:
     world = World(drop=lambda _: True)
     world.start()

@@ -800,6 +800,31 @@ def test_a_rekey_that_is_answered_while_closing_leaves_no_ike_sa_behind() -> Non
     assert lineage.current.state is State.CLOSED
 
 
+def crossing() -> tuple[World, Scribe]:
+    """Both ends are rekeying the IKE SA: we have answered the gateway's request, and nobody has answered ours."""
+    world, scribe = connected()
+    world.at_client(lambda client, now: client.rekey(now))
+    ask(world, scribe, CREATE_CHILD, ike_rekey())
+    assert world.sa.keying == scribe.keying
+    return world, scribe
+
+
+def test_a_refused_rekey_gives_way_to_the_gateways_own_at_once() -> None:
+    """S7, RFC 7296 section 2.8.2: the gateway did not notice the crossing and answers TEMPORARY_FAILURE."""
+    world, scribe = crossing()
+    refusal = [notify(NotifyType.TEMPORARY_FAILURE)]
+    world.to_client(scribe.one(CREATE_CHILD, refusal, message_id=2, response=True), UP)
+    assert world.sa.keying.spi_i == b"\x07" * 8
+    assert len(world.sa.children) == 1
+
+
+def test_closing_while_rekeys_cross_deletes_the_gateways_new_ike_sa_too() -> None:
+    """S7: the gateway may already use it."""
+    world, _ = crossing()
+    world.at_client(lambda client, now: client.close(now))
+    assert b"\x07" * 8 in {sent.data[:8] for sent in world.log if sent.to_gateway}
+
+
 def test_closing_twice_is_closing_once() -> None:
     world = World()
     world.connect()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -87,6 +90,29 @@ def test_the_same_seed_gives_the_same_bytes(auth: str) -> None:
 
     assert transcript(1) == transcript(1)
     assert transcript(1) != transcript(2)
+
+
+def test_another_process_gives_the_same_bytes() -> None:
+    """Nothing depends on the order of a set or of anything else that differs from run to run."""
+    program = (
+        "import sys; sys.path[:0] = sys.argv[1:]\n"
+        "from sim_world import *\n"
+        "world = World(seed=7, config=client_config('eap'), setup=GatewaySetup(auth='eap'))\n"
+        "world.connect(); world.client.rekey(world.now); world.run(2); print(world.digest)"
+    )
+    here = Path(__file__).resolve().parent
+    paths = [str(here.parent.parent), str(here), str(here.parent / "eap")]
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program, *paths],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
 
 
 def number_of_datagrams(auth: str, setup: GatewaySetup) -> int:

@@ -247,12 +247,12 @@ class InitExchange:
         if self.give_up_at is None:
             self.give_up_at = now + 2 * FIRST_WAIT
             self.hint = error
-            self._wait = FIRST_WAIT
-            self.resend_at = now + self._wait
+            self.resend_at = now + FIRST_WAIT
+            self._wait = FIRST_WAIT * GROWTH
 
     def _affordable(self, now: float) -> bool:
         """Whether one more key exchange may be computed now."""
-        self._budget = min(KEY_EXCHANGES_AT_ONCE, self._budget + now - self._budget_at)
+        self._budget = min(KEY_EXCHANGES_AT_ONCE, self._budget + (now - self._budget_at))
         self._budget_at = now
         if self._budget < 1:
             return False
