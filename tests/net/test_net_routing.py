@@ -251,17 +251,20 @@ def test_an_inner_address_does_not_answer_on_other_interfaces(lab: Lab, state_di
         listener = socket.create_server(("10.88.0.1", 8022))
         lab.on_lan("ip route add 10.88.0.1/32 via 192.0.2.10")
         lab.on_lan("ip -6 route add fd88::1/128 via 2001:db8::10")
-        syn = "python3 -c \"import socket; socket.create_connection(('10.88.0.1', 8022), 0.4)\""
-        ping, ping6 = "ping -c 1 -W 0.4 10.88.0.1", "ping -c 1 -W 0.4 fd88::1"
-        on_link = "sh -c 'ip route replace 10.88.0.1/32 dev v1; ping -c 1 -W 0.4 10.88.0.1; ip neigh show 10.88.0.1'"
+        syn = "python3 -c \"import socket; socket.create_connection(('10.88.0.1', 8022), {wait})\""
+        ping, ping6 = "ping -c 1 -W {wait} 10.88.0.1", "ping -c 1 -W {wait} fd88::1"
+        # An entry left INCOMPLETE would be probed again only a second later.
+        on_link = (
+            "sh -c 'ip route replace 10.88.0.1/32 dev v1; ip neigh delete 10.88.0.1 dev v1; "
+            "ping -c 1 -W {wait} 10.88.0.1; ip neigh show 10.88.0.1'"
+        )
 
-        def answers(command: str) -> bool:
-            return lab.on_lan(f"{command} && echo yes", check=False).endswith("yes\n")
+        def answers(command: str, wait: float) -> bool:
+            return lab.on_lan(f"{command.format(wait=wait)} && echo yes", check=False).endswith("yes\n")
 
-        assert not answers(ping)
-        assert not answers(ping6)
-        assert not answers(syn)
-        assert "lladdr" not in lab.on_lan(on_link, check=False)
+        for command in (ping, ping6, syn):
+            assert not answers(command, 0.4)
+        assert "lladdr" not in lab.on_lan(on_link.format(wait=0.4), check=False)
         lab.on_lan("ip route replace 10.88.0.1/32 via 192.0.2.10")
         # On the machine itself, and from the tunnel, the address is like any other.
         with socket.create_connection(("10.88.0.1", 8022), 2), listener.accept()[0]:
@@ -277,10 +280,9 @@ def test_an_inner_address_does_not_answer_on_other_interfaces(lab: Lab, state_di
                 if "blackhole" in line:
                     selector = line.partition("from all ")[2].partition(" proto")[0]
                     sh(f"ip {version} rule delete priority 0 {selector} protocol 73")
-        assert answers(ping)
-        assert answers(ping6)
-        assert answers(syn)
-        assert "lladdr" in lab.on_lan(on_link, check=False)
+        for command in (ping, ping6, syn):
+            assert answers(command, 5)
+        assert "lladdr" in lab.on_lan(on_link.format(wait=5), check=False)
 
     lab.inside(body)
 
