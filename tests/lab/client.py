@@ -205,6 +205,16 @@ class Client:
             time.sleep(0.1)
         return status
 
+    def wait_moved(self, address: str, *, timeout: float = 30.0) -> dict[str, Any]:
+        """Poll until the tunnel is connected from that address of ours and return its status."""
+
+        def there() -> dict[str, Any] | None:
+            status = self.status()
+            here = status and status["state"] == "connected" and status["local"]["address"] == address
+            return status if here else None
+
+        return wait_for(there, timeout=timeout, what=f"the way to {address}", interval=0.1)
+
     def traces(self) -> dict[str, list[str]]:
         """What a tunnel may have left on the machine: compare before and after."""
         commands = {

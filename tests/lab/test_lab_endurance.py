@@ -8,7 +8,7 @@ import time
 import pytest
 from lab.gateway import Offer
 from lab.machines import wait_for
-from lab.network import INSIDE_DNS, INSIDE_IPV4, INTERNET_IPV4, Topology
+from lab.network import CLIENT_IPV4, INSIDE_DNS, INSIDE_IPV4, INTERNET_IPV4, SECOND_CLIENT_IPV4, Topology
 from lab.traffic import fetch, peer_address, ping, reaches
 from lab.world import Lab, MakeLab
 
@@ -161,8 +161,11 @@ def test_the_handshake_rekeys_and_moves_survive_a_bad_cable(make_lab: MakeLab) -
     for turn in range(4):
         lab.gateway.rekey(ike="rw")
         assert fetch(lab.network.client, INSIDE_IPV4, timeout=60).sha256 == lab.servers.sha256
-        (lab.network.use_first_path if turn % 2 else lab.network.use_second_path)()
+        move, address = (
+            (lab.network.use_first_path, CLIENT_IPV4) if turn % 2 else (lab.network.use_second_path, SECOND_CLIENT_IPV4)
+        )
+        move()
+        status = lab.client.wait_moved(address)
+        # This gateway sends to the old address until its own rekey is through, whose loss it notices after 4 seconds.
         wait_for(lambda: ping(lab.network.client, INSIDE_IPV4, count=1), timeout=20, what="traffic", interval=0.1)
-    status = lab.client.wait_state("connected", timeout=20)
     assert status["reconnects"] == 0
-    assert status["roams"] >= 2
