@@ -21,6 +21,7 @@ from ikeclient.ike.lifetimes import HARD_END, LINGER, retry_after
 from ikeclient.ike.timers import Timers, jittered
 
 MAX_STILLBORN = 16
+AGAIN_AFTER = 60.0  # a peer that deletes the only Child SA more often than this does not want one
 
 
 def survives(ours: tuple[bytes, bytes], theirs: tuple[bytes, bytes]) -> bool:
@@ -34,7 +35,8 @@ def survives(ours: tuple[bytes, bytes], theirs: tuple[bytes, bytes]) -> bool:
 class ChildBook:
     """Child SAs by inbound SPI, with their lifetimes. `events` fills with what the data plane must do.
 
-    `rekeying` and `deleting` are the inbound SPIs about which the peer is being asked right now.
+    `rekeying` and `deleting` are the inbound SPIs about which the peer is being asked right now. `lost` is the
+    last Child SA that ended without a successor.
     """
 
     def __init__(self, config: IkeConfig, entropy: Callable[[int], bytes]) -> None:
@@ -47,6 +49,8 @@ class ChildBook:
         self._stillborn: set[int] = set()
         self._rekey: Timers[int] = Timers()
         self._expiry: Timers[int] = Timers()
+        self._next_again = float("-inf")
+        self.lost: ChildSa | None = None
         self.rekeying: set[int] = set()
         self.deleting: set[int] = set()
         self.events: deque[Event] = deque()
@@ -116,7 +120,8 @@ class ChildBook:
         self.deleting.discard(spi_in)
         replaced = spi_in in self._superseded
         self._superseded.discard(spi_in)
-        if self._all.pop(spi_in, None) is not None:
+        if (child := self._all.pop(spi_in, None)) is not None:
+            self.lost = self.lost if replaced else child
             self.events.append(ChildClosed(spi_in=spi_in, replaced=replaced))
 
     def deleted_by_peer(self, spis_out: Sequence[int]) -> None:
@@ -165,6 +170,14 @@ class ChildBook:
         if self.rekeyable(spi_in):
             self._refusals[spi_in] = self._refusals.get(spi_in, 0) + 1
             self._rekey.set(spi_in, now + retry_after(self._refusals[spi_in], self._entropy))
+
+    def try_again(self, now: float) -> ChildSa | None:
+        """The Child SA that is to be made again from scratch now that none is left (section 2.25); None: give up."""
+        if self.lost is None or now < self._next_again:
+            return None
+        self._next_again = now + AGAIN_AFTER
+        self.rekeying.add(self.lost.spi_in)
+        return self.lost
 
     # Time
 

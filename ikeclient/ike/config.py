@@ -64,4 +64,5 @@ class IkeConfig:
     fragment_size: int = 1280
     allow_sha1: bool = False
     disclose_keys: bool = False
+    initial_contact: bool = True  # tell the gateway to forget older connections of ours (RFC 7296 section 2.4)
     name_gateway: bool = True  # tell the gateway which identity we expect (IDr in the first IKE_AUTH request)

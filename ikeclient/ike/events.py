@@ -155,6 +155,11 @@ class GatewayAddresses:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReauthenticationDue:
+    """The gateway soon wants a new authentication (RFC 4478), which only a new connection brings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
     """The connection is over. `error` says why; None after our own `close`. The last event."""
 
@@ -174,5 +179,6 @@ Event = (
     | Roamed
     | PathRefused
     | GatewayAddresses
+    | ReauthenticationDue
     | Closed
 )

@@ -187,7 +187,7 @@ class Handshake:
             spi_in=sa.children.new_spi(),
             entropy=self._entropy,
             wall_clock=self._wall_clock,
-            initial_contact=self._first_at is None,
+            initial_contact=self._config.initial_contact and self._first_at is None,
         )
         if self._first_at is None:
             self._first_at = now

@@ -14,6 +14,7 @@ from ikeclient.ike.timers import Timers, jittered
 
 HARD_END = 1.1  # times the rekeying period
 LINGER = 60.0  # how long something that the peer should delete may live on before we delete it
+AGAIN, OVER = 0.8, 0.95  # of an AUTH_LIFETIME: when to authenticate anew, and when that is too late
 RETRY_FIRST = 10.0
 RETRY_LONGEST = 300.0
 HINT_PAUSE = 30.0  # between liveness checks that unprotected messages cause
@@ -29,6 +30,7 @@ class Due(Enum):
     LINGER = auto()
     EXPIRE = auto()
     REAUTHENTICATE = auto()
+    AUTHENTICATION_OVER = auto()
 
 
 def retry_after(refusals: int, entropy: Entropy) -> float:
@@ -46,7 +48,7 @@ class Lifetimes:
         self._entropy = entropy
         self._timers: Timers[Due] = Timers()
         self._refusals = 0
-        self._authenticated_until = float("inf")
+        self._authenticated_until = (float("inf"), float("inf"))
         self._hint_after = float("-inf")
 
     def start(self, now: float) -> None:
@@ -64,19 +66,21 @@ class Lifetimes:
     def inherit(self, predecessor: Lifetimes) -> None:
         """Rekeying does not authenticate anew (section 2.8.3): what limits the authentication goes on."""
         self._hint_after = predecessor._hint_after
-        self._authenticate_before(predecessor._authenticated_until)
+        self._authenticate_before(*predecessor._authenticated_until)
 
     def limit(self, seconds: float, now: float) -> None:
         """The gateway wants a new authentication within that time (RFC 4478); the earliest such wish counts."""
-        self._authenticate_before(now + seconds * 0.9)
+        self._authenticate_before(now + seconds * AGAIN, now + seconds * OVER)
 
-    def _authenticate_before(self, at: float) -> None:
-        self._authenticated_until = min(self._authenticated_until, at)
-        if self._authenticated_until < float("inf"):
-            self._timers.set(Due.REAUTHENTICATE, self._authenticated_until)
+    def _authenticate_before(self, again: float, over: float) -> None:
+        if over < self._authenticated_until[1]:
+            self._authenticated_until = (again, over)
+            self._timers.set(Due.REAUTHENTICATE, again)
+            self._timers.set(Due.AUTHENTICATION_OVER, over)
 
     def linger(self, now: float) -> None:
-        """The peer should delete this SA; look after that."""
+        """The peer should delete this SA, and nothing else is due any more; look after that."""
+        self.stop()
         self._timers.set(Due.LINGER, now + LINGER)
 
     def refused(self, now: float) -> None:

@@ -35,8 +35,12 @@ def exchange_for(view: View, task: Task) -> Exchange | None:
                 spi=new_spi(view.entropy),
                 entropy=view.entropy,
             )
-        case Job.REKEY_CHILD if old := children.rekeyable(task.subject):
-            children.rekeying.add(task.subject)
+        case Job.REKEY_CHILD | Job.CREATE_CHILD:
+            again = task.job is Job.CREATE_CHILD
+            old = children.lost if again else children.rekeyable(task.subject)
+            if old is None:
+                return None
+            children.rekeying.add(old.spi_in)
             return rekey_child(
                 old,
                 config.esp_proposals,
@@ -46,5 +50,6 @@ def exchange_for(view: View, task: Task) -> Exchange | None:
                 esn=config.esn,
                 spare=spare_groups(view),
                 entropy=view.entropy,
+                again=again,
             )
     return None

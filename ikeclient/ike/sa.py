@@ -15,7 +15,7 @@ from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, Ikec
 from ikeclient.ike import endings, window
 from ikeclient.ike.children import ChildBook, survives
 from ikeclient.ike.config import IkeConfig
-from ikeclient.ike.events import CredentialNeeded, Event, GatewayAddresses, Path
+from ikeclient.ike.events import CredentialNeeded, Event, GatewayAddresses, Path, ReauthenticationDue
 from ikeclient.ike.exchanges.auth import AuthOutcome
 from ikeclient.ike.exchanges.base import has_notify
 from ikeclient.ike.exchanges.mobike import Moved, MoveRefused, PathSeen
@@ -67,13 +67,8 @@ class IkeSa:
         self.surplus: list[tuple[IkeRekeyed, bool]] = []
         self.last_heard = float("-inf")
         self.farewell: NotifyType | None = None
-        self.channel = keying.channel(
-            path,
-            entropy,
-            fragment_size=config.fragment_size,
-            first_request=first_request,
-            first_response=first_response,
-        )
+        ids = {"first_request": first_request, "first_response": first_response}
+        self.channel = keying.channel(path, entropy, fragment_size=config.fragment_size, **ids)
         self.tasks = Tasks(self.channel)
         self._crossed: IkeRekeyed | None = None
         self._mapping = b""
@@ -128,7 +123,7 @@ class IkeSa:
         self.begin(Task(Job.DELETE_IKE), now)
 
     def abandon(self, now: float) -> None:
-        """End at once, with one DELETE for a peer that may still listen."""
+        """End at once, with one DELETE."""
         self.delete(now)
         if self.state is State.DELETING and not self.tasks.doing(Job.DELETE_IKE):
             self._give_up_pending(now)
@@ -233,16 +228,18 @@ class IkeSa:
             self.begin(Task(Job.DELETE_CHILD, spi_in), now)
 
     def _check_useful(self, now: float) -> None:
-        """Without any Child SA there is no tunnel: end the connection, so that a new one can be made."""
-        if self.state is State.ESTABLISHED and not self.children.carrying and not self.children.rekeying:
+        """Without any Child SA there is no tunnel: ask for another one, else end the connection to make it anew."""
+        if self.state is not State.ESTABLISHED or self.children.carrying or self.children.rekeying:
+            return
+        if (lost := self.children.try_again(now)) is not None:
+            self.begin(Task(Job.CREATE_CHILD, lost.spi_in), now)
+        else:
             self._end(endings.ended_by_gateway(), now)
 
     def _replace(self, new: IkeRekeyed, now: float) -> None:
         self.state = after(self.state, Input.REPLACE)
         self.successor, self.undone = new, self.tasks.take_inherited()
         self._crossed = None
-        self.tasks.clear()
-        self.lifetimes.stop()
         self.lifetimes.linger(now)
 
     def _rekeyed_by_us(self, new: IkeRekeyed, now: float) -> None:
@@ -369,6 +366,8 @@ class IkeSa:
             case Due.EXPIRE:
                 self._end(endings.not_renewed("the IKE SA"), now)
             case Due.REAUTHENTICATE:
+                self.events.append(ReauthenticationDue())
+            case Due.AUTHENTICATION_OVER:
                 self._end(endings.authentication_over(), now)
 
     def _expire_child(self, spi_in: int, now: float) -> None:

@@ -30,12 +30,13 @@ class Job(Enum):
     LIVENESS = auto()
     DELETE_IKE = auto()
     DELETE_CHILD = auto()
+    CREATE_CHILD = auto()
     REKEY_CHILD = auto()
     REKEY_IKE = auto()
     MOVE = auto()
 
 
-ABOUT_CHILDREN = frozenset({Job.DELETE_CHILD, Job.REKEY_CHILD})
+ABOUT_CHILDREN = frozenset({Job.CREATE_CHILD, Job.DELETE_CHILD, Job.REKEY_CHILD})
 INHERITED = ABOUT_CHILDREN | {Job.MOVE}
 
 
@@ -86,10 +87,13 @@ class Tasks:
         return self._waiting.popleft() if self._running is None and self._waiting else None
 
     def take_inherited(self) -> tuple[Task, ...]:
-        """Take out the waiting tasks that a successor has to do: those about Child SAs, and a move of any stage."""
+        """The waiting tasks that a successor has to do: those about Child SAs, and a move of any stage.
+
+        The others are forgotten.
+        """
         moving = (Task(Job.MOVE),) if self.doing(Job.MOVE) else ()
         tasks = (*moving, *(task for task in self._waiting if task.job in INHERITED))
-        self._waiting = deque(task for task in self._waiting if task not in tasks)
+        self._waiting.clear()
         return tasks
 
     def clear(self) -> None:

@@ -24,11 +24,20 @@ LEAVING = 5.0  # how long the socket of a path that was left still receives
 class Attempt:
     """Owns the sockets and the driver of one connection; `driver.closed` resolves when it is over.
 
-    Raises NoResponse where no route leads to the gateway. `established` is set by whoever hears that it is.
+    Raises NoResponse where no route leads to the gateway. `established` is set by whoever hears that it is. An attempt
+    `aside` of another one leaves the pump's ESP alone until it is told to `follow` a path; `superseded` is set when
+    another one carries the ESP.
     """
 
     def __init__(
-        self, config: IkeConfig, remote: IPAddress, port: int, pump: Pump, on_event: Callable[[Event], None]
+        self,
+        config: IkeConfig,
+        remote: IPAddress,
+        port: int,
+        pump: Pump,
+        on_event: Callable[[Event], None],
+        *,
+        aside: bool = False,
     ) -> None:
         local = local_address_for(str(remote), mark=MARK)
         if local is None:
@@ -36,6 +45,8 @@ class Attempt:
                 f"there is no route to the gateway {remote}", hint="check that this machine is connected to a network"
             )
         self.established = False
+        self.superseded = False
+        self._aside = aside
         self._pump = pump
         self._loop = asyncio.get_running_loop()
         self._sockets: list[UdpSocket] = []
@@ -47,7 +58,7 @@ class Attempt:
         """A socket of its own for a path, on which everything is sent from now on."""
         socket = UdpSocket(version=remote.version, local_address=str(local), mark=MARK)
         self._sockets.append(socket)
-        self._pump.attach(socket)
+        self._pump.attach(socket, aside=self._aside)
         self._loop.add_reader(socket.fileno(), self._pump.drain_udp, socket)
         return Path(local, socket.local[1], remote, port)
 
@@ -90,15 +101,20 @@ class Attempt:
     def follow(self, path: Path) -> None:
         """Send ESP along `path` from now on."""
         self.path = path
-        self._pump.set_remote((str(path.remote_address), path.remote_port))
+        if not self.superseded:
+            self._aside = False
+            self._pump.set_remote((str(path.remote_address), path.remote_port), self._sockets[-1])
 
     def _send(self, datagram: Datagram) -> None:
-        self._pump.send_ike(datagram.data, (str(datagram.path.remote_address), datagram.path.remote_port))
+        if self._sockets:
+            remote = (str(datagram.path.remote_address), datagram.path.remote_port)
+            self._pump.send_ike(datagram.data, remote, self._sockets[-1])
 
     def release(self) -> None:
         """Close the sockets; whatever still arrives is lost."""
         self.driver.abandon()
-        self._pump.set_remote(None)
+        if not self._aside and not self.superseded:
+            self._pump.set_remote(None)
         for socket in list(self._sockets):
             self._close(socket)
 

@@ -7,19 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from ikeclient.errors import IkeclientError, NoResponse, PlatformError
-from ikeclient.ike.events import Event, GatewayAddresses, IPAddress, PathRefused, Roamed
+from ikeclient.ike.config import IkeConfig
+from ikeclient.ike.events import (
+    ChildClosed,
+    Event,
+    GatewayAddresses,
+    IkeKeysDerived,
+    IPAddress,
+    PathRefused,
+    Progress,
+    ReauthenticationDue,
+    Roamed,
+)
 from ikeclient.net.interfaces import MachineAdapter
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.attempt import Attempt, hopeless
 from ikeclient.tunnel.backoff import Backoff
 from ikeclient.tunnel.clock import boottime
-from ikeclient.tunnel.hooks import run_hooks
+from ikeclient.tunnel.hooks import Hooks
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.pump import Address
+from ikeclient.tunnel.renewal import Renewal
 from ikeclient.tunnel.resolve import resolve
 from ikeclient.tunnel.roaming import Roaming
 from ikeclient.tunnel.session import Device, Publish, Session
@@ -53,23 +66,35 @@ class Connection:
         self._known: list[tuple[str, IPAddress]] = []
         self._fatal: IkeclientError | None = None
         self._attempt: Attempt | None = None
+        self._host = ""
+        self._renewal: Renewal | None = None
+        self._leaving: list[Attempt] = []
         self._up: asyncio.Future[None] = self._loop.create_future()
-        self._hooks = hooks
-        self._up_hooks: asyncio.Task[None] | None = None
+        self._publish = publish
         self.session = Session(
             profile,
             options,
             tun,
             machine,
-            publish,
+            self._tell,
             table=table,
             on_ike=self._on_ike,
             on_tun_lost=self._on_tun_lost,
             on_up=self._on_up,
             later=self._loop.call_later,
         )
-
+        commands = {"up": profile.session.up, "down": profile.session.down}
+        self._hooks = Hooks(commands, profile.base_dir, self.session.warn) if hooks else None
         self._roaming = Roaming(self._current, self.session, self._wake.set, tun.name)
+
+    def _addresses(self) -> list[IPAddress]:
+        """Every address that the host we are connected to is known to have."""
+        return [address for host, address in self._known if host == self._host]
+
+    def _tell(self, event: dict[str, object]) -> None:
+        self._publish(event)
+        if self._hooks is not None:
+            self._hooks.tell(str(event["event"]), self.session.status)
 
     def _current(self) -> Attempt | None:
         return self._attempt
@@ -115,7 +140,7 @@ class Connection:
     async def _first(self) -> None:
         """The first attempt: each address of the gateway in turn, within one time limit."""
         deadline = boottime() + self._options.timeout
-        addresses = await self._resolve()
+        addresses = self._known = await self._resolve()
         for index, (host, address) in enumerate(addresses):
             share = (deadline - boottime()) / (len(addresses) - index)
             try:
@@ -137,7 +162,7 @@ class Connection:
         failures = 0
         while not self._stopping.is_set():
             if self._attempt is not None:
-                error = (await self._attempt.driver.closed).error
+                error = await self._over()
                 self._drop(error)
                 failures = 0
                 backoff.reset()
@@ -157,6 +182,17 @@ class Connection:
                     raise
         if self._fatal is not None:
             raise self._fatal
+
+    async def _over(self) -> IkeclientError | None:
+        """Wait until no connection is left, and return why. A new authentication may have put another in its place."""
+        while True:
+            attempt = self._attempt
+            assert attempt is not None
+            error = (await attempt.driver.closed).error
+            if attempt is self._attempt and self._renewal is not None and not self._stopping.is_set():
+                await self._renewal.last_chance()
+            if attempt is self._attempt:
+                return error
 
     async def _try_again(self, failures: int) -> None:
         """The address that worked, then the gateway's addresses in turn with its name resolved anew.
@@ -200,13 +236,14 @@ class Connection:
         session = self.session
         session.status.gateway_address = str(remote)
         self._up = self._loop.create_future()
-        config = replace(
-            self._profile.ike_for(host),
-            timeout=patience,
-            disclose_keys=session.disclosing,
-            addresses=session.status.configuration.addresses,
+        self._host = host
+        attempt = Attempt(
+            self._config(patience),
+            remote,
+            self._profile.port,
+            session.pump,
+            lambda event: self._report(attempt, event),
         )
-        attempt = Attempt(config, remote, self._profile.port, session.pump, self._on_event)
         self._attempt = attempt
         attempt.start()
         ends: list[asyncio.Future[Any]] = [self._up, attempt.driver.closed]
@@ -217,7 +254,6 @@ class Connection:
                 await self._farewell()
                 self._drop(None)
                 raise failure
-            self._start_hooks()
             return
         error = attempt.driver.closed.result().error
         # Anybody on the path can refuse in the gateway's name; only the gateway itself can end a tunnel that was up.
@@ -226,8 +262,19 @@ class Connection:
         if not self._stopping.is_set():
             raise error or NoResponse("the connection ended before it was up")
 
+    def _config(self, patience: float) -> IkeConfig:
+        return replace(
+            self._profile.ike_for(self._host),
+            timeout=patience,
+            disclose_keys=self.session.disclosing,
+            addresses=self.session.status.configuration.addresses,
+        )
+
     def _drop(self, error: IkeclientError | None) -> None:
         """Forget the connection that is over; routes and device stay."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.release()
@@ -242,25 +289,68 @@ class Connection:
         """DELETE to the gateway, hooks, and the machine as it was."""
         await self._farewell()
         self._stopping.set()
-        if self._up_hooks is not None:
-            self._up_hooks.cancel()
-            await self._run_hooks("down")
+        if self._hooks is not None:
+            await self._hooks.finish(self.session.status)
         self._drop(None)
+        for attempt in list(self._leaving):
+            self._left(attempt)
         self._loop.remove_reader(self._tun.fileno())
         self.session.end()
+
+    # A new authentication beside the connection in use
+
+    def _renew(self) -> None:
+        if self._renewal is None and not self._stopping.is_set():
+            self._renewal = Renewal(self._open_aside, self._take_over, self._report, self._renewal_failed)
+
+    def _open_aside(self, on_event: Callable[[Event], None]) -> Attempt:
+        assert self._attempt is not None
+        config = replace(self._config(self._options.timeout), initial_contact=False)
+        remote = self._attempt.path.remote_address
+        return Attempt(config, remote, self._profile.port, self.session.pump, on_event, aside=True)
+
+    def _take_over(self, new: Attempt, events: list[Event]) -> None:
+        """Put the new connection in the place of the one in use, which says farewell and goes."""
+        old, self._attempt, self._renewal = self._attempt, new, None
+        new.established = True
+        self.session.supersede()
+        for event in events:
+            if not isinstance(event, Progress):
+                self._report(new, event)
+        self._roaming.established(new, self._addresses())
+        self.session.reauthenticated(new)
+        if old is not None:
+            old.superseded = True
+            self._leaving.append(old)
+            old.driver.closed.add_done_callback(lambda _: self._left(old))
+            old.driver.close()
+
+    def _left(self, attempt: Attempt) -> None:
+        if attempt in self._leaving:
+            self._leaving.remove(attempt)
+            attempt.release()
+
+    def _renewal_failed(self, error: IkeclientError) -> None:
+        self.session.emit("notice", text=f"authenticating anew has failed so far: {error.message}")
 
     # What others report
 
     def _on_ike(self, data: bytes, source: Address, local: Address) -> None:
-        if self._attempt is not None:
-            self._attempt.receive(data, source, local)
+        aside = self._renewal.attempt if self._renewal is not None else None
+        for attempt in (self._attempt, aside, *self._leaving):
+            if attempt is not None:
+                attempt.receive(data, source, local)
 
-    def _on_event(self, event: Event) -> None:
-        assert self._attempt is not None
-        if isinstance(event, GatewayAddresses | Roamed | PathRefused):
-            self._roaming.handle(event, self._attempt)
-        else:
-            self.session.handle(event, self._attempt)
+    def _report(self, attempt: Attempt, event: Event) -> None:
+        if attempt.superseded and not isinstance(event, ChildClosed | IkeKeysDerived):
+            return
+        match event:
+            case GatewayAddresses() | Roamed() | PathRefused():
+                self._roaming.handle(event, attempt)
+            case ReauthenticationDue():
+                self._renew()
+            case _:
+                self.session.handle(event, attempt)
 
     def _on_up(self, error: IkeclientError | None) -> None:
         if self._up.done():
@@ -268,7 +358,7 @@ class Connection:
         if error is None:
             assert self._attempt is not None
             self._attempt.established = True
-            self._roaming.established(self._attempt)
+            self._roaming.established(self._attempt, self._addresses())
             self._up.set_result(None)
         else:
             self._up.set_exception(error)
@@ -279,14 +369,3 @@ class Connection:
             f"the interface {self._tun.name} is gone", reason="somebody deleted it", hint="connect again"
         )
         self.stop()
-
-    # Hooks
-
-    def _start_hooks(self) -> None:
-        if self._hooks and self._up_hooks is None:
-            self._up_hooks = self._loop.create_task(self._run_hooks("up"))
-
-    async def _run_hooks(self, reason: str) -> None:
-        commands = self._profile.session.up if reason == "up" else self._profile.session.down
-        for warning in await run_hooks(commands, self.session.status, reason, self._profile.base_dir):
-            self.session.warn(warning)

@@ -6,21 +6,25 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ikeclient.tunnel.status import Status
 
 TIMEOUT = 30.0
+MOST_WAITING = 16  # transitions whose commands have not run yet; beyond that the oldest are left out
+REASONS = {"connected": "up", "roamed": "up", "reauthenticated": "up", "reconnecting": "down", "disconnected": "down"}
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def environment(status: Status, reason: str) -> dict[str, str]:
+def environment(status: Status, event: str) -> dict[str, str]:
     """What a hook sees: nothing of ours but PATH and the IKECLIENT_ variables, all of them free of secrets."""
     configuration = status.configuration
     return {
         "PATH": SEARCH_PATH,
-        "IKECLIENT_REASON": reason,
+        "IKECLIENT_REASON": REASONS[event],
+        "IKECLIENT_EVENT": event,
         "IKECLIENT_NAME": status.name,
         "IKECLIENT_INTERFACE": status.interface or "",
         "IKECLIENT_GATEWAY": str(status.path.remote_address) if status.path else "",
@@ -32,14 +36,55 @@ def environment(status: Status, reason: str) -> dict[str, str]:
     }
 
 
-async def run_hooks(commands: Sequence[Sequence[str]], status: Status, reason: str, directory: Path) -> list[str]:
-    """Run each command in turn; returns a warning for each that failed, which is their only effect on the tunnel."""
-    warnings = []
-    for command in commands:
-        problem = await _run(command, environment(status, reason), directory)
-        if problem:
-            warnings.append(f"{reason} command {command[0]!r} {problem}")
-    return warnings
+class Hooks:
+    """Runs `commands` ("up" and "down") at every transition of a tunnel, one after the other in the order of events.
+
+    They run in `directory`. One that fails costs a call of `warn`, which is its only effect on the tunnel.
+    """
+
+    def __init__(
+        self, commands: Mapping[str, Sequence[Sequence[str]]], directory: Path, warn: Callable[[str], None]
+    ) -> None:
+        self._commands = commands
+        self._directory = directory
+        self._warn = warn
+        self._waiting: deque[dict[str, str]] = deque(maxlen=MOST_WAITING)
+        self._task: asyncio.Task[None] | None = None
+        self._last: str | None = None
+
+    def tell(self, event: str, status: Status) -> None:
+        """Something happened: run what is to be run then. Returns at once; what is no transition is ignored."""
+        news = event in REASONS and (event != self._last or event == "roamed")
+        if not news or (self._last is None and event != "connected"):
+            return
+        self._last = event
+        self._waiting.append(environment(status, event))
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def settle(self) -> None:
+        """Wait until everything that was told is done."""
+        if self._task is not None:
+            await self._task
+
+    async def finish(self, status: Status) -> None:
+        """Stop what still runs, and run the last commands if there ever were any."""
+        if self._task is None:
+            return
+        self._waiting.clear()
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        self.tell("disconnected", status)
+        await self.settle()
+
+    async def _work(self) -> None:
+        while self._waiting:
+            variables = self._waiting.popleft()
+            reason = variables["IKECLIENT_REASON"]
+            for command in self._commands[reason]:
+                problem = await _run(command, variables, self._directory)
+                if problem:
+                    self._warn(f"{reason} command {command[0]!r} {problem}")
 
 
 async def _run(command: Sequence[str], variables: dict[str, str], directory: Path) -> str | None:

@@ -1,13 +1,13 @@
 """Follows the machine from network to network: which pair of addresses to use, and when to try another (RFC 4555).
 
 The kernel's routing decides about our address, so a person's metrics and rules are obeyed. The gateway's addresses are
-tried in order: the one in use, those it told us of, and those of the other IP version. A path is only believed when the
-gateway has confirmed it.
+tried in order: the one in use, those it told us of, and the others that its name stands for. A path is only believed
+when the gateway has confirmed it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ikeclient.errors import IkeclientError
@@ -32,6 +32,7 @@ class Roaming:
         self._session = session
         self._wake = wake
         self._further: tuple[IPAddress, ...] = ()
+        self._named: tuple[IPAddress, ...] = ()
         self._tried: list[tuple[IPAddress, IPAddress]] = []
         self._left_at: float | None = None
         self._try_next_at = 0.0
@@ -52,18 +53,19 @@ class Roaming:
         match event:
             case GatewayAddresses(addresses=addresses):
                 self._further = addresses
-                self._monitor.watch(attempt.path.remote_address, *addresses)
+                self._monitor.watch(*self._remotes(attempt))
             case Roamed():
                 self._roamed(event, attempt)
             case PathRefused(path=path, reason=reason):
                 self._session.warn(f"the gateway does not accept {path}: {reason}")
                 self._try_another(attempt)
 
-    def established(self, attempt: Attempt) -> None:
-        """A connection came up: from now on it is followed."""
+    def established(self, attempt: Attempt, named: Sequence[IPAddress]) -> None:
+        """A connection came up: from now on it is followed. `named` are all addresses that the gateway's name has."""
         self._tried.clear()
         self._left_at = None
-        self._monitor.watch(attempt.path.remote_address, *self._further)
+        self._named = tuple(named)
+        self._monitor.watch(*self._remotes(attempt))
 
     def _roamed(self, event: Roamed, attempt: Attempt) -> None:
         session, status = self._session, self._session.status
@@ -112,10 +114,13 @@ class Roaming:
             session.status.enter("reconnecting")
             session.emit("reconnecting", error=["there is no network that leads to the gateway"])
 
+    def _remotes(self, attempt: Attempt) -> list[IPAddress]:
+        """Where the gateway may be reached, the best first (RFC 4555 section 3.10 leaves the order to us)."""
+        return list(dict.fromkeys((attempt.path.remote_address, *self._further, *self._named)))
+
     def _pairs(self, attempt: Attempt) -> list[tuple[IPAddress, IPAddress]]:
-        remotes = dict.fromkeys((attempt.path.remote_address, *self._further))
         pairs: list[tuple[IPAddress, IPAddress]] = []
-        for remote in remotes:
+        for remote in self._remotes(attempt):
             pairs += [(source.address, remote) for source in self._monitor.sources_for(remote)]
         return pairs
 

@@ -139,12 +139,29 @@ class Session:
             self._keylog.child(child, attempt.path.local_address, attempt.path.remote_address)
         self.pump.install(child, [address.ip for address in self.status.configuration.addresses])
         self.status.children[child.spi_in] = child
+        if not attempt.established:
+            self._bring_up(attempt)
+            return
         if child.replaces is not None:
             self.status.children.pop(child.replaces, None)
-            self.status.child_rekeys += 1
-            self.emit("rekeyed", what="child", suite=child.suite.name)
-        elif not attempt.established:
-            self._bring_up(attempt)
+        self.status.child_rekeys += 1
+        self.emit("rekeyed", what="child", suite=child.suite.name)
+
+    def supersede(self) -> None:
+        """Send nothing more on the Child SAs there are; what the gateway has sent on them arrives a moment longer."""
+        for spi in list(self.status.children):
+            self.status.children.pop(spi)
+            self.pump.table.retire(spi)
+            self._later(STRAGGLERS, self.pump.remove, spi)
+
+    def reauthenticated(self, attempt: Attempt) -> None:
+        """Another connection carries the traffic now: make the machine fit it, in case something differs."""
+        self.confirmed = (attempt.path.local_address, attempt.path.remote_address)
+        self.emit("reauthenticated", gateway=str(attempt.path.remote_address))
+        try:
+            self.configure(attempt)
+        except IkeclientError as error:
+            self.warn(error.message)
 
     def _bring_up(self, attempt: Attempt) -> None:
         self.emit("configuring", interface=self._tun.name)

@@ -63,14 +63,16 @@ def test_the_earliest_limit_of_the_authentication_counts_and_is_inherited() -> N
     heir = lifetimes(liveness=0.0)
     made.stop()
     heir.inherit(made)
-    assert heir.expired(549.0) == []
-    assert heir.expired(550.0) == [Due.REAUTHENTICATE]
+    assert heir.expired(499.0) == []
+    assert heir.expired(500.0) == [Due.REAUTHENTICATE]
+    assert heir.expired(574.0) == []
+    assert heir.expired(575.0) == [Due.AUTHENTICATION_OVER]
 
 
 def test_an_unlimited_authentication_stays_so() -> None:
     heir = lifetimes()
     heir.inherit(lifetimes())
-    assert Due.REAUTHENTICATE not in heir.expired(1e9)
+    assert not {Due.REAUTHENTICATE, Due.AUTHENTICATION_OVER} & {*heir.expired(1e9)}
 
 
 def test_hints_are_followed_once_in_a_while_also_by_a_successor() -> None:

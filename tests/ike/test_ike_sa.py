@@ -25,7 +25,8 @@ from sim_world import PATH, Weather, World, assert_same_state, client_config
 
 from ikeclient.crypto.transforms import KEY_EXCHANGE
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused, NoResponse
-from ikeclient.ike.events import ChildClosed, ChildEstablished, Closed, IkeEstablished
+from ikeclient.ike.child import ChildSa
+from ikeclient.ike.events import ChildClosed, ChildEstablished, Closed, IkeEstablished, ReauthenticationDue
 from ikeclient.ike.exchanges.informational import delete_children, delete_ike_sa, informational
 from ikeclient.ike.negotiate import offer_esp, offer_ike
 from ikeclient.ike.state import State
@@ -257,16 +258,64 @@ def test_some_notifications_end_the_sa_by_themselves(type_: NotifyType) -> None:
     assert str(type_) in str(world.error.reason)
 
 
-def test_the_gateway_deletes_the_only_child() -> None:
+def child_answer(lost: ChildSa, spi_out: int) -> list[Payload]:
+    """The answer to a request for another Child SA like `lost`, as the gateway would write it."""
+    sa = offer_esp([ESP_GCM], spi_out, esn=True, key_exchange=False)
+    (proposal,) = sa.proposals
+    return [
+        replace(sa, proposals=(replace(proposal, transforms=proposal.transforms[:2]),)),
+        NoncePayload(nonce=b"n" * 32),
+        TsiPayload(selectors=lost.local),
+        TsrPayload(selectors=lost.remote),
+    ]
+
+
+def lose_the_child(world: World, scribe: Scribe) -> ChildSa:
+    """The gateway deletes the only Child SA; the client has asked for another one, from scratch."""
+    lost, keying = child(world), world.sa.keying
+    answer = ask(world, scribe, INFORMATIONAL, [delete_children([lost.spi_out])])
+    assert answer == (delete_children([lost.spi_in]),)
+    assert ChildClosed(spi_in=lost.spi_in, replaced=False) in world.events
+    request = opened(world.log[-1].data, keying)
+    assert world.log[-1].data[18] == CREATE_CHILD
+    assert [type(p).__name__ for p in request] == ["SaPayload", "NoncePayload", "TsiPayload", "TsrPayload"]
+    assert request[2:] == (TsiPayload(selectors=lost.local), TsrPayload(selectors=lost.remote))
+    return lost
+
+
+def test_where_the_gateway_deletes_the_only_child_another_one_is_made() -> None:
+    """S5, RFC 7296 section 2.25."""
+    world, scribe = connected()
+    lost = lose_the_child(world, scribe)
+    answer = child_answer(lost, 0xC0000001)
+    world.to_client(scribe.one(CREATE_CHILD, answer, message_id=2, response=True), UP)
+    made = [event for event in world.events if isinstance(event, ChildEstablished)][-1]
+    assert (made.spi_out, made.replaces) == (0xC0000001, None)
+    assert made.keys.inbound != lost.keys.inbound
+    assert not world.closed
+
+
+@pytest.mark.parametrize("type_", [NotifyType.NO_ADDITIONAL_SAS, NotifyType.TEMPORARY_FAILURE])
+def test_a_gateway_that_wants_no_child_at_all_is_left(type_: NotifyType) -> None:
     """S5: an IKE SA without a tunnel is given up, so that the owner can connect anew."""
     world, scribe = connected()
-    ours, keying = child(world), world.sa.keying
-    answer = ask(world, scribe, INFORMATIONAL, [delete_children([ours.spi_out])])
-    assert answer == (delete_children([ours.spi_in]),)
-    assert ChildClosed(spi_in=ours.spi_in, replaced=False) in world.events
+    keying = world.sa.keying
+    lose_the_child(world, scribe)
+    world.to_client(scribe.one(CREATE_CHILD, [notify(type_)], message_id=2, response=True), UP)
     world.run(3)
     assert isinstance(world.error, NoResponse)
     assert deletes(world, keying)
+
+
+def test_a_gateway_that_deletes_every_child_at_once_is_left() -> None:
+    """S5: no endless making and deleting; a minute later it is tried again."""
+    world, scribe = connected()
+    lost = lose_the_child(world, scribe)
+    answer = child_answer(lost, 0xC0000001)
+    world.to_client(scribe.one(CREATE_CHILD, answer, message_id=2, response=True), UP)
+    ask(world, scribe, INFORMATIONAL, [delete_children([0xC0000001])], 1)
+    world.run(3)
+    assert isinstance(world.error, NoResponse)
 
 
 def rekey_request(world: World, **changes: object) -> list[Payload]:
@@ -410,7 +459,10 @@ def test_an_authentication_lifetime_may_come_later() -> None:
         world.run(1)
     world.run(20)
     world.at_client(lambda client, now: client.rekey(now))
-    world.run(60)
+    world.run(50)
+    assert ReauthenticationDue() not in world.events
+    world.run(15)
+    assert ReauthenticationDue() in world.events
     assert not world.closed
     assert world.run(30, lambda w: w.closed)
     assert isinstance(world.error, NoResponse)
@@ -626,15 +678,8 @@ def test_an_answer_that_uses_an_esp_spi_twice_ends_the_sa() -> None:
     world, scribe = connected()
     ours = child(world)
     exchange = start(world, "child")
-    answer = [
-        offer_esp([ESP_GCM], ours.spi_out, esn=True, key_exchange=False),
-        NoncePayload(nonce=b"n" * 32),
-        TsiPayload(selectors=ours.local),
-        TsrPayload(selectors=ours.remote),
-    ]
-    sa = answer[0].proposals[0]  # type: ignore[attr-defined]
-    one = replace(answer[0], proposals=(replace(sa, transforms=sa.transforms[:2]),))  # type: ignore[type-var]
-    world.to_client(scribe.one(exchange, [one, *answer[1:]], message_id=2, response=True), UP)
+    answer = child_answer(ours, ours.spi_out)
+    world.to_client(scribe.one(exchange, answer, message_id=2, response=True), UP)
     world.run(3)
     assert isinstance(world.error, NegotiationRefused)
     assert "twice" in str(world.error.reason)
@@ -685,27 +730,31 @@ def test_a_temporary_failure_is_not_followed_by_an_immediate_retry() -> None:
     assert len(world.log) > before
 
 
-def test_a_child_that_the_gateway_does_not_know_ends_the_connection() -> None:
+def test_a_child_that_the_gateway_does_not_know_is_made_again() -> None:
+    """RFC 7296 section 2.25."""
     world, scribe = connected()
     old = child(world)
     exchange = start(world, "child")
     not_found = NotifyPayload(type=NotifyType.CHILD_SA_NOT_FOUND, protocol=ProtocolId.ESP, spi=spi(old.spi_in))
     world.to_client(scribe.one(exchange, [not_found], message_id=2, response=True), UP)
     assert ChildClosed(spi_in=old.spi_in, replaced=False) in world.events
-    world.run(3)
-    assert isinstance(world.error, NoResponse)
+    answer = child_answer(old, 0xC0000001)
+    world.to_client(scribe.one(CREATE_CHILD, answer, message_id=3, response=True), UP)
+    assert child(world).spi_out == 0xC0000001
+    assert not world.closed
 
 
 def test_a_child_deleted_while_its_rekey_is_refused_leaves_no_empty_ike_sa() -> None:
-    """The DELETE comes first, then TEMPORARY_FAILURE: nothing is left to retry."""
+    """The DELETE comes first, then TEMPORARY_FAILURE: nothing is left to retry, so another one is made."""
     world, scribe = connected()
     old = child(world)
     exchange = start(world, "child")
     ask(world, scribe, INFORMATIONAL, [delete_children([old.spi_out])])
     assert not world.closed
     world.to_client(scribe.one(exchange, [notify(NotifyType.TEMPORARY_FAILURE)], message_id=2, response=True), UP)
-    world.run(3)
-    assert isinstance(world.error, NoResponse)
+    answer = child_answer(old, 0xC0000001)
+    world.to_client(scribe.one(CREATE_CHILD, answer, message_id=3, response=True), UP)
+    assert child(world).spi_out == 0xC0000001
 
 
 def test_a_child_deleted_before_we_hear_that_it_was_made_is_not_installed() -> None:

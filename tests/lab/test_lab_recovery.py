@@ -268,10 +268,8 @@ def _script(lab: Lab, name: str, body: str) -> list[str]:
 
 def test_hooks_see_the_tunnel_and_nothing_else(lab: Lab) -> None:
     """F15: an environment made for them, no descriptor of ours, the profile's directory, and the tunnel still there."""
-    record = (
-        'mkdir "$1"; env >"$1/env"; pwd >"$1/pwd"; ls -l /proc/$$/fd >"$1/fd"; ip address >"$1/ip"; touch "$1/done"'
-    )
-    hook = _script(lab, "hook", record)
+    record = 'env >"$1/env"; pwd >"$1/pwd"; ls -l /proc/$$/fd >"$1/fd"; ip address >"$1/ip"; touch "$1/done"'
+    hook = _script(lab, "hook", f'mkdir "$1" || exit 0; {record}')
     up, down = lab.client.directory / "seen up", lab.client.directory / "seen down"
     lab.gateway.serve(Offer(dns=(INSIDE_DNS,), domains=(DOMAIN,)))
     hooks = {"up": [[*hook, str(up)]], "down": [[*hook, str(down)]]}
@@ -281,10 +279,11 @@ def test_hooks_see_the_tunnel_and_nothing_else(lab: Lab) -> None:
     wait_for((up / "done").exists, timeout=10, what="the up hook")
     assert connection.terminate(SOON) == 0
     assert (down / "done").exists()
-    for place, reason in ((up, "up"), (down, "down")):
+    for place, reason, event in ((up, "up", "connected"), (down, "down", "disconnected")):
         seen = dict(line.split("=", 1) for line in (place / "env").read_text().splitlines())
         expected = {
             "IKECLIENT_REASON": reason,
+            "IKECLIENT_EVENT": event,
             "IKECLIENT_NAME": "work",
             "IKECLIENT_INTERFACE": "ike0",
             "IKECLIENT_GATEWAY": "10.1.0.1",

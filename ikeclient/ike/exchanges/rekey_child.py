@@ -82,8 +82,12 @@ def rekey_child(
     esn: bool,
     spare: Sequence[KeyExchange],
     entropy: Entropy,
+    again: bool = False,
 ) -> Generator[Request, tuple[Payload, ...], ChildRekeyed | ChildRekeyRefused]:
-    """Replace `old`; with a fresh key exchange when the first proposal names one. Raises `ProtocolError`."""
+    """Replace `old`; with a fresh key exchange when the first proposal names one. Raises `ProtocolError`.
+
+    `again`: the peer does not know `old` any more; make the like of it from scratch (section 2.25).
+    """
     ranked = rekeying_proposals(proposals, old.suite)
     untried = _groups(ranked)
     group = untried.pop(ranked[0].key_exchange[0].id) if ranked[0].key_exchange else None
@@ -91,7 +95,7 @@ def rekey_child(
         offer = offer_esp(ranked, spi_in, esn=esn, key_exchange=True)
         nonce = entropy(NONCE_LENGTH)
         share = generate(group, entropy) if group else None
-        answer = yield _request(old, offer, nonce, share)
+        answer = yield _request(old, offer, nonce, share, again=again)
         error = error_notify(answer)
         if error is None:
             break
@@ -118,11 +122,12 @@ def rekey_child(
     return ChildRekeyed(old=old.spi_in, child=child, nonces=(nonce, nonce_r))
 
 
-def _request(old: ChildSa, offer: SaPayload, nonce: bytes, share: KeyShare | None) -> Request:
-    rekey = NotifyPayload(type=NotifyType.REKEY_SA, protocol=ProtocolId.ESP, spi=old.spi_in.to_bytes(4, "big"))
+def _request(old: ChildSa, offer: SaPayload, nonce: bytes, share: KeyShare | None, *, again: bool) -> Request:
+    replaced = NotifyPayload(type=NotifyType.REKEY_SA, protocol=ProtocolId.ESP, spi=old.spi_in.to_bytes(4, "big"))
+    rekey = () if again else (replaced,)
     ke = (KePayload(method=share.method.id, data=share.public),) if share else ()
     selectors = (TsiPayload(selectors=old.local), TsrPayload(selectors=old.remote))
-    payloads = (rekey, offer, NoncePayload(nonce=nonce), *ke, *selectors)
+    payloads = (*rekey, offer, NoncePayload(nonce=nonce), *ke, *selectors)
     return Request(exchange=ExchangeType.CREATE_CHILD_SA, payloads=payloads)
 
 

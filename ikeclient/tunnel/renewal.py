@@ -1,0 +1,98 @@
+"""Authenticates anew beside the connection in use, which goes on until the new one can carry its traffic.
+
+A gateway may limit how long an authentication is good for (RFC 4478), and only a new IKE SA authenticates
+(RFC 7296 section 2.8.3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from ikeclient.errors import IkeclientError, NoResponse
+from ikeclient.ike.events import ChildEstablished, Event
+from ikeclient.tunnel.attempt import Attempt
+
+PAUSE = 5.0  # between attempts
+PATIENCE = 3.0  # for an attempt under way, when the connection in use ends meanwhile
+
+Opener = Callable[[Callable[[Event], None]], Attempt]
+TakeOver = Callable[[Attempt, list[Event]], None]
+
+
+class Renewal:
+    """One new authentication, tried until it succeeds or is cancelled.
+
+    `open_` starts an attempt that reports to the function it is given. `take_over` gets the attempt when it is up, and
+    what it has reported so far; `report` is where it reports from then on. `failed` is told why one did not succeed.
+    """
+
+    def __init__(
+        self,
+        open_: Opener,
+        take_over: TakeOver,
+        report: Callable[[Attempt, Event], None],
+        failed: Callable[[IkeclientError], None],
+    ) -> None:
+        self.attempt: Attempt | None = None
+        self._open = open_
+        self._take_over = take_over
+        self._report = report
+        self._failed = failed
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    @property
+    def done(self) -> bool:
+        """Whether it has succeeded or was cancelled."""
+        return self._task.done()
+
+    async def last_chance(self) -> None:
+        """Wait a moment for the attempt under way, if there is one, then give up."""
+        if self.attempt is not None:
+            await asyncio.wait({self._task}, timeout=PATIENCE)
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Give up; the gateway forgets an attempt that was under way."""
+        self._task.cancel()
+        self._forget()
+
+    def _forget(self) -> None:
+        attempt, self.attempt = self.attempt, None
+        if attempt is not None:
+            attempt.driver.close()  # with a DELETE where there is something to delete
+            attempt.release()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._once()
+            except IkeclientError as error:
+                self._forget()
+                self._failed(error)
+                await asyncio.sleep(PAUSE)
+            else:
+                return
+
+    async def _once(self) -> None:
+        events: list[Event] = []
+        up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        taken = False
+
+        def heard(event: Event) -> None:
+            if taken:
+                self._report(attempt, event)
+                return
+            events.append(event)
+            if isinstance(event, ChildEstablished) and not up.done():
+                up.set_result(None)
+
+        attempt = self.attempt = self._open(heard)
+        attempt.start()
+        ends: list[asyncio.Future[Any]] = [up, attempt.driver.closed]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not up.done():
+            raise attempt.driver.closed.result().error or NoResponse("the connection ended before it was up")
+        self.attempt, taken = None, True
+        self._take_over(attempt, events)
