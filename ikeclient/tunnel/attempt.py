@@ -25,8 +25,7 @@ class Attempt:
     """Owns the sockets and the driver of one connection; `driver.closed` resolves when it is over.
 
     Raises NoResponse where no route leads to the gateway. `established` is set by whoever hears that it is. An attempt
-    `aside` of another one leaves the pump's ESP alone until it is told to `follow` a path; `superseded` is set when
-    another one carries the ESP.
+    `beside` another one shares its path and its socket, which stay the other one's until `take_over`.
     """
 
     def __init__(
@@ -37,28 +36,32 @@ class Attempt:
         pump: Pump,
         on_event: Callable[[Event], None],
         *,
-        aside: bool = False,
+        beside: Attempt | None = None,
     ) -> None:
+        self.established = False
+        self.borrowing = beside is not None
+        self._pump = pump
+        self._loop = asyncio.get_running_loop()
+        self._sockets: list[UdpSocket] = []
+        if beside is not None:
+            self._sockets += beside._sockets[-1:]
+        self.path: Path = beside.path if beside is not None else self._open_first(remote, port)
+        initiator = Initiator(config, os.urandom, lambda: datetime.now().astimezone())
+        self.driver = Driver(initiator, boottime, self._send, on_event)
+
+    def _open_first(self, remote: IPAddress, port: int) -> Path:
         local = local_address_for(str(remote), mark=MARK)
         if local is None:
             raise NoResponse(
                 f"there is no route to the gateway {remote}", hint="check that this machine is connected to a network"
             )
-        self.established = False
-        self.superseded = False
-        self._aside = aside
-        self._pump = pump
-        self._loop = asyncio.get_running_loop()
-        self._sockets: list[UdpSocket] = []
-        self.path = self._open(ip_address(local), remote, port)
-        initiator = Initiator(config, os.urandom, lambda: datetime.now().astimezone())
-        self.driver = Driver(initiator, boottime, self._send, on_event)
+        return self._open(ip_address(local), remote, port)
 
     def _open(self, local: IPAddress, remote: IPAddress, port: int) -> Path:
         """A socket of its own for a path, on which everything is sent from now on."""
         socket = UdpSocket(version=remote.version, local_address=str(local), mark=MARK)
         self._sockets.append(socket)
-        self._pump.attach(socket, aside=self._aside)
+        self._pump.attach(socket)
         self._loop.add_reader(socket.fileno(), self._pump.drain_udp, socket)
         return Path(local, socket.local[1], remote, port)
 
@@ -101,20 +104,22 @@ class Attempt:
     def follow(self, path: Path) -> None:
         """Send ESP along `path` from now on."""
         self.path = path
-        if not self.superseded:
-            self._aside = False
-            self._pump.set_remote((str(path.remote_address), path.remote_port), self._sockets[-1])
+        self._pump.set_remote((str(path.remote_address), path.remote_port))
+
+    def take_over(self, other: Attempt) -> None:
+        """Own from now on what was borrowed from `other`, which goes on using it for its farewell."""
+        self._sockets = list(other._sockets)
+        self.borrowing, other.borrowing = False, True
 
     def _send(self, datagram: Datagram) -> None:
-        if self._sockets:
-            remote = (str(datagram.path.remote_address), datagram.path.remote_port)
-            self._pump.send_ike(datagram.data, remote, self._sockets[-1])
+        self._pump.send_ike(datagram.data, (str(datagram.path.remote_address), datagram.path.remote_port))
 
     def release(self) -> None:
         """Close the sockets; whatever still arrives is lost."""
         self.driver.abandon()
-        if not self._aside and not self.superseded:
-            self._pump.set_remote(None)
+        if self.borrowing:
+            return
+        self._pump.set_remote(None)
         for socket in list(self._sockets):
             self._close(socket)
 

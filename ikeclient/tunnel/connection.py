@@ -306,12 +306,16 @@ class Connection:
     def _open_aside(self, on_event: Callable[[Event], None]) -> Attempt:
         assert self._attempt is not None
         config = replace(self._config(self._options.timeout), initial_contact=False)
-        remote = self._attempt.path.remote_address
-        return Attempt(config, remote, self._profile.port, self.session.pump, on_event, aside=True)
+        path = self._attempt.path
+        pump = self.session.pump
+        # From the same port, since a gateway may tell by it that the inner address is already this client's.
+        return Attempt(config, path.remote_address, path.remote_port, pump, on_event, beside=self._attempt)
 
     def _take_over(self, new: Attempt, events: list[Event]) -> None:
         """Put the new connection in the place of the one in use, which says farewell and goes."""
         old, self._attempt, self._renewal = self._attempt, new, None
+        assert old is not None
+        new.take_over(old)
         new.established = True
         self.session.supersede()
         for event in events:
@@ -319,11 +323,9 @@ class Connection:
                 self._report(new, event)
         self._roaming.established(new, self._addresses())
         self.session.reauthenticated(new)
-        if old is not None:
-            old.superseded = True
-            self._leaving.append(old)
-            old.driver.closed.add_done_callback(lambda _: self._left(old))
-            old.driver.close()
+        self._leaving.append(old)
+        old.driver.closed.add_done_callback(lambda _: self._left(old))
+        old.driver.close()
 
     def _left(self, attempt: Attempt) -> None:
         if attempt in self._leaving:
@@ -342,11 +344,13 @@ class Connection:
                 attempt.receive(data, source, local)
 
     def _report(self, attempt: Attempt, event: Event) -> None:
-        if attempt.superseded and not isinstance(event, ChildClosed | IkeKeysDerived):
+        if attempt in self._leaving and not isinstance(event, ChildClosed | IkeKeysDerived):
             return
         match event:
             case GatewayAddresses() | Roamed() | PathRefused():
                 self._roaming.handle(event, attempt)
+                if isinstance(event, Roamed) and self._renewal is not None:
+                    self._renewal.restart()  # its socket goes with the path that was left
             case ReauthenticationDue():
                 self._renew()
             case _:

@@ -138,12 +138,12 @@ class Pump:
 
     # The path
 
-    def attach(self, socket: DatagramSocket, *, aside: bool = False) -> None:
-        """Receive on this socket too, and send on it from now on; one `aside` sends once `set_remote` names it."""
+    def attach(self, socket: DatagramSocket) -> None:
+        """Receive on this socket, and send on it from now on; sockets attached before go on receiving."""
         if socket not in self._sockets:
             self._sockets.append(socket)
             self._accelerate(socket)
-        self._sending = self._sending if aside else socket
+        self._sending = socket
 
     def _accelerate(self, socket: Any) -> None:
         tun: Any = self._tun
@@ -167,9 +167,9 @@ class Pump:
         if self._sending is socket:
             self._sending = self._sockets[-1] if self._sockets else None
 
-    def set_remote(self, remote: Address | None, socket: DatagramSocket | None = None) -> None:
-        """Send ESP to this end point, from `socket` if it is given; None stops sending."""
-        self.remote, self._sending = remote, socket or self._sending
+    def set_remote(self, remote: Address | None) -> None:
+        """Send ESP to this end point; None stops sending."""
+        self.remote = remote
 
     def set_mtu(self, inner: int) -> None:
         """The longest inner packet in bytes; IPv6 packets of up to 1280 bytes pass in any case (RFC 8200 section 5)."""

@@ -42,10 +42,10 @@ class Renewal:
         self._failed = failed
         self._task = asyncio.get_running_loop().create_task(self._run())
 
-    @property
-    def done(self) -> bool:
-        """Whether it has succeeded or was cancelled."""
-        return self._task.done()
+    def restart(self) -> None:
+        """Begin again, on the path that is in use now."""
+        self.cancel()
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def last_chance(self) -> None:
         """Wait a moment for the attempt under way, if there is one, then give up."""

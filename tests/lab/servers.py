@@ -31,9 +31,10 @@ PUBLIC_DNS = ipaddress.ip_address("::ffff:203.0.113.53").packed
 ZONE = {
     DOMAIN: ("10.99.0.1", "fd99::1"),
     "gw.example.org": ("10.1.0.1", "fd01::1"),
+    "both.example.org": ("10.1.0.1", "10.2.0.1"),
     "www.example.net": ("203.0.113.1", "2001:db8:113::1"),
 }
-RECORDS = {1: 0, 28: 1}  # A and AAAA -> position in the zone
+RECORDS = {1: 4, 28: 6}  # A and AAAA
 
 
 class Servers:
@@ -113,10 +114,11 @@ def _dns_answer(query: bytes, *, public: bool) -> bytes:
     kind = int.from_bytes(question[-4:-2], "big")
     known = DOMAIN if labels[-2:] == DOMAIN.split(".") else ".".join(labels)
     found = None if public and known == DOMAIN else ZONE.get(known)
-    data = ipaddress.ip_address(found[RECORDS[kind]]).packed if found and kind in RECORDS else b""
-    record = b"\xc0\x0c" + question[-4:] + b"\0\0\0\x3c" + len(data).to_bytes(2, "big") + data
+    addresses = [ipaddress.ip_address(address) for address in found or ()]
+    values = [address.packed for address in addresses if address.version == RECORDS.get(kind)]
+    records = [b"\xc0\x0c" + question[-4:] + b"\0\0\0\x3c" + len(v).to_bytes(2, "big") + v for v in values]
     status = b"\x85\x80" if found else b"\x85\x83"
-    return query[:2] + status + b"\0\1" + bytes((0, bool(data))) + bytes(4) + question + (record if data else b"")
+    return query[:2] + status + b"\0\1" + bytes((0, len(records))) + bytes(4) + question + b"".join(records)
 
 
 def _main(blob: Path) -> None:

@@ -251,6 +251,31 @@ def test_the_gateway_may_end_the_tunnel_and_it_comes_back(lab: Lab) -> None:
     assert status["reconnects"] == 1
 
 
+def test_a_child_that_the_gateway_deletes_is_made_again_without_a_new_connection(lab: Lab) -> None:
+    """S5, RFC 7296 section 2.25: the IKE SA stays, and so does the inner address."""
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    before = lab.client.status("work")
+    assert before is not None
+    lab.gateway.terminate(child="net")
+
+    def replaced() -> bool:
+        status = lab.client.status("work")
+        return bool(status and status["children"] and status["children"][0]["rekeys"] == 1)
+
+    wait_for(replaced, timeout=10, what="another Child SA")
+    carries_traffic(lab)
+    after = lab.client.status("work")
+    assert after is not None
+    assert after["ike"]["spi_i"] == before["ike"]["spi_i"]
+    assert after["addresses"] == before["addresses"]
+    assert (after["state"], after["reconnects"]) == ("connected", 0)
+    [child] = lab.gateway.children()
+    [ours] = after["children"]
+    assert (ours["spi_in"], ours["spi_out"]) == (child["spi-out"], child["spi-in"])
+
+
 def test_the_gateway_may_end_the_tunnel_for_good(lab: Lab) -> None:
     lab.gateway.serve()
     lab.client.write_profile(lab.gateway, {"session": {"retry": 0}})

@@ -9,7 +9,7 @@ import pytest
 from lab.gateway import Offer
 from lab.machines import wait_for
 from lab.network import CLIENT_IPV4, INSIDE_DNS, INSIDE_IPV4, INTERNET_IPV4, SECOND_CLIENT_IPV4, Topology
-from lab.traffic import fetch, peer_address, ping, reaches
+from lab.traffic import Pinger, fetch, peer_address, ping, reaches
 from lab.world import Lab, MakeLab
 
 
@@ -148,6 +148,29 @@ def test_rekeys_from_both_sides_lose_nothing_in_two_minutes_of_load(lab: Lab) ->
     assert (ours["spi_in"], ours["spi_out"]) == (child["spi-out"], child["spi-in"])
     assert len(lab.gateway.list_sas()) == 1
     assert ping(lab.network.client, INSIDE_IPV4) == 3
+
+
+@pytest.mark.parametrize("unique", ["replace", "never"])
+def test_a_new_authentication_comes_before_the_old_one_ends(lab: Lab, unique: str) -> None:
+    """RFC 4478: with AUTH_LIFETIME the gateway asks for it; a gateway may drop the old IKE SA by itself or not."""
+    lab.gateway.serve(Offer(unique=unique, connection={"reauth_time": "60s", "over_time": "60s", "rand_time": "0s"}))
+    lab.client.write_profile(lab.gateway)
+    connection = lab.client.connect()
+    before = lab.client.status("work")
+    assert before is not None
+    pinger = Pinger(lab.network.client)
+    wait_for(lambda: "reauthenticated" in connection.stderr, timeout=80, what="a new authentication", interval=0.2)
+    assert fetch(lab.network.client, INSIDE_IPV4).sha256 == lab.servers.sha256
+    assert pinger.longest_gap() < 1.0
+    after = lab.client.status("work")
+    assert after is not None
+    assert after["ike"]["spi_i"] != before["ike"]["spi_i"]
+    assert after["addresses"] == before["addresses"]
+    assert (after["state"], after["reconnects"]) == ("connected", 0)
+    wait_for(lambda: len(lab.gateway.list_sas()) == 1, timeout=5, what="the end of the old IKE SA")
+    [child] = lab.gateway.children()
+    [ours] = after["children"]
+    assert (ours["spi_in"], ours["spi_out"]) == (child["spi-out"], child["spi-in"])
 
 
 def test_the_handshake_rekeys_and_moves_survive_a_bad_cable(make_lab: MakeLab) -> None:

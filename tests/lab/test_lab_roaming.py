@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import random
 import subprocess
 import time
@@ -15,12 +14,13 @@ from lab.machines import Machine, wait_for
 from lab.network import (
     CLIENT_PRIVATE,
     CLIENT_ROUTER,
+    GATEWAY_IPV4,
     INSIDE_IPV4,
     SECOND_GATEWAY_IPV4,
     SECOND_GATEWAY_IPV6,
     Topology,
 )
-from lab.traffic import ping
+from lab.traffic import Pinger, ping
 from lab.world import Lab, MakeLab
 
 
@@ -37,33 +37,18 @@ class Download:
         return hashlib.sha256(body).hexdigest()
 
 
-class Pinger:
-    """A ping every 20 ms: the longest gap between answers is the outage."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._process = machine.start("ping", "-n", "-i", "0.02", "-D", INSIDE_IPV4, stdout=subprocess.PIPE)
-
-    def longest_gap(self) -> float:
-        """Stop, and return the longest time without an answer in seconds."""
-        self._process.terminate()
-        output, _ = self._process.communicate(timeout=10)
-        lines = [line for line in output.decode().splitlines() if line.startswith("[") and "time=" in line]
-        times = [float(line[1 : line.index("]")]) for line in lines]
-        return max(b - a for a, b in itertools.pairwise(times))
-
-
 def resident_memory(pid: int) -> int:
     """Of a process, in KiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
 
 
-def wait_roams(lab: Lab, count: int) -> dict[str, object]:
+def wait_roams(lab: Lab, count: int, *, timeout: float = 10) -> dict[str, object]:
     def roamed() -> dict[str, object] | None:
         status = lab.client.status("work")
         return status if status and status["roams"] >= count and status["state"] == "connected" else None
 
-    return wait_for(roamed, timeout=10, what=f"{count} moves\n{lab.client.connections[-1].stderr}", interval=0.1)
+    return wait_for(roamed, timeout=timeout, what=f"{count} moves\n{lab.client.connections[-1].stderr}", interval=0.1)
 
 
 def test_a_download_survives_the_way_to_another_network_and_back(lab: Lab) -> None:
@@ -151,6 +136,25 @@ def test_ipv6_takes_over_where_ipv4_is_gone(lab: Lab) -> None:
     machine.set_link("wan", up=False)
     status = wait_roams(lab, 1)
     assert status["gateway"]["address"] == "fd01::1"  # type: ignore[index]
+    assert download.sha256() == lab.servers.sha256
+
+
+def test_another_address_of_the_gateways_name_is_tried_where_the_path_is_silent(lab: Lab) -> None:
+    """Nothing changes on this machine, and the gateway itself says nothing of that address."""
+    lab.network.add_second_path()
+    gateway = lab.network.gateway
+    gateway.ip("-6", "address", "flush", "dev", "wan")
+    gateway.ip("address", "flush", "dev", "wan2")
+    gateway.ip("address", "add", f"{SECOND_GATEWAY_IPV4}/32", "dev", "lo")  # charon tells nobody of addresses there
+    gateway.ip("route", "add", "10.2.0.0/24", "dev", "wan2")
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway, {"gateway": {"address": "both.example.org"}})
+    connection = lab.client.connect()
+    download = Download(lab.network.client)
+    gateway.add_rules("prerouting", f"ip daddr {GATEWAY_IPV4} drop")
+    status = wait_roams(lab, 1, timeout=30)
+    assert status["gateway"]["address"] == SECOND_GATEWAY_IPV4  # type: ignore[index]
+    assert status["reconnects"] == 0, connection.stderr
     assert download.sha256() == lab.servers.sha256
 
 

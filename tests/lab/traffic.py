@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 from lab.machines import LabError, Machine
+from lab.network import INSIDE_IPV4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,21 @@ def ping(
     output = machine.run("ping", "-n", *options, address, check=False, timeout=count * (interval + timeout) + 10).stdout
     found = re.search(r"(\d+) received", output)
     return int(found[1]) if found else 0
+
+
+class Pinger:
+    """A ping every 20 ms: the longest gap between answers is the outage."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._process = machine.start("ping", "-n", "-i", "0.02", "-D", INSIDE_IPV4, stdout=subprocess.PIPE)
+
+    def longest_gap(self) -> float:
+        """Stop, and return the longest time without an answer in seconds."""
+        self._process.terminate()
+        output, _ = self._process.communicate(timeout=10)
+        lines = [line for line in output.decode().splitlines() if line.startswith("[") and "time=" in line]
+        times = [float(line[1 : line.index("]")]) for line in lines]
+        return max(b - a for a, b in itertools.pairwise(times))
 
 
 def fetch(machine: Machine, host: str, path: str = "/blob", *, timeout: float = 30.0) -> Fetched:
