@@ -39,10 +39,9 @@ class Lineage:
         return min((d for sa in self._all if (d := sa.next_deadline()) is not None), default=None)
 
     def move(self, path: Path, now: float) -> None:
-        """Use another path for everything; the peer is told in the IKE SA in use."""
-        for sa in self.leaving:
-            sa.channel.move(path, now)
-        self.current.move(path, now)
+        """Use another path for everything, and tell the peer."""
+        for sa in self._all:
+            sa.move(path, now)
 
     def delete(self, now: float) -> None:
         """End the connection."""

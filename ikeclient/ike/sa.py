@@ -102,8 +102,9 @@ class IkeSa:
 
     def move(self, path: Path, now: float) -> None:
         """Use another path from now on and tell the peer, if both ends speak MOBIKE (RFC 4555 section 3.5)."""
+        # Also in an IKE SA that was replaced: the peer may not have heard that, and ask again where we are no more.
         self.channel.move(path, now)
-        if self.state is State.ESTABLISHED:
+        if self.state in (State.ESTABLISHED, State.REPLACED):
             self.begin(Task(Job.MOVE), now)
 
     def delete(self, now: float, reason: NotifyType | None = None) -> None:

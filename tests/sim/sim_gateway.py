@@ -21,7 +21,7 @@ from ikeclient.crypto.keymat import child_keys, ike_keys, shared_key_auth
 from ikeclient.crypto.signature import PrivateKey, verify
 from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.eap import mschap
-from ikeclient.errors import ParseError, SignatureError
+from ikeclient.errors import IntegrityError, ParseError, SignatureError
 from ikeclient.ike.authenticate import initiator_octets, responder_octets
 from ikeclient.ike.child import ChildSa
 from ikeclient.ike.config import EapAuth, IkeConfig
@@ -94,6 +94,7 @@ class GatewaySetup:
     network: tuple[TrafficSelector, ...] = (NET,)
     inner: str = INNER
     fragmentation: bool = True
+    mobike: bool = False
     fragment_size: int = 1280
     liveness: float = 30.0
     rekey_ike: float = 1e6
@@ -126,6 +127,7 @@ class SimGateway:
         self.connected: list[Lineage] = []
         self.outbox: list[Datagram] = []
         self.requests: list[tuple[str, Payloads]] = []
+        self._moved: dict[tuple[bytes, bytes], int] = {}
         self._answered: dict[bytes, bytes] = {}
         self._cookie = b""
         self._cookies = 0
@@ -160,8 +162,24 @@ class SimGateway:
             self._auth(half, data, message, path, now)
         else:
             for lineage in self.connected:
+                self._follow(lineage, data, message, path, now)
                 lineage.receive(data, message, path, now)
         self.settle(now)
+
+    def _follow(self, lineage: Lineage, data: bytes, message: Message, path: Path, now: float) -> None:
+        """The responder's half of MOBIKE: the latest UPDATE_SA_ADDRESSES decides (RFC 4555 section 3.5)."""
+        sa, header = lineage.current, message.header
+        spis = (sa.keying.spi_i, sa.keying.spi_r)
+        if spis != (header.spi_i, header.spi_r) or header.response or header.message_id <= self._moved.get(spis, -1):
+            return
+        try:
+            payloads = sa.channel._envelope.open(data, message, now) or ()
+        except (ParseError, IntegrityError):
+            return
+        if has_notify(payloads, NotifyType.UPDATE_SA_ADDRESSES):
+            self._moved[spis] = header.message_id
+            for each in (lineage.current, *lineage.leaving):
+                each.channel.path = path
 
     def handle_timer(self, now: float) -> None:
         for lineage in self.connected:
@@ -361,6 +379,8 @@ class SimGateway:
         )
         half.child = ChildSa(spi_in=spi_in, spi_out=spi_out, suite=suite, keys=keys, local=local, remote=remote)
         reply: list[Payload] = [answer, TsiPayload(selectors=remote), TsrPayload(selectors=local)]
+        if has_notify(payloads, NotifyType.MOBIKE_SUPPORTED) and setup.mobike:
+            reply.append(NotifyPayload(type=NotifyType.MOBIKE_SUPPORTED))
         if request:
             address = ConfigAttribute(type=ConfigAttributeType.INTERNAL_IP4_ADDRESS, value=inner.packed)
             dns = ConfigAttribute(type=ConfigAttributeType.INTERNAL_IP4_DNS, value=ip_address("10.99.0.53").packed)

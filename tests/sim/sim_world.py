@@ -88,6 +88,7 @@ class World:
     weather: Weather = field(default_factory=Weather)
     path: Path = PATH
     drop: Callable[[Sent], bool] = lambda _: False
+    lost: Callable[[World, Sent], bool] = lambda *_: False  # asked again when a datagram arrives
     watch: Callable[[World], None] = lambda _: None  # called after everything that happens
     credential: str | None = None
 
@@ -180,6 +181,8 @@ class World:
             self.at(self.now + late, lambda: self._deliver(sent))
 
     def _deliver(self, sent: Sent) -> None:
+        if self.lost(self, sent):
+            return
         end = self.gateway if sent.to_gateway else self.client
         end.receive(sent.data, reverse(sent.path), self.now)
 

@@ -10,12 +10,13 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sim_gateway import ESP_GCM, GatewaySetup
-from sim_world import Weather, World, assert_same_state, client_config, mirrored
+from sim_world import PATH, Sent, Weather, World, assert_same_state, client_config, mirrored, reverse
 
 from ikeclient.crypto.transforms import KEY_EXCHANGE
 from ikeclient.errors import NoResponse
@@ -40,12 +41,26 @@ ACTIONS: dict[str, Callable[[World], None]] = {
     "gateway rekeys the IKE SA": lambda w: w.at_gateway(lambda sa, now: sa.rekey(now)),
     "client checks liveness": lambda w: w.at_client(lambda c, now: c.check_liveness(now)),
     "gateway checks liveness": lambda w: w.at_gateway(lambda sa, now: sa.check_liveness(now)),
+    "client moves": lambda w: moved(w),
     "client closes": lambda w: w.at_client(lambda c, now: c.close(now)),
     "gateway closes": lambda w: w.at_gateway(lambda sa, now: sa.delete(now)),
     "gateway deletes the child": lambda w: w.at_gateway(lambda sa, now: sa._delete_child(child_of(sa), now)),
 }
 REKEYS = [name for name in ACTIONS if "rekeys" in name]
-HARMLESS = [name for name in ACTIONS if "rekeys" in name or "liveness" in name]
+HARMLESS = [name for name in ACTIONS if "rekeys" in name or "liveness" in name or "moves" in name]
+PATHS = [replace(PATH, local_address=ip_address(f"192.0.2.{n}"), remote_port=4500) for n in (10, 20, 30)]
+
+
+def moved(world: World) -> None:
+    """The client goes to the next of three networks; what is on its way from or to the others is lost."""
+    here = world.path = PATHS[(PATHS.index(world.path) + 1) % 3] if world.path in PATHS else PATHS[1]
+    world.at_client(lambda client, now: client.path_changed(here, now))
+
+
+def gone(world: World, sent: Sent) -> bool:
+    """Whether a datagram belongs to a network that the client has left."""
+    path = sent.path if sent.to_gateway else reverse(sent.path)
+    return world.connected and path.local_address != world.path.local_address
 
 
 def some_child_is_shared(world: World) -> None:
@@ -62,7 +77,8 @@ def played(
 ) -> World:
     """Connect in fair weather, let things happen in this weather, then wait in fair weather until all is quiet."""
     config = replace(client_config(), liveness=10.0)
-    world = World(seed=seed, config=config, setup=GatewaySetup(liveness=10.0))
+    world = World(seed=seed, config=config, setup=GatewaySetup(liveness=10.0, mobike=True))
+    world.lost = gone
     world.connect()
     world.run(1)
     world.weather = weather
@@ -102,6 +118,19 @@ def test_a_rekey_that_crosses_an_end_leaves_nothing_behind(first: str, second: s
             if world.closed:
                 assert (world.error is None) == (second == "client closes")
                 assert all(lineage.current.state is State.CLOSED for lineage in world.gateway.connected)
+
+
+@pytest.mark.parametrize("weather", [FAIR, ROUGH, STORM], ids=["fair", "rough", "storm"])
+@pytest.mark.parametrize("other", HARMLESS)
+def test_a_move_that_crosses_anything_ends_on_the_new_path_with_the_same_sas(other: str, weather: Weather) -> None:
+    """The Child SA and the IKE SA move together; what was asked on the old path is asked again on the new one."""
+    for gap, order in itertools.product(GAPS, (("client moves", other), (other, "client moves"))):
+        world = played(order, (0.0, gap), weather)
+        if not world.closed:
+            assert_same_state(world)
+            assert world.sa.channel.path.local_address == world.path.local_address
+            assert world.gateway_sa.channel.path == reverse(world.sa.channel.path)
+        assert weather is STORM or not world.closed, world.error and world.error.lines()
 
 
 @given(
