@@ -147,9 +147,14 @@ class Network:
 
     def add_second_path(self) -> None:
         """Lay a second cable (`wan2`, 10.2.0.0/24 and fd02::/64) between client and gateway, without default route."""
-        plug(self.gateway, "wan2", self.client, "wan2")
-        addresses(self.gateway, "wan2", f"{SECOND_GATEWAY_IPV4}/24", f"{SECOND_GATEWAY_IPV6}/64")
-        addresses(self.client, "wan2", f"{SECOND_CLIENT_IPV4}/24", f"{SECOND_CLIENT_IPV6}/64")
+        self.add_path(2)
+
+    def add_path(self, number: int) -> None:
+        """The same for any number: `wan3` has 10.3.0.0/24 and fd03::/64, the gateway .1 and the client .2 there."""
+        device = f"wan{number}"
+        plug(self.gateway, device, self.client, device)
+        for machine, host in ((self.gateway, 1), (self.client, 2)):
+            addresses(machine, device, f"10.{number}.0.{host}/24", f"fd{number:02x}::{host}/64")
 
     def use_second_path(self) -> None:
         """The client's first network disappears as when a cable is pulled; the second one has the default route."""

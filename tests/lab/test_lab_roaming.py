@@ -100,25 +100,43 @@ def test_our_spis_and_sequence_numbers_go_on_after_a_move(lab: Lab) -> None:
     assert "parsed CREATE_CHILD_SA request" not in lab.gateway.log
 
 
-def test_a_network_behind_a_nat_is_joined_and_left(make_lab: MakeLab) -> None:
-    """The first and the third network are direct, the one between translates addresses."""
+def test_a_download_survives_two_networks_and_a_third_behind_a_nat(
+    make_lab: MakeLab, record_property: Callable[[str, object], None]
+) -> None:
+    """From the first to the second, back, to one that translates addresses, and out of it: one IKE SA all the way."""
     lab = make_lab(Topology(client_nat=True))
     lab.network.add_second_path()
+    lab.network.add_path(3)
     machine = lab.network.client
-    machine.ip("route", "replace", "default", "via", SECOND_GATEWAY_IPV4, "dev", "wan2")
+    networks = {
+        "first": ("wan2", SECOND_GATEWAY_IPV4, "10.2.0.2"),
+        "second": ("wan3", "10.3.0.1", "10.3.0.2"),
+        "home": ("wan", CLIENT_ROUTER, CLIENT_PRIVATE),
+    }
+
+    def join(name: str) -> None:
+        device, router, _ = networks[name]
+        machine.ip("route", "replace", "default", "via", router, "dev", device)
+
+    join("first")
     lab.gateway.serve()
     lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    before = lab.client.connect().wait_connected()
     download = Download(machine)
-    for turn, (device, router, address) in enumerate(
-        [("wan", CLIENT_ROUTER, CLIENT_PRIVATE), ("wan2", SECOND_GATEWAY_IPV4, "10.2.0.2")], 1
-    ):
-        time.sleep(1.0)
-        machine.ip("route", "replace", "default", "via", router, "dev", device)
+    for turn, name in enumerate(("second", "first", "home", "second"), 1):
+        pinger = Pinger(machine)
+        time.sleep(0.7)
+        join(name)
         status = wait_roams(lab, turn)
-        assert status["local"]["address"] == address  # type: ignore[index]
-        assert status["local"]["behind_nat"] == (device == "wan")  # type: ignore[index]
+        time.sleep(0.5)
+        outage = round(pinger.longest_gap() * 1000)
+        record_property(f"outage_ms_{turn}_{name}", outage)
+        print(f"outage of the move to {name}: {outage} ms")
+        assert status["local"]["address"] == networks[name][2]  # type: ignore[index]
+        assert status["local"]["behind_nat"] == (name == "home")  # type: ignore[index]
     assert download.sha256() == lab.servers.sha256
+    assert status["reconnects"] == 0
+    assert status["ike"]["spi_i"] == before["ike"]["spi_i"]  # type: ignore[index]
     assert "parsed CREATE_CHILD_SA request" not in lab.gateway.log
 
 
