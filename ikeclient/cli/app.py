@@ -17,7 +17,9 @@ from typer.main import get_command
 
 from ikeclient.cli import connect, doctor, events, profile, status, tunnels, version
 from ikeclient.cli.context import settings
-from ikeclient.cli.terminal import show_error
+from ikeclient.cli.progress import error_event
+from ikeclient.cli.terminal import show_error, tell
+from ikeclient.control.protocol import encode
 from ikeclient.errors import IkeclientError, Interrupted, UsageError
 
 # What typer raises for a command line it does not understand; it does not export the class itself.
@@ -35,6 +37,7 @@ app = typer.Typer(
 app.command("connect", short_help="Connect to a VPN gateway.")(connect.connect)
 app.command("disconnect", short_help="End a tunnel.")(tunnels.disconnect)
 app.command("reconnect", short_help="Make a tunnel connect anew.")(tunnels.reconnect)
+app.command("wait", short_help="Wait until a tunnel is up, or gone.")(tunnels.wait)
 app.command("status", short_help="Show running tunnels (the default).")(status.status)
 app.command("events", short_help="Show what happens to a tunnel.")(events.events)
 app.add_typer(profile.app, name="profile")
@@ -69,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _READER_GONE
     except (Exception, KeyboardInterrupt) as error:
         failure = _as_ours(error)
-        show_error(failure)
+        _tell_failure(failure)
         code = failure.exit_code
     for stream in (sys.stdout, sys.stderr):
         _settle(stream)
@@ -85,6 +88,13 @@ def _run(arguments: list[str]) -> int:
     if sys.stdout is not None:
         sys.stdout.flush()
     return 0
+
+
+def _tell_failure(error: IkeclientError) -> None:
+    if settings.json_errors:
+        tell(encode(error_event(error)).decode().rstrip("\n"))
+    else:
+        show_error(error)
 
 
 def _as_ours(error: BaseException) -> IkeclientError:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ikeclient.cli.context import settings
-from ikeclient.cli.progress import LogFormat, Progress
-from ikeclient.cli.terminal import asker, emit, is_live, read_secret, styled, tell, warn
+from ikeclient.cli.progress import LogFormat, Progress, chosen_format
+from ikeclient.cli.terminal import asker, emit, read_secret, styled, tell
 from ikeclient.control import client
 from ikeclient.errors import UsageError
 
@@ -46,7 +46,10 @@ def connect(
         Path | None,
         typer.Option("--insecure-keylog", metavar="DIR", help="Write Wireshark keys to DIR.", show_default=False),
     ] = None,
-    log_format: Annotated[LogFormat, typer.Option("--log-format", help="What is written to stderr.")] = LogFormat.TEXT,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option("--log-format", help="What stderr is; auto: JSON lines unless a terminal.", show_default="auto"),
+    ] = None,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv and -vvv for logs.", show_default=False)
     ] = 0,
@@ -55,9 +58,11 @@ def connect(
     if detach and dry_run:
         raise UsageError("say --detach or --dry-run, not both")
     settings.verbosity += verbose
-    progress = Progress(log_format, settings.verbosity)
+    form = chosen_format(log_format)
+    settings.json_errors = form is LogFormat.JSON
+    progress = Progress(form, settings.verbosity)
     compiled = _compile(profile, overrides or [], password_stdin, progress, check_running=not dry_run)
-    options = _options(compiled, timeout, keylog)
+    options = _options(compiled, timeout, keylog, progress)
     try:
         if dry_run:
             _plan(compiled, options, progress)
@@ -103,11 +108,12 @@ def _refuse_second(name: str) -> None:
         )
 
 
-def _options(compiled: CompiledProfile, timeout: float, keylog: Path | None) -> ConnectOptions:
+def _options(compiled: CompiledProfile, timeout: float, keylog: Path | None, progress: Progress) -> ConnectOptions:
     from ikeclient.tunnel.supervisor import ConnectOptions
 
     if keylog is not None:
-        warn(f"the keys of this connection go to {keylog.absolute()}: whoever reads them can read the traffic")
+        text = f"the keys of this connection go to {keylog.absolute()}: whoever reads them can read the traffic"
+        progress({"event": "warning", "tunnel": compiled.name, "text": text})
     return ConnectOptions(
         name=compiled.name,
         timeout=timeout,
@@ -123,10 +129,10 @@ def _run(compiled: CompiledProfile, options: ConnectOptions, progress: Progress)
 
     def show(event: dict[str, object]) -> None:
         progress(event)
-        if event.get("event") == "connected" and is_live(sys.stderr):
+        if event.get("event") == "connected" and progress.live:
             tell(styled([("Ctrl-C disconnects", "dim")], sys.stderr))
 
-    log_to(progress.line, settings.verbosity)
+    log_to(progress.log, settings.verbosity)
     run(compiled, options, show)
 
 
@@ -142,6 +148,6 @@ def _plan(compiled: CompiledProfile, options: ConnectOptions, progress: Progress
     from ikeclient.cli.journal import log_to
     from ikeclient.tunnel.supervisor import plan
 
-    log_to(progress.line, settings.verbosity)
+    log_to(progress.log, settings.verbosity)
     for line in plan(compiled, options, progress):
         emit(line)

@@ -1,20 +1,23 @@
 """How `connect` shows what it is doing: a line per step on stderr.
 
 On a terminal the step that is going on stands at the bottom and is completed in place with the time it took. Elsewhere
-each step is a plain line when it begins, or the event itself as JSON. There is no thread and no timer: a display that
-could delay or end the tunnel it talks about would be worse than none.
+each step is the event itself as a line of JSON, for whoever collects logs, or a plain line where that was asked for.
+There is no thread and no timer: a display that could delay or end the tunnel it talks about would be worse than none.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from ikeclient.cli.render import event_line, sentence
-from ikeclient.cli.terminal import WIDTH, is_live, styled, symbol, tell
+from ikeclient.cli.terminal import WIDTH, is_live, is_terminal, printable, styled, symbol, tell
 from ikeclient.control.protocol import encode
+from ikeclient.errors import IkeclientError, UsageError
 
 STEPS = ("resolving", "negotiating", "authenticating", "configuring")
 _QUIET = ("rekeyed",)  # shown with -v only
@@ -24,18 +27,48 @@ _ERASE = "\r\x1b[K"
 class LogFormat(StrEnum):
     """What the lines on stderr are."""
 
+    AUTO = "auto"
     TEXT = "text"
     JSON = "json"
 
 
+VARIABLE = "IKECLIENT_LOG_FORMAT"
+
+
+def chosen_format(option: LogFormat | None) -> LogFormat:
+    """TEXT or JSON: what `--log-format` says, else `IKECLIENT_LOG_FORMAT`; `auto` is JSON where nobody watches.
+
+    Raises UsageError for another word in the variable.
+    """
+    written = os.environ.get(VARIABLE) or LogFormat.AUTO
+    try:
+        form = option or LogFormat(written)
+    except ValueError:
+        choices = ", ".join(LogFormat)
+        raise UsageError(f"{VARIABLE} must be one of {choices}, not {printable(written, 40)}") from None
+    if form is LogFormat.AUTO:
+        return LogFormat.TEXT if is_terminal(sys.stderr) else LogFormat.JSON
+    return form
+
+
+def error_event(error: IkeclientError) -> dict[str, object]:
+    """An error as the last line of a JSON log; what there is not to say is null."""
+    words = {"message": error.message, "reason": error.reason, "hint": error.hint}
+    return {"event": "error", "time": _now(), **words, "exit_code": error.exit_code}
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 class Progress:
-    """Takes the tunnel's events and shows them. Never raises."""
+    """Takes the tunnel's events and shows them. Never raises. `form` is TEXT or JSON."""
 
     def __init__(self, form: LogFormat, verbosity: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._form = form
         self._verbosity = verbosity
         self._clock = clock
-        self._live = form is LogFormat.TEXT and is_live(sys.stderr)
+        self.live = form is LogFormat.TEXT and is_live(sys.stderr)
         self._step: str | None = None
         self._began = 0.0
         self._connected = False
@@ -44,10 +77,10 @@ class Progress:
         """Show one event."""
         name = event.get("event")
         if self._form is LogFormat.JSON:
-            tell(encode(event).decode().rstrip("\n"))
+            tell(encode(event if "time" in event else {**event, "time": _now()}).decode().rstrip("\n"))
         elif name in _QUIET and not self._verbosity:
             return
-        elif self._live and name in STEPS:
+        elif self.live and name in STEPS:
             self._begin(sentence(event))
         elif name == "connected":
             self.done()
@@ -65,6 +98,13 @@ class Progress:
         tell((_ERASE if self._step is not None else "") + text)
         if self._step is not None:
             self._draw()
+
+    def log(self, text: str) -> None:
+        """A line of the log."""
+        if self._form is LogFormat.JSON:
+            self({"event": "log", "time": _now(), "text": text})
+        else:
+            self.line(text)
 
     def _begin(self, text: str) -> None:
         self.done()

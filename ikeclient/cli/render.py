@@ -35,7 +35,9 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
     "rekeyed": ("rekeyed the {what} SA, {suite}", "rekeyed the {what} SA", "rekeyed"),
     "reconnecting": ("reconnecting: {error}", "reconnecting"),
     "disconnected": ("disconnected: {error}", "disconnected"),
+    "reloaded": ("the profile was read again: {effect}", "the profile was read again"),
     "notice": ("{text}",),
+    "warning": ("warning: {text}",),
 }
 
 

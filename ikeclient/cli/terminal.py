@@ -33,10 +33,13 @@ Segments = Iterable[tuple[str, str]]  # text and its style, a key of `_STYLES`
 
 def is_live(stream: TextIO | None) -> bool:
     """Whether colour and lines that change belong on `stream`."""
-    if stream is None or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return False
+    return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person may be watching `stream`."""
     try:
-        return stream.isatty()
+        return stream is not None and stream.isatty()
     except ValueError:  # closed
         return False
 

@@ -1,13 +1,14 @@
-"""`disconnect` and `reconnect`: orders to running tunnels."""
+"""`disconnect`, `reconnect` and `wait`: orders to running tunnels, and patience with them."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from ikeclient.cli.terminal import tell
-from ikeclient.control import client
+from ikeclient.control import client, waiting
 from ikeclient.control.protocol import Command
 from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, UsageError
 
@@ -49,3 +50,27 @@ def reconnect(name: Name = None) -> None:
     chosen = client.resolve(name)
     client.request(chosen, Command.RECONNECT)
     tell(f"{chosen} reconnecting")
+
+
+class Awaited(StrEnum):
+    """What `wait` can wait for."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+def wait(
+    name: Name = None,
+    state: Annotated[
+        Awaited, typer.Option("--for", help="up: packets flow. down: the tunnel has ended and all is restored.")
+    ] = Awaited.UP,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="S", min=0, max=10**6, help="Give up with 5.", show_default="never"),
+    ] = None,
+) -> None:
+    """Wait until a tunnel is up, whether or not it runs yet, or until it has ended."""
+    if state is Awaited.UP:
+        waiting.wait_up(name, timeout)
+    else:
+        waiting.wait_down(name, timeout)

@@ -20,7 +20,17 @@ from ikeclient.control.directory import connect, listener, peer, remove_dead, ru
 from ikeclient.control.protocol import Command
 from ikeclient.errors import NoResponse, NoSuchTunnel, ParseError, UsageError
 
-__all__ = ["Events", "disconnect", "events", "list_tunnels", "request", "resolve", "running_pid", "runtime_directory"]
+__all__ = [
+    "Events",
+    "disconnect",
+    "events",
+    "list_tunnels",
+    "process",
+    "request",
+    "resolve",
+    "running_pid",
+    "runtime_directory",
+]
 
 _CHUNK = 64 * 1024
 _BUSY_PAUSE = 0.05
@@ -78,15 +88,18 @@ def request(name: str, command: Command, *, directory: Path | None = None, timeo
         return connection.ask(command)
 
 
-def events(name: str, *, directory: Path | None = None, timeout: float = 5.0) -> Events:
-    """Subscribe to the events of the tunnel `name`: those that happen after this call. Raises as `request` does."""
+def events(name: str, *, directory: Path | None = None, timeout: float = 5.0, deadline: float | None = None) -> Events:
+    """Subscribe to the events of the tunnel `name`: those that happen after this call. Raises as `request` does.
+
+    Listening ends at `deadline` (`time.monotonic`) with NoResponse.
+    """
     connection = _Connection(name, directory, timeout)
     try:
         connection.ask(Command.EVENTS)
     except BaseException:
         connection.close()
         raise
-    return Events(connection)
+    return Events(connection, deadline)
 
 
 def disconnect(name: str, *, directory: Path | None = None, timeout: float = 5.0) -> bool:
@@ -95,24 +108,25 @@ def disconnect(name: str, *, directory: Path | None = None, timeout: float = 5.0
     Raises as `request` does.
     """
     deadline = time.monotonic() + timeout
-    with _Connection(name, directory, timeout) as connection, _process(connection.pid) as process:
+    with _Connection(name, directory, timeout) as connection, process(connection.pid) as ending:
         connection.ask(Command.DISCONNECT)
-        if process is None:
+        if ending is None:
             return _wait_for_silence(name, directory, deadline)
         poll = select.poll()
-        poll.register(process, select.POLLIN)
+        poll.register(ending, select.POLLIN)
         return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
 
 
 class Events:
     """The events of one tunnel, dictionaries with `event` and `time`; iteration blocks and ends with the tunnel.
 
-    Iteration raises NoResponse when what arrives is no event.
+    Iteration raises NoResponse when what arrives is no event, and when the deadline has passed.
     """
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: _Connection, deadline: float | None = None) -> None:
         self._connection = connection
-        connection.wait_forever()
+        self.pid = connection.pid
+        connection.wait_until(deadline)
 
     def __iter__(self) -> Iterator[dict[str, object]]:
         return self
@@ -123,6 +137,8 @@ class Events:
         except ParseError as error:
             self.close()
             raise _nonsense(self._connection.name, error) from error
+        except TimeoutError:
+            raise NoResponse(f"nothing more happened to tunnel '{self._connection.name}' in time") from None
         except (EOFError, OSError):
             self.close()
             raise StopIteration from None
@@ -141,7 +157,7 @@ class Events:
 
 
 class _Connection:
-    """One connection to a tunnel; every call before `wait_forever` is bound by one deadline."""
+    """One connection to a tunnel; every call before `wait_until` is bound by one deadline."""
 
     def __init__(self, name: str, directory: Path | None, timeout: float) -> None:
         self.name = name
@@ -208,9 +224,9 @@ class _Connection:
         self._buffer = rest
         return protocol.decode(bytes(line))
 
-    def wait_forever(self) -> None:
-        """No deadline from now on."""
-        self._deadline = None
+    def wait_until(self, deadline: float | None) -> None:
+        """Another deadline from now on, or none."""
+        self._deadline = deadline
 
     def close(self) -> None:
         """Close the connection."""
@@ -230,7 +246,7 @@ def _nonsense(name: str, error: ParseError) -> NoResponse:
 
 
 @contextlib.contextmanager
-def _process(pid: int) -> Iterator[int | None]:
+def process(pid: int) -> Iterator[int | None]:
     """A descriptor that becomes readable when the process ends, or None when the process cannot be watched.
 
     It is taken while we are connected to the process, so it cannot be that of a later one with the same number.

@@ -43,6 +43,7 @@ class Shell:
             "IKECLIENT_RUNTIME_DIR": str(self.runtime),
             "PYTHONPATH": f"{ROOT}:{HERE}",
             "LANG": "C.UTF-8",
+            "IKECLIENT_LOG_FORMAT": "text",
         }
         self._started: list[subprocess.Popen[str]] = []
 
@@ -123,6 +124,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("IKECLIENT_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("IKECLIENT_LOG_FORMAT", "text")
     monkeypatch.delenv("NO_COLOR", raising=False)
     return tmp_path
 

@@ -191,6 +191,39 @@ def test_the_steps_may_be_json_lines(shell: Shell) -> None:
     assert [event["event"] for event in events] == ["resolving", "negotiating", "authenticating"]
 
 
+def test_where_nobody_watches_everything_on_stderr_is_json_lines(shell: Shell, home: Path) -> None:
+    """Errors too, of the tunnel and of the profile; a variable or an option gives text."""
+    done = shell.run("connect", "work", "-vv", mode="refused", IKECLIENT_LOG_FORMAT="")
+    *events, error = [json.loads(line) for line in done.stderr.splitlines()]
+    assert all(event["time"] for event in events)
+    assert [event["event"] for event in events] == ["resolving", "negotiating", "authenticating"]
+    assert error.pop("time")
+    expected = {"message": "the gateway refused us", "reason": "AUTHENTICATION_FAILED", "hint": "check the password"}
+    assert error == {"event": "error", **expected, "exit_code": 4}
+    detached = shell.run("connect", "work", "--detach", mode="connected", IKECLIENT_LOG_FORMAT="auto")
+    assert json.loads(detached.stderr.splitlines()[-1])["event"] == "connected"
+    [error] = [json.loads(line) for line in shell.run("connect", "nowhere", "--log-format=json").stderr.splitlines()]
+    assert (error["event"], error["exit_code"]) == ("error", 10)
+    text = shell.run("connect", "nowhere", "--log-format", "text", IKECLIENT_LOG_FORMAT="json")
+    assert text.stderr.startswith("error: there is no profile")
+    wrong = shell.run("connect", "work", IKECLIENT_LOG_FORMAT="xml")
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "error: IKECLIENT_LOG_FORMAT must be one of auto, text, json, not xml\n",
+    )
+
+
+def test_on_a_terminal_the_log_is_text() -> None:
+    master, terminal = os.openpty()
+    program = "from ikeclient.cli.progress import chosen_format; print(chosen_format(None))"
+    try:
+        done = subprocess.run([sys.executable, "-c", program], stderr=terminal, stdout=subprocess.PIPE, check=True)
+    finally:
+        os.close(master)
+        os.close(terminal)
+    assert done.stdout == b"text\n"
+
+
 def test_ctrl_c_in_the_foreground_is_130_after_the_tunnel_ended(shell: Shell) -> None:
     """O4."""
     process = shell.connected("work")

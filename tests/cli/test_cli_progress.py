@@ -70,9 +70,10 @@ def test_after_the_connection_is_up_lines_have_their_time(capsys: pytest.Capture
 
 def test_json_lines_are_the_events_themselves(capsys: pytest.CaptureFixture[str]) -> None:
     progress = Progress(LogFormat.JSON, 0)
-    for event in (*STEPS, CONNECTED):
+    events = [{**event, "time": "2026-11-23T08:00:00Z"} for event in (*STEPS, CONNECTED)]
+    for event in events:
         progress(event)
-    assert [json.loads(line) for line in capsys.readouterr().err.splitlines()] == [*STEPS, CONNECTED]
+    assert [json.loads(line) for line in capsys.readouterr().err.splitlines()] == events
 
 
 def test_on_a_terminal_a_step_is_completed_in_place_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,14 @@ class Client:
         """The whole environment of every command: nothing comes from the host's."""
         path = f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
         folders = {"HOME": str(self.directory), "XDG_CONFIG_HOME": str(self.directory / "config")}
-        return {**folders, "PATH": path, "PYTHONPATH": str(REPOSITORY), "LANG": "C.UTF-8", "TERM": "dumb"}
+        return {
+            **folders,
+            "PATH": path,
+            "PYTHONPATH": str(REPOSITORY),
+            "LANG": "C.UTF-8",
+            "TERM": "dumb",
+            "IKECLIENT_LOG_FORMAT": "text",
+        }
 
     def secret_file(self, name: str, content: str) -> Path:
         """Write a file that only its owner can read, and return its path."""
