@@ -26,7 +26,14 @@ Listener = Callable[[dict[str, object]], None]
 
 
 def connect(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name, or a path to one.")],
+    profile: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PROFILE",
+            help="A profile's name, or a path to one.",
+            show_default="IKECLIENT_PROFILE, or what the environment says",
+        ),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when the tunnel is up; it keeps running.")] = False,
     timeout: Annotated[
         float,
@@ -76,7 +83,7 @@ def connect(
 
 
 def _compile(
-    reference: str, overrides: list[str], password_stdin: bool, progress: Progress, *, check_running: bool
+    reference: str | None, overrides: list[str], password_stdin: bool, progress: Progress, *, check_running: bool
 ) -> CompiledProfile:
     """The profile with all its secrets. Whatever is wrong is found before anybody is asked for a password."""
     from ikeclient.net.privileges import forbid_core_dumps

@@ -52,7 +52,14 @@ def list_all(as_json: Annotated[bool, typer.Option("--json", help="As one JSON d
 
 @app.command()
 def show(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name, or a path to one.")],
+    profile: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PROFILE",
+            help="A profile's name, or a path to one.",
+            show_default="IKECLIENT_PROFILE, or what the environment says",
+        ),
+    ] = None,
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON instead of TOML.")] = False,
 ) -> None:
@@ -149,11 +156,16 @@ def _described(name: str, path: Path) -> dict[str, object]:
     from ikeclient.profile.load import load_profile
 
     try:
-        profile = load_profile(str(path)).profile
+        profile = load_profile(str(path), environ=_no_keys()).profile
     except IkeclientError as error:
         return {"name": name, "path": str(path), "method": None, "gateway": None, "error": error.message}
     gateway = ", ".join(profile.gateway.address)
     return {"name": name, "path": str(path), "method": profile.auth.method, "gateway": gateway, "error": None}
+
+
+def _no_keys() -> dict[str, str]:
+    """The environment without variables that set keys: a list tells what is in the files."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("IKECLIENT_")}
 
 
 def _validate(reference: str, overrides: Sequence[str]) -> None:

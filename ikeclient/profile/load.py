@@ -1,5 +1,7 @@
 """From a PROFILE argument to a validated profile: find, read, parse, override, check.
 
+What stands in the file gives way to `IKECLIENT_` variables, and those to `--set`.
+
 Every way this can fail is a ProfileError whose first line reads `path:line: key '...' ...`. Nothing is printed here;
 warnings come back with the profile.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ikeclient.errors import ProfileError, UsageError
+from ikeclient.profile import environment
 from ikeclient.profile.files import FileContent, FileFault, read_regular, shown_path, trusted_owners
 from ikeclient.profile.lines import find_line, key_at, key_lines
 from ikeclient.profile.lookup import ProfileEntry, find_profile, not_found
@@ -47,13 +50,19 @@ class LoadedProfile:
 
 
 def load_profile(
-    reference: str, overrides: Iterable[str] = (), environ: Mapping[str, str] = os.environ
+    reference: str | None, overrides: Iterable[str] = (), environ: Mapping[str, str] = os.environ
 ) -> LoadedProfile:
-    """The profile that `reference` (a name or a path) means, with `KEY=VALUE` overrides on top.
+    """The profile that `reference` (a name or a path) means, with variables and `KEY=VALUE` overrides on top.
 
+    Without a reference it is the one that `IKECLIENT_PROFILE` names, or the one that the variables make up alone.
     Raises ProfileNotFound, ProfileError (InvalidProfile where the content is refused), or UsageError for an override
-    that is not `KEY=VALUE`.
+    that is not `KEY=VALUE` and where nothing says which profile is meant.
     """
+    variables = environment.settings(environ)
+    if reference is None:
+        reference = environ.get(environment.PROFILE) or None
+    if reference is None:
+        return _from_variables(variables, overrides)
     entry = find_profile(reference, environ)
     try:
         content = read_regular(entry.path, MAX_LENGTH)
@@ -64,26 +73,41 @@ def load_profile(
     name = shown_path(entry.path)
     text = _decode(name, content.data)
     data = _parse(name, text)
-    overridden = [_override(data, item) for item in overrides]
+    places = _override_all(data, variables, overrides)
     warnings: list[str] = []
-    profile = validate(data, text, name, overridden, warnings)
+    profile = validate(data, text, name, places, warnings)
     warnings = [f"{name}: {warning}" for warning in warnings]
     warnings += _check_trust(entry, content, profile, environ)
     path = Path(os.path.abspath(entry.path))  # not resolved: files lie beside the name that was given
     return LoadedProfile(name=entry.name, path=path, profile=profile, warnings=tuple(warnings))
 
 
+def _from_variables(variables: Mapping[str, tuple[environment.Key, str]], overrides: Iterable[str]) -> LoadedProfile:
+    """A profile without a file. The tunnel is called `env`; relative paths start at the working directory."""
+    if not variables:
+        hint = f"name one, or set {environment.PROFILE} or the keys themselves, such as IKECLIENT_GATEWAY_ADDRESS"
+        raise UsageError("no PROFILE was given", hint=hint)
+    data: dict[str, Any] = {"version": 1}
+    places = _override_all(data, variables, overrides)
+    warnings: list[str] = []
+    profile = validate(data, "", "the environment", places, warnings)
+    return LoadedProfile(name="env", path=Path.cwd() / "env", profile=profile, warnings=tuple(warnings))
+
+
 def parse_profile(text: str, name: str = "profile") -> LoadedProfile:
     """A profile given as text, e.g. a template or the output of an importer; raises ProfileError."""
     warnings: list[str] = []
-    profile = validate(_parse(name, text), text, name, (), warnings)
+    profile = validate(_parse(name, text), text, name, {}, warnings)
     return LoadedProfile(name=name, path=Path(f"{name}.toml"), profile=profile, warnings=tuple(warnings))
 
 
 def validate(
-    data: dict[str, Any], text: str, name: str, overridden: Sequence[tuple[str, ...]], warnings: list[str]
+    data: dict[str, Any], text: str, name: str, places: Mapping[tuple[str, ...], str], warnings: list[str]
 ) -> Profile:
-    """The profile in parsed TOML; raises InvalidProfile with the line in `text` of each problem."""
+    """The profile in parsed TOML; raises InvalidProfile with the line in `text` of each problem.
+
+    `places` tells where keys come from that are not in `text`.
+    """
     try:
         return Profile.model_validate(data, context={"warnings": warnings})
     except ValidationError as error:
@@ -91,8 +115,9 @@ def validate(
     lines = key_lines(text)
 
     def place(key: tuple[str | int, ...]) -> str:
-        if any(key[: len(path)] == path for path in overridden):
-            return "--set"
+        for path, other in places.items():
+            if key[: len(path)] == path:
+                return other
         line = find_line(lines, key)
         return f"{name}:{line}" if line else name
 
@@ -143,6 +168,22 @@ def _syntax_error(name: str, text: str, said: str) -> ProfileError:
     return ProfileError(f"{name}:{number}: is not TOML: {printable(why, 120)}", hint=hint)
 
 
+def _override_all(
+    data: dict[str, Any], variables: Mapping[str, tuple[environment.Key, str]], overrides: Iterable[str]
+) -> dict[tuple[str, ...], str]:
+    """Put variables and then `KEY=VALUE` items into `data`; returns what set each key."""
+    places: dict[tuple[str, ...], str] = {}
+    for name, (key, written) in variables.items():
+        source = key[:2]
+        if len(key) > 2 and source not in places:  # another source of a secret takes the place of the file's
+            _put(data, source, {}, name)
+            places[source] = name
+        _put(data, key, _override_value(written.strip()), name)
+        places[key] = name
+    options = dict.fromkeys([_override(data, item) for item in overrides], "--set")
+    return options | {key: name for key, name in places.items() if key not in options}
+
+
 def _override(data: dict[str, Any], item: str) -> tuple[str, ...]:
     """Put one `KEY=VALUE` into `data`; returns the key."""
     key, separator, written = item.partition("=")
@@ -151,14 +192,18 @@ def _override(data: dict[str, Any], item: str) -> tuple[str, ...]:
         # The text is not quoted: it may hold a secret that was meant for another option.
         hint = "for example: --set network.routes=all"
         raise UsageError("--set wants KEY=VALUE with a key such as network.routes", hint=hint)
+    _put(data, path, _override_value(written.strip()), "--set")
+    return path
+
+
+def _put(data: dict[str, Any], path: tuple[str, ...], value: object, place: str) -> None:
     table = data
     for depth, part in enumerate(path[:-1], 1):
         inner = table.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise ProfileError(f"--set: key '{'.'.join(path[:depth])}' is not a section, so it holds no keys")
+            raise ProfileError(f"{place}: key '{'.'.join(path[:depth])}' is not a section, so it holds no keys")
         table = inner
-    table[path[-1]] = _override_value(written.strip())
-    return path
+    table[path[-1]] = value
 
 
 def _override_value(written: str) -> object:

@@ -61,7 +61,7 @@ def test_the_published_exit_codes_are_those_of_the_errors() -> None:
         (["status", "--json", "-f", "name"], "say --json or --fields, not both"),
         (["status", "--watch", "--check", "up"], "say --watch or --check, not both"),
         (["disconnect", "work", "--all"], "name one tunnel or say --all, not both"),
-        (["connect"], "missing argument"),
+        (["connect"], "no PROFILE was given"),
         (["connect", "work", "--timeout", "0"], "invalid value for '--timeout'"),
         (["connect", "work", "--detach", "--dry-run"], "say --detach or --dry-run, not both"),
         (["connect", "work", "--password", "hunter2"], "no such option: --password"),
