@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from ikeclient.errors import UsageError
 
 if TYPE_CHECKING:
     from ikeclient.profile.compile import CompiledProfile
+    from ikeclient.profile.secrets import Secret
     from ikeclient.tunnel.supervisor import ConnectOptions
 
 Listener = Callable[[dict[str, object]], None]
@@ -68,8 +70,9 @@ def connect(
     form = chosen_format(log_format)
     settings.json_errors = form is LogFormat.JSON
     progress = Progress(form, settings.verbosity)
-    compiled = _compile(profile, overrides or [], password_stdin, progress, check_running=not dry_run)
-    options = _options(compiled, timeout, keylog, progress)
+    reading = Reading(profile, overrides or [])
+    compiled = _compile(reading, password_stdin, progress, check_running=not dry_run)
+    options = _options(compiled, timeout, keylog, progress, reading)
     try:
         if dry_run:
             _plan(compiled, options, progress)
@@ -82,28 +85,58 @@ def connect(
         raise
 
 
-def _compile(
-    reference: str | None, overrides: list[str], password_stdin: bool, progress: Progress, *, check_running: bool
-) -> CompiledProfile:
+def _compile(reading: Reading, password_stdin: bool, progress: Progress, *, check_running: bool) -> CompiledProfile:
     """The profile with all its secrets. Whatever is wrong is found before anybody is asked for a password."""
     from ikeclient.net.privileges import forbid_core_dumps
-    from ikeclient.profile.compile import compile_profile
-    from ikeclient.profile.load import load_profile
 
     forbid_core_dumps()
-    loaded = load_profile(reference, overrides)
-    if check_running:
-        _refuse_second(loaded.name)
-    compiled = compile_profile(
-        loaded.profile,
-        loaded.base_dir,
+    compiled = reading.read(
         asker(),
-        name=loaded.name,
-        stdin_password=read_secret() if password_stdin else None,
+        stdin=read_secret if password_stdin else None,
+        before_secrets=_refuse_second if check_running else None,
     )
-    for warning in (*loaded.warnings, *compiled.warnings):
-        progress({"event": "notice", "tunnel": loaded.name, "text": warning})
+    for warning in compiled.warnings:
+        progress({"event": "notice", "tunnel": compiled.name, "text": warning})
     return compiled
+
+
+class Reading:
+    """The one place where `connect` reads a profile and its secrets, at the start and again after SIGHUP.
+
+    What was typed, piped or taken from the environment is remembered for the next time.
+    """
+
+    def __init__(self, reference: str | None, overrides: list[str]) -> None:
+        self._reference = reference
+        self._overrides = overrides
+        self._kept: dict[str, Secret] = {}
+
+    def read(
+        self,
+        ask: Callable[[str], str] | None = None,
+        *,
+        stdin: Callable[[], str] | None = None,
+        before_secrets: Callable[[str], None] | None = None,
+    ) -> CompiledProfile:
+        """The profile with all its secrets and warnings. Raises IkeclientError.
+
+        `before_secrets` is told the tunnel's name and may refuse it; then `ask` prompts and `stdin` reads a password.
+        """
+        from ikeclient.profile.compile import compile_profile
+        from ikeclient.profile.load import load_profile
+
+        loaded = load_profile(self._reference, self._overrides)
+        if before_secrets is not None:
+            before_secrets(loaded.name)
+        compiled = compile_profile(
+            loaded.profile,
+            loaded.base_dir,
+            ask,
+            name=loaded.name,
+            stdin_password=stdin() if stdin else None,
+            kept=self._kept,
+        )
+        return replace(compiled, warnings=(*loaded.warnings, *compiled.warnings))
 
 
 def _refuse_second(name: str) -> None:
@@ -115,7 +148,9 @@ def _refuse_second(name: str) -> None:
         )
 
 
-def _options(compiled: CompiledProfile, timeout: float, keylog: Path | None, progress: Progress) -> ConnectOptions:
+def _options(
+    compiled: CompiledProfile, timeout: float, keylog: Path | None, progress: Progress, reading: Reading
+) -> ConnectOptions:
     from ikeclient.tunnel.supervisor import ConnectOptions
 
     if keylog is not None:
@@ -127,6 +162,7 @@ def _options(compiled: CompiledProfile, timeout: float, keylog: Path | None, pro
         keylog=None if keylog is None else keylog.absolute(),
         runtime_directory=client.runtime_directory(),
         verbosity=settings.verbosity,
+        reread=reading.read,
     )
 
 

@@ -69,6 +69,12 @@ class TrustStore:
         """The names of the authorities, for people."""
         return tuple(anchor.subject for anchor in self._anchors)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TrustStore) and self._anchors == other._anchors
+
+    def __hash__(self) -> int:
+        return hash(self._anchors)
+
     def __len__(self) -> int:
         return len(self._anchors)
 

@@ -146,6 +146,12 @@ class PrivateKey:
             raise ProfileError("the private key cannot be used", reason=self.public_key.weakness)
         self._key: _Private = key
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PrivateKey) and self.public_key == other.public_key
+
+    def __hash__(self) -> int:
+        return hash(self.public_key)
+
     @classmethod
     def load(cls, data: bytes, password: bytes | None) -> PrivateKey:
         """A key from PEM (PKCS#8, traditional or OpenSSH) or DER; raises ProfileError with what is wrong.

@@ -46,6 +46,7 @@ EAP_METHODS: dict[str, tuple[EapType, ...]] = {
     "eap": (EapType.MSCHAPV2,),
 }
 _ANYWHERE: dict[str, IPNetwork] = {"ipv4": ip_network("0.0.0.0/0"), "ipv6": ip_network("::/0")}
+_STDIN = "standard input"
 _USED: dict[str, frozenset[str]] = {
     "psk": frozenset({"method", "identity", "psk"}),
     "certificate": frozenset({"method", "identity", "certificate", "key", "key_passphrase"}),
@@ -83,6 +84,11 @@ class SessionSettings:
     up: tuple[tuple[str, ...], ...]
     down: tuple[tuple[str, ...], ...]
 
+    @property
+    def commands(self) -> dict[str, tuple[tuple[str, ...], ...]]:
+        """`up` and `down` by name."""
+        return {"up": self.up, "down": self.down}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledProfile:
@@ -112,15 +118,19 @@ def compile_profile(
     *,
     name: str = "",
     stdin_password: str | None = None,
+    kept: dict[str, Secret] | None = None,
 ) -> CompiledProfile:
     """Read every credential that `profile` points at and make the configuration.
 
     `base_dir` is where relative paths start. `ask` shows a prompt and returns what the person typed; None where there
-    is no terminal. `stdin_password` replaces the one secret that the method needs (PSK, password or passphrase).
+    is no terminal. `stdin_password` replaces the one secret that the method needs (PSK, password or passphrase). `kept`
+    holds on to secrets that can be had only once; with the same dictionary the profile can be compiled again later.
     Raises ProfileError, or UsageError where a secret would have to be asked for and cannot.
     """
-    stdin = None if stdin_password is None else Secret(stdin_password.encode("utf-8", "surrogateescape"))
-    sources = Sources(base_dir=base_dir, ask=ask, stdin_password=stdin)
+    kept = {} if kept is None else kept
+    if stdin_password is not None:
+        kept[_STDIN] = Secret(stdin_password.encode("utf-8", "surrogateescape"))
+    sources = Sources(base_dir=base_dir, ask=ask, stdin_password=kept.get(_STDIN), kept=kept)
     del stdin_password  # a traceback that shows variables must not find it here
     session = _session(profile, base_dir)  # before anybody is asked for a password
     network = _network(profile)

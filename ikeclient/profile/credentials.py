@@ -41,11 +41,15 @@ _Loaded = TypeVar("_Loaded")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where secrets are looked for. `stdin_password` stands in for the one secret that the profile's method needs."""
+    """Where secrets are looked for. `stdin_password` stands in for the one secret that the profile's method needs.
+
+    `kept` is for secrets that can be had only once, see `Wanted`.
+    """
 
     base_dir: Path
     ask: Ask | None
     stdin_password: Secret | None = None
+    kept: dict[str, Secret] = field(default_factory=dict, repr=False)
     warnings: list[str] = field(default_factory=list)
 
     def path(self, written: str) -> Path:
@@ -56,7 +60,8 @@ class Sources:
         """The secret called `name`: from standard input where it was given there, else from its source."""
         if self.stdin_password is not None:
             return self.stdin_password
-        return resolve(source, Wanted(name=name, account=account, base_dir=self.base_dir, ask=self.ask))
+        wanted = Wanted(name=name, account=account, base_dir=self.base_dir, ask=self.ask, kept=self.kept)
+        return resolve(source, wanted)
 
 
 def identity_of(text: str, key: str) -> Identity:

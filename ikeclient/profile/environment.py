@@ -21,7 +21,18 @@ _RESERVED = frozenset(
     PREFIX + name
     for name in (
         *("PROFILE", "RUNTIME_DIR", "LOG_FORMAT", "STATE_DIR"),
-        *("REASON", "NAME", "INTERFACE", "GATEWAY", "ADDRESSES", "DNS_SERVERS", "DNS_DOMAINS", "ROUTES", "MTU"),
+        *(
+            "REASON",
+            "EVENT",
+            "NAME",
+            "INTERFACE",
+            "GATEWAY",
+            "ADDRESSES",
+            "DNS_SERVERS",
+            "DNS_DOMAINS",
+            "ROUTES",
+            "MTU",
+        ),
     )
 )
 _NEAR = 0.85

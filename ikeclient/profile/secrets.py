@@ -19,7 +19,8 @@ import importlib
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -65,12 +66,23 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a secret is for: `name` in messages ("password"), `account` whom it belongs to, where relative files are."""
+    """What a secret is for: `name` in messages ("password"), `account` whom it belongs to, where relative files are.
+
+    `kept` remembers what can be had only once, typed secrets and those of the environment, for a profile that is read
+    again.
+    """
 
     name: str
     account: str
     base_dir: Path
     ask: Ask | None
+    kept: dict[str, Secret] = field(default_factory=dict, repr=False)
+
+    def once(self, key: str, get: Callable[[], bytes]) -> bytes:
+        """What `get` gives, or gave before under that key."""
+        if key not in self.kept:
+            self.kept[key] = Secret(get())
+        return self.kept[key].reveal()
 
 
 def resolve(source: SecretSource | None, wanted: Wanted) -> Secret:
@@ -83,7 +95,7 @@ def resolve(source: SecretSource | None, wanted: Wanted) -> Secret:
             path = wanted.base_dir / Path(file).expanduser()
             value = _without_newline(read_private(path, MAX_LENGTH, insecure=insecure))
         case SecretSource(env=str() as variable):
-            value = _from_environment(variable, wanted)
+            value = wanted.once(f"env {variable}", partial(_from_environment, variable, wanted))
         case SecretSource(command=tuple() as command):
             value = _without_newline(run_for_secret(command, wanted.base_dir, MAX_LENGTH, wanted.name))
         case SecretSource(keyring=str() as service):
@@ -91,7 +103,7 @@ def resolve(source: SecretSource | None, wanted: Wanted) -> Secret:
         case SecretSource(credential=str() as credential):
             value = _without_newline(_from_credentials(credential, wanted))
         case _:
-            value = ask_for(wanted)
+            value = wanted.once(f"asked for {wanted.name} of {wanted.account}", partial(ask_for, wanted))
     if not value:
         raise ProfileError(f"the {wanted.name} is empty")
     return Secret(value)

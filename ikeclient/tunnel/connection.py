@@ -26,6 +26,7 @@ from ikeclient.ike.events import (
 )
 from ikeclient.net.interfaces import MachineAdapter
 from ikeclient.profile.compile import CompiledProfile
+from ikeclient.tunnel.adoption import Adoption, Known
 from ikeclient.tunnel.attempt import Attempt, hopeless
 from ikeclient.tunnel.backoff import Backoff
 from ikeclient.tunnel.clock import boottime
@@ -33,7 +34,7 @@ from ikeclient.tunnel.hooks import Hooks
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.pump import Address
 from ikeclient.tunnel.renewal import Renewal
-from ikeclient.tunnel.resolve import resolve
+from ikeclient.tunnel.resolve import resolve_unless
 from ikeclient.tunnel.roaming import Roaming
 from ikeclient.tunnel.session import Device, Publish, Session
 from ikeclient.tunnel.upkeep import upkeep
@@ -55,7 +56,7 @@ class Connection:
         table: int,
         hooks: bool = True,
     ) -> None:
-        self._profile = profile
+        self.profile = profile
         self._options = options
         self._tun = tun
         self._loop = asyncio.get_running_loop()
@@ -63,7 +64,8 @@ class Connection:
         self._wake = asyncio.Event()
         self._again = False
         self._refused = False
-        self._known: list[tuple[str, IPAddress]] = []
+        self.known: Known = []  # addresses of the gateway with their host names, the best first
+        self.adoption = Adoption(self)
         self._fatal: IkeclientError | None = None
         self._attempt: Attempt | None = None
         self._host = ""
@@ -83,13 +85,12 @@ class Connection:
             on_up=self._on_up,
             later=self._loop.call_later,
         )
-        commands = {"up": profile.session.up, "down": profile.session.down}
-        self._hooks = Hooks(commands, profile.base_dir, self.session.warn) if hooks else None
+        self._hooks = Hooks(profile.session.commands, profile.base_dir, self.session.warn) if hooks else None
         self._roaming = Roaming(self._current, self.session, self._wake.set, tun.name)
 
     def _addresses(self) -> list[IPAddress]:
         """Every address that the host we are connected to is known to have."""
-        return [address for host, address in self._known if host == self._host]
+        return [address for host, address in self.known if host == self._host]
 
     def _tell(self, event: dict[str, object]) -> None:
         self._publish(event)
@@ -140,7 +141,7 @@ class Connection:
     async def _first(self) -> None:
         """The first attempt: each address of the gateway in turn, within one time limit."""
         deadline = boottime() + self._options.timeout
-        addresses = self._known = await self._resolve()
+        addresses = self.known = await self._resolve()
         for index, (host, address) in enumerate(addresses):
             share = (deadline - boottime()) / (len(addresses) - index)
             try:
@@ -152,15 +153,16 @@ class Connection:
                     raise
                 self.session.emit("notice", text=error.message)
             else:
-                self._known = [(host, address), *(known for known in addresses if known != (host, address))]
+                self.known = [(host, address), *(known for known in addresses if known != (host, address))]
                 return
 
     async def _stay(self) -> None:
         """Wait for the end of each connection and make the next one, for as long as the profile wants."""
         backoff = Backoff(os.urandom)
-        retry = self._profile.session.retry
         failures = 0
+        await self.adoption.catch_up()
         while not self._stopping.is_set():
+            retry = self.profile.session.retry
             if self._attempt is not None:
                 error = await self._over()
                 self._drop(error)
@@ -174,7 +176,11 @@ class Connection:
                 break
             try:
                 await self._try_again(failures)
+                self.adoption.connected()
             except IkeclientError as error:
+                if self.adoption.failed(error):
+                    self._again = True
+                    continue
                 failures += 1
                 self.session.status.last_error = error.message
                 self.session.emit("reconnecting", error=error.lines())
@@ -202,12 +208,12 @@ class Connection:
         self.session.started = boottime()
         if failures:
             try:
-                self._known = await self._resolve() or self._known
+                self.known = await self._resolve() or self.known
             except NoResponse as error:
                 self.session.emit("notice", text=error.message)
         if self._stopping.is_set():
             return
-        await self._connect(*self._known[failures % len(self._known)], self._options.timeout)
+        await self._connect(*self.known[failures % len(self.known)], self._options.timeout)
         self.session.status.reconnects += 1
 
     async def _pause(self, seconds: float) -> None:
@@ -220,16 +226,9 @@ class Connection:
         except TimeoutError:
             return
 
-    async def _resolve(self) -> list[tuple[str, IPAddress]]:
-        self.session.emit("resolving", host=", ".join(self._profile.gateways))
-        lookup = self._loop.create_task(resolve(self._profile.gateways, self._profile.port))
-        stop = self._loop.create_task(self._stopping.wait())
-        await asyncio.wait({lookup, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if lookup.done():
-            return lookup.result()
-        lookup.cancel()
-        return []
+    async def _resolve(self) -> Known:
+        self.session.emit("resolving", host=", ".join(self.profile.gateways))
+        return await resolve_unless(self._stopping, self.profile.gateways, self.profile.port)
 
     async def _connect(self, host: str, remote: IPAddress, patience: float) -> None:
         """Bring up one connection; returns when packets flow or `stop` was called, raises when it failed."""
@@ -240,7 +239,7 @@ class Connection:
         attempt = Attempt(
             self._config(patience),
             remote,
-            self._profile.port,
+            self.profile.port,
             session.pump,
             lambda event: self._report(attempt, event),
         )
@@ -264,7 +263,7 @@ class Connection:
 
     def _config(self, patience: float) -> IkeConfig:
         return replace(
-            self._profile.ike_for(self._host),
+            self.profile.ike_for(self._host),
             timeout=patience,
             disclose_keys=self.session.disclosing,
             addresses=self.session.status.configuration.addresses,
@@ -272,9 +271,7 @@ class Connection:
 
     def _drop(self, error: IkeclientError | None) -> None:
         """Forget the connection that is over; routes and device stay."""
-        if self._renewal is not None:
-            self._renewal.cancel()
-            self._renewal = None
+        self.stop_renewing()
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.release()
@@ -297,11 +294,35 @@ class Connection:
         self._loop.remove_reader(self._tun.fileno())
         self.session.end()
 
+    # Another profile
+
+    def use(self, profile: CompiledProfile) -> None:
+        """Go on with another profile from now on."""
+        self.profile = profile
+        self.session.use(profile)
+        if self._hooks is not None:
+            self._hooks.use(profile.session.commands)
+
+    def fit(self) -> None:
+        """Make the machine fit the profile, where there is a connection; raises PlatformError after rolling back."""
+        if self._attempt is not None and self._attempt.established:
+            self.session.configure(self._attempt)
+
     # A new authentication beside the connection in use
 
-    def _renew(self) -> None:
-        if self._renewal is None and not self._stopping.is_set():
+    def renew(self) -> bool:
+        """Begin a connection that takes the place of the one in use once it is up; false where there is none."""
+        if self._stopping.is_set() or self._attempt is None or not self._attempt.established:
+            return False
+        if self._renewal is None:
             self._renewal = Renewal(self._open_aside, self._take_over, self._report, self._renewal_failed)
+        return True
+
+    def stop_renewing(self) -> None:
+        """Keep the connection in use."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
 
     def _open_aside(self, on_event: Callable[[Event], None]) -> Attempt:
         assert self._attempt is not None
@@ -323,6 +344,7 @@ class Connection:
                 self._report(new, event)
         self._roaming.established(new, self._addresses())
         self.session.reauthenticated(new)
+        self.adoption.connected()
         self._leaving.append(old)
         old.driver.closed.add_done_callback(lambda _: self._left(old))
         old.driver.close()
@@ -333,7 +355,10 @@ class Connection:
             attempt.release()
 
     def _renewal_failed(self, error: IkeclientError) -> None:
-        self.session.emit("notice", text=f"authenticating anew has failed so far: {error.message}")
+        if self.adoption.failed(error):
+            self.stop_renewing()
+        else:
+            self.session.emit("notice", text=f"authenticating anew has failed so far: {error.message}")
 
     # What others report
 
@@ -352,7 +377,7 @@ class Connection:
                 if isinstance(event, Roamed) and self._renewal is not None:
                     self._renewal.restart()  # its socket goes with the path that was left
             case ReauthenticationDue():
-                self._renew()
+                self.renew()
             case _:
                 self.session.handle(event, attempt)
 

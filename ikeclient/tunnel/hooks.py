@@ -52,6 +52,10 @@ class Hooks:
         self._task: asyncio.Task[None] | None = None
         self._last: str | None = None
 
+    def use(self, commands: Mapping[str, Sequence[Sequence[str]]]) -> None:
+        """Run other commands from now on."""
+        self._commands = commands
+
     def tell(self, event: str, status: Status) -> None:
         """Something happened: run what is to be run then. Returns at once; what is no transition is ignored."""
         news = event in REASONS and (event != self._last or event == "roamed")

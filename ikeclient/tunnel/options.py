@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from ikeclient.profile.compile import CompiledProfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectOptions:
-    """`timeout` is for the first attempt, in seconds; `keylog` a directory for keys in Wireshark's formats."""
+    """`timeout` is for the first attempt, in seconds; `keylog` a directory for keys in Wireshark's formats.
+
+    `reread` gives the profile as it is now, with its secrets, or raises IkeclientError; it is called in a thread after
+    SIGHUP. Without it a SIGHUP ends the tunnel.
+    """
 
     name: str
     timeout: float
     keylog: Path | None
     runtime_directory: Path
     verbosity: int = 0
+    reread: Callable[[], CompiledProfile] | None = field(default=None, repr=False)

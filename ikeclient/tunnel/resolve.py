@@ -47,6 +47,19 @@ async def resolve(hosts: Sequence[str], port: int) -> list[tuple[str, IPAddress]
     return [(host, address) for address, host in found.items()]
 
 
+async def resolve_unless(stopping: asyncio.Event, hosts: Sequence[str], port: int) -> list[tuple[str, IPAddress]]:
+    """As `resolve`, but with nothing at once when `stopping` is set meanwhile."""
+    loop = asyncio.get_running_loop()
+    lookup = loop.create_task(resolve(hosts, port))
+    stop = loop.create_task(stopping.wait())
+    await asyncio.wait({lookup, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if lookup.done():
+        return lookup.result()
+    lookup.cancel()
+    return []
+
+
 def _look_up(host: str, port: int) -> asyncio.Future[list[str]]:
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[list[str]] = loop.create_future()

@@ -100,6 +100,10 @@ class Session:
         """The tunnel's entry in `status --json`."""
         return self.status.document(self.pump, boottime())
 
+    def use(self, profile: CompiledProfile) -> None:
+        """Go on with another profile, from the next `configure` on."""
+        self._profile = profile
+
     # Events of the protocol
 
     def handle(self, event: Event, attempt: Attempt) -> None:

@@ -16,6 +16,7 @@ from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.connection import Connection
 from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
 from ikeclient.tunnel.options import ConnectOptions
+from ikeclient.tunnel.reload import Reloader, Reread, has_terminal
 
 __all__ = ["ConnectOptions", "plan", "run"]
 
@@ -27,8 +28,9 @@ _log = logging.getLogger(__name__)
 def run(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -> None:
     """Run one tunnel until it is told to end; blocking.
 
-    `on_event` gets every event as a dictionary. Returns after `disconnect`, SIGTERM or SIGHUP; raises `Interrupted`
-    after SIGINT and any other `IkeclientError` when the tunnel cannot come up or cannot stay up.
+    `on_event` gets every event as a dictionary. Returns after `disconnect` and SIGTERM, and after the hangup of its
+    terminal; raises `Interrupted` after SIGINT and any other `IkeclientError` when the tunnel cannot come up or cannot
+    stay up.
     """
     asyncio.run(_run(profile, options, on_event))
 
@@ -49,7 +51,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
         connection = Connection(profile, options, tun, machine, publish, table=free_table())
         control = await _control(connection, options, on_event)
         try:
-            await _until_stopped(connection)
+            await _until_stopped(connection, options.reread)
         finally:
             machine.revert()  # which a bug may have kept the connection from
             if control is not None:
@@ -58,8 +60,8 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
         tun.close()
 
 
-async def _until_stopped(connection: Connection) -> None:
-    """Run the connection; SIGTERM and SIGHUP end it in order, and so does SIGINT, with an error that says so.
+async def _until_stopped(connection: Connection, reread: Reread | None = None) -> None:
+    """Run the connection; SIGTERM ends it in order, and so does SIGINT, with an error that says so.
 
     The loop keeps the handlers to its own end, so that a second signal does not cut the cleaning up short. An exception
     in a callback is a bug after which nobody knows what the connection does next: it ends the tunnel as well.
@@ -86,17 +88,32 @@ async def _until_stopped(connection: Connection) -> None:
     loop.set_exception_handler(broken)
     loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGTERM, connection.stop)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it means nothing
-        loop.add_signal_handler(signal.SIGHUP, connection.stop)
+    reloader = _on_hangup(connection, reread)
     try:
         await running
     except (IkeclientError, asyncio.CancelledError):
         if bug is None:
             raise
+    finally:
+        if reloader is not None:
+            reloader.close()
     if bug is not None:
         raise bug
     if interrupted:
         raise Interrupted("interrupted")
+
+
+def _on_hangup(connection: Connection, reread: Reread | None) -> Reloader | None:
+    """SIGHUP ends a tunnel whose terminal is gone, and makes any other read its profile again; nohup turns both off."""
+    loop = asyncio.get_running_loop()
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return None
+    if reread is None or has_terminal():
+        loop.add_signal_handler(signal.SIGHUP, connection.stop)
+        return None
+    reloader = Reloader(reread, connection.adoption.adopt, lambda text: connection.session.emit("notice", text=text))
+    loop.add_signal_handler(signal.SIGHUP, reloader.hangup)
+    return reloader
 
 
 async def _control(connection: Connection, options: ConnectOptions, on_event: Listener) -> ControlServer | None:

@@ -46,6 +46,7 @@ class ConnectOptions:
     keylog: Path | None
     runtime_directory: Path
     verbosity: int = 0
+    reread: Callable[[], Any] | None = None
 
 
 def run(profile: Any, options: ConnectOptions, on_event: Listener) -> None:

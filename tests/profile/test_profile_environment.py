@@ -118,5 +118,5 @@ def test_a_misspelt_variable_is_an_error_that_names_the_nearest(write: Write, va
 
 def test_variables_that_are_not_about_profiles_are_left_alone(write: Write) -> None:
     """Hooks may call ikeclient, so what they are told is no key."""
-    hooks = hook_environment(Status(name="work", interface="ike0"), "up")
+    hooks = hook_environment(Status(name="work", interface="ike0"), "connected")
     assert load_profile(str(write("work.toml", PSK)), (), {**hooks, "IKECLIENT_TEST_COLOUR": "red"}).name == "work"

@@ -1,0 +1,115 @@
+"""How a running tunnel goes over to a profile that was read again, and back where the gateway does not take it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ikeclient.errors import IkeclientError
+from ikeclient.ike.events import IPAddress
+from ikeclient.profile.compile import CompiledProfile
+from ikeclient.tunnel.reload import Difference, Effect, difference
+from ikeclient.tunnel.resolve import resolve
+from ikeclient.tunnel.session import Session
+
+Known = list[tuple[str, IPAddress]]
+
+
+class Tunnel(Protocol):
+    """What this needs of a `Connection`."""
+
+    profile: CompiledProfile
+    known: Known
+    session: Session
+
+    def use(self, profile: CompiledProfile) -> None:
+        """Go on with another profile from now on."""
+
+    def fit(self) -> None:
+        """Make the machine fit the profile, where there is a connection; raises PlatformError after rolling back."""
+
+    def renew(self) -> bool:
+        """Begin a connection that takes the place of the one in use once it is up; false where there is none."""
+
+    def stop_renewing(self) -> None:
+        """Keep the connection in use."""
+
+    def reconnect(self) -> None:
+        """End the connection in use, and make another."""
+
+
+class Adoption:
+    """Changes of one tunnel's profile. The former one is kept until there is a connection with the new one."""
+
+    def __init__(self, tunnel: Tunnel) -> None:
+        self._tunnel = tunnel
+        self._former: tuple[CompiledProfile, Known] | None = None
+        self._pending: CompiledProfile | None = None
+
+    async def adopt(self, profile: CompiledProfile) -> None:
+        """Go on with a profile as gently as what changed allows; before the first connection is up, afterwards.
+
+        Raises IkeclientError, and then the tunnel goes on as before.
+        """
+        tunnel = self._tunnel
+        if not tunnel.session.applied:
+            self._pending = profile
+            return
+        change = difference(tunnel.profile, profile)
+        if change.effect is Effect.RECONNECT:
+            await self._connect_anew(profile)
+        elif change.effect is Effect.APPLIED:
+            former = tunnel.profile
+            tunnel.use(profile)
+            try:
+                tunnel.fit()
+            except IkeclientError:
+                tunnel.use(former)
+                raise
+        self._tell(change)
+
+    async def _connect_anew(self, profile: CompiledProfile) -> None:
+        """Beside the connection in use where the gateway can keep the two apart, else in its place; the routes stay.
+
+        Two connections of one client that differ in their networks make gateways forget the way back to it.
+        """
+        tunnel = self._tunnel
+        former = (tunnel.profile, tunnel.known)
+        moved = (former[0].gateways, former[0].port) != (profile.gateways, profile.port)
+        if moved:
+            tunnel.known = await resolve(profile.gateways, profile.port)  # while the tunnel's name server is there
+        self._former = self._former or former
+        tunnel.use(profile)
+        tunnel.stop_renewing()
+        old, new = former[0].ike, profile.ike
+        same = (old.request, old.remote_selectors) == (new.request, new.remote_selectors)
+        if moved or not same or not tunnel.renew():
+            tunnel.reconnect()
+
+    def _tell(self, change: Difference) -> None:
+        emit = self._tunnel.session.emit
+        emit("reloaded", effect=change.effect.value)
+        for key in change.later:
+            emit("notice", text=f"key '{key}' changes with the next start of the tunnel")
+
+    async def catch_up(self) -> None:
+        """The first connection is up: go on with the profile that was read meanwhile, if there is one."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            try:
+                await self.adopt(pending)
+            except IkeclientError as error:
+                self._tunnel.session.emit("notice", text=f"the profile was not loaded again: {error.message}")
+
+    def connected(self) -> None:
+        """There is a connection with the present profile."""
+        self._former = None
+
+    def failed(self, error: IkeclientError) -> bool:
+        """There is none: go back to the profile that worked; false where there is no other one."""
+        if self._former is None:
+            return False
+        profile, self._tunnel.known = self._former
+        self._former = None
+        self._tunnel.use(profile)
+        self._tunnel.session.emit("notice", text=f"going back to the former profile: {error.message}")
+        return True
