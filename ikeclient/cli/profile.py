@@ -1,22 +1,24 @@
-"""`profile`: list, show, check and start profiles. None of it reads a secret."""
+"""`profile`: list, show, check and start profiles. Only `export --include-secrets` reads a secret."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ikeclient.cli.store import write_private
 from ikeclient.cli.terminal import emit, printable, styled, symbol, tell, warn
-from ikeclient.errors import IkeclientError, ProfileError, UsageError
+from ikeclient.cli.transfer import export_profile, import_profile
+from ikeclient.errors import IkeclientError, ProfileError
 
 SCHEMA = "ikeclient.profiles/1"
 
-app = typer.Typer(help="List, show, check and start profiles.", rich_markup_mode=None)
+app = typer.Typer(help="List, show, check, start, import and export profiles.", rich_markup_mode=None)
 
 Overrides = Annotated[
     list[str] | None,
@@ -26,7 +28,7 @@ Overrides = Annotated[
 
 @app.callback(invoke_without_command=True)
 def _without_command(context: typer.Context) -> None:
-    """List, show, check and start profiles. Without a command: list."""
+    """List, show, check, start, import and export profiles. Without a command: list."""
     if context.invoked_subcommand is None:
         list_all()
 
@@ -66,6 +68,7 @@ def show(
     """Show a profile with every default filled in. Where secrets come from is shown, what they are is not read."""
     from ikeclient.profile.load import load_profile
     from ikeclient.profile.present import redacted
+    from ikeclient.profile.toml_text import toml_lines
 
     loaded = load_profile(profile, overrides or [])
     for warning in loaded.warnings:
@@ -75,7 +78,7 @@ def show(
         emit(json.dumps(plain))
         return
     emit(f"# {printable(loaded.path)}")
-    emit("\n".join(_toml(plain)))
+    emit("\n".join(toml_lines(plain)))
 
 
 @app.command()
@@ -121,29 +124,8 @@ def new(
         path = user_directory() / path.name
     text = template(method, routes, name=path.stem, address=gateway, identity=identity)
     parse_profile(text, name=path.stem)  # a gateway that cannot be one is told now
-    _write(path, text, force)
+    write_private(path, text.encode(), force)
     tell(f"wrote {printable(path)}")
-
-
-def _write(path: Path, text: str, force: bool) -> None:
-    """The file appears complete or not at all, readable by its owner."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            if force:
-                temporary.replace(path)
-            else:
-                os.link(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except FileExistsError:
-        raise UsageError(f"{printable(path)} is there already", hint="--force replaces it") from None
-    except OSError as error:
-        raise UsageError(f"cannot write {printable(path)}", reason=error.strerror) from error
 
 
 def _entries() -> list[tuple[str, Path]]:
@@ -189,21 +171,5 @@ def _problems(error: ProfileError) -> Iterator[str]:
             yield f"  {problem.hint}"
 
 
-def _toml(sections: Mapping[str, object]) -> Iterator[str]:
-    """Plain values as TOML: keys first, then one table for each mapping."""
-    for key, value in sections.items():
-        if not isinstance(value, Mapping):
-            yield f"{key} = {_toml_value(value)}"
-    for key, value in sections.items():
-        if isinstance(value, Mapping):
-            yield from ("", f"[{key}]")
-            yield from (f"{inner} = {_toml_value(item)}" for inner, item in value.items())
-
-
-def _toml_value(value: object) -> str:
-    match value:
-        case Mapping():
-            return "{ " + ", ".join(f"{key} = {_toml_value(item)}" for key, item in value.items()) + " }"
-        case list() | tuple():
-            return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    return json.dumps(value)  # TOML writes strings, numbers and booleans as JSON does
+app.command("import")(import_profile)
+app.command("export")(export_profile)

@@ -161,7 +161,7 @@ def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, .
         raise ProfileError("key 'auth.certificate' is missing", reason=f"method {auth.method} needs it")
     path = sources.path(auth.certificate.file)
     data = read_configuration(path, MAX_KEY_FILE).data
-    if _is_pkcs12(data):
+    if is_pkcs12(data):
         if auth.key is not None:
             reason = f"{shown_path(path)} is PKCS#12 and holds the key"
             raise ProfileError("key 'auth.key' is one key too many", reason=reason, hint="leave 'auth.key' out")
@@ -223,7 +223,7 @@ def _passphrase(path: Path, auth: Auth, sources: Sources) -> bytes:
         raise UsageError(f"{shown_path(path)}: {error.message}", reason="the key is encrypted", hint=hint) from None
 
 
-def _is_pkcs12(data: bytes) -> bool:
+def is_pkcs12(data: bytes) -> bool:
     """Whether DER starts as a PFX does, with a version number (RFC 7292 section 4)."""
     if data[:1] != b"\x30" or len(data) < 8:
         return False

@@ -8,7 +8,7 @@ from ikeclient.profile.schema import Profile
 from ikeclient.profile.values import format_duration
 
 _DURATIONS = ("liveness", "rekey_ike", "rekey_child")
-_SECRETS = ("password", "psk", "key_passphrase")
+SECRETS = ("password", "psk", "key_passphrase")
 
 
 def redacted(profile: Profile) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def redacted(profile: Profile) -> dict[str, Any]:
     plain: dict[str, Any] = _without_none(profile.model_dump(mode="json"))
     for key in _DURATIONS:
         plain["session"][key] = format_duration(plain["session"][key])
-    for key in _SECRETS:
+    for key in SECRETS:
         source = plain["auth"].get(key, {})
         if len(source.get("command", ())) > 1:
             source["command"] = [source["command"][0], "..."]

@@ -1,0 +1,33 @@
+"""Writing files that are nobody else's business: complete or not at all, readable by their owner only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ikeclient.cli.terminal import printable
+from ikeclient.errors import UsageError
+
+
+def write_private(path: Path, data: bytes, force: bool) -> None:
+    """Make the file `path` with mode 0600 and its directory; an existing one is replaced only with `force`.
+
+    Raises UsageError.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+            if force:
+                temporary.replace(path)
+            else:
+                os.link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError:
+        raise UsageError(f"{printable(path)} is there already", hint="--force replaces it") from None
+    except OSError as error:
+        raise UsageError(f"cannot write {printable(path)}", reason=error.strerror) from error

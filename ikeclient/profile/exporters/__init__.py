@@ -1,0 +1,1 @@
+"""Our profiles, written for other clients."""

@@ -1,0 +1,116 @@
+"""What every exporter needs of a profile: its certificates, and its secrets where they are to go along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ikeclient.crypto.certs import Certificate
+from ikeclient.errors import IkeclientError, ProfileError
+from ikeclient.profile.credentials import MAX_BUNDLE, MAX_KEY_FILE, Sources, decode_psk, is_pkcs12
+from ikeclient.profile.files import read_configuration, read_private
+from ikeclient.profile.load import LoadedProfile
+from ikeclient.profile.schema import Profile, SecretSource
+from ikeclient.profile.secrets import Ask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """A profile to export. Secrets are read only where `include_secrets` says so; what is lost becomes a warning."""
+
+    loaded: LoadedProfile
+    include_secrets: bool
+    ask: Ask | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def profile(self) -> Profile:
+        """The profile itself."""
+        return self.loaded.profile
+
+    @property
+    def user(self) -> str | None:
+        """The EAP account."""
+        return self.profile.auth.user or self.profile.auth.identity
+
+    @property
+    def gateway_identity(self) -> str:
+        """What the gateway must prove to be."""
+        return self.profile.gateway.identity or self.profile.gateway.address[0]
+
+    def lost(self, what: str, why: str) -> None:
+        """Note what the other format cannot say."""
+        self.warnings.append(f"not exported: {what} ({why})")
+
+    def only_address(self) -> str:
+        """The gateway's first address."""
+        first, *others = self.profile.gateway.address
+        if others:
+            self.lost(f"gateway.address {', '.join(others)}", "there is room for one address")
+        return first
+
+    def authorities(self) -> list[Certificate]:
+        """The certificates of `gateway.ca`; raises ProfileError."""
+        found: list[Certificate] = []
+        for name in self.profile.gateway.ca or ():
+            path = self._sources().path(name)
+            found += Certificate.load_many(read_configuration(path, MAX_BUNDLE).data)
+        return found
+
+    def psk(self) -> bytes | None:
+        """The decoded pre-shared key, or None."""
+        written = self._secret("psk", self.profile.auth.psk, "pre-shared key")
+        return None if written is None else decode_psk(written)
+
+    def password(self) -> bytes | None:
+        """The EAP password, or None."""
+        return self._secret("password", self.profile.auth.password, "password")
+
+    def pkcs12(self) -> tuple[bytes, bytes | None] | None:
+        """Our certificate with its key as PKCS#12, and the passphrase; None where it does not go along."""
+        certificate = self.profile.auth.certificate
+        if certificate is None:
+            return None
+        path = self._sources().path(certificate.file)
+        if not self.include_secrets:
+            self.lost("auth.certificate", "it goes with a private key: --include-secrets")
+            return None
+        data = read_private(path, MAX_KEY_FILE, insecure=certificate.insecure)
+        if not is_pkcs12(data):
+            self.lost("auth.certificate, auth.key", "they are no PKCS#12 file: openssl pkcs12 -export makes one")
+            return None
+        if self.profile.auth.key_passphrase is None:
+            return data, None
+        return data, self._secret("key_passphrase", self.profile.auth.key_passphrase, "passphrase")
+
+    def _secret(self, key: str, source: SecretSource | None, name: str) -> bytes | None:
+        if not self.include_secrets:
+            self.lost(f"auth.{key}", "it is a secret: --include-secrets")
+            return None
+        if source is None or source.prompt:
+            return None  # nobody's to give away: it is typed
+        return self._sources().secret(source, name, self.user or "").reveal()
+
+    def _sources(self) -> Sources:
+        return Sources(base_dir=self.loaded.base_dir, ask=self.ask)
+
+    def lost_keys(self, *keys: str) -> None:
+        """Note those of these keys that the profile sets."""
+        for key in keys:
+            section, name = key.split(".")
+            part = getattr(self.profile, section)
+            if name in part.model_fields_set:
+                self.lost(key, "there is no such setting there")
+
+
+def text_of(secret: bytes | None, what: str, parts: Parts) -> str | None:
+    """A secret as text, for formats that have no other form."""
+    try:
+        return None if secret is None else secret.decode()
+    except UnicodeDecodeError:
+        parts.lost(what, "it is not text")
+        return None
+
+
+def unable(method: str, format_name: str) -> IkeclientError:
+    """The error for a method that the other client does not have."""
+    return ProfileError(f"method {method} cannot be exported to {format_name}")

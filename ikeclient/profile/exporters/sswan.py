@@ -1,0 +1,76 @@
+"""A profile for strongSwan's Android app (`.sswan`). The app asks for passwords itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from typing import Any
+
+from ikeclient.profile.exporters.parts import Parts, unable
+
+_TYPES = {
+    "certificate": "ikev2-cert",
+    "eap-tls": "ikev2-eap-tls",
+    **dict.fromkeys(("eap", "eap-mschapv2", "eap-md5", "eap-gtc", "eap-peap", "eap-ttls"), "ikev2-eap"),
+}
+_SPACE = uuid.UUID("6f6b2f3a-0c55-5f0e-9d5e-6a1b0f2f7f11")
+
+
+def write_sswan(parts: Parts) -> bytes:
+    """The JSON of the profile. Raises ProfileError for PSK, which the app does not have."""
+    profile, auth = parts.profile, parts.profile.auth
+    if auth.method not in _TYPES:
+        raise unable(auth.method, "a .sswan: strongSwan's Android app has no such method")
+    remote: dict[str, Any] = {"addr": parts.only_address(), "id": parts.gateway_identity}
+    if profile.gateway.port != 500:
+        remote["port"] = profile.gateway.port
+    authorities = parts.authorities()
+    if authorities:
+        remote["cert"] = base64.b64encode(authorities[0].der).decode()
+    if len(authorities) > 1:
+        parts.lost("gateway.ca beyond the first certificate", "there is room for one")
+    document: dict[str, Any] = {
+        "uuid": str(uuid.uuid5(_SPACE, f"{parts.loaded.name}/sswan")),
+        "name": parts.loaded.name,
+        "type": _TYPES[auth.method],
+        "remote": remote,
+        "local": _local(parts),
+    }
+    for key, field, texts in (
+        ("ike-proposal", "ike", profile.crypto.ike),
+        ("esp-proposal", "esp", profile.crypto.esp),
+    ):
+        if field in profile.crypto.model_fields_set:
+            document[key] = ",".join(texts)
+    if profile.network.mtu:
+        document["mtu"] = profile.network.mtu
+    document |= _split(parts)
+    parts.lost_keys("gateway.allow_sha1", "network.dns", "network.request", "network.interface", "session.retry")
+    parts.lost_keys("session.up", "session.down", "session.mobike", "session.liveness", "session.rekey_ike")
+    parts.lost_keys("session.rekey_child")
+    return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def _local(parts: Parts) -> dict[str, Any]:
+    auth = parts.profile.auth
+    local: dict[str, Any] = {"id": auth.identity} if auth.identity else {}
+    if _TYPES[auth.method] == "ikev2-eap" and parts.user:
+        local["eap_id"] = parts.user
+    if auth.method in ("certificate", "eap-tls") and (bundle := parts.pkcs12()):
+        local["p12"] = base64.b64encode(bundle[0]).decode()
+        if bundle[1] is not None:
+            parts.lost("auth.key_passphrase", "the app asks for it")
+    return local
+
+
+def _split(parts: Parts) -> dict[str, Any]:
+    network = parts.profile.network
+    split: dict[str, Any] = {}
+    if not isinstance(network.routes, str):
+        split["subnets"] = [str(route) for route in network.routes]
+    if excluded := [str(item) for item in network.exclude if item != "lan"]:
+        split["excluded"] = excluded
+    if "lan" in network.exclude:
+        parts.lost('network.exclude "lan"', "list the networks")
+    return {"split-tunneling": split} if split else {}

@@ -1,0 +1,62 @@
+"""A profile in the format that somebody asks for."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from ikeclient.errors import UsageError
+from ikeclient.profile.exporters.mobileconfig import write_mobileconfig
+from ikeclient.profile.exporters.parts import Parts
+from ikeclient.profile.exporters.sswan import write_sswan
+from ikeclient.profile.exporters.swanctl import write_swanctl
+from ikeclient.profile.present import SECRETS
+from ikeclient.profile.toml_text import toml_lines
+
+
+class Format(StrEnum):
+    """What a profile can be exported to."""
+
+    TOML = "toml"
+    MOBILECONFIG = "mobileconfig"
+    SSWAN = "sswan"
+    SWANCTL = "swanctl"
+
+
+def write_foreign(parts: Parts, form: Format) -> bytes:
+    """The profile in that format; `parts.warnings` then says what is missing. Raises IkeclientError."""
+    match form:
+        case Format.TOML:
+            return _toml(parts)
+        case Format.MOBILECONFIG:
+            return write_mobileconfig(parts)
+        case Format.SSWAN:
+            return write_sswan(parts)
+        case Format.SWANCTL:
+            return write_swanctl(parts)
+
+
+def _toml(parts: Parts) -> bytes:
+    """What is set, without defaults. Files are named, not included, so relative names are written whole."""
+    if parts.include_secrets:
+        hint = "copy the files that the profile names, or export to mobileconfig or swanctl"
+        raise UsageError("a profile in TOML never holds secrets, so they cannot be included", hint=hint)
+    plain: dict[str, Any] = parts.profile.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    auth, gateway = plain["auth"], plain["gateway"]
+    for key in SECRETS:
+        source = auth.get(key, {})
+        if "file" in source:
+            source["file"] = _whole(parts, source["file"])
+        if len(source.get("command", ())) > 1:
+            source["command"] = [source["command"][0], "..."]
+            parts.warnings.append(f"auth.{key}: the arguments of the command are left out, they may be secret")
+    for key in ("certificate", "key"):
+        if key in auth:
+            auth[key]["file"] = _whole(parts, auth[key]["file"])
+    if "ca" in gateway:
+        gateway["ca"] = [_whole(parts, name) for name in gateway["ca"]]
+    return ("\n".join(toml_lines(plain)) + "\n").encode()
+
+
+def _whole(parts: Parts, name: str) -> str:
+    return name if name.startswith("~") else str(parts.loaded.base_dir / name)

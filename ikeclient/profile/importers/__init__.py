@@ -1,0 +1,1 @@
+"""Profiles of other clients, read into ours."""

@@ -1,0 +1,125 @@
+"""`profile import` and `profile export`: files, pipes, permissions and what is refused."""
+
+from __future__ import annotations
+
+import json
+import plistlib
+import stat
+from pathlib import Path
+from typing import Any
+
+Shell = Any  # the fixture's class lives in conftest.py, which cannot be imported
+CANARY = "S3cr3t-CANARY"
+APPLE = {
+    "PayloadType": "Configuration",
+    "PayloadContent": [
+        {
+            "PayloadType": "com.apple.vpn.managed",
+            "UserDefinedName": "My office",
+            "VPNType": "IKEv2",
+            "IKEv2": {
+                "RemoteAddress": "vpn.example.com",
+                "LocalIdentifier": "alice",
+                "AuthenticationMethod": "SharedSecret",
+                "SharedSecret": CANARY,
+                "OnDemandEnabled": 1,
+            },
+        }
+    ],
+}
+TEXT = plistlib.dumps(APPLE).decode()
+
+
+def profiles(shell: Shell) -> Path:
+    path: Path = shell.home / "config/ikeclient/profiles"
+    return path
+
+
+def test_a_profile_is_imported_from_a_pipe_under_its_own_name(shell: Shell) -> None:
+    """F12: the secret is in a file of its own, and nowhere else."""
+    done = shell.run("profile", "import", "-", stdin=TEXT)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "warning: not carried over: OnDemandEnabled" in done.stderr
+    assert CANARY not in done.stderr
+    for name in ("My-office.toml", "My-office.psk"):
+        path = profiles(shell) / name
+        assert f"wrote {path}" in done.stderr
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert (profiles(shell) / "My-office.psk").read_text() == CANARY
+    assert CANARY not in (profiles(shell) / "My-office.toml").read_text()
+    assert shell.run("profile", "validate", "My-office").returncode == 0
+
+
+def test_nothing_is_overwritten_unless_it_is_said(shell: Shell) -> None:
+    file = shell.home / "a.mobileconfig"
+    file.write_text(TEXT)
+    (profiles(shell) / "work.psk").write_text("another secret")
+    before = (profiles(shell) / "work.toml").read_text()
+    for arguments in (("--as", "work"), ("--as", str(profiles(shell) / "work.toml"))):
+        done = shell.run("profile", "import", str(file), *arguments)
+        assert done.returncode == 2
+        assert "is there already" in done.stderr
+    assert (profiles(shell) / "work.toml").read_text() == before
+    assert (profiles(shell) / "work.psk").read_text() == "another secret"
+    assert shell.run("profile", "import", str(file), "--as", "work", "--force").returncode == 0
+    assert (profiles(shell) / "work.psk").read_text() == CANARY
+    assert shell.run("profile", "import", str(file), "--as", "a b").returncode == 9
+
+
+def test_to_standard_output_goes_a_profile_without_secrets(shell: Shell) -> None:
+    before = sorted(profiles(shell).iterdir())
+    done = shell.run("profile", "import", "-", "--as", "-", "--format", "mobileconfig", stdin=TEXT)
+    assert done.returncode == 0
+    assert "psk = { prompt = true }" in done.stdout
+    assert "left out: the shared secret" in done.stderr
+    assert CANARY not in done.stdout + done.stderr
+    assert sorted(profiles(shell).iterdir()) == before
+
+
+def test_files_that_are_no_profile_have_the_exit_codes_of_profiles(shell: Shell) -> None:
+    """F1"""
+    (shell.home / "odd").write_text("hello")
+    (shell.home / "none.sswan").write_text(json.dumps({"type": "ikev2-psk"}))
+    for name, code, said in (
+        ("odd", 9, "odd: this is no kind of profile that can be imported"),
+        ("none.sswan", 9, "none.sswan: the type 'ikev2-psk' is not known"),
+        ("nowhere", 10, "nowhere: there is no such file"),
+        (".", 9, "is a directory"),
+        ("/dev/zero", 9, "is not a regular file"),
+    ):
+        done = shell.run("profile", "import", str(shell.home / name))
+        assert (done.returncode, done.stdout) == (code, "")
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) <= 3
+    bad = TEXT.replace("vpn.example.com", "http://vpn.example.com/")
+    done = shell.run("profile", "import", "-", stdin=bad)
+    assert done.returncode == 9
+    assert "must be a bare host name" in done.stderr
+
+
+def test_export_and_import_can_be_joined_by_a_pipe(shell: Shell) -> None:
+    plain = shell.run("profile", "export", "work", "--format", "mobileconfig")
+    assert plain.returncode == 0
+    assert "not exported: auth.psk" in plain.stderr
+    secret = (profiles(shell) / "psk").read_text()
+    assert secret not in plain.stdout
+    full = shell.run("profile", "export", "work", "--format", "mobileconfig", "--include-secrets")
+    assert secret in full.stdout
+    assert shell.run("profile", "import", "-", "--as", "copy", stdin=full.stdout).returncode == 0
+    assert (profiles(shell) / "copy.psk").read_text() == secret
+    shown = [shell.run("profile", "export", name, "--format", "swanctl").stdout for name in ("work", "copy")]
+    assert shown[0].count("vpn.example.com") == shown[1].count("vpn.example.com") > 0
+
+
+def test_a_file_that_is_exported_is_private_and_replaces_nothing(shell: Shell) -> None:
+    path = shell.home / "out.conf"
+    arguments = ("profile", "export", "work", "--format", "swanctl", "--include-secrets", "-o", str(path))
+    assert shell.run(*arguments).returncode == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "connections {" in path.read_text()
+    assert shell.run(*arguments).returncode == 2
+    assert shell.run(*arguments, "--force").returncode == 0
+    assert shell.run("profile", "export", "work", "--format", "sswan").returncode == 9
+    assert shell.run("profile", "export", "nowhere").returncode == 10
+    toml = shell.run("profile", "export", "work")
+    assert toml.stdout.startswith("version = 1\n")
