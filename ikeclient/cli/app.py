@@ -15,7 +15,7 @@ from typing import Annotated, TextIO
 import typer
 from typer.main import get_command
 
-from ikeclient.cli import connect, doctor, events, profile, status, tunnels, version
+from ikeclient.cli import connect, doctor, events, profile, secret, status, tunnels, version
 from ikeclient.cli.context import settings
 from ikeclient.cli.progress import error_event
 from ikeclient.cli.terminal import show_error, tell
@@ -41,6 +41,7 @@ app.command("wait", short_help="Wait until a tunnel is up, or gone.")(tunnels.wa
 app.command("status", short_help="Show running tunnels (the default).")(status.status)
 app.command("events", short_help="Show what happens to a tunnel.")(events.events)
 app.add_typer(profile.app, name="profile")
+app.add_typer(secret.app, name="secret")
 app.command("doctor", short_help="Check what this machine can do.")(doctor.doctor)
 app.command("version", short_help="Show the version.")(version.version)
 

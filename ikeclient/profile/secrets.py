@@ -160,19 +160,42 @@ def _from_environment(variable: str, wanted: Wanted) -> bytes:
 
 def _from_keyring(service: str, wanted: Wanted) -> bytes:
     try:
-        keyring: Any = importlib.import_module("keyring")
-    except ImportError:
-        hint = "pip install keyring, or use another source such as file or command"
-        reason = "it is in the keyring, but the Python package keyring is not installed"
-        raise _unreadable(wanted, reason, hint) from None
-    try:
-        value = keyring.get_password(service, wanted.account)
+        value = _keyring().get_password(service, wanted.account)
+    except ProfileError as error:
+        raise _unreadable(wanted, f"it is in the keyring, but {error.message}", error.hint) from None
     except Exception as error:  # a backend may raise anything
         raise ProfileError(f"the keyring did not give the {wanted.name}", reason=type(error).__name__) from None
     if not isinstance(value, str):
         where = f"{printable(service, 80)}, account {printable(wanted.account, 80)}"
         raise ProfileError(f"the keyring holds no {wanted.name} for {where}")
     return value.encode()
+
+
+def keyring_set(service: str, account: str, secret: str) -> None:
+    """Store a secret in the desktop's keyring, where `{ keyring = service }` finds it. Raises ProfileError."""
+    _in_keyring("set_password", service, account, secret)
+
+
+def keyring_remove(service: str, account: str) -> None:
+    """Remove a secret from the desktop's keyring. Raises ProfileError."""
+    _in_keyring("delete_password", service, account)
+
+
+def _in_keyring(action: str, *arguments: str) -> None:
+    try:
+        getattr(_keyring(), action)(*arguments)
+    except ProfileError:
+        raise
+    except Exception as error:  # a backend may raise anything, and quote what it was given
+        raise ProfileError("the keyring refused", reason=type(error).__name__) from None
+
+
+def _keyring() -> Any:
+    try:
+        return importlib.import_module("keyring")
+    except ImportError:
+        hint = "pip install keyring, or use another source such as file or command"
+        raise ProfileError("the Python package keyring is not installed", hint=hint) from None
 
 
 def _from_credentials(credential: str, wanted: Wanted) -> bytes:

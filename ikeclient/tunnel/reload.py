@@ -110,6 +110,11 @@ class Reloader:
         self._again = False
         self._task: asyncio.Task[None] | None = None
 
+    async def settled(self) -> None:
+        """Return once every SIGHUP so far has had its effect."""
+        if self._task is not None:
+            await self._task
+
     def hangup(self) -> None:
         """A SIGHUP came."""
         self._again = True

@@ -54,6 +54,12 @@ def test_a_psk_profile_becomes_the_configuration_of_the_protocol(place: Path) ->
     assert len(ike.ike_proposals) == len(DEFAULT_IKE)
 
 
+def test_a_certificate_profile_that_is_read_twice_is_the_same(place: Path) -> None:
+    """Or else every SIGHUP would cost a connection."""
+    assert build(CERTIFICATE, place) == build(CERTIFICATE, place)
+    assert build(EAP, place) == build(EAP, place)
+
+
 def test_an_eap_profile_becomes_the_configuration_of_the_protocol(place: Path) -> None:
     auth = build(EAP, place).ike.auth
     assert isinstance(auth, EapAuth)
