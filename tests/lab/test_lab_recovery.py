@@ -88,7 +88,7 @@ PHASES: dict[str, Callable[[Lab], Connection]] = {
 
 @pytest.mark.parametrize(
     ("phase", "number"),
-    itertools.product(PHASES, [signal.SIGINT, signal.SIGTERM]),
+    list(itertools.product(PHASES, [signal.SIGINT, signal.SIGTERM])),
     ids=lambda value: value.name if isinstance(value, signal.Signals) else value,
 )
 def test_a_signal_ends_a_tunnel_in_order_at_any_time(lab: Lab, phase: str, number: signal.Signals) -> None:
