@@ -15,7 +15,7 @@ from typing import Annotated, TextIO
 import typer
 from typer.main import get_command
 
-from ikeclient.cli import connect, doctor, events, profile, secret, status, tunnels, version
+from ikeclient.cli import connect, doctor, events, probe, profile, secret, status, tunnels, version
 from ikeclient.cli.context import settings
 from ikeclient.cli.progress import error_event
 from ikeclient.cli.terminal import show_error, tell
@@ -42,6 +42,7 @@ app.command("status", short_help="Show running tunnels (the default).")(status.s
 app.command("events", short_help="Show what happens to a tunnel.")(events.events)
 app.add_typer(profile.app, name="profile")
 app.add_typer(secret.app, name="secret")
+app.command("probe", short_help="Ask a gateway what it speaks.")(probe.probe)
 app.command("doctor", short_help="Check what this machine can do.")(doctor.doctor)
 app.command("version", short_help="Show the version.")(version.version)
 
