@@ -25,6 +25,7 @@ class ImportKind(StrEnum):
     MOBILECONFIG = "mobileconfig"
     SSWAN = "sswan"
     SWANCTL = "swanctl"
+    IPSEC = "ipsec"
 
 
 class ExportKind(StrEnum):

@@ -128,3 +128,31 @@ secrets {{
 }}
 include conf.d/*.conf
 """
+
+IPSEC = """\
+config setup
+    charondebug="ike 1"
+
+conn %default
+    keyexchange=ikev2
+    dpddelay=40s
+
+conn base
+    ike=aes256gcm16-prfsha384-ecp384!
+    rightid="gw.example.com"
+    also=work           # a circle does no harm
+
+conn work
+    also=base
+    left=%defaultroute
+    leftsourceip=%config
+    leftauth=eap-mschapv2
+    eap_identity=alice
+    right=vpn.example.com
+    rightauth=pubkey
+    rightsubnet=10.0.0.0/8,192.168.7.0/24
+    esp=aes256gcm16!
+    leftupdown=/bin/something
+    xauth_identity=alice
+    auto=start
+"""

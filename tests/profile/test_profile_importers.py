@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from foreign import SWANCTL, apple_certificate, apple_psk, mobileconfig, sswan
+from foreign import IPSEC, SWANCTL, apple_certificate, apple_psk, mobileconfig, sswan
 from hypothesis import given
 from hypothesis import strategies as st
 from profile_world import CANARY, Owner, is_clause
@@ -160,6 +160,35 @@ def test_a_pre_shared_key_of_swanctl_stays_as_it_is_written(write: Write) -> Non
     assert auth.psk == b"secret key"
 
 
+def test_ipsec_conf_becomes_a_profile() -> None:
+    draft = read_foreign(IPSEC.encode(), connection="work")
+    profile = loaded(draft).profile
+    assert kind_of(IPSEC.encode()) is Kind.IPSEC
+    assert (profile.gateway.address, profile.gateway.identity) == (("vpn.example.com",), "gw.example.com")
+    assert (profile.auth.method, profile.auth.user) == ("eap-mschapv2", "alice")
+    assert (profile.crypto.ike, profile.crypto.esp) == (("aes256gcm16-prfsha384-ecp384",), ("aes256gcm16",))
+    assert [str(route) for route in profile.network.routes] == ["10.0.0.0/8", "192.168.7.0/24"]
+    assert profile.session.liveness == 40
+    said = "\n".join(draft.warnings)
+    for word in ("ipsec.secrets", "updown", "xauth_identity"):
+        assert word in said
+    assert failure(IPSEC.encode()).reason == "it holds base, work"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conn x\n  keyexchange=ikev1\n  right=a",
+        "conn x\nright=a",
+        "conn x\n" + "  a=b\n" * 20_000,
+        "conn %default\n a=b",
+    ],
+)
+def test_an_ipsec_conf_that_cannot_be_used_is_one_clear_error(text: str) -> None:
+    """F1, F2"""
+    failure(text.encode())
+
+
 def test_without_files_secrets_are_asked_for(authority: Owner, alice: Owner) -> None:
     text, warnings = read_foreign(apple_psk()).toml_alone()
     source = parse_profile(text).profile.auth.psk
@@ -173,7 +202,7 @@ def test_kinds_are_told_by_their_content(authority: Owner) -> None:
     assert kind_of(apple_psk()) is Kind.MOBILECONFIG
     assert kind_of(b"\xef\xbb\xbf" + sswan(authority)) is Kind.SSWAN
     assert kind_of(SWANCTL.encode()) is Kind.SWANCTL
-    assert failure(b"Dear customer, your VPN is ready").hint == "known are mobileconfig, sswan, swanctl"
+    assert failure(b"Dear customer, your VPN is ready").hint == "known are mobileconfig, sswan, swanctl, ipsec"
 
 
 BOMB = b"""<?xml version="1.0"?><!DOCTYPE plist [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.draft import MAX_LENGTH, Draft
+from ikeclient.profile.importers.ipsec import read_ipsec
 from ikeclient.profile.importers.mobileconfig import read_mobileconfig
 from ikeclient.profile.importers.sswan import read_sswan
 from ikeclient.profile.importers.swanctl import read_swanctl
@@ -19,6 +20,7 @@ class Kind(StrEnum):
     MOBILECONFIG = "mobileconfig"
     SSWAN = "sswan"
     SWANCTL = "swanctl"
+    IPSEC = "ipsec"
 
 
 _START = re.compile(rb"\s*(\xef\xbb\xbf)?\s*")
@@ -33,6 +35,8 @@ def kind_of(data: bytes) -> Kind:
         return Kind.SSWAN
     if re.search(rb"^\s*(connections|secrets|pools|authorities)\b[^\n=]*\{", data, re.MULTILINE):
         return Kind.SWANCTL
+    if re.search(rb"^conn\s+\S+\s*(#[^\n]*)?$", data, re.MULTILINE):
+        return Kind.IPSEC
     raise ProfileError("this is no kind of profile that can be imported", hint=f"known are {', '.join(Kind)}")
 
 
@@ -55,3 +59,7 @@ def read_foreign(
             if directory is not None and directory.name == "conf.d":
                 directory = directory.parent
             return read_swanctl(data, connection, fallback, directory)
+        case Kind.IPSEC:
+            return read_ipsec(
+                data, connection, fallback, None if source is None else source.absolute().parent / "ipsec.d"
+            )

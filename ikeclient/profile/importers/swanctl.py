@@ -59,11 +59,12 @@ def read_swanctl(data: bytes, connection: str | None, fallback: str, directory: 
     draft = Draft(name or fallback)
     for warning in warnings:
         draft.warn(warning)
-    _connection(connections[name], root.section("secrets"), draft, directory or DIRECTORY)
+    draft_connection(connections[name], root.section("secrets"), draft, directory or DIRECTORY)
     return draft
 
 
-def _connection(connection: Section, secrets: Section, draft: Draft, directory: Path) -> None:
+def draft_connection(connection: Section, secrets: Section, draft: Draft, directory: Path) -> None:
+    """Fill in the draft from one connection and the secrets that may belong to it. Raises ProfileError."""
     values = connection.values
     if values.get("version") == "1":
         raise ProfileError("this connection is for IKEv1", hint="ikeclient speaks IKEv2")
