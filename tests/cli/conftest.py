@@ -84,7 +84,7 @@ class Shell:
         """A running `connect` whose tunnel is up."""
         (self.home / f"config/ikeclient/profiles/{name}.toml").write_text(PROFILE)
         process = self.start("connect", name, mode=mode)
-        self.until(lambda: (self.runtime / f"{name}.sock").exists())
+        self.until(lambda: client.running_pid(name, self.runtime) is not None)
         self.until(lambda: self.status(name)["state"] == ("connecting" if mode == "waiting" else "connected"))
         return process
 
