@@ -31,6 +31,7 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
         "connected in {elapsed_ms} ms",
         "connected",
     ),
+    "mtu": ("the path carries {path_mtu} bytes: the tunnel's MTU is {mtu}",),
     "roamed": ("roamed to {local}", "roamed"),
     "rekeyed": ("rekeyed the {what} SA, {suite}", "rekeyed the {what} SA", "rekeyed"),
     "reconnecting": ("reconnecting: {error}", "reconnecting"),
@@ -56,7 +57,9 @@ def unresponsive(name: str, pid: int) -> dict[str, object]:
         "since": None,
         "interface": None,
         "mtu": None,
+        "path_mtu": None,
         "mode": None,
+        "offload": None,
         "gateway": end_point | {"identity": None},
         "local": end_point | {"behind_nat": None},
         "remote_behind_nat": None,
@@ -159,6 +162,7 @@ def _rows(tunnel: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     yield "local", _joined(_end_point(local), local.get("behind_nat") and nat)
     mtu = tunnel.get("mtu")
     yield "interface", _joined(tunnel.get("interface"), mtu and f"mtu {mtu}", tunnel.get("mode"))
+    yield "offload", _offload(_part(tunnel, "offload"))
     yield "addresses", _listed(tunnel.get("addresses"))
     domains = _listed(dns.get("domains"))
     yield "dns", _joined(_listed(dns.get("servers")), domains and f"for {domains}")
@@ -175,6 +179,17 @@ def _rows(tunnel: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     roams = tunnel.get("roams")
     yield "roams", _plain(roams) if roams else ""
     yield "error", _plain(tunnel.get("last_error"))
+
+
+def _offload(part: Mapping[str, object]) -> str:
+    """What carries the packets, and what of the kernel's help is missing."""
+    if not part:
+        return ""
+    if not part.get("fast"):
+        return "none: one packet at a time"
+    names = (("tun_udp", "UDP super-packets"), ("udp_segments", "UDP_SEGMENT"), ("udp_merges", "UDP_GRO"))
+    missing = [name for key, name in names if not part.get(key)]
+    return _joined(f"{part.get('codec')} codec", missing and f"without {', '.join(missing)}")
 
 
 def _child_rows(child: Mapping[str, object]) -> Iterator[tuple[str, str]]:

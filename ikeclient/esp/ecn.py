@@ -6,12 +6,13 @@ model), so that routers on the path treat a tunnelled packet as they would treat
 
 from __future__ import annotations
 
-from ikeclient.esp.offload_sums import fold, get16
+from ikeclient.esp.offload_sums import Writable, fold, get16
 
 NOT_ECT, ECT1, ECT0, CE = 0, 1, 2, 3
+MARKS = (ECT1, CE)  # outer fields that may change the inner one
 
 
-def decapsulate(outer: int, text: memoryview) -> bool:
+def decapsulate(outer: int, text: Writable) -> bool:
     """Write into an inner packet what routers said on the way; false where the packet must be dropped.
 
     `outer` is the outer ECN field. Raises nothing; what is no IP header is left alone.

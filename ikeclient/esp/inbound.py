@@ -9,7 +9,7 @@ from ikeclient.crypto.esp_ciphers import HEADER_LENGTH, esp_cipher, esp_layout
 from ikeclient.crypto.keymat import DirectionKeys
 from ikeclient.crypto.transforms import EspSuite
 from ikeclient.esp.counters import NEXT_HEADER, NO_NEXT_HEADER, Counters, Packet
-from ikeclient.esp.ecn import decapsulate
+from ikeclient.esp.ecn import MARKS, decapsulate
 from ikeclient.esp.offload import VNET_HEADER, coalesce, collect
 from ikeclient.esp.offload_slots import Slots
 from ikeclient.esp.offload_sums import PADS
@@ -91,10 +91,10 @@ class InboundSa:
         cipher = esp_cipher(suite, keys, spi, _no_entropy)
         self._open, self._batch = cipher.open, cipher.batch
 
-    def open(self, datagrams: Sequence[bytes | memoryview]) -> list[Packet]:
+    def open(self, datagrams: Sequence[bytes | memoryview], ecn: int = 0) -> list[Packet]:
         """The inner packets of those datagrams that are genuine, new, well formed and allowed; in order.
 
-        Every datagram carries this SA's SPI. Never raises: what is dropped is counted.
+        Every datagram carries this SA's SPI, and `ecn` in its outer header. Never raises: what is dropped is counted.
         """
         counters, window = self.counters, self._window
         check, commit, unseal = window.check, window.commit, self._open
@@ -118,7 +118,7 @@ class InboundSa:
                 counters.replays += 1
                 continue
             authenticated += 1
-            if packet := self._inner(plaintext):
+            if packet := self._inner(plaintext, ecn):
                 packets.append(packet)
                 size += len(packet)
         self.authenticated += authenticated
@@ -126,7 +126,7 @@ class InboundSa:
         counters.bytes += size
         return packets
 
-    def _inner(self, plaintext: bytes) -> Packet | None:
+    def _inner(self, plaintext: bytes, ecn: int) -> Packet | None:
         """The IP packet in a plaintext, without padding of any kind, or None with its reason counted."""
         pad_length, next_header = plaintext[-2], plaintext[-1]
         end = len(plaintext) - 2 - pad_length
@@ -141,8 +141,13 @@ class InboundSa:
             return None
         length = self.filter.measure(plaintext, end)
         if length > 0:
-            return plaintext[:length]
-        if length == OUTSIDE:
+            if ecn not in MARKS:
+                return plaintext[:length]
+            packet = bytearray(plaintext[:length])
+            if decapsulate(ecn, packet):
+                return packet
+            self.counters.congested += 1
+        elif length == OUTSIDE:
             self.counters.selector_drops += 1
         else:
             assert length == MALFORMED
@@ -169,7 +174,7 @@ class InboundSa:
         self.authenticated += states.count(0)
         layout = self._layout
         gap = HEADER_LENGTH + layout.iv_length
-        if run.ecn in (1, 3):
+        if run.ecn in MARKS:
             for i in range(count):
                 at = (run.first + i) * run.stride + gap
                 if not states[i] and not decapsulate(run.ecn, run.slots.view[at : at + run.length(i) - self._fixed]):

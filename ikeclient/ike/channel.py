@@ -16,11 +16,13 @@ from ikeclient.ike.exchanges.base import Request
 from ikeclient.ike.window import RequestWindow, ResponseWindow
 from ikeclient.wire.encrypted import EncryptedFragmentPayload
 from ikeclient.wire.header import Header
+from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Message, Payload
-from ikeclient.wire.registry import ExchangeType, PayloadType
+from ikeclient.wire.registry import ExchangeType, NotifyType, PayloadType
 
 UDP_HEADER = 8
 NON_ESP_MARKER = 4
+NOTIFY_HEADER = 8  # with the generic payload header
 
 
 class Channel:
@@ -60,19 +62,41 @@ class Channel:
             message_id=message_id,
         )
 
-    def _limit(self, path: Path) -> int:
+    def _limit(self, path: Path, size: int | None = None) -> int:
+        """The longest message in an IP packet of `size` bytes, by default the longest before fragmenting."""
         ip_header = 20 if path.remote_address.version == 4 else 40
-        return self._fragment_size - ip_header - UDP_HEADER - NON_ESP_MARKER
+        return (self._fragment_size if size is None else size) - ip_header - UDP_HEADER - NON_ESP_MARKER
 
     def _transmit(self, datagrams: Sequence[bytes], path: Path) -> None:
         self.outbox.extend(Datagram(data, path) for data in datagrams)
 
     def request(self, request: Request, now: float, patience: float) -> None:
-        """Send a request of ours; one at a time."""
+        """Send a request of ours; one at a time.
+
+        A `whole` one goes out in one piece. When it has to be repeated, it is accompanied by an empty one with the same
+        message ID, which asks for the same answer and passes where the long one did not; whichever arrives first is
+        the request, and the other one its repetition. Nothing else is ever repeated but bit by bit (section 2.1).
+        """
         header = self._header(request.exchange, self.requests.next_id, response=False)
-        datagrams = self._envelope.seal(header, request.payloads, limit=self._limit(self.path))
+        datagrams = self._envelope.seal(
+            header, request.payloads, limit=1 << 16 if request.whole else self._limit(self.path)
+        )
+        if request.whole:
+            self.outbox += (Datagram(data, self.path, whole=True) for data in datagrams)
+            datagrams += self._envelope.seal(header, (), limit=self._limit(self.path))
+        else:
+            self._transmit(datagrams, self.path)
         self.requests.open(datagrams, now, patience)
-        self._transmit(datagrams, self.path)
+
+    def padding(self, size: int) -> tuple[NotifyPayload, int]:
+        """What makes a message as long as an IP packet of `size` bytes allows, and the length that the packet then has.
+
+        The cipher's blocks may make it shorter.
+        """
+        limit = self._limit(self.path, size)
+        room = self._envelope.room(limit)
+        payload = NotifyPayload(type=NotifyType.PADDING, data=bytes(max(room - NOTIFY_HEADER, 0)))
+        return payload, size - limit + self._envelope.length(room)
 
     def move(self, path: Path, now: float) -> None:
         """Use `path` from now on; a request without an answer is sent again there at once (RFC 4555 section 3.5)."""

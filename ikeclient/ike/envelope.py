@@ -91,6 +91,15 @@ class Envelope:
         associated = outer + generic + before
         return associated + iv + self._seal.seal(iv, plaintext, associated)
 
+    def room(self, length: int) -> int:
+        """The longest chain of payloads, in bytes, of a message of at most `length` bytes in one piece."""
+        text = length - HEADER_LENGTH - GENERIC_HEADER_LENGTH - self._seal.iv_length - self._seal.icv_length
+        return text - text % self._seal.block_length - 1
+
+    def length(self, room: int) -> int:
+        """The length of a message whose payloads take all the `room` there is."""
+        return HEADER_LENGTH + GENERIC_HEADER_LENGTH + self._seal.iv_length + room + 1 + self._seal.icv_length
+
     def seal(self, header: Header, payloads: Sequence[Payload], *, limit: int) -> list[bytes]:
         """The datagrams of one message: a single SK, or SKF fragments of at most `limit` bytes each.
 

@@ -28,10 +28,14 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """One IKE message to send along `path`; `data` is without the non-ESP marker, which the socket's owner adds."""
+    """One IKE message to send along `path`; `data` is without the non-ESP marker, which the socket's owner adds.
+
+    A `whole` one probes the path: it must not be fragmented by IP, whatever the machine believes about the path.
+    """
 
     data: bytes
     path: Path
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +164,18 @@ class ReauthenticationDue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PathProbed:
+    """What became of `Initiator.probe_path`: whether a packet of `size` bytes, IP header included, reached the gateway.
+
+    `asked` is the size that was asked for; the cipher may have made it some bytes shorter.
+    """
+
+    asked: int
+    size: int
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
     """The connection is over. `error` says why; None after our own `close`. The last event."""
 
@@ -180,5 +196,6 @@ Event = (
     | PathRefused
     | GatewayAddresses
     | ReauthenticationDue
+    | PathProbed
     | Closed
 )

@@ -28,6 +28,7 @@ from ikeclient.ike.handshake import Contender, Handshake, disclosed
 from ikeclient.ike.lineage import Lineage
 from ikeclient.ike.sa import IkeSa
 from ikeclient.ike.state import State
+from ikeclient.ike.tasks import Job, Task
 from ikeclient.ike.window import PATIENCE, PATIENCE_SUSPICIOUS
 from ikeclient.wire.header import MAJOR_VERSION
 from ikeclient.wire.payload import Message
@@ -139,6 +140,18 @@ class Initiator:
         if self._lineage is not None:
             self._lineage.current.check_liveness(now, PATIENCE_SUSPICIOUS if suspicious else PATIENCE)
             self._settle(now)
+
+    def probe_path(self, size: int, now: float) -> bool:
+        """Find out whether the path carries IP packets of `size` bytes; `PathProbed` tells.
+
+        False where the connection is not up.
+        """
+        current = self._lineage.current if self._lineage is not None else None
+        if current is None or current.state is not State.ESTABLISHED:
+            return False
+        current.begin(Task(Job.PROBE, size), now)
+        self._settle(now)
+        return True
 
     def heard(self, now: float) -> None:
         """Authenticated ESP arrived: the gateway is alive, no check is needed."""

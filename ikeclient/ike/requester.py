@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ikeclient.ike.exchanges.informational import delete_children, delete_ike_sa, informational
+from ikeclient.ike.exchanges.informational import delete_children, delete_ike_sa, informational, probe_path
 from ikeclient.ike.exchanges.init import new_spi
 from ikeclient.ike.exchanges.mobike import COOKIE2_LENGTH, look_at_path, update_addresses
 from ikeclient.ike.exchanges.rekey_child import rekey_child
@@ -19,6 +19,9 @@ def exchange_for(view: View, task: Task) -> Exchange | None:
             return look_at_path(keying.spi_i, keying.spi_r, view.channel.path)
         case Job.LIVENESS:
             return informational()
+        case Job.PROBE:
+            padding, size = view.channel.padding(task.subject)
+            return probe_path(task.subject, size, padding, view.channel.requests)
         case Job.MOVE:
             return update_addresses(keying.spi_i, keying.spi_r, view.channel.path, view.entropy(COOKIE2_LENGTH))
         case Job.DELETE_IKE:

@@ -1,8 +1,7 @@
 """One IKE SA: it drives the exchanges of its own and answers those of the peer (RFC 7296 sections 1 and 2).
 
-Exchanges are generators and request handlers are plain functions; neither touches the SA. What they return is applied
-here, in one `match` each. Messages go through `channel`, what is to be asked waits in `tasks`, Child SAs live in
-`children`, and when to act is known to `lifetimes`.
+Exchanges are generators, request handlers plain functions; neither touches the SA. What they return is applied here, in
+one `match` each. Messages go through `channel`, what is to be asked waits in `tasks`, Child SAs live in `children`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, Ikec
 from ikeclient.ike import endings, window
 from ikeclient.ike.children import ChildBook, survives
 from ikeclient.ike.config import IkeConfig
-from ikeclient.ike.events import CredentialNeeded, Event, GatewayAddresses, Path, ReauthenticationDue
+from ikeclient.ike.events import CredentialNeeded, Event, GatewayAddresses, Path, PathProbed, ReauthenticationDue
 from ikeclient.ike.exchanges.auth import AuthOutcome
 from ikeclient.ike.exchanges.base import has_notify
 from ikeclient.ike.exchanges.mobike import Moved, MoveRefused, PathSeen
@@ -204,6 +203,8 @@ class IkeSa:
             case Moved() | MoveRefused():
                 self._mapping = outcome.mapping
                 self.events.append(outcome.event)
+            case PathProbed():
+                self.events.append(outcome)
             case PathSeen(path=self.channel.path, mapping=mapping) if mapping != self._mapping:
                 self.begin(Task(Job.MOVE), now)  # a NAT has given us another address or port
             case _ if task.job is Job.DELETE_IKE:

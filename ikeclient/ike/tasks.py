@@ -28,6 +28,7 @@ class Job(Enum):
 
     AUTH = auto()
     LIVENESS = auto()
+    PROBE = auto()
     DELETE_IKE = auto()
     DELETE_CHILD = auto()
     CREATE_CHILD = auto()
@@ -42,7 +43,7 @@ INHERITED = ABOUT_CHILDREN | {Job.MOVE}
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A job and what it is about: the inbound SPI of a Child SA, 0 for the IKE SA itself."""
+    """A job and what it is about: a Child SA's inbound SPI, the size of a probe in bytes, 0 for the IKE SA itself."""
 
     job: Job
     subject: int = 0

@@ -40,6 +40,7 @@ class RequestWindow:
     def __init__(self, first_id: int = 0) -> None:
         self.next_id = first_id
         self.pending: Pending | None = None
+        self.repeated = False  # whether the request that was answered last had been sent more than once
 
     def open(self, datagrams: Sequence[bytes], now: float, patience: float) -> None:
         """Register the request with ID `next_id`, sent now; the answer is awaited for `patience` seconds."""
@@ -52,6 +53,7 @@ class RequestWindow:
 
     def close(self) -> None:
         """The answer has come."""
+        self.repeated = self.pending is not None and self.pending.attempts > 1
         self.pending = None
 
     @property

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable
 from ipaddress import ip_address
 
 from ikeclient.net.interfaces import IPAddress, Version
+from ikeclient.net.path import local_address_for
 from ikeclient.net.snapshot import DefaultRoute, OuterAddress, RouteTo, Snapshot
-from ikeclient.net.udp import local_address_for
 
 # Never assigned to anybody, so no route but a default route leads there.
 _ANYWHERE: dict[Version, IPAddress] = {4: ip_address("240.0.0.1"), 6: ip_address("4000::1")}

@@ -12,7 +12,9 @@ from ikeclient.errors import IkeclientError, NoResponse
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import Datagram, Event, IPAddress, Path
 from ikeclient.ike.initiator import Initiator
-from ikeclient.net.udp import UdpSocket, local_address_for
+from ikeclient.net.hints import PathHint
+from ikeclient.net.path import local_address_for
+from ikeclient.net.udp import UdpSocket
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.driver import Driver
 from ikeclient.tunnel.network import MARK
@@ -24,8 +26,9 @@ LEAVING = 5.0  # how long the socket of a path that was left still receives
 class Attempt:
     """Owns the sockets and the driver of one connection; `driver.closed` resolves when it is over.
 
-    Raises NoResponse where no route leads to the gateway. `established` is set by whoever hears that it is. An attempt
-    `beside` another one shares its path and its socket, which stay the other one's until `take_over`.
+    Raises NoResponse where no route leads to the gateway. `established` is set by whoever hears that it is. `on_hint`
+    gets what is said about the path in use. An attempt `beside` another one shares its path and its socket, which stay
+    the other one's until `take_over`.
     """
 
     def __init__(
@@ -35,12 +38,14 @@ class Attempt:
         port: int,
         pump: Pump,
         on_event: Callable[[Event], None],
+        on_hint: Callable[[PathHint], None],
         *,
         beside: Attempt | None = None,
     ) -> None:
         self.established = False
         self.borrowing = beside is not None
         self._pump = pump
+        self._on_hint = on_hint
         self._loop = asyncio.get_running_loop()
         self._sockets: list[UdpSocket] = []
         if beside is not None:
@@ -59,7 +64,13 @@ class Attempt:
 
     def _open(self, local: IPAddress, remote: IPAddress, port: int) -> Path:
         """A socket of its own for a path, on which everything is sent from now on."""
-        socket = UdpSocket(version=remote.version, local_address=str(local), mark=MARK)
+
+        def hint(hint: PathHint) -> None:
+            # It comes from the middle of sending, where nothing must change.
+            if self._sockets and self._sockets[-1] is socket:
+                self._loop.call_soon(self._on_hint, hint)
+
+        socket = UdpSocket(version=remote.version, local_address=str(local), mark=MARK, on_hint=hint)
         self._sockets.append(socket)
         self._pump.attach(socket)
         self._loop.add_reader(socket.fileno(), self._pump.drain_udp, socket)
@@ -112,7 +123,8 @@ class Attempt:
         self.borrowing, other.borrowing = False, True
 
     def _send(self, datagram: Datagram) -> None:
-        self._pump.send_ike(datagram.data, (str(datagram.path.remote_address), datagram.path.remote_port))
+        remote = (str(datagram.path.remote_address), datagram.path.remote_port)
+        self._pump.send_ike(datagram.data, remote, whole=datagram.whole)
 
     def release(self) -> None:
         """Close the sockets; whatever still arrives is lost."""

@@ -10,23 +10,25 @@ dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
+from itertools import groupby
 from struct import Struct
-from typing import Any, Protocol
+from typing import Any
 
 from ikeclient.esp.icmp import too_big
 from ikeclient.esp.mss import clamp_batch
 from ikeclient.esp.mtu import interface_mtu, segment_sizes
+from ikeclient.esp.offload import ACTIVE
 from ikeclient.esp.sa import InboundSa, OutboundSa, Packet
 from ikeclient.esp.selectors import PacketFilter, Selector
 from ikeclient.esp.table import SaTable
 from ikeclient.ike.events import ChildEstablished
+from ikeclient.tunnel.ports import Address, ChildCounters, DatagramSocket, PacketDevice, PumpCounters
 from ikeclient.tunnel.pump_offload import Inbound, Outbound
 from ikeclient.wire.selector import TrafficSelector
 
-Address = tuple[str, int]
+__all__ = ["Address", "ChildCounters", "DatagramSocket", "PacketDevice", "Pump", "PumpCounters"]
 
 IKE_PORT = 500
 NON_ESP_MARKER = bytes(4)  # RFC 3948 section 2.2
@@ -37,56 +39,6 @@ _ESP_HEADER = 8
 _FIRST_SPI = 256  # smaller ones are reserved (RFC 4303 section 2.1)
 _DEFAULT_MTU = 65535
 _spi = Struct(">I").unpack_from
-
-
-class PacketDevice(Protocol):
-    """What the pump needs of a TUN device; see `net.tun.TunDevice`."""
-
-    lost: bool
-
-    def read_batch(self, limit: int) -> Sequence[Packet]:
-        """At most `limit` waiting packets, without blocking."""
-
-    def write_batch(self, packets: Sequence[Packet]) -> int:
-        """Hand packets over; returns how many were taken."""
-
-
-class DatagramSocket(Protocol):
-    """What the pump needs of a socket; see `net.udp.UdpSocket`."""
-
-    local: Address
-
-    def receive_batch(self, limit: int) -> Sequence[tuple[bytes | memoryview, Address]]:
-        """At most `limit` waiting datagrams with their sources, without blocking."""
-
-    def send_batch(self, payloads: Sequence[Packet], destination: Address) -> int:
-        """Send datagrams; returns how many went out."""
-
-
-@dataclass(slots=True, kw_only=True)
-class PumpCounters:
-    """What was dropped or ignored before or behind the SAs. Each counts packets or datagrams."""
-
-    keepalives: int = 0
-    malformed: int = 0  # datagrams too short to be anything, or with a reserved SPI
-    unknown_spi: int = 0
-    no_path: int = 0  # packets that had no socket or no remote end to go to
-    too_big: int = 0
-    not_sent: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildCounters:
-    """Both directions of one Child SA, under the names of the status output."""
-
-    packets_in: int
-    packets_out: int
-    bytes_in: int
-    bytes_out: int
-    replays: int
-    auth_failures: int
-    selector_drops: int
-    malformed: int
 
 
 class Pump:
@@ -222,6 +174,17 @@ class Pump:
             malformed=inbound.malformed,
         )
 
+    def offload(self) -> dict[str, object]:
+        """What the fast lane has to work with, as `status` shows it."""
+        tun, socket = self._tun, self._sending
+        return {
+            "fast": self.fast,
+            "codec": ACTIVE,
+            "tun_udp": self.fast and bool(getattr(tun, "merges_udp", False)),
+            "udp_segments": self.fast and bool(getattr(socket, "segments", False)),
+            "udp_merges": self.fast and bool(getattr(socket, "merges", False)),
+        }
+
     def rekey_due(self) -> list[int]:
         """The inbound SPIs of Child SAs whose keys have done enough, whatever their age; not those already replaced."""
         return self.table.rekey_due()
@@ -251,18 +214,15 @@ class Pump:
         if self.remote is None or self._sending is None or self.remote[1] == IKE_PORT:
             self.counters.no_path += len(packets)
             return
-        now = None
         for outbound, accepted in self.table.route(packets):
             if self._clamp:
                 clamp_batch(accepted, *self._segments)
-            payloads = outbound.seal(accepted)
-            if not payloads:
-                continue
-            now = self._now() if now is None else now
-            sent = self._sending.send_batch(payloads, self.remote)
-            self.counters.not_sent += len(payloads) - sent
-            if sent:
-                self.last_outbound = self.last_sent = now
+            for tos, alike in groupby(accepted, traffic_class):
+                payloads = outbound.seal(list(alike))
+                sent = self._sending.send_batch(payloads, self.remote, tos)
+                self.counters.not_sent += len(payloads) - sent
+                if sent:
+                    self.last_outbound = self.last_sent = self._now()
 
     def _send_run(self, run: memoryview, size: int, count: int, tos: int) -> None:
         """The fast lane: sealed datagrams of one size, the last perhaps shorter."""
@@ -293,27 +253,39 @@ class Pump:
             return reads
         datagrams = socket.receive_batch(self._batch)
         lookup = self.table.inbound.get
-        groups: dict[InboundSa, list[bytes | memoryview]] = {}
-        current, group = None, []
-        for data, source in datagrams:
+        current: InboundSa | None = None
+        group: list[bytes | memoryview] = []
+        mark = 0
+        for data, source, tos in datagrams:
             if source[1] == IKE_PORT or len(data) < _ESP_HEADER or (sa := lookup(_spi(data)[0])) is None:
                 self._handle_other(data, source, socket.local)
                 continue
-            if sa is not current:
-                current, group = sa, groups.setdefault(sa, [])
+            if sa is not current or tos & 3 != mark:
+                self._receive(current, group, mark)
+                current, group, mark = sa, [], tos & 3
             group.append(data)
-        for sa, group in groups.items():
-            self._receive(sa, group)
+        self._receive(current, group, mark)
         return len(datagrams)
 
-    def send_ike(self, data: bytes, remote: Address, socket: DatagramSocket | None = None) -> bool:
+    def send_ike(
+        self, data: bytes, remote: Address, socket: DatagramSocket | None = None, *, whole: bool = False
+    ) -> bool:
         """Send an IKE message with the marker that the remote port asks for (RFC 3948); false where it could not be
         sent.
 
-        `socket` is the one of another path that is being tried; left out, it is the one that sends ESP.
+        `socket` is the one of another path that is being tried; left out, it is the one that sends ESP. A message that
+        must arrive `whole` is not fragmented, whatever is known about the path.
         """
         payload = data if remote[1] == IKE_PORT else NON_ESP_MARKER + data
-        return self._send(payload, remote, socket or self._sending)
+        socket = socket or self._sending
+        if whole and socket is not None:
+            return socket.send_probe(payload, remote)
+        return self._send(payload, remote, socket)
+
+    def trust_path(self, mtu: int, *, proven: bool) -> None:
+        """Tell the socket that sends what the path carries; see `net.udp.UdpSocket.trust_path`."""
+        if self._sending is not None:
+            self._sending.trust_path(mtu, proven=proven)
 
     def send_keepalive(self) -> bool:
         """Keep a NAT's mapping alive; false where there is no path, or one to port 500, which knows no keepalives."""
@@ -328,9 +300,11 @@ class Pump:
             self.last_sent = self._now()
         return True
 
-    def _receive(self, sa: InboundSa, datagrams: Sequence[bytes | memoryview]) -> None:
+    def _receive(self, sa: InboundSa | None, datagrams: list[bytes | memoryview], ecn: int) -> None:
+        if sa is None:
+            return
         before = sa.authenticated
-        packets = sa.open(datagrams)
+        packets = sa.open(datagrams, ecn)
         if sa.authenticated != before:
             self.last_inbound = self._now()
         if packets:
@@ -384,6 +358,11 @@ class Pump:
         if self._tun.lost and self._on_tun_lost is not None:
             report, self._on_tun_lost = self._on_tun_lost, None
             report()
+
+
+def traffic_class(packet: Packet) -> int:
+    """The TOS or traffic class octet, which the outer header gets too (RFC 2983 section 3, RFC 6040 section 4.1)."""
+    return packet[1] if packet[0] < 0x60 else (packet[0] & 15) << 4 | packet[1] >> 4
 
 
 def _selectors(selectors: Iterable[TrafficSelector]) -> tuple[Selector, ...]:

@@ -7,8 +7,7 @@ headers that need a longer look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 from ikeclient.esp.mss import clamp
 from ikeclient.esp.offload import VNET_HEADER, examine, segment, survey
@@ -16,8 +15,8 @@ from ikeclient.esp.offload_send import MOST_SEGMENTS, SendRun
 from ikeclient.esp.offload_slots import Slots
 from ikeclient.esp.sa import OutboundSa, Packet, ReceivedRun
 from ikeclient.esp.table import SaTable
+from ikeclient.tunnel.ports import Address, FrameDevice, RunSocket
 
-Address = tuple[str, int]
 Examined = tuple[int, int, int, int, bool]
 
 _FRAME = VNET_HEADER + 65535
@@ -26,31 +25,6 @@ _LONGEST = 65536
 _ARENA = 3 * _LONGEST
 _SHORTEST_ESP = 8
 _NO_HEADER = bytes(VNET_HEADER)
-
-
-class FrameDevice(Protocol):
-    """What the lane needs of a TUN device; see `net.tun.TunDevice`."""
-
-    merges_udp: bool
-
-    def read_into(self, buffers: Sequence[bytearray | memoryview]) -> int:
-        """Read one frame; 0 where none is waiting."""
-
-    def write_frames(self, frames: Sequence[Packet]) -> int:
-        """Hand frames over; returns how many were taken."""
-
-
-class RunSocket(Protocol):
-    """What the lane needs of a socket; see `net.udp.UdpSocket`."""
-
-    def receive_into(self, buffer: memoryview) -> tuple[int, int, Address, int] | None:
-        """A run: (length, size, source, tos)."""
-
-    def drain_errors(self) -> None:
-        """Take what keeps the socket readable although nothing is waiting."""
-
-    def send_run(self, run: memoryview, size: int, destination: Address, tos: int = 0) -> int:
-        """Send a run; returns how many datagrams went out."""
 
 
 class Outbound:

@@ -22,7 +22,7 @@ from ikeclient.ike.events import (
     Progress,
 )
 from ikeclient.net.interfaces import MachineAdapter
-from ikeclient.net.udp import path_mtu
+from ikeclient.net.path import path_mtu
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
@@ -181,12 +181,16 @@ class Session:
         self.emit("connected", elapsed_ms=elapsed, **{k: document[k] for k in ("interface", "addresses", "gateway")})
         self._on_up(None)
 
-    def configure(self, attempt: Attempt) -> None:
-        """Make the machine fit what was negotiated and the path it runs on; raises PlatformError after rolling back."""
+    def configure(self, attempt: Attempt, outer: int | None = None) -> None:
+        """Make the machine fit what was negotiated and the path it runs on; raises PlatformError after rolling back.
+
+        `outer` is how many bytes the path carries; left out, it is what the kernel believes.
+        """
         child = next(iter(self.status.children.values()))
         configuration = self.status.configuration
         remote = attempt.path.remote_address
-        inner = self._profile.network.mtu or inner_mtu(path_mtu(str(remote), mark=MARK), remote.version, child.suite)
+        outer = outer or path_mtu(str(remote), mark=MARK)
+        inner = self._profile.network.mtu or inner_mtu(outer, remote.version, child.suite)
         ipv6 = any(address.version == 6 for address in configuration.addresses)
         link = Link(
             interface=self._tun.name,
@@ -200,7 +204,7 @@ class Session:
         self.applied = True
         self.pump.set_mtu(inner)
         status = self.status
-        status.mtu = inner
+        status.mtu, status.path_mtu = inner, outer
         status.routes = tuple(str(route) for route in config.routes)
         status.dns_servers = tuple(str(s) for s in config.dns.servers) if config.dns else ()
         status.dns_domains = config.dns.domains if config.dns else ()

@@ -24,6 +24,7 @@ class Status:
     since: str = field(default_factory=timestamp)
     interface: str | None = None
     mtu: int = 0
+    path_mtu: int = 0
     gateway_address: str | None = None
     path: Path | None = None
     ike: IkeEstablished | None = None
@@ -55,7 +56,9 @@ class Status:
             "since": self.since,
             "interface": self.interface,
             "mtu": self.mtu,
+            "path_mtu": self.path_mtu,
             "mode": "tun",
+            "offload": pump.offload() if pump is not None else None,
             "gateway": {
                 "address": str(path.remote_address) if path else self.gateway_address,
                 "port": path.remote_port if path else None,

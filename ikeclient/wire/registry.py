@@ -233,6 +233,7 @@ class NotifyType(OpenEnum):
     CHILDLESS_IKEV2_SUPPORTED = 16418
     IKEV2_FRAGMENTATION_SUPPORTED = 16430
     SIGNATURE_HASH_ALGORITHMS = 16431
+    PADDING = 54123  # private use, ours: bytes without meaning, which receivers have to ignore (section 3.10.1)
 
     @property
     def is_error(self) -> bool:

@@ -34,6 +34,7 @@ def test_the_text_form_tells_everything_in_a_screen() -> None:
         "  gateway    203.0.113.7:4500  vpn.example.com",
         "  local      192.0.2.10:4500  behind NAT",
         "  interface  ike0  mtu 1400  tun",
+        "  offload    compiled codec  without UDP_GRO",
         "  addresses  10.88.0.1/32",
         "  dns        10.99.0.53  for corp.example",
         "  routes     10.99.0.0/24",
@@ -42,6 +43,10 @@ def test_the_text_form_tells_everything_in_a_screen() -> None:
         "  traffic    in 1.5 KiB (1,234 packets), out 7.0 GiB (5,000,000 packets)",
         "  dropped    2 replayed, 1 forged or damaged",
     ]
+
+
+def test_a_tunnel_without_the_fast_lane_says_so() -> None:
+    assert "  offload    none: one packet at a time" in text(example(offload={"fast": False, "codec": "plain"}))
 
 
 def test_a_tunnel_that_is_not_up_shows_what_it_knows() -> None:
@@ -102,7 +107,7 @@ def test_a_tab_inside_a_value_does_not_make_another_column() -> None:
 
 
 def test_a_tunnel_that_does_not_answer_has_every_key_of_the_contract() -> None:
-    promised = {key for key in keys(example()) if not key.startswith(("ike.", "children."))}
+    promised = {key for key in keys(example()) if not key.startswith(("ike.", "children.", "offload."))}
     assert keys(render.unresponsive("work", 1)) == promised
 
 

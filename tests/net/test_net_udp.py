@@ -13,7 +13,9 @@ from thread_namespace import fresh_namespace, named_namespace
 
 from ikeclient.errors import PlatformError
 from ikeclient.net import udp as module
-from ikeclient.net.udp import PathHint, UdpSocket, local_address_for
+from ikeclient.net.hints import PathHint
+from ikeclient.net.path import local_address_for
+from ikeclient.net.udp import UdpSocket
 
 
 class Clock:
@@ -52,15 +54,15 @@ def test_datagrams_travel_in_batches_with_their_sources(pair: tuple[UdpSocket, U
         first.send_batch([payloads[0], bytearray(payloads[1]), memoryview(payloads[2]), *payloads[3:]], second.local)
         == 5
     )
-    assert second.receive_batch(3) == [(payload, first.local) for payload in payloads[:3]]
-    assert second.receive_batch(10) == [(payload, first.local) for payload in payloads[3:]]
+    assert second.receive_batch(3) == [(payload, first.local, 0) for payload in payloads[:3]]
+    assert second.receive_batch(10) == [(payload, first.local, 0) for payload in payloads[3:]]
     assert second.receive_batch(10) == []
 
 
 def test_ipv6_datagrams_have_address_and_port_first() -> None:
     first, second = (UdpSocket(version=6, local_address="::1") for _ in range(2))
     assert first.send(b"hello", second.local)
-    ((data, source),) = second.receive_batch(10)
+    ((data, source, _),) = second.receive_batch(10)
     assert (data, source[:2]) == (b"hello", first.local)
     first.close()
     second.close()
@@ -164,7 +166,7 @@ def test_the_error_of_one_datagram_does_not_cost_the_next_one(closed_port: tuple
     for n in range(4):
         udp.send(b"knock", closed_port)
         assert udp.send_batch([bytes([n])], peer.local) == 1
-    assert [data for data, _ in peer.receive_batch(10)] == [bytes([n]) for n in range(4)]
+    assert [data for data, *_ in peer.receive_batch(10)] == [bytes([n]) for n in range(4)]
     udp.close()
     peer.close()
 
@@ -191,10 +193,10 @@ def test_no_error_gets_out(number: int, monkeypatch: pytest.MonkeyPatch) -> None
     """N24"""
 
     class Broken(socket.socket):
-        def sendto(self, *_: object) -> int:
+        def sendmsg(self, *_: object) -> int:
             raise OSError(number, os.strerror(number))
 
-        def recvfrom(self, *_: object) -> tuple[bytes, object]:
+        def recvmsg(self, *_: object) -> tuple[bytes, object]:
             raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(module.socket, "socket", Broken)
@@ -211,7 +213,7 @@ def test_too_long_a_datagram_is_lost_alone(pair: tuple[UdpSocket, UdpSocket]) ->
     """N24: EMSGSIZE"""
     first, second = pair
     assert first.send_batch([b"one", bytes(70000), b"two"], second.local) == 2
-    assert [data for data, _ in second.receive_batch(10)] == [b"one", b"two"]
+    assert [data for data, *_ in second.receive_batch(10)] == [b"one", b"two"]
     assert first.dropped == 1
 
 
@@ -219,7 +221,7 @@ def test_a_full_send_buffer_is_waited_for_only_once_in_a_batch(monkeypatch: pyte
     waits: list[int] = []
 
     class Full(socket.socket):
-        def sendto(self, *_: object) -> int:
+        def sendmsg(self, *_: object) -> int:
             raise BlockingIOError(errno.EAGAIN, "full")
 
     monkeypatch.setattr(module.socket, "socket", Full)
@@ -247,6 +249,17 @@ def test_the_address_towards_a_destination_is_found_without_sending() -> None:
     assert local_address_for("127.0.0.1") == "127.0.0.1"
     assert local_address_for("::1") == "::1"
     assert local_address_for("127.0.0.1", mark=5) == "127.0.0.1"
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_octet_of_the_outer_header_is_set_and_told(version: int) -> None:
+    address = "127.0.0.1" if version == 4 else "::1"
+    first, second = (UdpSocket(version=version, local_address=address) for _ in range(2))
+    first.send_batch([b"one", b"two"], second.local, 0xBA)
+    first.send_batch([b"three"], second.local)
+    assert [(data, tos) for data, _, tos in second.receive_batch(9)] == [(b"one", 0xBA), (b"two", 0xBA), (b"three", 0)]
+    first.close()
+    second.close()
 
 
 # A path with a bottleneck: here -- router -- there, with 1300 bytes behind the router
@@ -299,7 +312,50 @@ def test_a_bottleneck_is_reported_and_datagrams_still_arrive(bottleneck: None) -
     assert [(hint.kind, hint.mtu) for hint in hints] == [("too-big", 1300)]
     assert udp.send(bytes(1401), ("10.9.2.2", 4500))
     wait(there)
-    assert [len(data) for data, _ in there.receive_batch(10)] == [1401]
+    assert [len(data) for data, *_ in there.receive_batch(10)] == [1401]
+    udp.close()
+    there.close()
+
+
+def test_a_proven_path_is_not_talked_out_of(bottleneck: None) -> None:
+    """P13, N24: what routers say no longer fragments what fits, and what does not fit may be fragmented by them."""
+    udp = UdpSocket()
+    with named_namespace("dpudpb"):
+        there = UdpSocket(local_address="10.9.2.2", port=4500)
+    udp.send(bytes(1400), there.local)
+    wait(udp)
+    udp.receive_batch(1)
+    udp.trust_path(1300, proven=True)
+    assert udp.send(bytes(1272), there.local)
+    assert udp.send(bytes(1273), there.local)
+    wait(there)
+    lengths: list[int] = []
+    while len(lengths) < 2:
+        wait(there)
+        lengths += [len(data) for data, *_ in there.receive_batch(10)]
+    assert lengths == [1272, 1273]
+    udp.trust_path(1500, proven=True)
+    udp.send(bytes(1400), there.local)  # which the router refuses again, as it is not to be fragmented
+    wait(udp)
+    udp.close()
+    there.close()
+
+
+def test_a_probe_is_never_fragmented(bottleneck: None) -> None:
+    """RFC 8899 section 3: even where the kernel has learnt that it must be."""
+    hints: list[PathHint] = []
+    udp = UdpSocket(on_hint=hints.append, clock=iter(range(1000, 2000, 2)).__next__)
+    with named_namespace("dpudpb"):
+        there = UdpSocket(local_address="10.9.2.2", port=4500)
+    for number in (1, 2):
+        assert udp.send_probe(bytes(1400), there.local)
+        wait(udp)
+        udp.receive_batch(1)
+        assert [hint.mtu for hint in hints] == [1300] * number
+    assert there.receive_batch(1) == []
+    assert not udp.send_probe(bytes(1473), there.local)  # longer than the interface takes
+    assert udp.send(bytes(1473), there.local)
+    assert udp.send_probe(bytes(1272), there.local)
     udp.close()
     there.close()
 
@@ -315,8 +371,8 @@ def test_impossible_path_mtus_are_ignored(
     queue = [struct.pack("=IBBBxII", errno.EMSGSIZE, 2, 3, 4, mtu, 0) + bytes(16)]
 
     class Forged(socket.socket):
-        def recvmsg(self, *_: object) -> tuple[bytes, list[tuple[int, int, bytes]], int, None]:  # type: ignore[override]
-            if not queue:
+        def recvmsg(self, *how: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, None]:  # type: ignore[override]
+            if not queue or socket.MSG_ERRQUEUE not in how:
                 raise BlockingIOError
             return b"", [(level, option, queue.pop())], 0, None
 

@@ -50,17 +50,31 @@ class FakeSocket:
         self.sent: list[tuple[bytes, tuple[str, int]]] = []
         self.waiting: deque[tuple[bytes, tuple[str, int]]] = deque()
         self.takes = 1 << 30
+        self.tos = 0  # of what arrives
+        self.tos_sent: list[int] = []
+        self.probes: list[bytes] = []
+        self.trusted: tuple[int, bool] | None = None
 
     def arrives(self, *datagrams: bytes, source: tuple[str, int] = GATEWAY) -> None:
         self.waiting += [(datagram, source) for datagram in datagrams]
 
-    def receive_batch(self, limit: int) -> list[tuple[bytes, tuple[str, int]]]:
-        return [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
+    def receive_batch(self, limit: int) -> list[tuple[bytes, tuple[str, int], int]]:
+        return [(*self.waiting.popleft(), self.tos) for _ in range(min(limit, len(self.waiting)))]
 
-    def send_batch(self, payloads: Sequence[bytes | bytearray | memoryview], destination: tuple[str, int]) -> int:
+    def send_batch(
+        self, payloads: Sequence[bytes | bytearray | memoryview], destination: tuple[str, int], tos: int = 0
+    ) -> int:
         taken = [(bytes(payload), destination) for payload in payloads[: self.takes]]
         self.sent += taken
+        self.tos_sent += [tos] * len(taken)
         return len(taken)
+
+    def send_probe(self, payload: bytes, destination: tuple[str, int]) -> bool:
+        self.probes.append(payload)
+        return True
+
+    def trust_path(self, mtu: int, *, proven: bool) -> None:
+        self.trusted = mtu, proven
 
 
 class FrameTun(FakeTun):
@@ -91,7 +105,6 @@ class FrameTun(FakeTun):
 class RunSocket(FakeSocket):
     """A socket that sends runs, and merges what arrives back to back in one size."""
 
-    tos = 0
     errors_drained = 0
     merging = False
 
@@ -114,8 +127,7 @@ class RunSocket(FakeSocket):
         return len(data), size, source, self.tos
 
     def send_run(self, run: memoryview, size: int, destination: tuple[str, int], tos: int = 0) -> int:
-        self.tos_sent = tos
-        return self.send_batch([run[at : at + size] for at in range(0, len(run), size)], destination)
+        return self.send_batch([run[at : at + size] for at in range(0, len(run), size)], destination, tos)
 
 
 LANES: dict[str, tuple[type[FakeTun], type[FakeSocket]]] = {
@@ -347,6 +359,14 @@ def tcp_segments(count: int, size: int = 1000, *, tos: int = 0) -> list[bytes]:
     ]
 
 
+OUT4, OUT6 = (VIP4, HOST4), (VIP6, HOST6)
+
+
+def ip_packet(tos: int, addresses: tuple[str, str]) -> bytes:
+    """A datagram with that TOS octet and everything right."""
+    return packets.ip(packets.udp(b"marked", addresses=addresses), 17, addresses, tos=tos)
+
+
 def super_packet(size: int, payload: int, *, flags: int = 0x10, tos: int = 0) -> tuple[bytes, list[bytes]]:
     """A frame from the kernel, and the packets it stands for."""
     body = packets.tcp(bytes(payload), addresses=(VIP4, HOST4), partial=True, flags=flags)
@@ -462,6 +482,25 @@ def test_congestion_marks_of_the_path_reach_the_inside(
     assert [frame[11] for frame in frames] == ([] if result is None else [0xB8 | result])
     assert all(packets.checksum(frame[10:30]) == 0 for frame in frames)
     assert fast.pump.table.inbound[0xC0000001].counters.congested == (2 if result is None else 0)
+
+
+def test_dscp_and_ecn_go_out_and_come_in_packet_by_packet_in_either_lane(rig: Rig, gateway: Rig) -> None:
+    """P16, RFC 2983 section 3, RFC 6040 sections 4.1 and 4.2"""
+    marked = [ip_packet(tos, addresses) for tos in (0, 0xBA, 0xBA, 2, 0x1D) for addresses in (OUT4, OUT6)]
+    sent = rig.send(*marked)
+    assert rig.socket.tos_sent == [0, 0, 0xBA, 0xBA, 0xBA, 0xBA, 2, 2, 0x1D, 0x1D]
+    gateway.socket.tos = 3
+    assert gateway.receive(*sent) == [
+        ip_packet(tos, addresses) for tos in (0xBB, 0xBB, 3, 0x1F) for addresses in (OUT4, OUT6)
+    ]
+    assert gateway.pump.table.inbound[0xD0000001].counters.congested == 2
+
+
+def test_a_syn_keeps_its_marks(fast: Rig) -> None:
+    """It leaves by the ordinary lane, because it has to be clamped."""
+    syn = packets.ip(packets.tcp(flags=0xC2, addresses=OUT4), 6, OUT4, tos=0xB8)
+    fast.send(packets.frame(syn))
+    assert fast.socket.tos_sent == [0xB8]
 
 
 def test_a_super_packet_above_the_mtu_is_answered(fast: Rig) -> None:

@@ -16,10 +16,14 @@ P = TypeVar("P", bound=Payload)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request to seal and send; the exchange continues with the payloads of its answer."""
+    """A request to seal and send; the exchange continues with the payloads of its answer.
+
+    A `whole` one probes the path: it is sent in one piece, whatever the path is believed to carry.
+    """
 
     exchange: ExchangeType
     payloads: tuple[Payload, ...] = field(repr=False)
+    whole: bool = False
 
 
 def find(payloads: Sequence[Payload], kind: type[P]) -> P | None:

@@ -1,10 +1,12 @@
-"""INFORMATIONAL exchanges that we start: liveness checks and DELETE (RFC 7296 sections 1.4 and 2.4)."""
+"""INFORMATIONAL exchanges that we start: liveness checks, DELETE (RFC 7296 sections 1.4 and 2.4), path probes."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
+from ikeclient.ike.events import PathProbed
 from ikeclient.ike.exchanges.base import Request
+from ikeclient.ike.window import RequestWindow
 from ikeclient.wire.notify import DeletePayload, NotifyPayload
 from ikeclient.wire.payload import Payload
 from ikeclient.wire.registry import ExchangeType, NotifyType, ProtocolId
@@ -15,6 +17,19 @@ InformationalGenerator = Generator[Request, tuple[Payload, ...], tuple[Payload, 
 def informational(payloads: Sequence[Payload] = ()) -> InformationalGenerator:
     """Send `payloads`, return the answer's; without payloads it is a liveness check."""
     return (yield Request(exchange=ExchangeType.INFORMATIONAL, payloads=tuple(payloads)))
+
+
+def probe_path(
+    asked: int, size: int, padding: NotifyPayload, window: RequestWindow
+) -> Generator[Request, tuple[Payload, ...], PathProbed]:
+    """Ask for an answer to a message that makes an IP packet of `size` bytes.
+
+    The packet must not be fragmented by IP (RFC 8899 section 3). A path that is too narrow never costs the IKE SA: see
+    `Channel.request`. Fragments of IKE's own (RFC 7383) cannot help here: strongSwan with its mediation extension takes
+    an INFORMATIONAL message in fragments for something else.
+    """
+    yield Request(exchange=ExchangeType.INFORMATIONAL, payloads=(padding,), whole=True)
+    return PathProbed(asked=asked, size=size, passed=not window.repeated)
 
 
 def delete_children(spis_in: Sequence[int]) -> DeletePayload:
