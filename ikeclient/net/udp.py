@@ -39,7 +39,6 @@ _FULL_WAIT_MS = 5
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _PMTUDISC_DONT, _PMTUDISC_WANT, _PMTUDISC_PROBE = 0, 1, 3
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER = 10, 23
-_IPV6_MTU = 24
 _IP_TOS, _IP_RECVTOS = 1, 13
 _IPV6_RECVTCLASS, _IPV6_TCLASS = 66, 67
 _SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
@@ -195,13 +194,12 @@ class UdpSocket:
     def trust_path(self, mtu: int, *, proven: bool) -> None:
         """The path carries packets of `mtu` bytes, as has been `proven` from end to end or is merely believed.
 
-        What is longer may be fragmented on the way. Where it is proven, ICMP does not make anything else fragmented.
+        What is longer may be fragmented by routers, over IPv4. Where it is proven, ICMP does not make anything else
+        fragmented.
         """
         self._fits = mtu - (28 if self.version == 4 else 48)
         self._discovery = _PMTUDISC_PROBE if proven else _PMTUDISC_WANT
         self._discover(self._discovery)
-        if self.version == 6:
-            self._try(socket.IPPROTO_IPV6, _IPV6_MTU, mtu)  # the size of our own fragments
 
     def send_batch(self, payloads: Sequence[Payload], destination: Address, tos: int = 0) -> int:
         """Send datagrams to `destination`; returns how many went out. The rest are counted and gone.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ikeclient.errors import IkeclientError
-from ikeclient.ike.events import PathProbed
+from ikeclient.ike.events import IPAddress, PathProbed
 from ikeclient.net.hints import PathHint
 from ikeclient.net.path import path_mtu
 from ikeclient.tunnel.attempt import Attempt
@@ -20,12 +20,15 @@ class PathKeeper:
         self._session = session
         self._fixed = fixed
         self._search: PathSearch | None = None
+        self._of: tuple[Attempt, IPAddress, IPAddress] | None = None
         self._looked = 0.0
 
     def begin(self, attempt: Attempt) -> None:
-        """A connection came up, or moved to another path: find out about it."""
-        if self._fixed:
+        """A connection came up, or the gateway confirmed its path: find out about it, unless it is known."""
+        of = (attempt, attempt.path.local_address, attempt.path.remote_address)
+        if self._fixed or of == self._of:
             return
+        self._of = of
         self._looked = boottime()
         self._search = PathSearch(attempt.path.remote_address.version, self._local(attempt), self._looked)
         self._adopt(attempt, self._search)

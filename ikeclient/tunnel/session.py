@@ -79,6 +79,7 @@ class Session:
         self.started = boottime()
         self.applied = False
         self.confirmed: tuple[IPAddress, IPAddress] | None = None  # the pair of addresses that the gateway knows
+        self._measured: tuple[tuple[IPAddress, IPAddress] | None, int] = None, 0
         self.status = Status(name=options.name, interface=tun.name)
         self.pump = Pump(tun, on_ike, boottime, entropy=os.urandom, on_tun_lost=on_tun_lost)
 
@@ -184,12 +185,16 @@ class Session:
     def configure(self, attempt: Attempt, outer: int | None = None) -> None:
         """Make the machine fit what was negotiated and the path it runs on; raises PlatformError after rolling back.
 
-        `outer` is how many bytes the path carries; left out, it is what the kernel believes.
+        `outer` is how many bytes the path carries; left out, it is what was found out about this path, or else what the
+        kernel believes.
         """
         child = next(iter(self.status.children.values()))
         configuration = self.status.configuration
         remote = attempt.path.remote_address
-        outer = outer or path_mtu(str(remote), mark=MARK)
+        pair = (attempt.path.local_address, remote)
+        if outer is None:
+            outer = self._measured[1] if pair == self._measured[0] else path_mtu(str(remote), mark=MARK)
+        self._measured = pair, outer
         inner = self._profile.network.mtu or inner_mtu(outer, remote.version, child.suite)
         ipv6 = any(address.version == 6 for address in configuration.addresses)
         link = Link(

@@ -81,6 +81,49 @@ def test_a_request_is_answered_once(request_payloads: tuple[Payload, ...], reply
         assert initiator.requests.pending is None
 
 
+@pytest.mark.parametrize("name", [SUITE, "aes256-sha256"])
+@pytest.mark.parametrize("path", [PATH, PATH_IPV6])
+def test_a_probe_fills_the_packet_it_is_about(name: str, path: Path) -> None:
+    """RFC 8899: as nearly as the cipher's blocks allow, and in one piece although fragments are agreed on."""
+    headers = (20 if path is PATH else 40) + 8 + 4
+    for asked_for in (1280, 1500, 4000):
+        initiator, responder = channels(name, path=path)
+        padding, size = initiator.padding(asked_for)
+        assert asked_for - 16 < size <= asked_for
+        initiator.request(replace(asked((padding,)), whole=True), 0.0, 15.0)
+        (datagram,) = sent(initiator)
+        assert datagram.whole
+        assert len(datagram.data) + headers == size
+        assert taken(responder, datagram) == (padding,)
+
+
+@pytest.mark.parametrize("arrives", ["at once", "the empty one", "both", "both, the long one first"])
+def test_a_probe_that_is_lost_is_followed_by_something_that_passes(arrives: str) -> None:
+    """The same message ID asks for the same answer; whichever comes first is the request."""
+    initiator, responder = channels()
+    padding, _ = initiator.padding(1500)
+    initiator.request(replace(asked((padding,)), whole=True), 0.0, 15.0)
+    (first,) = sent(initiator)
+    if arrives == "at once":
+        arriving = [first]
+    else:
+        initiator.resend(0.5)
+        long, short = sent(initiator)
+        assert long.data == first.data
+        assert len(short.data) < 100
+        assert not long.whole
+        arriving = {"the empty one": [short], "both": [short, long], "both, the long one first": [long, short]}[arrives]
+    answers = []
+    for datagram in arriving:
+        if taken(responder, datagram) is not None:
+            responder.answer(Message.parse(datagram.data).header, (), BACK)
+        answers += sent(responder)
+    assert len(answers) == len(arriving)
+    assert len({answer.data for answer in answers}) == 1
+    assert answered(initiator, answers[0]) == ()
+    assert initiator.requests.repeated == (arrives != "at once")
+
+
 def test_a_lost_request_is_sent_again_byte_for_byte_along_the_present_path() -> None:
     """RFC 7296 section 2.1: a retransmission is the identical message, whatever became of the path."""
     initiator, _ = channels()

@@ -40,6 +40,7 @@ ACTIONS: dict[str, Callable[[World], None]] = {
     "client rekeys the IKE SA": lambda w: w.at_client(lambda c, now: c.rekey(now)),
     "gateway rekeys the IKE SA": lambda w: w.at_gateway(lambda sa, now: sa.rekey(now)),
     "client checks liveness": lambda w: w.at_client(lambda c, now: c.check_liveness(now)),
+    "client probes the path": lambda w: w.at_client(lambda c, now: c.probe_path(1400, now)),
     "gateway checks liveness": lambda w: w.at_gateway(lambda sa, now: sa.check_liveness(now)),
     "client moves": lambda w: moved(w),
     "client closes": lambda w: w.at_client(lambda c, now: c.close(now)),
@@ -47,7 +48,7 @@ ACTIONS: dict[str, Callable[[World], None]] = {
     "gateway deletes the child": lambda w: w.at_gateway(lambda sa, now: sa._delete_child(child_of(sa), now)),
 }
 REKEYS = [name for name in ACTIONS if "rekeys" in name]
-HARMLESS = [name for name in ACTIONS if "rekeys" in name or "liveness" in name or "moves" in name]
+HARMLESS = [name for name in ACTIONS if any(word in name for word in ("rekeys", "liveness", "moves", "probes"))]
 PATHS = [replace(PATH, local_address=ip_address(f"192.0.2.{n}"), remote_port=4500) for n in (10, 20, 30)]
 
 
