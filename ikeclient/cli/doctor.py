@@ -48,7 +48,7 @@ def _software() -> Iterator[Finding]:
     from ikeclient.esp import offload
 
     hint = None if offload.ACTIVE == "compiled" else "install again where there is a C compiler, for a faster one"
-    yield "codec", True, offload.ACTIVE, hint
+    yield "codec", True, offload.describe(), hint
 
 
 def _machine() -> Iterator[Finding]:
@@ -60,11 +60,12 @@ def _machine() -> Iterator[Finding]:
 
 
 def _rights() -> Iterator[Finding]:
+    from ikeclient.net import offloads
     from ikeclient.net.dns import Dns
     from ikeclient.net.journal import this_process
     from ikeclient.net.privileges import describe
 
-    for fact in describe(Dns(this_process("doctor")).backend()):
+    for fact in (*describe(Dns(this_process("doctor")).backend()), *offloads.describe()):
         yield fact.name, fact.ok, fact.text, fact.hint
 
 

@@ -23,8 +23,6 @@ NODE = "/dev/net/tun"
 _LONGEST = 65535
 _NO_HEADER = bytes(vnet.HEADER)
 
-_VNET_FLAG = 0x4000  # IFF_VNET_HDR
-
 _HOST_HINT = "run as root, or give the interpreter CAP_NET_ADMIN"
 _CONTAINER_HINT = "start the container with --cap-add NET_ADMIN --device /dev/net/tun"
 _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
@@ -55,7 +53,7 @@ class TunDevice:
         self.merges_udp = False
         if offload:
             with contextlib.suppress(PlatformError):  # whatever it is, the plain device says it again
-                self._open(name, _VNET_FLAG)
+                self._open(name, vnet.FLAG)
                 self.vnet = vnet.prepare(self._fd)
                 if not self.vnet:
                     self._device.close()

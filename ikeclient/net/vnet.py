@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import socket
-from struct import Struct, pack
+from struct import Struct, pack, unpack
 
 HEADER = 10
 
+FLAG = 0x4000  # IFF_VNET_HDR
+
+_TUNGETFEATURES = 0x800454CF
 _TUNSETOFFLOAD, _TUNSETVNETHDRSZ, _TUNSETVNETLE = 0x400454D0, 0x400454D8, 0x400454DC
 _CSUM, _TSO4, _TSO6, _TSO_ECN, _USO4, _USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
 _STREAMS = _CSUM | _TSO4 | _TSO6 | _TSO_ECN
@@ -27,6 +30,15 @@ _QUEUE = 1000
 _RTM_NEWLINK, _REQUEST_ACK = 16, 0x05
 _IFLA_TXQLEN, _IFLA_GSO_MAX_SEGS, _IFLA_GSO_MAX_SIZE = 13, 40, 41
 _attribute = Struct("=HHI").pack
+
+
+def known(fd: int) -> bool:
+    """Whether the driver behind an opened device node, which is no interface yet, has virtio headers."""
+    try:
+        (features,) = unpack("=I", fcntl.ioctl(fd, _TUNGETFEATURES, bytes(4)))
+    except OSError:
+        return False
+    return bool(features & FLAG)
 
 
 def prepare(fd: int) -> bool:

@@ -16,7 +16,7 @@ def test_this_machine_is_described_in_80_columns(capsys: pytest.CaptureFixture[s
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    for name in ("ikeclient", "libraries", "codec", "TUN device", "CAP_NET_ADMIN", "DNS"):
+    for name in ("ikeclient", "libraries", "codec", "TUN device", "CAP_NET_ADMIN", "DNS", "offload"):
         assert any(line[2:].startswith(name) for line in lines)
 
 

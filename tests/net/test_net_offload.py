@@ -8,14 +8,15 @@ import select
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import offload_packets as packets
 import pytest
 import pytun  # noqa: F401  loaded here, as in test_net_tun
 from thread_namespace import fresh_namespace
 
+from ikeclient.net import offloads, vnet
 from ikeclient.net import tun as tun_module
-from ikeclient.net import vnet
 from ikeclient.net.tun import TunDevice
 from ikeclient.net.udp import UdpSocket
 
@@ -113,6 +114,21 @@ def test_answers_written_as_plain_packets_get_their_header(device: TunDevice) ->
         plain = packets.ip(packets.udp(b"answer", ports=(9, 4000), addresses=addresses), 17, addresses)
         assert device.write_batch([plain]) == 1
         assert receiver.recv(100) == b"answer"
+
+
+def test_what_the_kernel_offers_is_said_without_making_an_interface(device: TunDevice) -> None:
+    before = socket.if_nameindex()
+    (fact,) = offloads.describe()
+    assert ("TUN super-packets" in fact.text.partition("(")[0]) == device.vnet
+    assert fact.ok
+    assert socket.if_nameindex() == before
+
+
+def test_what_the_kernel_lacks_is_named_and_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offloads, "_SOL_UDP", 250)
+    (fact,) = offloads.describe(tmp_path / "tun")
+    assert fact.ok
+    assert fact.text == "none (missing, for speed: TUN super-packets, UDP_SEGMENT, UDP_GRO)"
 
 
 # Runs
