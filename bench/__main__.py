@@ -16,10 +16,11 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from bench.peers import Peer, ours, peers
-from bench.world import Meter, World, resident_mib
+from bench.long import curve, soak
+from bench.peers import Peer, peers
+from bench.report import markdown, text
+from bench.world import Figures, Meter, World, resident_mib
 
-Figures = dict[str, float]
 FULL = frozenset({"ours", "wireguard-go", "strongswan", "ours-strongswan"})  # the others: TCP up and down only
 
 TARGETS: tuple[tuple[str, str, str, str, str, float], ...] = (
@@ -42,6 +43,7 @@ TARGETS: tuple[tuple[str, str, str, str, str, float], ...] = (
     ("plain codec TCP down / strongSwan", "ours-plain", "strongswan", "tcp_down", ">=", 1.5),
     ("resident MiB, connected", "ours-strongswan", "", "client_mib", "<=", 80.0),
     ("connect to first ping, s", "ours-strongswan", "", "connect_s", "<=", 0.6),
+    ("`ikeclient --help`, s", "ours-strongswan", "", "help_s", "<=", 0.25),
     ("loaded ping / idle ping", "ours", "ours", "ping_loaded_ms/ping_ms", "<=", 10.0),
 )
 
@@ -66,53 +68,18 @@ def measure(world: World, peer: Peer, seconds: float) -> Figures:
             figures["client_mib"] = resident_mib(tunnel.client_pid)
             if tunnel.connect_seconds is not None:
                 figures["connect_s"] = tunnel.connect_seconds
+            if peer.name == "ours-strongswan":
+                figures["help_s"] = help_seconds()
         finally:
             meter.close()
     return figures
 
 
-def curve(world: World, seconds: float) -> list[dict[str, float]]:
-    """What small packets and many flows cost: our engine at both ends."""
-    rows: list[dict[str, float]] = []
-    with ours()(world) as tunnel:
-        meter = Meter(world, tunnel)
-        try:
-            for size in (64, 256, 512, 1024, 1400):
-                result = meter.iperf(seconds, "-u", "-b", "0", "-l", str(size - 28))
-                rows.append(_row("udp", size, 1, result))
-            for flows in (1, 4, 16, 64):
-                result = meter.iperf(seconds, "-P", str(flows))
-                rows.append(_row("tcp", 1400, flows, result))
-        finally:
-            meter.close()
-    return rows
-
-
-def _row(kind: str, size: int, flows: int, result: Figures) -> dict[str, float]:
-    packets = 1e9 / (size - 28 if kind == "udp" else 1348)
-    return {
-        "tcp": float(kind == "tcp"),
-        "inner_bytes": size,
-        "flows": flows,
-        "mbit_s": result["mbit_s"],
-        "sender_us_per_packet": result.get("client_cpu_s_per_gb", 0.0) / packets * 1e6,
-        "receiver_us_per_packet": result.get("gateway_cpu_s_per_gb", 0.0) / packets * 1e6,
-    }
-
-
-def soak(world: World, seconds: float) -> dict[str, list[float]]:
-    """Full speed for a long time: Mbit/s and resident memory in ten parts of equal length."""
-    found: dict[str, list[float]] = {"mbit_s": [], "client_mib": [], "gateway_mib": []}
-    with ours()(world) as tunnel:
-        meter = Meter(world, tunnel)
-        try:
-            for _ in range(10):
-                found["mbit_s"].append(meter.iperf(seconds / 10)["mbit_s"])
-                found["client_mib"].append(resident_mib(tunnel.client_pid))
-                found["gateway_mib"].append(resident_mib(tunnel.gateway_pid))
-        finally:
-            meter.close()
-    return found
+def help_seconds() -> float:
+    """How long the command line takes to say what it can do."""
+    begin = time.monotonic()
+    subprocess.run([sys.executable, "-m", "ikeclient", "--help"], check=True, capture_output=True)
+    return time.monotonic() - begin
 
 
 def medians(rounds: dict[str, list[Figures]]) -> dict[str, Figures]:
@@ -158,26 +125,6 @@ def machine() -> dict[str, str]:
     }
 
 
-def show(document: dict[str, object]) -> None:
-    """The table."""
-    found = document["medians"]
-    assert isinstance(found, dict)
-    columns = ("tcp_up", "tcp_down", "tcp4_up", "tcp4_down", "udp_flood", "ping_ms", "ping_loaded_ms")
-    columns += ("tcp_up_client_cpu_s_per_gb", "tcp_down_client_cpu_s_per_gb", "client_mib", "connect_s")
-    short = ("up", "down", "up x4", "down x4", "udp", "ping ms", "loaded", "cpu up", "cpu down", "MiB", "connect")
-    print(f"{'Mbit/s; CPU s/GB of the client':<32}" + "".join(f"{name:>9}" for name in short))
-    for peer, figures in found.items():
-        cells = (figures.get(key) for key in columns)
-        print(f"{peer:<32}" + "".join(f"{'-':>9}" if c is None else f"{c:>9.{0 if c >= 100 else 2}f}" for c in cells))
-    rows = document["ratios"]
-    assert isinstance(rows, list)
-    print()
-    for row in rows:
-        reached = "-" if row["reached"] is None else f"{row['reached']:.2f}"
-        verdict = {True: "met", False: "MISSED", None: "not measured"}[row["met"]]
-        print(f"{row['figure']:<42}{reached:>8}  target {row['target']:<8}{verdict}")
-
-
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.partition("\n")[0])
@@ -185,9 +132,21 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5, help="length of each iperf3 run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     parser.add_argument("--only", metavar="NAME,...", help="measure these only")
-    parser.add_argument("--curve", action="store_true", help="also: packets of 64 to 1400 bytes, 1 to 64 flows")
-    parser.add_argument("--soak", type=float, metavar="SECONDS", help="also: full speed for so long")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write everything there, for people")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="show a former run")
+    parser.add_argument("--curve", action="store_true", help="also: packets of 64 to 1400 bytes, 1 to 64 flows, 8 SAs")
+    parser.add_argument("--soak", type=float, metavar="SECONDS", help="also: full speed for so long, twice")
     options = parser.parse_args()
+    document = json.loads(options.source.read_text()) if options.source else run(options)
+    if options.json:
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    if options.markdown:
+        options.markdown.write_text(markdown(document))
+    print(text(document))
+
+
+def run(options: argparse.Namespace) -> dict[str, object]:
+    """Measure everybody who is wanted and present."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ikeclient-bench"
     cache.mkdir(parents=True, exist_ok=True)
     everybody = peers(cache)
@@ -196,7 +155,8 @@ def main() -> None:
     missing = {peer.name: peer.missing for peer in everybody if peer.missing}
     for name, reason in missing.items():
         print(f"MISSING: {name}: {reason}", file=sys.stderr)
-    document: dict[str, object] = {"machine": machine(), "missing": missing}
+    words = {peer.name: peer.words for peer in present}
+    document: dict[str, object] = {"machine": machine(), "missing": missing, "peers": words}
     rounds: dict[str, list[Figures]] = defaultdict(list)
     world = World()
     try:
@@ -204,22 +164,17 @@ def main() -> None:
             for peer in present:
                 figures = measure(world, peer, options.seconds)
                 rounds[peer.name].append(figures)
-                words = f"{figures['tcp_up']:.0f} up, {figures['tcp_down']:.0f} down"
-                print(f"round {number + 1}: {peer.name}: {words}", file=sys.stderr, flush=True)
+                said = f"{figures['tcp_up']:.0f} up, {figures['tcp_down']:.0f} down"
+                print(f"round {number + 1}: {peer.name}: {said}", file=sys.stderr, flush=True)
         if options.curve:
-            document["curve"] = curve(world, min(options.seconds, 2))
+            document["curve"] = curve(world, min(options.seconds, 3))
         if options.soak:
             document["soak"] = soak(world, options.soak)
     finally:
         world.close()
     document |= {"seconds": options.seconds, "rounds": rounds, "medians": medians(rounds)}
     document["ratios"] = ratios(medians(rounds))
-    if options.json:
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
-    show(document)
-    for name in ("curve", "soak"):
-        if name in document:
-            print(f"\n{name}: {json.dumps(document[name])}")
+    return document
 
 
 if __name__ == "__main__":

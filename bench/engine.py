@@ -1,8 +1,9 @@
 """One end of a tunnel with static keys: the shipped pump, device and socket, without IKE.
 
-    python engine.py NAME LOCAL REMOTE INNER PEER_INNER ROLE [--suite S] [--plain] [--off]
+    python engine.py NAME LOCAL REMOTE INNER,... PEER_INNER,... ROLE [--suite S] [--sas] [--plain] [--off]
 
-Carries packets until it is killed; on SIGUSR1 it prints its counters.
+Carries packets until it is killed; on SIGUSR1 it prints its counters. With --sas each pair of networks has a Child SA
+of its own, otherwise one carries all of them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def arguments() -> argparse.Namespace:
     for name in ("name", "local", "remote", "networks", "peer_networks", "role"):
         parser.add_argument(name)
     parser.add_argument("--suite", default="aes128gcm16")
+    parser.add_argument("--sas", action="store_true")
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--off", action="store_true")
     parser.add_argument("--mtu", type=int, default=1400)
@@ -65,19 +67,22 @@ async def main(options: argparse.Namespace) -> None:
     def selectors(text: str) -> tuple[TrafficSelector, ...]:
         return tuple(TrafficSelector.from_network(ip_network(n, strict=False)) for n in text.split(","))
 
-    here, there = ("a", "b") if options.role == "a" else ("b", "a")
-    spis = {"a": 0xC0000001, "b": 0xC0000002}
-    pump.install(
-        ChildEstablished(
-            spi_in=spis[here],
-            spi_out=spis[there],
-            suite=suite,
-            keys=ChildKeys(inbound=keys(here), outbound=keys(there)),
-            local_selectors=selectors(options.networks),
-            remote_selectors=selectors(options.peer_networks),
-            rekey_at=0.0,
+    here, there = (0xC0000100, 0xC0000200) if options.role == "a" else (0xC0000200, 0xC0000100)
+    pairs = [(options.networks, options.peer_networks)]
+    if options.sas:
+        pairs = list(zip(options.networks.split(","), options.peer_networks.split(","), strict=True))
+    for number, (networks, peer_networks) in enumerate(pairs):
+        pump.install(
+            ChildEstablished(
+                spi_in=here + number,
+                spi_out=there + number,
+                suite=suite,
+                keys=ChildKeys(inbound=keys(f"{here + number}"), outbound=keys(f"{there + number}")),
+                local_selectors=selectors(networks),
+                remote_selectors=selectors(peer_networks),
+                rekey_at=0.0,
+            )
         )
-    )
     pump.attach(socket)
     loop = asyncio.get_running_loop()
     loop.add_reader(tun.fileno(), pump.drain_tun)
@@ -85,7 +90,7 @@ async def main(options: argparse.Namespace) -> None:
     loop.add_signal_handler(
         signal.SIGUSR1,
         lambda: print(
-            pump.child_counters(spis[here]),
+            *(pump.child_counters(here + number) for number in range(len(pairs))),
             pump.counters,
             tun.counters,
             socket.dropped,

@@ -22,6 +22,9 @@ from bench.world import CLIENT, GATEWAY, INSIDE, Tunnel, World
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OUR_INSIDE, OUR_CLIENT = "10.98.0.1", "10.98.0.2"
+MANY = 8
+INSIDES = tuple(f"10.98.{n}.1" for n in range(MANY))
+CLIENTS = tuple(f"10.98.{n}.2" for n in range(MANY))
 ESP = "aes128gcm16"
 
 
@@ -36,14 +39,22 @@ class Peer:
 
 
 def ours(*options: str) -> Callable[[World], AbstractContextManager[Tunnel]]:
-    """The shipped data plane at both ends, with static keys."""
+    """The shipped data plane at both ends, with static keys.
+
+    Options are those of `engine.py`; `--sas` and `--many` give either end eight addresses, with an SA for each pair or
+    with one for all.
+    """
 
     @contextmanager
     def start(world: World) -> Iterator[Tunnel]:
+        many = "--sas" in options or "--many" in options
+        insides, clients = (INSIDES, CLIENTS) if many else ((OUR_INSIDE,), (OUR_CLIENT,))
+        theirs, mine = (",".join(f"{address}/32" for address in side) for side in (insides, clients))
         ends = (
-            (world.gateway, GATEWAY, CLIENT, OUR_INSIDE, OUR_CLIENT, "a"),
-            (world.client, CLIENT, GATEWAY, OUR_CLIENT, OUR_INSIDE, "b"),
+            (world.gateway, GATEWAY, CLIENT, theirs, mine, "a"),
+            (world.client, CLIENT, GATEWAY, mine, theirs, "b"),
         )
+        extra = tuple(option for option in options if option != "--many")
         started: list[subprocess.Popen[bytes]] = []
         try:
             for machine, local, remote, inner, other, role in ends:
@@ -51,9 +62,7 @@ def ours(*options: str) -> Callable[[World], AbstractContextManager[Tunnel]]:
                 environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(REPOSITORY)}
                 log = (world.directory / f"engine-{role}").open("wb")
                 started.append(
-                    machine.start(
-                        *engine, f"{inner}/32", f"{other}/32", role, *options, env=environment, stdout=log, stderr=log
-                    )
+                    machine.start(*engine, inner, other, role, *extra, env=environment, stdout=log, stderr=log)
                 )
             yield Tunnel(OUR_INSIDE, started[1].pid, started[0].pid)
         finally:
@@ -97,13 +106,13 @@ def strongswan(world: World) -> Iterator[Tunnel]:
 
 
 @contextmanager
-def ours_to_strongswan(world: World) -> Iterator[Tunnel]:
-    """`ikeclient connect` to a strongSwan gateway."""
+def ours_to_strongswan(world: World, **session: object) -> Iterator[Tunnel]:
+    """`ikeclient connect` to a strongSwan gateway; `session` is for the profile."""
     with _strongswan_gateway(world) as gateway:
         directory = world.directory / f"ik{time.monotonic_ns()}"
         directory.mkdir()
         client = Client(world.client, directory)
-        client.write_profile(gateway)
+        client.write_profile(gateway, {"session": session})
         begin = time.monotonic()
         connection = client.start()
         answered = ("ping", "-c1", "-W1", "-i0.01", INSIDE)
@@ -119,7 +128,7 @@ def ours_to_strongswan(world: World) -> Iterator[Tunnel]:
         elapsed = time.monotonic() - begin
         assert gateway.pid
         try:
-            yield Tunnel(INSIDE, connection.process.pid, gateway.pid, elapsed)
+            yield Tunnel(INSIDE, connection.process.pid, gateway.pid, elapsed, client.status)
         finally:
             connection.interrupt()
 

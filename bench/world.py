@@ -11,16 +11,21 @@ import os
 import re
 import shutil
 import statistics
+import subprocess
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.client import cpu_seconds
 from lab.machines import LabError, Machine, addresses, host_run, make_directory, wait_for
 
 GATEWAY, CLIENT = "10.1.0.1", "10.1.0.2"
 INSIDE = "10.99.0.1"
-_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+Figures = dict[str, float]
 
 
 class World:
@@ -55,14 +60,7 @@ class Tunnel:
     client_pid: int
     gateway_pid: int
     connect_seconds: float | None = None
-
-
-def cpu_seconds(pid: int) -> float:
-    """What a process has used so far, user and system."""
-    if not pid:
-        return 0.0
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    status: Callable[[], dict[str, Any] | None] = lambda: None
 
 
 def resident_mib(pid: int) -> float:
@@ -132,3 +130,39 @@ class Meter:
             return self.ping(20, seconds / 25)
         finally:
             load.wait()
+
+    def loaded(self, seconds: float, *options: str) -> dict[str, float]:
+        """As `iperf`, with the median round trip of a ping that shares the tunnel as `ping_ms`."""
+        count = max(int(seconds / 0.2) - 5, 3)
+        command = ("ping", "-n", "-c", str(count), "-i", "0.2", "-W", "1", self._tunnel.target)
+        ping = self._world.client.start(*command, stdout=subprocess.PIPE)
+        figures = self.iperf(seconds, *options)
+        output = ping.communicate(timeout=30)[0].decode()
+        times = [float(time) for time in re.findall(r"time=([\d.]+)", output)]
+        return figures | {"ping_ms": statistics.median(times or [float("inf")]), "ping_lost": count - len(times)}
+
+    def many(self, seconds: float, pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+        """One TCP stream for each pair of (our address, theirs) at once; the sum, and what it cost at either end."""
+        servers = [self._world.gateway.start("iperf3", "-s", "-p", str(5300 + n)) for n in range(len(pairs))]
+        time.sleep(0.5)
+        pids = (self._tunnel.client_pid, self._tunnel.gateway_pid)
+        before = [cpu_seconds(pid) for pid in pids]
+        try:
+            streams = []
+            for n, (local, remote) in enumerate(pairs):
+                command = ("iperf3", "-J", "-c", remote, "-B", local, "-p", str(5300 + n), "-t", str(seconds))
+                streams.append(self._world.client.start(*command, stdout=subprocess.PIPE))
+            ends = [
+                json.loads(stream.communicate(timeout=seconds + 30)[0])["end"]["sum_received"] for stream in streams
+            ]
+        finally:
+            for server in servers:
+                server.kill()
+                server.wait()
+        used = [cpu_seconds(pid) - start for pid, start in zip(pids, before, strict=True)]
+        gigabytes = sum(end["bytes"] for end in ends) / 1e9
+        return {
+            "mbit_s": sum(end["bits_per_second"] for end in ends) / 1e6,
+            "client_cpu_s_per_gb": used[0] / gigabytes,
+            "gateway_cpu_s_per_gb": used[1] / gigabytes,
+        }

@@ -1,0 +1,136 @@
+"""The result of a run as text for a terminal, and as the Markdown of BENCHMARKS.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Document = dict[str, Any]
+
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("tcp_up", "up"),
+    ("tcp_down", "down"),
+    ("tcp4_up", "up x4"),
+    ("tcp4_down", "down x4"),
+    ("udp_flood", "UDP"),
+    ("ping_ms", "ping ms"),
+    ("ping_loaded_ms", "loaded"),
+    ("tcp_up_client_cpu_s_per_gb", "CPU up"),
+    ("tcp_down_client_cpu_s_per_gb", "CPU down"),
+    ("client_mib", "MiB"),
+    ("connect_s", "connect"),
+)
+_VERDICTS = {True: "met", False: "MISSED", None: "not measured"}
+
+
+def number(value: float | None) -> str:
+    """Three digits that matter."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _speeds(document: Document) -> list[list[str]]:
+    rows = [["", *(name for _, name in COLUMNS)]]
+    for peer, figures in document["medians"].items():
+        rows.append([peer, *(number(figures.get(key)) for key, _ in COLUMNS)])
+    return rows
+
+
+def _ratios(document: Document) -> list[list[str]]:
+    rows = [["figure", "reached", "target", ""]]
+    rows += [[r["figure"], number(r["reached"]), r["target"], _VERDICTS[r["met"]]] for r in document["ratios"]]
+    return rows
+
+
+def _curve(document: Document) -> list[list[str]]:
+    rows = [["inner packets", "flows", "SAs", "Mbit/s", "sender us/packet", "receiver us/packet"]]
+    for row in document.get("curve", ()):
+        kind = "TCP" if row["tcp"] else "UDP"
+        cells = (row["mbit_s"], row["sender_us_per_packet"], row["receiver_us_per_packet"])
+        counts = [f"{row['flows']:.0f}", f"{row.get('sas', 1):.0f}"]
+        rows.append([f"{kind}, {row['inner_bytes']:.0f} bytes", *counts, *map(number, cells)])
+    return rows
+
+
+_SOAK = (("down", "direction"), ("mbit_s", "Mbit/s"), ("ping_ms", "ping ms"), ("ping_lost", "pings lost"))
+_SOAK += (("client_mib", "MiB"), ("child_rekeys", "child rekeys"), ("ike_rekeys", "IKE rekeys"))
+_SOAK += (("reconnects", "reconnects"),)
+
+
+def _soak(soak: Document) -> list[list[str]]:
+    keys = [(key, name) for key, name in _SOAK if any(key in part for part in soak["parts"])]
+    rows = [["part", *(name for _, name in keys)]]
+    for n, part in enumerate(soak["parts"], 1):
+        way = "down" if part["down"] else "up"
+        rows.append([str(n), *(way if key == "down" else number(part.get(key)) for key, _ in keys)])
+    return rows
+
+
+def _plain(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = rows
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _words(verdict: Document) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {number(value)}" for key, value in verdict.items())
+
+
+def text(document: Document) -> str:
+    """For a terminal."""
+    parts = [_plain(_speeds(document)), _plain(_ratios(document))]
+    if "curve" in document:
+        parts.append(_plain(_curve(document)))
+    for name, soak in document.get("soak", {}).items():
+        parts += [f"soak, {name}", _plain(_soak(soak)), _words(soak["verdict"])]
+    return "\n\n".join(parts)
+
+
+def markdown(document: Document) -> str:
+    """BENCHMARKS.md."""
+    return "\n\n".join(_sections(document)) + "\n"
+
+
+def _sections(document: Document) -> Iterable[str]:
+    machine = document["machine"]
+    rounds = max((len(runs) for runs in document["rounds"].values()), default=0)
+    yield "# Benchmarks"
+    yield (
+        "Made by `scripts/bench --markdown BENCHMARKS.md`. Two network namespaces joined by a veth pair, both ends on "
+        "one machine; figures drift from run to run and from machine to machine, so compare inside this run only."
+    )
+    yield _table([["", ""], *([key.replace("_", " "), str(value)] for key, value in machine.items())])
+    yield f"Medians of {rounds} alternating runs of {document['seconds']:g} s each."
+    yield "## Throughput, latency, cost"
+    yield "Mbit/s that arrived; CPU seconds per GB of the client's process; resident memory; seconds to connect."
+    yield _table(_speeds(document))
+    yield "\n".join(f"- {name}: {words}" for name, words in document.get("peers", {}).items())
+    if document["missing"]:
+        yield "Missing: " + "; ".join(f"{name}, {reason}" for name, reason in document["missing"].items())
+    yield "## Targets"
+    yield _table(_ratios(document))
+    if "curve" in document:
+        yield "## What a packet costs"
+        yield "Our engine at both ends, CPU microseconds per inner packet of either end's process."
+        yield _table(_curve(document))
+    for name, soak in document.get("soak", {}).items():
+        yield f"## Soak: {name}"
+        yield f"{_SOAKS.get(name, '')} Idle ping {number(soak['idle_ping_ms'])} ms. {_words(soak['verdict'])}.".strip()
+        yield _table(_soak(soak))
+
+
+_SOAKS = {
+    "engine": "Our engine at both ends at full speed.",
+    "connect": "`ikeclient connect` to strongSwan, both SAs rekeyed every few seconds under load.",
+}

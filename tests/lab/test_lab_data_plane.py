@@ -1,0 +1,128 @@
+"""The data plane against a real gateway: marks on the wire, the switch for the fast lane, and a flood of junk."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from typing import Any
+
+import pytest
+from lab.client import cpu_seconds
+from lab.gateway import Offer
+from lab.machines import Machine, wait_for
+from lab.network import CLIENT_IPV4, GATEWAY_IPV4, INSIDE_IPV4, INSIDE_IPV6
+from lab.traffic import fetch, ping, upload
+from lab.world import Lab
+
+LANES = ["auto", "off"]
+
+
+def connect(lab: Lab, lane: str, **session: object) -> dict[str, Any]:
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway, {"session": {"offload": lane, **session}})
+    lab.client.connect()
+    status = lab.client.status()
+    assert status is not None
+    return status
+
+
+def marked_ping(machine: Machine, address: str, octet: int, *, count: int = 3) -> int:
+    """How many pings with that TOS or traffic class octet were answered."""
+    words = ("ping", "-n", "-c", str(count), "-i", "0.05", "-W", "1", "-Q", str(octet), address)
+    found = re.search(r"(\d+) received", machine.run(*words, check=False).stdout)
+    return int(found[1]) if found else 0
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_the_fast_lane_can_be_switched_off_and_status_says_so(lab: Lab, lane: str) -> None:
+    status = connect(lab, lane)
+    assert status["offload"]["fast"] == (lane == "auto")
+    for host in (INSIDE_IPV4, INSIDE_IPV6):
+        assert fetch(lab.network.client, host).sha256 == lab.servers.sha256
+        assert upload(lab.network.client, host)
+    [child] = (lab.client.status() or {})["children"]
+    assert (child["replays"], child["auth_failures"]) == (0, 0)
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_dscp_and_ecn_of_the_inside_are_on_the_outside(lab: Lab, lane: str) -> None:
+    """RFC 2983 section 3 (the uniform model) and RFC 6040 section 4.1 (normal mode), in both lanes, on the wire."""
+    connect(lab, lane)
+    octets = (0x00, 0xB8, 0x28 | 2, 0x02, 0x01, 0x03)
+    with lab.capture() as capture:
+        for octet in octets:
+            for host in (INSIDE_IPV4, INSIDE_IPV6):
+                assert marked_ping(lab.network.client, host, octet)
+        assert upload(lab.network.client, INSIDE_IPV4)
+    seen = [int(value, 0) for (value,) in capture.packets(f"ip.src == {CLIENT_IPV4} && esp", "ip.dsfield")]
+    for octet in octets:
+        assert seen.count(octet) >= 6, hex(octet)
+    assert set(seen) <= {*octets, 0x10}
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_congestion_on_the_path_reaches_the_inside(lab: Lab, lane: str) -> None:
+    """P16, RFC 6040 section 4.2: CE is passed on to who understands it, and is a loss for who does not."""
+    status = connect(lab, lane)
+    lab.network.client.add_rules("prerouting", "udp sport 4500 ip ecn set ce", priority=-450)
+    with lab.capture("inner", interface=status["interface"]) as inner:
+        assert marked_ping(lab.network.client, INSIDE_IPV4, 0xB8 | 2) == 3
+        assert marked_ping(lab.network.client, INSIDE_IPV4, 0xB8 | 1) == 3
+        assert marked_ping(lab.network.client, INSIDE_IPV4, 0xB8) == 0
+    replies = [int(value, 0) for (value,) in inner.packets("icmp.type == 0", "ip.dsfield")]
+    assert replies == [0xB8 | 3] * 6
+    assert inner.count("icmp.type == 0 && ip.checksum.status == 0") == 0
+
+
+FLOOD = """
+import os, signal, socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(17, 103, 100)
+stop, sent = [], 0
+signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+junk = [os.urandom(6400) for _ in range(50)]
+due = time.monotonic()
+while not stop:
+    now = time.monotonic()
+    s.sendto(junk[sent // 64 % 50], (sys.argv[1], int(sys.argv[2])))
+    sent += 64
+    due = max(due + 64 / 100_000, now - 0.02)
+    time.sleep(max(0.0, due - time.monotonic()))
+print(sent)
+"""
+
+
+def rekeys(lab: Lab) -> int:
+    status = lab.client.status()
+    assert status is not None
+    return int(status["children"][0]["rekeys"] + status["ike"]["rekeys"]) if status["children"] else 0
+
+
+def test_a_flood_of_junk_leaves_liveness_and_rekeys_alive(lab: Lab) -> None:
+    """P14: up to 100,000 datagrams a second at the tunnel's own port; what they cost is bounded."""
+    lab.gateway.serve(Offer(connection={"dpd_delay": "2s"}))
+    lab.client.write_profile(lab.gateway, {"session": {"liveness": 5}})
+    connection = lab.client.connect()
+    status = lab.client.status()
+    assert status is not None
+    port, answered, started = str(status["local"]["port"]), 0, time.monotonic()
+    before = cpu_seconds(connection.process.pid)
+    flood = lab.network.gateway.start("python3", "-c", FLOOD, CLIENT_IPV4, port, stdout=subprocess.PIPE)
+    for turn in range(1, 4):
+        lab.gateway.rekey(**({"child": "net"} if turn % 2 else {"ike": "rw"}))
+        wait_for(lambda turn=turn: rekeys(lab) >= turn, timeout=30, what="a rekey in a flood")  # type: ignore[misc]
+        answered += ping(lab.network.client, INSIDE_IPV4, count=5, interval=0.1, timeout=0.5)
+    assert flood.poll() is None, "the flood must last longer than this"
+    flood.terminate()
+    seconds = time.monotonic() - started
+    sent = int(flood.communicate(timeout=30)[0])
+    assert sent > 10_000 * seconds, "this is no flood"
+    used = cpu_seconds(connection.process.pid) - before
+    print(f"{sent / seconds:,.0f} datagrams/s, {used:.1f} s of CPU in {seconds:.1f} s, {answered} pings answered")
+    status = lab.client.wait_state("connected", timeout=15)
+    assert status["reconnects"] == 0
+    assert answered > 0
+    wait_for(lambda: ping(lab.network.client, INSIDE_IPV4) == 3, timeout=10, what="quiet again")
+    assert lab.client.run("status", "--check", "up").returncode == 0
+    assert status["gateway"]["address"] == GATEWAY_IPV4
