@@ -128,7 +128,7 @@ class OutboundSa:
         first = self.sequence + 1
         # Taken before they are used: should anything go wrong half way, numbers are skipped and never repeated.
         self.sequence += count
-        if self._batch is None:
+        if self._batch is None or count == 1:
             self._seal_singly(slots, stride, count, last, first)
         else:
             batch, layout = self._batch, self.layout

@@ -97,6 +97,11 @@ class PacketFilter:
         self._sending, self._receiving = tuple(sources), tuple(destinations)
         self._simple = all(s.any_traffic for s in (*sources, *destinations))
 
+    @property
+    def by_address(self) -> bool:
+        """Whether nothing but a packet's addresses decides."""
+        return self._simple
+
     def measure(self, packet: bytes | bytearray | memoryview, available: int) -> int:
         """The length of the IP packet in the first `available` bytes, or MALFORMED, or OUTSIDE the selectors.
 

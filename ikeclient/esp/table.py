@@ -10,13 +10,17 @@ from collections.abc import Sequence
 
 from ikeclient.esp.sa import InboundSa, OutboundSa, Packet
 
+MANY = 2  # SAs up to which asking each costs less than remembering
+MOST_KNOWN = 4096
+
 
 class SaTable:
     """`inbound` maps SPIs to SAs and is for reading only. `unrouted` counts packets that no outbound SA accepts."""
 
-    __slots__ = ("_outbound", "_pairs", "inbound", "unrouted")
+    __slots__ = ("_known", "_outbound", "_pairs", "inbound", "unrouted")
 
     def __init__(self) -> None:
+        self._known: dict[bytes, OutboundSa] = {}
         self.inbound: dict[int, InboundSa] = {}
         self.unrouted = 0
         self._pairs: dict[int, OutboundSa] = {}
@@ -28,11 +32,13 @@ class SaTable:
         self.inbound[inbound.spi] = inbound
         self._pairs[inbound.spi] = outbound
         self._outbound.insert(0, outbound)
+        self._known.clear()
 
     def retire(self, spi_in: int) -> None:
         """Send nothing more on this Child SA, but go on receiving."""
         outbound = self._pairs.get(spi_in)
         self._outbound = [sa for sa in self._outbound if sa is not outbound]
+        self._known.clear()
 
     def remove(self, spi_in: int) -> None:
         """Forget this Child SA; nothing happens where there is none."""
@@ -49,7 +55,24 @@ class SaTable:
         return [spi for spi, outbound in self._pairs.items() if outbound in self._outbound and outbound.rekey_due]
 
     def choose(self, packet: Packet, length: int) -> OutboundSa | None:
-        """The SA that sends the packet in the first `length` bytes, or None where no SA accepts it."""
+        """The SA that sends the packet in the first `length` bytes, or None where no SA accepts it.
+
+        With many SAs the answer is remembered for each pair of addresses, where nothing but addresses decides.
+        """
+        if len(self._outbound) <= MANY:
+            return self._search(packet, length)
+        pair = bytes(packet[12:20] if packet[0] < 0x60 else packet[8:40])
+        known = self._known.get(pair)
+        if known is not None and known.filter.measure(packet, length) == length:
+            return known
+        found = self._search(packet, length)
+        if found is not None and all(outbound.filter.by_address for outbound in self._outbound):
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[pair] = found
+        return found
+
+    def _search(self, packet: Packet, length: int) -> OutboundSa | None:
         for outbound in self._outbound:
             if outbound.filter.measure(packet, length) == length > 0:
                 return outbound

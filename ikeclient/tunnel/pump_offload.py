@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ikeclient.esp.mss import clamp
+from ikeclient.esp.mss import clamp, clamp_batch
 from ikeclient.esp.offload import VNET_HEADER, examine, segment, survey
 from ikeclient.esp.offload_send import MOST_SEGMENTS, SendRun
 from ikeclient.esp.offload_slots import Slots
-from ikeclient.esp.sa import OutboundSa, Packet, ReceivedRun
+from ikeclient.esp.sa import InboundSa, OutboundSa, Packet, ReceivedRun
 from ikeclient.esp.table import SaTable
 from ikeclient.tunnel.ports import Address, FrameDevice, RunSocket
 
@@ -171,6 +171,8 @@ class Inbound:
             if sa is None:
                 for begin in range(at, at + count * stride, stride):
                     other(bytes(slots.view[begin : min(begin + stride, end)]), source)
+            elif count == 1:
+                self._single(sa, bytes(slots.view[at : min(at + stride, end)]), tos & 3)
             else:
                 before = sa.authenticated
                 run = ReceivedRun(
@@ -189,6 +191,17 @@ class Inbound:
                 if frames:
                     self._write(frames)
             at += count * stride
+
+    def _single(self, sa: InboundSa, datagram: bytes, ecn: int) -> None:
+        """One datagram alone, such as a ping's: nothing to merge, so nothing is prepared for merging."""
+        before = sa.authenticated
+        packets = sa.open((datagram,), ecn)
+        if sa.authenticated != before:
+            self._heard()
+        if packets:
+            if (limits := self._segments()) is not None:
+                clamp_batch(packets, *limits)
+            self._tun.write_frames([b"".join((_NO_HEADER, packets[0]))])
 
     def _write(self, frames: list[tuple[int, int, int]]) -> None:
         out, limits = self._out, self._segments()

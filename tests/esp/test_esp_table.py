@@ -9,7 +9,7 @@ from ikeclient.crypto.keymat import DirectionKeys
 from ikeclient.crypto.transforms import ENCRYPTION, EspSuite
 from ikeclient.esp.sa import InboundSa, OutboundSa
 from ikeclient.esp.selectors import PacketFilter, Selector
-from ikeclient.esp.table import SaTable
+from ikeclient.esp.table import MOST_KNOWN, SaTable
 
 SUITE = EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None)
 KEYS = DirectionKeys(encryption=bytes(20), integrity=b"")
@@ -93,3 +93,68 @@ def test_an_spi_installed_again_replaces_the_first() -> None:
     assert routed(table, TO4, TO6) == [(0x1001, [TO4])]
     table.remove(0x1000)
     assert routed(table, TO4, TO6) == []
+
+
+def ported(spi: int, port: int) -> tuple[InboundSa, OutboundSa]:
+    """A Child SA for one port of HOST4: more than addresses decides."""
+    local = (one(VIP4),)
+    remote = (Selector(version=4, start=number(HOST4), end=number(HOST4), protocol=17, start_port=port, end_port=port),)
+    return (
+        InboundSa(spi, SUITE, KEYS, filter=PacketFilter(sources=remote, destinations=local)),
+        OutboundSa(spi + 1, SUITE, KEYS, filter=PacketFilter(sources=local, destinations=remote), entropy=os.urandom),
+    )
+
+
+def chosen(table: SaTable, packet: bytes) -> int | None:
+    sa = table.choose(packet, len(packet))
+    return None if sa is None else sa.spi
+
+
+def test_among_many_sas_each_packet_finds_its_own_again_and_again() -> None:
+    """What is remembered for a pair of addresses is what a search would find."""
+    table = SaTable()
+    remotes = [f"10.99.1.{n}" for n in range(8)]
+    for n, remote in enumerate(remotes):
+        table.install(*child(0x1000 + 16 * n, remote, HOST6 if n == 3 else remote))
+    for _ in range(3):
+        for n, remote in enumerate(remotes):
+            assert chosen(table, ipv4(udp(b"x"), source=VIP4, destination=remote)) == 0x1001 + 16 * n
+        assert chosen(table, TO6) == 0x1001 + 48
+        assert chosen(table, ELSEWHERE) is None
+        assert chosen(table, ipv4(udp(b"x"), source=VIP4, destination=remotes[0])[:-1]) is None
+
+
+def test_what_was_remembered_is_forgotten_when_the_sas_change() -> None:
+    """P9: after a rekey the new SA sends at once."""
+    table = SaTable()
+    for n in range(4):
+        table.install(*child(0x1000 + 16 * n, HOST4, f"10.99.1.{n}"))
+    assert chosen(table, TO4) == chosen(table, TO4) == 0x1031
+    table.install(*child(0x5000, HOST4))
+    assert chosen(table, TO4) == 0x5001
+    table.retire(0x5000)
+    assert chosen(table, TO4) == 0x1031
+    table.remove(0x1030)
+    assert chosen(table, TO4) == 0x1021
+
+
+def test_where_ports_decide_nothing_is_remembered_by_address() -> None:
+    table = SaTable()
+    for n in range(4):
+        table.install(*ported(0x1000 + 16 * n, 100 + n))
+    for _ in range(2):
+        for n in range(4):
+            packet = ipv4(udp(b"x", destination_port=100 + n), source=VIP4, destination=HOST4)
+            assert chosen(table, packet) == 0x1001 + 16 * n
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    table = SaTable()
+    everywhere = Selector(version=4, start=number("10.99.0.0"), end=number("10.99.255.255"))
+    for n in range(3):
+        inbound, _ = child(0x1000 + 16 * n, HOST4)
+        ours = PacketFilter(sources=(one(VIP4),), destinations=(everywhere,))
+        table.install(inbound, OutboundSa(n, SUITE, KEYS, filter=ours, entropy=os.urandom))
+    for n in range(MOST_KNOWN + 10):
+        assert chosen(table, ipv4(udp(), source=VIP4, destination=f"10.99.{n >> 8}.{n & 255}")) == 2
+    assert len(table._known) == 10

@@ -89,6 +89,17 @@ def test_the_length_of_bursts_is_bounded(device: TunDevice) -> None:
     device.enable_offload()
     shown = subprocess.run(["ip", "-d", "link", "show", "dp0"], check=True, capture_output=True, text=True).stdout
     assert f"gso_max_size {vnet.LONGEST_BURST} gso_max_segs {vnet.MOST_SEGMENTS}" in shown
+    assert "qlen 1000" in shown
+
+
+def test_a_kernel_that_knows_tcp_alone_still_gives_large_packets(
+    device: TunDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Linux 6.2 there is no UDP segmentation on TUN devices."""
+    real = vnet._set
+    monkeypatch.setattr(vnet, "_set", lambda fd, flags: not flags & vnet._DATAGRAMS and real(fd, flags))
+    assert device.enable_offload()
+    assert not device.merges_udp
 
 
 def test_a_merged_frame_reaches_a_socket_whole(device: TunDevice) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
 from struct import pack
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
-from ikeclient.crypto.transforms import ENCRYPTION, EspSuite
+from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, EspSuite
 from ikeclient.esp import offload_plain
 from ikeclient.ike.events import ChildEstablished
 from ikeclient.net.udp import UdpSocket
@@ -235,7 +236,7 @@ def ipv6(payload: bytes = b"", *, source: str = VIP6, destination: str = HOST6) 
     return head + ip_address(source).packed + ip_address(destination).packed + payload
 
 
-def back(payload: bytes = b"", **kwargs: str) -> bytes:
+def back(payload: bytes = b"", **kwargs: str | int) -> bytes:
     return ipv4(payload, **{"source": HOST4, "destination": VIP4, **kwargs})
 
 
@@ -424,6 +425,51 @@ def test_segments_of_one_flow_reach_the_device_as_one_frame(fast: Rig, gateway: 
     assert offload_plain.examine(frame, len(frame))[0] == 20
     counters = fast.pump.child_counters(0xC0000001)
     assert (counters.packets_in, counters.bytes_in) == (20, sum(map(len, parts)))
+
+
+SUITES = ("aes128gcm16", "aes256gcm16", "aes128ccm16", "chacha20poly1305", "aes128-sha1", "aes256-sha256")
+
+
+@pytest.mark.parametrize("esn", [False, True])
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_runs_in_batches(fast: Rig, gateway: Rig, name: str, esn: bool) -> None:
+    """P2: up as a super-packet, down as a run, with a forged packet in the middle that costs itself alone."""
+    encryption, _, integrity = name.partition("-")
+    suite = EspSuite(encryption=ENCRYPTION[encryption], integrity=INTEGRITY[integrity] if integrity else None, esn=esn)
+
+    def some_keys(seed: int) -> DirectionKeys:
+        length = suite.encryption.key_length + suite.encryption.salt_length
+        return DirectionKeys(
+            encryption=bytes([seed]) * length,
+            integrity=bytes([seed]) * (suite.integrity.key_length if suite.integrity else 0),
+        )
+
+    ours = replace(child(), suite=suite, keys=ChildKeys(inbound=some_keys(1), outbound=some_keys(2)))
+    fast.pump.install(ours)
+    gateway.pump.install(gateway_side(ours))
+    frame, parts = super_packet(1000, 20_500)
+    assert gateway.receive(*fast.send(frame)) == parts
+    sealed = gateway.send(*tcp_segments(9))
+    sealed[4] = sealed[4][:40] + bytes((sealed[4][40] ^ 1,)) + sealed[4][41:]
+    frames = fast.receive(*sealed)
+    assert [offload_plain.examine(frame, len(frame))[0] for frame in frames] == [4, 4]
+    counters = fast.pump.child_counters(0xC0000001)
+    assert (counters.auth_failures, counters.packets_in, counters.replays) == (1, 8, 0)
+    assert fast.receive(*sealed[:4]) == []
+    assert fast.pump.child_counters(0xC0000001).replays == 4
+
+
+def test_a_single_packet_is_merged_with_nothing_and_clamped_all_the_same(fast: Rig, gateway: Rig) -> None:
+    """The shortest way for a ping; a SYN alone still learns the segment size."""
+    fast.pump.set_mtu(1000)
+    home = (HOST4, VIP4)
+    ping = back(b"\x08\x00ping", protocol=1)
+    (frame,) = fast.receive(*gateway.send(ping))
+    assert frame == packets.frame(ping)
+    syn = packets.ip(packets.tcp(flags=2, options=b"\x02\x04\x05\xb4", addresses=home), 6, home)
+    (frame,) = fast.receive(*gateway.send(syn))
+    assert frame[10 + 42 : 10 + 44] == (960).to_bytes(2, "big")
+    assert packets.transport_is_right(frame[10:])
 
 
 def test_a_forged_packet_in_a_run_costs_only_itself(fast: Rig, gateway: Rig) -> None:
