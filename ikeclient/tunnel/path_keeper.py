@@ -30,7 +30,8 @@ class PathKeeper:
             return
         self._of = of
         self._looked = boottime()
-        self._search = PathSearch(attempt.path.remote_address.version, self._local(attempt), self._looked)
+        version, known = attempt.path.remote_address.version, self._session.outer_mtu(attempt)
+        self._search = PathSearch(version, max(self._local(attempt), known), self._looked, known=known)
         self._adopt(attempt, self._search)
         self._probe(attempt, self._search, self._looked)
 

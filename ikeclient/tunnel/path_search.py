@@ -37,10 +37,11 @@ class Phase(Enum):
 class PathSearch:
     """One path of IP version `version`. Ask for `next_probe`, report what happens; sizes are those of IP packets.
 
-    `mtu` is the size to use, `proven` whether a packet of that size is known to have arrived.
+    `ceiling` is what the interface allows, `known` what an earlier search on this path came to. `mtu` is the size to
+    use, `proven` whether a packet of that size is known to have arrived.
     """
 
-    def __init__(self, version: int, ceiling: int, now: float) -> None:
+    def __init__(self, version: int, ceiling: int, now: float, *, known: int | None = None) -> None:
         self._floor = MINIMUM_PATH_MTU[version]
         self._base = max(min(BASE[version], ceiling), self._floor)
         self._ceiling = max(ceiling, self._floor)
@@ -48,8 +49,8 @@ class PathSearch:
         self._looked = now
         self._raise_at = now + RAISE_AFTER
         self._low = self._high = 0  # while searching: the largest that passed, the smallest that did not
-        self._enter(Phase.CONFIRM, self._ceiling)
-        self.mtu = self._ceiling
+        self.mtu = self._ceiling if known is None else max(min(known, self._ceiling), self._floor)
+        self._enter(Phase.CONFIRM, self.mtu)
         self.proven = False
 
     @property

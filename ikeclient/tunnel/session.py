@@ -182,19 +182,21 @@ class Session:
         self.emit("connected", elapsed_ms=elapsed, **{k: document[k] for k in ("interface", "addresses", "gateway")})
         self._on_up(None)
 
+    def outer_mtu(self, attempt: Attempt) -> int:
+        """How many bytes the path carries: what was found out about it before, or else what the kernel believes."""
+        local, remote = attempt.path.local_address, attempt.path.remote_address
+        return self._measured[1] if (local, remote) == self._measured[0] else path_mtu(str(remote), mark=MARK)
+
     def configure(self, attempt: Attempt, outer: int | None = None) -> None:
         """Make the machine fit what was negotiated and the path it runs on; raises PlatformError after rolling back.
 
-        `outer` is how many bytes the path carries; left out, it is what was found out about this path, or else what the
-        kernel believes.
+        `outer` is how many bytes the path carries, by default `outer_mtu`.
         """
         child = next(iter(self.status.children.values()))
         configuration = self.status.configuration
         remote = attempt.path.remote_address
-        pair = (attempt.path.local_address, remote)
-        if outer is None:
-            outer = self._measured[1] if pair == self._measured[0] else path_mtu(str(remote), mark=MARK)
-        self._measured = pair, outer
+        outer = outer or self.outer_mtu(attempt)
+        self._measured = (attempt.path.local_address, remote), outer
         inner = self._profile.network.mtu or inner_mtu(outer, remote.version, child.suite)
         ipv6 = any(address.version == 6 for address in configuration.addresses)
         link = Link(

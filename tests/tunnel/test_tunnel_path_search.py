@@ -95,6 +95,16 @@ def test_a_lossy_path_is_not_taken_for_a_narrow_one() -> None:
     assert wrong <= 3
 
 
+def test_what_an_earlier_search_found_is_where_the_next_one_begins() -> None:
+    """A new authentication on the same path does not walk into the same hole again."""
+    search = PathSearch(4, 1500, 0.0, known=1298)
+    assert search.mtu == 1298
+    assert run(search, carry(1300))[0] == 1
+    assert search.raisable
+    assert PathSearch(6, 1500, 0.0, known=576).mtu == 1280
+    assert PathSearch(4, 1400, 0.0, known=1500).mtu == 1400
+
+
 # Reports
 
 
