@@ -49,7 +49,7 @@ class Channel:
         self._responses = ResponseWindow(first_response)
         self._envelope = envelope
         self._spi_i, self._spi_r, self._initiator = spi_i, spi_r, initiator
-        self._fragment_size = fragment_size
+        self._fragment_size = self._configured_size = fragment_size
 
     def _header(self, exchange: ExchangeType, message_id: int, *, response: bool) -> Header:
         return Header(
@@ -66,6 +66,10 @@ class Channel:
         """The longest message in an IP packet of `size` bytes, by default the longest before fragmenting."""
         ip_header = 20 if path.remote_address.version == 4 else 40
         return (self._fragment_size if size is None else size) - ip_header - UDP_HEADER - NON_ESP_MARKER
+
+    def carry(self, size: int) -> None:
+        """The path carries IP packets of `size` bytes: no fragment is longer, nor than the configuration says."""
+        self._fragment_size = min(self._configured_size, size)
 
     def _transmit(self, datagrams: Sequence[bytes], path: Path) -> None:
         self.outbox.extend(Datagram(data, path) for data in datagrams)

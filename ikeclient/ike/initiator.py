@@ -52,6 +52,7 @@ class Initiator:
         self._nat = NatStatus(local=False, remote=False)
         self._outbox: deque[Datagram] = deque()
         self._events: deque[Event] = deque()
+        self._size = 65535
         self._closing = False
         self._closed = False
         self._refused = False
@@ -153,6 +154,12 @@ class Initiator:
         self._settle(now)
         return True
 
+    def path_carries(self, size: int) -> None:
+        """Make no message longer than IP packets of `size` bytes, where fragments are agreed on."""
+        self._size = size
+        if self._lineage is not None:
+            self._lineage.current.channel.carry(size)
+
     def heard(self, now: float) -> None:
         """Authenticated ESP arrived: the gateway is alive, no check is needed."""
         if self._lineage is not None:
@@ -209,6 +216,7 @@ class Initiator:
         if (lineage := self._lineage) is not None:
             self._collect(lineage.current)
             for heir in lineage.settle(now):
+                heir.channel.carry(self._size)
                 if self._config.disclose_keys:
                     self._events.append(disclosed(heir))
                 self._announce(heir, rekeyed=True)

@@ -124,6 +124,18 @@ def test_a_probe_that_is_lost_is_followed_by_something_that_passes(arrives: str)
     assert initiator.requests.repeated == (arrives != "at once")
 
 
+def test_fragments_follow_what_the_path_carries_but_not_beyond_the_configuration() -> None:
+    """RFC 7383 section 2.5.1"""
+    for size, expected in ((600, 600), (1100, 1100), (9000, 1280)):
+        initiator, responder = channels()
+        initiator.carry(size)
+        initiator.request(asked(LARGE), 0.0, 15.0)
+        *parts, last = sent(initiator)
+        assert max(len(part.data) for part in (*parts, last)) + 32 == expected
+        assert [taken(responder, part) for part in parts] == [None] * len(parts)
+        assert taken(responder, last) == LARGE
+
+
 def test_a_lost_request_is_sent_again_byte_for_byte_along_the_present_path() -> None:
     """RFC 7296 section 2.1: a retransmission is the identical message, whatever became of the path."""
     initiator, _ = channels()

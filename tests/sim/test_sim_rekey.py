@@ -41,6 +41,7 @@ ACTIONS: dict[str, Callable[[World], None]] = {
     "gateway rekeys the IKE SA": lambda w: w.at_gateway(lambda sa, now: sa.rekey(now)),
     "client checks liveness": lambda w: w.at_client(lambda c, now: c.check_liveness(now)),
     "client probes the path": lambda w: w.at_client(lambda c, now: c.probe_path(1400, now)),
+    "client's path is narrow": lambda w: w.at_client(lambda c, now: c.path_carries(700)),
     "gateway checks liveness": lambda w: w.at_gateway(lambda sa, now: sa.check_liveness(now)),
     "client moves": lambda w: moved(w),
     "client closes": lambda w: w.at_client(lambda c, now: c.close(now)),
@@ -119,6 +120,12 @@ def test_a_rekey_that_crosses_an_end_leaves_nothing_behind(first: str, second: s
             if world.closed:
                 assert (world.error is None) == (second == "client closes")
                 assert all(lineage.current.state is State.CLOSED for lineage in world.gateway.connected)
+
+
+@pytest.mark.parametrize("rekey", ["client rekeys the IKE SA", "gateway rekeys the IKE SA"])
+def test_a_rekeyed_ike_sa_knows_what_the_path_carries(rekey: str) -> None:
+    world = played(("client's path is narrow", rekey), (0.0, 0.1), FAIR)
+    assert (world.sa.channel._configured_size, world.sa.channel._fragment_size) == (1280, 700)
 
 
 @pytest.mark.parametrize("weather", [FAIR, ROUGH, STORM], ids=["fair", "rough", "storm"])
