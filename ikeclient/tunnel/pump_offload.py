@@ -21,6 +21,7 @@ Examined = tuple[int, int, int, int, bool]
 
 _FRAME = VNET_HEADER + 65535
 _BURST = 262_144  # bytes after which a call ends, so that the other direction and IKE get their turn
+_MOST_RUNS = 8  # of as many SAs at a time, so that packets of several do not break up each other's runs
 _LONGEST = 65536
 _ARENA = 3 * _LONGEST
 _SHORTEST_ESP = 8
@@ -47,7 +48,8 @@ class Outbound:
         self._frame = bytearray(_FRAME)
         self._into = [self._frame]
         self._packet = memoryview(self._frame)[VNET_HEADER:]
-        self._run = SendRun()
+        self._runs: dict[OutboundSa, SendRun] = {}  # in the making; empty between two calls of `drain`
+        self._spare = [SendRun()]
 
     def drain(self, limit: int, mtu: int, *, path: bool) -> tuple[int, int]:
         """Carry what is waiting: how many frames were read, and how many packets had no path."""
@@ -71,10 +73,15 @@ class Outbound:
         return frames, homeless
 
     def _append(self, sa: OutboundSa, length: int, examined: Examined) -> None:
-        done, run, frame = 0, self._run, self._frame
+        run = self._runs.get(sa)
+        if run is None:
+            if len(self._runs) == _MOST_RUNS:
+                self.flush()
+            run = self._runs[sa] = self._spare.pop() if self._spare else SendRun()
+        done, frame = 0, self._frame
         while done < examined[0]:
             if not (added := run.add(sa, frame, length, examined, done)):
-                self.flush()
+                self._seal(run)
             done += added
 
     def _split(self, length: int, examined: Examined) -> list[Packet]:
@@ -88,7 +95,12 @@ class Outbound:
 
     def flush(self) -> None:
         """Seal and send what has been collected."""
-        run = self._run
+        for run in self._runs.values():
+            self._seal(run)
+            self._spare.append(run)
+        self._runs.clear()
+
+    def _seal(self, run: SendRun) -> None:
         if run.count:
             payloads, count = run.seal()
             if count:

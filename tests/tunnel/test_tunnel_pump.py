@@ -542,6 +542,29 @@ def test_dscp_and_ecn_go_out_and_come_in_packet_by_packet_in_either_lane(rig: Ri
     assert gateway.pump.table.inbound[0xD0000001].counters.congested == 2
 
 
+@pytest.mark.parametrize("sas", [3, 8, 11])
+def test_packets_of_several_sas_do_not_break_up_each_others_runs(fast: Rig, sas: int) -> None:
+    """Small packets of many Child SAs in turn: a run for each, in order within each, however many there are."""
+    fast.pump.remove(0xC0000001)
+    for n in range(sas):
+        fast.pump.install(child(0xC0000100 + n, 0xD0000100 + n, remote=(f"10.99.{n}.0/24",)))
+    runs: list[int] = []
+    send_run = fast.socket.send_run  # type: ignore[attr-defined]
+    fast.socket.send_run = lambda run, size, *rest: runs.append(len(run) // size) or send_run(run, size, *rest)  # type: ignore[attr-defined]
+    frames = []
+    for turn in range(5):
+        for n in range(sas):
+            addresses = (VIP4, f"10.99.{n}.1")
+            frames.append(packets.frame(packets.ip(packets.udp(bytes([turn]), addresses=addresses), 17, addresses)))
+    sent = fast.send(*frames)
+    assert len(sent) == 5 * sas
+    assert sum(runs) == 5 * sas
+    assert sas > 8 or runs == [5] * sas
+    for n in range(sas):
+        spi = (0xD0000100 + n).to_bytes(4, "big")
+        assert [payload[4:8] for payload in sent if payload[:4] == spi] == [i.to_bytes(4, "big") for i in range(1, 6)]
+
+
 def test_a_syn_keeps_its_marks(fast: Rig) -> None:
     """It leaves by the ordinary lane, because it has to be clamped."""
     syn = packets.ip(packets.tcp(flags=0xC2, addresses=OUT4), 6, OUT4, tos=0xB8)
