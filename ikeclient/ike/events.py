@@ -182,6 +182,8 @@ class Closed:
     error: IkeclientError | None = None
 
 
+PathEvent = GatewayAddresses | Roamed | PathRefused | PathProbed
+
 Event = (
     Progress
     | Notice

@@ -26,9 +26,8 @@ LEAVING = 5.0  # how long the socket of a path that was left still receives
 class Attempt:
     """Owns the sockets and the driver of one connection; `driver.closed` resolves when it is over.
 
-    Raises NoResponse where no route leads to the gateway. `established` is set by whoever hears that it is. `on_hint`
-    gets what is said about the path in use. An attempt `beside` another one shares its path and its socket, which stay
-    the other one's until `take_over`.
+    Raises NoResponse where no route leads to the gateway. `established` is set by whoever hears that it is. An attempt
+    `beside` another one shares its path and its socket, which stay the other one's until `take_over`.
     """
 
     def __init__(
@@ -38,14 +37,13 @@ class Attempt:
         port: int,
         pump: Pump,
         on_event: Callable[[Event], None],
-        on_hint: Callable[[PathHint], None],
         *,
         beside: Attempt | None = None,
     ) -> None:
         self.established = False
         self.borrowing = beside is not None
         self._pump = pump
-        self._on_hint = on_hint
+        self.on_hint: Callable[[PathHint], None] = lambda _: None  # gets what is said about the path in use
         self._loop = asyncio.get_running_loop()
         self._sockets: list[UdpSocket] = []
         if beside is not None:
@@ -65,12 +63,10 @@ class Attempt:
     def _open(self, local: IPAddress, remote: IPAddress, port: int) -> Path:
         """A socket of its own for a path, on which everything is sent from now on."""
 
-        def hint(hint: PathHint) -> None:
-            # It comes from the middle of sending, where nothing must change.
-            if self._sockets and self._sockets[-1] is socket:
-                self._loop.call_soon(self._on_hint, hint)
+        def heard(hint: PathHint) -> None:
+            self._loop.call_soon(self.on_hint, hint)  # it comes from the middle of sending, where nothing must change
 
-        socket = UdpSocket(version=remote.version, local_address=str(local), mark=MARK, on_hint=hint)
+        socket = UdpSocket(version=remote.version, local_address=str(local), mark=MARK, on_hint=heard)
         self._sockets.append(socket)
         self._pump.attach(socket)
         self._loop.add_reader(socket.fileno(), self._pump.drain_udp, socket)
@@ -120,7 +116,12 @@ class Attempt:
     def take_over(self, other: Attempt) -> None:
         """Own from now on what was borrowed from `other`, which goes on using it for its farewell."""
         self._sockets = list(other._sockets)
+        other.on_hint = self.hint
         self.borrowing, other.borrowing = False, True
+
+    def hint(self, hint: PathHint) -> None:
+        """Take what is said about a path that was another attempt's."""
+        self.on_hint(hint)
 
     def _send(self, datagram: Datagram) -> None:
         remote = (str(datagram.path.remote_address), datagram.path.remote_port)

@@ -16,16 +16,13 @@ from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import (
     ChildClosed,
     Event,
-    GatewayAddresses,
     IkeKeysDerived,
     IPAddress,
-    PathProbed,
-    PathRefused,
+    PathEvent,
     Progress,
     ReauthenticationDue,
     Roamed,
 )
-from ikeclient.net.hints import PathHint
 from ikeclient.net.interfaces import MachineAdapter
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.adoption import Adoption, Known
@@ -34,7 +31,6 @@ from ikeclient.tunnel.backoff import Backoff
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.hooks import Hooks
 from ikeclient.tunnel.options import ConnectOptions
-from ikeclient.tunnel.path_keeper import PathKeeper
 from ikeclient.tunnel.pump import Address
 from ikeclient.tunnel.renewal import Renewal
 from ikeclient.tunnel.resolve import resolve_unless
@@ -90,7 +86,6 @@ class Connection:
         )
         self._hooks = Hooks(profile.session.commands, profile.base_dir, self.session.warn) if hooks else None
         self._roaming = Roaming(self._current, self.session, self._wake.set, tun.name)
-        self._keeper = PathKeeper(self.session, fixed=bool(profile.network.mtu))
 
     def _addresses(self) -> list[IPAddress]:
         """Every address that the host we are connected to is known to have."""
@@ -130,7 +125,7 @@ class Connection:
         """Connect, and stay connected until stopped. The machine is restored in any case."""
         self._loop.add_reader(self._tun.fileno(), self.session.pump.drain_tun)
         self._roaming.start()
-        keeper = self._loop.create_task(upkeep(self._current, self.session, self._roaming, self._keeper))
+        keeper = self._loop.create_task(upkeep(self._current, self.session, self._roaming))
         try:
             await self._first()
             await self._stay()
@@ -246,7 +241,6 @@ class Connection:
             self.profile.port,
             session.pump,
             lambda event: self._report(attempt, event),
-            self._on_hint,
         )
         self._attempt = attempt
         attempt.start()
@@ -335,9 +329,7 @@ class Connection:
         path = self._attempt.path
         pump = self.session.pump
         # From the same port, since a gateway may tell by it that the inner address is already this client's.
-        return Attempt(
-            config, path.remote_address, path.remote_port, pump, on_event, self._on_hint, beside=self._attempt
-        )
+        return Attempt(config, path.remote_address, path.remote_port, pump, on_event, beside=self._attempt)
 
     def _take_over(self, new: Attempt, events: list[Event]) -> None:
         """Put the new connection in the place of the one in use, which says farewell and goes."""
@@ -352,7 +344,6 @@ class Connection:
         self._roaming.established(new, self._addresses())
         self.session.reauthenticated(new)
         self.adoption.connected()
-        self._keeper.begin(new)
         self._leaving.append(old)
         old.driver.closed.add_done_callback(lambda _: self._left(old))
         old.driver.close()
@@ -380,22 +371,14 @@ class Connection:
         if attempt in self._leaving and not isinstance(event, ChildClosed | IkeKeysDerived):
             return
         match event:
-            case GatewayAddresses() | Roamed() | PathRefused():
+            case _ if isinstance(event, PathEvent):
                 self._roaming.handle(event, attempt)
-                if isinstance(event, Roamed):
-                    self._keeper.begin(attempt)
-                    if self._renewal is not None:
-                        self._renewal.restart()  # its socket goes with the path that was left
-            case PathProbed():
-                self._keeper.handle(event, attempt)
+                if isinstance(event, Roamed) and self._renewal is not None:
+                    self._renewal.restart()  # its socket goes with the path that was left
             case ReauthenticationDue():
                 self.renew()
             case _:
                 self.session.handle(event, attempt)
-
-    def _on_hint(self, hint: PathHint) -> None:
-        if self._attempt is not None and self._attempt.established:
-            self._keeper.hint(hint, self._attempt)
 
     def _on_up(self, error: IkeclientError | None) -> None:
         if self._up.done():
@@ -404,7 +387,6 @@ class Connection:
             assert self._attempt is not None
             self._attempt.established = True
             self._roaming.established(self._attempt, self._addresses())
-            self._keeper.begin(self._attempt)
             self._up.set_result(None)
         else:
             self._up.set_exception(error)

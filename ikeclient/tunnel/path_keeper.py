@@ -16,9 +16,8 @@ from ikeclient.tunnel.session import Session
 class PathKeeper:
     """Looks after the path of one connection at a time. A profile that states an MTU is obeyed, and nothing probed."""
 
-    def __init__(self, session: Session, *, fixed: bool) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._fixed = fixed
         self._search: PathSearch | None = None
         self._of: tuple[Attempt, IPAddress, IPAddress] | None = None
         self._looked = 0.0
@@ -26,14 +25,20 @@ class PathKeeper:
     def begin(self, attempt: Attempt) -> None:
         """A connection came up, or the gateway confirmed its path: find out about it, unless it is known."""
         of = (attempt, attempt.path.local_address, attempt.path.remote_address)
-        if self._fixed or of == self._of:
+        if self._session.mtu_stated or of == self._of:
             return
         self._of = of
+        attempt.on_hint = lambda hint: self.hint(hint, attempt)
         self._looked = boottime()
         version, known = attempt.path.remote_address.version, self._session.outer_mtu(attempt)
         self._search = PathSearch(version, max(self._local(attempt), known), self._looked, known=known)
         self._adopt(attempt, self._search)
         self._probe(attempt, self._search, self._looked)
+
+    def _searching(self) -> PathSearch | None:
+        if self._session.mtu_stated:  # since when the profile was read again
+            self._search = self._of = None
+        return self._search
 
     @staticmethod
     def _local(attempt: Attempt) -> int:
@@ -41,7 +46,7 @@ class PathKeeper:
 
     def handle(self, event: PathProbed, attempt: Attempt) -> None:
         """Take the outcome of a probe."""
-        if (search := self._search) is not None:
+        if (search := self._searching()) is not None:
             now = boottime()
             search.result(event.asked, event.size, event.passed, now)
             self._adopt(attempt, search)
@@ -49,7 +54,7 @@ class PathKeeper:
 
     def hint(self, hint: PathHint, attempt: Attempt) -> None:
         """Take what a router or the kernel says."""
-        if (search := self._search) is not None and hint.kind == "too-big" and hint.mtu is not None:
+        if (search := self._searching()) is not None and hint.kind == "too-big" and hint.mtu is not None:
             now = boottime()
             search.reported(hint.mtu, now)
             self._adopt(attempt, search)
@@ -57,7 +62,8 @@ class PathKeeper:
 
     def look_after(self, attempt: Attempt, now: float, *, swallowed: bool) -> None:
         """Called now and then; `swallowed` says that what is sent finds no answer."""
-        if (search := self._search) is None:
+        if (search := self._searching()) is None:
+            self.begin(attempt)
             return
         if swallowed:
             search.suspect(now)

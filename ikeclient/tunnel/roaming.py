@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ikeclient.errors import IkeclientError
-from ikeclient.ike.events import GatewayAddresses, IPAddress, PathRefused, Roamed
+from ikeclient.ike.events import GatewayAddresses, IPAddress, PathEvent, PathProbed, PathRefused, Roamed
 from ikeclient.net.monitor import NetworkMonitor
 from ikeclient.net.snapshot import Change
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.network import MARK
+from ikeclient.tunnel.path_keeper import PathKeeper
 from ikeclient.tunnel.session import Session
 
 SILENT = 3.0  # a request that stays unanswered this long makes the path doubtful
@@ -30,6 +31,7 @@ class Roaming:
     ) -> None:
         self._current = current
         self._session = session
+        self._keeper = PathKeeper(session)
         self._wake = wake
         self._further: tuple[IPAddress, ...] = ()
         self._named: tuple[IPAddress, ...] = ()
@@ -48,7 +50,7 @@ class Roaming:
 
     # What the gateway says
 
-    def handle(self, event: GatewayAddresses | Roamed | PathRefused, attempt: Attempt) -> None:
+    def handle(self, event: PathEvent, attempt: Attempt) -> None:
         """Take an event of the connection `attempt` that is about paths."""
         match event:
             case GatewayAddresses(addresses=addresses):
@@ -56,6 +58,9 @@ class Roaming:
                 self._monitor.watch(*self._remotes(attempt))
             case Roamed():
                 self._roamed(event, attempt)
+                self._keeper.begin(attempt)
+            case PathProbed():
+                self._keeper.handle(event, attempt)
             case PathRefused(path=path, reason=reason):
                 self._session.warn(f"the gateway does not accept {path}: {reason}")
                 self._try_another(attempt)
@@ -66,6 +71,7 @@ class Roaming:
         self._left_at = None
         self._named = tuple(named)
         self._monitor.watch(*self._remotes(attempt))
+        self._keeper.begin(attempt)
 
     def _roamed(self, event: Roamed, attempt: Attempt) -> None:
         session, status = self._session, self._session.status
@@ -146,8 +152,12 @@ class Roaming:
 
     # A path that is silent
 
-    def look_after(self, attempt: Attempt, now: float) -> None:
-        """Called now and then: say so when the gateway is silent, and try other pairs of addresses (section 3.10)."""
+    def look_after(self, attempt: Attempt, now: float, *, swallowed: bool) -> None:
+        """Called now and then: say so when the gateway is silent, and try other pairs of addresses (section 3.10).
+
+        `swallowed` says that what is sent finds no answer, which may be the path's size.
+        """
+        self._keeper.look_after(attempt, now, swallowed=swallowed)
         since = attempt.driver.initiator.unanswered_since
         status = self._session.status
         if since is None or now - since < SILENT:

@@ -182,6 +182,11 @@ class Session:
         self.emit("connected", elapsed_ms=elapsed, **{k: document[k] for k in ("interface", "addresses", "gateway")})
         self._on_up(None)
 
+    @property
+    def mtu_stated(self) -> bool:
+        """Whether the profile says what the MTU shall be."""
+        return bool(self._profile.network.mtu)
+
     def outer_mtu(self, attempt: Attempt) -> int:
         """How many bytes the path carries: what was found out about it before, or else what the kernel believes."""
         local, remote = attempt.path.local_address, attempt.path.remote_address

@@ -1,4 +1,4 @@
-"""Once a second: tell IKE about traffic, keep the NAT's mapping, rekey what has done enough, watch the path's MTU."""
+"""Once a second: tell IKE about traffic, keep the NAT's mapping, rekey what has done enough."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
-from ikeclient.tunnel.path_keeper import PathKeeper
 from ikeclient.tunnel.roaming import Roaming
 from ikeclient.tunnel.session import Session
 
@@ -16,7 +15,7 @@ KEEPALIVE = 20.0  # RFC 3948 section 4
 SILENCE = 4.0  # sending without hearing anything for this long causes a liveness check
 
 
-async def upkeep(current: Callable[[], Attempt | None], session: Session, roaming: Roaming, keeper: PathKeeper) -> None:
+async def upkeep(current: Callable[[], Attempt | None], session: Session, roaming: Roaming) -> None:
     """Look after the connection that is `current`, until cancelled."""
     while True:
         await asyncio.sleep(TICK)
@@ -24,8 +23,7 @@ async def upkeep(current: Callable[[], Attempt | None], session: Session, roamin
         if attempt is not None and attempt.established:
             now = boottime()
             swallowed = _look_after(attempt, session, now)
-            roaming.look_after(attempt, now)
-            keeper.look_after(attempt, now, swallowed=swallowed)
+            roaming.look_after(attempt, now, swallowed=swallowed)
 
 
 def _look_after(attempt: Attempt, session: Session, now: float) -> bool:
