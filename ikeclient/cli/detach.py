@@ -143,7 +143,7 @@ def _child(work: Callable[[Events], None], writing: int, log: Path, verbosity: i
         return failure.exit_code
     early = Interrupted("the tunnel was told to end")  # heard by the command only if the tunnel was not up yet
     pipe.send({"error": _described(early)})
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # it is gone already where the tunnel gave up the right to remove it
         log.unlink()
     return early.exit_code if pipe.is_open else 0
 

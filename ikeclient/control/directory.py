@@ -30,10 +30,9 @@ class Peer:
     pid: int
     uid: int
 
-    @property
-    def trusted(self) -> bool:
-        """Whether it is ours or root's. Nobody else may ask a tunnel anything or answer for one."""
-        return self.uid in {0, os.geteuid()}
+    def trusted_by(self, uid: int) -> bool:
+        """Whether it is root's or that user's. Nobody else may ask a tunnel anything or answer for one."""
+        return self.uid in {0, uid}
 
 
 def peer(connection: socket.socket) -> Peer:
@@ -95,13 +94,15 @@ def try_lock(directory: Path) -> Iterator[bool]:
 def connect(path: Path, timeout: float = 1.0) -> socket.socket | None:
     """A connection to the trusted listener behind `path`; None when nobody, or somebody else, listens.
 
+    Root also trusts the owner of the directory, so that it can ask about a service's tunnel or a user's.
+
     Raises BlockingIOError or TimeoutError when a listener exists but has too much to do, OSError for the rest.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout)
         connection.connect(os.fspath(path))
-        if peer(connection).trusted:
+        if peer(connection).trusted_by(_asking_for(path.parent)):
             return connection
     except (FileNotFoundError, ConnectionRefusedError, PermissionError):
         pass
@@ -110,6 +111,10 @@ def connect(path: Path, timeout: float = 1.0) -> socket.socket | None:
         raise
     connection.close()
     return None
+
+
+def _asking_for(directory: Path) -> int:
+    return os.geteuid() or directory.stat().st_uid
 
 
 def listener(path: Path) -> int | None:

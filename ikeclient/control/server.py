@@ -43,6 +43,7 @@ class ControlServer:
     ) -> None:
         self._name = name
         self._directory = directory
+        self._owner = os.geteuid()  # which the process may give up later
         self._path = protocol.socket_path(directory, name)
         self._status = status
         self._actions = {Command.DISCONNECT: on_disconnect, Command.RECONNECT: on_reconnect}
@@ -148,7 +149,7 @@ class ControlServer:
             loop.call_later(_EXHAUSTED_SECONDS, self._resume)
             return
         connection.setblocking(False)
-        if not peer(connection).trusted:
+        if not peer(connection).trusted_by(self._owner):
             connection.close()
         elif self._places >= protocol.MAXIMUM_CLIENTS:
             with contextlib.suppress(OSError):

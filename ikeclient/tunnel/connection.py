@@ -30,7 +30,7 @@ from ikeclient.tunnel.adoption import Adoption, Known
 from ikeclient.tunnel.attempt import Attempt, hopeless
 from ikeclient.tunnel.backoff import Backoff
 from ikeclient.tunnel.clock import boottime
-from ikeclient.tunnel.hooks import Hooks
+from ikeclient.tunnel.hooks import Hooks, Runner
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.pump import Address
 from ikeclient.tunnel.renewal import Renewal
@@ -39,7 +39,7 @@ from ikeclient.tunnel.roaming import Roaming
 from ikeclient.tunnel.session import Device, Publish, Session
 from ikeclient.tunnel.upkeep import upkeep
 
-FAREWELL = 2.0  # the longest that a DELETE may hold up the end
+FAREWELL = 1.5  # the longest that a DELETE may hold up the end: with the rest it shall be less than two seconds
 
 
 class Connection:
@@ -55,15 +55,14 @@ class Connection:
         *,
         table: int,
         hooks: bool = True,
+        run_hook: Runner | None = None,
     ) -> None:
         self.profile = profile
         self._options = options
         self._tun = tun
         self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
-        self._wake = asyncio.Event()
-        self._again = False
-        self._refused = False
+        self._stopping, self._wake = asyncio.Event(), asyncio.Event()
+        self._again = self._refused = False
         self.known: Known = []  # addresses of the gateway with their host names, the best first
         self.adoption = Adoption(self)
         self._fatal: IkeclientError | None = None
@@ -85,7 +84,8 @@ class Connection:
             on_up=self._on_up,
             later=self._loop.call_later,
         )
-        self._hooks = Hooks(profile.session.commands, profile.base_dir, self.session.warn) if hooks else None
+        commands = profile.session.commands
+        self._hooks = Hooks(commands, profile.base_dir, self.session.warn, run_hook) if hooks else None
         self._roaming = Roaming(self._current, self.session, self._wake.set, tun.name)
 
     def _addresses(self) -> list[IPAddress]:

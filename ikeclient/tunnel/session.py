@@ -78,6 +78,7 @@ class Session:
         self._keylog = KeyLog(options.keylog) if options.keylog else None
         self.started = boottime()
         self.applied = False
+        self._about_machine: tuple[str, ...] = ()  # warnings of the last configuration
         self.confirmed: tuple[IPAddress, IPAddress] | None = None  # the pair of addresses that the gateway knows
         self.status = Status(name=options.name, interface=tun.name)
         self.pump = Pump(tun, on_ike, boottime, entropy=os.urandom, on_tun_lost=on_tun_lost)
@@ -204,9 +205,12 @@ class Session:
         status.routes = tuple(str(route) for route in config.routes)
         status.dns_servers = tuple(str(s) for s in config.dns.servers) if config.dns else ()
         status.dns_domains = config.dns.domains if config.dns else ()
-        for warning in (*warnings, *self._machine.warnings):
+        now = (*warnings, *self._machine.warnings)
+        status.warnings = [said for said in status.warnings if said in now or said not in self._about_machine]
+        for warning in now:
             if warning not in status.warnings:
                 self.warn(warning)
+        self._about_machine = now
 
     # The end of a connection, and of the tunnel
 
