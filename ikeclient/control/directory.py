@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ikeclient.errors import PlatformError
 
@@ -36,7 +37,11 @@ class Peer:
         return self.uid in {0, os.geteuid()}
 
 
-def peer(connection: socket.socket) -> Peer:
+class _HasOptions(Protocol):
+    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
+
+
+def peer(connection: _HasOptions) -> Peer:
     """Who is at the other end, by the word of the kernel."""
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
     pid, uid, _ = _PEER_CREDENTIALS.unpack(data)

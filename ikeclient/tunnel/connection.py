@@ -116,6 +116,11 @@ class Connection:
             self._again = True
             self._attempt.driver.close()
 
+    def fail(self, error: IkeclientError) -> None:
+        """End the tunnel in order, with an error: it cannot go on."""
+        self._fatal = error
+        self.stop()
+
     def document(self) -> dict[str, object]:
         """The tunnel's entry in `status --json`."""
         return self.session.document()
@@ -394,7 +399,6 @@ class Connection:
 
     def _on_tun_lost(self) -> None:
         self._loop.remove_reader(self._tun.fileno())
-        self._fatal = PlatformError(
-            f"the interface {self._tun.name} is gone", reason="somebody deleted it", hint="connect again"
+        self.fail(
+            PlatformError(f"the interface {self._tun.name} is gone", reason="somebody deleted it", hint="connect again")
         )
-        self.stop()

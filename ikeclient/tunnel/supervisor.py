@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from ikeclient.control.server import ControlServer
+from ikeclient.control.server import ControlServer, OnJoin
 from ikeclient.errors import IkeclientError, Interrupted, PlatformError
 from ikeclient.net.machine import Machine, free_table, repair
 from ikeclient.net.tun import TunDevice
@@ -49,9 +49,9 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
     try:
         machine = Machine(options.runtime_directory, options.name)
         connection = Connection(profile, options, tun, machine, publish, table=free_table())
-        control = await _control(connection, options, on_event)
+        control = await open_control(connection, options, on_event)
         try:
-            await _until_stopped(connection, options.reread)
+            await until_stopped(connection, options.reread)
         finally:
             machine.revert()  # which a bug may have kept the connection from
             if control is not None:
@@ -60,7 +60,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
         tun.close()
 
 
-async def _until_stopped(connection: Connection, reread: Reread | None = None) -> None:
+async def until_stopped(connection: Connection, reread: Reread | None = None) -> None:
     """Run the connection; SIGTERM ends it in order, and so does SIGINT, with an error that says so.
 
     The loop keeps the handlers to its own end, so that a second signal does not cut the cleaning up short. An exception
@@ -116,7 +116,9 @@ def _on_hangup(connection: Connection, reread: Reread | None) -> Reloader | None
     return reloader
 
 
-async def _control(connection: Connection, options: ConnectOptions, on_event: Listener) -> ControlServer | None:
+async def open_control(
+    connection: Connection, options: ConnectOptions, on_event: Listener, *, on_join: OnJoin | None = None
+) -> ControlServer | None:
     """The control socket; a tunnel can live without one where there is no place for it."""
     server = ControlServer(
         options.name,
@@ -124,6 +126,7 @@ async def _control(connection: Connection, options: ConnectOptions, on_event: Li
         status=connection.document,
         on_disconnect=connection.stop,
         on_reconnect=connection.reconnect,
+        on_join=on_join,
     )
     try:
         await server.start()
@@ -152,7 +155,7 @@ async def _plan(profile: CompiledProfile, options: ConnectOptions, on_event: Lis
 
     try:
         connection = Connection(profile, options, tun, machine, publish, table=free_table(), hooks=False)
-        await _until_stopped(connection)
+        await until_stopped(connection)
     finally:
         tun.close()
     return machine.lines
