@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from ikeclient.cli.context import settings
 from ikeclient.cli.terminal import asker, read_secret, show_error, warn
 from ikeclient.control import client
+from ikeclient.control.directory import Claim, prepare
 from ikeclient.control.protocol import TOO_MANY, Command
 from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, PlatformError, UsageError
 
@@ -79,18 +80,17 @@ def run(wish: Wish, work: Work) -> int:
     open_standard_files()
     while True:
         if client.running_pid(wish.name) is None:
-            try:
-                return _start(wish, work)
-            except UsageError:
-                if client.running_pid(wish.name) is None:
-                    raise  # else somebody else was faster
-        way = client.join(wish.name)
-        if way is not None:
-            _wait_up(wish)
-            entrance = _entrance(wish.name, way)
-            entrance.enter()
-            return work()
-        _wait_gone(wish.name)
+            status = _start_first(wish, work)
+            if status is not None:
+                return status
+        with contextlib.suppress(NoSuchTunnel):  # it may have ended just now
+            way = client.join(wish.name)
+            if way is not None:
+                _wait_up(wish)
+                entrance = _entrance(wish.name, way)
+                entrance.enter()
+                return work()
+            _wait_gone(wish.name)
 
 
 # Joining.
@@ -135,36 +135,64 @@ def _wait_gone(name: str) -> None:
 # Starting.
 
 
-def _start(wish: Wish, work: Work) -> int:
-    from ikeclient.cli.supervise import Supervisor
-    from ikeclient.net.namespace import Namespace
-    from ikeclient.profile.load import load_profile
+def _start_first(wish: Wish, work: Work) -> int | None:
+    """Start the tunnel and see `work` through, unless somebody else starts it: then None when it can be joined."""
+    deadline = time.monotonic() + wish.timeout
+    directory = client.runtime_directory()
+    prepare(directory)
+    while client.running_pid(wish.name) is None:
+        if (claim := Claim.take(directory, wish.name)) is not None:
+            try:
+                started = _Started(wish, work) if client.running_pid(wish.name) is None else None
+            finally:
+                claim.release()
+            return None if started is None else started.wait()
+        if time.monotonic() > deadline:
+            raise NoResponse(f"another process has not started tunnel '{wish.name}' within {wish.timeout:.0f} s")
+        time.sleep(_POLL)
+    return None
 
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or the kernel would take our children's exit status
-    loaded = load_profile(wish.profile, wish.overrides)
-    namespace = Namespace.make(loaded.profile.network.interface)
-    member: _Member | None = None
-    founder, theirs = socket.socketpair()
-    try:
-        member = _Member(namespace, work, without=(founder, theirs))
-        tunnel = _start_tunnel(wish, loaded, namespace, theirs)
-        theirs.close()
-        namespace.leave()
-        namespace.entrance.close()
-        supervisor = Supervisor(member.pid, tunnel, loaded.name)
-        member.go()
-        status = supervisor.wait()
-        _take_leave(founder, tunnel)
-    except BaseException:
-        if member is not None:
-            member.kill()
-        raise
-    finally:
-        founder.close()
-        theirs.close()
-        namespace.leave()
-        namespace.entrance.close()
-    return status
+
+class _Started:
+    """A tunnel that came up for `work`, which waits in its namespace. Construction raises what connecting raises."""
+
+    def __init__(self, wish: Wish, work: Work) -> None:
+        from ikeclient.net.namespace import Namespace
+        from ikeclient.profile.load import load_profile
+
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or the kernel would take our children's exit status
+        loaded = load_profile(wish.profile, wish.overrides)
+        namespace = Namespace.make(loaded.profile.network.interface)
+        self._name = loaded.name
+        self._founder, theirs = socket.socketpair()
+        self._member = _Member(namespace, work, without=(self._founder, theirs))
+        try:
+            self._tunnel = _start_tunnel(wish, loaded, namespace, theirs)
+        except BaseException:
+            self._member.kill()
+            self._founder.close()
+            raise
+        finally:
+            theirs.close()
+            namespace.leave()
+            namespace.entrance.close()
+
+    def wait(self) -> int:
+        """Let `work` begin, stand in for it, and return its exit status when it and the tunnel have ended."""
+        from ikeclient.cli.supervise import Supervisor, wait_for_end
+
+        try:
+            supervisor = Supervisor(self._member.pid, self._tunnel, self._name)
+            self._member.go()
+            status = supervisor.wait()
+        except BaseException:
+            self._member.kill()
+            raise
+        finally:
+            others_stay = _take_leave(self._founder)
+        if not others_stay and not wait_for_end(self._tunnel, _ENDING_SECONDS):
+            warn(f"tunnel '{self._name}' was told to end but is still there")
+        return status
 
 
 def _start_tunnel(wish: Wish, loaded: LoadedProfile, namespace: Namespace, founder: socket.socket) -> int:
@@ -265,14 +293,12 @@ def _be_member(namespace: Namespace, work: Work, reading: int, parent: int) -> i
                 stream.flush()
 
 
-def _take_leave(founder: socket.socket, tunnel: int) -> None:
-    """Tell the tunnel that its first command has ended, and wait for its end unless others use it."""
-    from ikeclient.cli.supervise import wait_for_end
-
-    with contextlib.suppress(OSError):
-        founder.shutdown(socket.SHUT_WR)
-        founder.settimeout(_ENDING_SECONDS)
-        if founder.recv(16):
-            return
-    if not wait_for_end(tunnel, _ENDING_SECONDS):
-        warn("the tunnel was told to end but is still there")
+def _take_leave(founder: socket.socket) -> bool:
+    """Tell the tunnel that its first command has ended; whether others keep it."""
+    with founder:
+        try:
+            founder.shutdown(socket.SHUT_WR)
+            founder.settimeout(_ENDING_SECONDS)
+            return bool(founder.recv(16))
+        except OSError:
+            return False

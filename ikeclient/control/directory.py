@@ -13,7 +13,7 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -95,6 +95,36 @@ def try_lock(directory: Path) -> Iterator[bool]:
             yield True
     finally:
         os.close(descriptor)
+
+
+class Claim:
+    """The right to start the tunnel `name`, which one process has at a time: a lock on a file that goes with it."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, directory: Path, name: str) -> Claim | None:
+        """The claim, or None while somebody else has it. Raises PlatformError."""
+        path = directory / f"{name}.start"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise PlatformError(f"cannot write into {directory}", reason=error.strerror, hint=_HINT) from error
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.lstat()):  # else it was that of an earlier claim
+                return cls(path, descriptor)
+        os.close(descriptor)
+        return None
+
+    def release(self) -> None:
+        """Let others have it."""
+        with suppress(OSError):
+            self._path.unlink()
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # children have copies of the descriptor
+        os.close(self._descriptor)
 
 
 def connect(path: Path, timeout: float = 1.0) -> socket.socket | None:

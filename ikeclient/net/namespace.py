@@ -11,7 +11,6 @@ import json
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ikeclient.errors import IkeclientError, PlatformError
@@ -56,11 +55,11 @@ class PassedTun(TunDevice):
             self._fd = -1
 
 
-@dataclass(frozen=True, slots=True)
 class Entrance:
-    """Descriptors of a user, a network and a mount namespace that belong together."""
+    """Descriptors of a user, a network and a mount namespace that belong together, in `spaces`; none once closed."""
 
-    spaces: tuple[int, ...]
+    def __init__(self, spaces: tuple[int, ...]) -> None:
+        self.spaces = spaces
 
     @classmethod
     def of_process(cls, pid: int, expected: Sequence[int]) -> Entrance:
@@ -101,9 +100,9 @@ class Entrance:
 
     def close(self) -> None:
         """Close the descriptors."""
-        for each in self.spaces:
-            with contextlib.suppress(OSError):
-                os.close(each)
+        spaces, self.spaces = self.spaces, ()
+        for each in spaces:
+            os.close(each)
 
 
 class Namespace:
