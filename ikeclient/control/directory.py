@@ -52,7 +52,8 @@ def runtime_directory() -> Path:
     """The directory of this user's control sockets; it need not exist.
 
     `IKECLIENT_RUNTIME_DIR`, else `/run/ikeclient` for root, else below `XDG_RUNTIME_DIR`, else below the cache of the
-    user. A user without a home (a container with an arbitrary UID) gets one below `/tmp`, checked like all others.
+    user. A user without a home, or with one they cannot write to (a container with an arbitrary UID), gets one below
+    `/tmp`, checked like all others.
     """
     if chosen := os.environ.get("IKECLIENT_RUNTIME_DIR"):
         return Path(chosen).absolute()
@@ -62,10 +63,12 @@ def runtime_directory() -> Path:
         base = os.environ.get(variable, "")
         if base.startswith("/"):  # the XDG specification has relative ones ignored
             return Path(base, tail)
-    try:
-        return Path.home() / ".cache/ikeclient/run"
-    except RuntimeError:
-        return Path(f"/tmp/ikeclient-{os.geteuid()}")  # noqa: S108 - `prepare` refuses it unless it is ours alone
+    with suppress(RuntimeError):
+        cache = Path.home() / ".cache/ikeclient/run"
+        there = next(path for path in (cache, *cache.parents) if path.exists())
+        if os.access(there, os.W_OK):
+            return cache
+    return Path(f"/tmp/ikeclient-{os.geteuid()}")  # noqa: S108 - `prepare` refuses it unless it is ours alone
 
 
 def prepare(directory: Path) -> None:

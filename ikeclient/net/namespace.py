@@ -135,12 +135,10 @@ class Namespace:
         try:
             ours.settimeout(PATIENCE)
             message, spaces, _, _ = socket.recv_fds(ours, LONGEST, 1 + len(NAMESPACES))
-            answer: dict[str, Any] = json.loads(message) if message else {"stage": Stage.USER, "code": 1}
-        except BaseException as error:
+            answer: dict[str, Any] = json.loads(message)
+        except (OSError, ValueError) as error:  # silence, or the end without a word
             ours.close()
-            if isinstance(error, OSError):
-                raise PlatformError("cannot make a network of its own", reason=str(error)) from error
-            raise
+            raise PlatformError("cannot make a network of its own", reason="its process gave no answer") from error
         if "stage" in answer:
             ours.close()
             os.waitpid(pid, 0)

@@ -49,8 +49,8 @@ class Refusal:
 _RIGHTS = frozenset((errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EUSERS, errno.EINVAL, errno.ENOSYS))
 
 _CONTAINER = (
-    "docker and podman: --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
-    " --device /dev/net/tun; Kubernetes: securityContext.seccompProfile.type Unconfined"
+    "docker and podman: --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+    " --device /dev/net/tun; Kubernetes: seccompProfile and appArmorProfile of type Unconfined in securityContext"
 )
 _APPARMOR = (
     "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0,"

@@ -72,6 +72,16 @@ class Person:
         pipe = subprocess.PIPE
         return self.machine.start(*command, stdin=stdin, stdout=pipe, stderr=pipe, env=self.environment)
 
+    @property
+    def program(self) -> str:
+        """The beginning of every ikeclient command, for a shell."""
+        return f"{sys.executable} -m ikeclient"
+
+    def start_shell(self, script: str) -> subprocess.Popen[bytes]:
+        """Start a line of shell, outside every tunnel; its words on standard error are the test's."""
+        command = (*ORDINARY, "sh", "-c", script)
+        return self.machine.start(*command, stdout=subprocess.PIPE, env=self.environment)
+
     def inside(self, script: str, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """`ikeclient exec work` with a line of shell."""
         return self.run("exec", "work", "--", "sh", "-c", script, "sh", *arguments, timeout=timeout)
