@@ -30,7 +30,8 @@ from ikeclient.control.protocol import TOO_MANY, Command
 from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, PlatformError, UsageError
 
 if TYPE_CHECKING:
-    from ikeclient.net.namespace import Entrance, Namespace
+    from ikeclient.net.entrance import Entrance
+    from ikeclient.net.namespace import Namespace
     from ikeclient.profile.compile import CompiledProfile
     from ikeclient.profile.load import LoadedProfile
 
@@ -97,7 +98,7 @@ def run(wish: Wish, work: Work) -> int:
 
 
 def _entrance(name: str, way: object) -> Entrance:
-    from ikeclient.net.namespace import Entrance
+    from ikeclient.net.entrance import Entrance
 
     match way:
         case {"pid": int() as pid, "namespaces": [int() as user, int() as network, int() as mounts]}:

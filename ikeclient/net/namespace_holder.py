@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 from ikeclient.errors import IkeclientError, PlatformError
 from ikeclient.net import linux, vnet
+from ikeclient.net.entrance import NAMESPACES
 from ikeclient.net.interfaces import DnsConfig, MachineConfig
 from ikeclient.net.namespace_mounts import NamespaceDns, cover
 from ikeclient.net.rootless import NODE, Refusal, Stage
@@ -29,7 +30,6 @@ from ikeclient.net.steps import Step
 from ikeclient.net.tun import TunDevice
 
 LONGEST = 256 << 10
-NAMESPACES = ("user", "net", "mnt")
 NAME = "inside"
 _SELF = Path("/proc/self")
 _SETTINGS = {  # of the network in there; what cannot be set costs nothing but comfort

@@ -73,6 +73,11 @@ class Person:
         return self.machine.start(*command, stdin=stdin, stdout=pipe, stderr=pipe, env=self.environment)
 
     @property
+    def ordinary(self) -> tuple[str, ...]:
+        """What makes a command of the machine one of this user."""
+        return ORDINARY
+
+    @property
     def program(self) -> str:
         """The beginning of every ikeclient command, for a shell."""
         return f"{sys.executable} -m ikeclient"
