@@ -61,10 +61,20 @@ class Supervisor:
         if pid:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
+        _reap_others({self._command, self._tunnel})
         if self._tunnel is not None and os.waitpid(self._tunnel, os.WNOHANG)[0]:
             self._tunnel = None
             warn(f"the tunnel '{self._name}' has ended; the command goes on without a network")
         return None
+
+
+def _reap_others(known: set[int | None]) -> None:
+    """Children nobody waits for: the namespace's holder and, where this is process 1 of a container, orphans."""
+    with contextlib.suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid in known:
+                return
+            os.waitpid(ended.si_pid, 0)
 
 
 def wait_for_end(pid: int, seconds: float) -> bool:

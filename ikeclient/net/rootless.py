@@ -136,8 +136,8 @@ def fact() -> Fact:
     try:
         Namespace.make("ike%d").close()
     except IkeclientError as error:
-        return Fact("exec, proxy", False, f"{error.message}: {error.reason}", error.hint)
-    return Fact("exec, proxy", True, "a command can have a network of its own, without root")
+        return Fact("rootless", False, f"{error.message}: {error.reason}", error.hint)
+    return Fact("rootless", True, "`exec` and `proxy` work: a command can have a network of its own")
 
 
 def _filtered(proc: Path) -> bool:

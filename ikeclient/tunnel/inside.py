@@ -120,6 +120,7 @@ class Members:
             self._forget(descriptor)
         if self._founder is not None:
             self._loop.remove_reader(self._founder)
+            self._founder.close()
 
     def _forget(self, descriptor: int) -> None:
         self._watched.discard(descriptor)
