@@ -39,15 +39,22 @@ def test_a_tunnel_is_named_after_its_profile(profile: str, name: str) -> None:
 
 STAND_IN = """
 import os, signal, sys
-from ikeclient.cli.supervise import Supervisor, open_standard_files
+from ikeclient.cli.supervise import Supervisor
+from ikeclient.net.linux import die_with_parent
+parent = os.getpid()
+begin, begun = os.pipe()
 command = os.fork()
 if command == 0:
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    die_with_parent(signal.SIGKILL, parent)
+    os.read(begin, 1)
     os.execvp("sh", ["sh", "-c", sys.argv[1]])
 tunnel = os.fork()
 if tunnel == 0:
+    die_with_parent(signal.SIGKILL, parent)
     signal.pause()
-code = Supervisor(command, tunnel, "work").wait()
+supervisor = Supervisor(command, tunnel, "work")
+os.write(begun, b".")
+code = supervisor.wait()
 os.kill(tunnel, signal.SIGKILL)
 sys.exit(code)
 """
@@ -60,14 +67,14 @@ def test_the_status_is_the_one_a_shell_would_give(script: str, status: int) -> N
 
 def test_a_signal_for_the_stand_in_is_handed_on_once() -> None:
     script = "trap 'echo one' USR1; trap 'exit 6' TERM; echo ready; while :; do sleep 0.05; done"
-    process = subprocess.Popen([sys.executable, "-c", STAND_IN, script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGUSR1)
-    assert process.stdout.readline() == "one\n"
-    process.send_signal(signal.SIGTERM)
-    assert process.stdout.read() == ""
-    assert process.wait(20) == 6
+    with subprocess.Popen([sys.executable, "-c", STAND_IN, script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGUSR1)
+        assert process.stdout.readline() == "one\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == ""
+        assert process.wait(20) == 6
 
 
 def test_the_end_of_a_child_is_waited_for() -> None:
