@@ -30,7 +30,6 @@ from ikeclient.control.protocol import TOO_MANY, Command
 from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, PlatformError, UsageError
 
 if TYPE_CHECKING:
-    from ikeclient.net.entrance import Entrance
     from ikeclient.net.namespace import Namespace
     from ikeclient.profile.compile import CompiledProfile
     from ikeclient.profile.load import LoadedProfile
@@ -88,8 +87,7 @@ def run(wish: Wish, work: Work) -> int:
             way = client.join(wish.name)
             if way is not None:
                 _wait_up(wish)
-                entrance = _entrance(wish.name, way)
-                entrance.enter()
+                _enter(wish.name, way)
                 return work()
             _wait_gone(wish.name)
 
@@ -97,12 +95,14 @@ def run(wish: Wish, work: Work) -> int:
 # Joining.
 
 
-def _entrance(name: str, way: object) -> Entrance:
-    from ikeclient.net.entrance import Entrance
+def _enter(name: str, way: object) -> None:
+    from ikeclient.net.entrance import Entrance, is_inside
 
     match way:
         case {"pid": int() as pid, "namespaces": [int() as user, int() as network, int() as mounts]}:
-            return Entrance.of_process(pid, (user, network, mounts))
+            if not is_inside((user, network, mounts)):  # as a command that runs there and says `exec` again is
+                Entrance.of_process(pid, (user, network, mounts)).enter()
+            return
     raise NoResponse(f"tunnel '{name}' gave an answer that makes no sense")
 
 

@@ -11,6 +11,14 @@ from ikeclient.net import linux
 NAMESPACES = {"user": linux.NEW_USER, "net": linux.NEW_NETWORK, "mnt": linux.NEW_MOUNTS}  # to be entered in this order
 
 
+def is_inside(namespaces: Sequence[int]) -> bool:
+    """Whether this process is in the namespaces with these inode numbers already."""
+    try:
+        return [os.stat(f"/proc/self/ns/{name}").st_ino for name in NAMESPACES] == list(namespaces)
+    except OSError:
+        return False
+
+
 class Entrance:
     """Descriptors of a user, a network and a mount namespace that belong together, in `spaces`; none once closed."""
 

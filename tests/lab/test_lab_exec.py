@@ -184,6 +184,15 @@ def test_commands_that_start_at_once_share_one_tunnel(lab: Lab, person: Person) 
         assert (output, errors, each.returncode) == (b"10.88.0.1", b"", 0)
 
 
+def test_a_command_may_say_exec_again(lab: Lab, person: Person) -> None:
+    """It is there already; from other places, and of other tunnels, nothing can be entered from inside."""
+    done = person.inside(
+        f"{person.program} exec work -- curl -sS http://{INSIDE_IPV4}/peer && {person.program} status -f mode"
+    )
+    assert done.stdout == "10.88.0.1netns\n", done.stderr
+    assert lab.gateway.log.count("parsed IKE_AUTH request") == 1
+
+
 def test_signals_and_deaths_are_those_of_the_command(person: Person) -> None:
     """Handed on once, reported as a shell does; the end of the stand-in is the end of the command."""
     assert person.inside("kill -KILL $$").returncode == 128 + signal.SIGKILL
@@ -230,13 +239,17 @@ def test_standard_input_is_the_commands_after_the_password(lab: Lab, person: Per
     assert PSK not in done.stdout
 
 
-def test_the_environment_and_the_memory_of_a_command_hold_no_secret(lab: Lab, person: Person) -> None:
+def test_the_environment_of_a_command_holds_no_secret_and_it_has_no_descriptor_of_ours(
+    lab: Lab, person: Person
+) -> None:
     """F10: the variable that the profile names is not there, neither in the command's environment nor in /proc."""
     from lab.gateway import PSK
 
     person.write_profile({"auth": {"psk": {"env": "THE_PSK"}}})
-    done = person.run("exec", "work", "--", "sh", "-c", "env; cat /proc/$$/environ", prefix=("env", f"THE_PSK={PSK}"))
+    script = "env; cat /proc/$$/environ; for each in /proc/$$/fd/*; do echo; echo $each; done"
+    done = person.run("exec", "work", "--", "sh", "-c", script, prefix=("env", f"THE_PSK={PSK}"))
     assert done.returncode == 0, done.stderr
+    assert [line[-5:] for line in done.stdout.splitlines() if "/fd/" in line] == ["/fd/0", "/fd/1", "/fd/2"]
     assert "HOME=" in done.stdout
     assert "THE_PSK" not in done.stdout
 
