@@ -84,9 +84,10 @@ def run(wish: Wish, work: Work) -> int:
             if status is not None:
                 return status
         with contextlib.suppress(NoSuchTunnel):  # it may have ended just now
-            way = client.join(wish.name)
+            way = client.join(wish.name, timeout=wish.timeout)
             if way is not None:
-                _wait_up(wish)
+                if not isinstance(way, Mapping) or way.get("state") == "connecting":
+                    _wait_up(wish)
                 _enter(wish.name, way)
                 return work()
             _wait_gone(wish.name)
@@ -111,7 +112,7 @@ def _wait_up(wish: Wish) -> None:
     deadline = time.monotonic() + wish.timeout
     while True:
         try:
-            status = client.request(wish.name, Command.STATUS)
+            status = client.request(wish.name, Command.STATUS, timeout=wish.timeout)
         except UsageError as error:
             if error.reason != TOO_MANY:
                 raise

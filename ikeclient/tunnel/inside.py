@@ -111,7 +111,11 @@ class Members:
             raise UsageError(f"it cannot watch process {who.pid}: {error.strerror}") from error
         self._watched.add(descriptor)
         self._loop.add_reader(descriptor, self._gone, descriptor)
-        return {"pid": self._namespace.holder, "namespaces": self._namespace.entrance.inodes}
+        return {
+            "state": self._connection.session.status.state,
+            "pid": self._namespace.holder,
+            "namespaces": self._namespace.entrance.inodes,
+        }
 
     def close(self) -> None:
         """Watch nobody any more."""

@@ -82,10 +82,10 @@ class Person:
         """The beginning of every ikeclient command, for a shell."""
         return f"{sys.executable} -m ikeclient"
 
-    def start_shell(self, script: str) -> subprocess.Popen[bytes]:
-        """Start a line of shell, outside every tunnel; its words on standard error are the test's."""
-        command = (*ORDINARY, "sh", "-c", script)
-        return self.machine.start(*command, stdout=subprocess.PIPE, env=self.environment)
+    def start_python(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a Python program of this user, outside every tunnel."""
+        command = (*ORDINARY, sys.executable, "-c", program, *arguments)
+        return self.machine.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=self.environment)
 
     def inside(self, script: str, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """`ikeclient exec work` with a line of shell."""
@@ -103,7 +103,7 @@ class Person:
             status = self.status()
             return status if status and status["state"] == state else None
 
-        return wait_for(there, timeout=30, what=f"{state}, not {self.status()}", interval=0.1)
+        return wait_for(there, timeout=30, what=f"{state}, not {self.status()}", interval=0.4)
 
     def wait_file(self, name: str) -> str:
         """The content of a file in the home when it is there and not empty."""

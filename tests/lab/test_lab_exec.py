@@ -51,6 +51,18 @@ ATTEMPTS = " & ".join(
     )
 )
 
+CROWD = """
+import os, sys
+from ikeclient.cli.app import main
+from ikeclient.net import entrance
+for number in range(50):
+    if os.fork() == 0:
+        code = main(["exec", "work", "--", "sh", "-c", sys.argv[1], str(number)])
+        print("ended with", code, flush=True)
+        os._exit(code)
+sys.exit(max(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(50)))
+"""  # fifty commands for the price of one start of the interpreter
+
 
 @pytest.fixture
 def person(lab: Lab) -> Person:
@@ -141,10 +153,10 @@ def test_a_running_command_survives_the_loss_of_the_tunnel_and_a_move(lab: Lab, 
     started = person.start("exec", "work", "--", "sh", "-c", script)
     person.wait_state("connected")
     lab.gateway.terminate()
-    wait_for(lambda: (person.status() or {}).get("reconnects") == 1, timeout=30, what="a reconnection", interval=0.1)
+    wait_for(lambda: (person.status() or {}).get("reconnects") == 1, timeout=30, what="a reconnection", interval=0.5)
     person.wait_state("connected")
     lab.network.use_second_path()
-    wait_for(lambda: (person.status() or {}).get("roams"), timeout=30, what="a move", interval=0.1)
+    wait_for(lambda: (person.status() or {}).get("roams"), timeout=30, what="a move", interval=0.5)
     status = person.wait_state("connected")
     assert status["mode"] == "netns"
     assert status["local"]["address"] == "10.2.0.2"
@@ -159,13 +171,11 @@ def test_fifty_commands_join_a_tunnel_that_ends_with_the_last_of_them(lab: Lab, 
     """One connection for all; the first command's end is not the end, and its status comes at once."""
     started = person.start("exec", "work", "--", "sh", "-c", "until test -e ~/go; do sleep 0.1; done; exit 3")
     person.wait_state("connected")
-    person.machine.write_file(
-        f"{HOME}/joined", f"echo $1 $(curl -sS http://{INSIDE_IPV4}/peer); until test -e ~/end; do sleep 0.3; done"
-    )
-    crowd = person.start_shell(f"seq 50 | xargs -P 50 -n 1 {person.program} exec work -- sh ~/joined")
+    script = f"echo $0 $(curl -sS http://{INSIDE_IPV4}/peer); until test -e ~/end; do sleep 0.5; done"
+    crowd = person.start_python(CROWD, script)
     assert crowd.stdout is not None
     lines = {crowd.stdout.readline().decode() for _ in range(50)}
-    assert lines == {f"{number} 10.88.0.1\n" for number in range(1, 51)}
+    assert lines == {f"{number} 10.88.0.1\n" for number in range(50)}
     person.machine.run("touch", f"{HOME}/go")
     assert started.wait(20) == 3
     assert person.status() is not None
@@ -246,10 +256,10 @@ def test_the_environment_of_a_command_holds_no_secret_and_it_has_no_descriptor_o
     from lab.gateway import PSK
 
     person.write_profile({"auth": {"psk": {"env": "THE_PSK"}}})
-    script = "env; cat /proc/$$/environ; for each in /proc/$$/fd/*; do echo; echo $each; done"
+    script = "env; cat /proc/$$/environ; echo; ls /proc/$$/fd; true"
     done = person.run("exec", "work", "--", "sh", "-c", script, prefix=("env", f"THE_PSK={PSK}"))
     assert done.returncode == 0, done.stderr
-    assert [line[-5:] for line in done.stdout.splitlines() if "/fd/" in line] == ["/fd/0", "/fd/1", "/fd/2"]
+    assert done.stdout.splitlines()[-3:] == ["0", "1", "2"]
     assert "HOME=" in done.stdout
     assert "THE_PSK" not in done.stdout
 

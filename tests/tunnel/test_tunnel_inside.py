@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,7 @@ class FakeConnection:
     def __init__(self) -> None:
         self.stopped = asyncio.Event()
         self.error: IkeclientError | None = None
+        self.session = SimpleNamespace(status=SimpleNamespace(state="connected"))
 
     def stop(self) -> None:
         self.stopped.set()
@@ -95,7 +97,11 @@ def test_the_end_of_the_only_command_is_the_end() -> None:
 def test_a_command_that_joined_keeps_it(command: subprocess.Popen[bytes]) -> None:
     async def body() -> None:
         with Scene() as (connection, _, members, founder):
-            assert members.join(Peer(command.pid, os.geteuid())) == {"pid": 4711, "namespaces": (1, 2, 3)}
+            assert members.join(Peer(command.pid, os.geteuid())) == {
+                "state": "connected",
+                "pid": 4711,
+                "namespaces": (1, 2, 3),
+            }
             founder.shutdown(socket.SHUT_WR)
             assert await stands(connection)
             assert founder.recv(16) == STAYS
