@@ -80,11 +80,11 @@ def cover(hidden: Sequence[str] = HIDDEN) -> tuple[NamespaceDns, list[str]]:
         Path(own[NSSWITCH]).write_text(name_switch(switch or ""), encoding="utf-8", errors="surrogateescape")
         Path(own[NSSWITCH]).chmod(0o444)
         held = {path: os.open(source, os.O_PATH | os.O_CLOEXEC) for path, source in own.items()}
-        for directory in dict.fromkeys(map(os.path.realpath, hidden)):
-            if os.path.isdir(directory):
-                linux.mount("ikeclient", directory, "tmpfs", _TMPFS, "size=64k,mode=755")
+        covered = [directory for directory in dict.fromkeys(map(os.path.realpath, hidden)) if os.path.isdir(directory)]
+        for directory in covered:
+            linux.mount("ikeclient", directory, "tmpfs", _TMPFS, "size=64k,mode=755")
         warnings = []
-        if not _bind(held[RESOLV_CONF], resolver, make=any(_within(resolver, directory) for directory in hidden)):
+        if not _bind(held[RESOLV_CONF], resolver, make=any(_within(resolver, directory) for directory in covered)):
             warnings.append(f"names cannot be resolved: there is no {RESOLV_CONF} here to take the tunnel's servers")
         if switch is not None:
             _bind(held[NSSWITCH], os.path.realpath(NSSWITCH), make=False)
@@ -109,7 +109,7 @@ def _bind(descriptor: int, target: str, *, make: bool) -> bool:
 
 
 def _within(path: str, directory: str) -> bool:
-    return path.startswith(os.path.realpath(directory) + "/")
+    return path.startswith(directory + "/")
 
 
 def _read(path: str) -> str | None:

@@ -146,6 +146,40 @@ def test_a_full_tunnel_takes_everything(lab: Lab, person: Person) -> None:
     assert wire.packets(f"!({OURS}) && !({NEIGHBOURS})", "frame.protocols", "ip.dst", "ipv6.dst") == []
 
 
+def test_no_name_is_asked_outside_by_way_of_a_socket(lab: Lab, person: Person) -> None:
+    """As on a desktop: the resolver's file leads to systemd-resolved, and nscd is there. Both are out of sight."""
+    machine = person.machine
+    machine.run("mkdir", "-p", "/run/systemd/resolve", "/run/nscd")
+    machine.write_file("/run/systemd/resolve/stub-resolv.conf", "nameserver 127.0.0.53\n")
+    machine.write_file("/run/nscd/socket", "")
+    machine.run("ln", "-sf", "../run/systemd/resolve/stub-resolv.conf", "/etc/resolv.conf")
+    machine.write_file("/etc/nsswitch.conf", "passwd: files\nhosts: files resolve [!UNAVAIL=return] mdns4 dns\n")
+    done = person.inside(
+        f"ls -A /run/nscd /var/run/nscd /run/systemd/resolve; cat /etc/resolv.conf /etc/nsswitch.conf;"
+        f" getent ahostsv4 host.{DOMAIN} | head -n 1; getent hosts nowhere.example.; echo $?"
+    )
+    lines = done.stdout.splitlines()
+    assert "socket" not in lines
+    assert "stub-resolv.conf" in lines, "ours, in a directory that is otherwise empty"
+    assert f"nameserver {INSIDE_DNS}" in lines
+    assert "127.0.0.53" not in done.stdout
+    assert "hosts: files dns" in lines
+    assert any(line.startswith(INSIDE_IPV4) for line in lines)
+    assert lines[-1] == "2"
+    assert machine.read_file("/etc/resolv.conf") == "nameserver 127.0.0.53\n"
+
+
+def test_without_a_resolver_file_the_command_runs_and_the_tunnel_says_so(lab: Lab, person: Person) -> None:
+    """A link that leads nowhere: nothing is made outside, and no name is resolved."""
+    person.machine.run("ln", "-sf", "../run/systemd/resolve/stub-resolv.conf", "/etc/resolv.conf")
+    done = person.inside(
+        f"curl -sS http://{INSIDE_IPV4}/peer; getent hosts www.example.net; {person.program} status -f warnings work"
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("10.88.0.1names cannot be resolved")
+    assert person.machine.run("ls", "/run/systemd/resolve", check=False).returncode != 0
+
+
 def test_a_running_command_survives_the_loss_of_the_tunnel_and_a_move(lab: Lab, person: Person) -> None:
     """Lost and found with a new connection, then MOBIKE: the same process goes on, with the same namespace."""
     lab.network.add_second_path()
