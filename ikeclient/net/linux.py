@@ -14,6 +14,8 @@ NEW_MOUNTS, NEW_USER, NEW_NETWORK = 0x00020000, 0x10000000, 0x40000000  # clone(
 READ_ONLY, REMOUNT, BIND, RECURSIVE, SLAVE = 1, 32, 4096, 16384, 1 << 19  # mount(2)
 NO_SUID, NO_DEVICES, NO_EXECUTION = 2, 4, 8
 _DETACH = 2  # umount2(2)
+_OPEN_TREE, _MOVE_MOUNT = 428, 429  # the same numbers on every architecture; glibc has them since 2.36
+_HERE, _CLONE_TREE, _FROM_DESCRIPTOR = -100, 1, 4  # AT_FDCWD, OPEN_TREE_CLONE, MOVE_MOUNT_F_EMPTY_PATH
 _DEATH_SIGNAL, _DROP_BOUNDING, _AMBIENT, _CLEAR_ALL = 1, 24, 47, 4  # prctl(2)
 _SET_FLAGS, _UP = 0x8914, 0x1  # netdevice(7)
 _HARMLESS = (10, 13)  # CAP_NET_BIND_SERVICE, CAP_NET_RAW: a `ping` that has it as a file would not even start without
@@ -40,6 +42,18 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str =
 def unmount(target: str) -> None:
     """Take a mount out of the tree; open files in it stay usable."""
     _call("umount2", os.fsencode(target), ctypes.c_int(_DETACH))
+
+
+def copy_mount(path: str) -> int:
+    """A descriptor of a copy of the mount at `path` that is nowhere yet (open_tree(2), Linux 5.2)."""
+    flags = _CLONE_TREE | os.O_CLOEXEC
+    return _call("syscall", ctypes.c_long(_OPEN_TREE), ctypes.c_int(_HERE), os.fsencode(path), ctypes.c_uint(flags))
+
+
+def place_mount(descriptor: int, target: str) -> None:
+    """Put a mount that is nowhere at `target` (move_mount(2))."""
+    here, flags = ctypes.c_int(_HERE), ctypes.c_uint(_FROM_DESCRIPTOR)
+    _call("syscall", ctypes.c_long(_MOVE_MOUNT), ctypes.c_int(descriptor), b"", here, os.fsencode(target), flags)
 
 
 def set_up(interface: str) -> None:
@@ -82,8 +96,9 @@ def _prctl(option: int, argument: int) -> None:
     _call("prctl", ctypes.c_int(option), ctypes.c_ulong(argument), zero, zero, zero)
 
 
-def _call(name: str, *arguments: object) -> None:
-    function = getattr(ctypes.CDLL(None, use_errno=True), name)
-    if function(*arguments) == -1:
+def _call(name: str, *arguments: object) -> int:
+    result = int(getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments))
+    if result == -1:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+    return result

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from ikeclient.errors import IkeclientError, PlatformError
 from ikeclient.net import linux, vnet
 from ikeclient.net.entrance import NAMESPACES
 from ikeclient.net.interfaces import DnsConfig, MachineConfig
-from ikeclient.net.namespace_mounts import NamespaceDns, cover
+from ikeclient.net.namespace_mounts import Covers, NamespaceDns, cover
 from ikeclient.net.rootless import NODE, Refusal, Stage
 from ikeclient.net.steps import Step
 from ikeclient.net.tun import TunDevice
@@ -73,7 +74,7 @@ def _become_own(channel: socket.socket) -> None:
 
 def _serve(channel: socket.socket, interface: str) -> None:
     try:
-        dns, warnings = _make()
+        dns, covers, warnings = _make()
         tun = _device(interface)
     except _Refused as refused:
         channel.send(json.dumps({"stage": refused.refusal.stage, "code": refused.refusal.code}).encode())
@@ -84,10 +85,10 @@ def _serve(channel: socket.socket, interface: str) -> None:
     tun.close()  # the tunnel's copy keeps the interface
     for each in spaces:
         os.close(each)
-    _obey(channel, dns)
+    _obey(channel, dns, covers)
 
 
-def _obey(channel: socket.socket, dns: NamespaceDns) -> None:
+def _obey(channel: socket.socket, dns: NamespaceDns, covers: Covers) -> None:
     """Bring the namespace to each state that is asked for, until the other end is closed."""
     from ikeclient.net.kernel import Kernel
     from ikeclient.net.machine import Machine
@@ -95,13 +96,23 @@ def _obey(channel: socket.socket, dns: NamespaceDns) -> None:
     with contextlib.suppress(PlatformError), Kernel():
         pass  # loads the library now, while the tunnel negotiates
     machine = Machine(Path("/"), NAME, kernel=Kernel(), dns=dns, journal=NoJournal())
-    while message := channel.recv(LONGEST):
+    while message := _order(channel, covers):
         try:
             machine.apply(configuration(json.loads(message)))
             answer: dict[str, object] = {"ok": True, "warnings": machine.warnings}
         except IkeclientError as error:
             answer = {"ok": False, "message": error.message, "reason": error.reason, "hint": error.hint}
         channel.send(json.dumps(answer).encode())
+
+
+def _order(channel: socket.socket, covers: Covers) -> bytes:
+    """The next message, and meanwhile the files of the namespace kept in their place."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    poll.register(covers, select.POLLPRI)
+    while channel.fileno() not in {number for number, _ in poll.poll()}:
+        covers.mend()
+    return channel.recv(LONGEST)
 
 
 class NoJournal:
@@ -111,7 +122,7 @@ class NoJournal:
         """Forget the steps."""
 
 
-def _make() -> tuple[NamespaceDns, list[str]]:
+def _make() -> tuple[NamespaceDns, Covers, list[str]]:
     uid, gid = os.geteuid(), os.getegid()
     with _stage(Stage.USER):
         linux.unshare(linux.NEW_USER)

@@ -3,13 +3,16 @@
 A network namespace does not cover paths. A program that looks up a name may ask nscd, systemd-resolved, avahi or sssd
 over a Unix socket, and those would ask outside. So their directories are empty here, `nsswitch.conf` knows files and
 DNS only, and `resolv.conf` is a file of ours. All of that is mounts in a mount namespace of our own, and goes with it.
+
+Our two files are mounted on the machine's. When somebody outside replaces one of those by renaming, as network managers
+do after every move, the kernel takes our mount away with the file it was on; `Covers` puts it back.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ikeclient.net import linux
@@ -65,13 +68,41 @@ class NamespaceDns:
         self._length = len(data)
 
 
-def cover(hidden: Sequence[str] = HIDDEN) -> tuple[NamespaceDns, list[str]]:
+class Covers:
+    """Files of ours on top of the machine's, which stay there whatever happens to the files below.
+
+    `fileno` becomes exceptional (POLLPRI) when a mount of this namespace came or went; `mend` then.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._ours: dict[str, tuple[os.stat_result, int]] = {}
+        self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        for path in paths:
+            with contextlib.suppress(OSError):  # before Linux 5.2; then what is taken away stays away
+                self._ours[path] = os.stat(path), linux.copy_mount(path)
+
+    def fileno(self) -> int:
+        """For poll(2)."""
+        return self._mounts
+
+    def mend(self) -> None:
+        """Put back what was taken away. Where there is no file any more, there is nothing to put it on."""
+        for path, (ours, spare) in self._ours.items():
+            with contextlib.suppress(OSError):
+                if _stat(path) == (ours.st_dev, ours.st_ino):
+                    continue
+                linux.place_mount(spare, os.path.realpath(path))
+                self._ours[path] = ours, linux.copy_mount(path)
+                os.close(spare)
+
+
+def cover(hidden: Sequence[str] = HIDDEN) -> tuple[NamespaceDns, Covers, list[str]]:
     """Set up the view of this process's mount namespace. Returns its DNS and warnings; raises OSError."""
     linux.mount("none", "/", None, linux.RECURSIVE | linux.SLAVE)
     resolver = os.path.realpath(RESOLV_CONF)
     switch = _read(NSSWITCH)
     # A file system for our two files, in any directory: it is gone from there before somebody could look.
-    place = "/tmp"  # noqa: S108
+    place = "/dev"
     linux.mount("ikeclient", place, "tmpfs", _TMPFS, "size=1m,mode=700")
     try:
         own = {RESOLV_CONF: f"{place}/resolv.conf", NSSWITCH: f"{place}/nsswitch.conf"}
@@ -84,15 +115,17 @@ def cover(hidden: Sequence[str] = HIDDEN) -> tuple[NamespaceDns, list[str]]:
         for directory in covered:
             linux.mount("ikeclient", directory, "tmpfs", _TMPFS, "size=64k,mode=755")
         warnings = []
+        both = [RESOLV_CONF, NSSWITCH]
         if not _bind(held[RESOLV_CONF], resolver, make=any(_within(resolver, directory) for directory in covered)):
             warnings.append(f"names cannot be resolved: there is no {RESOLV_CONF} here to take the tunnel's servers")
-        if switch is not None:
-            _bind(held[NSSWITCH], os.path.realpath(NSSWITCH), make=False)
+            both.remove(RESOLV_CONF)
+        if switch is None or not _bind(held[NSSWITCH], os.path.realpath(NSSWITCH), make=False):
+            both.remove(NSSWITCH)
     finally:
         linux.unmount(place)
     for each in held.values():
         os.close(each)
-    return NamespaceDns(descriptor), warnings
+    return NamespaceDns(descriptor), Covers(both), warnings
 
 
 def _bind(descriptor: int, target: str, *, make: bool) -> bool:
@@ -106,6 +139,11 @@ def _bind(descriptor: int, target: str, *, make: bool) -> bool:
         return False
     linux.mount("none", target, None, linux.REMOUNT | linux.BIND | linux.READ_ONLY | _TMPFS)
     return True
+
+
+def _stat(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 def _within(path: str, directory: str) -> bool:

@@ -169,6 +169,27 @@ def test_no_name_is_asked_outside_by_way_of_a_socket(lab: Lab, person: Person) -
     assert machine.read_file("/etc/resolv.conf") == "nameserver 127.0.0.53\n"
 
 
+def test_the_tunnels_servers_stay_when_the_machine_writes_its_file_anew(lab: Lab, person: Person) -> None:
+    """As network managers do after a move: by renaming, which takes mounts of other namespaces away; twice."""
+    look = f"cat /etc/resolv.conf; grep hosts: /etc/nsswitch.conf; getent ahostsv4 host.{DOMAIN} | head -n 1"
+    wait = "until test -e ~/go$n; do sleep 0.1; done"
+    script = f"echo $$ > ~/pid; for n in 1 2; do {wait}; {look}; echo done > ~/done$n; done"
+    started = person.start("exec", "work", "--", "sh", "-c", script)
+    etc = Path(f"/proc/{command_pid(person)}/root/etc")
+    for number in (1, 2):
+        for name in ("resolv.conf", "nsswitch.conf"):
+            new = f"/etc/{name}.new"
+            person.machine.run("sh", "-ec", f"echo 'nameserver 192.0.2.{number}' > {new}; mv {new} /etc/{name}")
+        wait_for(lambda: INSIDE_DNS in (etc / "resolv.conf").read_text(), timeout=10, what="our resolv.conf")
+        wait_for(lambda: "files dns" in (etc / "nsswitch.conf").read_text(), timeout=10, what="our nsswitch.conf")
+        person.machine.run("touch", f"{HOME}/go{number}")
+        person.wait_file(f"done{number}")
+    output, _ = started.communicate(timeout=30)
+    expected = f"nameserver {INSIDE_DNS}\nsearch {DOMAIN}\nhosts: files dns\n{INSIDE_IPV4}"
+    assert output.decode().count(expected) == 2
+    assert "192.0.2" not in output.decode()
+
+
 def test_without_a_resolver_file_the_command_runs_and_the_tunnel_says_so(lab: Lab, person: Person) -> None:
     """A link that leads nowhere: nothing is made outside, and no name is resolved."""
     person.machine.run("ln", "-sf", "../run/systemd/resolve/stub-resolv.conf", "/etc/resolv.conf")
