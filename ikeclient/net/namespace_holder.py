@@ -16,7 +16,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +32,7 @@ from ikeclient.net.tun import TunDevice
 
 LONGEST = 256 << 10
 NAME = "inside"
+_LOOK_MS = 1000  # a directory that appears, or a link that is bent, is no event
 _SELF = Path("/proc/self")
 _SETTINGS = {  # of the network in there; what cannot be set costs nothing but comfort
     "ipv4/ping_group_range": "{gid} {gid}",  # `ping` without a capability
@@ -110,7 +111,7 @@ def _order(channel: socket.socket, covers: Covers) -> bytes:
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     poll.register(covers, select.POLLPRI)
-    while channel.fileno() not in {number for number, _ in poll.poll()}:
+    while channel.fileno() not in {number for number, _ in poll.poll(_LOOK_MS)}:
         covers.mend()
     return channel.recv(LONGEST)
 
@@ -153,7 +154,7 @@ def _device(interface: str) -> TunDevice:
 
 
 @contextlib.contextmanager
-def _stage(stage: Stage) -> Any:
+def _stage(stage: Stage) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -4,8 +4,8 @@ A network namespace does not cover paths. A program that looks up a name may ask
 over a Unix socket, and those would ask outside. So their directories are empty here, `nsswitch.conf` knows files and
 DNS only, and `resolv.conf` is a file of ours. All of that is mounts in a mount namespace of our own, and goes with it.
 
-Our two files are mounted on the machine's. When somebody outside replaces one of those by renaming, as network managers
-do after every move, the kernel takes our mount away with the file it was on; `Covers` puts it back.
+Our mounts lie on files and directories of the machine's. When somebody outside replaces one of those, as network
+managers do by renaming after every move, the kernel takes our mount away with what it was on; `Covers` puts it back.
 """
 
 from __future__ import annotations
@@ -69,14 +69,30 @@ class NamespaceDns:
 
 
 class Covers:
-    """Files of ours on top of the machine's, which stay there whatever happens to the files below.
+    """What lies on top of the machine's files and directories, and stays there whatever happens to those.
 
-    `fileno` becomes exceptional (POLLPRI) when a mount of this namespace came or went; `mend` then.
+    `hidden` are directories to be empty. `fileno` becomes exceptional (POLLPRI) when a mount of this namespace came or
+    went; `mend` then. Construction raises OSError.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, hidden: Sequence[str]) -> None:
+        self._hidden = hidden
+        self._empty: set[int] = set()  # the devices of our empty file systems
         self._ours: dict[str, tuple[os.stat_result, int]] = {}
         self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self.directories = self._hide()
+
+    def _hide(self) -> list[str]:
+        """Empty the directories, which are returned as they are really called; those that are missing need nothing."""
+        found = [each for each in dict.fromkeys(map(os.path.realpath, self._hidden)) if os.path.isdir(each)]
+        for directory in found:
+            if os.stat(directory).st_dev not in self._empty:
+                linux.mount("ikeclient", directory, "tmpfs", _TMPFS, "size=64k,mode=755")
+                self._empty.add(os.stat(directory).st_dev)
+        return found
+
+    def keep(self, paths: Iterable[str]) -> None:
+        """From now on keep the files that are mounted there."""
         for path in paths:
             with contextlib.suppress(OSError):  # before Linux 5.2; then what is taken away stays away
                 self._ours[path] = os.stat(path), linux.copy_mount(path)
@@ -87,6 +103,8 @@ class Covers:
 
     def mend(self) -> None:
         """Put back what was taken away. Where there is no file any more, there is nothing to put it on."""
+        with contextlib.suppress(OSError):
+            self._hide()
         for path, (ours, spare) in self._ours.items():
             with contextlib.suppress(OSError):
                 if _stat(path) == (ours.st_dev, ours.st_ino):
@@ -111,12 +129,12 @@ def cover(hidden: Sequence[str] = HIDDEN) -> tuple[NamespaceDns, Covers, list[st
         Path(own[NSSWITCH]).write_text(name_switch(switch or ""), encoding="utf-8", errors="surrogateescape")
         Path(own[NSSWITCH]).chmod(0o444)
         held = {path: os.open(source, os.O_PATH | os.O_CLOEXEC) for path, source in own.items()}
-        covered = [directory for directory in dict.fromkeys(map(os.path.realpath, hidden)) if os.path.isdir(directory)]
-        for directory in covered:
-            linux.mount("ikeclient", directory, "tmpfs", _TMPFS, "size=64k,mode=755")
+        covers = Covers(hidden)
         warnings = []
         both = [RESOLV_CONF, NSSWITCH]
-        if not _bind(held[RESOLV_CONF], resolver, make=any(_within(resolver, directory) for directory in covered)):
+        if not _bind(
+            held[RESOLV_CONF], resolver, make=any(_within(resolver, directory) for directory in covers.directories)
+        ):
             warnings.append(f"names cannot be resolved: there is no {RESOLV_CONF} here to take the tunnel's servers")
             both.remove(RESOLV_CONF)
         if switch is None or not _bind(held[NSSWITCH], os.path.realpath(NSSWITCH), make=False):
@@ -125,7 +143,8 @@ def cover(hidden: Sequence[str] = HIDDEN) -> tuple[NamespaceDns, Covers, list[st
         linux.unmount(place)
     for each in held.values():
         os.close(each)
-    return NamespaceDns(descriptor), Covers(both), warnings
+    covers.keep(both)
+    return NamespaceDns(descriptor), covers, warnings
 
 
 def _bind(descriptor: int, target: str, *, make: bool) -> bool:

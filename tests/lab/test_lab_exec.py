@@ -170,7 +170,11 @@ def test_no_name_is_asked_outside_by_way_of_a_socket(lab: Lab, person: Person) -
 
 
 def test_the_tunnels_servers_stay_when_the_machine_writes_its_file_anew(lab: Lab, person: Person) -> None:
-    """As network managers do after a move: by renaming, which takes mounts of other namespaces away; twice."""
+    """As network managers do after a move: by renaming, which takes mounts of other namespaces away; twice.
+
+    The same for a directory of a name service that is made anew when the service starts again.
+    """
+    person.machine.run("mkdir", "/run/nscd")
     look = f"cat /etc/resolv.conf; grep hosts: /etc/nsswitch.conf; getent ahostsv4 host.{DOMAIN} | head -n 1"
     wait = "until test -e ~/go$n; do sleep 0.1; done"
     script = f"echo $$ > ~/pid; for n in 1 2; do {wait}; {look}; echo done > ~/done$n; done"
@@ -180,6 +184,9 @@ def test_the_tunnels_servers_stay_when_the_machine_writes_its_file_anew(lab: Lab
         for name in ("resolv.conf", "nsswitch.conf"):
             new = f"/etc/{name}.new"
             person.machine.run("sh", "-ec", f"echo 'nameserver 192.0.2.{number}' > {new}; mv {new} /etc/{name}")
+        person.machine.run("sh", "-ec", "rmdir /run/nscd; mkdir /run/nscd; touch /run/nscd/socket")
+        wait_for(lambda: not list((etc / "../run/nscd").iterdir()), timeout=10, what="an empty directory")
+        person.machine.run("rm", "/run/nscd/socket")
         wait_for(lambda: INSIDE_DNS in (etc / "resolv.conf").read_text(), timeout=10, what="our resolv.conf")
         wait_for(lambda: "files dns" in (etc / "nsswitch.conf").read_text(), timeout=10, what="our nsswitch.conf")
         person.machine.run("touch", f"{HOME}/go{number}")
