@@ -102,8 +102,9 @@ class Connection:
 
     # Control
 
-    def stop(self) -> None:
-        """End the tunnel in order."""
+    def stop(self, error: IkeclientError | None = None) -> None:
+        """End the tunnel in order; `error` tells why it cannot go on."""
+        self._fatal = self._fatal or error
         self._stopping.set()
         self._wake.set()
         if self._attempt is not None:
@@ -115,11 +116,6 @@ class Connection:
         if self._attempt is not None and not self._stopping.is_set():
             self._again = True
             self._attempt.driver.close()
-
-    def fail(self, error: IkeclientError) -> None:
-        """End the tunnel in order, with an error: it cannot go on."""
-        self._fatal = error
-        self.stop()
 
     def document(self) -> dict[str, object]:
         """The tunnel's entry in `status --json`."""
@@ -399,6 +395,6 @@ class Connection:
 
     def _on_tun_lost(self) -> None:
         self._loop.remove_reader(self._tun.fileno())
-        self.fail(
+        self.stop(
             PlatformError(f"the interface {self._tun.name} is gone", reason="somebody deleted it", hint="connect again")
         )

@@ -153,4 +153,4 @@ class Members:
     def _holder_gone(self) -> None:
         self._loop.remove_reader(self._namespace.fileno())
         self._ending = True
-        self._connection.fail(PlatformError("the process that holds the tunnel's namespace is gone"))
+        self._connection.stop(PlatformError("the process that holds the tunnel's namespace is gone"))

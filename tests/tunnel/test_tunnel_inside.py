@@ -24,12 +24,9 @@ class FakeConnection:
         self.error: IkeclientError | None = None
         self.session = SimpleNamespace(status=SimpleNamespace(state="connected"))
 
-    def stop(self) -> None:
-        self.stopped.set()
-
-    def fail(self, error: IkeclientError) -> None:
+    def stop(self, error: IkeclientError | None = None) -> None:
         self.error = error
-        self.stop()
+        self.stopped.set()
 
 
 class FakeNamespace:
