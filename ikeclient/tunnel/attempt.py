@@ -15,7 +15,7 @@ from ikeclient.ike.initiator import Initiator
 from ikeclient.net.udp import UdpSocket, local_address_for
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.driver import Driver
-from ikeclient.tunnel.network import MARK
+from ikeclient.tunnel.network import outer_mark
 from ikeclient.tunnel.pump import Address, Pump
 
 LEAVING = 5.0  # how long the socket of a path that was left still receives
@@ -50,7 +50,7 @@ class Attempt:
         self.driver = Driver(initiator, boottime, self._send, on_event)
 
     def _open_first(self, remote: IPAddress, port: int) -> Path:
-        local = local_address_for(str(remote), mark=MARK)
+        local = local_address_for(str(remote), mark=outer_mark())
         if local is None:
             raise NoResponse(
                 f"there is no route to the gateway {remote}", hint="check that this machine is connected to a network"
@@ -59,7 +59,7 @@ class Attempt:
 
     def _open(self, local: IPAddress, remote: IPAddress, port: int) -> Path:
         """A socket of its own for a path, on which everything is sent from now on."""
-        socket = UdpSocket(version=remote.version, local_address=str(local), mark=MARK)
+        socket = UdpSocket(version=remote.version, local_address=str(local), mark=outer_mark())
         self._sockets.append(socket)
         self._pump.attach(socket)
         self._loop.add_reader(socket.fileno(), self._pump.drain_udp, socket)

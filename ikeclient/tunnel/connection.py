@@ -102,8 +102,9 @@ class Connection:
 
     # Control
 
-    def stop(self) -> None:
-        """End the tunnel in order."""
+    def stop(self, error: IkeclientError | None = None) -> None:
+        """End the tunnel in order; `error` tells why it cannot go on."""
+        self._fatal = self._fatal or error
         self._stopping.set()
         self._wake.set()
         if self._attempt is not None:
@@ -394,7 +395,6 @@ class Connection:
 
     def _on_tun_lost(self) -> None:
         self._loop.remove_reader(self._tun.fileno())
-        self._fatal = PlatformError(
-            f"the interface {self._tun.name} is gone", reason="somebody deleted it", hint="connect again"
+        self.stop(
+            PlatformError(f"the interface {self._tun.name} is gone", reason="somebody deleted it", hint="connect again")
         )
-        self.stop()

@@ -27,7 +27,7 @@ from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.keylog import KeyLog
-from ikeclient.tunnel.network import MARK, Link, machine_config
+from ikeclient.tunnel.network import Link, machine_config, outer_mark
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.pump import Address, PacketDevice, Pump
 from ikeclient.tunnel.status import Status, timestamp
@@ -80,7 +80,7 @@ class Session:
         self.applied = False
         self._about_machine: tuple[str, ...] = ()  # warnings of the last configuration
         self.confirmed: tuple[IPAddress, IPAddress] | None = None  # the pair of addresses that the gateway knows
-        self.status = Status(name=options.name, interface=tun.name)
+        self.status = Status(name=options.name, mode=options.mode, interface=tun.name)
         self.pump = Pump(tun, on_ike, boottime, entropy=os.urandom, on_tun_lost=on_tun_lost)
 
     @property
@@ -187,7 +187,9 @@ class Session:
         child = next(iter(self.status.children.values()))
         configuration = self.status.configuration
         remote = attempt.path.remote_address
-        inner = self._profile.network.mtu or inner_mtu(path_mtu(str(remote), mark=MARK), remote.version, child.suite)
+        inner = self._profile.network.mtu or inner_mtu(
+            path_mtu(str(remote), mark=outer_mark()), remote.version, child.suite
+        )
         ipv6 = any(address.version == 6 for address in configuration.addresses)
         link = Link(
             interface=self._tun.name,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished, Path
+from ikeclient.tunnel.options import Mode
 from ikeclient.tunnel.pump import Pump
 
 
@@ -20,6 +21,7 @@ class Status:
     """Everything that is known about one tunnel right now; `document` turns it into JSON values."""
 
     name: str
+    mode: Mode = "tun"
     state: str = "connecting"
     since: str = field(default_factory=timestamp)
     interface: str | None = None
@@ -55,7 +57,7 @@ class Status:
             "since": self.since,
             "interface": self.interface,
             "mtu": self.mtu,
-            "mode": "tun",
+            "mode": self.mode,
             "gateway": {
                 "address": str(path.remote_address) if path else self.gateway_address,
                 "port": path.remote_port if path else None,

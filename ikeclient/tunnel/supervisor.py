@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from ikeclient.control.server import ControlServer
+from ikeclient.control.server import ControlServer, OnJoin
 from ikeclient.errors import IkeclientError, Interrupted, PlatformError, bug_error
 from ikeclient.net.administrator import Administrator
 from ikeclient.net.drop import drop_rights
@@ -91,11 +91,11 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
             reporter.stopping()
             connection.stop()
 
-        control = await _control(connection, options, stop, notice)
+        control = await open_control(connection, options, stop, notice)
         try:
             if drop_rights().still_root:
                 notice(_STILL_ROOT)
-            await _until_stopped(connection, stop, our_helper.reread if options.reread else None)
+            await until_stopped(connection, stop, our_helper.reread if options.reread else None)
         finally:
             machine.revert()  # which a bug may have kept the connection from
             if control is not None:
@@ -108,7 +108,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
         reporter.close()
 
 
-async def _until_stopped(connection: Connection, stop: Callable[[], None], reread: Reread | None = None) -> None:
+async def until_stopped(connection: Connection, stop: Callable[[], None], reread: Reread | None = None) -> None:
     """Run the connection; SIGTERM ends it in order, and so does SIGINT, with an error that says so.
 
     The loop keeps the handlers to its own end, so that a second signal does not cut the cleaning up short. An exception
@@ -175,8 +175,13 @@ def _machine(options: ConnectOptions, our_helper: Helper, notice: Callable[[str]
     return machine
 
 
-async def _control(
-    connection: Connection, options: ConnectOptions, stop: Callable[[], None], notice: Callable[[str], None]
+async def open_control(
+    connection: Connection,
+    options: ConnectOptions,
+    stop: Callable[[], None],
+    notice: Callable[[str], None],
+    *,
+    on_join: OnJoin | None = None,
 ) -> ControlServer | None:
     """The control socket; a tunnel can live without one where there is no place for it."""
     server = ControlServer(
@@ -185,6 +190,7 @@ async def _control(
         status=connection.document,
         on_disconnect=stop,
         on_reconnect=connection.reconnect,
+        on_join=on_join,
     )
     try:
         await server.start()
@@ -213,7 +219,7 @@ async def _plan(profile: CompiledProfile, options: ConnectOptions, on_event: Lis
 
     try:
         connection = Connection(profile, options, tun, machine, publish, table=free_table(), hooks=False)
-        await _until_stopped(connection, connection.stop)
+        await until_stopped(connection, connection.stop)
     finally:
         tun.close()
     return machine.lines
