@@ -6,8 +6,9 @@ runs inside the tunnel's namespace, so the sockets it makes are the tunnel's (`c
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +18,7 @@ import typer
 from ikeclient.cli.context import settings
 from ikeclient.cli.inside import Wish, run
 from ikeclient.cli.progress import LogFormat, Progress
-from ikeclient.cli.terminal import asker, show_error, warn
+from ikeclient.cli.terminal import asker, warn
 from ikeclient.control import client
 from ikeclient.errors import IkeclientError, NoResponse, ParseError, UsageError
 
@@ -86,13 +87,6 @@ def proxy(
     """
     settings.verbosity += verbose
     progress = Progress(log_format, settings.verbosity)
-    work: Callable[[Wish], int]
-    if stdio is not None:
-        if socks or http or forward or password_from or password_stdin:
-            raise UsageError("--stdio stands alone", hint="it listens nowhere, and its input belongs to the connection")
-        work = _stdio_work(_destination(stdio))
-    else:
-        work = _server_work(_settings(_wishes(socks, http, forward), user, password_from), progress)
 
     def show(event: Mapping[str, object]) -> None:
         if stdio is None or settings.verbosity:
@@ -102,7 +96,15 @@ def proxy(
         profile=profile, show=show, overrides=tuple(overrides or ()), timeout=timeout, password_stdin=password_stdin
     )
     try:
-        status = run(wish, lambda: work(wish))
+        if stdio is None:
+            served = _settings(_wishes(socks, http, forward), user, password_from)
+            with contextlib.closing(served):
+                status = run(wish, lambda: _serve(served, wish, progress))
+        elif socks or http or forward or password_from or password_stdin:
+            raise UsageError("--stdio stands alone", hint="it listens nowhere, and its input belongs to the connection")
+        else:
+            destination = _destination(stdio)
+            status = run(wish, lambda: _relay_stdio(destination))
     except BaseException:
         progress.failed()
         raise
@@ -179,41 +181,34 @@ def _credentials(user: str, source: str) -> Credentials:
     return Credentials(username, password)
 
 
-def _stdio_work(destination: Destination) -> Callable[[Wish], int]:
-    def work(_: Wish) -> int:
-        from ikeclient.proxy.stdio import relay_stdio
+def _relay_stdio(destination: Destination) -> int:
+    """What runs inside the tunnel's namespace for `--stdio`."""
+    from ikeclient.proxy.stdio import relay_stdio
 
-        try:
-            relay_stdio(destination)
-        except BrokenPipeError:
-            return _READER_GONE
-        return 0
-
-    return work
+    try:
+        relay_stdio(destination)
+    except BrokenPipeError:
+        return _READER_GONE
+    return 0
 
 
-def _server_work(served: Settings, progress: Progress) -> Callable[[Wish], int]:
-    """What runs inside the tunnel's namespace."""
+def _serve(served: Settings, wish: Wish, progress: Progress) -> int:
+    """What runs inside the tunnel's namespace: the proxy, until a signal or the end of the tunnel."""
+    from ikeclient.cli.journal import log_to
+    from ikeclient.net.privileges import forbid_core_dumps
+    from ikeclient.proxy.serve import serve
 
-    def work(wish: Wish) -> int:
-        from ikeclient.cli.journal import log_to
-        from ikeclient.net.privileges import forbid_core_dumps
-        from ikeclient.proxy.serve import serve
+    forbid_core_dumps()  # what people send and receive passes through this process
+    log_to(progress.line, settings.verbosity)
+    failure: list[IkeclientError] = []
 
-        forbid_core_dumps()  # what people send and receive passes through this process
-        log_to(progress.line, settings.verbosity)
-        failure: list[IkeclientError] = []
+    def until() -> None:
+        failure.extend(_follow(wish.name, progress))
 
-        def until() -> None:
-            failure.extend(_follow(wish.name, progress))
-
-        received = serve(served, on_ready=lambda: progress(_listening(wish.name, served)), until=until)
-        if received is None and failure:
-            show_error(failure[0])
-            return failure[0].exit_code
-        return 130 if received == signal.SIGINT else 0
-
-    return work
+    received = serve(served, on_ready=lambda: progress(_listening(wish.name, served)), until=until)
+    if received is None and failure:
+        raise failure[0]
+    return 130 if received == signal.SIGINT else 0
 
 
 def _follow(name: str, progress: Progress) -> list[IkeclientError]:

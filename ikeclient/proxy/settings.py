@@ -71,3 +71,8 @@ class Settings:
     datagram_sockets: tuple[socket.socket, ...] = ()
     credentials: Credentials | None = None
     limits: Limits = field(default_factory=Limits)
+
+    def close(self) -> None:
+        """Close every socket."""
+        for one in (*(listener.socket for listener in self.listeners), *self.datagram_sockets):
+            one.close()
