@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from lab import proxy_peers
@@ -19,64 +14,11 @@ from lab.gateway import Offer
 from lab.machines import Machine, wait_for
 from lab.network import INSIDE_DNS, INSIDE_IPV4, INSIDE_IPV6
 from lab.person import Person
+from lab.proxies import Proxy, running
 from lab.world import Lab
 
 OUTSIDE_THE_TUNNEL = "not (udp.port == 500 or udp.port == 4500 or arp or icmpv6)"
 DNS_QUERY = bytes.fromhex("1234 0100 0001 0000 0000 0000 04") + b"corp\x07example" + bytes.fromhex("00 0001 0001")
-
-
-class Proxy:
-    """A running `ikeclient proxy work` of the lab's person, with the events it tells."""
-
-    def __init__(self, person: Person, *options: str) -> None:
-        self.person = person
-        self.events: list[dict[str, Any]] = []
-        self.noise: list[str] = []
-        self.process = person.start(
-            "proxy", "work", "--log-format", "json", *(options or ("--socks", "0", "--http", "0"))
-        )
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            try:
-                self.events.append(json.loads(line))
-            except ValueError:
-                self.noise.append(line.decode())
-
-    def wait(self, name: str, count: int = 1) -> dict[str, Any]:
-        """The latest event of that name, when there have been as many."""
-
-        def there() -> dict[str, Any] | None:
-            found = [event for event in self.events if event.get("event") == name]
-            if self.process.poll() is not None and len(found) < count:
-                pytest.fail(f"it ended with {self.process.returncode}: {self.noise} {self.events}")
-            return found[-1] if len(found) >= count else None
-
-        return wait_for(there, timeout=40, what=name)
-
-    def ports(self) -> tuple[int, ...]:
-        """Where it listens, when it does."""
-        return tuple(int(where.split(" to ")[0].rpartition(":")[2]) for where in self.wait("listening")["listeners"])
-
-    def ended(self) -> int:
-        """Its exit code."""
-        code = self.process.wait(30)
-        self._reader.join(10)
-        return code
-
-
-@contextmanager
-def running(person: Person, *options: str) -> Iterator[Proxy]:
-    proxy = Proxy(person, *options)
-    try:
-        yield proxy
-    finally:
-        if proxy.process.poll() is None:
-            proxy.process.terminate()
-        proxy.ended()
 
 
 @pytest.fixture
@@ -181,7 +123,6 @@ def test_while_the_tunnel_is_lost_clients_wait_or_hear_why_and_after_it_they_are
         socks, _ = proxy.ports()
         through = ("--socks5", f"127.0.0.1:{socks}")
         lab.gateway.kill()
-        lab.client.machine.run("true")
         person.run("reconnect", "work")
         person.wait_state("reconnecting")
         done = curl(machine, *through, "--max-time", "2", f"http://{INSIDE_IPV4}/peer")
@@ -199,7 +140,41 @@ def test_the_proxy_ends_with_its_tunnel(lab: Lab, person: Person) -> None:
         proxy.ports()
         assert person.run("disconnect", "work").returncode == 0
         assert proxy.ended() == 0
-        assert proxy.events[-1]["event"] == "disconnected" or proxy.noise
+        assert "disconnected" in [event["event"] for event in proxy.events]
+
+
+def test_proxy_and_exec_share_a_tunnel_whoever_came_first(lab: Lab, person: Person) -> None:
+    peer = f"curl -sS --max-time 20 http://{INSIDE_IPV4}/peer"
+    with running(person) as proxy:
+        proxy.ports()
+        assert person.inside(peer).stdout == "10.88.0.1"
+    assert person.status() is None
+    command = person.start("exec", "work", "--", "cat", stdin=subprocess.PIPE)
+    person.wait_state("connected")
+    with running(person) as proxy:
+        socks, _ = proxy.ports()
+        assert curl(lab.network.client, "--socks5", f"127.0.0.1:{socks}", f"http://{INSIDE_IPV4}/peer").stdout
+    assert proxy.process.returncode == 0
+    assert person.status() is not None
+    with running(person) as proxy:
+        proxy.ports()
+        command.communicate(timeout=20)
+        assert command.returncode == 0
+        socks, _ = proxy.ports()
+        assert curl(lab.network.client, "--socks5", f"127.0.0.1:{socks}", f"http://{INSIDE_IPV4}/peer").stdout
+    wait_for(lambda: person.status() is None, timeout=20, what="the end of the tunnel")
+    assert lab.gateway.log.count("parsed IKE_AUTH request") == 2
+
+
+def test_a_proxy_that_is_killed_leaves_nothing(lab: Lab, person: Person) -> None:
+    """O3: the listeners are closed, the tunnel ends."""
+    proxy = Proxy(person)
+    socks, _ = proxy.ports()
+    proxy.process.kill()
+    proxy.ended()
+    wait_for(lambda: person.status() is None, timeout=20, what="the end of the tunnel")
+    refused = curl(lab.network.client, "--socks5", f"127.0.0.1:{socks}", f"http://{INSIDE_IPV4}/peer")
+    assert "Failed to connect to 127.0.0.1" in refused.stderr
 
 
 def test_stdio_starts_a_tunnel_or_joins_the_one_that_runs(lab: Lab, person: Person) -> None:
