@@ -101,6 +101,8 @@ class _Way:
                 if sent < count:
                     self._wait_to_write()
                     return
+                if there < len(_BUFFER):
+                    break  # that was all, most likely; asking would cost a system call each time
         except BlockingIOError:
             pass
         except OSError:
