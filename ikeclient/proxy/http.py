@@ -57,7 +57,10 @@ class Head:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forward:
-    """A plain request: where it goes, what to send there first, and how many bytes of body follow (None: chunked)."""
+    """A plain request: where it goes, what to send there first, and how many bytes of body follow.
+
+    `body` is None for chunks: they are not read, so whatever else the client sends goes to the same server.
+    """
 
     destination: Destination
     head: bytes = field(repr=False)
