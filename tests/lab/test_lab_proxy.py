@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import socket
 import subprocess
@@ -141,6 +142,18 @@ def test_the_proxy_ends_with_its_tunnel(lab: Lab, person: Person) -> None:
         assert person.run("disconnect", "work").returncode == 0
         assert proxy.ended() == 0
         assert "disconnected" in [event["event"] for event in proxy.events]
+
+
+def test_the_proxy_ends_when_its_tunnel_is_killed_and_says_so(lab: Lab, person: Person) -> None:
+    with running(person) as proxy:
+        socks, _ = proxy.ports()
+        status = person.status()
+        assert status is not None
+        os.kill(status["pid"], signal.SIGKILL)
+        assert proxy.ended() == 5
+        assert "the tunnel has ended" in "".join(proxy.noise)
+        assert curl(lab.network.client, "--socks5", f"127.0.0.1:{socks}", "http://10.99.0.1/").returncode != 0
+    print(proxy.noise)
 
 
 def test_proxy_and_exec_share_a_tunnel_whoever_came_first(lab: Lab, person: Person) -> None:

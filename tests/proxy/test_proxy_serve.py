@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proxy.proxy_world import PATIENCE, a_server, bound, connect, receive, socks_connect
+from proxy.proxy_world import PATIENCE, a_server, bound, closed_port, connect, receive, socks_connect
+
+from ikeclient.proxy.relay import reset_on_close
 
 PROGRAM = """
 import socket, sys, threading
@@ -99,6 +101,40 @@ def test_slow_readers_cost_no_memory() -> None:
         for connection, _ in clients:
             assert receive(connection, 100_000) == bytes(100_000)
             connection.close()
+
+
+def test_many_short_connections_leave_nothing_behind() -> None:
+    """No descriptor, and no memory that grows with them; each kind of end takes part."""
+
+    def brief(connection: socket.socket) -> None:
+        if connection.recv(1) == b"r":
+            reset_on_close(connection)
+        connection.sendall(b"x")
+
+    def descriptors(pid: int) -> int:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+
+    def use(port: int, to: int, turns: int) -> None:
+        for turn in range(turns):
+            connection, code = socks_connect(port, "127.0.0.1", to if turn % 4 else dead)
+            with connection:
+                assert code == (0 if turn % 4 else 5)
+                if turn % 4 and turn % 3:
+                    connection.sendall(b"r" if turn % 2 else b"f")
+                    with contextlib.suppress(ConnectionResetError):
+                        receive(connection, 2)
+
+    dead = closed_port()
+    with a_server(brief) as to, a_process() as (port, process):
+        before = descriptors(process.pid)
+        use(port, to, 200)
+        memory = resident(process.pid)
+        use(port, to, 1000)
+        deadline = time.monotonic() + PATIENCE
+        while descriptors(process.pid) > before:
+            assert time.monotonic() < deadline, descriptors(process.pid) - before
+            time.sleep(0.05)
+        assert resident(process.pid) - memory < 2 << 10
 
 
 def test_few_descriptors_mean_fewer_connections_not_a_crash() -> None:
