@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import pytest
+
 from ikeclient.proxy import socks
 from ikeclient.proxy.destination import Destination
 from ikeclient.proxy.server import Server
@@ -73,6 +75,12 @@ def a_proxy(
 
 def connect(port: int, host: str = "127.0.0.1") -> socket.socket:
     return socket.create_connection((host, port), timeout=PATIENCE)
+
+
+def assert_reset(port: int) -> None:
+    """A connection there ends with RST, perhaps before it is known to exist."""
+    with pytest.raises(ConnectionResetError), connect(port) as connection:
+        connection.recv(1)
 
 
 def receive(connection: socket.socket, length: int) -> bytes:
