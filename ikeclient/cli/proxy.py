@@ -17,7 +17,7 @@ import typer
 
 from ikeclient.cli.context import settings
 from ikeclient.cli.inside import Wish, run
-from ikeclient.cli.progress import LogFormat, Progress
+from ikeclient.cli.progress import LogFormat, Progress, chosen_format, error_event
 from ikeclient.cli.terminal import asker, warn
 from ikeclient.control import client
 from ikeclient.errors import IkeclientError, NoResponse, ParseError, UsageError
@@ -77,7 +77,10 @@ def proxy(
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the tunnel's password (or PSK) from stdin.")
     ] = False,
-    log_format: Annotated[LogFormat, typer.Option("--log-format", help="What is written to stderr.")] = LogFormat.TEXT,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option("--log-format", help="What stderr is; auto: JSON lines unless a terminal.", show_default="auto"),
+    ] = None,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more.", show_default=False)] = 0,
 ) -> None:
     """Offer the tunnel as a local SOCKS5 and HTTP proxy. Needs no root.
@@ -86,7 +89,10 @@ def proxy(
     the tunnel. Listening elsewhere than on loopback needs a password.
     """
     settings.verbosity += verbose
-    progress = Progress(log_format, settings.verbosity)
+    # With --stdio, what is said is for the person at ssh, whatever standard error is.
+    form = chosen_format(log_format) if stdio is None else LogFormat.TEXT
+    settings.json_errors = form is LogFormat.JSON
+    progress = Progress(form, settings.verbosity)
 
     def show(event: Mapping[str, object]) -> None:
         if stdio is None or settings.verbosity:
@@ -199,7 +205,7 @@ def _serve(served: Settings, wish: Wish, progress: Progress) -> int:
     from ikeclient.proxy.serve import serve
 
     forbid_core_dumps()  # what people send and receive passes through this process
-    log_to(progress.line, settings.verbosity)
+    log_to(progress.log, settings.verbosity)
     failure: list[IkeclientError] = []
 
     def until() -> None:
@@ -207,6 +213,9 @@ def _serve(served: Settings, wish: Wish, progress: Progress) -> int:
 
     received = serve(served, on_ready=lambda: progress(_listening(wish.name, served)), until=until)
     if received is None and failure:
+        if settings.json_errors:
+            progress(error_event(failure[0]))
+            return failure[0].exit_code
         raise failure[0]
     return 130 if received == signal.SIGINT else 0
 

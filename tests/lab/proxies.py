@@ -39,7 +39,7 @@ class Proxy:
 
         def there() -> dict[str, Any] | None:
             found = [event for event in self.events if event.get("event") == name]
-            if self.process.poll() is not None and len(found) < count:
+            if self.process.poll() is not None and len(found) < count and not self._reader.is_alive():
                 pytest.fail(f"it ended with {self.process.returncode}: {self.noise} {self.events}")
             return found[-1] if len(found) >= count else None
 
