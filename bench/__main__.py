@@ -17,6 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from bench.peers import Peer, ours, peers
+from bench.proxy import compare
 from bench.world import Meter, World, resident_mib
 
 Figures = dict[str, float]
@@ -186,6 +187,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     parser.add_argument("--only", metavar="NAME,...", help="measure these only")
     parser.add_argument("--curve", action="store_true", help="also: packets of 64 to 1400 bytes, 1 to 64 flows")
+    parser.add_argument("--proxy", type=int, metavar="MB", help="also: a download of MB by connect, exec and proxy")
     parser.add_argument("--soak", type=float, metavar="SECONDS", help="also: full speed for so long")
     options = parser.parse_args()
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ikeclient-bench"
@@ -210,6 +212,8 @@ def main() -> None:
             document["curve"] = curve(world, min(options.seconds, 2))
         if options.soak:
             document["soak"] = soak(world, options.soak)
+        if options.proxy:
+            document["proxy"] = compare(world, options.proxy)
     finally:
         world.close()
     document |= {"seconds": options.seconds, "rounds": rounds, "medians": medians(rounds)}
@@ -217,7 +221,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(document, indent=1) + "\n")
     show(document)
-    for name in ("curve", "soak"):
+    for name in ("curve", "soak", "proxy"):
         if name in document:
             print(f"\n{name}: {json.dumps(document[name])}")
 

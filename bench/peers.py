@@ -66,7 +66,7 @@ def ours(*options: str) -> Callable[[World], AbstractContextManager[Tunnel]]:
 
 
 @contextmanager
-def _strongswan_gateway(world: World) -> Iterator[Gateway]:
+def strongswan_gateway(world: World) -> Iterator[Gateway]:
     directory = world.directory / f"gw{time.monotonic_ns()}"
     directory.mkdir()
     gateway = Gateway(world.gateway, directory, Pki(directory), [GATEWAY])
@@ -80,7 +80,7 @@ def _strongswan_gateway(world: World) -> Iterator[Gateway]:
 @contextmanager
 def strongswan(world: World) -> Iterator[Tunnel]:
     """strongSwan's userspace data plane (kernel-libipsec) at both ends."""
-    with _strongswan_gateway(world) as gateway:
+    with strongswan_gateway(world) as gateway:
         directory = world.directory / f"cl{time.monotonic_ns()}"
         directory.mkdir()
         client = StrongSwanClient(world.client, directory)
@@ -99,7 +99,7 @@ def strongswan(world: World) -> Iterator[Tunnel]:
 @contextmanager
 def ours_to_strongswan(world: World) -> Iterator[Tunnel]:
     """`ikeclient connect` to a strongSwan gateway."""
-    with _strongswan_gateway(world) as gateway:
+    with strongswan_gateway(world) as gateway:
         directory = world.directory / f"ik{time.monotonic_ns()}"
         directory.mkdir()
         client = Client(world.client, directory)
