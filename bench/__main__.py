@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench.long import curve, soak
 from bench.peers import Peer, peers
+from bench.proxy import compare
 from bench.report import markdown, text
 from bench.world import Figures, Meter, World, resident_mib
 
@@ -136,6 +137,7 @@ def main() -> None:
     parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="show a former run")
     parser.add_argument("--curve", action="store_true", help="also: packets of 64 to 1400 bytes, 1 to 64 flows, 8 SAs")
     parser.add_argument("--soak", type=float, metavar="SECONDS", help="also: full speed for so long, twice")
+    parser.add_argument("--proxy", type=int, metavar="MB", help="also: a download of MB by connect, exec and proxy")
     options = parser.parse_args()
     document = json.loads(options.source.read_text()) if options.source else run(options)
     if options.json:
@@ -170,6 +172,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             document["curve"] = curve(world, min(options.seconds, 3))
         if options.soak:
             document["soak"] = soak(world, options.soak)
+        if options.proxy:
+            document["proxy"] = compare(world, options.proxy)
     finally:
         world.close()
     document |= {"seconds": options.seconds, "rounds": rounds, "medians": medians(rounds)}

@@ -75,7 +75,7 @@ def ours(*options: str) -> Callable[[World], AbstractContextManager[Tunnel]]:
 
 
 @contextmanager
-def _strongswan_gateway(world: World) -> Iterator[Gateway]:
+def strongswan_gateway(world: World) -> Iterator[Gateway]:
     directory = world.directory / f"gw{time.monotonic_ns()}"
     directory.mkdir()
     gateway = Gateway(world.gateway, directory, Pki(directory), [GATEWAY])
@@ -89,7 +89,7 @@ def _strongswan_gateway(world: World) -> Iterator[Gateway]:
 @contextmanager
 def strongswan(world: World) -> Iterator[Tunnel]:
     """strongSwan's userspace data plane (kernel-libipsec) at both ends."""
-    with _strongswan_gateway(world) as gateway:
+    with strongswan_gateway(world) as gateway:
         directory = world.directory / f"cl{time.monotonic_ns()}"
         directory.mkdir()
         client = StrongSwanClient(world.client, directory)
@@ -108,7 +108,7 @@ def strongswan(world: World) -> Iterator[Tunnel]:
 @contextmanager
 def ours_to_strongswan(world: World, **session: object) -> Iterator[Tunnel]:
     """`ikeclient connect` to a strongSwan gateway; `session` is for the profile."""
-    with _strongswan_gateway(world) as gateway:
+    with strongswan_gateway(world) as gateway:
         directory = world.directory / f"ik{time.monotonic_ns()}"
         directory.mkdir()
         client = Client(world.client, directory)

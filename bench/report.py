@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -94,6 +95,8 @@ def text(document: Document) -> str:
         parts.append(_plain(_curve(document)))
     for name, soak in document.get("soak", {}).items():
         parts += [f"soak, {name}", _plain(_soak(soak)), _words(soak["verdict"])]
+    if "proxy" in document:
+        parts.append(f"proxy: {json.dumps(document['proxy'])}")
     return "\n\n".join(parts)
 
 

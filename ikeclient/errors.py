@@ -24,6 +24,11 @@ class IkeclientError(Exception):
         return [line for line in (self.message, self.reason, self.hint) if line]
 
 
+def bug_error(error: BaseException, where: str) -> IkeclientError:
+    """What people see of an unexpected exception, whose own message may quote a secret; `where` is the rest."""
+    return IkeclientError(f"unexpected {type(error).__name__}", reason=f"this is a bug in ikeclient; {where}")
+
+
 class UsageError(IkeclientError):
     """The command line asks for something that cannot be done (exit code 2)."""
 

@@ -1,6 +1,6 @@
 """Throw damaged bytes at everything that reads bytes from a network, for a bounded time.
 
-    python -m fuzz [--seconds N] [--seed N] [--only wire|eap|esp|offload]
+    python -m fuzz [--seconds N] [--seed N] [--only wire|eap|esp|offload|proxy]
 
 Whatever comes in, only the documented errors may come out; the compiled codec and its plain twin must agree besides.
 A failure prints the seed that leads back to it.
@@ -25,6 +25,7 @@ from ikeclient.esp import offload, offload_plain
 from ikeclient.esp.offload_slots import Slots
 from ikeclient.esp.sa import InboundSa, OutboundSa, ReceivedRun
 from ikeclient.esp.selectors import PacketFilter, Selector
+from ikeclient.proxy import http, socks
 from ikeclient.wire.eap import EapPacket
 from ikeclient.wire.header import HEADER_LENGTH, Header
 from ikeclient.wire.payload import Message, parse_chain
@@ -177,7 +178,37 @@ def agree(name: str, *arguments: object) -> tuple[int, ...]:
     return found if isinstance(found, tuple) else (0, 0)
 
 
-TARGETS: dict[str, Target] = {"wire": wire, "eap": eap, "esp": esp, "offload": offloaded}
+def proxy(random: Random) -> None:
+    """What clients send to the proxy."""
+    name = b"\x03\x0cgit.corp.org\x00\x16"
+    socks_messages = (
+        b"\x05\x02\x00\x02",
+        b"\x01\x05alice\x06secret",
+        b"\x05\x01\x00" + name,
+        bytes(3) + name + b"data",
+    )
+    lines = (
+        b"Host: a",
+        b"Content-Length: 5",
+        b"Transfer-Encoding: chunked",
+        b"Connection: x",
+        b"Proxy-Authorization: Basic YTpi",
+    )
+    start = random.choice(
+        (b"CONNECT a.b:443", b"GET http://a.b:80/c?d", b"POST http://[fd99::1]/", b"OPTIONS http://a")
+    )
+    head = b"\r\n".join((start + b" HTTP/1.1", *random.choices(lines, k=3))) + b"\r\n\r\n"
+    for parse in (socks.parse_greeting, socks.parse_username_password, socks.parse_request, socks.parse_datagram):
+        with suppress(IkeclientError):
+            parse(damaged(random, random.choice(socks_messages)))
+    for use in (http.forward, http.tunnel_destination, http.credentials):
+        with suppress(IkeclientError):
+            found = http.parse_head(damaged(random, head))
+            if found is not None:
+                use(found[0])
+
+
+TARGETS: dict[str, Target] = {"wire": wire, "eap": eap, "esp": esp, "offload": offloaded, "proxy": proxy}
 
 
 def main() -> None:

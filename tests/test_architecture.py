@@ -39,6 +39,7 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
     ),
     "net": (frozenset({"errors"}), "the machine is adapters with plain values; it does not know what a VPN is"),
     "control": (frozenset({"errors"}), "a tunnel's socket carries dictionaries and is usable without the tunnel"),
+    "proxy": (frozenset({"errors"}), "sockets in, sockets out; that they are in two namespaces is not its business"),
     "tunnel": (
         frozenset({"wire", "crypto", "eap", "ike", "esp", "profile", "net", "control", "errors"}),
         "the one place where protocol, data plane and machine meet",
@@ -52,7 +53,10 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
 
 # What a command may import, but only inside a function: the start-up time of every other command depends on it.
 LAZY: dict[str, tuple[frozenset[str], str]] = {
-    "cli": (frozenset({"tunnel", "net", "esp"}), "`connect` and `doctor` need them, `status` must not pay for them"),
+    "cli": (
+        frozenset({"tunnel", "net", "esp", "proxy"}),
+        "what carries a tunnel needs them, `status` must not pay for them",
+    ),
 }
 
 # The only homes of packages that are not ours.

@@ -15,7 +15,7 @@ from typing import Annotated, TextIO
 import typer
 from typer.main import get_command
 
-from ikeclient.cli import connect, doctor, events, probe, profile, secret, status, tunnels, version
+from ikeclient.cli import connect, doctor, events, execute, probe, profile, proxy, secret, status, tunnels, version
 from ikeclient.cli.context import settings
 from ikeclient.cli.progress import error_event
 from ikeclient.cli.terminal import show_error, tell
@@ -35,6 +35,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("connect", short_help="Connect to a VPN gateway.")(connect.connect)
+app.command("exec", short_help="Run a command whose only network is the tunnel.")(execute.execute)
+app.command("proxy", short_help="Offer the tunnel as a local SOCKS5 and HTTP proxy.")(proxy.proxy)
 app.command("disconnect", short_help="End a tunnel.")(tunnels.disconnect)
 app.command("reconnect", short_help="Make a tunnel connect anew.")(tunnels.reconnect)
 app.command("wait", short_help="Wait until a tunnel is up, or gone.")(tunnels.wait)

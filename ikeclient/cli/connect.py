@@ -167,6 +167,7 @@ def _options(
 
 
 def _run(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:
+    from ikeclient.cli.failure import outline
     from ikeclient.cli.journal import log_to
     from ikeclient.tunnel.supervisor import run
 
@@ -176,7 +177,7 @@ def _run(compiled: CompiledProfile, options: ConnectOptions, progress: Progress)
             tell(styled([("Ctrl-C disconnects", "dim")], sys.stderr))
 
     log_to(progress.log, settings.verbosity)
-    run(compiled, options, show)
+    run(compiled, options, show, None if settings.debug else outline)
 
 
 def _run_detached(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from ikeclient.cli.failure import unexpected
@@ -32,12 +32,14 @@ _LINGER_SECONDS = 0.5  # between a process closing its files and its end being k
 _POLL_SECONDS = 0.02
 
 
-def run_detached(work: Callable[[Events], None], show: Events, log: Path, verbosity: int) -> None:
-    """Run `work` in a child process and return when it reports the event `connected`.
+def run_detached(
+    work: Callable[[Events], None], show: Events, log: Path, verbosity: int, *, keep: Collection[int] = ()
+) -> int:
+    """Run `work` in a child process and return its process ID when it reports the event `connected`.
 
     `work` gets a function that takes events; `show` gets the same events in this process. The child's lines go to
-    `log`, which is removed when the tunnel ends cleanly. Raises what `work` raised before it was connected, and
-    Interrupted after Ctrl-C, when the child has been told to stop.
+    `log`, which is removed when the tunnel ends cleanly; of our descriptors it has those in `keep`. Raises what `work`
+    raised before it was connected, and Interrupted after Ctrl-C, when the child has been told to stop.
     """
     prepare(log.parent)
     reading, writing = os.pipe()
@@ -50,7 +52,7 @@ def run_detached(work: Callable[[Events], None], show: Events, log: Path, verbos
         code = 1
         try:
             os.close(reading)
-            code = _child(work, writing, log, verbosity)
+            code = _child(work, writing, log, verbosity, keep)
         finally:
             os._exit(code)
     os.close(writing)
@@ -61,6 +63,7 @@ def run_detached(work: Callable[[Events], None], show: Events, log: Path, verbos
         raise Interrupted("interrupted", reason="the tunnel was told to stop") from None
     finally:
         os.close(reading)
+    return pid
 
 
 def _follow(reading: int, show: Events, pid: int, log: Path) -> None:
@@ -119,11 +122,11 @@ def _stop(pid: int) -> None:
         _exit_code(pid, _INTERRUPT_SECONDS)
 
 
-def _child(work: Callable[[Events], None], writing: int, log: Path, verbosity: int) -> int:
+def _child(work: Callable[[Events], None], writing: int, log: Path, verbosity: int, keep: Collection[int]) -> int:
     """Everything the child does; returns its exit code. Never raises."""
     os.setsid()
     writing = fcntl.fcntl(writing, fcntl.F_DUPFD, 3)  # the caller may have closed its standard files
-    _close_inherited(writing)
+    _close_inherited({writing, *keep})
     pipe = _Pipe(writing)
     journal = CappedFile(log)
     log_to(journal.line, verbosity)
@@ -143,7 +146,7 @@ def _child(work: Callable[[Events], None], writing: int, log: Path, verbosity: i
         return failure.exit_code
     early = Interrupted("the tunnel was told to end")  # heard by the command only if the tunnel was not up yet
     pipe.send({"error": _described(early)})
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # it is gone already where the tunnel gave up the right to remove it
         log.unlink()
     return early.exit_code if pipe.is_open else 0
 
@@ -188,12 +191,12 @@ class _Pipe:
             os.close(self._descriptor)
 
 
-def _close_inherited(keep: int) -> None:
+def _close_inherited(keep: Collection[int]) -> None:
     """Standard input and output become /dev/null, every other descriptor of the calling shell is closed."""
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != keep:
+        if int(name) > 2 and int(name) not in keep:
             with contextlib.suppress(OSError):
                 os.close(int(name))

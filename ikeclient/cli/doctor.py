@@ -60,12 +60,12 @@ def _machine() -> Iterator[Finding]:
 
 
 def _rights() -> Iterator[Finding]:
-    from ikeclient.net import offloads
+    from ikeclient.net import offloads, rootless
     from ikeclient.net.dns import Dns
     from ikeclient.net.journal import this_process
     from ikeclient.net.privileges import describe
 
-    for fact in (*describe(Dns(this_process("doctor")).backend()), *offloads.describe()):
+    for fact in (*describe(Dns(this_process("doctor")).backend()), rootless.fact(), *offloads.describe()):
         yield fact.name, fact.ok, fact.text, fact.hint
 
 

@@ -16,7 +16,7 @@ from ikeclient.cli.context import settings
 from ikeclient.cli.journal import CappedFile
 from ikeclient.cli.terminal import tell
 from ikeclient.control.directory import prepare, runtime_directory
-from ikeclient.errors import IkeclientError
+from ikeclient.errors import IkeclientError, bug_error
 
 
 def unexpected(error: BaseException, *, log: CappedFile | None = None) -> IkeclientError:
@@ -30,8 +30,10 @@ def unexpected(error: BaseException, *, log: CappedFile | None = None) -> Ikecli
         where = "the traceback is above"
     else:
         path = _write(text)
-        where = f"the traceback is in {path}" if path else "`ikeclient --debug` shows the traceback"
-    return IkeclientError(f"unexpected {type(error).__name__}", reason=f"this is a bug in ikeclient; {where}")
+        if path is None:  # there is no place for it, or we gave up the right to write there
+            tell(text.rstrip("\n"))
+        where = f"the traceback is in {path}" if path else "the traceback is above"
+    return bug_error(error, where)
 
 
 def outline(error: BaseException) -> str:

@@ -37,6 +37,7 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
     "reconnecting": ("reconnecting: {error}", "reconnecting"),
     "disconnected": ("disconnected: {error}", "disconnected"),
     "reloaded": ("the profile was read again: {effect}", "the profile was read again"),
+    "listening": ("listening: {listeners}", "listening"),
     "notice": ("{text}",),
     "warning": ("warning: {text}",),
 }

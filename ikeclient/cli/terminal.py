@@ -123,7 +123,8 @@ def read_secret() -> str:
         except EOFError:
             secret = ""
     else:
-        line = sys.stdin.buffer.readline(_MAXIMUM_PASSWORD + 2).rstrip(b"\r\n")
+        # Unbuffered, because what follows the line may be for a program that is run.
+        line = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer).readline(_MAXIMUM_PASSWORD + 2).rstrip(b"\r\n")
         if len(line) > _MAXIMUM_PASSWORD:
             raise UsageError(f"the password is longer than {_MAXIMUM_PASSWORD} bytes")
         secret = line.decode("utf-8", "surrogateescape")

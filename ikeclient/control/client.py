@@ -24,6 +24,7 @@ __all__ = [
     "Events",
     "disconnect",
     "events",
+    "join",
     "list_tunnels",
     "process",
     "request",
@@ -86,6 +87,23 @@ def request(name: str, command: Command, *, directory: Path | None = None, timeo
     """
     with _Connection(name, directory, timeout) as connection:
         return connection.ask(command)
+
+
+def join(name: str, *, directory: Path | None = None, timeout: float = 10.0) -> object | None:
+    """The way into the namespace of the tunnel `name`, which from now on lasts at least as long as this process.
+
+    None when it is about to end. Raises as `request` does, after waiting while too many ask.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return request(name, Command.JOIN, directory=directory, timeout=timeout)
+        except UsageError as error:
+            if error.reason == protocol.ENDING:
+                return None
+            if error.reason != protocol.TOO_MANY or time.monotonic() > deadline:
+                raise
+        time.sleep(_BUSY_PAUSE)
 
 
 def events(name: str, *, directory: Path | None = None, timeout: float = 5.0, deadline: float | None = None) -> Events:

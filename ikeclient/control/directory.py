@@ -13,9 +13,10 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ikeclient.errors import PlatformError
 
@@ -30,13 +31,16 @@ class Peer:
     pid: int
     uid: int
 
-    @property
-    def trusted(self) -> bool:
-        """Whether it is ours or root's. Nobody else may ask a tunnel anything or answer for one."""
-        return self.uid in {0, os.geteuid()}
+    def trusted_by(self, uid: int) -> bool:
+        """Whether it is root's or that user's. Nobody else may ask a tunnel anything or answer for one."""
+        return self.uid in {0, uid}
 
 
-def peer(connection: socket.socket) -> Peer:
+class _HasOptions(Protocol):
+    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
+
+
+def peer(connection: _HasOptions) -> Peer:
     """Who is at the other end, by the word of the kernel."""
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
     pid, uid, _ = _PEER_CREDENTIALS.unpack(data)
@@ -47,7 +51,8 @@ def runtime_directory() -> Path:
     """The directory of this user's control sockets; it need not exist.
 
     `IKECLIENT_RUNTIME_DIR`, else `/run/ikeclient` for root, else below `XDG_RUNTIME_DIR`, else below the cache of the
-    user. A user without a home (a container with an arbitrary UID) gets one below `/tmp`, checked like all others.
+    user. A user without a home, or with one they cannot write to (a container with an arbitrary UID), gets one below
+    `/tmp`, checked like all others.
     """
     if chosen := os.environ.get("IKECLIENT_RUNTIME_DIR"):
         return Path(chosen).absolute()
@@ -57,10 +62,12 @@ def runtime_directory() -> Path:
         base = os.environ.get(variable, "")
         if base.startswith("/"):  # the XDG specification has relative ones ignored
             return Path(base, tail)
-    try:
-        return Path.home() / ".cache/ikeclient/run"
-    except RuntimeError:
-        return Path(f"/tmp/ikeclient-{os.geteuid()}")  # noqa: S108 - `prepare` refuses it unless it is ours alone
+    with suppress(RuntimeError):
+        cache = Path.home() / ".cache/ikeclient/run"
+        there = next(path for path in (cache, *cache.parents) if path.exists())
+        if os.access(there, os.W_OK):
+            return cache
+    return Path(f"/tmp/ikeclient-{os.geteuid()}")  # noqa: S108 - `prepare` refuses it unless it is ours alone
 
 
 def prepare(directory: Path) -> None:
@@ -92,8 +99,40 @@ def try_lock(directory: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
+class Claim:
+    """The right to start the tunnel `name`, which one process has at a time: a lock on a file that goes with it."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, directory: Path, name: str) -> Claim | None:
+        """The claim, or None while somebody else has it. Raises PlatformError."""
+        path = directory / f"{name}.start"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise PlatformError(f"cannot write into {directory}", reason=error.strerror, hint=_HINT) from error
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.lstat()):  # else it was that of an earlier claim
+                return cls(path, descriptor)
+        os.close(descriptor)
+        return None
+
+    def release(self) -> None:
+        """Let others have it."""
+        with suppress(OSError):
+            self._path.unlink()
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # children have copies of the descriptor
+        os.close(self._descriptor)
+
+
 def connect(path: Path, timeout: float = 1.0) -> socket.socket | None:
     """A connection to the trusted listener behind `path`; None when nobody, or somebody else, listens.
+
+    Root also trusts the owner of the directory, so that it can ask about a service's tunnel or a user's.
 
     Raises BlockingIOError or TimeoutError when a listener exists but has too much to do, OSError for the rest.
     """
@@ -101,7 +140,7 @@ def connect(path: Path, timeout: float = 1.0) -> socket.socket | None:
     try:
         connection.settimeout(timeout)
         connection.connect(os.fspath(path))
-        if peer(connection).trusted:
+        if peer(connection).trusted_by(_asking_for(path.parent)):
             return connection
     except (FileNotFoundError, ConnectionRefusedError, PermissionError):
         pass
@@ -110,6 +149,10 @@ def connect(path: Path, timeout: float = 1.0) -> socket.socket | None:
         raise
     connection.close()
     return None
+
+
+def _asking_for(directory: Path) -> int:
+    return os.geteuid() or directory.stat().st_uid
 
 
 def listener(path: Path) -> int | None:

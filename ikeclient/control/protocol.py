@@ -26,6 +26,8 @@ MAXIMUM_REPLY = 1024 * 1024  # bytes of a line that a client is ready to read
 MAXIMUM_CLIENTS = 16  # connections at a time; more are told so and closed
 MAXIMUM_SUBSCRIBERS = 12  # of them, so that `disconnect` always finds a free place
 MAXIMUM_BACKLOG = 256 * 1024  # bytes a subscriber may be behind before it is dropped
+TOO_MANY = "too many clients"  # the failure that goes away by itself
+ENDING = "it is about to end"  # why a tunnel cannot be joined any more
 REQUEST_SECONDS = 5.0  # within which a client must have sent its request, and must have read its reply
 
 SOCKET_SUFFIX = ".sock"
@@ -40,6 +42,7 @@ class Command(StrEnum):
     EVENTS = "events"
     DISCONNECT = "disconnect"
     RECONNECT = "reconnect"
+    JOIN = "join"
 
 
 def encode(message: Mapping[str, object]) -> bytes:

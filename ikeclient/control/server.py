@@ -15,9 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ikeclient.control import protocol
-from ikeclient.control.directory import listener, peer, prepare, remove_dead, try_lock
+from ikeclient.control.directory import Peer, listener, peer, prepare, remove_dead, try_lock
 from ikeclient.control.protocol import Command
 from ikeclient.errors import ParseError, PlatformError, UsageError
+
+OnJoin = Callable[[Peer], object]
 
 _LOCK_SECONDS = 1.0
 _FAREWELL_SECONDS = 0.5  # for the last event to reach subscribers
@@ -28,8 +30,9 @@ _QUEUE = 16  # connections the kernel accepts ahead of us
 class ControlServer:
     """Answers `status`, `events`, `disconnect` and `reconnect` for one tunnel.
 
-    `status` gives the tunnel's entry of the document `ikeclient.status/1`. The two callbacks are called from the event
-    loop after the reply was written, and must not block.
+    `status` gives the tunnel's entry of the document `ikeclient.status/1`. The two orders are called from the event
+    loop after the reply was written, and must not block. `on_join` tells a process that wants to run in the tunnel's
+    namespace the way in, or raises UsageError; a tunnel without a namespace has none.
     """
 
     def __init__(
@@ -40,11 +43,14 @@ class ControlServer:
         status: Callable[[], dict[str, object]],
         on_disconnect: Callable[[], None],
         on_reconnect: Callable[[], None],
+        on_join: OnJoin | None = None,
     ) -> None:
         self._name = name
         self._directory = directory
+        self._owner = os.geteuid()  # which the process may give up later
         self._path = protocol.socket_path(directory, name)
         self._status = status
+        self._on_join = on_join
         self._actions = {Command.DISCONNECT: on_disconnect, Command.RECONNECT: on_reconnect}
         self._listening: socket.socket | None = None
         self._identity: tuple[int, int] | None = None
@@ -148,11 +154,11 @@ class ControlServer:
             loop.call_later(_EXHAUSTED_SECONDS, self._resume)
             return
         connection.setblocking(False)
-        if not peer(connection).trusted:
+        if not peer(connection).trusted_by(self._owner):
             connection.close()
         elif self._places >= protocol.MAXIMUM_CLIENTS:
             with contextlib.suppress(OSError):
-                connection.send(protocol.encode(protocol.failure("too many clients")))
+                connection.send(protocol.encode(protocol.failure(protocol.TOO_MANY)))
             connection.close()
         else:
             self._places += 1
@@ -188,6 +194,8 @@ class ControlServer:
             return False
         if command is Command.STATUS:
             client.send(self._status_reply())
+        elif command is Command.JOIN:
+            client.send(protocol.encode(self._join_reply(client)))
         elif command is Command.EVENTS:
             if len(self._subscribers) >= protocol.MAXIMUM_SUBSCRIBERS:
                 client.send(protocol.encode(protocol.failure("too many listen to events already")))
@@ -199,6 +207,14 @@ class ControlServer:
             client.send(protocol.encode(protocol.success()))
             asyncio.get_running_loop().call_soon(self._actions[command])
         return False
+
+    def _join_reply(self, client: _Client) -> dict[str, object]:
+        if self._on_join is None:
+            return protocol.failure("it runs in ordinary mode: what it carries is the machine's traffic")
+        try:
+            return protocol.success(self._on_join(client.peer()))
+        except UsageError as error:
+            return protocol.failure(error.message)
 
     def _status_reply(self) -> bytes:
         try:
@@ -255,6 +271,11 @@ class _Client(asyncio.Protocol):
         self._server.forget(self)
         if not self.closed.done():
             self.closed.set_result(None)
+
+    def peer(self) -> Peer:
+        """Who asks."""
+        assert self._transport is not None
+        return peer(self._transport.get_extra_info("socket"))
 
     def send(self, line: bytes) -> None:
         """Write `line`, or give up on a reader that is too far behind."""

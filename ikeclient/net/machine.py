@@ -54,10 +54,19 @@ class Machine:
         self._dns = dns or Dns(owner, resolv_conf)
         self._journal = journal or Journal(state_dir, self._filename, owner)
         self._undo: list[Step] = []  # what the journal holds, in the order it was done
+        self._checked = False
 
     def plan(self, config: MachineConfig) -> list[str]:
         """What `apply` would do, as command lines; changes nothing. The interface need not exist."""
         return off_loop(lambda: self._plan(config))
+
+    def check(self) -> list[str]:
+        """Undo what a dead process of our name left. `apply` does it too, unless this was called before.
+
+        That is for a process that gives up the right to read journals. Raises PlatformError beside a living one.
+        """
+        self._checked = True
+        return off_loop(self._check_journal)
 
     def apply(self, config: MachineConfig) -> None:
         """Make the machine look like `config`; nothing is touched that is right already.
@@ -97,7 +106,7 @@ class Machine:
         return facts
 
     def _apply(self, config: MachineConfig) -> None:
-        leftover = [] if self._undo else self._check_journal()
+        leftover = [] if self._undo or self._checked else self._check_journal()
         with self._kernel as kernel:
             steps = self._desired(kernel, config)
             self._warn(leftover)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ikeclient.errors import PlatformError
+from ikeclient.net.grants import Missing, grant, node_fault
 
 TUN = Path("/dev/net/tun")
 CAP_NET_ADMIN = 12  # capabilities(7)
 _PR_SET_DUMPABLE = 4  # prctl(2)
-_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +55,29 @@ def has_net_admin() -> bool:
 
 def describe(dns_backend: str, tun: Path = TUN) -> list[Fact]:
     """What this machine lets a tunnel do. `dns_backend` is `dns.Dns.backend()`."""
-    return [_tun(tun), _net_admin(), _user_namespaces(), Fact("DNS", True, f"names are resolved through {dns_backend}")]
+    node, admin, namespaces = _tun(tun), _net_admin(), _user_namespaces()
+    dns = Fact("DNS", True, f"names are resolved through {dns_backend}")
+    return [node, admin, namespaces, dns, _level(node, admin, namespaces)]
 
 
 def _tun(tun: Path) -> Fact:
-    if not tun.exists():
-        hint = "load the kernel module: modprobe tun; in a container: --device /dev/net/tun"
-        return Fact("TUN device", False, f"there is no {tun}", hint)
-    try:
-        os.close(os.open(tun, os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        return Fact("TUN device", False, f"{tun} cannot be opened: {error.strerror}", "run as root")
-    return Fact("TUN device", True, f"{tun} can be opened")
+    fault = node_fault(tun)
+    if fault is None:
+        return Fact("TUN device", True, f"{tun} can be opened")
+    missing, reason = fault
+    return Fact("TUN device", False, reason, grant(missing) if missing else "ask whoever runs this machine")
 
 
 def _net_admin() -> Fact:
     if has_net_admin():
         return Fact("CAP_NET_ADMIN", True, "interfaces, routes and rules can be changed")
-    hint = "run as root; in a container: --cap-add NET_ADMIN"
-    return Fact("CAP_NET_ADMIN", False, "interfaces, routes and rules cannot be changed", hint)
+    text = "interfaces, routes and rules cannot be changed"
+    return Fact("CAP_NET_ADMIN", False, text, grant(Missing.NET_ADMIN))
 
 
 def _user_namespaces() -> Fact:
     # Several switches of several distributions forbid them; trying it in another process asks them all.
-    program = f"import ctypes; raise SystemExit(ctypes.CDLL(None).unshare({_CLONE_NEWUSER}) != 0)"
+    program = f"import ctypes; raise SystemExit(ctypes.CDLL(None).unshare({_CLONE_NEWUSER | _CLONE_NEWNET}) != 0)"
     try:
         command = [sys.executable, "-I", "-S", "-c", program]
         possible = subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0  # noqa: S603
@@ -85,5 +85,20 @@ def _user_namespaces() -> Fact:
         possible = False
     if possible:
         return Fact("user namespaces", True, "an ordinary user can have networks of their own")
-    hint = "see sysctl user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns"
-    return Fact("user namespaces", False, "an ordinary user cannot have networks of their own here", hint)
+    text = "an ordinary user cannot have networks of their own here"
+    return Fact("user namespaces", False, text, grant(Missing.USER_NAMESPACES))
+
+
+def _level(node: Fact, admin: Fact, namespaces: Fact) -> Fact:
+    """Which of the three ways of working this machine allows, in plain words."""
+    if node.ok and admin.ok:
+        rights = "everything: `connect` can route this whole machine through a tunnel"
+        return Fact("allowed here", True, f"{rights}, and keeps CAP_NET_ADMIN alone while it runs")
+    made = "`connect` also works on a TUN device that an administrator made for this user"
+    if node.ok and namespaces.ok:
+        return Fact("allowed here", True, f"tunnels for single programs, without root: `exec` and `proxy`; {made}")
+    if node.ok:
+        return Fact(
+            "allowed here", False, f"next to nothing: neither CAP_NET_ADMIN nor user namespaces; {made}", admin.hint
+        )
+    return Fact("allowed here", False, "nothing yet: every way to run a tunnel needs the TUN device", node.hint)

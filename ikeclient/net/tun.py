@@ -11,11 +11,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ikeclient.errors import IkeclientError, PlatformError, PrivilegeError
 from ikeclient.net import vnet
+from ikeclient.net.grants import Missing, grant, node_fault
+from ikeclient.net.privileges import has_net_admin
 
 Packet = bytes | bytearray | memoryview
 
@@ -23,9 +26,6 @@ NODE = "/dev/net/tun"
 _LONGEST = 65535
 _NO_HEADER = bytes(vnet.HEADER)
 
-_HOST_HINT = "run as root, or give the interpreter CAP_NET_ADMIN"
-_CONTAINER_HINT = "start the container with --cap-add NET_ADMIN --device /dev/net/tun"
-_CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 
 _GONE = frozenset((errno.EBADFD, errno.EBADF, errno.ENODEV, errno.ENXIO))
 
@@ -150,44 +150,50 @@ class TunDevice:
 
 def _require_node() -> None:
     """Tell what keeps us from the device node, before the kernel's answer is about two things at once."""
-    try:
-        os.close(os.open(NODE, os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        match error.errno:
-            case errno.ENOENT:
-                reason = f"there is no {NODE}"
-                hint = _hint("load the kernel module: modprobe tun")
-            case errno.ENODEV | errno.ENXIO:
-                reason = f"{NODE} is there, but the kernel has no TUN driver behind it"
-                hint = "load the kernel module: modprobe tun"
-            case errno.EACCES | errno.EPERM:
-                reason = f"{NODE} may not be opened by user {os.geteuid()}"
-                hint = _hint(_HOST_HINT)
-            case _:
-                raise PlatformError(f"cannot open {NODE}", reason=error.strerror) from None
-        raise PrivilegeError("cannot open a TUN device", reason=reason, hint=hint) from None
+    fault = node_fault(NODE)
+    if fault is None:
+        return
+    missing, reason = fault
+    if missing is None:
+        raise PlatformError(f"cannot open {NODE}", reason=reason)
+    raise PrivilegeError("cannot open a TUN device", reason=reason, hint=grant(missing))
 
 
 def _refused(name: str, error: OSError) -> IkeclientError:
+    message = f"cannot create the network interface {name}"
     match error.errno:
         case errno.EPERM | errno.EACCES:
-            return PrivilegeError(
-                f"cannot create the network interface {name}",
-                reason="the capability CAP_NET_ADMIN is missing (or a seccomp filter forbids TUNSETIFF)",
-                hint=_hint(_HOST_HINT),
-            )
+            return _not_permitted(name, message)
         case errno.EBUSY:
-            return PlatformError(f"cannot create the network interface {name}", reason="another process is using it")
+            return PlatformError(message, reason="another process is using it")
+        case errno.ENOSYS:
+            reason = "a seccomp filter forbids the ioctl TUNSETIFF"
+            return PrivilegeError(message, reason=reason, hint=grant(Missing.FILTER))
+        case errno.EINVAL if _exists(name):
+            return PlatformError(message, reason="it exists and is no TUN device, or one of several queues")
         case _:
             reason = error.strerror or str(error.args[0] if error.args else error)
             return PlatformError(
-                f"cannot create the network interface {name}",
+                message,
                 reason=reason,
                 hint="a name has at most 15 characters, no slash and no space, and may end in %d",
             )
 
 
-def _hint(host: str) -> str:
-    return (
-        _CONTAINER_HINT if any(map(os.path.exists, _CONTAINER_MARKS)) else f"{host}; in a container: {_CONTAINER_HINT}"
-    )
+def _not_permitted(name: str, message: str) -> PrivilegeError:
+    if has_net_admin():
+        reason = "a seccomp filter or a security module forbids TUNSETIFF, although CAP_NET_ADMIN is there"
+        return PrivilegeError(message, reason=reason, hint=grant(Missing.FILTER))
+    if _exists(name):
+        reason = f"it exists, but was not made for user {os.geteuid()}, and the capability CAP_NET_ADMIN is missing"
+        hint = f"as root: ip tuntap del {name} mode tun; ip tuntap add {name} mode tun user {os.geteuid()}"
+        return PrivilegeError(message, reason=reason, hint=hint)
+    reason = "the capability CAP_NET_ADMIN is missing"
+    return PrivilegeError(message, reason=reason, hint=grant(Missing.NET_ADMIN))
+
+
+def _exists(name: str) -> bool:
+    try:
+        return bool(socket.if_nametoindex(name))
+    except OSError:
+        return False

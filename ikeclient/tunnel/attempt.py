@@ -17,7 +17,7 @@ from ikeclient.net.path import local_address_for
 from ikeclient.net.udp import UdpSocket
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.driver import Driver
-from ikeclient.tunnel.network import MARK
+from ikeclient.tunnel.network import outer_mark
 from ikeclient.tunnel.pump import Address, Pump
 
 LEAVING = 5.0  # how long the socket of a path that was left still receives
@@ -53,7 +53,7 @@ class Attempt:
         self.driver = Driver(initiator, boottime, self._send, on_event)
 
     def _open_first(self, remote: IPAddress, port: int) -> Path:
-        local = local_address_for(str(remote), mark=MARK)
+        local = local_address_for(str(remote), mark=outer_mark())
         if local is None:
             raise NoResponse(
                 f"there is no route to the gateway {remote}", hint="check that this machine is connected to a network"
@@ -66,7 +66,7 @@ class Attempt:
         def heard(hint: PathHint) -> None:
             self._loop.call_soon(self.on_hint, hint)  # it comes from the middle of sending, where nothing must change
 
-        socket = UdpSocket(version=remote.version, local_address=str(local), mark=MARK, on_hint=heard)
+        socket = UdpSocket(version=remote.version, local_address=str(local), mark=outer_mark(), on_hint=heard)
         self._sockets.append(socket)
         self._pump.attach(socket)
         self._loop.add_reader(socket.fileno(), self._pump.drain_udp, socket)

@@ -29,7 +29,7 @@ from ikeclient.tunnel.adoption import Adoption, Known
 from ikeclient.tunnel.attempt import Attempt, hopeless
 from ikeclient.tunnel.backoff import Backoff
 from ikeclient.tunnel.clock import boottime
-from ikeclient.tunnel.hooks import Hooks
+from ikeclient.tunnel.hooks import Hooks, Runner
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.pump import Address
 from ikeclient.tunnel.renewal import Renewal
@@ -38,7 +38,7 @@ from ikeclient.tunnel.roaming import Roaming
 from ikeclient.tunnel.session import Device, Publish, Session
 from ikeclient.tunnel.upkeep import upkeep
 
-FAREWELL = 2.0  # the longest that a DELETE may hold up the end
+FAREWELL = 1.5  # the longest that a DELETE may hold up the end: with the rest it shall be less than two seconds
 
 
 class Connection:
@@ -54,15 +54,14 @@ class Connection:
         *,
         table: int,
         hooks: bool = True,
+        run_hook: Runner | None = None,
     ) -> None:
         self.profile = profile
         self._options = options
         self._tun = tun
         self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
-        self._wake = asyncio.Event()
-        self._again = False
-        self._refused = False
+        self._stopping, self._wake = asyncio.Event(), asyncio.Event()
+        self._again = self._refused = False
         self.known: Known = []  # addresses of the gateway with their host names, the best first
         self.adoption = Adoption(self)
         self._fatal: IkeclientError | None = None
@@ -84,7 +83,8 @@ class Connection:
             on_up=self._on_up,
             later=self._loop.call_later,
         )
-        self._hooks = Hooks(profile.session.commands, profile.base_dir, self.session.warn) if hooks else None
+        commands = profile.session.commands
+        self._hooks = Hooks(commands, profile.base_dir, self.session.warn, run_hook) if hooks else None
         self._roaming = Roaming(self._current, self.session, self._wake.set, tun.name)
 
     def _addresses(self) -> list[IPAddress]:
@@ -101,8 +101,9 @@ class Connection:
 
     # Control
 
-    def stop(self) -> None:
-        """End the tunnel in order."""
+    def stop(self, error: IkeclientError | None = None) -> None:
+        """End the tunnel in order; `error` tells why it cannot go on."""
+        self._fatal = self._fatal or error
         self._stopping.set()
         self._wake.set()
         if self._attempt is not None:
@@ -393,7 +394,6 @@ class Connection:
 
     def _on_tun_lost(self) -> None:
         self._loop.remove_reader(self._tun.fileno())
-        self._fatal = PlatformError(
-            f"the interface {self._tun.name} is gone", reason="somebody deleted it", hint="connect again"
+        self.stop(
+            PlatformError(f"the interface {self._tun.name} is gone", reason="somebody deleted it", hint="connect again")
         )
-        self.stop()

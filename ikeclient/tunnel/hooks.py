@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from ikeclient.tunnel.status import Status
@@ -16,6 +16,10 @@ TIMEOUT = 30.0
 MOST_WAITING = 16  # transitions whose commands have not run yet; beyond that the oldest are left out
 REASONS = {"connected": "up", "roamed": "up", "reauthenticated": "up", "reconnecting": "down", "disconnected": "down"}
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+# Runs a command of a reason ("up", "down") with these variables; returns what went wrong, if anything did.
+Runner = Callable[[str, Sequence[str], Mapping[str, str]], Awaitable[str | None]]
 
 
 def environment(status: Status, event: str) -> dict[str, str]:
@@ -39,15 +43,21 @@ def environment(status: Status, event: str) -> dict[str, str]:
 class Hooks:
     """Runs `commands` ("up" and "down") at every transition of a tunnel, one after the other in the order of events.
 
-    They run in `directory`. One that fails costs a call of `warn`, which is its only effect on the tunnel.
+    They run in `directory`, or wherever `run` runs them. One that fails costs a call of `warn`, which is its only
+    effect on the tunnel.
     """
 
     def __init__(
-        self, commands: Mapping[str, Sequence[Sequence[str]]], directory: Path, warn: Callable[[str], None]
+        self,
+        commands: Mapping[str, Sequence[Sequence[str]]],
+        directory: Path,
+        warn: Callable[[str], None],
+        run: Runner | None = None,
     ) -> None:
         self._commands = commands
         self._directory = directory
         self._warn = warn
+        self._run = run or self._run_here
         self._waiting: deque[dict[str, str]] = deque(maxlen=MOST_WAITING)
         self._task: asyncio.Task[None] | None = None
         self._last: str | None = None
@@ -86,12 +96,16 @@ class Hooks:
             variables = self._waiting.popleft()
             reason = variables["IKECLIENT_REASON"]
             for command in self._commands[reason]:
-                problem = await _run(command, variables, self._directory)
+                problem = await self._run(reason, command, variables)
                 if problem:
                     self._warn(f"{reason} command {command[0]!r} {problem}")
 
+    async def _run_here(self, _: str, command: Sequence[str], variables: Mapping[str, str]) -> str | None:
+        return await run_command(command, variables, self._directory)
 
-async def _run(command: Sequence[str], variables: dict[str, str], directory: Path) -> str | None:
+
+async def run_command(command: Sequence[str], variables: Mapping[str, str], directory: Path) -> str | None:
+    """Run one command; returns what went wrong, if anything did. It ends with whoever waits for it."""
     null = asyncio.subprocess.DEVNULL
     try:
         process = await asyncio.create_subprocess_exec(

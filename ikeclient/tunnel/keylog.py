@@ -55,22 +55,14 @@ class KeyLog:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._ike = directory / "ikev2_decryption_table"
-        self._esp = directory / "esp_sa"
-        for path in (self._ike, self._esp):
-            try:
-                _append(path, "")
-            except OSError as error:
-                raise UsageError(
-                    f"cannot write keys to {path}",
-                    reason=error.strerror,
-                    hint="--insecure-keylog wants a directory of yours",
-                ) from error
+        # Opened once: later the process may have given up the rights to do so.
+        self._ike = _open(directory / "ikev2_decryption_table")
+        self._esp = _open(directory / "esp_sa")
 
     @staticmethod
-    def _log(path: Path, line: str) -> None:
+    def _log(descriptor: int, line: str) -> None:
         with contextlib.suppress(OSError):
-            _append(path, line)
+            os.write(descriptor, line.encode())
 
     def ike(self, event: IkeKeysDerived) -> None:
         """Log the keys of an IKE SA."""
@@ -114,10 +106,11 @@ class KeyLog:
         )
 
 
-def _append(path: Path, line: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _open(path: Path) -> int:
     try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         os.fchmod(descriptor, 0o600)
-        os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
+    except OSError as error:
+        hint = "--insecure-keylog wants a directory of yours"
+        raise UsageError(f"cannot write keys to {path}", reason=error.strerror, hint=hint) from error
+    return descriptor

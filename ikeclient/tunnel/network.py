@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Literal
 
 from ikeclient.errors import NegotiationRefused
 from ikeclient.ike.events import Configuration, IPAddress, Path
 from ikeclient.net.interfaces import ANYWHERE, VERSIONS, DnsConfig, IPNetwork, MachineConfig, Version
+from ikeclient.net.linux import can_mark
 from ikeclient.profile.compile import NetworkSettings
 from ikeclient.wire.selector import TrafficSelector
 
-MARK = 0x1CE
+MARK = 0x1CE  # of our outer sockets
 MAX_ROUTES = 256
 
 
@@ -26,6 +28,12 @@ class Link:
     path: Path
     gateways: tuple[IPAddress, ...]
     table: int
+
+
+@cache
+def outer_mark() -> int:
+    """`MARK` where this process may put it on its sockets; else 0, so that routes are looked up as they are used."""
+    return MARK if can_mark(MARK) else 0
 
 
 def routes_into(selectors: Sequence[TrafficSelector], configuration: Configuration) -> tuple[IPNetwork, ...]:

@@ -8,7 +8,7 @@ from ikeclient.net.hints import PathHint
 from ikeclient.net.path import path_mtu
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
-from ikeclient.tunnel.network import MARK
+from ikeclient.tunnel.network import outer_mark
 from ikeclient.tunnel.path_search import PathSearch
 from ikeclient.tunnel.session import Session
 
@@ -42,7 +42,7 @@ class PathKeeper:
 
     @staticmethod
     def _local(attempt: Attempt) -> int:
-        return path_mtu(str(attempt.path.remote_address), mark=MARK)
+        return path_mtu(str(attempt.path.remote_address), mark=outer_mark())
 
     def handle(self, event: PathProbed, attempt: Attempt) -> None:
         """Take the outcome of a probe."""

@@ -16,7 +16,7 @@ from ikeclient.net.monitor import NetworkMonitor
 from ikeclient.net.snapshot import Change
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
-from ikeclient.tunnel.network import MARK
+from ikeclient.tunnel.network import outer_mark
 from ikeclient.tunnel.path_keeper import PathKeeper
 from ikeclient.tunnel.session import Session
 
@@ -38,7 +38,8 @@ class Roaming:
         self._tried: list[tuple[IPAddress, IPAddress]] = []
         self._left_at: float | None = None
         self._try_next_at = 0.0
-        self._monitor = NetworkMonitor(self._changed, ignore=(interface,), mark=MARK)
+        ignore = (interface,) if session.status.mode == "tun" else ()
+        self._monitor = NetworkMonitor(self._changed, ignore=ignore, mark=outer_mark())
 
     def start(self) -> None:
         """Watch the network."""

@@ -27,7 +27,7 @@ from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.keylog import KeyLog
-from ikeclient.tunnel.network import MARK, Link, machine_config
+from ikeclient.tunnel.network import Link, machine_config, outer_mark
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.pump import Address, PacketDevice, Pump
 from ikeclient.tunnel.status import Status, timestamp
@@ -78,9 +78,10 @@ class Session:
         self._keylog = KeyLog(options.keylog) if options.keylog else None
         self.started = boottime()
         self.applied = False
+        self._about_machine: tuple[str, ...] = ()  # warnings of the last configuration
         self.confirmed: tuple[IPAddress, IPAddress] | None = None  # the pair of addresses that the gateway knows
         self._measured: tuple[tuple[IPAddress, IPAddress] | None, int] = None, 0
-        self.status = Status(name=options.name, interface=tun.name)
+        self.status = Status(name=options.name, mode=options.mode, interface=tun.name)
         self.pump = Pump(tun, on_ike, boottime, entropy=os.urandom, on_tun_lost=on_tun_lost)
 
     @property
@@ -190,7 +191,7 @@ class Session:
     def outer_mtu(self, attempt: Attempt) -> int:
         """How many bytes the path carries: what was found out about it before, or else what the kernel believes."""
         local, remote = attempt.path.local_address, attempt.path.remote_address
-        return self._measured[1] if (local, remote) == self._measured[0] else path_mtu(str(remote), mark=MARK)
+        return self._measured[1] if (local, remote) == self._measured[0] else path_mtu(str(remote), mark=outer_mark())
 
     def configure(self, attempt: Attempt, outer: int | None = None) -> None:
         """Make the machine fit what was negotiated and the path it runs on; raises PlatformError after rolling back.
@@ -220,9 +221,12 @@ class Session:
         status.routes = tuple(str(route) for route in config.routes)
         status.dns_servers = tuple(str(s) for s in config.dns.servers) if config.dns else ()
         status.dns_domains = config.dns.domains if config.dns else ()
-        for warning in (*warnings, *self._machine.warnings):
+        now = (*warnings, *self._machine.warnings)
+        status.warnings = [said for said in status.warnings if said in now or said not in self._about_machine]
+        for warning in now:
             if warning not in status.warnings:
                 self.warn(warning)
+        self._about_machine = now
 
     # The end of a connection, and of the tunnel
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished, Path
+from ikeclient.tunnel.options import Mode
 from ikeclient.tunnel.pump import Pump
 
 
@@ -20,6 +21,7 @@ class Status:
     """Everything that is known about one tunnel right now; `document` turns it into JSON values."""
 
     name: str
+    mode: Mode = "tun"
     state: str = "connecting"
     since: str = field(default_factory=timestamp)
     interface: str | None = None
@@ -57,7 +59,7 @@ class Status:
             "interface": self.interface,
             "mtu": self.mtu,
             "path_mtu": self.path_mtu,
-            "mode": "tun",
+            "mode": self.mode,
             "offload": pump.offload() if pump is not None else None,
             "gateway": {
                 "address": str(path.remote_address) if path else self.gateway_address,

@@ -3,64 +3,112 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import encodings.idna  # noqa: F401  for name lookups: a process without rights may not be able to read its library
 import logging
 import signal
 from collections.abc import Callable
 from typing import Any
 
-from ikeclient.control.server import ControlServer
-from ikeclient.errors import IkeclientError, Interrupted, PlatformError
+from ikeclient.control.server import ControlServer, OnJoin
+from ikeclient.errors import IkeclientError, Interrupted, PlatformError, bug_error
+from ikeclient.net.administrator import Administrator
+from ikeclient.net.drop import drop_rights
+from ikeclient.net.helper import CRASH, HelperDns, HelperJournal
+from ikeclient.net.interfaces import MachineAdapter
 from ikeclient.net.machine import Machine, free_table, repair
+from ikeclient.net.privileges import has_net_admin
+from ikeclient.net.service import Service
 from ikeclient.net.tun import TunDevice
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.connection import Connection
 from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
+from ikeclient.tunnel.helper import Helper, helper
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.reload import Reloader, Reread, has_terminal
+from ikeclient.tunnel.service import Reporter
 
 __all__ = ["ConnectOptions", "plan", "run"]
 
 Listener = Callable[[dict[str, object]], None]
 
+_STILL_ROOT = "this process keeps user 0, without any right but CAP_NET_ADMIN: it may not become another user here"
+
 _log = logging.getLogger(__name__)
 
 
-def run(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -> None:
+def run(
+    profile: CompiledProfile,
+    options: ConnectOptions,
+    on_event: Listener,
+    outline: Callable[[BaseException], str] | None = None,
+) -> None:
     """Run one tunnel until it is told to end; blocking.
 
     `on_event` gets every event as a dictionary. Returns after `disconnect` and SIGTERM, and after the hangup of its
     terminal; raises `Interrupted` after SIGINT and any other `IkeclientError` when the tunnel cannot come up or cannot
-    stay up.
+    stay up. From the first packet on this process has no rights but CAP_NET_ADMIN, for good; what needs others is done
+    by a helper process. `outline` describes a bug for the file of them, where this process may not write any more.
     """
-    asyncio.run(_run(profile, options, on_event))
+    with helper(options, profile.session.commands, profile.base_dir, options.reread) as our_helper:
+        try:
+            asyncio.run(_run(profile, options, on_event, our_helper))
+        except Exception as error:
+            if outline is None or isinstance(error, IkeclientError):
+                raise
+            with contextlib.suppress(PlatformError):
+                our_helper.channel.ask("crash", text=outline(error))
+                raise bug_error(error, f"the traceback is in {options.runtime_directory / CRASH}") from None
+            raise
+        with contextlib.suppress(PlatformError):
+            our_helper.channel.remove("log")
 
 
-async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -> None:
-    for repaired in repair(options.runtime_directory):
-        on_event({"event": "notice", "tunnel": options.name, "text": repaired})
-    tun = TunDevice(profile.network.interface, offload=profile.session.offload)
+async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: Listener, our_helper: Helper) -> None:
+    reporter = Reporter(Service())
+    reporter.start()
     control: ControlServer | None = None
 
     def publish(event: dict[str, object]) -> None:
         on_event(event)
+        reporter.event(event)
         if control is not None:
             control.publish(event)
 
+    def notice(text: str) -> None:
+        publish({"event": "notice", "tunnel": options.name, "text": text})
+
+    for repaired in repair(options.runtime_directory):
+        notice(repaired)
+    tun = TunDevice(profile.network.interface, offload=profile.session.offload)
     try:
-        machine = Machine(options.runtime_directory, options.name)
-        connection = Connection(profile, options, tun, machine, publish, table=free_table())
-        control = await _control(connection, options, on_event)
+        machine = _machine(options, our_helper, notice)
+        connection = Connection(
+            profile, options, tun, machine, publish, table=free_table(), run_hook=our_helper.hooks.run
+        )
+
+        def stop() -> None:
+            reporter.stopping()
+            connection.stop()
+
+        control = await open_control(connection, options, stop, notice)
         try:
-            await _until_stopped(connection, options.reread)
+            if drop_rights().still_root:
+                notice(_STILL_ROOT)
+            await until_stopped(connection, stop, our_helper.reread if options.reread else None)
         finally:
             machine.revert()  # which a bug may have kept the connection from
             if control is not None:
+                with contextlib.suppress(PlatformError):  # the next start clears it
+                    our_helper.channel.remove("socket")
                 await control.close()
     finally:
+        our_helper.hooks.close()
         tun.close()
+        reporter.close()
 
 
-async def _until_stopped(connection: Connection, reread: Reread | None = None) -> None:
+async def until_stopped(connection: Connection, stop: Callable[[], None], reread: Reread | None = None) -> None:
     """Run the connection; SIGTERM ends it in order, and so does SIGINT, with an error that says so.
 
     The loop keeps the handlers to its own end, so that a second signal does not cut the cleaning up short. An exception
@@ -74,7 +122,7 @@ async def _until_stopped(connection: Connection, reread: Reread | None = None) -
     def interrupt() -> None:
         nonlocal interrupted
         interrupted = True
-        connection.stop()
+        stop()
 
     def broken(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         nonlocal bug
@@ -87,8 +135,8 @@ async def _until_stopped(connection: Connection, reread: Reread | None = None) -
 
     loop.set_exception_handler(broken)
     loop.add_signal_handler(signal.SIGINT, interrupt)
-    loop.add_signal_handler(signal.SIGTERM, connection.stop)
-    reloader = _on_hangup(connection, reread)
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    reloader = _on_hangup(connection, stop, reread)
     try:
         await running
     except (IkeclientError, asyncio.CancelledError):
@@ -103,32 +151,51 @@ async def _until_stopped(connection: Connection, reread: Reread | None = None) -
         raise Interrupted("interrupted")
 
 
-def _on_hangup(connection: Connection, reread: Reread | None) -> Reloader | None:
+def _on_hangup(connection: Connection, stop: Callable[[], None], reread: Reread | None) -> Reloader | None:
     """SIGHUP ends a tunnel whose terminal is gone, and makes any other read its profile again; nohup turns both off."""
     loop = asyncio.get_running_loop()
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return None
     if reread is None or has_terminal():
-        loop.add_signal_handler(signal.SIGHUP, connection.stop)
+        loop.add_signal_handler(signal.SIGHUP, stop)
         return None
     reloader = Reloader(reread, connection.adoption.adopt, lambda text: connection.session.emit("notice", text=text))
     loop.add_signal_handler(signal.SIGHUP, reloader.hangup)
     return reloader
 
 
-async def _control(connection: Connection, options: ConnectOptions, on_event: Listener) -> ControlServer | None:
+def _machine(options: ConnectOptions, our_helper: Helper, notice: Callable[[str], None]) -> MachineAdapter:
+    """The machine, changed through the helper; without CAP_NET_ADMIN it is the administrator's."""
+    if not has_net_admin():
+        return Administrator()
+    dns, journal = HelperDns(our_helper.channel), HelperJournal(our_helper.channel)
+    machine = Machine(options.runtime_directory, options.name, dns=dns, journal=journal)
+    for repaired in machine.check():
+        notice(repaired)
+    return machine
+
+
+async def open_control(
+    connection: Connection,
+    options: ConnectOptions,
+    stop: Callable[[], None],
+    notice: Callable[[str], None],
+    *,
+    on_join: OnJoin | None = None,
+) -> ControlServer | None:
     """The control socket; a tunnel can live without one where there is no place for it."""
     server = ControlServer(
         options.name,
         options.runtime_directory,
         status=connection.document,
-        on_disconnect=connection.stop,
+        on_disconnect=stop,
         on_reconnect=connection.reconnect,
+        on_join=on_join,
     )
     try:
         await server.start()
     except PlatformError as error:
-        on_event({"event": "notice", "tunnel": options.name, "text": ": ".join(error.lines())})
+        notice(": ".join(error.lines()))
         return None
     return server
 
@@ -152,7 +219,7 @@ async def _plan(profile: CompiledProfile, options: ConnectOptions, on_event: Lis
 
     try:
         connection = Connection(profile, options, tun, machine, publish, table=free_table(), hooks=False)
-        await _until_stopped(connection)
+        await until_stopped(connection, connection.stop)
     finally:
         tun.close()
     return machine.lines

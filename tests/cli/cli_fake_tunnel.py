@@ -49,7 +49,7 @@ class ConnectOptions:
     reread: Callable[[], Any] | None = None
 
 
-def run(profile: Any, options: ConnectOptions, on_event: Listener) -> None:
+def run(profile: Any, options: ConnectOptions, on_event: Listener, *_: object) -> None:
     """Do what the mode says: every mode negotiates, then connects, fails, breaks, dies or waits."""
     asyncio.run(_run(options, on_event, sys.modules[__name__].MODE))
 

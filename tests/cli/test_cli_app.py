@@ -125,7 +125,18 @@ def test_no_command_is_status(home: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_the_commands_of_the_contract_are_all_there() -> None:
     shown = CliRunner().invoke(app, ["--help"]).output
-    for name in ("connect", "disconnect", "reconnect", "status", "events", "profile", "doctor", "version"):
+    for name in (
+        "connect",
+        "exec",
+        "proxy",
+        "disconnect",
+        "reconnect",
+        "status",
+        "events",
+        "profile",
+        "doctor",
+        "version",
+    ):
         assert f"\n  {name} " in shown
     options = CliRunner().invoke(app, ["connect", "--help"]).output
     for name in ("--detach", "--timeout", "--dry-run", "--set", "--password-stdin", "--insecure-keylog", "-v"):
@@ -133,7 +144,18 @@ def test_the_commands_of_the_contract_are_all_there() -> None:
 
 
 def test_every_help_fits_80_columns() -> None:
-    commands = ["connect", "disconnect", "reconnect", "status", "events", "doctor", "version", "profile"]
+    commands = [
+        "connect",
+        "exec",
+        "proxy",
+        "disconnect",
+        "reconnect",
+        "status",
+        "events",
+        "doctor",
+        "version",
+        "profile",
+    ]
     commands += ["profile list", "profile show", "profile validate", "profile new"]
     for command in ["", *commands]:
         shown = CliRunner().invoke(app, [*command.split(), "--help"])

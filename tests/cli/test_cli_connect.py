@@ -35,7 +35,7 @@ def seen(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     seen: dict[str, Any] = {}
 
-    def run(profile: Any, options: Any, on_event: Any) -> None:
+    def run(profile: Any, options: Any, on_event: Any, *_: Any) -> None:
         seen.update(profile=profile, options=options)
 
     monkeypatch.setattr(supervisor, "run", run)

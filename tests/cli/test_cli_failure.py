@@ -61,10 +61,15 @@ def test_a_bug_leaves_a_private_file_and_one_sentence(home: Path, capsys: pytest
     assert capsys.readouterr().err == ""
 
 
-def test_without_a_place_for_the_file_the_way_to_see_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_place_for_the_file_the_traceback_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """O12: nothing can be written, and the error is still told."""
     monkeypatch.setenv("IKECLIENT_RUNTIME_DIR", "/proc/nowhere")
-    assert "--debug" in (failure.unexpected(caught()).reason or "")
+    assert "the traceback is above" in (failure.unexpected(caught()).reason or "")
+    shown = capsys.readouterr().err
+    assert "int(password)" in shown
+    assert CANARY not in shown
 
 
 def test_a_link_in_place_of_the_file_is_not_followed(home: Path) -> None:

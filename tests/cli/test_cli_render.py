@@ -132,6 +132,10 @@ def test_a_tunnel_that_does_not_answer_has_every_key_of_the_contract() -> None:
         ({"event": "connected"}, "connected"),
         ({"event": "reconnecting", "error": ["silence", "DPD"]}, "reconnecting: silence, DPD"),
         ({"event": "reconnecting", "error": []}, "reconnecting"),
+        (
+            {"event": "listening", "listeners": ["SOCKS5 127.0.0.1:1", "HTTP [::1]:2"]},
+            "listening: SOCKS5 127.0.0.1:1, HTTP [::1]:2",
+        ),
         ({"event": "rekeyed", "what": "child", "suite": "aes256gcm16"}, "rekeyed the child SA, aes256gcm16"),
         ({"event": "disconnected", "time": "2026-11-23T08:00:00Z"}, "disconnected"),
         ({"event": "notice", "text": "a\x1bb"}, "a\\x1bb"),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from ikeclient.control.directory import Peer
 from ikeclient.control.server import ControlServer
 
 T = TypeVar("T")
@@ -37,13 +38,19 @@ class ServerRig:
 
         return self.run(inside())
 
-    def server(self, name: str = "work", status: Callable[[], dict[str, object]] | None = None) -> ControlServer:
+    def server(
+        self,
+        name: str = "work",
+        status: Callable[[], dict[str, object]] | None = None,
+        on_join: Callable[[Peer], object] | None = None,
+    ) -> ControlServer:
         server = ControlServer(
             name,
             self.directory,
             status=status or (lambda: {"name": name, "state": "connected"}),
             on_disconnect=lambda: self.actions.append(f"disconnect {name}"),
             on_reconnect=lambda: self.actions.append(f"reconnect {name}"),
+            on_join=on_join,
         )
         self.run(server.start())
         self.servers.append(server)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from ikeclient.control import client, protocol
+from ikeclient.control.directory import Peer
 from ikeclient.control.protocol import Command
 from ikeclient.errors import NoResponse, NoSuchTunnel, UsageError
 
@@ -211,3 +212,42 @@ def test_a_stopped_tunnel_is_listed_but_does_not_answer(directory: Path) -> None
         assert client.running_pid("work", directory) == process.pid
         with pytest.raises(NoResponse):
             client.request("work", Command.STATUS, directory=directory, timeout=0.2)
+
+
+def test_a_process_that_joins_is_told_the_way_in_and_known_by_the_kernels_word(rig: Rig) -> None:
+    asked: list[Peer] = []
+
+    def way(who: Peer) -> object:
+        asked.append(who)
+        return {"pid": 4711}
+
+    rig.server("work", on_join=way)
+    assert client.join("work", directory=rig.directory) == {"pid": 4711}
+    assert asked == [Peer(os.getpid(), os.geteuid())]
+
+
+def test_a_tunnel_without_a_namespace_cannot_be_joined(rig: Rig) -> None:
+    rig.server("work")
+    with pytest.raises(UsageError) as caught:
+        client.join("work", directory=rig.directory)
+    assert "ordinary mode" in str(caught.value.reason)
+
+
+def test_a_tunnel_that_is_about_to_end_has_no_way_in(rig: Rig) -> None:
+    def refuse(_: Peer) -> object:
+        raise UsageError(protocol.ENDING)
+
+    rig.server("work", on_join=refuse)
+    assert client.join("work", directory=rig.directory) is None
+
+
+def test_who_joins_waits_while_too_many_ask(rig: Rig) -> None:
+    """Those before us are served or dropped within seconds, so patience is all it takes."""
+    rig.server("work", on_join=lambda _: "in")
+    crowd = []
+    for _ in range(protocol.MAXIMUM_CLIENTS):
+        waiting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        waiting.connect(str(rig.directory / "work.sock"))
+        crowd.append(waiting)
+    threading.Timer(0.3, lambda: [each.close() for each in crowd]).start()
+    assert client.join("work", directory=rig.directory) == "in"

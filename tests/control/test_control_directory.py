@@ -46,7 +46,36 @@ def test_each_kind_of_user_has_a_directory(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     monkeypatch.setattr(os, "getuid", lambda: uid)  # what an unset HOME is looked up with
+    monkeypatch.setattr(os, "access", lambda *_: True)
     assert control_directory.runtime_directory() == Path(expected)
+
+
+def test_a_home_that_cannot_be_written_to_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("IKECLIENT_RUNTIME_DIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert control_directory.runtime_directory() == Path("/tmp/ikeclient-1000")
+
+
+def test_a_claim_is_had_by_one_at_a_time_and_leaves_nothing(tmp_path: Path) -> None:
+    first = control_directory.Claim.take(tmp_path, "work")
+    assert first is not None
+    assert control_directory.Claim.take(tmp_path, "work") is None
+    other = control_directory.Claim.take(tmp_path, "home")
+    assert other is not None
+    other.release()
+    first.release()
+    assert list(tmp_path.iterdir()) == []
+    second = control_directory.Claim.take(tmp_path, "work")
+    assert second is not None
+    second.release()
+
+
+def test_a_claim_needs_a_directory(tmp_path: Path) -> None:
+    with pytest.raises(PlatformError, match="cannot write"):
+        control_directory.Claim.take(tmp_path / "missing", "work")
 
 
 def test_a_new_directory_is_ours_alone(tmp_path: Path) -> None:

@@ -38,13 +38,13 @@ RECORDS = {1: 4, 28: 6}  # A and AAAA
 
 
 class Servers:
-    """The servers in `machine`, on all its addresses. `sha256` is the hash of `/blob`, which has `size` bytes."""
+    """The servers in `machine`, on all its addresses. `/blob` has `size` bytes, the hash `sha256`, the file `path`."""
 
     def __init__(self, machine: Machine, directory: Path, *, size: int = 1 << 20) -> None:
         content = os.urandom(size)
         self.size = size
         self.sha256 = hashlib.sha256(content).hexdigest()
-        path = directory / "blob"
+        self.path = path = directory / "blob"
         path.write_bytes(content)
         process = machine.start(sys.executable, __file__, str(path), stdout=subprocess.PIPE)
         assert process.stdout is not None

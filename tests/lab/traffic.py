@@ -10,7 +10,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-from lab.machines import LabError, Machine
+from lab.machines import LabError, Machine, wait_for
 from lab.network import INSIDE_IPV4
 
 
@@ -63,6 +63,11 @@ class Pinger:
         lines = [line for line in output.decode().splitlines() if line.startswith("[") and "time=" in line]
         times = [float(line[1 : line.index("]")]) for line in lines]
         return max(b - a for a, b in itertools.pairwise(times))
+
+
+def carries(machine: Machine, address: str) -> None:
+    """Packets flow; right after a move or a reconnection this gateway may lose some."""
+    wait_for(lambda: ping(machine, address, count=1) == 1, timeout=15, what=f"an answer from {address}")
 
 
 def fetch(machine: Machine, host: str, path: str = "/blob", *, timeout: float = 30.0) -> Fetched:

@@ -19,7 +19,21 @@ from lab.pki import Pki
 from lab.servers import Servers
 
 MakeLab: TypeAlias = "Callable[[Topology], Lab]"
-TOOLS = ("ip", "nft", "setpriv", "nsenter", "swanctl", "tcpdump", "tshark", "ping", "curl", "sysctl")
+TOOLS = (
+    "ip",
+    "nft",
+    "setpriv",
+    "nsenter",
+    "swanctl",
+    "tcpdump",
+    "tshark",
+    "ping",
+    "curl",
+    "sysctl",
+    "ssh",
+    "git",
+    "dropbear",
+)
 
 
 def obstacles() -> list[str]:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from net_lab import in_child
 
-from ikeclient.net.privileges import describe, forbid_core_dumps, has_net_admin
+from ikeclient.net import grants, privileges
+from ikeclient.net.grants import Missing
+from ikeclient.net.privileges import Fact, describe, forbid_core_dumps, has_net_admin
 
 
 def test_a_process_forbids_core_dumps_and_debuggers() -> None:
@@ -63,6 +65,46 @@ def test_a_tun_device_that_is_missing_or_broken_is_named_with_a_remedy(tmp_path:
 
 def test_every_fact_is_a_line_for_people() -> None:
     facts = describe("systemd-resolved")
-    assert [fact.name for fact in facts] == ["TUN device", "CAP_NET_ADMIN", "user namespaces", "DNS"]
+    assert [fact.name for fact in facts] == ["TUN device", "CAP_NET_ADMIN", "user namespaces", "DNS", "allowed here"]
     assert all(fact.text.isprintable() and (fact.ok or fact.hint) for fact in facts)
-    assert "systemd-resolved" in facts[-1].text
+    assert "systemd-resolved" in facts[3].text
+
+
+@pytest.mark.parametrize(
+    ("node", "admin", "namespaces", "ok", "words"),
+    [
+        (True, True, True, True, "`connect` can route this whole machine"),
+        (True, True, False, True, "`connect` can route this whole machine"),
+        (True, False, True, True, "`exec` and `proxy`"),
+        (True, False, False, False, "next to nothing"),
+        (False, True, True, False, "nothing yet"),
+        (False, False, False, False, "nothing yet"),
+    ],
+)
+def test_what_is_allowed_here_is_said_in_plain_words(
+    node: bool, admin: bool, namespaces: bool, ok: bool, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """O1: one line sums up the three levels, and what is missing has a remedy."""
+    monkeypatch.setattr(privileges, "_tun", lambda _: Fact("TUN device", node, "", "the node"))
+    monkeypatch.setattr(privileges, "_net_admin", lambda: Fact("CAP_NET_ADMIN", admin, "", "the right"))
+    monkeypatch.setattr(privileges, "_user_namespaces", lambda: Fact("user namespaces", namespaces, "", "a switch"))
+    level = describe("resolv.conf")[-1]
+    assert level.ok is ok
+    assert words in level.text
+    assert ok or level.hint in ("the node", "the right")
+
+
+def test_every_missing_right_has_a_remedy_for_every_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """O1: docker, podman, Kubernetes and a plain host; only the one we are in where that can be told."""
+    assert grants.grant(Missing.NODE, "docker") == "--device /dev/net/tun"
+    place = grants.place
+    monkeypatch.setattr(grants, "place", lambda: None)
+    for missing in Missing:
+        everywhere = grants.grant(missing)
+        for where in ("host", "docker", "podman", "kubernetes"):
+            assert grants.grant(missing, where) in everywhere
+        assert len(everywhere) < 420
+    assert place({}, tmp_path) is None
+    (tmp_path / ".dockerenv").touch()
+    assert place({}, tmp_path) == "docker"
+    assert place({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, tmp_path) == "kubernetes"

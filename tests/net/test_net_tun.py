@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -156,7 +157,7 @@ def failing_open(number: int) -> Callable[..., int]:
         (errno.ENODEV, "no TUN driver"),
         (errno.ENXIO, "no TUN driver"),
         (errno.EACCES, "may not be opened by user"),
-        (errno.EPERM, "may not be opened by user"),
+        (errno.EPERM, "not among the devices allowed here"),
     ],
 )
 def test_an_unusable_device_node_is_named(number: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,19 +178,39 @@ def test_a_missing_node_is_reported_as_missing(tmp_path: Path, monkeypatch: pyte
         TunDevice()
 
 
-@pytest.mark.parametrize("inside", [False, True])
-def test_the_hint_fits_the_place(inside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """O1: on a plain host both ways are said, in a container only the one that helps."""
-    mark = tmp_path / ".containerenv"
-    if inside:
-        mark.touch()
-    monkeypatch.setattr(module, "_CONTAINER_MARKS", (str(mark),))
-    monkeypatch.setattr(os, "open", failing_open(errno.EACCES))
+class RefusingPytun:
+    """python-pytun where the kernel refuses TUNSETIFF with `number`."""
+
+    IFF_TUN, IFF_NO_PI, Error = 1, 0x1000, OSError
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def TunTapDevice(self, *_: object) -> object:
+        raise OSError(self._number, os.strerror(self._number))
+
+
+@pytest.mark.parametrize(
+    ("number", "rights", "name", "words", "hint"),
+    [
+        (errno.EPERM, False, "ike%d", "CAP_NET_ADMIN is missing", "--cap-add NET_ADMIN"),
+        (errno.EPERM, False, "lo", "was not made for user", "ip tuntap add lo mode tun user"),
+        (errno.EPERM, True, "ike%d", "a seccomp filter or a security module forbids TUNSETIFF", "seccomp=FILE"),
+        (errno.ENOSYS, True, "ike%d", "a seccomp filter forbids the ioctl TUNSETIFF", "seccomp=FILE"),
+    ],
+)
+def test_a_refused_interface_is_told_by_what_refused_it(
+    number: int, rights: bool, name: str, words: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """O1: no capability, somebody else's device and a filter are three different errors."""
+    monkeypatch.setitem(sys.modules, "pytun", RefusingPytun(number))
+    monkeypatch.setattr(module, "_require_node", lambda: None)
+    monkeypatch.setattr(module, "has_net_admin", lambda: rights)
     with pytest.raises(PrivilegeError) as caught:
-        TunDevice()
-    assert caught.value.hint is not None
-    assert "--cap-add NET_ADMIN --device /dev/net/tun" in caught.value.hint
-    assert ("run as root" in caught.value.hint) is not inside
+        TunDevice(name)
+    assert words in (caught.value.reason or "")
+    assert hint in (caught.value.hint or "")
+    assert len(caught.value.lines()) == 3
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without rights")

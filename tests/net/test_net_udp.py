@@ -270,9 +270,9 @@ def _ip(*words: str) -> None:
 
 
 @pytest.fixture
-def bottleneck() -> Iterator[None]:
-    """This thread lives in the namespace `dpudpa` meanwhile; 10.9.2.2 is behind the bottleneck."""
-    names = ("dpudpa", "dpudpr", "dpudpb")
+def bottleneck() -> Iterator[str]:
+    """This thread lives in a namespace meanwhile; 10.9.2.2 is behind the bottleneck, in the namespace this returns."""
+    names = tuple(f"dpudp{os.getpid()}{end}" for end in "arb")
     try:
         try:
             for name in names:
@@ -294,17 +294,17 @@ def bottleneck() -> Iterator[None]:
         _ip("-n", names[2], "route", "add", "default", "via", "10.9.2.1")
         _ip("netns", "exec", names[1], "sysctl", "-qw", "net.ipv4.ip_forward=1")
         with named_namespace(names[0]):
-            yield
+            yield names[2]
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
-def test_a_bottleneck_is_reported_and_datagrams_still_arrive(bottleneck: None) -> None:
+def test_a_bottleneck_is_reported_and_datagrams_still_arrive(bottleneck: str) -> None:
     """P13: the router's ICMP becomes a hint with the MTU; later datagrams are fragmented on the way out."""
     hints: list[PathHint] = []
     udp = UdpSocket(on_hint=hints.append)
-    with named_namespace("dpudpb"):
+    with named_namespace(bottleneck):
         there = UdpSocket(local_address="10.9.2.2", port=4500)
     assert udp.send(bytes(1400), ("10.9.2.2", 4500))
     wait(udp)
@@ -317,10 +317,10 @@ def test_a_bottleneck_is_reported_and_datagrams_still_arrive(bottleneck: None) -
     there.close()
 
 
-def test_a_proven_path_is_not_talked_out_of(bottleneck: None) -> None:
+def test_a_proven_path_is_not_talked_out_of(bottleneck: str) -> None:
     """P13, N24: what routers say no longer fragments what fits, and what does not fit may be fragmented by them."""
     udp = UdpSocket()
-    with named_namespace("dpudpb"):
+    with named_namespace(bottleneck):
         there = UdpSocket(local_address="10.9.2.2", port=4500)
     udp.send(bytes(1400), there.local)
     wait(udp)
@@ -341,11 +341,11 @@ def test_a_proven_path_is_not_talked_out_of(bottleneck: None) -> None:
     there.close()
 
 
-def test_a_probe_is_never_fragmented(bottleneck: None) -> None:
+def test_a_probe_is_never_fragmented(bottleneck: str) -> None:
     """RFC 8899 section 3: even where the kernel has learnt that it must be."""
     hints: list[PathHint] = []
     udp = UdpSocket(on_hint=hints.append, clock=iter(range(1000, 2000, 2)).__next__)
-    with named_namespace("dpudpb"):
+    with named_namespace(bottleneck):
         there = UdpSocket(local_address="10.9.2.2", port=4500)
     for number in (1, 2):
         assert udp.send_probe(bytes(1400), there.local)

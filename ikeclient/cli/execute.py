@@ -1,0 +1,88 @@
+"""`exec`: a command whose only network is the tunnel, without root."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from ikeclient.cli.context import settings
+from ikeclient.cli.inside import Wish, run
+from ikeclient.cli.progress import LogFormat, Progress
+from ikeclient.cli.supervise import restore_signals
+from ikeclient.cli.terminal import printable, tell
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
+
+
+def execute(
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile, or a tunnel that `exec` started.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The command and its arguments.")],
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", metavar="S", min=1, max=3600, help="Seconds for the first attempt."),
+    ] = 30.0,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.", show_default=False),
+    ] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password (or PSK) from the first line of stdin.")
+    ] = False,
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more.", show_default=False)] = 0,
+) -> None:
+    """Run a command whose only network is the tunnel. Needs no root.
+
+    The tunnel is started for the command, or joined where `exec` has started it already, and ends with its last
+    command. The exit status is the command's.
+    """
+    settings.verbosity += verbose
+    problem = unusable(command[0])
+    if problem:
+        raise typer.Exit(problem)
+    progress = Progress(LogFormat.TEXT, settings.verbosity)
+    quiet = not settings.verbosity and not (sys.stderr is not None and sys.stderr.isatty())
+
+    def show(event: Mapping[str, object]) -> None:
+        if not quiet:
+            progress(event)
+
+    wish = Wish(
+        profile=profile,
+        show=show,
+        overrides=tuple(overrides or ()),
+        timeout=timeout,
+        password_stdin=password_stdin,
+    )
+    try:
+        status = run(wish, lambda: become(command))
+    except BaseException:
+        progress.failed()
+        raise
+    raise typer.Exit(status)
+
+
+def unusable(program: str) -> int:
+    """The exit status when `program` cannot be run, having said why; 0 when it seems that it can."""
+    places = [program] if "/" in program else [os.path.join(part or ".", program) for part in os.get_exec_path()]
+    there = [place for place in places if os.path.exists(place)]
+    if any(os.path.isfile(place) and os.access(place, os.X_OK) for place in there):
+        return 0
+    tell(f"ikeclient: {printable(program)}: {'not executable' if there else 'command not found'}")
+    return NOT_EXECUTABLE if there else NOT_FOUND
+
+
+def become(command: list[str]) -> int:
+    """Be the command from now on. Returns only when that fails: the exit status."""
+    restore_signals()
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
+    except FileNotFoundError:
+        tell(f"ikeclient: {printable(command[0])}: not found")
+        return NOT_FOUND
+    except OSError as error:
+        tell(f"ikeclient: {printable(command[0])}: {error.strerror}")
+        return NOT_EXECUTABLE

@@ -1,0 +1,254 @@
+"""`proxy`: the tunnel as a local SOCKS5 and HTTP proxy, without root.
+
+The listeners are bound here, before there is a tunnel, and keep the network they were bound in. What accepts from them
+runs inside the tunnel's namespace, so the sockets it makes are the tunnel's (`cli.inside`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ikeclient.cli.context import settings
+from ikeclient.cli.inside import Wish, run
+from ikeclient.cli.progress import LogFormat, Progress, chosen_format, error_event
+from ikeclient.cli.terminal import asker, warn
+from ikeclient.control import client
+from ikeclient.errors import IkeclientError, NoResponse, ParseError, UsageError
+
+if TYPE_CHECKING:
+    from ikeclient.proxy.destination import Destination
+    from ikeclient.proxy.listen import Wanted
+    from ikeclient.proxy.settings import Credentials, Settings
+
+SOCKS, HTTP = "127.0.0.1:1080", "127.0.0.1:8080"
+_READER_GONE = 141  # as a shell reports a program that SIGPIPE ended
+_SPOKEN = {"socks": "SOCKS5", "http": "HTTP", "forward": "forward"}
+
+
+SocksListeners = Annotated[
+    list[str] | None,
+    typer.Option("--socks", metavar="[HOST:]PORT", help=f"Speak SOCKS5 there [{SOCKS}].", show_default=False),
+]
+HttpListeners = Annotated[
+    list[str] | None,
+    typer.Option("--http", metavar="[HOST:]PORT", help=f"Speak HTTP there [{HTTP}].", show_default=False),
+]
+Forwards = Annotated[
+    list[str] | None,
+    typer.Option("--forward", metavar="[BIND:]PORT:HOST:PORT", help="Lead a port to HOST:PORT.", show_default=False),
+]
+Stdio = Annotated[
+    str | None,
+    typer.Option("--stdio", metavar="HOST:PORT", help="Connect stdin and stdout, for ssh.", show_default=False),
+]
+PasswordFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--password-from",
+        metavar="SOURCE",
+        help="Where their password is: file:PATH, env:NAME, credential:NAME or prompt.",
+        show_default=False,
+    ),
+]
+
+
+def proxy(
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile, or a tunnel that `exec` started.")],
+    socks: SocksListeners = None,
+    http: HttpListeners = None,
+    forward: Forwards = None,
+    stdio: Stdio = None,
+    user: Annotated[str, typer.Option("--user", metavar="NAME", help="Who may use it.")] = "ikeclient",
+    password_from: PasswordFrom = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="S", min=1, max=3600, help="Seconds for the first attempt.")
+    ] = 30.0,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.", show_default=False),
+    ] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the tunnel's password (or PSK) from stdin.")
+    ] = False,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option("--log-format", help="What stderr is; auto: JSON lines unless a terminal.", show_default="auto"),
+    ] = None,
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more.", show_default=False)] = 0,
+) -> None:
+    """Offer the tunnel as a local SOCKS5 and HTTP proxy. Needs no root.
+
+    --socks, --http and --forward may be repeated. Names are resolved inside
+    the tunnel. Listening elsewhere than on loopback needs a password.
+    """
+    settings.verbosity += verbose
+    # With --stdio, what is said is for the person at ssh, whatever standard error is.
+    form = chosen_format(log_format) if stdio is None else LogFormat.TEXT
+    settings.json_errors = form is LogFormat.JSON
+    progress = Progress(form, settings.verbosity)
+
+    def show(event: Mapping[str, object]) -> None:
+        if stdio is None or settings.verbosity:
+            progress(event)
+
+    wish = Wish(
+        profile=profile, show=show, overrides=tuple(overrides or ()), timeout=timeout, password_stdin=password_stdin
+    )
+    try:
+        if stdio is None:
+            served = _settings(_wishes(socks, http, forward), user, password_from)
+            with contextlib.closing(served):
+                status = run(wish, lambda: _serve(served, wish, progress))
+        elif socks or http or forward or password_from or password_stdin:
+            raise UsageError("--stdio stands alone", hint="it listens nowhere, and its input belongs to the connection")
+        else:
+            destination = _destination(stdio)
+            status = run(wish, lambda: _relay_stdio(destination))
+    except BaseException:
+        progress.failed()
+        raise
+    raise typer.Exit(status)
+
+
+def _destination(text: str) -> Destination:
+    from ikeclient.proxy.destination import Destination
+
+    try:
+        return Destination.parse(text)
+    except ParseError as error:
+        raise UsageError(f"--stdio '{text}': {error}", hint="for example --stdio git.corp.example:22") from None
+
+
+def _wishes(socks: list[str] | None, http: list[str] | None, forward: list[str] | None) -> list[Wanted]:
+    from ikeclient.proxy.listen import wanted, wanted_forward
+    from ikeclient.proxy.settings import Kind
+
+    if not (socks or http or forward):
+        socks, http = [SOCKS], [HTTP]
+    wishes = [wanted(Kind.SOCKS, text) for text in socks or ()]
+    wishes += [wanted(Kind.HTTP, text) for text in http or ()]
+    return wishes + [wanted_forward(text) for text in forward or ()]
+
+
+def _settings(wishes: list[Wanted], user: str, password_from: str | None) -> Settings:
+    """Everything the proxy needs, with its sockets bound. Raises UsageError, ProfileError and PlatformError."""
+    from ikeclient.proxy.listen import bind
+    from ikeclient.proxy.settings import Kind, Settings
+
+    for one in wishes:
+        if one.is_local:
+            continue
+        if one.kind is Kind.FORWARD:
+            warn(f"port {one.port} on {one.host} leads everybody who reaches it to {one.destination}")
+        elif password_from is None:
+            raise UsageError(
+                f"--{one.kind} on {one.host} would let everybody who reaches it into the tunnel",
+                hint="add --password-from file:PATH, or listen on 127.0.0.1",
+            )
+    credentials = None if password_from is None else _credentials(user, password_from)
+    listeners, datagrams = bind(wishes)
+    return Settings(listeners=listeners, datagram_sockets=datagrams, credentials=credentials)
+
+
+def _credentials(user: str, source: str) -> Credentials:
+    """User name and password as a digest; what was read is forgotten at once."""
+    from ikeclient.profile.schema import SecretSource
+    from ikeclient.profile.secrets import Wanted, resolve
+    from ikeclient.proxy.settings import Credentials
+
+    kind, _, rest = source.partition(":")
+    given: SecretSource
+    match kind:
+        case "file" if rest:
+            given = SecretSource(file=rest)
+        case "env" if rest:
+            given = SecretSource(env=rest)
+        case "credential" if rest:
+            given = SecretSource(credential=rest)
+        case "prompt" if not rest:
+            given = SecretSource(prompt=True)
+        case _:  # what was given may be the password itself
+            raise UsageError(
+                "--password-from names a source, not the password",
+                hint="one of file:PATH, env:NAME, credential:NAME, prompt",
+            )
+    wanted = Wanted(name="password of the proxy", account=user, base_dir=Path.cwd(), ask=asker())
+    username, password = user.encode("utf-8", "surrogateescape"), resolve(given, wanted).reveal()
+    for name, value in (("name", username), ("password", password)):
+        if not 1 <= len(value) <= 255:
+            raise UsageError(f"the proxy's user {name} has {len(value)} bytes", reason="RFC 1929 allows 1 to 255")
+    return Credentials(username, password)
+
+
+def _relay_stdio(destination: Destination) -> int:
+    """What runs inside the tunnel's namespace for `--stdio`."""
+    from ikeclient.proxy.stdio import relay_stdio
+
+    try:
+        relay_stdio(destination)
+    except BrokenPipeError:
+        return _READER_GONE
+    return 0
+
+
+def _serve(served: Settings, wish: Wish, progress: Progress) -> int:
+    """What runs inside the tunnel's namespace: the proxy, until a signal or the end of the tunnel."""
+    from ikeclient.cli.journal import log_to
+    from ikeclient.net.privileges import forbid_core_dumps
+    from ikeclient.proxy.serve import serve
+
+    forbid_core_dumps()  # what people send and receive passes through this process
+    log_to(progress.log, settings.verbosity)
+    failure: list[IkeclientError] = []
+
+    def until() -> None:
+        failure.extend(_follow(wish.name, progress))
+
+    received = serve(served, on_ready=lambda: progress(_listening(wish.name, served)), until=until)
+    if received is None and failure:
+        if settings.json_errors:
+            progress(error_event(failure[0]))
+            return failure[0].exit_code
+        raise failure[0]
+    return 130 if received == signal.SIGINT else 0
+
+
+def _follow(name: str, progress: Progress) -> list[IkeclientError]:
+    """Show what happens to the tunnel until it ends; the error where it ended while its connection was lost."""
+    lost: list[str] = []
+    ended = False
+    try:
+        with client.events(name) as events:
+            for event in events:
+                progress(event)
+                match event:
+                    case {"event": "reconnecting", "error": list() as lines}:
+                        lost = [str(line) for line in lines]
+                    case {"event": "connected"}:
+                        lost = []
+                    case {"event": "disconnected"}:
+                        ended = True
+    except IkeclientError as error:
+        return [error]
+    if ended and not lost:
+        return []
+    return [NoResponse("the tunnel has ended", reason=lost[0] if lost else "its process is gone")]
+
+
+def _listening(name: str, served: Settings) -> dict[str, object]:
+    """An event for whoever waits for the proxy."""
+    where = []
+    for listener in served.listeners:
+        host, port = listener.socket.getsockname()[:2]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        leads_to = f" to {listener.destination}" if listener.destination else ""
+        where.append(f"{_SPOKEN[listener.kind]} {address}{leads_to}")
+    time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"event": "listening", "time": time, "tunnel": name, "listeners": where}

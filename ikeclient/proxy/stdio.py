@@ -1,0 +1,65 @@
+"""One connection on standard input and output, as ssh's ProxyCommand wants it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+
+from ikeclient.errors import NoResponse
+from ikeclient.proxy.destination import Destination
+from ikeclient.proxy.dial import dial
+from ikeclient.proxy.lookup import Lookup
+from ikeclient.proxy.refusal import Refused
+from ikeclient.proxy.settings import Limits
+
+_CHUNK = 64 << 10
+_STDIN, _STDOUT = 0, 1
+
+
+def relay_stdio(destination: Destination) -> None:
+    """Connect, and copy both ways until the other end has said all; blocking.
+
+    The end of our input is passed on and the answer still awaited. Two threads that block, because the descriptors may
+    be anything, files and terminals included, and belong to others whose flags are not ours to change.
+    Raises NoResponse where there is no connection or it is reset, BrokenPipeError where nobody reads our output.
+    """
+    with contextlib.closing(_connect(destination)) as server:
+        threading.Thread(target=_copy_input, args=(server,), daemon=True).start()
+        while data := _receive(server, destination):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(_STDOUT, view) :]
+
+
+def _connect(destination: Destination) -> socket.socket:
+    async def connect() -> socket.socket:
+        lookup = Lookup(Limits())
+        try:
+            return await dial(destination, lookup, Limits())
+        finally:
+            lookup.close()
+
+    try:
+        server = asyncio.run(connect())
+    except Refused as refused:
+        raise NoResponse(f"no connection to {destination}", reason=refused.refusal.text) from None
+    server.setblocking(True)
+    return server
+
+
+def _receive(server: socket.socket, destination: Destination) -> bytes:
+    try:
+        return server.recv(_CHUNK)
+    except OSError as error:
+        raise NoResponse(f"the connection to {destination} broke", reason=error.strerror) from None
+
+
+def _copy_input(server: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := os.read(_STDIN, _CHUNK):
+            server.sendall(data)
+    with contextlib.suppress(OSError):
+        server.shutdown(socket.SHUT_WR)

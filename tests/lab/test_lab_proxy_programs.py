@@ -1,0 +1,123 @@
+"""The recipes of docs/recipes.md that go through `ikeclient proxy`: git, pip and ssh, behind a real gateway."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from lab.gateway import Offer
+from lab.machines import Machine, wait_for
+from lab.network import INSIDE_DNS
+from lab.person import HOME, ORDINARY, UID, Person
+from lab.proxies import running
+from lab.world import Lab
+
+WEB_PORT = 8000
+
+
+@pytest.fixture
+def person(lab: Lab) -> Person:
+    lab.gateway.serve(Offer(dns=(INSIDE_DNS,)))
+    return Person(lab)
+
+
+def serve_files(machine: Machine, directory: Path) -> None:
+    """A web server without any knowledge of git or pip."""
+    server = (sys.executable, "-m", "http.server", str(WEB_PORT), "--directory", str(directory))
+    machine.start(*server)
+    url = f"http://127.0.0.1:{WEB_PORT}/"
+    wait_for(lambda: machine.run("curl", "-s", url, check=False).returncode == 0, timeout=20, what="the web server")
+
+
+def make_repository(directory: Path) -> str:
+    """A bare repository `repo.git` that can be cloned over plain HTTP; the hash of its commit."""
+
+    def git(*arguments: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@corp.example", "-c", "init.defaultBranch=main")
+        command = ("git", "-C", str(directory / "repo.git"), *who, *arguments)
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    (directory / "repo.git").mkdir()
+    git("init", "--bare", "-q")
+    tree = git("mktree")
+    commit = git("commit-tree", tree, "-m", "first")
+    git("update-ref", "refs/heads/main", commit)
+    git("update-server-info")
+    return commit
+
+
+def make_wheel(directory: Path) -> str:
+    """A package index with `tiny`; the hash of its wheel."""
+    folder = directory / "simple" / "tiny"
+    folder.mkdir(parents=True)
+    wheel = folder / "tiny-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny.py", "")
+        archive.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        archive.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("tiny-1.0.dist-info/RECORD", "")
+    return hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+
+def test_git_and_pip_go_through_the_proxy(lab: Lab, person: Person, tmp_path: Path) -> None:
+    files = tmp_path / "www"
+    files.mkdir()
+    commit, digest = make_repository(files), make_wheel(files)
+    serve_files(lab.network.gateway, files)
+    machine = lab.network.client
+    with running(person) as proxy:
+        socks, http = proxy.ports()
+        for number, way in enumerate((f"socks5h://127.0.0.1:{socks}", f"http://127.0.0.1:{http}")):
+            clone = tmp_path / f"clone{number}"
+            url = f"http://corp.example:{WEB_PORT}/repo.git"
+            machine.run("git", "-c", f"http.proxy={way}", "clone", "-q", url, str(clone))
+            assert machine.run("git", "-C", str(clone), "rev-parse", "HEAD").stdout.strip() == commit
+        machine.run(
+            *(sys.executable, "-m", "pip", "--isolated", "download", "-q", "--no-deps", "--no-cache-dir"),
+            *("--disable-pip-version-check", "--proxy", f"http://127.0.0.1:{http}", "-d", str(tmp_path)),
+            *("-i", f"http://corp.example:{WEB_PORT}/simple/", "--trusted-host", "corp.example", "tiny"),
+        )
+        assert hashlib.sha256((tmp_path / "tiny-1.0-py3-none-any.whl").read_bytes()).hexdigest() == digest
+
+
+def serve_ssh(machine: Machine, authorized: str, directory: Path) -> None:
+    """dropbear on port 22, for root with that key; root's home in this machine is below its own /run."""
+    machine.run("sed", "-i", "s#:/root:#:/run/root:#", "/etc/passwd")
+    machine.run("mkdir", "-m", "700", "-p", "/run/root/.ssh")
+    machine.write_file("/run/root/.ssh/authorized_keys", authorized)
+    machine.run("chmod", "600", "/run/root/.ssh/authorized_keys")
+    key = directory / "host"
+    machine.run("dropbearkey", "-t", "ed25519", "-f", str(key))
+    machine.start("dropbear", "-F", "-E", "-s", "-p", "22", "-r", str(key), "-P", "/run/dropbear.pid")
+    wait_for(lambda: machine.run("ss", "-Hltn", "sport = :22").stdout, timeout=20, what="dropbear")
+
+
+def test_ssh_with_its_proxy_command(lab: Lab, person: Person, tmp_path: Path) -> None:
+    """Two sessions at once: the first starts the tunnel, the second joins it; the tunnel ends with the last."""
+    machine = lab.network.client
+    machine.run("sh", "-c", f"echo alice:x:{UID}:{UID}::{HOME}:/bin/sh >>/etc/passwd")
+    machine.run(*ORDINARY, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{HOME}/key", env=person.environment)
+    serve_ssh(lab.network.gateway, machine.read_file(f"{HOME}/key.pub"), tmp_path)
+    ssh = (
+        *(*ORDINARY, "ssh", "-F", "none", "-i", f"{HOME}/key", "-o", "StrictHostKeyChecking=no"),
+        *("-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "BatchMode=yes"),
+        *("-o", f"ProxyCommand={sys.executable} -m ikeclient proxy work --stdio %h:%p", "root@corp.example"),
+    )
+    first = machine.start(
+        *ssh, "echo there; cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=person.environment
+    )
+    assert first.stdout is not None
+    assert first.stdin is not None
+    assert first.stdout.readline() == b"there\n"
+    second = machine.run(*ssh, "sha256sum", stdin="x" * 3_000_000, env=person.environment)
+    assert second.stdout.split()[0] == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+    first.stdin.write(b"still here\n")
+    first.stdin.close()
+    assert first.stdout.read() == b"still here\n"
+    assert first.wait(20) == 0
+    wait_for(lambda: person.status() is None, timeout=20, what="the end of the tunnel")
+    assert lab.gateway.log.count("parsed IKE_AUTH request") == 1
