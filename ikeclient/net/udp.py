@@ -26,6 +26,7 @@ from time import monotonic
 
 from ikeclient.errors import PlatformError
 from ikeclient.net.hints import IP_RECVERR, IPV6_RECVERR, Hints, PathHint
+from ikeclient.net.many import Arrival, Many
 
 Payload = bytes | bytearray | memoryview
 Address = tuple[str, int]
@@ -263,6 +264,15 @@ class UdpSocket:
             else:
                 tos = _octet(data)
         return length, size, source, tos
+
+    def receive_many(self, many: Many, stride: int, first: int, most: int) -> list[Arrival]:
+        """As `Many.receive`, but never raises."""
+        try:
+            return many.receive(self._socket.fileno(), stride, first, most)
+        except OSError as error:
+            if not self.drain_errors():
+                self._hints.report(error.errno or 0)
+            return []
 
     def drain_errors(self) -> bool:
         """Take the errors that keep the socket readable although nothing is waiting; false where there were none."""

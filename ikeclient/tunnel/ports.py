@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ikeclient.esp.sa import Packet
+from ikeclient.net.many import Arrival, Many
 
 Address = tuple[str, int]
 
@@ -58,6 +59,9 @@ class RunSocket(Protocol):
 
     def receive_into(self, buffer: memoryview) -> tuple[int, int, Address, int] | None:
         """A run: (length, size, source, tos)."""
+
+    def receive_many(self, many: Many, stride: int, first: int, most: int) -> list[Arrival]:
+        """Datagrams that nobody merged; see `net.many`."""
 
     def drain_errors(self) -> bool:
         """Take what keeps the socket readable although nothing is waiting."""

@@ -7,7 +7,7 @@ headers that need a longer look.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ikeclient.esp.mss import clamp, clamp_batch
 from ikeclient.esp.offload import VNET_HEADER, examine, segment, survey
@@ -15,6 +15,7 @@ from ikeclient.esp.offload_send import MOST_SEGMENTS, SendRun
 from ikeclient.esp.offload_slots import Slots
 from ikeclient.esp.sa import InboundSa, OutboundSa, Packet, ReceivedRun
 from ikeclient.esp.table import SaTable
+from ikeclient.net.many import Arrival, Many
 from ikeclient.tunnel.ports import Address, FrameDevice, RunSocket
 
 Examined = tuple[int, int, int, int, bool]
@@ -126,41 +127,56 @@ class Inbound:
         self._heard = heard
         self._segments = segments
         self._slots = Slots(_ARENA)
+        self._many = Many(self._slots.buffer)
         self._out = memoryview(bytearray(_ARENA + _LONGEST))
 
     def drain(
         self, socket: RunSocket, limit: int, esp: Callable[[Address], bool], other: Callable[[bytes, Address], None]
     ) -> int:
         """Carry what is waiting; returns how many datagrams were read, merged ones counted as one."""
-        receive, view = socket.receive_into, self._slots.view
+        view = self._slots.view
         reads = end = stride = tos = taken = 0
         source: Address | None = None
-        while reads < limit and taken < _BURST and (got := receive(view[end:])) is not None:
-            reads += 1
-            length, size, sender, octet = got
-            taken += length
-            fits = source is not None and end % stride == 0 and sender == source and octet == tos
-            if source is None or not fits or size > stride or (size < stride and length > size):
-                if source is not None:
-                    self._process(end, stride, source, tos, esp, other)
-                    view[:length] = view[end : end + length]
-                end, stride, source, tos = 0, max(size, 1), sender, octet
+        merged = True  # whether datagrams seem to arrive merged: then one call for several has nothing to do
+        while reads < limit and taken < _BURST:
+            several = not merged and source is not None
+            arrivals = self._arrivals(socket, end, stride if several else 0, limit - reads)
+            if not arrivals:
+                break
+            for data, length, size, sender, octet in arrivals:
+                reads += length // size if several and data is None else 1
+                taken += length
+                merged = size != length and (data is not None or not several)
+                fits = source is not None and end % stride == 0 and sender == source and octet == tos
+                if source is None or not fits or size > stride or (size < stride and length > size):
+                    if source is not None:
+                        self._process(end, stride, source, tos, esp, other)
+                    if end or data is not None:
+                        view[:length] = view[end : end + length] if data is None else data
+                    end, stride, source, tos = 0, max(size, 1), sender, octet
+                elif data is not None:
+                    view[end : end + length] = data
                 if not length:
+                    self._process(end, stride, sender, octet, esp, other)
                     other(b"", sender)
-                    source = None
+                    end, source = 0, None
                     continue
-            elif not length:
-                other(b"", sender)
-                continue
-            end += length
-            if end % stride or end >= MOST_SEGMENTS * stride or end > _ARENA - _LONGEST:
-                self._process(end, stride, sender, octet, esp, other)
-                end, source = 0, None
+                end += length
+                if end % stride or end >= MOST_SEGMENTS * stride or end > _ARENA - _LONGEST:
+                    self._process(end, stride, sender, octet, esp, other)
+                    end, source = 0, None
         if source is not None:
             self._process(end, stride, source, tos, esp, other)
         elif not reads:
             socket.drain_errors()
         return reads
+
+    def _arrivals(self, socket: RunSocket, end: int, stride: int, most: int) -> Sequence[Arrival]:
+        """The next datagrams, which lie at `end` if not in the arrival itself: merged ones, or several of `stride`."""
+        if stride:
+            return socket.receive_many(self._many, stride, end // stride, most)
+        got = socket.receive_into(self._slots.view[end:])
+        return () if got is None else ((None, *got),)
 
     def _process(
         self,

@@ -16,6 +16,7 @@ from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
 from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, EspSuite
 from ikeclient.esp import offload_plain
 from ikeclient.ike.events import ChildEstablished
+from ikeclient.net.many import SLOTS, Arrival, Many
 from ikeclient.net.udp import UdpSocket
 from ikeclient.tunnel.pump import KEEPALIVE, NON_ESP_MARKER, Pump
 from ikeclient.wire.selector import TrafficSelector
@@ -126,6 +127,15 @@ class RunSocket(FakeSocket):
             data += self.waiting.popleft()[0]
         buffer[: len(data)] = data
         return len(data), size, source, self.tos
+
+    def receive_many(self, many: Many, stride: int, first: int, most: int) -> list[Arrival]:
+        """What is waiting, each with its own data."""
+        del many, stride
+        arrivals: list[Arrival] = []
+        while self.waiting and len(arrivals) < min(most, SLOTS - first):
+            data, source = self.waiting.popleft()
+            arrivals.append((bytes(data), len(data), len(data), source, self.tos))
+        return arrivals
 
     def send_run(self, run: memoryview, size: int, destination: tuple[str, int], tos: int = 0) -> int:
         return self.send_batch([run[at : at + size] for at in range(0, len(run), size)], destination, tos)

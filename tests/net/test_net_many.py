@@ -1,0 +1,134 @@
+"""Many datagrams with one system call: whatever arrives in whatever mixture, nothing is lost, cut or reordered."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ikeclient.esp.table import SaTable
+from ikeclient.net.many import SLOTS, Many
+from ikeclient.net.udp import UdpSocket
+from ikeclient.tunnel.pump_offload import Inbound
+
+STRIDE = 200
+ADDRESS = {4: "127.0.0.1", 6: "::1"}
+Seen = tuple[bytes, int, int]  # data, port of the sender, TOS octet
+
+datagrams = st.lists(
+    st.tuples(
+        st.sampled_from([STRIDE, STRIDE, STRIDE, STRIDE, 0, 1, 8, STRIDE - 1, STRIDE + 1, 3000]),
+        st.sampled_from([0, 0, 0, 1]),  # which of two senders
+        st.sampled_from([0, 0, 0, 2]),  # TOS octet
+        st.sampled_from([1, 1, 1, 5]),  # as so many in one call, which may arrive merged
+    ),
+    max_size=40,
+)
+
+
+class Pair:
+    """A socket of ours and two that send to it, on the loopback interface."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self.receiver = UdpSocket(version=version, local_address=ADDRESS[version])
+        self.receiver.enable_merging()
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        self.senders = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(2)]
+        self.sent: list[Seen] = []
+        for sender in self.senders:
+            sender.bind((ADDRESS[version], 0))
+            sender.connect(self.receiver.local)
+
+    def send(self, size: int, who: int, tos: int, times: int) -> None:
+        sender = self.senders[who]
+        level, option = (
+            (socket.IPPROTO_IP, socket.IP_TOS) if self.version == 4 else (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
+        )
+        sender.setsockopt(level, option, tos)
+        sender.setsockopt(17, 103, size if size and times > 1 else 0)  # UDP_SEGMENT
+        parts = [bytes([len(self.sent) + i & 0xFF]) * size for i in range(times if size else 1)]
+        sender.send(b"".join(parts))
+        self.sent += [(part, sender.getsockname()[1], tos) for part in parts]
+
+    def close(self) -> None:
+        for each in (self.receiver, *self.senders):
+            each.close()
+
+
+@pytest.fixture(params=[4, 6])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    made = Pair(request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def many() -> Many:
+    return Many(bytearray(3 * 65536))
+
+
+def test_datagrams_that_are_alike_lie_one_behind_the_other(pair: Pair, many: Many) -> None:
+    for _ in range(10):
+        pair.send(STRIDE, 0, 0, 1)
+    [arrival] = pair.receiver.receive_many(many, STRIDE, 3, SLOTS)
+    data, length, size, source, tos = arrival
+    assert (data, length, size, tos) == (None, 10 * STRIDE, STRIDE, 0)
+    assert source[:2] == pair.senders[0].getsockname()[:2]
+    assert bytes(many._arena[3 * STRIDE : 13 * STRIDE]) == b"".join(part for part, _, _ in pair.sent)
+    assert pair.receiver.receive_many(many, STRIDE, 0, SLOTS) == []
+
+
+def test_what_is_different_comes_with_its_own_data(pair: Pair, many: Many) -> None:
+    for size, who, tos in ((STRIDE, 0, 0), (STRIDE, 0, 0), (STRIDE, 1, 0), (STRIDE, 0, 2), (5000, 0, 0), (7, 0, 0)):
+        pair.send(size, who, tos, 1)
+    first, *others = pair.receiver.receive_many(many, STRIDE, 0, SLOTS)
+    assert first[:3] == (None, 2 * STRIDE, STRIDE)
+    assert [(data, source[1], tos) for data, _, _, source, tos in others] == pair.sent[2:]
+
+
+def test_no_more_is_taken_than_there_are_slots(pair: Pair, many: Many) -> None:
+    for _ in range(SLOTS + 8):
+        pair.send(STRIDE, 0, 0, 1)
+    assert pair.receiver.receive_many(many, STRIDE, SLOTS, SLOTS) == []
+    assert pair.receiver.receive_many(many, STRIDE, SLOTS - 2, SLOTS)[0][1] == 2 * STRIDE
+    assert pair.receiver.receive_many(many, STRIDE, 5, 3)[0][1] == 3 * STRIDE
+    assert pair.receiver.receive_many(many, STRIDE, 0, SLOTS)[0][1] == SLOTS * STRIDE
+
+
+def test_an_error_of_an_earlier_datagram_is_no_arrival(many: Many) -> None:
+    """N24: nobody listens there, and the kernel says so on the socket."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = nobody.getsockname()
+    ours = UdpSocket(version=4, local_address="127.0.0.1")
+    ours.send(b"x", address)
+    assert ours.receive_many(many, STRIDE, 0, SLOTS) == []
+    ours.close()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@given(plan=datagrams)
+def test_the_pump_sees_every_datagram_as_it_was_sent_and_in_order(
+    version: int, plan: list[tuple[int, int, int, int]]
+) -> None:
+    """With merging on, and with every way of receiving taking turns."""
+    pair = Pair(version)
+    try:
+        for each in plan:
+            pair.send(*each)
+        seen: list[tuple[bytes, int]] = []
+        inbound = Inbound(SaTable(), None, lambda: None, lambda: None)  # type: ignore[arg-type]
+        while inbound.drain(
+            pair.receiver,
+            64,
+            esp=lambda _: False,
+            other=lambda data, source: seen.append((data, source[1])),
+        ):
+            pass
+        assert seen == [(data, port) for data, port, _ in pair.sent]
+    finally:
+        pair.close()
