@@ -6,10 +6,9 @@ wrong or unusual in any way stays alone, so that merging neither hides nor repai
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ikeclient.esp.offload_sums import PADS, Buffer, Writable, fold, get16, ones_sum
+from ikeclient.esp.offload_sums import PADS, Buffer, Writable, fold, get16, ones_sum, remainder
 
 VNET_HEADER = 10
 MAXIMUM_SLOTS = 128
@@ -18,6 +17,7 @@ _LONGEST = 65535
 _TCPV4, _TCPV6, _UDP = 1, 4, 5  # VIRTIO_NET_HDR_GSO_TCPV4, _TCPV6, _UDP_L4
 _TCP_PROTOCOL, _UDP_PROTOCOL = 6, 17
 _PSH = 0x08
+_MOST_DATAGRAMS = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -29,18 +29,39 @@ class _Packet:
     head: int = 0
     payload: int = 0
     mergeable: bool = False
-
-    @property
-    def transport(self) -> int:
-        return 20 if self.data[0] >> 4 == 4 else 40
+    l4: int = 0  # where the transport header begins
 
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    packets: list[_Packet]
-    size: int
+    first: _Packet
+    tail: bytes  # the latest packet
+    size: int  # payload of all packets but the last, which may have less
     total: int
     closed: bool
+    payloads: list[bytes] = field(default_factory=list)  # of all packets but the first
+
+
+@dataclass(slots=True, eq=False)
+class _Express:
+    """What the plaintext of the next packet of an open group most often looks like.
+
+    It is as long as the latest, and the same but for TCP sequence number, checksums, IPv4 id and data. Right checksums
+    then make the whole, read as one number, the same modulo 65535: what one field adds to the sum, another takes away.
+    """
+
+    group: _Group
+    left: int  # how many more may come before the group is full or a counter wraps around
+    head: int
+    length: int
+    trailer: bytes  # all behind the packet
+    shift: int  # bits behind the headers
+    ip: int  # bits behind the IPv4 header, 0 for IPv6
+    udp: int  # bits behind the UDP header, which ends with the checksum; 0 for TCP
+    mask: int  # those bits of the headers, read as one number, that can be foretold
+    expected: int
+    step: int  # what is added to them from one packet to the next
+    remainder: int
 
 
 def coalesce(
@@ -69,28 +90,95 @@ def coalesce(
     malformed = dummies = 0
     groups: list[_Group] = []
     latest: dict[bytes, _Group] = {}
+    express: dict[bytes, _Express] = {}  # of those of them that are open
+    view = memoryview(arena)
     for i in range(count):
         if states[i]:
             continue
         start = (first + i) * stride
-        text = bytes(arena[start + gap : max(start + gap, min(start + stride, end) - icv)])
+        text = bytes(view[start + gap : max(start + gap, min(start + stride, end) - icv)])
+        # Addresses and ports, if it is what they are: `_continues` compares everything.
+        key = text[8:44] if text[:1] >= b"\x60" else text[12:24]
+        expected = express.get(key)
+        if expected is not None and _continues(text, expected):
+            continue
         found = _unpack(text)
         if found is None:
             malformed += 1
         elif not found:
             dummies += 1
         else:
-            _sort(_classify(found, udp), groups, latest)
+            group = _sort(_classify(found, udp), groups, latest)
+            if not latest:
+                express.clear()
+            elif group.closed or not group.payloads:  # most of one packet stay so
+                express.pop(key, None)
+            else:
+                express[key] = _expect(text, group)
+    return _write(groups, out), malformed, dummies
+
+
+def _write(groups: list[_Group], out: Writable) -> list[tuple[int, int, int, int]]:
     frames: list[tuple[int, int, int, int]] = []
     to = 0
     for group in groups:
-        frame = _emit(group)
-        if to + len(frame) > len(out):
+        frame, more = _emit(group), len(group.payloads)
+        end = to + len(frame)
+        if end > len(out):
             raise IndexError("outside the buffer")
-        out[to : to + len(frame)] = frame
-        frames.append((to, to + len(frame), len(group.packets), sum(len(p.data) for p in group.packets)))
-        to += len(frame)
-    return frames, malformed, dummies
+        out[to:end] = frame
+        frames.append((to, end, 1 + more, len(frame) - VNET_HEADER + more * group.first.head))
+        to = end
+    return frames
+
+
+def _expect(text: bytes, group: _Group) -> _Express:
+    """What follows the packet in this plaintext, which was the latest of the group, and a full one."""
+    p, size = group.first, group.size
+    head, l4, four = p.head, p.l4, p.l4 == 20
+    number = int.from_bytes(text, "big")
+    left, step, udp = (_LONGEST - group.total) // size, 0, p.protocol == _UDP_PROTOCOL
+    mask = (1 << head * 8) - 1 & ~_word(head, l4 + (6 if udp else 16))
+    if udp:
+        left = min(left, _MOST_DATAGRAMS - 1 - len(group.payloads))
+    else:
+        left = min(left, (0xFFFFFFFF - int.from_bytes(text[l4 + 4 : l4 + 8], "big")) // size)
+        step = size << (head - l4 - 8) * 8
+    if four:
+        mask &= ~_word(head, 10)
+        if text[6] & 0x40:
+            mask &= ~_word(head, 4)
+        else:
+            step += 1 << (head - 6) * 8
+            left = min(left, 0xFFFF - get16(text, 4))
+    shift, length = (len(text) - head) * 8, head + size
+    ip = (len(text) - 20) * 8 if four else 0
+    expected = (number >> shift & mask) + step
+    trailer, bare = text[length:], shift if udp else 0
+    return _Express(group, left, head, length, trailer, shift, ip, bare, mask, expected, step, remainder(number))
+
+
+def _word(head: int, at: int) -> int:
+    """Where two bytes are in headers seen as a number."""
+    return 0xFFFF << (head - at - 2) * 8
+
+
+def _continues(text: bytes, e: _Express) -> bool:
+    """Append the plaintext's packet to the group if it is as expected; if not, it is to be looked at closely."""
+    if text[e.length :] != e.trailer or not e.left:
+        return False
+    number = int.from_bytes(text, "big")
+    if number >> e.shift & e.mask != e.expected or remainder(number) != e.remainder:
+        return False
+    if (e.ip and (number >> e.ip) % 0xFFFF) or (e.udp and not number >> e.udp & 0xFFFF):
+        return False
+    e.left -= 1
+    e.expected += e.step
+    group = e.group
+    group.tail = text
+    group.total += group.size
+    group.payloads.append(text[e.head : e.length])
+    return True
 
 
 def _unpack(text: bytes) -> bytes | None:
@@ -122,8 +210,8 @@ def _unpack(text: bytes) -> bytes | None:
 
 def _classify(data: bytes, udp: bool) -> _Packet:
     """Which flow it is of, and whether it may be merged: plain headers, plain flags, every checksum right."""
-    p = _Packet(data)
-    l4 = p.transport
+    l4 = 20 if data[0] >> 4 == 4 else 40
+    p = _Packet(data, l4=l4)
     if l4 == 20:
         if data[0] != 0x45 or data[6] & 0xBF or data[7]:
             return p
@@ -152,47 +240,49 @@ def _classify(data: bytes, udp: bool) -> _Packet:
     return p
 
 
-def _sort(p: _Packet, groups: list[_Group], latest: dict[bytes, _Group]) -> None:
+def _sort(p: _Packet, groups: list[_Group], latest: dict[bytes, _Group]) -> _Group:
     """Append the packet to the latest group of its flow, or let it begin a new one."""
     if not p.protocol:
         latest.clear()  # nobody knows what it belongs to, so nothing may move past it
     group = latest.get(p.flow) if p.protocol else None
     if group is not None and _fits(p, group):
-        group.packets.append(p)
+        group.tail = p.data
+        group.payloads.append(p.data[p.head :])
         group.total += p.payload
     else:
-        group = _Group([p], p.payload, len(p.data), not p.mergeable)
+        group = _Group(p, p.data, p.payload, len(p.data), not p.mergeable)
         groups.append(group)
         if p.protocol:
             latest[p.flow] = group
     if p.mergeable:
-        psh = p.protocol == _TCP_PROTOCOL and p.data[p.transport + 13] & _PSH
+        psh = p.protocol == _TCP_PROTOCOL and p.data[p.l4 + 13] & _PSH
         group.closed = p.payload < group.size or bool(psh)
+    return group
 
 
 def _fits(p: _Packet, group: _Group) -> bool:
     """Whether the packet continues the group, whose flow it is of."""
-    tail, l4 = group.packets[-1], p.transport
-    if group.closed or not p.mergeable or p.head != tail.head or p.likeness != tail.likeness:
+    first, tail, l4 = group.first, group.tail, p.l4
+    if group.closed or not p.mergeable or p.head != first.head or p.likeness != first.likeness:
         return False
     if p.payload > group.size or group.total + p.payload > _LONGEST:
         return False
     may_fragment = l4 == 20 and not p.data[6] & 0x40
-    if may_fragment and get16(p.data, 4) != get16(tail.data, 4) + 1 & 0xFFFF:
+    if may_fragment and get16(p.data, 4) != get16(tail, 4) + 1 & 0xFFFF:
         return False
     if p.protocol == _UDP_PROTOCOL:
-        return len(group.packets) < 64
-    before = int.from_bytes(tail.data[l4 + 4 : l4 + 8], "big")
-    return int.from_bytes(p.data[l4 + 4 : l4 + 8], "big") == before + tail.payload & 0xFFFFFFFF
+        return len(group.payloads) < _MOST_DATAGRAMS - 1
+    # An open group has only full packets.
+    before = int.from_bytes(tail[l4 + 4 : l4 + 8], "big")
+    return int.from_bytes(p.data[l4 + 4 : l4 + 8], "big") == before + group.size & 0xFFFFFFFF
 
 
 def _emit(group: _Group) -> bytes:
-    packets: Sequence[_Packet] = group.packets
-    p = packets[0]
-    if len(packets) == 1:
+    p = group.first
+    if not group.payloads:
         return bytes(VNET_HEADER) + p.data
-    l4 = p.transport
-    merged = bytearray(b"".join((p.data, *_payloads(packets[1:]))))
+    l4 = p.l4
+    merged = bytearray(b"".join((p.data, *group.payloads)))
     udp, length = p.protocol == _UDP_PROTOCOL, len(merged)
     if l4 == 20:
         merged[2:4] = length.to_bytes(2, "big")
@@ -206,12 +296,8 @@ def _emit(group: _Group) -> bytes:
     if udp:
         merged[l4 + 4 : l4 + 6] = (length - l4).to_bytes(2, "big")
     else:
-        merged[l4 + 13] |= packets[-1].data[l4 + 13] & _PSH
+        merged[l4 + 13] |= group.tail[l4 + 13] & _PSH
     partial = fold(ones_sum(addresses) + p.protocol + length - l4)
     merged[l4 + where : l4 + where + 2] = partial.to_bytes(2, "big")
     fields = (p.head, group.size, l4, where)
     return b"".join((bytes((1, kind)), *(n.to_bytes(2, "little") for n in fields), merged))
-
-
-def _payloads(packets: Sequence[_Packet]) -> Iterator[bytes]:
-    return (p.data[p.head :] for p in packets)

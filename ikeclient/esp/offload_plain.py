@@ -12,10 +12,13 @@ The two modules do the same to the byte, for all input (tests/esp/test_esp_offlo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from struct import Struct
 
 from ikeclient.esp.offload_merge import MAXIMUM_SLOTS, VNET_HEADER, coalesce
-from ikeclient.esp.offload_sums import PADS, Buffer, Writable, fold, get16, ones_sum
+from ikeclient.esp.offload_sums import PADS, Buffer, Writable, get16, ones_sum, remainder
 
 __all__ = ["MAXIMUM_SLOTS", "VNET_HEADER", "coalesce", "collect", "examine", "segment", "stamp", "survey"]
 
@@ -124,16 +127,21 @@ def segment(
     if at < 0 or gap < 0 or not 0 <= mask <= 255 or stride < gap + f.size + 2 + (-(f.size + 2) & mask):
         raise ValueError("impossible slots")
     following = b"\x04" if frame[10] >> 4 == 4 else b"\x29"
-    data = bytes(frame[VNET_HEADER:length])
-    head = data[: f.head]
-    for index in range(first, first + count):
-        packet = _part(data, head, f, index) if f.kind else _one(frame, data, f)
-        pad = -(len(packet) + 2) & mask
-        to = at + (index - first) * stride + gap
-        end = to + len(packet) + pad + 2
-        if end > len(out):
-            raise IndexError("outside the buffer")
-        out[to:end] = b"".join((packet, PADS[pad], bytes((pad,)), following))
+    data = bytes(memoryview(frame)[VNET_HEADER:length])
+    if f.kind:
+        _parts(data, f, out, range(at + gap, at + gap + count * stride, stride), mask, following, first)
+        return
+    packet = _one(frame, data, f)
+    end = at + gap + len(packet)
+    trailer = _trailer(len(packet), mask, following)
+    if end + len(trailer) > len(out):
+        raise IndexError("outside the buffer")
+    out[at + gap : end + len(trailer)] = packet + trailer
+
+
+def _trailer(inner: int, mask: int, following: bytes) -> bytes:
+    pad = -(inner + 2) & mask
+    return b"".join((PADS[pad], bytes((pad,)), following))
 
 
 def _one(frame: Buffer, data: bytes, f: _Frame) -> bytes:
@@ -145,36 +153,56 @@ def _one(frame: Buffer, data: bytes, f: _Frame) -> bytes:
     return data[:where] + check.to_bytes(2, "big") + data[where + 2 :]
 
 
-def _part(data: bytes, head: bytes, f: _Frame, index: int) -> bytes:
-    """Segment number `index` of a super-packet."""
-    step, l4 = f.size - f.head, f.transport
-    inner = f.last if index == f.count - 1 else f.size
-    packet = bytearray(head)
-    begin = f.head + index * step
-    packet += data[begin : begin + inner - f.head]
-    if data[0] >> 4 == 4:
-        packet[2:4] = inner.to_bytes(2, "big")
-        packet[4:6] = (get16(head, 4) + index & 0xFFFF).to_bytes(2, "big")
-        packet[10:12] = b"\0\0"
-        packet[10:12] = (ones_sum(packet[: (data[0] & 15) * 4]) ^ 0xFFFF).to_bytes(2, "big")
+@lru_cache(maxsize=64)
+def _writer(four: bool, udp: bool, l4: int, head: int) -> Callable[..., None]:
+    """Writes the headers of a segment: what differs between segments, and what lies between."""
+    ip = f"2sHH4sH{l4 - 12}s" if four else f"4sH{l4 - 6}s"
+    return Struct(f">{ip}4sHH" if udp else f">{ip}4sI4sH2sH{head - l4 - 18}s").pack_into
+
+
+def _parts(data: bytes, f: _Frame, out: Writable, places: range, mask: int, following: bytes, first: int) -> None:
+    """Write segments of a super-packet, from number `first` on, to their places.
+
+    Headers and pseudo header are summed up once; a segment adds its few own words and its payload. All sums here are of
+    something that is not zero, so that a checksum is the remainder of what is missing to a multiple of 65535.
+    """
+    four, udp, l4, head, final = data[0] >> 4 == 4, f.kind == _UDP, f.transport, f.head, f.count - 1
+    step, room, write = f.size - head, len(out), _writer(four, udp, l4, head)
+    ports, inner, trailer = data[l4 : l4 + 4], f.size, _trailer(f.size, mask, following)
+    if four:
+        before, between, behind, number = data[:2], data[6:10], data[12:l4], get16(data, 4)
+        ip_sum = ones_sum(before) + ones_sum(between) + ones_sum(behind)
     else:
-        packet[4:6] = (inner - 40).to_bytes(2, "big")
-    if f.kind == _UDP:
-        where = l4 + 6
-        packet[l4 + 4 : l4 + 6] = (inner - l4).to_bytes(2, "big")
-    else:
-        where = l4 + 16
-        sequence = int.from_bytes(head[l4 + 4 : l4 + 8], "big") + index * step & 0xFFFFFFFF
-        packet[l4 + 4 : l4 + 8] = sequence.to_bytes(4, "big")
-        drop = _FIN_PSH if index < f.count - 1 else 0  # FIN and PSH belong to the last
-        drop |= _CWR if index else 0  # CWR belongs to the first (RFC 3168 section 6.1.2)
-        packet[l4 + 13] &= ~drop
-    packet[where : where + 2] = b"\0\0"
+        before, behind = data[:4], data[6:l4]
     # The kernel left the pseudo header's sum, with the length of the whole.
-    partial = get16(head, where) + (f.inner - l4 ^ 0xFFFF) + inner - l4
-    check = fold(partial + ones_sum(packet[l4:])) ^ 0xFFFF
-    packet[where : where + 2] = (check or (0xFFFF if f.kind == _UDP else 0)).to_bytes(2, "big")
-    return bytes(packet)
+    l4_sum = get16(data, l4 + (6 if udp else 16)) + (f.inner - l4 ^ 0xFFFF) + ones_sum(ports)
+    if not udp:
+        sequence, word = int.from_bytes(data[l4 + 4 : l4 + 8], "big"), get16(data, l4 + 12)
+        acknowledged, window, rest = data[l4 + 8 : l4 + 12], data[l4 + 14 : l4 + 16], data[l4 + 18 : head]
+        l4_sum += ones_sum(acknowledged) + ones_sum(window) + ones_sum(rest)
+    for index, to in enumerate(places, first):
+        if index == final:
+            inner, trailer = f.last, _trailer(f.last, mask, following)
+        payload = data[head + index * step : head + index * step + inner - head]
+        total = l4_sum + inner - l4 + (remainder(int.from_bytes(payload, "big")) << (inner - head) % 2 * 8)
+        ip: tuple[bytes | int, ...]
+        if four:
+            own = number + index & 0xFFFF
+            ip = before, inner, own, between, -(ip_sum + inner + own) % 0xFFFF, behind
+        else:
+            ip = before, inner - 40, behind
+        if to + inner + len(trailer) > room:
+            raise IndexError("outside the buffer")
+        if udp:
+            write(out, to, *ip, ports, inner - l4, -(total + inner - l4) % 0xFFFF or 0xFFFF)
+        else:
+            at = sequence + index * step & 0xFFFFFFFF
+            drop = _FIN_PSH if index < final else 0  # FIN and PSH belong to the last
+            drop |= _CWR if index else 0  # CWR belongs to the first (RFC 3168 section 6.1.2)
+            flags = word & ~drop
+            check = -(total + (at >> 16) + (at & 0xFFFF) + flags) % 0xFFFF
+            write(out, to, *ip, ports, at, acknowledged, flags, window, check, rest)
+        out[to + head : to + inner + len(trailer)] = payload + trailer
 
 
 def stamp(

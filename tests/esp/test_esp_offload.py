@@ -317,11 +317,34 @@ def test_a_segment_with_a_wrong_checksum_stays_alone_and_wrong(codec: ModuleType
     assert sorted(len(cut(codec, data)) for data in frames if data != frame(packets[2])) in ([2, 2], [4])
 
 
+def test_two_wrong_checksums_do_not_make_up_for_each_other(codec: ModuleType) -> None:
+    packets = stream(4)
+    wrong = bytearray(packets[2])
+    wrong[5] += 1  # of the IPv4 header
+    wrong[-1] -= 1
+    packets[2] = bytes(wrong)
+    assert [len(cut(codec, data)) for data in merge(codec, packets)] == [2, 1, 1]
+
+
+def test_nothing_moves_past_an_unusual_packet_of_its_flow(codec: ModuleType) -> None:
+    packets = stream(2) + stream(1, start=1200, flags=ACK | URG) + stream(2, start=1200)
+    assert [len(cut(codec, data)) for data in merge(codec, packets)] == [2, 1, 2]
+
+
 def test_fragments_and_datagrams_without_checksum_stay_alone(codec: ModuleType) -> None:
     bare = bytearray(udp(bytes(50)))
     bare[6:8] = b"\0\0"
     for packets in (stream(3, fragment=0x2000), stream(3, fragment=0x4001), [ip(bytes(bare), 17)] * 3):
         assert merge(codec, packets) == [frame(packet) for packet in packets]
+
+
+def test_a_datagram_without_checksum_stays_alone_where_zero_adds_up_as_well(codec: ModuleType) -> None:
+    missing = udp(bytes(50))[6:8]  # with that among the data, nothing is missing
+    bare = bytearray(udp(missing + bytes(48)))
+    assert bare[6:8] == b"\xff\xff"
+    bare[6:8] = b"\0\0"
+    packets = [ip(udp(bytes(50)), 17), ip(udp(bytes(50)), 17), ip(bytes(bare), 17)]
+    assert [len(cut(codec, data)) for data in merge(codec, packets)] == [2, 1]
 
 
 def test_psh_ends_a_group_and_is_kept(codec: ModuleType) -> None:
