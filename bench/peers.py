@@ -56,6 +56,7 @@ def ours(*options: str) -> Callable[[World], AbstractContextManager[Tunnel]]:
         )
         extra = tuple(option for option in options if option != "--many")
         started: list[subprocess.Popen[bytes]] = []
+        logs = [world.directory / f"engine-{role}" for role in "ab"]
         try:
             for machine, local, remote, inner, other, role in ends:
                 engine = (sys.executable, str(REPOSITORY / "bench/engine.py"), "bnt0", local, remote)
@@ -64,6 +65,8 @@ def ours(*options: str) -> Callable[[World], AbstractContextManager[Tunnel]]:
                 started.append(
                     machine.start(*engine, inner, other, role, *extra, env=environment, stdout=log, stderr=log)
                 )
+            # Before both have their routes, the other end's address answers outside the tunnel.
+            wait_for(lambda: all(b"ready" in log.read_bytes() for log in logs), timeout=15, what="both engines")
             yield Tunnel(OUR_INSIDE, started[1].pid, started[0].pid)
         finally:
             for process in started:

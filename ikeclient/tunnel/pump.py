@@ -64,7 +64,7 @@ class Pump:
         entropy: Callable[[int], bytes],
         on_tun_lost: Callable[[], None] | None = None,
         clamp_mss: bool = True,
-        batch: int = 64,
+        batch: int = 256,
         offload: bool = True,
     ) -> None:
         self.table = SaTable()
