@@ -128,6 +128,7 @@ class Inbound:
         self._segments = segments
         self._slots = Slots(_ARENA)
         self._many = Many(self._slots.buffer)
+        self._busy = False  # whether the last call found several; if not, the first one is not kept waiting for more
         self._out = memoryview(bytearray(_ARENA + _LONGEST))
 
     def drain(
@@ -139,7 +140,7 @@ class Inbound:
         source: Address | None = None
         merged = True  # whether datagrams seem to arrive merged: then one call for several has nothing to do
         while reads < limit and taken < _BURST:
-            several = not merged and source is not None
+            several = self._busy and not merged and source is not None
             arrivals = self._arrivals(socket, end, stride if several else 0, limit - reads)
             if not arrivals:
                 break
@@ -162,13 +163,15 @@ class Inbound:
                     end, source = 0, None
                     continue
                 end += length
-                if end % stride or end >= MOST_SEGMENTS * stride or end > _ARENA - _LONGEST:
+                alone = reads == 1 and not self._busy
+                if alone or end % stride or end >= MOST_SEGMENTS * stride or end > _ARENA - _LONGEST:
                     self._process(end, stride, sender, octet, esp, other)
                     end, source = 0, None
         if source is not None:
             self._process(end, stride, source, tos, esp, other)
         elif not reads:
             socket.drain_errors()
+        self._busy = reads > 1
         return reads
 
     def _arrivals(self, socket: RunSocket, end: int, stride: int, most: int) -> Sequence[Arrival]:
