@@ -24,6 +24,7 @@ from bench.world import Figures, Meter, World, resident_mib
 
 FULL = frozenset({"ours", "wireguard-go", "strongswan", "ours-strongswan"})  # the others: TCP up and down only
 
+BY_HAND = "## Where the time goes"
 TARGETS: tuple[tuple[str, str, str, str, str, float], ...] = (
     ("TCP up / wireguard-go", "ours", "wireguard-go", "tcp_up", ">=", 1.0),
     ("TCP down / wireguard-go", "ours", "wireguard-go", "tcp_down", ">=", 1.0),
@@ -143,7 +144,9 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(document, indent=1) + "\n")
     if options.markdown:
-        options.markdown.write_text(markdown(document))
+        former = options.markdown.read_text() if options.markdown.exists() else ""
+        _, found, by_hand = former.partition(BY_HAND)  # what people wrote about it stays
+        options.markdown.write_text(markdown(document) + (f"\n{found}{by_hand}" if found else ""))
     print(text(document))
 
 

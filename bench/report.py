@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -68,6 +67,12 @@ def _soak(soak: Document) -> list[list[str]]:
     return rows
 
 
+def _ways(document: Document) -> list[list[str]]:
+    keys = list(dict.fromkeys(key for figures in document["proxy"].values() for key in figures))
+    rows = [["way", *(key.replace("_", " ") for key in keys)]]
+    return rows + [[way, *(number(f.get(key)) for key in keys)] for way, f in document["proxy"].items()]
+
+
 def _plain(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -96,7 +101,7 @@ def text(document: Document) -> str:
     for name, soak in document.get("soak", {}).items():
         parts += [f"soak, {name}", _plain(_soak(soak)), _words(soak["verdict"])]
     if "proxy" in document:
-        parts.append(f"proxy: {json.dumps(document['proxy'])}")
+        parts.append(_plain(_ways(document)))
     return "\n\n".join(parts)
 
 
@@ -127,6 +132,10 @@ def _sections(document: Document) -> Iterable[str]:
         yield "## What a packet costs"
         yield "Our engine at both ends, CPU microseconds per inner packet of either end's process."
         yield _table(_curve(document))
+    if "proxy" in document:
+        yield "## The same download three ways"
+        yield "Through one strongSwan gateway: `connect`, in the namespace of `exec`, and `proxy`."
+        yield _table(_ways(document))
     for name, soak in document.get("soak", {}).items():
         yield f"## Soak: {name}"
         yield f"{_SOAKS.get(name, '')} Idle ping {number(soak['idle_ping_ms'])} ms. {_words(soak['verdict'])}.".strip()
