@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ikeclient.cli.context import settings
+from ikeclient.cli.options import ChosenLogFormat, Overrides, Timeout
 from ikeclient.cli.progress import LogFormat, Progress, chosen_format
 from ikeclient.cli.terminal import asker, emit, read_secret, styled, tell
 from ikeclient.control import client
@@ -37,17 +38,11 @@ def connect(
         ),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when the tunnel is up; it keeps running.")] = False,
-    timeout: Annotated[
-        float,
-        typer.Option("--timeout", metavar="S", min=1, max=3600, help="Seconds for the first attempt."),
-    ] = 30.0,
+    timeout: Timeout = 30.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Negotiate, then print every change as a command; change nothing.")
     ] = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.", show_default=False),
-    ] = None,
+    overrides: Overrides = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password (or PSK) from standard input.")
     ] = False,
@@ -55,10 +50,7 @@ def connect(
         Path | None,
         typer.Option("--insecure-keylog", metavar="DIR", help="Write Wireshark keys to DIR.", show_default=False),
     ] = None,
-    log_format: Annotated[
-        LogFormat | None,
-        typer.Option("--log-format", help="What stderr is; auto: JSON lines unless a terminal.", show_default="auto"),
-    ] = None,
+    log_format: ChosenLogFormat = None,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv and -vvv for logs.", show_default=False)
     ] = 0,

@@ -11,6 +11,7 @@ import typer
 
 from ikeclient.cli.context import settings
 from ikeclient.cli.inside import Wish, run
+from ikeclient.cli.options import Overrides, Timeout
 from ikeclient.cli.progress import LogFormat, Progress
 from ikeclient.cli.supervise import restore_signals
 from ikeclient.cli.terminal import printable, tell
@@ -21,14 +22,8 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
 def execute(
     profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile, or a tunnel that `exec` started.")],
     command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The command and its arguments.")],
-    timeout: Annotated[
-        float,
-        typer.Option("--timeout", metavar="S", min=1, max=3600, help="Seconds for the first attempt."),
-    ] = 30.0,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.", show_default=False),
-    ] = None,
+    timeout: Timeout = 30.0,
+    overrides: Overrides = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password (or PSK) from the first line of stdin.")
     ] = False,

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from ikeclient.cli.options import Overrides
 from ikeclient.cli.store import write_private
 from ikeclient.cli.terminal import emit, printable, styled, symbol, tell, warn
 from ikeclient.cli.transfer import export_profile, import_profile
@@ -19,11 +20,6 @@ from ikeclient.errors import IkeclientError, ProfileError
 SCHEMA = "ikeclient.profiles/1"
 
 app = typer.Typer(help="List, show, check, start, import and export profiles.", rich_markup_mode=None)
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.", show_default=False),
-]
 
 
 @app.callback(invoke_without_command=True)

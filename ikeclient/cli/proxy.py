@@ -17,6 +17,7 @@ import typer
 
 from ikeclient.cli.context import settings
 from ikeclient.cli.inside import Wish, run
+from ikeclient.cli.options import ChosenLogFormat, Overrides, Timeout
 from ikeclient.cli.progress import LogFormat, Progress, chosen_format, error_event
 from ikeclient.cli.terminal import asker, warn
 from ikeclient.control import client
@@ -67,20 +68,12 @@ def proxy(
     stdio: Stdio = None,
     user: Annotated[str, typer.Option("--user", metavar="NAME", help="Who may use it.")] = "ikeclient",
     password_from: PasswordFrom = None,
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="S", min=1, max=3600, help="Seconds for the first attempt.")
-    ] = 30.0,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.", show_default=False),
-    ] = None,
+    timeout: Timeout = 30.0,
+    overrides: Overrides = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the tunnel's password (or PSK) from stdin.")
     ] = False,
-    log_format: Annotated[
-        LogFormat | None,
-        typer.Option("--log-format", help="What stderr is; auto: JSON lines unless a terminal.", show_default="auto"),
-    ] = None,
+    log_format: ChosenLogFormat = None,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more.", show_default=False)] = 0,
 ) -> None:
     """Offer the tunnel as a local SOCKS5 and HTTP proxy. Needs no root.

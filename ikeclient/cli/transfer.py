@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ikeclient.cli.options import Overrides
 from ikeclient.cli.store import write_private
 from ikeclient.cli.terminal import asker, emit, printable, tell, warn
 from ikeclient.errors import ProfileError, ProfileNotFound, UsageError
@@ -124,10 +125,7 @@ def export_profile(
     include_secrets: Annotated[
         bool, typer.Option("--include-secrets", help="Put passwords and private keys into it.")
     ] = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.", show_default=False),
-    ] = None,
+    overrides: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Export a profile. Secrets stay out unless --include-secrets is said; what is lost on the way is said."""
