@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from ipaddress import ip_network
 
 
@@ -39,6 +40,7 @@ async def main(options: argparse.Namespace) -> None:
     from ikeclient.ike.events import ChildEstablished
     from ikeclient.net.tun import TunDevice
     from ikeclient.net.udp import UdpSocket
+    from ikeclient.tunnel.loop import watch
     from ikeclient.tunnel.pump import Pump
     from ikeclient.wire.selector import TrafficSelector
 
@@ -84,9 +86,9 @@ async def main(options: argparse.Namespace) -> None:
             )
         )
     pump.attach(socket)
+    watch(tun.fileno(), pump.drain_tun)
+    watch(socket.fileno(), partial(pump.drain_udp, socket), lambda: pump.piecemeal)
     loop = asyncio.get_running_loop()
-    loop.add_reader(tun.fileno(), pump.drain_tun)
-    loop.add_reader(socket.fileno(), pump.drain_udp, socket)
     loop.add_signal_handler(
         signal.SIGUSR1,
         lambda: print(
@@ -109,13 +111,15 @@ if __name__ == "__main__":
     options = arguments()
     if options.plain:
         sys.modules["ikeclient.esp._offload"] = None  # type: ignore[assignment]
+    from ikeclient.tunnel.loop import run_loop
+
     if options.profile:
         import cProfile
 
         profiler = cProfile.Profile()
         try:
-            profiler.runcall(asyncio.run, main(options))
+            profiler.runcall(run_loop, main(options))
         finally:
             profiler.dump_stats(options.profile)
     else:
-        asyncio.run(main(options))
+        run_loop(main(options))

@@ -106,7 +106,7 @@ class EspCipher(Protocol):
 
     batch: BatchCipher | None
 
-    def seal(self, sequence: int, plaintext: bytes) -> bytes:
+    def seal(self, sequence: int, plaintext: bytes | memoryview) -> bytes:
         """Return the whole ESP packet, from SPI to integrity check value.
 
         `sequence` is the full sequence number and must never repeat; `plaintext` is the inner packet with padding, pad
@@ -135,8 +135,12 @@ class EspLayout:
 
     def sealed_length(self, inner: int) -> int:
         """Length of the ESP packet around an inner packet of `inner` bytes, with the least padding."""
+        return HEADER_LENGTH + self.iv_length + self.text_length(inner) + self.icv_length
+
+    def text_length(self, inner: int) -> int:
+        """Length of an inner packet of `inner` bytes with the least padding and the trailer."""
         plaintext = inner + TRAILER_LENGTH
-        return HEADER_LENGTH + self.iv_length + plaintext + -plaintext % self.alignment + self.icv_length
+        return plaintext + -plaintext % self.alignment
 
     def room(self, sealed: int) -> int:
         """The longest inner packet whose ESP packet is not longer than `sealed`; negative where none fits."""
@@ -191,7 +195,7 @@ class _Aead:
         self._spi = spi.to_bytes(4, "big")
         self._esn = esn
 
-    def seal(self, sequence: int, plaintext: bytes, iv: bytes = b"") -> bytes:
+    def seal(self, sequence: int, plaintext: bytes | memoryview, iv: bytes = b"") -> bytes:
         """As in EspCipher. `iv` is for the published vectors only; left out, it is the sequence number."""
         number = _pack64(sequence)
         iv = iv or number
@@ -237,14 +241,16 @@ class _CbcHmac:
         self._used = 0
         self.batch: BatchCipher | None = None
 
-    def seal(self, sequence: int, plaintext: bytes) -> bytes:
+    def seal(self, sequence: int, plaintext: bytes | memoryview) -> bytes:
         if len(plaintext) % _BLOCK:
             raise ValueError("AES-CBC encrypts whole blocks")
         if self._used == len(self._pool):
             self._pool, self._used = self._entropy(_POOL), 0
         start, self._used = self._used, self._used + _BLOCK
         number = _pack64(sequence)
-        covered = b"".join((self._spi, number[4:], self._encrypt(self._pool[start : self._used] + plaintext)))
+        covered = b"".join(
+            (self._spi, number[4:], self._encrypt(b"".join((self._pool[start : self._used], plaintext))))
+        )
         return covered + self._icv(covered, number)
 
     def open(self, sequence: int, packet: bytes | memoryview) -> bytes | None:

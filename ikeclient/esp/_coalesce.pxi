@@ -233,3 +233,28 @@ def coalesce(const uint8_t[::1] arena, Py_ssize_t end, Py_ssize_t stride, Py_ssi
             i = slots[i].next
         frames.append((start, to, g.count, size))
     return frames, malformed, dummies
+
+
+def review(const uint8_t[::1] out, list frames):
+    cdef Py_ssize_t start, end, packets, size, head = -1, all_packets = 0, all_bytes = 0
+    cdef bint alike = True, look = False, six
+    cdef Frame f
+    for start, end, packets, size in frames:
+        if start < 0 or end > out.shape[0] or start > end - HEADER - 20:
+            raise ValueError("no such frames")
+        six = out[start + HEADER] >> 4 == 6
+        if six and start > end - HEADER - 40:
+            raise ValueError("no such frames")
+        all_packets += packets
+        all_bytes += size
+        _examine(out[start:end], end - start, &f)
+        look = look or f.count == 0 or f.look
+        if head < 0:
+            head = start + HEADER
+        elif six != (out[head] >> 4 == 6):
+            alike = False
+        elif six:
+            alike = alike and _same(out, head + 8, start + HEADER + 8, 32)
+        else:
+            alike = alike and _same(out, head + 12, start + HEADER + 12, 8)
+    return all_packets, all_bytes, bool(alike), bool(look)

@@ -10,11 +10,13 @@ from ikeclient.crypto.keymat import DirectionKeys
 from ikeclient.crypto.transforms import EspSuite
 from ikeclient.esp.counters import NEXT_HEADER, NO_NEXT_HEADER, Counters, Packet
 from ikeclient.esp.ecn import MARKS, decapsulate
-from ikeclient.esp.offload import VNET_HEADER, coalesce, collect
+from ikeclient.esp.offload import VNET_HEADER, coalesce, collect, review
 from ikeclient.esp.offload_slots import Slots
 from ikeclient.esp.offload_sums import PADS
 from ikeclient.esp.replay import ReplayWindow
 from ikeclient.esp.selectors import MALFORMED, OUTSIDE, PacketFilter
+
+Frame = tuple[int, int, int, int]  # start, end, packets, bytes
 
 _sequence_low = Struct(">I").unpack_from
 _associated = Struct(">IQ").pack_into
@@ -96,35 +98,31 @@ class InboundSa:
 
         Every datagram carries this SA's SPI, and `ecn` in its outer header. Never raises: what is dropped is counted.
         """
-        counters, window = self.counters, self._window
-        check, commit, unseal = window.check, window.commit, self._open
-        minimum, fixed, alignment = self._minimum, self._fixed, self._alignment
-        packets: list[Packet] = []
-        size = authenticated = 0
-        for datagram in datagrams:
-            length = len(datagram)
-            if length < minimum or (length - fixed) % alignment:
-                counters.malformed += 1
-                continue
-            sequence = check(_sequence_low(datagram, 4)[0])
-            if not sequence:
-                counters.replays += 1
-                continue
-            plaintext = unseal(sequence, datagram)
-            if plaintext is None:
-                counters.auth_failures += 1
-                continue
-            if not commit(sequence):
-                counters.replays += 1
-                continue
-            authenticated += 1
-            if packet := self._inner(plaintext, ecn):
-                packets.append(packet)
-                size += len(packet)
-        self.authenticated += authenticated
-        counters.packets += len(packets)
-        counters.bytes += size
-        return packets
+        return [packet for datagram in datagrams if (packet := self.open_one(datagram, ecn)) is not None]
+
+    def open_one(self, datagram: bytes | memoryview, ecn: int) -> Packet | None:
+        """As `open`, for a single datagram."""
+        counters, window, length = self.counters, self._window, len(datagram)
+        if length < self._minimum or (length - self._fixed) % self._alignment:
+            counters.malformed += 1
+            return None
+        sequence = window.check(_sequence_low(datagram, 4)[0])
+        if not sequence:
+            counters.replays += 1
+            return None
+        plaintext = self._open(sequence, datagram)
+        if plaintext is None:
+            counters.auth_failures += 1
+            return None
+        if not window.commit(sequence):
+            counters.replays += 1
+            return None
+        self.authenticated += 1
+        packet = self._inner(plaintext, ecn)
+        if packet is not None:
+            counters.packets += 1
+            counters.bytes += len(packet)
+        return packet
 
     def _inner(self, plaintext: bytes, ecn: int) -> Packet | None:
         """The IP packet in a plaintext, without padding of any kind, or None with its reason counted."""
@@ -154,10 +152,12 @@ class InboundSa:
             self.counters.malformed += 1
         return None
 
-    def open_run(self, run: ReceivedRun, out: memoryview, *, merge_udp: bool) -> list[tuple[int, int, int]]:
-        """Open the packets of a run where they are, and merge them into frames in `out`: (start, end, packets) each.
+    def open_run(self, run: ReceivedRun, out: memoryview, *, merge_udp: bool) -> tuple[list[Frame], bool]:
+        """Open the packets of a run where they are, and merge them into frames in `out`.
 
-        Checks, counts and drops what `open` does, and packets that RFC 6040 wants dropped. Never raises.
+        The frames are as `offload.coalesce` gives them, with whether one of them needs a longer look, as
+        `offload.review` says. Checks, counts and drops what `open` does, and packets that RFC 6040 wants dropped. Never
+        raises.
         """
         counters, count = self.counters, run.count
         states = self._shapes(run)
@@ -256,21 +256,28 @@ class InboundSa:
             else:
                 view[at + gap : at + gap + len(text)] = text
 
-    def _allowed(self, frames: list[tuple[int, int, int, int]], out: memoryview) -> list[tuple[int, int, int]]:
+    def _allowed(self, frames: list[Frame], out: memoryview) -> tuple[list[Frame], bool]:
         """The frames inside the selectors: all packets of one have the same addresses and ports."""
         counters, measure = self.counters, self.filter.measure
+        total, total_bytes, alike, look = review(out, frames)
+        if alike and frames and self.filter.by_address:
+            start, end, _, _ = frames[0]
+            if measure(out[start + VNET_HEADER : end], end - start - VNET_HEADER) > 0:
+                counters.packets += total
+                counters.bytes += total_bytes
+                return frames, look
         allowed = []
         for start, end, packets, size in frames:
             length = measure(out[start + VNET_HEADER : end], end - start - VNET_HEADER)
             if length > 0:
                 counters.packets += packets
                 counters.bytes += size
-                allowed.append((start, end, packets))
+                allowed.append((start, end, packets, size))
             elif length == OUTSIDE:
                 counters.selector_drops += packets
             else:
                 counters.malformed += packets
-        return allowed
+        return allowed, look
 
 
 def _no_entropy(_count: int) -> bytes:

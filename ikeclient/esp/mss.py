@@ -23,19 +23,26 @@ def clamp_batch(packets: list[Packet], limit4: int, limit6: int) -> None:
     The packets are whole IP packets: at least as long as their IP header says.
     """
     for index, packet in enumerate(packets):
-        first = packet[0]
-        if first == 0x45:
-            if packet[9] == TCP and len(packet) >= 44 and packet[33] & _SYN:
-                packets[index] = clamp(packet, limit4)
-        elif first >> 4 == 6:
-            # anything but a plain transport header gets the long look, because extension headers may lead to TCP
-            if (next_header := packet[6]) == TCP:
-                if len(packet) >= 64 and packet[53] & _SYN:
-                    packets[index] = clamp(packet, limit6)
-            elif next_header not in (17, 58):
-                packets[index] = clamp(packet, limit6)
-        elif packet[9] == TCP:
-            packets[index] = clamp(packet, limit4)
+        if (clamped := clamp_one(packet, limit4, limit6)) is not packet:
+            packets[index] = clamped
+
+
+def clamp_one(packet: Packet, limit4: int, limit6: int) -> Packet:
+    """As `clamp_batch`, for one packet: itself, or the one to use instead."""
+    first = packet[0]
+    if first == 0x45:
+        if packet[9] == TCP and len(packet) >= 44 and packet[33] & _SYN:
+            return clamp(packet, limit4)
+    elif first >> 4 == 6:
+        # anything but a plain transport header gets the long look, because extension headers may lead to TCP
+        if (next_header := packet[6]) == TCP:
+            if len(packet) >= 64 and packet[53] & _SYN:
+                return clamp(packet, limit6)
+        elif next_header not in (17, 58):
+            return clamp(packet, limit6)
+    elif packet[9] == TCP:
+        return clamp(packet, limit4)
+    return packet
 
 
 def clamp(packet: Packet, limit: int) -> Packet:

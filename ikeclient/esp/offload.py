@@ -16,6 +16,7 @@ try:
         coalesce,
         collect,
         examine,
+        review,
         segment,
         stamp,
         survey,
@@ -29,6 +30,7 @@ except ImportError:
         coalesce,
         collect,
         examine,
+        review,
         segment,
         stamp,
         survey,
@@ -36,8 +38,8 @@ except ImportError:
 
     ACTIVE = "plain"
 
-__all__ = ["ACTIVE", "MAXIMUM_SLOTS", "VNET_HEADER", "coalesce", "collect", "describe", "examine", "segment", "stamp"]
-__all__ += ["survey"]
+__all__ = ["ACTIVE", "MAXIMUM_SLOTS", "VNET_HEADER", "coalesce", "collect", "describe", "examine", "review", "segment"]
+__all__ += ["stamp", "survey"]
 
 
 def describe() -> str:

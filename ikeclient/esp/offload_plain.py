@@ -266,3 +266,23 @@ def collect(arena: Buffer, stride: int, first: int, count: int, salt: Buffer, no
         raise IndexError("outside the buffer")
     starts = range(first * stride, (first + count) * stride, stride)
     nonces[: count * width] = b"".join(bytes(salt) + bytes(arena[at + 8 : at + 16]) for at in starts)
+
+
+def review(out: Buffer, frames: list[tuple[int, int, int, int]]) -> tuple[int, int, bool, bool]:
+    """What frames that `coalesce` made have in common: (packets, bytes, alike, look).
+
+    The first two are sums. `alike` when all have the same two addresses; `look` when `examine` says so of any. Raises
+    ValueError for frames that are not inside `out`, or shorter than their headers.
+    """
+    packets = size = 0
+    pairs, look = set(), False
+    for start, end, count, length in frames:
+        at = start + VNET_HEADER
+        if start < 0 or end > len(out) or at + 20 > end or ((six := out[at] >> 4 == 6) and at + 40 > end):
+            raise ValueError("no such frames")
+        packets += count
+        size += length
+        examined = examine(out[start:end], end - start)
+        look = look or examined[0] == 0 or examined[4]
+        pairs.add(bytes(out[at + 8 : at + 40] if six else out[at + 12 : at + 20]))
+    return packets, size, len(pairs) <= 1, look

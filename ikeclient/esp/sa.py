@@ -112,6 +112,20 @@ class OutboundSa:
         counters.bytes += size
         return payloads
 
+    def seal_text(self, text: memoryview, size: int) -> bytes | None:
+        """The UDP payload for an inner packet of `size` bytes that has its padding and trailer already.
+
+        None once the sequence numbers are used up.
+        """
+        sequence, counters = self.sequence + 1, self.counters
+        if sequence > self._last:
+            counters.exhausted += 1
+            return None
+        self.sequence = sequence
+        counters.packets += 1
+        counters.bytes += size
+        return self._seal(sequence, text)
+
     def seal_run(self, slots: Slots, stride: int, count: int, last: int, size: int) -> int:
         """Seal the plaintexts in the first `count` slots where they are; returns how many had a number left.
 

@@ -59,24 +59,24 @@ class SaTable:
 
         With many SAs the answer is remembered for each pair of addresses, where nothing but addresses decides.
         """
-        if len(self._outbound) <= MANY:
-            return self._search(packet, length)
+        if len(self._outbound) > MANY:
+            return self._recall(packet, length)
+        for outbound in self._outbound:
+            if outbound.filter.measure(packet, length) == length > 0:
+                return outbound
+        return None
+
+    def _recall(self, packet: Packet, length: int) -> OutboundSa | None:
         pair = bytes(packet[12:20] if packet[0] < 0x60 else packet[8:40])
         known = self._known.get(pair)
         if known is not None and known.filter.measure(packet, length) == length:
             return known
-        found = self._search(packet, length)
+        found = next((sa for sa in self._outbound if sa.filter.measure(packet, length) == length > 0), None)
         if found is not None and all(outbound.filter.by_address for outbound in self._outbound):
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
             self._known[pair] = found
         return found
-
-    def _search(self, packet: Packet, length: int) -> OutboundSa | None:
-        for outbound in self._outbound:
-            if outbound.filter.measure(packet, length) == length > 0:
-                return outbound
-        return None
 
     def route(self, packets: Sequence[Packet]) -> list[tuple[OutboundSa, list[Packet]]]:
         """Which SA sends which packets, in order within each SA; what no SA accepts is counted and left out."""

@@ -20,7 +20,7 @@ Source = tuple[str, int]  # over IPv6 with two more numbers, as the socket modul
 # (data, length, size, source, tos): `data` is None for datagrams in their slots; as `net.udp.UdpSocket.receive_into`
 Arrival = tuple[bytes | None, int, int, Source, int]
 
-SLOTS = 64
+SLOTS = 128
 _LONGEST = 65535
 _HEADER, _IOVEC, _NAME, _CONTROL = 64, 16, 32, 64  # bytes of struct mmsghdr, of struct iovec, and of our rooms
 _NAME_LENGTH = 28  # struct sockaddr_in6
@@ -59,6 +59,7 @@ class Many:
     """Receives into `arena`, which must stay where it is, and of which this keeps hold."""
 
     def __init__(self, arena: bytearray) -> None:
+        self.exhausted = False  # whether the last call found fewer than it had room for
         self._arena = arena
         self._view = memoryview(arena)  # also forbids that the buffer is moved
         self._spill = bytearray(SLOTS * _LONGEST)
@@ -87,6 +88,7 @@ class Many:
         self._names[:] = _NO_NAMES
         self._controls[:] = _NO_CONTROLS
         count = self._call(descriptor, layout.address + begin, most, socket.MSG_DONTWAIT, None)
+        self.exhausted = count < most
         if count <= 0:
             number = ctypes.get_errno()
             if count == 0 or number in (errno.EAGAIN, errno.EINTR):

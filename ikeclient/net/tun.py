@@ -12,8 +12,10 @@ import contextlib
 import errno
 import os
 import socket
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from ikeclient.errors import IkeclientError, PlatformError, PrivilegeError
 from ikeclient.net import vnet
@@ -133,15 +135,30 @@ class TunDevice:
 
     def write_frames(self, frames: Sequence[Packet]) -> int:
         """As `write_batch`, for frames: each is a virtio header and a packet."""
-        written, write, fd = 0, os.write, self._fd
-        for frame in frames:
+        rest = iter(frames)
+        work = map(os.write, repeat(self._fd), rest)
+        written = len(frames)
+        while True:
             try:
-                write(fd, frame)
-                written += 1
+                deque(work, maxlen=0)  # what the kernel refuses ends the loop, which then goes on behind it
             except OSError as error:
-                self.counters.write_errors += 1
-                self.lost |= error.errno in _GONE
-        return written
+                self._refused(error)
+                written -= 1
+            else:
+                return written
+
+    def write_frame(self, frame: Packet) -> bool:
+        """As `write_frames`, for one; whether it was taken."""
+        try:
+            os.write(self._fd, frame)
+        except OSError as error:
+            self._refused(error)
+            return False
+        return True
+
+    def _refused(self, error: OSError) -> None:
+        self.counters.write_errors += 1
+        self.lost |= error.errno in _GONE
 
     def close(self) -> None:
         """Close the descriptor; the interface is then gone, with its addresses and routes."""

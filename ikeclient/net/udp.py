@@ -278,14 +278,14 @@ class UdpSocket:
         """Take the errors that keep the socket readable although nothing is waiting; false where there were none."""
         return self._hints.drain(self._socket)
 
-    def send_run(self, run: memoryview, size: int, destination: Address, tos: int = 0) -> int:
+    def send_run(self, run: Payload, size: int, destination: Address, tos: int = 0) -> int:
         """Send a run of at most 64 datagrams and 65,507 bytes with one call; returns how many datagrams went out.
 
         `tos` becomes the octet of the outer IP header. Datagrams that the path does not carry unfragmented go out one
         by one.
         """
         count = -(-len(run) // size)
-        ancillary = self._ancillary(tos)
+        ancillary = self._ancillary(tos) if tos else []
         if count > 1:
             if not self.segments or (size >= self._too_large and self._clock() < self._retry):
                 return self._send_singly(run, size, destination, tos)
@@ -312,7 +312,7 @@ class UdpSocket:
         self.dropped += count
         return 0
 
-    def _send_singly(self, run: memoryview, size: int, destination: Address, tos: int) -> int:
+    def _send_singly(self, run: Payload, size: int, destination: Address, tos: int) -> int:
         return self.send_batch([run[at : at + size] for at in range(0, len(run), size)], destination, tos)
 
     def _send_again(self, payload: Payload, ancillary: list[Ancillary], destination: Address) -> bool:

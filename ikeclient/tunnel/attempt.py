@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from ipaddress import ip_address
 
 from ikeclient.errors import IkeclientError, NoResponse
@@ -17,6 +18,7 @@ from ikeclient.net.path import local_address_for
 from ikeclient.net.udp import UdpSocket
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.driver import Driver
+from ikeclient.tunnel.loop import unwatch, watch
 from ikeclient.tunnel.network import outer_mark
 from ikeclient.tunnel.pump import Address, Pump
 
@@ -69,13 +71,13 @@ class Attempt:
         socket = UdpSocket(version=remote.version, local_address=str(local), mark=outer_mark(), on_hint=heard)
         self._sockets.append(socket)
         self._pump.attach(socket)
-        self._loop.add_reader(socket.fileno(), self._pump.drain_udp, socket)
+        watch(socket.fileno(), partial(self._pump.drain_udp, socket), lambda: self._pump.piecemeal)
         return Path(local, socket.local[1], remote, port)
 
     def _close(self, socket: UdpSocket) -> None:
         if socket in self._sockets:
             self._sockets.remove(socket)
-            self._loop.remove_reader(socket.fileno())
+            unwatch(socket.fileno())
             self._pump.detach(socket)
             socket.close()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
-
-def boottime() -> float:
-    """Seconds since some moment in the past."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+boottime: Callable[[], float] = partial(
+    time.clock_gettime, time.CLOCK_BOOTTIME
+)  # seconds since some moment in the past

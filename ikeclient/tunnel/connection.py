@@ -30,6 +30,7 @@ from ikeclient.tunnel.attempt import Attempt, hopeless
 from ikeclient.tunnel.backoff import Backoff
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.hooks import Hooks, Runner
+from ikeclient.tunnel.loop import unwatch, watch
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.pump import Address
 from ikeclient.tunnel.renewal import Renewal
@@ -124,7 +125,7 @@ class Connection:
 
     async def run(self) -> None:
         """Connect, and stay connected until stopped. The machine is restored in any case."""
-        self._loop.add_reader(self._tun.fileno(), self.session.pump.drain_tun)
+        watch(self._tun.fileno(), self.session.pump.drain_tun)
         self._roaming.start()
         keeper = self._loop.create_task(upkeep(self._current, self.session, self._roaming))
         try:
@@ -291,7 +292,7 @@ class Connection:
         self._drop(None)
         for attempt in list(self._leaving):
             self._left(attempt)
-        self._loop.remove_reader(self._tun.fileno())
+        unwatch(self._tun.fileno())
         self.session.end()
 
     # Another profile
@@ -393,7 +394,7 @@ class Connection:
             self._up.set_exception(error)
 
     def _on_tun_lost(self) -> None:
-        self._loop.remove_reader(self._tun.fileno())
+        unwatch(self._tun.fileno())
         self.stop(
             PlatformError(f"the interface {self._tun.name} is gone", reason="somebody deleted it", hint="connect again")
         )

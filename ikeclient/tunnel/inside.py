@@ -22,6 +22,7 @@ from ikeclient.net.machine import FIRST_TABLE
 from ikeclient.net.namespace import Namespace
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.connection import Connection
+from ikeclient.tunnel.loop import run_loop
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.supervisor import Listener, open_control, until_stopped
 
@@ -39,7 +40,7 @@ def run_inside(
 
     The end of `founder` is the end of the first command; `STAYS` is sent there when others keep the tunnel.
     """
-    asyncio.run(_run(_adapted(profile), replace(options, mode="netns"), on_event, namespace, founder))
+    run_loop(_run(_adapted(profile), replace(options, mode="netns"), on_event, namespace, founder))
 
 
 def _adapted(profile: CompiledProfile) -> CompiledProfile:

@@ -11,6 +11,8 @@ from ikeclient.net.many import Arrival, Many
 
 Address = tuple[str, int]
 
+IKE_PORT = 500
+
 
 class PacketDevice(Protocol):
     """A TUN device; see `net.tun.TunDevice`."""
@@ -35,6 +37,9 @@ class FrameDevice(Protocol):
     def write_frames(self, frames: Sequence[Packet]) -> int:
         """Hand frames over; returns how many were taken."""
 
+    def write_frame(self, frame: Packet) -> bool:
+        """Hand one over; whether it was taken."""
+
 
 class DatagramSocket(Protocol):
     """A socket; see `net.udp.UdpSocket`."""
@@ -57,6 +62,8 @@ class DatagramSocket(Protocol):
 class RunSocket(Protocol):
     """A socket that knows runs of datagrams."""
 
+    local: Address
+
     def receive_into(self, buffer: memoryview) -> tuple[int, int, Address, int] | None:
         """A run: (length, size, source, tos)."""
 
@@ -66,7 +73,7 @@ class RunSocket(Protocol):
     def drain_errors(self) -> bool:
         """Take what keeps the socket readable although nothing is waiting."""
 
-    def send_run(self, run: memoryview, size: int, destination: Address, tos: int = 0) -> int:
+    def send_run(self, run: Packet, size: int, destination: Address, tos: int = 0) -> int:
         """Send a run; returns how many datagrams went out."""
 
 

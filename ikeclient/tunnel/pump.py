@@ -24,13 +24,12 @@ from ikeclient.esp.sa import InboundSa, OutboundSa, Packet
 from ikeclient.esp.selectors import PacketFilter, Selector
 from ikeclient.esp.table import SaTable
 from ikeclient.ike.events import ChildEstablished
-from ikeclient.tunnel.ports import Address, ChildCounters, DatagramSocket, PacketDevice, PumpCounters
+from ikeclient.tunnel.ports import IKE_PORT, Address, ChildCounters, DatagramSocket, PacketDevice, PumpCounters
 from ikeclient.tunnel.pump_offload import Inbound, Outbound
 from ikeclient.wire.selector import TrafficSelector
 
 __all__ = ["Address", "ChildCounters", "DatagramSocket", "PacketDevice", "Pump", "PumpCounters"]
 
-IKE_PORT = 500
 NON_ESP_MARKER = bytes(4)  # RFC 3948 section 2.2
 KEEPALIVE = b"\xff"  # RFC 3948 section 2.3
 
@@ -106,7 +105,8 @@ class Pump:
                 self._offload = False
                 return
             self._outbound = Outbound(self.table, tun, self._send_run, self._send_packets)
-            self._inbound = Inbound(self.table, tun, self._heard, lambda: self._segments if self._clamp else None)
+            limits = self._segments if self._clamp else None
+            self._inbound = Inbound(self.table, tun, self._heard, self._handle_other, limits)
             self.fast = True
         socket.enable_merging()
 
@@ -128,6 +128,8 @@ class Pump:
         self.mtu = inner
         self._longest = {4: inner, 6: interface_mtu(inner, ipv6=True)}
         self._segments = segment_sizes(inner)
+        if self._inbound is not None and self._clamp:
+            self._inbound.limits = self._segments
 
     # Child SAs
 
@@ -191,10 +193,15 @@ class Pump:
 
     # Packets
 
-    def drain_tun(self) -> int:
-        """Carry waiting packets into the tunnel; returns how many were read."""
+    def drain_tun(self, again: bool = True) -> int:
+        """Carry waiting packets into the tunnel; returns how many were read.
+
+        Called `again` means that the last call left some. A packet that comes alone otherwise is carried by itself,
+        without a look for the next one.
+        """
         if self._outbound is not None:
-            count, homeless = self._outbound.drain(self._batch, self.mtu, path=self._has_path())
+            path = self.remote is not None and self._sending is not None and self.remote[1] != IKE_PORT
+            count, homeless = self._outbound.drain(self._batch, self.mtu, path=path, again=again)
             self.counters.no_path += homeless
         else:
             packets = list(self._tun.read_batch(self._batch))
@@ -203,9 +210,6 @@ class Pump:
         if not count:
             self._check_tun()
         return count
-
-    def _has_path(self) -> bool:
-        return self.remote is not None and self._sending is not None and self.remote[1] != IKE_PORT
 
     def _send_packets(self, packets: list[Packet]) -> None:
         """The ordinary lane: whole packets, one by one."""
@@ -224,31 +228,22 @@ class Pump:
                 if sent:
                     self.last_outbound = self.last_sent = self._now()
 
-    def _send_run(self, run: memoryview, size: int, count: int, tos: int) -> None:
+    def _send_run(self, run: Packet, size: int, count: int, tos: int) -> None:
         """The fast lane: sealed datagrams of one size, the last perhaps shorter."""
         socket: Any = self._sending
         if self.remote is None or socket is None:
             self.counters.not_sent += count
             return
-        if hasattr(socket, "send_run"):
-            sent = socket.send_run(run, size, self.remote, tos)
-        else:
-            sent = socket.send_batch([run[at : at + size] for at in range(0, len(run), size)], self.remote)
+        sent = socket.send_run(run, size, self.remote, tos)
         self.counters.not_sent += count - sent
         if sent:
             self.last_outbound = self.last_sent = self._now()
 
-    def drain_udp(self, socket: DatagramSocket) -> int:
-        """Carry waiting datagrams to the TUN device or to IKE; returns how many were read."""
-        runs: Any = socket
-        if self._inbound is not None and hasattr(runs, "receive_into"):
-            local = socket.local
-            reads = self._inbound.drain(
-                runs,
-                self._batch,
-                esp=lambda source: source[1] != IKE_PORT,
-                other=lambda data, source: self._handle_other(data, source, local),
-            )
+    def drain_udp(self, socket: DatagramSocket, again: bool = True) -> int:
+        """Carry waiting datagrams to the TUN device or to IKE; returns how many were read. As `drain_tun`."""
+        if self._inbound is not None:
+            runs: Any = socket
+            reads = self._inbound.drain(runs, self._batch, again=again)
             self._check_tun()
             return reads
         datagrams = socket.receive_batch(self._batch)
@@ -266,6 +261,11 @@ class Pump:
             group.append(data)
         self._receive(current, group, mark)
         return len(datagrams)
+
+    @property
+    def piecemeal(self) -> bool:
+        """Whether the last datagrams were several, each by itself: a short rest then saves more than it costs."""
+        return self._inbound is not None and self._inbound.piecemeal
 
     def send_ike(
         self, data: bytes, remote: Address, socket: DatagramSocket | None = None, *, whole: bool = False

@@ -8,15 +8,17 @@ headers that need a longer look.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from struct import Struct
 
-from ikeclient.esp.mss import clamp, clamp_batch
-from ikeclient.esp.offload import VNET_HEADER, examine, segment, survey
-from ikeclient.esp.offload_send import MOST_SEGMENTS, SendRun
+from ikeclient.esp.inbound import Frame
+from ikeclient.esp.mss import clamp, clamp_one
+from ikeclient.esp.offload import MAXIMUM_SLOTS, VNET_HEADER, examine, segment, survey
+from ikeclient.esp.offload_send import SendRun
 from ikeclient.esp.offload_slots import Slots
 from ikeclient.esp.sa import InboundSa, OutboundSa, Packet, ReceivedRun
 from ikeclient.esp.table import SaTable
 from ikeclient.net.many import Arrival, Many
-from ikeclient.tunnel.ports import Address, FrameDevice, RunSocket
+from ikeclient.tunnel.ports import IKE_PORT, Address, FrameDevice, RunSocket
 
 Examined = tuple[int, int, int, int, bool]
 
@@ -24,22 +26,25 @@ _FRAME = VNET_HEADER + 65535
 _BURST = 262_144  # bytes after which a call ends, so that the other direction and IKE get their turn
 _MOST_RUNS = 8  # of as many SAs at a time, so that packets of several do not break up each other's runs
 _LONGEST = 65536
-_ARENA = 3 * _LONGEST
+_ARENA = 4 * _LONGEST
+_LONGEST_TRAILER = 257
 _SHORTEST_ESP = 8
+_MANY = 8  # datagrams, each by itself, after which it pays to wait for more at a time
 _NO_HEADER = bytes(VNET_HEADER)
+_spi = Struct(">I").unpack_from
 
 
 class Outbound:
     """From the TUN device to the socket.
 
-    `send(run, size, count, tos)` sends sealed datagrams. `refuse(packet)` takes packets for the ordinary lane.
+    `send(run, size, count, tos)` sends sealed datagrams. `slowly(packets)` takes packets for the ordinary lane.
     """
 
     def __init__(
         self,
         table: SaTable,
         tun: FrameDevice,
-        send: Callable[[memoryview, int, int, int], None],
+        send: Callable[[Packet, int, int, int], None],
         slowly: Callable[[list[Packet]], None],
     ) -> None:
         self._table = table
@@ -51,9 +56,15 @@ class Outbound:
         self._packet = memoryview(self._frame)[VNET_HEADER:]
         self._runs: dict[OutboundSa, SendRun] = {}  # in the making; empty between two calls of `drain`
         self._spare = [SendRun()]
+        self._text = bytearray(_LONGEST + _LONGEST_TRAILER)
+        self._busy = False  # whether the last call found several; if not, the first one is not kept waiting for more
 
-    def drain(self, limit: int, mtu: int, *, path: bool) -> tuple[int, int]:
-        """Carry what is waiting: how many frames were read, and how many packets had no path."""
+    def drain(self, limit: int, mtu: int, *, path: bool, again: bool) -> tuple[int, int]:
+        """Carry what is waiting: how many frames were read, and how many packets had no path.
+
+        Unless this is called `again`, the last call having left something, a packet alone is sent at once, and nobody
+        looks for a second one.
+        """
         frames = size = homeless = 0
         read, into, frame, table = self._tun.read_into, self._into, self._frame, self._table
         while frames < limit and size < _BURST and (length := read(into)):
@@ -66,12 +77,25 @@ class Outbound:
             elif look or longest > mtu:
                 self.flush()
                 self._slowly(self._split(length, examined))
-            elif count and (sa := table.choose(self._packet, length - VNET_HEADER)) is not None:
-                self._append(sa, length, examined)
-            else:
+            elif not count or (sa := table.choose(self._packet, length - VNET_HEADER)) is None:
                 table.unrouted += count or 1
+            elif frames == count == 1 and not again and not self._busy:
+                self._alone(sa, length, examined)
+                return 1, 0
+            else:
+                self._append(sa, length, examined)
         self.flush()
+        self._busy = frames > 1
         return frames, homeless
+
+    def _alone(self, sa: OutboundSa, length: int, examined: Examined) -> None:
+        """Send one packet by itself: the short way."""
+        layout, size = sa.layout, examined[1]
+        end = layout.text_length(size)
+        segment(self._frame, length, self._text, 0, end, 0, layout.alignment - 1, 0, 1)
+        payload = sa.seal_text(memoryview(self._text)[:end], size)
+        if payload is not None:
+            self._send(payload, len(payload), 1, examined[3])
 
     def _append(self, sa: OutboundSa, length: int, examined: Examined) -> None:
         run = self._runs.get(sa)
@@ -111,8 +135,11 @@ class Outbound:
 class Inbound:
     """From a socket to the TUN device.
 
-    `other(data, source)` takes each datagram that is not ESP of ours; `heard()` is called after genuine ESP;
-    `segments()` are the MSS limits, or None where SYNs are left alone.
+    `other(data, source, local)` takes each datagram that is not ESP of ours, and the socket's own address; `heard()` is
+    called after genuine ESP. `limits` are those of the MSS over IPv4 and IPv6, or None where SYNs are left alone.
+
+    `piecemeal` tells whether the last call found several datagrams that neither sender nor network had merged: the
+    longer one waits then, the more of them share a call.
     """
 
     def __init__(
@@ -120,88 +147,116 @@ class Inbound:
         table: SaTable,
         tun: FrameDevice,
         heard: Callable[[], None],
-        segments: Callable[[], tuple[int, int] | None],
+        other: Callable[[bytes, Address, Address], None],
+        limits: tuple[int, int] | None,
     ) -> None:
+        self.limits = limits
+        self.piecemeal = False
         self._table = table
         self._tun = tun
         self._heard = heard
-        self._segments = segments
+        self._other = other
         self._slots = Slots(_ARENA)
         self._many = Many(self._slots.buffer)
         self._busy = False  # whether the last call found several; if not, the first one is not kept waiting for more
+        self._merged = True  # whether datagrams seem to arrive merged: then one call for several has nothing to do
+        self._stride = 1  # of the last run
         self._out = memoryview(bytearray(_ARENA + _LONGEST))
 
-    def drain(
-        self, socket: RunSocket, limit: int, esp: Callable[[Address], bool], other: Callable[[bytes, Address], None]
-    ) -> int:
-        """Carry what is waiting; returns how many datagrams were read, merged ones counted as one."""
-        view = self._slots.view
-        reads = end = stride = tos = taken = 0
+    def drain(self, socket: RunSocket, limit: int, *, again: bool) -> int:
+        """Carry what is waiting; returns how many datagrams were read, merged ones counted as one.
+
+        Unless this is called `again`, the last call having left something, a datagram alone is carried at once, and
+        nobody looks for a second one.
+        """
+        first: Arrival | None = None
+        self.piecemeal = False
+        self._busy |= again
+        if not self._busy:
+            got = socket.receive_into(self._slots.view)
+            if got is None:
+                socket.drain_errors()
+                return 0
+            if self._alone(*got):
+                return 1
+            first = None, *got
+        reads = self._collect(socket, limit, first)
+        self._busy = reads > 1
+        return reads
+
+    def _alone(self, length: int, size: int, source: Address, tos: int) -> bool:
+        """Carry the datagram that was received by itself, the short way; false where it has to go another."""
+        if size != length or length < _SHORTEST_ESP or source[1] == IKE_PORT:
+            return False
+        sa = self._table.inbound.get(_spi(self._slots.buffer)[0])
+        if sa is None:
+            return False
+        self._single(sa, bytes(self._slots.view[:length]), tos & 3)
+        return True
+
+    def _collect(self, socket: RunSocket, limit: int, first: Arrival | None) -> int:
+        """As `drain`, with runs made of datagrams that can share one; `first` has been received already."""
+        view, local = self._slots.view, socket.local
+        reads = loose = end = stride = tos = taken = 0
         source: Address | None = None
-        merged = True  # whether datagrams seem to arrive merged: then one call for several has nothing to do
         while reads < limit and taken < _BURST:
-            several = self._busy and not merged and source is not None
-            arrivals = self._arrivals(socket, end, stride if several else 0, limit - reads)
-            if not arrivals:
-                break
+            several = first is None and self._busy and not self._merged
+            arrivals = (first,) if first is not None else self._arrivals(socket, several, end, stride, limit - reads)
+            first = None
             for data, length, size, sender, octet in arrivals:
-                reads += length // size if several and data is None else 1
+                count = length // size if several and data is None else 1
+                self._merged = size != length and (data is not None or not several)
+                reads += count
+                loose += 0 if self._merged else count
                 taken += length
-                merged = size != length and (data is not None or not several)
                 fits = source is not None and end % stride == 0 and sender == source and octet == tos
                 if source is None or not fits or size > stride or (size < stride and length > size):
                     if source is not None:
-                        self._process(end, stride, source, tos, esp, other)
+                        self._process(end, stride, source, tos, local)
                     if end or data is not None:
                         view[:length] = view[end : end + length] if data is None else data
                     end, stride, source, tos = 0, max(size, 1), sender, octet
                 elif data is not None:
                     view[end : end + length] = data
                 if not length:
-                    self._process(end, stride, sender, octet, esp, other)
-                    other(b"", sender)
+                    self._process(end, stride, sender, octet, local)
+                    self._other(b"", sender, local)
                     end, source = 0, None
                     continue
                 end += length
-                alone = reads == 1 and not self._busy
-                if alone or end % stride or end >= MOST_SEGMENTS * stride or end > _ARENA - _LONGEST:
-                    self._process(end, stride, sender, octet, esp, other)
+                if end % stride or end >= MAXIMUM_SLOTS * stride or end > _ARENA - _LONGEST:
+                    self._process(end, stride, sender, octet, local)
                     end, source = 0, None
+            self._stride = stride or self._stride
+            if not arrivals or (several and self._many.exhausted):
+                break
         if source is not None:
-            self._process(end, stride, source, tos, esp, other)
-        elif not reads:
+            self._process(end, stride, source, tos, local)
+        elif not reads and self._busy:
             socket.drain_errors()
-        self._busy = reads > 1
+        self.piecemeal = loose >= _MANY and 2 * loose > reads
         return reads
 
-    def _arrivals(self, socket: RunSocket, end: int, stride: int, most: int) -> Sequence[Arrival]:
-        """The next datagrams, which lie at `end` if not in the arrival itself: merged ones, or several of `stride`."""
-        if stride:
+    def _arrivals(self, socket: RunSocket, several: bool, end: int, stride: int, most: int) -> Sequence[Arrival]:
+        """The next datagrams, which lie at `end` if not in the arrival itself: merged ones, or `several`."""
+        if several:
+            stride = stride if end else self._stride
             return socket.receive_many(self._many, stride, end // stride, most)
         got = socket.receive_into(self._slots.view[end:])
         return () if got is None else ((None, *got),)
 
-    def _process(
-        self,
-        end: int,
-        stride: int,
-        source: Address,
-        tos: int,
-        esp: Callable[[Address], bool],
-        other: Callable[[bytes, Address], None],
-    ) -> None:
+    def _process(self, end: int, stride: int, source: Address, tos: int, local: Address) -> None:
         """Turn over a run of datagrams of one size from one source."""
         slots, lookup = self._slots, self._table.inbound.get
-        accepted = esp(source)
         at = 0
         while at < end:
             count, sa = 1, None
-            if accepted and stride >= _SHORTEST_ESP and end - at >= _SHORTEST_ESP:
+            if source[1] != IKE_PORT and stride >= _SHORTEST_ESP and end - at >= _SHORTEST_ESP:
                 count, spi, low, rising = survey(slots.buffer, end, stride, at // stride)
                 sa = lookup(spi)
             if sa is None:
                 for begin in range(at, at + count * stride, stride):
-                    other(bytes(slots.view[begin : min(begin + stride, end)]), source)
+                    self._other(bytes(slots.view[begin : min(begin + stride, end)]), source, local)
             elif count == 1:
                 self._single(sa, bytes(slots.view[at : min(at + stride, end)]), tos & 3)
             else:
@@ -216,30 +271,33 @@ class Inbound:
                     rising=rising,
                     ecn=tos & 3,
                 )
-                frames = sa.open_run(run, self._out, merge_udp=self._tun.merges_udp)
+                frames, look = sa.open_run(run, self._out, merge_udp=self._tun.merges_udp)
                 if sa.authenticated != before:
                     self._heard()
                 if frames:
-                    self._write(frames)
+                    self._write(frames, look)
             at += count * stride
 
     def _single(self, sa: InboundSa, datagram: bytes, ecn: int) -> None:
         """One datagram alone, such as a ping's: nothing to merge, so nothing is prepared for merging."""
         before = sa.authenticated
-        packets = sa.open((datagram,), ecn)
+        packet = sa.open_one(datagram, ecn)
         if sa.authenticated != before:
             self._heard()
-        if packets:
-            if (limits := self._segments()) is not None:
-                clamp_batch(packets, *limits)
-            self._tun.write_frames([b"".join((_NO_HEADER, packets[0]))])
+        if packet is not None:
+            if self.limits is not None:
+                packet = clamp_one(packet, *self.limits)
+            self._tun.write_frame(b"".join((_NO_HEADER, packet)))
 
-    def _write(self, frames: list[tuple[int, int, int]]) -> None:
-        out, limits = self._out, self._segments()
+    def _write(self, frames: list[Frame], look: bool) -> None:
+        out, limits = self._out, self.limits
+        if not look or limits is None:
+            self._tun.write_frames([out[start:end] for start, end, _, _ in frames])
+            return
         ready: list[Packet] = []
-        for start, end, packets in frames:
+        for start, end, packets, _ in frames:
             frame: Packet = out[start:end]
-            if limits is not None and packets == 1 and examine(frame, end - start)[4]:
+            if packets == 1 and examine(frame, end - start)[4]:
                 packet = out[start + VNET_HEADER : end]
                 clamped = clamp(packet, limits[0] if packet[0] >> 4 == 4 else limits[1])
                 if clamped is not packet:

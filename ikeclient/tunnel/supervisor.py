@@ -24,6 +24,7 @@ from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.connection import Connection
 from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
 from ikeclient.tunnel.helper import Helper, helper
+from ikeclient.tunnel.loop import run_loop
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.reload import Reloader, Reread, has_terminal
 from ikeclient.tunnel.service import Reporter
@@ -52,7 +53,7 @@ def run(
     """
     with helper(options, profile.session.commands, profile.base_dir, options.reread) as our_helper:
         try:
-            asyncio.run(_run(profile, options, on_event, our_helper))
+            run_loop(_run(profile, options, on_event, our_helper))
         except Exception as error:
             if outline is None or isinstance(error, IkeclientError):
                 raise

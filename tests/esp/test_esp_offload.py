@@ -97,6 +97,31 @@ def stream(
     ]
 
 
+@pytest.mark.parametrize("addresses", [V4, V6], ids=["IPv4", "IPv6"])
+def test_frames_are_reviewed_together(codec: ModuleType, addresses: tuple[str, str]) -> None:
+    """What lets one look at addresses and flags do for all frames of a run."""
+    others = (addresses[0], "10.99.0.99" if addresses is V4 else "fd99::99")
+
+    def review(*packets: bytes) -> tuple[int, int, bool, bool]:
+        pieces = [bytes(10) + packet for packet in packets]
+        ends = [sum(map(len, pieces[: i + 1])) for i in range(len(pieces))]
+        frames = [(end - len(piece), end, 2, 70) for piece, end in zip(pieces, ends, strict=True)]
+        result: tuple[int, int, bool, bool] = codec.review(memoryview(b"".join(pieces)), frames)
+        return result
+
+    first, second = stream(2, addresses=addresses)
+    (other,) = stream(1, addresses=others)
+    syn = ip(tcp(flags=2, addresses=addresses), 6, addresses)
+    assert review() == (0, 0, True, False)
+    assert review(first, second) == (4, 140, True, False)
+    assert review(first, other) == (4, 140, False, False)
+    assert review(second, first, syn) == (6, 210, True, True)
+    assert review(stream(1)[0], stream(1, addresses=V6)[0]) == (4, 140, False, False)
+    for start, end in ((-1, 40), (0, 29), (0, len(first) + 11)):
+        with pytest.raises(ValueError, match="no such frames"):
+            codec.review(bytes(10) + first, [(start, end, 1, 1)])
+
+
 # From the machine
 
 

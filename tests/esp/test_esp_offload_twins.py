@@ -22,6 +22,7 @@ except ImportError:
 
 SIZES = st.integers(0, 3000)
 SMALL = st.integers(-2, 200)
+NEAR = st.sampled_from((0, 0, 0, 0, 0, 0, 1, -1))
 BYTES = st.binary(max_size=300).map(bytearray)
 
 
@@ -72,6 +73,16 @@ def super_packets(draw: st.DrawFn) -> bytes:
         if at < len(data):
             data[at] = value
     return bytes(data)
+
+
+@given(st.lists(st.one_of(st.binary(max_size=80), super_packets()), max_size=4), st.data())
+def test_review(parts: list[bytes], data: st.DataObject) -> None:
+    """Of frames as they are made, and of others."""
+    frames, end = [], 0
+    for part in parts:
+        at, end = end, end + len(part)
+        frames.append((at + data.draw(NEAR), end + data.draw(NEAR), data.draw(SMALL), data.draw(SIZES)))
+    same("review", b"".join(parts), frames)
 
 
 @given(st.one_of(st.binary(max_size=120), super_packets()), st.integers(-1, 40))

@@ -121,14 +121,16 @@ def test_the_pump_sees_every_datagram_as_it_was_sent_and_in_order(
         for each in plan:
             pair.send(*each)
         seen: list[tuple[bytes, int]] = []
-        inbound = Inbound(SaTable(), None, lambda: None, lambda: None)  # type: ignore[arg-type]
-        while inbound.drain(
-            pair.receiver,
-            64,
-            esp=lambda _: False,
-            other=lambda data, source: seen.append((data, source[1])),
-        ):
-            pass
+        inbound = Inbound(
+            SaTable(),
+            None,  # type: ignore[arg-type]
+            lambda: None,
+            lambda data, source, _: seen.append((data, source[1])),
+            None,
+        )
+        again = False
+        while inbound.drain(pair.receiver, 64, again=again):
+            again = not again
         assert seen == [(data, port) for data, port, _ in pair.sent]
     finally:
         pair.close()

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ikeclient.tunnel import loop as module
+from ikeclient.tunnel.loop import REST, PacketLoop, run_loop, unwatch, watch
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The first is watched, the second is written to."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setblocking(False)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def taking(sock: socket.socket, seen: list[tuple[bytes, bool]]) -> Callable[[bool], None]:
+    return lambda again: seen.append((sock.recv(100), again))
+
+
+def test_a_callback_hears_whether_its_descriptor_is_still_readable(pair: tuple[socket.socket, socket.socket]) -> None:
+    seen: list[tuple[bytes, bool]] = []
+
+    async def main() -> None:
+        for word in (b"one", b"two", b"three"):
+            pair[1].send(word)
+        watch(pair[0].fileno(), taking(pair[0], seen))
+        await asyncio.sleep(0.01)
+        pair[1].send(b"later")
+        await asyncio.sleep(0.01)
+        unwatch(pair[0].fileno())
+        pair[1].send(b"never")
+        await asyncio.sleep(0.01)
+
+    run_loop(main())
+    assert seen == [(b"one", False), (b"two", True), (b"three", False), (b"later", False)]
+
+
+def test_what_a_callback_caused_is_seen_at_once(pair: tuple[socket.socket, socket.socket]) -> None:
+    """The answer to a ping: written to the device, and there to be read."""
+    answer, question = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    order: list[str] = []
+
+    def answered(_: bool) -> None:
+        pair[0].recv(100)
+        order.append("question")
+        question.send(b"answer")
+        asyncio.get_running_loop().call_soon(order.append, "asyncio")
+
+    def seen(_: bool) -> None:
+        answer.recv(100)
+        order.append("answer")
+
+    async def main() -> None:
+        watch(pair[0].fileno(), answered)
+        watch(answer.fileno(), seen)
+        pair[1].send(b"question")
+        await asyncio.sleep(0.01)
+
+    with answer, question:
+        run_loop(main())
+    assert order == ["question", "answer", "asyncio"]
+
+
+def test_an_error_goes_to_the_handler_and_the_packets_go_on(pair: tuple[socket.socket, socket.socket]) -> None:
+    seen: list[bytes] = []
+    told: list[dict[str, Any]] = []
+
+    def carry(_: bool) -> None:
+        seen.append(pair[0].recv(100))
+        if len(seen) == 1:
+            raise RuntimeError("a bug")
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        watch(pair[0].fileno(), carry)
+        pair[1].send(b"first")
+        pair[1].send(b"second")
+        await asyncio.sleep(0.01)
+
+    run_loop(main())
+    assert seen == [b"first", b"second"]
+    assert [(str(context["exception"]), "handle" in context) for context in told] == [("a bug", True)]
+
+
+def test_a_descriptor_that_another_callback_has_closed_is_left_alone(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Both are readable in one look; the first callback ends the second's watch, as a lost device does."""
+    called: list[int] = []
+
+    def carry(mine: int, other: int) -> Callable[[bool], None]:
+        def callback(_: bool) -> None:
+            called.append(mine)
+            unwatch(mine)
+            unwatch(other)
+
+        return callback
+
+    async def main() -> None:
+        first, second = (sock.fileno() for sock in pair)
+        watch(first, carry(first, second))
+        watch(second, carry(second, first))
+        pair[0].send(b"x")
+        pair[1].send(b"x")
+        await asyncio.sleep(0.01)
+        unwatch(first)  # and once more does no harm
+
+    run_loop(main())
+    assert len(called) == 1
+
+
+def test_timers_signals_and_other_descriptors_are_served_while_packets_never_end() -> None:
+    reading, writing = os.pipe()
+    other_reading, other_writing = os.pipe()
+    done: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        watch(reading, lambda _: None)  # always readable
+        loop.add_reader(other_reading, lambda: done.append(f"reader {os.read(other_reading, 10)!r}"))
+        loop.add_signal_handler(signal.SIGUSR1, done.append, "signal")
+        loop.call_later(0.01, done.append, "timer")
+        os.write(writing, b"x")
+        os.write(other_writing, b"y")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        done.append(await loop.run_in_executor(None, lambda: "thread"))
+        while len(done) < 4:  # noqa: ASYNC110  three of them come by plain callbacks
+            await asyncio.sleep(0.001)
+        loop.remove_reader(other_reading)
+        process = await asyncio.create_subprocess_exec("true")
+        assert await process.wait() == 0
+
+    try:
+        run_loop(asyncio.wait_for(main(), 10))
+    finally:
+        for descriptor in (reading, writing, other_reading, other_writing):
+            os.close(descriptor)
+    assert sorted(done) == ["reader b'y'", "signal", "thread", "timer"]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_loop_rests_where_it_is_asked_to(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", rests.append)
+
+    async def main() -> None:
+        watch(pair[0].fileno(), lambda _: pair[0].recv(100), lambda: wanted)
+        pair[1].send(b"x")
+        await asyncio.sleep(0.01)
+
+    run_loop(main())
+    assert rests == [REST] * wanted
+
+
+def test_another_loop_carries_packets_as_well(pair: tuple[socket.socket, socket.socket]) -> None:
+    """All at once, because it tells nobody whether there is more."""
+    seen: list[tuple[bytes, bool]] = []
+
+    async def main() -> None:
+        watch(pair[0].fileno(), taking(pair[0], seen))
+        pair[1].send(b"x")
+        await asyncio.sleep(0.01)
+        unwatch(pair[0].fileno())
+        pair[1].send(b"y")
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert seen == [(b"x", True)]
+
+
+def test_a_closed_loop_leaves_no_descriptor_behind(pair: tuple[socket.socket, socket.socket]) -> None:
+    async def main() -> None:
+        assert isinstance(asyncio.get_running_loop(), PacketLoop)
+        watch(pair[0].fileno(), lambda _: None)
+
+    before = os.listdir("/proc/self/fd")
+    run_loop(main())
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    pair[1].send(b"still open")
+    assert pair[0].recv(100) == b"still open"
