@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from random import Random
 
 import offload_packets as packets
@@ -130,7 +131,8 @@ def esp(random: Random) -> None:
     run = ReceivedRun(
         SLOTS, end=len(arena), stride=stride, first=0, count=count, low=low, rising=rising, ecn=random.randint(0, 3)
     )
-    for start, end, _ in receiver.open_run(run, OUT, merge_udp=True):
+    frames, _ = receiver.open_run(run, OUT, merge_udp=True)
+    for start, end, _, _ in frames:
         assert offload.examine(OUT[start:end], end - start)[0]
 
 
@@ -155,6 +157,8 @@ def offloaded(random: Random) -> None:
     )
     numbers = (random.choice((94, 95, random.randint(-2, 200))), random.randint(-1, 3), random.randint(-1, 10))
     agree("coalesce", arena, len(arena), *numbers, 16, 16, bytes(8), bytearray(random.randint(0, 1000)), True)
+    ends = sorted(random.choices(range(-1, len(frame) + 2), k=4))
+    agree("review", frame, [(start, end, 1, 1) for start, end in pairwise(ends)])
     agree("survey", arena, len(arena), random.randint(0, 100), random.randint(-1, 9))
 
 
