@@ -262,7 +262,7 @@ class UdpSocket:
             if kind == _UDP_GRO and level == _SOL_UDP:
                 size = _int.unpack(data)[0]
             else:
-                tos = _octet(data)
+                tos = data[0] if len(data) == 1 else _octet(data)
         return length, size, source, tos
 
     def receive_many(self, many: Many, stride: int, first: int, most: int) -> list[Arrival]:
@@ -292,7 +292,10 @@ class UdpSocket:
             ancillary.append((_SOL_UDP, _UDP_SEGMENT, _short.pack(size)))
         for patience in (1, 0):
             try:
-                self._socket.sendmsg((run,), ancillary, 0, destination)
+                if ancillary:
+                    self._socket.sendmsg((run,), ancillary, 0, destination)
+                else:
+                    self._socket.sendto(run, destination)
                 return count
             except BlockingIOError:
                 if not patience or not self._wait_writable():

@@ -56,7 +56,7 @@ class Outbound:
         self._packet = memoryview(self._frame)[VNET_HEADER:]
         self._runs: dict[OutboundSa, SendRun] = {}  # in the making; empty between two calls of `drain`
         self._spare = [SendRun()]
-        self._text = bytearray(_LONGEST + _LONGEST_TRAILER)
+        self._text = memoryview(bytearray(_LONGEST + _LONGEST_TRAILER))
         self._busy = False  # whether the last call found several; if not, the first one is not kept waiting for more
 
     def drain(self, limit: int, mtu: int, *, path: bool, again: bool) -> tuple[int, int]:
@@ -93,7 +93,7 @@ class Outbound:
         layout, size = sa.layout, examined[1]
         end = layout.text_length(size)
         segment(self._frame, length, self._text, 0, end, 0, layout.alignment - 1, 0, 1)
-        payload = sa.seal_text(memoryview(self._text)[:end], size)
+        payload = sa.seal_text(self._text[:end], size)
         if payload is not None:
             self._send(payload, len(payload), 1, examined[3])
 
