@@ -142,8 +142,9 @@ def _listed(value: object) -> str:
 
 def status_lines(tunnel: Mapping[str, object], now: datetime | None = None) -> list[Segments]:
     """The text form of one tunnel: the state as the first word, then a line for each thing, in 80 columns."""
-    state = printable(tunnel.get("state", "unknown"), 20)
-    head = [(state, _STATE_STYLES.get(state, "bad")), ("  ", ""), (printable(tunnel.get("name", "?"), 36), "strong")]
+    state = printable(tunnel.get("state", "unknown"), 17)[:20]  # cut twice, because what is escaped becomes longer
+    name = printable(tunnel.get("name", "?"), 33)[:36]
+    head = [(state, _STATE_STYLES.get(state, "bad")), ("  ", ""), (name, "strong")]
     if since := _since(tunnel.get("since"), now or datetime.now(UTC)):
         head.append((f"  for {since}", "dim"))
     lines: list[Segments] = [head]

@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from mmap import mmap
 from struct import Struct
 from typing import cast
 
@@ -62,7 +63,7 @@ class Many:
         self.exhausted = False  # whether the last call found fewer than it had room for
         self._arena = arena
         self._view = memoryview(arena)  # also forbids that the buffer is moved
-        self._spill = bytearray(SLOTS * _LONGEST)
+        self._spill = mmap(-1, SLOTS * _LONGEST)  # megabytes that cost nothing until they are used
         self._names = bytearray(SLOTS * _NAME)
         self._controls = bytearray(SLOTS * _CONTROL)
         self._layouts: dict[int, _Layout] = {}
@@ -162,7 +163,7 @@ class Many:
         return bytes(self._view[start : start + stride]) + self._spill[spilt : spilt + length - stride]
 
 
-def _address(buffer: bytearray) -> int:
+def _address(buffer: bytearray | mmap) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 

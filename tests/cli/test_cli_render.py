@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import hypothesis
 import pytest
 from cli_example import example, keys
 from hypothesis import given
@@ -73,6 +74,7 @@ def test_long_values_are_wrapped_into_80_columns() -> None:
 
 
 @given(st.dictionaries(st.sampled_from([*example(), *example()["ike"]]), SHAPES))
+@hypothesis.example({"name": "\U00018d09" * 40, "state": "\x1f" * 30, "since": "0001-01-01T00:00:00Z"})
 def test_any_status_whatsoever_is_shown_in_80_columns_of_visible_text(tunnel: dict[str, Any]) -> None:
     """K15: and what the other side of a socket says is hostile too."""
     for line in text(example() | tunnel):
