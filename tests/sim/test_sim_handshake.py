@@ -41,6 +41,8 @@ def test_a_handshake_ends_connected_or_with_an_error_at_the_deadline(auth: str, 
         assert world.run(TIMEOUT + 1, World.finished)
         if world.connected:
             assert world.run(10) is False
+            world.weather = Weather()  # a second connection of the gateway's, whose DELETE was lost, ends by liveness
+            world.run(60)
             assert_same_state(world)
         else:
             assert isinstance(world.error, NoResponse)
