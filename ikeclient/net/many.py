@@ -61,6 +61,7 @@ class Many:
 
     def __init__(self, arena: bytearray) -> None:
         self.exhausted = False  # whether the last call found fewer than it had room for
+        self.merged = False  # whether there were merged ones among them
         self._arena = arena
         self._view = memoryview(arena)  # also forbids that the buffer is moved
         self._spill = mmap(-1, SLOTS * _LONGEST)  # megabytes that cost nothing until they are used
@@ -77,8 +78,8 @@ class Many:
 
         Raises OSError, but not where nothing is waiting.
 
-        Datagrams of `stride` bytes that differ in nothing but their content are one arrival and stay in their slots,
-        the first in slot `first`; from the first one on that is otherwise, each is an arrival with its own data.
+        Datagrams of `stride` bytes that follow each other and differ in nothing but their content are one arrival.
+        They stay in their slots if the first of them is in slot `first`; every other arrival has its own data.
         """
         most = min(most, min(SLOTS, len(self._arena) // stride) - first)
         layout = self._layout(stride)
@@ -89,23 +90,34 @@ class Many:
         self._names[:] = _NO_NAMES
         self._controls[:] = _NO_CONTROLS
         count = self._call(descriptor, layout.address + begin, most, socket.MSG_DONTWAIT, None)
-        self.exhausted = count < most
+        self.exhausted, self.merged = count < most, False
         if count <= 0:
             number = ctypes.get_errno()
             if count == 0 or number in (errno.EAGAIN, errno.EINTR):
                 return []
             raise OSError(number, os.strerror(number))
-        alike = self._alike(layout, stride, first, count)
-        source, gro, tos = self._about(layout, first)
+        return self._sort(layout, stride, first, first + count)
+
+    def _sort(self, layout: _Layout, stride: int, first: int, end: int) -> list[Arrival]:
+        """What is in the slots from `first` to `end`, as arrivals."""
         arrivals: list[Arrival] = []
-        if alike and not gro:
-            arrivals.append((None, alike * stride, stride, source, tos))
-        else:
-            alike = 0
-        for slot in range(first + alike, first + count):
-            source, gro, tos = self._about(layout, slot)
-            data = self._data(layout, stride, slot)
-            arrivals.append((data, len(data), gro or len(data), source, tos))
+        uniform = self._uniform(first, end - first)
+        lengths = layout.lengths[first * 16 + 14 : end * 16 : 16].tolist()
+        slot = first
+        while slot < end:
+            if slot == first or not uniform:
+                source, gro, tos = self._about(layout, slot)
+            stop = slot + 1
+            if lengths[slot - first] == stride and not gro:
+                while stop < end and lengths[stop - first] == stride and (uniform or self._uniform(stop - 1, 2)):
+                    stop += 1
+                data = None if slot == first else bytes(self._view[slot * stride : stop * stride])
+                arrivals.append((data, (stop - slot) * stride, stride, source, tos))
+            else:
+                data = self._data(stride, slot, lengths[slot - first])
+                self.merged |= gro > 0
+                arrivals.append((data, len(data), gro or len(data), source, tos))
+            slot = stop
         return arrivals
 
     def _layout(self, stride: int) -> _Layout:
@@ -117,17 +129,13 @@ class Many:
             found = self._layouts[stride] = _Layout(stride, *rooms)
         return found
 
-    def _alike(self, layout: _Layout, stride: int, first: int, count: int) -> int:
-        """How many datagrams from the first on have the stride's length, one source and the same control messages."""
-        lengths = layout.lengths[first * 16 + 14 : (first + count) * 16 : 16].tolist()
-        alike = next((i for i, length in enumerate(lengths) if length != stride), count)
+    def _uniform(self, first: int, count: int) -> bool:
+        """Whether all these slots have one source and the same control messages."""
         for room, width in ((self._names, _NAME), (self._controls, _CONTROL)):
             one = room[first * width : (first + 1) * width]
-            if room[first * width : (first + alike) * width] == one * alike:
-                continue
-            same = (room[(first + i) * width : (first + i + 1) * width] == one for i in range(alike))
-            alike = next((i for i, equal in enumerate(same) if not equal), alike)
-        return alike
+            if room[first * width : (first + count) * width] != one * count:
+                return False
+        return True
 
     def _about(self, layout: _Layout, slot: int) -> tuple[Source, int, int]:
         """Source, size of merged datagrams (0: not merged) and TOS octet of what is in a slot."""
@@ -155,8 +163,7 @@ class Many:
             position += (size + 7) & ~7
         return source, gro, tos
 
-    def _data(self, layout: _Layout, stride: int, slot: int) -> bytes:
-        length = layout.lengths[slot * 16 + 14]
+    def _data(self, stride: int, slot: int, length: int) -> bytes:
         start, spilt = slot * stride, slot * _LONGEST
         if length <= stride:
             return bytes(self._view[start : start + length])

@@ -160,7 +160,7 @@ class Inbound:
         self._many = Many(self._slots.buffer)
         self._busy = False  # whether the last call found several; if not, the first one is not kept waiting for more
         self._merged = True  # whether datagrams seem to arrive merged: then one call for several has nothing to do
-        self._stride = 1  # of the last run
+        self._stride = 1  # of the longest datagrams of late
         self._out = memoryview(bytearray(_ARENA + _LONGEST))
 
     def drain(self, socket: RunSocket, limit: int, *, again: bool) -> int:
@@ -197,20 +197,21 @@ class Inbound:
     def _collect(self, socket: RunSocket, limit: int, first: Arrival | None) -> int:
         """As `drain`, with runs made of datagrams that can share one; `first` has been received already."""
         view, local = self._slots.view, socket.local
-        reads = loose = end = stride = tos = taken = 0
+        reads = loose = end = stride = widest = tos = taken = 0
         source: Address | None = None
         while reads < limit and taken < _BURST:
             several = first is None and self._busy and not self._merged
             arrivals = (first,) if first is not None else self._arrivals(socket, several, end, stride, limit - reads)
             first = None
             for data, length, size, sender, octet in arrivals:
-                count = length // size if several and data is None else 1
-                self._merged = size != length and (data is not None or not several)
+                self._merged = self._many.merged if several else size != length
+                count = -(-length // size) if several and size and not self._merged else 1
                 reads += count
                 loose += 0 if self._merged else count
                 taken += length
                 fits = source is not None and end % stride == 0 and sender == source and octet == tos
-                if source is None or not fits or size > stride or (size < stride and length > size):
+                fits = fits and end + length <= _ARENA
+                if not fits or size > stride or (size < stride and length > size):
                     if source is not None:
                         self._process(end, stride, source, tos, local)
                     if end or data is not None:
@@ -227,13 +228,14 @@ class Inbound:
                 if end % stride or end >= MAXIMUM_SLOTS * stride or end > _ARENA - _LONGEST:
                     self._process(end, stride, sender, octet, local)
                     end, source = 0, None
-            self._stride = stride or self._stride
+                widest = max(widest, stride)
             if not arrivals or (several and self._many.exhausted):
                 break
         if source is not None:
             self._process(end, stride, source, tos, local)
         elif not reads and self._busy:
             socket.drain_errors()
+        self._stride = widest or self._stride
         self.piecemeal = loose >= _MANY and 2 * loose > reads
         return reads
 

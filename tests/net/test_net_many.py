@@ -90,6 +90,19 @@ def test_what_is_different_comes_with_its_own_data(pair: Pair, many: Many) -> No
     assert [(data, source[1], tos) for data, _, _, source, tos in others] == pair.sent[2:]
 
 
+def test_those_that_follow_each_other_come_together_wherever_they_begin(pair: Pair, many: Many) -> None:
+    """A short one or a mark in between does not make one arrival of each that follows."""
+    plan = [(STRIDE, 0)] * 3 + [(9, 0)] + [(STRIDE, 0)] * 4 + [(STRIDE, 2)] * 5
+    for size, tos in plan:
+        pair.send(size, 0, tos, 1)
+    arrivals = pair.receiver.receive_many(many, STRIDE, 0, SLOTS)
+    assert [length // size for _, length, size, _, _ in arrivals] == [3, 1, 4, 5]
+    assert [tos for *_, tos in arrivals] == [0, 0, 0, 2]
+    assert b"".join(data for data, *_ in arrivals if data) == b"".join(part for part, _, _ in pair.sent[3:])
+    assert many.exhausted
+    assert not many.merged
+
+
 def test_no_more_is_taken_than_there_are_slots(pair: Pair, many: Many) -> None:
     for _ in range(SLOTS + 8):
         pair.send(STRIDE, 0, 0, 1)
@@ -118,19 +131,29 @@ def test_the_pump_sees_every_datagram_as_it_was_sent_and_in_order(
     """With merging on, and with every way of receiving taking turns."""
     pair = Pair(version)
     try:
-        for each in plan:
-            pair.send(*each)
-        seen: list[tuple[bytes, int]] = []
-        inbound = Inbound(
-            SaTable(),
-            None,  # type: ignore[arg-type]
-            lambda: None,
-            lambda data, source, _: seen.append((data, source[1])),
-            None,
-        )
-        again = False
-        while inbound.drain(pair.receiver, 64, again=again):
-            again = not again
-        assert seen == [(data, port) for data, port, _ in pair.sent]
+        see_everything(pair, plan)
     finally:
         pair.close()
+
+
+def test_the_pump_sees_more_than_a_run_has_room_for(pair: Pair) -> None:
+    """Full datagrams, now and then a short or a marked one."""
+    plan = [(1430, 0, 2 if n % 61 == 60 else 0, 1) if n % 97 else (90, 0, 0, 1) for n in range(400)]
+    see_everything(pair, plan)
+
+
+def see_everything(pair: Pair, plan: list[tuple[int, int, int, int]]) -> None:
+    for each in plan:
+        pair.send(*each)
+    seen: list[tuple[bytes, int]] = []
+    inbound = Inbound(
+        SaTable(),
+        None,  # type: ignore[arg-type]
+        lambda: None,
+        lambda data, source, _: seen.append((data, source[1])),
+        None,
+    )
+    again = False
+    while inbound.drain(pair.receiver, 64 if again else 500, again=again):
+        again = not again
+    assert seen == [(data, port) for data, port, _ in pair.sent]

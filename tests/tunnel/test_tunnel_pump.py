@@ -652,8 +652,9 @@ def test_a_rest_pays_after_many_datagrams_that_nobody_merged(
         buffer[: len(data)] = data
         return len(data), size, GATEWAY, 0
 
-    def receive_many(_many: Many, _stride: int, first: int, most: int) -> list[Arrival]:
+    def receive_many(many: Many, _stride: int, first: int, most: int) -> list[Arrival]:
         got = [waiting.pop(0) for _ in range(min(most, SLOTS - first, len(waiting)))]
+        many.merged = any(size != len(data) for data, size in got)
         return [(data, len(data), size, GATEWAY, 0) for data, size in got]
 
     fast.socket.receive_into, fast.socket.receive_many = receive, receive_many  # type: ignore[attr-defined]
