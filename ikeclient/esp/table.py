@@ -59,24 +59,25 @@ class SaTable:
 
         With many SAs the answer is remembered for each pair of addresses, where nothing but addresses decides.
         """
-        if len(self._outbound) > MANY:
-            return self._recall(packet, length)
+        many = len(self._outbound) > MANY
+        if many and (known := self._recall(packet, length)) is not None:
+            return known
         for outbound in self._outbound:
             if outbound.filter.measure(packet, length) == length > 0:
+                if many:
+                    self._remember(packet, outbound)
                 return outbound
         return None
 
     def _recall(self, packet: Packet, length: int) -> OutboundSa | None:
-        pair = bytes(packet[12:20] if packet[0] < 0x60 else packet[8:40])
-        known = self._known.get(pair)
-        if known is not None and known.filter.measure(packet, length) == length:
-            return known
-        found = next((sa for sa in self._outbound if sa.filter.measure(packet, length) == length > 0), None)
-        if found is not None and all(outbound.filter.by_address for outbound in self._outbound):
+        known = self._known.get(_addresses(packet))
+        return known if known is not None and known.filter.measure(packet, length) == length else None
+
+    def _remember(self, packet: Packet, found: OutboundSa) -> None:
+        if all(outbound.filter.by_address for outbound in self._outbound):
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
-            self._known[pair] = found
-        return found
+            self._known[_addresses(packet)] = found
 
     def route(self, packets: Sequence[Packet]) -> list[tuple[OutboundSa, list[Packet]]]:
         """Which SA sends which packets, in order within each SA; what no SA accepts is counted and left out."""
@@ -95,3 +96,7 @@ class SaTable:
                 break
         self.unrouted += len(packets)
         return routed
+
+
+def _addresses(packet: Packet) -> bytes:
+    return bytes(packet[12:20] if packet[0] < 0x60 else packet[8:40])

@@ -142,7 +142,7 @@ class TunDevice:
             try:
                 deque(work, maxlen=0)  # what the kernel refuses ends the loop, which then goes on behind it
             except OSError as error:
-                self._refused(error)
+                self._count(error)
                 written -= 1
             else:
                 return written
@@ -152,11 +152,11 @@ class TunDevice:
         try:
             os.write(self._fd, frame)
         except OSError as error:
-            self._refused(error)
+            self._count(error)
             return False
         return True
 
-    def _refused(self, error: OSError) -> None:
+    def _count(self, error: OSError) -> None:
         self.counters.write_errors += 1
         self.lost |= error.errno in _GONE
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 
 from ikeclient.esp.inbound import Frame
-from ikeclient.esp.mss import clamp, clamp_one
+from ikeclient.esp.mss import clamp_one
 from ikeclient.esp.offload import MAXIMUM_SLOTS, VNET_HEADER, examine, segment, survey
 from ikeclient.esp.offload_send import SendRun
 from ikeclient.esp.offload_slots import Slots
@@ -233,7 +233,7 @@ class Inbound:
                 break
         if source is not None:
             self._process(end, stride, source, tos, local)
-        elif not reads and self._busy:
+        elif not reads:
             socket.drain_errors()
         self._stride = widest or self._stride
         self.piecemeal = loose >= _MANY and 2 * loose > reads
@@ -299,10 +299,9 @@ class Inbound:
         ready: list[Packet] = []
         for start, end, packets, _ in frames:
             frame: Packet = out[start:end]
-            if packets == 1 and examine(frame, end - start)[4]:
+            if packets == 1:
                 packet = out[start + VNET_HEADER : end]
-                clamped = clamp(packet, limits[0] if packet[0] >> 4 == 4 else limits[1])
-                if clamped is not packet:
+                if (clamped := clamp_one(packet, *limits)) is not packet:
                     frame = b"".join((_NO_HEADER, clamped))
             ready.append(frame)
         self._tun.write_frames(ready)

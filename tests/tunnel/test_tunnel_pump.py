@@ -688,7 +688,7 @@ def test_the_port_of_the_sender_decides_and_not_our_own(rig: Rig, gateway: Rig) 
     other = LANES[_lane][1]((LOCAL[0], 500))
     rig.pump.attach(other)
     other.arrives(gateway.send(back(b"hello"))[0], NON_ESP_MARKER + IKE)
-    rig.pump.drain_udp(other)
+    assert rig.pump.drain_udp(other) == (2 if _lane == "ordinary" else 1)  # merged ones are counted as one
     assert rig.tun.written == [back(b"hello")]
     assert rig.ike == [(IKE, GATEWAY, other.local)]
 
