@@ -19,6 +19,19 @@ import time
 from functools import partial
 from ipaddress import ip_network
 
+if "--plain" in sys.argv:  # before anybody asks for the compiled codec
+    sys.modules["ikeclient.esp._offload"] = None  # type: ignore[assignment]
+
+from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
+from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, EspSuite
+from ikeclient.esp.offload import ACTIVE
+from ikeclient.ike.events import ChildEstablished
+from ikeclient.net.tun import TunDevice
+from ikeclient.net.udp import UdpSocket
+from ikeclient.tunnel.loop import run_loop, watch
+from ikeclient.tunnel.pump import Pump
+from ikeclient.wire.selector import TrafficSelector
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
@@ -33,58 +46,69 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def main(options: argparse.Namespace) -> None:
-    from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
-    from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, EspSuite
-    from ikeclient.esp.offload import ACTIVE
-    from ikeclient.ike.events import ChildEstablished
-    from ikeclient.net.tun import TunDevice
-    from ikeclient.net.udp import UdpSocket
-    from ikeclient.tunnel.loop import watch
-    from ikeclient.tunnel.pump import Pump
-    from ikeclient.wire.selector import TrafficSelector
+def suite_of(words: str) -> EspSuite:
+    """A suite as the profile writes it."""
+    encryption, _, integrity = words.partition("-")
+    return EspSuite(encryption=ENCRYPTION[encryption], integrity=INTEGRITY[integrity] if integrity else None)
 
-    encryption, _, integrity = options.suite.partition("-")
-    suite = EspSuite(encryption=ENCRYPTION[encryption], integrity=INTEGRITY[integrity] if integrity else None)
-    offload = not options.off
-    tun = TunDevice(options.name, offload=offload)
+
+def static_keys(suite: EspSuite, spi: int) -> DirectionKeys:
+    """The keys of one direction, known to both ends."""
+    stream = hashlib.shake_256(f"benchmark {spi}".encode()).digest(200)
+    length = suite.encryption.key_length + suite.encryption.salt_length
+    return DirectionKeys(
+        encryption=stream[:length],
+        integrity=stream[100 : 100 + (suite.integrity.key_length if suite.integrity else 0)],
+    )
+
+
+def children(options: argparse.Namespace) -> list[ChildEstablished]:
+    """The Child SAs: one for all networks, or one for each pair of them."""
+    suite = suite_of(options.suite)
+    here, there = (0xC0000100, 0xC0000200) if options.role == "a" else (0xC0000200, 0xC0000100)
+    pairs = [(options.networks, options.peer_networks)]
+    if options.sas:
+        pairs = list(zip(options.networks.split(","), options.peer_networks.split(","), strict=True))
+    return [
+        ChildEstablished(
+            spi_in=here + number,
+            spi_out=there + number,
+            suite=suite,
+            keys=ChildKeys(inbound=static_keys(suite, here + number), outbound=static_keys(suite, there + number)),
+            local_selectors=selectors(networks),
+            remote_selectors=selectors(peer_networks),
+            rekey_at=0.0,
+        )
+        for number, (networks, peer_networks) in enumerate(pairs)
+    ]
+
+
+def selectors(text: str) -> tuple[TrafficSelector, ...]:
+    """Networks with commas between them, as traffic selectors."""
+    return tuple(TrafficSelector.from_network(ip_network(n, strict=False)) for n in text.split(","))
+
+
+def set_up(options: argparse.Namespace) -> None:
+    """Addresses, MTU and routes of the interface."""
     for inner in options.networks.split(","):
         subprocess.run(["ip", "addr", "add", inner, "dev", options.name, "nodad"], check=True)
     subprocess.run(["ip", "link", "set", options.name, "up", "mtu", str(options.mtu)], check=True)
     for inner in options.peer_networks.split(","):
         subprocess.run(["ip", "route", "add", inner, "dev", options.name], check=True)
+
+
+async def main(options: argparse.Namespace) -> None:
+    """Carry packets until SIGTERM."""
+    offload = not options.off
+    tun = TunDevice(options.name, offload=offload)
+    set_up(options)
     socket = UdpSocket(local_address=options.local, port=4500, offload=offload)
     pump = Pump(tun, lambda *_: None, time.monotonic, entropy=os.urandom, offload=offload)
     pump.set_remote((options.remote, 4500))
     pump.set_mtu(options.mtu)
-
-    def keys(direction: str) -> DirectionKeys:
-        stream = hashlib.shake_256(f"benchmark {direction}".encode()).digest(200)
-        length = suite.encryption.key_length + suite.encryption.salt_length
-        return DirectionKeys(
-            encryption=stream[:length],
-            integrity=stream[100 : 100 + (suite.integrity.key_length if suite.integrity else 0)],
-        )
-
-    def selectors(text: str) -> tuple[TrafficSelector, ...]:
-        return tuple(TrafficSelector.from_network(ip_network(n, strict=False)) for n in text.split(","))
-
-    here, there = (0xC0000100, 0xC0000200) if options.role == "a" else (0xC0000200, 0xC0000100)
-    pairs = [(options.networks, options.peer_networks)]
-    if options.sas:
-        pairs = list(zip(options.networks.split(","), options.peer_networks.split(","), strict=True))
-    for number, (networks, peer_networks) in enumerate(pairs):
-        pump.install(
-            ChildEstablished(
-                spi_in=here + number,
-                spi_out=there + number,
-                suite=suite,
-                keys=ChildKeys(inbound=keys(f"{here + number}"), outbound=keys(f"{there + number}")),
-                local_selectors=selectors(networks),
-                remote_selectors=selectors(peer_networks),
-                rekey_at=0.0,
-            )
-        )
+    installed = children(options)
+    for child in installed:
+        pump.install(child)
     pump.attach(socket)
     watch(tun.fileno(), pump.drain_tun)
     watch(socket.fileno(), partial(pump.drain_udp, socket), lambda: pump.piecemeal)
@@ -92,7 +116,7 @@ async def main(options: argparse.Namespace) -> None:
     loop.add_signal_handler(
         signal.SIGUSR1,
         lambda: print(
-            *(pump.child_counters(here + number) for number in range(len(pairs))),
+            *(pump.child_counters(child.spi_in) for child in installed),
             pump.counters,
             tun.counters,
             socket.dropped,
@@ -109,10 +133,6 @@ async def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     options = arguments()
-    if options.plain:
-        sys.modules["ikeclient.esp._offload"] = None  # type: ignore[assignment]
-    from ikeclient.tunnel.loop import run_loop
-
     if options.profile:
         import cProfile
 
