@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-from lab.machines import LabError, Machine, host_run
+from lab.machines import LabError, Machine, host_run, wait_for
 
 
 class Capture:
@@ -33,8 +33,15 @@ class Capture:
 
     def __exit__(self, *_: object) -> None:
         assert self._process is not None
+        wait_for(self._asleep, timeout=10, what="tcpdump to have written every packet", interval=0.005)
         self._process.send_signal(signal.SIGINT)
         self._process.communicate(timeout=10)
+
+    def _asleep(self) -> bool:
+        """Whether tcpdump waits for packets: a signal would have it leave those that it has not read yet."""
+        assert self._process is not None
+        state = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state in "SZ"
 
     def packets(self, display_filter: str, *fields: str, options: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
         """The `fields` of every packet that matches tshark's `display_filter`; a missing field is an empty string."""
