@@ -235,8 +235,35 @@ def coalesce(const uint8_t[::1] arena, Py_ssize_t end, Py_ssize_t stride, Py_ssi
     return frames, malformed, dummies
 
 
+cdef bint _selective(const uint8_t[::1] out, Py_ssize_t at, Py_ssize_t end) except -1:
+    """Whether a packet with plain headers is TCP and has the option SACK."""
+    cdef Py_ssize_t tcp, option, stop
+    cdef int protocol, kind
+    if out[at] >> 4 == 6:
+        tcp = at + 40
+        protocol = out[at + 6]
+    else:
+        tcp = at + 20
+        protocol = out[at + 9] if out[at] == 0x45 else 0
+    if protocol != 6 or tcp + 20 > end:
+        return False
+    option = tcp + 20
+    stop = min(tcp + (out[tcp + 12] >> 4) * 4, end)
+    while option < stop:
+        kind = out[option]
+        if kind == 5:
+            return True
+        if kind == 1:
+            option += 1
+        elif kind == 0 or option + 1 == stop or out[option + 1] < 2:
+            return False
+        else:
+            option += out[option + 1]
+    return False
+
+
 def review(const uint8_t[::1] out, list frames):
-    cdef Py_ssize_t start, end, packets, size, head = -1, all_packets = 0, all_bytes = 0
+    cdef Py_ssize_t start, end, packets, size, head = -1, all_packets = 0, all_bytes = 0, selective = 0
     cdef bint alike = True, look = False, six
     cdef Frame f
     for start, end, packets, size in frames:
@@ -249,6 +276,7 @@ def review(const uint8_t[::1] out, list frames):
         all_bytes += size
         _examine(out[start:end], end - start, &f)
         look = look or f.count == 0 or f.look
+        selective += _selective(out, start + HEADER, end)
         if head < 0:
             head = start + HEADER
         elif six != (out[head] >> 4 == 6):
@@ -257,4 +285,4 @@ def review(const uint8_t[::1] out, list frames):
             alike = alike and _same(out, head + 8, start + HEADER + 8, 32)
         else:
             alike = alike and _same(out, head + 12, start + HEADER + 12, 8)
-    return all_packets, all_bytes, bool(alike), bool(look)
+    return all_packets, all_bytes, bool(alike), bool(look), selective

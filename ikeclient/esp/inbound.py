@@ -54,6 +54,8 @@ class InboundSa:
     """Opens ESP packets. `filter` is what an inner packet must pass before anybody gets it.
 
     `authenticated` counts the packets that were genuine, whatever was in them: the sign of life of the other end.
+    `selective` counts selective acknowledgements of TCP among the packets of runs: the sign that packets of ours got
+    lost on their way.
     """
 
     __slots__ = (
@@ -68,6 +70,7 @@ class InboundSa:
         "authenticated",
         "counters",
         "filter",
+        "selective",
         "spi",
     )
 
@@ -84,6 +87,7 @@ class InboundSa:
         self.filter = filter
         self.counters = Counters()
         self.authenticated = 0
+        self.selective = 0
         self._layout = layout = esp_layout(suite)
         self._esn = suite.esn
         self._minimum = layout.minimum_length
@@ -259,7 +263,8 @@ class InboundSa:
     def _allowed(self, frames: list[Frame], out: memoryview) -> tuple[list[Frame], bool]:
         """The frames inside the selectors: all packets of one have the same addresses and ports."""
         counters, measure = self.counters, self.filter.measure
-        total, total_bytes, alike, look = review(out, frames)
+        total, total_bytes, alike, look, selective = review(out, frames)
+        self.selective += selective
         if alike and frames and self.filter.by_address:
             start, end, _, _ = frames[0]
             if measure(out[start + VNET_HEADER : end], end - start - VNET_HEADER) > 0:

@@ -25,6 +25,7 @@ __all__ = ["MAXIMUM_SLOTS", "VNET_HEADER", "coalesce", "collect", "examine", "se
 _LONGEST = 65535
 _TCPV4, _TCPV6, _UDP = 1, 4, 5  # VIRTIO_NET_HDR_GSO_TCPV4, _TCPV6, _UDP_L4
 _TCP_PROTOCOL = 6
+_NOP, _SACK = 1, 5  # TCP options
 _FIN_PSH, _CWR = 0x09, 0x80
 
 # From the machine
@@ -268,13 +269,14 @@ def collect(arena: Buffer, stride: int, first: int, count: int, salt: Buffer, no
     nonces[: count * width] = b"".join(bytes(salt) + bytes(arena[at + 8 : at + 16]) for at in starts)
 
 
-def review(out: Buffer, frames: list[tuple[int, int, int, int]]) -> tuple[int, int, bool, bool]:
-    """What frames that `coalesce` made have in common: (packets, bytes, alike, look).
+def review(out: Buffer, frames: list[tuple[int, int, int, int]]) -> tuple[int, int, bool, bool, int]:
+    """What frames that `coalesce` made have in common: (packets, bytes, alike, look, selective).
 
-    The first two are sums. `alike` when all have the same two addresses; `look` when `examine` says so of any. Raises
-    ValueError for frames that are not inside `out`, or shorter than their headers.
+    The first two are sums. `alike` when all have the same two addresses; `look` when `examine` says so of any;
+    `selective` is how many are TCP with a selective acknowledgement (RFC 2018). Raises ValueError for frames that are
+    not inside `out`, or shorter than their headers.
     """
-    packets = size = 0
+    packets = size = selective = 0
     pairs, look = set(), False
     for start, end, count, length in frames:
         at = start + VNET_HEADER
@@ -285,4 +287,26 @@ def review(out: Buffer, frames: list[tuple[int, int, int, int]]) -> tuple[int, i
         examined = examine(out[start:end], end - start)
         look = look or examined[0] == 0 or examined[4]
         pairs.add(bytes(out[at + 8 : at + 40] if six else out[at + 12 : at + 20]))
-    return packets, size, len(pairs) <= 1, look
+        selective += _selective(out, at, end)
+    return packets, size, len(pairs) <= 1, look, selective
+
+
+def _selective(out: Buffer, at: int, end: int) -> bool:
+    """Whether a packet with plain headers is TCP and has the option SACK."""
+    if out[at] >> 4 == 6:
+        tcp, protocol = at + 40, out[at + 6]
+    else:
+        tcp, protocol = at + 20, out[at + 9] if out[at] == 0x45 else 0
+    if protocol != _TCP_PROTOCOL or tcp + 20 > end:
+        return False
+    option, stop = tcp + 20, min(tcp + (out[tcp + 12] >> 4) * 4, end)
+    while option < stop and (kind := out[option]) != 0:
+        if kind == _SACK:
+            return True
+        if kind == _NOP:
+            option += 1
+        elif option + 1 == stop or out[option + 1] < 2:
+            return False
+        else:
+            option += out[option + 1]
+    return False

@@ -35,6 +35,7 @@ KEEPALIVE = b"\xff"  # RFC 3948 section 2.3
 
 _IKE_HEADER = 28
 _ESP_HEADER = 8
+_LONG_RUN = 20  # datagrams; a socket buffer of the usual size holds about ninety
 _FIRST_SPI = 256  # smaller ones are reserved (RFC 4303 section 2.1)
 _DEFAULT_MTU = 65535
 _spi = Struct(">I").unpack_from
@@ -48,6 +49,8 @@ class Pump:
     - `now`: the clock of `last_inbound` and the others, in seconds.
     - `entropy`: random bytes for the IVs of AES-CBC.
     - `offload`: use the fast lane, where device and socket have what it needs; the attribute `fast` tells.
+    - `pause`: wait for a moment. Called between long runs while packets get lost on their way, because a gateway that
+      takes datagrams one by one has no room for several runs.
     - `on_tun_lost`: called once when the interface is deleted under us; the descriptor must then leave the event loop.
 
     `last_inbound` is when genuine ESP last came, `last_outbound` when ESP was last sent, `last_sent` when anything
@@ -61,6 +64,7 @@ class Pump:
         now: Callable[[], float],
         *,
         entropy: Callable[[int], bytes],
+        pause: Callable[[], None] = lambda: None,
         on_tun_lost: Callable[[], None] | None = None,
         clamp_mss: bool = True,
         batch: int = 256,
@@ -80,6 +84,7 @@ class Pump:
         self._on_ike = on_ike
         self._now = now
         self._entropy = entropy
+        self._pause = pause
         self._on_tun_lost = on_tun_lost
         self._clamp = clamp_mss
         self._batch = batch
@@ -238,6 +243,9 @@ class Pump:
         self.counters.not_sent += count - sent
         if sent:
             self.last_outbound = self.last_sent = self._now()
+            if count >= _LONG_RUN and self._inbound is not None and self._inbound.to_space:
+                self._inbound.to_space -= 1
+                self._pause()
 
     def drain_udp(self, socket: DatagramSocket, again: bool = True) -> int:
         """Carry waiting datagrams to the TUN device or to IKE; returns how many were read. As `drain_tun`."""

@@ -30,6 +30,7 @@ _ARENA = 4 * _LONGEST
 _LONGEST_TRAILER = 257
 _SHORTEST_ESP = 8
 _MANY = 8  # datagrams, each by itself, after which it pays to wait for more at a time
+_SPACED = 256  # runs after a loss: a fraction of a second
 _NO_HEADER = bytes(VNET_HEADER)
 _spi = Struct(">I").unpack_from
 
@@ -139,7 +140,8 @@ class Inbound:
     called after genuine ESP. `limits` are those of the MSS over IPv4 and IPv6, or None where SYNs are left alone.
 
     `piecemeal` tells whether the last call found several datagrams that neither sender nor network had merged: the
-    longer one waits then, the more of them share a call.
+    longer one waits then, the more of them share a call. `to_space` is how many of the next long runs should leave with
+    a pause behind them, because packets of ours have got lost.
     """
 
     def __init__(
@@ -152,6 +154,7 @@ class Inbound:
     ) -> None:
         self.limits = limits
         self.piecemeal = False
+        self.to_space = 0
         self._table = table
         self._tun = tun
         self._heard = heard
@@ -262,7 +265,7 @@ class Inbound:
             elif count == 1:
                 self._single(sa, bytes(slots.view[at : min(at + stride, end)]), tos & 3)
             else:
-                before = sa.authenticated
+                before, selective = sa.authenticated, sa.selective
                 run = ReceivedRun(
                     slots=slots,
                     end=end,
@@ -276,6 +279,8 @@ class Inbound:
                 frames, look = sa.open_run(run, self._out, merge_udp=self._tun.merges_udp)
                 if sa.authenticated != before:
                     self._heard()
+                if sa.selective != selective:
+                    self.to_space = _SPACED
                 if frames:
                     self._write(frames, look)
             at += count * stride

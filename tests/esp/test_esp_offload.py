@@ -102,24 +102,55 @@ def test_frames_are_reviewed_together(codec: ModuleType, addresses: tuple[str, s
     """What lets one look at addresses and flags do for all frames of a run."""
     others = (addresses[0], "10.99.0.99" if addresses is V4 else "fd99::99")
 
-    def review(*packets: bytes) -> tuple[int, int, bool, bool]:
+    def review(*packets: bytes) -> tuple[int, int, bool, bool, int]:
         pieces = [bytes(10) + packet for packet in packets]
         ends = [sum(map(len, pieces[: i + 1])) for i in range(len(pieces))]
         frames = [(end - len(piece), end, 2, 70) for piece, end in zip(pieces, ends, strict=True)]
-        result: tuple[int, int, bool, bool] = codec.review(memoryview(b"".join(pieces)), frames)
+        result: tuple[int, int, bool, bool, int] = codec.review(memoryview(b"".join(pieces)), frames)
         return result
 
     first, second = stream(2, addresses=addresses)
     (other,) = stream(1, addresses=others)
     syn = ip(tcp(flags=2, addresses=addresses), 6, addresses)
-    assert review() == (0, 0, True, False)
-    assert review(first, second) == (4, 140, True, False)
-    assert review(first, other) == (4, 140, False, False)
-    assert review(second, first, syn) == (6, 210, True, True)
-    assert review(stream(1)[0], stream(1, addresses=V6)[0]) == (4, 140, False, False)
+    assert review() == (0, 0, True, False, 0)
+    assert review(first, second) == (4, 140, True, False, 0)
+    assert review(first, other) == (4, 140, False, False, 0)
+    assert review(second, first, syn) == (6, 210, True, True, 0)
+    assert review(stream(1)[0], stream(1, addresses=V6)[0]) == (4, 140, False, False, 0)
     for start, end in ((-1, 40), (0, 29), (0, len(first) + 11)):
         with pytest.raises(ValueError, match="no such frames"):
             codec.review(bytes(10) + first, [(start, end, 1, 1)])
+
+
+@pytest.mark.parametrize("addresses", [V4, V6], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize(
+    ("options", "selective"),
+    [
+        ("", 0),
+        ("0101 080a 0000000100000002", 0),
+        ("0101 050a 0000000100000002", 1),
+        ("0101 080a 0000000100000002 0101 050a 0000000300000004", 1),
+        ("050a 0000000100000002 0000", 1),
+        ("0402 0101", 0),  # permitted, but not there
+        ("0005 050a", 0),  # behind the end
+        ("0101 0805", 0),  # inside another one
+        ("0101 0801", 0),
+        ("0800 050a", 0),  # of no length
+        ("0101 0108", 0),  # cut off
+        ("0101 0105", 1),
+    ],
+)
+def test_selective_acknowledgements_are_seen(
+    codec: ModuleType, addresses: tuple[str, str], options: str, selective: int
+) -> None:
+    """RFC 2018 section 3."""
+    packet = ip(tcp(options=bytes.fromhex(options), addresses=addresses), 6, addresses)
+    data, end = bytes(10) + packet, 10 + len(packet)
+    assert codec.review(data, [(0, end, 1, len(packet))])[4] == selective
+    assert codec.review(data, [(0, end - len(options.replace(" ", "")) // 2 - 1, 1, len(packet))])[4] == 0
+    other = bytearray(data)
+    other[10 + (9 if addresses is V4 else 6)] = 17
+    assert codec.review(other, [(0, end, 1, len(packet))])[4] == 0
 
 
 # From the machine

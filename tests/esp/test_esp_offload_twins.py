@@ -53,14 +53,14 @@ def super_packets(draw: st.DrawFn) -> bytes:
     payload = draw(st.binary(max_size=40)) * draw(st.integers(1, 40))
     extra = b"\x01" * (4 * draw(st.integers(0, 3))) if not six else b""
     if stream:
-        options = bytes(4 * draw(st.integers(0, 4)))
+        options = bytes(draw(st.lists(st.sampled_from((0, 1, 2, 4, 5, 8, 10, 30)), max_size=16)))
         body = tcp(
             payload,
             addresses=addresses,
             partial=True,
             flags=draw(st.integers(0, 255)),
             sequence=draw(st.integers(0, 2**32 - 1)),
-            options=options,
+            options=options[: len(options) & ~3],
         )
     else:
         body = udp(payload, addresses=addresses, partial=True)

@@ -178,11 +178,13 @@ class Rig:
         self.tun, self.socket = device(), socket()
         self.ike: list[tuple[bytes, tuple[str, int], tuple[str, int]]] = []
         self.lost = 0
+        self.pauses = 0
         self.pump = Pump(
             self.tun,
             lambda *message: self.ike.append(message),
             lambda: self.time,
             entropy=os.urandom,
+            pause=self._count_pause,
             on_tun_lost=self._count_loss,
             **options,
         )
@@ -191,6 +193,9 @@ class Rig:
 
     def _count_loss(self) -> None:
         self.lost += 1
+
+    def _count_pause(self) -> None:
+        self.pauses += 1
 
     def send(self, *packets: bytes) -> list[bytes]:
         """Put packets into the TUN device; what the socket then sent."""
@@ -663,6 +668,28 @@ def test_a_rest_pays_after_many_datagrams_that_nobody_merged(
     assert fast.pump.table.inbound[0xC0000001].counters.packets == singly + 2 * merged
     fast.pump.drain_udp(fast.socket, True)
     assert not fast.pump.piecemeal
+
+
+def test_long_runs_are_spaced_while_packets_get_lost(fast: Rig, gateway: Rig) -> None:
+    """The other end's TCP tells; forged packets do not."""
+    options = bytes.fromhex("0101050a0000000100000002")
+    tells, plain = (
+        packets.ip(packets.tcp(options=o, addresses=(HOST4, VIP4)), 6, (HOST4, VIP4)) for o in (options, b"")
+    )
+
+    def pauses_after(*inner: bytes, forge: bool = False, segments: int = 40) -> int:
+        sealed = [gateway.send(packet)[0] for packet in inner]
+        fast.receive(*(each[:-1] + bytes((each[-1] ^ forge,)) for each in sealed))
+        before = fast.pauses
+        fast.send(super_packet(500, 500 * segments)[0])
+        return fast.pauses - before
+
+    assert pauses_after(plain, plain) == 0
+    assert pauses_after(tells, tells, forge=True) == 0
+    assert pauses_after(tells, tells) == 1
+    assert pauses_after(plain, segments=19) == 0
+    assert pauses_after(plain, segments=120) == 2
+    assert 200 < sum(pauses_after() for _ in range(500)) < 300
 
 
 # Demultiplexing
