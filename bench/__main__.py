@@ -172,7 +172,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
                 said = f"{figures['tcp_up']:.0f} up, {figures['tcp_down']:.0f} down"
                 print(f"round {number + 1}: {peer.name}: {said}", file=sys.stderr, flush=True)
         if options.curve:
-            document["curve"] = curve(world, min(options.seconds, 3))
+            document["curve"] = curve(world, min(options.seconds, 3), max(options.rounds, 1))
         if options.soak:
             document["soak"] = soak(world, options.soak)
         if options.proxy:

@@ -16,14 +16,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from lab import proxy_peers
-from lab.client import Client
+from lab.client import Client, Cpu
 from lab.gateway import Gateway
 from lab.machines import LabError
 from lab.person import Person
 from lab.world import Lab
 
 from bench.peers import strongswan_gateway
-from bench.world import INSIDE, World, cpu_seconds
+from bench.world import INSIDE, World
 
 PORT = 9000
 Figures = dict[str, float]
@@ -110,10 +110,10 @@ def _measured(
     command: tuple[str, ...],
     environment: dict[str, str] | None = None,
 ) -> Figures:
-    before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+    before = {name: Cpu.of(pid).total for name, pid in pids.items()}
     rate, digest = world.client.run(*command, timeout=600, env=environment).stdout.split()
     if digest != proxy_peers.bulk_hash(megabytes):
         raise LabError("the download is damaged")
     gigabytes = megabytes * proxy_peers.MEGABYTE / 1e9
-    used = {f"{name}_cpu_s_per_gb": (cpu_seconds(pid) - before[name]) / gigabytes for name, pid in pids.items()}
+    used = {f"{name}_cpu_s_per_gb": (Cpu.of(pid).total - before[name]) / gigabytes for name, pid in pids.items()}
     return {"mbit_s": float(rate), **used}

@@ -15,6 +15,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("udp_flood", "UDP"),
     ("ping_ms", "ping ms"),
     ("ping_loaded_ms", "loaded"),
+    ("tcp_up_resent_per_gb", "resent"),
     ("tcp_up_client_cpu_s_per_gb", "CPU up"),
     ("tcp_down_client_cpu_s_per_gb", "CPU down"),
     ("client_mib", "MiB"),
@@ -44,10 +45,11 @@ def _ratios(document: Document) -> list[list[str]]:
 
 
 def _curve(document: Document) -> list[list[str]]:
-    rows = [["inner packets", "flows", "SAs", "Mbit/s", "sender us/packet", "receiver us/packet"]]
+    rows = [["inner packets", "flows", "SAs", "Mbit/s", "sender us", "kernel", "receiver us", "kernel"]]
     for row in document.get("curve", ()):
         kind = "TCP" if row["tcp"] else "UDP"
-        cells = (row["mbit_s"], row["sender_us_per_packet"], row["receiver_us_per_packet"])
+        ends = [f"{end}_{part}_us_per_packet" for end in ("sender", "receiver") for part in ("cpu", "kernel")]
+        cells = (row["mbit_s"], *(row[key] for key in ends))
         counts = [f"{row['flows']:.0f}", f"{row.get('sas', 1):.0f}"]
         rows.append([f"{kind}, {row['inner_bytes']:.0f} bytes", *counts, *map(number, cells)])
     return rows
@@ -121,7 +123,10 @@ def _sections(document: Document) -> Iterable[str]:
     yield _table([["", ""], *([key.replace("_", " "), str(value)] for key, value in machine.items())])
     yield f"Medians of {rounds} alternating runs of {document['seconds']:g} s each."
     yield "## Throughput, latency, cost"
-    yield "Mbit/s that arrived; CPU seconds per GB of the client's process; resident memory; seconds to connect."
+    yield (
+        "Mbit/s that arrived; segments per GB that TCP sent again, up; CPU seconds per GB of the client's process; "
+        "resident memory; seconds to connect."
+    )
     yield _table(_speeds(document))
     yield "\n".join(f"- {name}: {words}" for name, words in document.get("peers", {}).items())
     if document["missing"]:
@@ -130,7 +135,7 @@ def _sections(document: Document) -> Iterable[str]:
     yield _table(_ratios(document))
     if "curve" in document:
         yield "## What a packet costs"
-        yield "Our engine at both ends, CPU microseconds per inner packet of either end's process."
+        yield "Our engine at both ends: CPU microseconds per inner packet of either end's process, and those in the kernel."
         yield _table(_curve(document))
     if "proxy" in document:
         yield "## The same download three ways"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.client import cpu_seconds
+from lab.client import Cpu
 from lab.machines import LabError, Machine, addresses, host_run, make_directory, wait_for
 
 GATEWAY, CLIENT = "10.1.0.1", "10.1.0.2"
@@ -87,8 +87,8 @@ class Meter:
         return self._world.client.run("ping", "-c1", "-W1", self._tunnel.target, check=False).returncode == 0
 
     def iperf(self, seconds: float, *options: str) -> dict[str, float]:
-        """One run: Mbit/s that arrived, and CPU seconds per GB and microseconds per 1,400 bytes at our end."""
-        before = cpu_seconds(self._tunnel.client_pid), cpu_seconds(self._tunnel.gateway_pid)
+        """One run: Mbit/s that arrived, segments sent again, and CPU seconds per GB at both ends, and in the kernel."""
+        before = self._used()
         command = ("iperf3", "-J", "-c", self._tunnel.target, "-t", str(seconds), *options)
         for _ in range(5):
             done = self._world.client.run(*command, check=False, timeout=seconds + 30)
@@ -96,7 +96,7 @@ class Meter:
             if "error" not in result and result.get("end"):
                 break
             time.sleep(0.5)
-            before = cpu_seconds(self._tunnel.client_pid), cpu_seconds(self._tunnel.gateway_pid)
+            before = self._used()
         else:
             raise LabError(f"iperf3 failed: {done.stdout[-500:]}")
         end = result["end"]
@@ -109,15 +109,21 @@ class Meter:
             sent = end["sum"]["bytes"] if "sum_received" not in end else total["bytes"]
             figures = {"mbit_s": sent * 8 / 1e6 / seconds * (delivered if "sum_received" not in end else 1)}
             gigabytes = figures["mbit_s"] * seconds / 8e3
-        for name, pid, start in (
-            ("client", self._tunnel.client_pid, before[0]),
-            ("gateway", self._tunnel.gateway_pid, before[1]),
-        ):
-            if gigabytes:
-                figures[f"{name}_cpu_s_per_gb"] = (cpu_seconds(pid) - start) / gigabytes
+        elif "retransmits" in end["sum_sent"]:
+            figures["resent_per_gb"] = end["sum_sent"]["retransmits"] / gigabytes
+        return figures | (self._costs(before, gigabytes) if gigabytes else {})
+
+    def _used(self) -> tuple[Cpu, Cpu]:
+        return Cpu.of(self._tunnel.client_pid), Cpu.of(self._tunnel.gateway_pid)
+
+    def _costs(self, before: tuple[Cpu, Cpu], gigabytes: float) -> dict[str, float]:
+        figures = {}
+        for name, start, end in zip(("client", "gateway"), before, self._used(), strict=True):
+            figures[f"{name}_cpu_s_per_gb"] = (end.total - start.total) / gigabytes
+            figures[f"{name}_kernel_s_per_gb"] = (end.kernel - start.kernel) / gigabytes
         return figures
 
-    def ping(self, count: int = 30, interval: float = 0.02) -> float:
+    def ping(self, count: int = 100, interval: float = 0.02) -> float:
         """The median round trip in milliseconds."""
         output = self._world.client.run("ping", "-c", str(count), "-i", str(interval), self._tunnel.target).stdout
         return statistics.median(float(time) for time in re.findall(r"time=([\d.]+)", output))
@@ -145,8 +151,7 @@ class Meter:
         """One TCP stream for each pair of (our address, theirs) at once; the sum, and what it cost at either end."""
         servers = [self._world.gateway.start("iperf3", "-s", "-p", str(5300 + n)) for n in range(len(pairs))]
         time.sleep(0.5)
-        pids = (self._tunnel.client_pid, self._tunnel.gateway_pid)
-        before = [cpu_seconds(pid) for pid in pids]
+        before = self._used()
         try:
             streams = []
             for n, (local, remote) in enumerate(pairs):
@@ -159,10 +164,5 @@ class Meter:
             for server in servers:
                 server.kill()
                 server.wait()
-        used = [cpu_seconds(pid) - start for pid, start in zip(pids, before, strict=True)]
         gigabytes = sum(end["bytes"] for end in ends) / 1e9
-        return {
-            "mbit_s": sum(end["bits_per_second"] for end in ends) / 1e6,
-            "client_cpu_s_per_gb": used[0] / gigabytes,
-            "gateway_cpu_s_per_gb": used[1] / gigabytes,
-        }
+        return {"mbit_s": sum(end["bits_per_second"] for end in ends) / 1e6} | self._costs(before, gigabytes)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -258,7 +259,16 @@ def core_limit_of(pid: int) -> str:
     return next(line for line in lines if line.startswith("Max core"))
 
 
-def cpu_seconds(pid: int) -> float:
-    """What a running process has used so far, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+@dataclass(frozen=True)
+class Cpu:
+    """Seconds that a process has used so far."""
+
+    total: float
+    kernel: float  # of them
+
+    @classmethod
+    def of(cls, pid: int) -> Cpu:
+        """Of a running process."""
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        user, kernel = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields[11:13])
+        return cls(user + kernel, kernel)

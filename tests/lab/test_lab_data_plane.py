@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from lab.client import cpu_seconds
+from lab.client import Cpu
 from lab.gateway import Offer
 from lab.machines import Machine, wait_for
 from lab.network import CLIENT_IPV4, GATEWAY_IPV4, INSIDE_IPV4, INSIDE_IPV6
@@ -110,7 +110,7 @@ def test_a_flood_of_junk_leaves_liveness_and_rekeys_alive(lab: Lab) -> None:
     status = lab.client.status()
     assert status is not None
     port, answered, started = str(status["local"]["port"]), 0, time.monotonic()
-    before = cpu_seconds(connection.process.pid)
+    before = Cpu.of(connection.process.pid).total
     # A polite process, so that it is the datagrams that are withstood, and not the lack of a processor.
     flood = lab.network.gateway.start(
         "nice", "-n", "5", "python3", "-c", FLOOD, CLIENT_IPV4, port, stdout=subprocess.PIPE
@@ -124,7 +124,7 @@ def test_a_flood_of_junk_leaves_liveness_and_rekeys_alive(lab: Lab) -> None:
     flood.terminate()
     seconds = time.monotonic() - started
     sent = int(flood.communicate(timeout=30)[0])
-    used = cpu_seconds(connection.process.pid) - before
+    used = Cpu.of(connection.process.pid).total - before
     print(f"{sent / seconds:,.0f} datagrams/s, {used:.1f} s of CPU in {seconds:.1f} s, {answered} pings answered")
     status = lab.client.wait_state("connected", timeout=15)
     assert status["reconnects"] == 0
