@@ -28,7 +28,7 @@ from ikeclient.esp.offload import ACTIVE
 from ikeclient.ike.events import ChildEstablished
 from ikeclient.net.tun import TunDevice
 from ikeclient.net.udp import UdpSocket
-from ikeclient.tunnel.loop import pause, run_loop, watch
+from ikeclient.tunnel.loop import Spacing, run_loop, watch
 from ikeclient.tunnel.pump import Pump
 from ikeclient.wire.selector import TrafficSelector
 
@@ -103,7 +103,7 @@ async def main(options: argparse.Namespace) -> None:
     tun = TunDevice(options.name, offload=offload)
     set_up(options)
     socket = UdpSocket(local_address=options.local, port=4500, offload=offload)
-    pump = Pump(tun, lambda *_: None, time.monotonic, entropy=os.urandom, pause=pause, offload=offload)
+    pump = Pump(tun, lambda *_: None, time.monotonic, entropy=os.urandom, space=Spacing(), offload=offload)
     pump.set_remote((options.remote, 4500))
     pump.set_mtu(options.mtu)
     installed = children(options)

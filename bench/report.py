@@ -135,7 +135,7 @@ def _sections(document: Document) -> Iterable[str]:
     yield _table(_ratios(document))
     if "curve" in document:
         yield "## What a packet costs"
-        yield "Our engine at both ends: CPU microseconds per inner packet of either end's process, and those in the kernel."
+        yield "Our engine at both ends: CPU microseconds per inner packet of either process, and those in the kernel."
         yield _table(_curve(document))
     if "proxy" in document:
         yield "## The same download three ways"

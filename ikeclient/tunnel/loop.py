@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 REST = 400e-6  # seconds: at a gigabit per second some forty packets come in this time
-PAUSE = 100e-6  # seconds: less than a run of forty datagrams takes at two gigabits per second
+SPACING = 250e-6  # seconds: with runs of forty full packets this is two gigabits per second
 
 _MOST_EVENTS = 16
 Carry = Callable[[bool], object]
@@ -110,9 +110,18 @@ class PacketLoop(asyncio.SelectorEventLoop):
         self.call_exception_handler({"message": "carrying packets failed", "exception": error, "handle": None})
 
 
-def pause() -> None:
-    """What `Pump` does between long runs while packets get lost."""
-    time.sleep(PAUSE)
+class Spacing:
+    """Keeps what follows each call apart from what followed the last one, by at least `SPACING`."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __call__(self) -> None:
+        """Sleep for what is left of it."""
+        left = self._last + SPACING - time.monotonic()
+        if left > 0:
+            time.sleep(left)
+        self._last = time.monotonic()
 
 
 def run_loop(main: Coroutine[Any, Any, _Result]) -> _Result:

@@ -49,8 +49,8 @@ class Pump:
     - `now`: the clock of `last_inbound` and the others, in seconds.
     - `entropy`: random bytes for the IVs of AES-CBC.
     - `offload`: use the fast lane, where device and socket have what it needs; the attribute `fast` tells.
-    - `pause`: wait for a moment. Called between long runs while packets get lost on their way, because a gateway that
-      takes datagrams one by one has no room for several runs.
+    - `space`: called before each long run while packets get lost on their way; it may wait, so that runs are kept
+      apart. A gateway that takes datagrams one by one has no room for several.
     - `on_tun_lost`: called once when the interface is deleted under us; the descriptor must then leave the event loop.
 
     `last_inbound` is when genuine ESP last came, `last_outbound` when ESP was last sent, `last_sent` when anything
@@ -64,7 +64,7 @@ class Pump:
         now: Callable[[], float],
         *,
         entropy: Callable[[int], bytes],
-        pause: Callable[[], None] = lambda: None,
+        space: Callable[[], None] = lambda: None,
         on_tun_lost: Callable[[], None] | None = None,
         clamp_mss: bool = True,
         batch: int = 256,
@@ -84,7 +84,7 @@ class Pump:
         self._on_ike = on_ike
         self._now = now
         self._entropy = entropy
-        self._pause = pause
+        self._space = space
         self._on_tun_lost = on_tun_lost
         self._clamp = clamp_mss
         self._batch = batch
@@ -239,13 +239,13 @@ class Pump:
         if self.remote is None or socket is None:
             self.counters.not_sent += count
             return
+        if count >= _LONG_RUN and self._inbound is not None and self._inbound.to_space:
+            self._inbound.to_space -= 1
+            self._space()
         sent = socket.send_run(run, size, self.remote, tos)
         self.counters.not_sent += count - sent
         if sent:
             self.last_outbound = self.last_sent = self._now()
-            if count >= _LONG_RUN and self._inbound is not None and self._inbound.to_space:
-                self._inbound.to_space -= 1
-                self._pause()
 
     def drain_udp(self, socket: DatagramSocket, again: bool = True) -> int:
         """Carry waiting datagrams to the TUN device or to IKE; returns how many were read. As `drain_tun`."""

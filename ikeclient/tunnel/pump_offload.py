@@ -140,8 +140,8 @@ class Inbound:
     called after genuine ESP. `limits` are those of the MSS over IPv4 and IPv6, or None where SYNs are left alone.
 
     `piecemeal` tells whether the last call found several datagrams that neither sender nor network had merged: the
-    longer one waits then, the more of them share a call. `to_space` is how many of the next long runs should leave with
-    a pause behind them, because packets of ours have got lost.
+    longer one waits then, the more of them share a call. `to_space` is how many of the next long runs should leave
+    apart from each other, because packets of ours have got lost.
     """
 
     def __init__(

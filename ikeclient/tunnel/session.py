@@ -27,7 +27,7 @@ from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.keylog import KeyLog
-from ikeclient.tunnel.loop import pause
+from ikeclient.tunnel.loop import Spacing
 from ikeclient.tunnel.network import Link, machine_config, outer_mark
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.pump import Address, PacketDevice, Pump
@@ -83,7 +83,7 @@ class Session:
         self.confirmed: tuple[IPAddress, IPAddress] | None = None  # the pair of addresses that the gateway knows
         self._measured: tuple[tuple[IPAddress, IPAddress] | None, int] = None, 0
         self.status = Status(name=options.name, mode=options.mode, interface=tun.name)
-        self.pump = Pump(tun, on_ike, boottime, entropy=os.urandom, pause=pause, on_tun_lost=on_tun_lost)
+        self.pump = Pump(tun, on_ike, boottime, entropy=os.urandom, space=Spacing(), on_tun_lost=on_tun_lost)
 
     @property
     def disclosing(self) -> bool:

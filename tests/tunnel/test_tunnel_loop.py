@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ikeclient.tunnel import loop as module
-from ikeclient.tunnel.loop import REST, PacketLoop, run_loop, unwatch, watch
+from ikeclient.tunnel.loop import REST, SPACING, PacketLoop, Spacing, run_loop, unwatch, watch
 
 
 @pytest.fixture
@@ -160,6 +160,26 @@ def test_the_loop_rests_where_it_is_asked_to(
 
     run_loop(main())
     assert rests == [REST] * wanted
+
+
+def test_spacing_sleeps_for_what_is_left_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = 50.0, list[float]()
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        slept.append(seconds)
+        now += seconds + 60e-6  # the kernel is late
+
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    space = Spacing()
+    space()
+    now += SPACING * 0.75
+    space()
+    space()
+    now += SPACING
+    space()
+    assert slept == pytest.approx([SPACING / 4, SPACING])
 
 
 def test_another_loop_carries_packets_as_well(pair: tuple[socket.socket, socket.socket]) -> None:

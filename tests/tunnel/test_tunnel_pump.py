@@ -178,13 +178,13 @@ class Rig:
         self.tun, self.socket = device(), socket()
         self.ike: list[tuple[bytes, tuple[str, int], tuple[str, int]]] = []
         self.lost = 0
-        self.pauses = 0
+        self.spaced = 0
         self.pump = Pump(
             self.tun,
             lambda *message: self.ike.append(message),
             lambda: self.time,
             entropy=os.urandom,
-            pause=self._count_pause,
+            space=self._count_space,
             on_tun_lost=self._count_loss,
             **options,
         )
@@ -194,8 +194,8 @@ class Rig:
     def _count_loss(self) -> None:
         self.lost += 1
 
-    def _count_pause(self) -> None:
-        self.pauses += 1
+    def _count_space(self) -> None:
+        self.spaced += 1
 
     def send(self, *packets: bytes) -> list[bytes]:
         """Put packets into the TUN device; what the socket then sent."""
@@ -677,19 +677,19 @@ def test_long_runs_are_spaced_while_packets_get_lost(fast: Rig, gateway: Rig) ->
         packets.ip(packets.tcp(options=o, addresses=(HOST4, VIP4)), 6, (HOST4, VIP4)) for o in (options, b"")
     )
 
-    def pauses_after(*inner: bytes, forge: bool = False, segments: int = 40) -> int:
+    def spaced_after(*inner: bytes, forge: bool = False, segments: int = 40) -> int:
         sealed = [gateway.send(packet)[0] for packet in inner]
         fast.receive(*(each[:-1] + bytes((each[-1] ^ forge,)) for each in sealed))
-        before = fast.pauses
+        before = fast.spaced
         fast.send(super_packet(500, 500 * segments)[0])
-        return fast.pauses - before
+        return fast.spaced - before
 
-    assert pauses_after(plain, plain) == 0
-    assert pauses_after(tells, tells, forge=True) == 0
-    assert pauses_after(tells, tells) == 1
-    assert pauses_after(plain, segments=19) == 0
-    assert pauses_after(plain, segments=120) == 2
-    assert 200 < sum(pauses_after() for _ in range(500)) < 300
+    assert spaced_after(plain, plain) == 0
+    assert spaced_after(tells, tells, forge=True) == 0
+    assert spaced_after(tells, tells) == 1
+    assert spaced_after(plain, segments=19) == 0
+    assert spaced_after(plain, segments=120) == 2
+    assert 200 < sum(spaced_after() for _ in range(500)) < 300
 
 
 # Demultiplexing
