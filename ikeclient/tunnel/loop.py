@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 REST = 400e-6  # seconds: at a gigabit per second some forty packets come in this time
-SPACING = 250e-6  # seconds: with runs of forty full packets this is two gigabits per second
+SPACING = 300e-6  # seconds: with runs of forty full packets this is one and a half gigabits per second
 
 _MOST_EVENTS = 16
 Carry = Callable[[bool], object]

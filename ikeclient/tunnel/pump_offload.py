@@ -23,7 +23,7 @@ from ikeclient.tunnel.ports import IKE_PORT, Address, FrameDevice, RunSocket
 Examined = tuple[int, int, int, int, bool]
 
 _FRAME = VNET_HEADER + 65535
-_BURST = 262_144  # bytes after which a call ends, so that the other direction and IKE get their turn
+_BURST_OUT, _BURST_IN = 524_288, 262_144  # bytes after which a call ends, so that the other direction has its turn
 _MOST_RUNS = 8  # of as many SAs at a time, so that packets of several do not break up each other's runs
 _LONGEST = 65536
 _ARENA = 4 * _LONGEST
@@ -68,7 +68,7 @@ class Outbound:
         """
         frames = size = homeless = 0
         read, into, frame, table = self._tun.read_into, self._into, self._frame, self._table
-        while frames < limit and size < _BURST and (length := read(into)):
+        while frames < limit and size < _BURST_OUT and (length := read(into)):
             frames += 1
             size += length
             examined = examine(frame, length)
@@ -202,7 +202,7 @@ class Inbound:
         view, local = self._slots.view, socket.local
         reads = loose = end = stride = widest = tos = taken = 0
         source: Address | None = None
-        while reads < limit and taken < _BURST:
+        while reads < limit and taken < _BURST_IN:
             several = first is None and self._busy and not self._merged
             arrivals = (first,) if first is not None else self._arrivals(socket, several, end, stride, limit - reads)
             first = None
