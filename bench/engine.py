@@ -111,7 +111,7 @@ async def main(options: argparse.Namespace) -> None:
         pump.install(child)
     pump.attach(socket)
     watch(tun.fileno(), pump.drain_tun)
-    watch(socket.fileno(), partial(pump.drain_udp, socket), lambda: pump.piecemeal)
+    watch(socket.fileno(), partial(pump.drain_udp, socket), pump.wants_rest)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(
         signal.SIGUSR1,

@@ -71,7 +71,7 @@ class Attempt:
         socket = UdpSocket(version=remote.version, local_address=str(local), mark=outer_mark(), on_hint=heard)
         self._sockets.append(socket)
         self._pump.attach(socket)
-        watch(socket.fileno(), partial(self._pump.drain_udp, socket), lambda: self._pump.piecemeal)
+        watch(socket.fileno(), partial(self._pump.drain_udp, socket), self._pump.wants_rest)
         return Path(local, socket.local[1], remote, port)
 
     def _close(self, socket: UdpSocket) -> None:

@@ -85,6 +85,7 @@ class Pump:
         self._now = now
         self._entropy = entropy
         self._space = space
+        self._spaced = False
         self._on_tun_lost = on_tun_lost
         self._clamp = clamp_mss
         self._batch = batch
@@ -241,6 +242,7 @@ class Pump:
             return
         if count >= _LONG_RUN and self._inbound is not None and self._inbound.to_space:
             self._inbound.to_space -= 1
+            self._spaced = True
             self._space()
         sent = socket.send_run(run, size, self.remote, tos)
         self.counters.not_sent += count - sent
@@ -270,10 +272,13 @@ class Pump:
         self._receive(current, group, mark)
         return len(datagrams)
 
-    @property
-    def piecemeal(self) -> bool:
-        """Whether the last datagrams were several, each by itself: a short rest then saves more than it costs."""
-        return self._inbound is not None and self._inbound.piecemeal
+    def wants_rest(self) -> bool:
+        """Whether the last datagrams were several, each by itself: a short rest then saves more than it costs.
+
+        Where runs were kept apart since this was last asked, that was rest enough.
+        """
+        spaced, self._spaced = self._spaced, False
+        return self._inbound is not None and self._inbound.piecemeal and not spaced
 
     def send_ike(
         self, data: bytes, remote: Address, socket: DatagramSocket | None = None, *, whole: bool = False

@@ -664,10 +664,10 @@ def test_a_rest_pays_after_many_datagrams_that_nobody_merged(
 
     fast.socket.receive_into, fast.socket.receive_many = receive, receive_many  # type: ignore[attr-defined]
     fast.pump.drain_udp(fast.socket, True)
-    assert fast.pump.piecemeal == expected
+    assert fast.pump.wants_rest() == expected
     assert fast.pump.table.inbound[0xC0000001].counters.packets == singly + 2 * merged
     fast.pump.drain_udp(fast.socket, True)
-    assert not fast.pump.piecemeal
+    assert not fast.pump.wants_rest()
 
 
 def test_long_runs_are_spaced_while_packets_get_lost(fast: Rig, gateway: Rig) -> None:
@@ -690,6 +690,24 @@ def test_long_runs_are_spaced_while_packets_get_lost(fast: Rig, gateway: Rig) ->
     assert spaced_after(plain, segments=19) == 0
     assert spaced_after(plain, segments=120) == 2
     assert 200 < sum(spaced_after() for _ in range(500)) < 300
+
+
+def test_runs_kept_apart_are_rest_enough(fast: Rig, gateway: Rig) -> None:
+    selective = packets.tcp(options=bytes.fromhex("0101050a0000000100000002"), addresses=(HOST4, VIP4))
+
+    def receive() -> None:
+        sealed = [gateway.send(packets.ip(selective, 6, (HOST4, VIP4)))[0] for _ in range(8)]
+        fast.socket.arrives(*sealed)
+        fast.pump.drain_udp(fast.socket, True)
+
+    fast.socket.receive_into = fast.socket.receive_singly  # type: ignore[attr-defined]
+    receive()
+    assert fast.pump.wants_rest()
+    fast.send(super_packet(500, 20_000)[0])
+    receive()
+    assert not fast.pump.wants_rest()
+    receive()
+    assert fast.pump.wants_rest()
 
 
 # Demultiplexing
