@@ -165,10 +165,10 @@ class InboundSa:
         """
         counters, count = self.counters, run.count
         states = self._shapes(run)
-        start = self._window.check_run(run.low, count) if run.rising and not any(states) else 0
+        start = self._window.check_run(run.low, count) if run.rising and 1 not in states else 0
         numbers: Sequence[int] = range(start, start + count) if start else self._check_each(run, states)
         self._decrypt(run, numbers, states)
-        if start and not any(states):
+        if start and 1 not in states:
             self._window.commit_run(start, count)
         else:
             for i in range(count):
@@ -228,7 +228,7 @@ class InboundSa:
         slices, whole = slots.slices(stride, gap, icv, first + run.whole), run.whole
         associated = slots.associated_slices if self._esn else slices.heads[first:]
         sealed, texts = slices.sealed[first:], slices.texts[first:]
-        if any(states[:whole]):
+        if 1 in states[:whole]:
             live = [i for i in range(whole) if not states[i]]
             chosen = ([views[i] for i in live] for views in (nonces, sealed, associated, texts))
             forged = [live[position] for position in batch.open(*chosen)]

@@ -103,6 +103,10 @@ class Many:
         arrivals: list[Arrival] = []
         uniform = self._uniform(first, end - first)
         lengths = layout.lengths[first * 16 + 14 : end * 16 : 16].tolist()
+        if uniform and lengths.count(stride) == end - first:
+            source, gro, tos = self._about(layout, first)
+            if not gro:
+                return [(None, (end - first) * stride, stride, source, tos)]
         slot = first
         while slot < end:
             if slot == first or not uniform:

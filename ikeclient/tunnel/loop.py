@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
-REST = 400e-6  # seconds: at a gigabit per second some forty packets come in this time
+REST = 700e-6  # seconds: at a gigabit per second some seventy packets come in this time
 SPACING = 300e-6  # seconds: with runs of forty full packets this is one and a half gigabits per second
 
 _MOST_EVENTS = 16
