@@ -53,18 +53,22 @@ def clamp(packet: Packet, limit: int) -> Packet:
     end = tcp + (packet[tcp + 12] >> 4) * 4
     if end > len(packet):
         return packet
-    at = tcp + 20
-    while at + 4 <= end:
-        kind = packet[at]
-        if kind == _MSS:
-            return _lowered(packet, at, tcp, limit) if packet[at + 1] == 4 else packet
-        if kind == _END:
-            return packet
-        step = 1 if kind == _NO_OPERATION else packet[at + 1]
-        if kind != _NO_OPERATION and step < 2:
-            return packet
-        at += step
-    return packet
+    at = find_option(packet, _MSS, tcp + 20, end)
+    return _lowered(packet, at, tcp, limit) if 0 <= at <= end - 4 and packet[at + 1] == 4 else packet
+
+
+def find_option(packet: Packet, kind: int, at: int, end: int) -> int:
+    """Where the first TCP option of a kind begins, among those from `at` to `end`; -1 where there is none."""
+    while at < end and (found := packet[at]) != _END:
+        if found == kind:
+            return at
+        if found == _NO_OPERATION:
+            at += 1
+        elif at + 1 == end or packet[at + 1] < 2:
+            return -1
+        else:
+            at += packet[at + 1]
+    return -1
 
 
 def _lowered(packet: Packet, at: int, tcp: int, limit: int) -> Packet:

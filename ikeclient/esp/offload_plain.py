@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
 
+from ikeclient.esp.mss import find_option
 from ikeclient.esp.offload_merge import MAXIMUM_SLOTS, VNET_HEADER, coalesce
 from ikeclient.esp.offload_sums import PADS, Buffer, Writable, get16, ones_sum, remainder
 
@@ -25,7 +26,7 @@ __all__ = ["MAXIMUM_SLOTS", "VNET_HEADER", "coalesce", "collect", "examine", "se
 _LONGEST = 65535
 _TCPV4, _TCPV6, _UDP = 1, 4, 5  # VIRTIO_NET_HDR_GSO_TCPV4, _TCPV6, _UDP_L4
 _TCP_PROTOCOL = 6
-_NOP, _SACK = 1, 5  # TCP options
+_SACK = 5  # a TCP option
 _FIN_PSH, _CWR = 0x09, 0x80
 
 # From the machine
@@ -299,14 +300,4 @@ def _selective(out: Buffer, at: int, end: int) -> bool:
         tcp, protocol = at + 20, out[at + 9] if out[at] == 0x45 else 0
     if protocol != _TCP_PROTOCOL or tcp + 20 > end:
         return False
-    option, stop = tcp + 20, min(tcp + (out[tcp + 12] >> 4) * 4, end)
-    while option < stop and (kind := out[option]) != 0:
-        if kind == _SACK:
-            return True
-        if kind == _NOP:
-            option += 1
-        elif option + 1 == stop or out[option + 1] < 2:
-            return False
-        else:
-            option += out[option + 1]
-    return False
+    return find_option(out, _SACK, tcp + 20, min(tcp + (out[tcp + 12] >> 4) * 4, end)) >= 0
