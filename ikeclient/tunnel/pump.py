@@ -36,6 +36,7 @@ KEEPALIVE = b"\xff"  # RFC 3948 section 2.3
 _IKE_HEADER = 28
 _ESP_HEADER = 8
 _LONG_RUN = 20  # datagrams; a socket buffer of the usual size holds about ninety
+_SPACED = 256  # long runs after a loss: a fraction of a second
 _FIRST_SPI = 256  # smaller ones are reserved (RFC 4303 section 2.1)
 _DEFAULT_MTU = 65535
 _spi = Struct(">I").unpack_from
@@ -85,6 +86,7 @@ class Pump:
         self._now = now
         self._entropy = entropy
         self._space = space
+        self._to_space = 0  # how many of the next long runs are kept apart
         self._spaced = False
         self._on_tun_lost = on_tun_lost
         self._clamp = clamp_mss
@@ -112,12 +114,15 @@ class Pump:
                 return
             self._outbound = Outbound(self.table, tun, self._send_run, self._send_packets)
             limits = self._segments if self._clamp else None
-            self._inbound = Inbound(self.table, tun, self._heard, self._handle_other, limits)
+            self._inbound = Inbound(self.table, tun, self._heard, self._missed, self._handle_other, limits)
             self.fast = True
         socket.enable_merging()
 
     def _heard(self) -> None:
         self.last_inbound = self._now()
+
+    def _missed(self) -> None:
+        self._to_space = _SPACED
 
     def detach(self, socket: DatagramSocket) -> None:
         """Forget a socket; the one attached last among the others sends, if this one did."""
@@ -240,8 +245,8 @@ class Pump:
         if self.remote is None or socket is None:
             self.counters.not_sent += count
             return
-        if count >= _LONG_RUN and self._inbound is not None and self._inbound.to_space:
-            self._inbound.to_space -= 1
+        if count >= _LONG_RUN and self._to_space:
+            self._to_space -= 1
             self._spaced = True
             self._space()
         sent = socket.send_run(run, size, self.remote, tos)

@@ -30,7 +30,6 @@ _ARENA = 4 * _LONGEST
 _LONGEST_TRAILER = 257
 _SHORTEST_ESP = 8
 _MANY = 8  # datagrams, each by itself, after which it pays to wait for more at a time
-_SPACED = 256  # runs after a loss: a fraction of a second
 _NO_HEADER = bytes(VNET_HEADER)
 _spi = Struct(">I").unpack_from
 
@@ -137,11 +136,11 @@ class Inbound:
     """From a socket to the TUN device.
 
     `other(data, source, local)` takes each datagram that is not ESP of ours, and the socket's own address; `heard()` is
-    called after genuine ESP. `limits` are those of the MSS over IPv4 and IPv6, or None where SYNs are left alone.
+    called after genuine ESP, and `missed()` when it tells that packets of ours got lost. `limits` are those of the MSS
+    over IPv4 and IPv6, or None where SYNs are left alone.
 
     `piecemeal` tells whether the last call found several datagrams that neither sender nor network had merged: the
-    longer one waits then, the more of them share a call. `to_space` is how many of the next long runs should leave
-    apart from each other, because packets of ours have got lost.
+    longer one waits then, the more of them share a call.
     """
 
     def __init__(
@@ -149,15 +148,16 @@ class Inbound:
         table: SaTable,
         tun: FrameDevice,
         heard: Callable[[], None],
+        missed: Callable[[], None],
         other: Callable[[bytes, Address, Address], None],
         limits: tuple[int, int] | None,
     ) -> None:
         self.limits = limits
         self.piecemeal = False
-        self.to_space = 0
         self._table = table
         self._tun = tun
         self._heard = heard
+        self._missed = missed
         self._other = other
         self._slots = Slots(_ARENA)
         self._many = Many(self._slots.buffer)
@@ -280,7 +280,7 @@ class Inbound:
                 if sa.authenticated != before:
                     self._heard()
                 if sa.selective != selective:
-                    self.to_space = _SPACED
+                    self._missed()
                 if frames:
                     self._write(frames, look)
             at += count * stride

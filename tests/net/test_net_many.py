@@ -150,6 +150,7 @@ def see_everything(pair: Pair, plan: list[tuple[int, int, int, int]]) -> None:
         SaTable(),
         None,  # type: ignore[arg-type]
         lambda: None,
+        lambda: None,
         lambda data, source, _: seen.append((data, source[1])),
         None,
     )
