@@ -103,15 +103,12 @@ class Many:
         arrivals: list[Arrival] = []
         uniform = self._uniform(first, end - first)
         lengths = layout.lengths[first * 16 + 14 : end * 16 : 16].tolist()
-        if uniform and lengths.count(stride) == end - first:
-            source, gro, tos = self._about(layout, first)
-            if not gro:
-                return [(None, (end - first) * stride, stride, source, tos)]
+        alike = uniform and lengths.count(stride) == end - first
         slot = first
         while slot < end:
             if slot == first or not uniform:
                 source, gro, tos = self._about(layout, slot)
-            stop = slot + 1
+            stop = end if alike and not gro else slot + 1
             if lengths[slot - first] == stride and not gro:
                 while stop < end and lengths[stop - first] == stride and (uniform or self._uniform(stop - 1, 2)):
                     stop += 1
