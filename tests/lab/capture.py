@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-from lab.machines import LabError, Machine, host_run, wait_for
+from lab.machines import LabError, Machine, host_run, stat_fields, wait_for
 
 
 class Capture:
@@ -40,8 +40,7 @@ class Capture:
     def _asleep(self) -> bool:
         """Whether tcpdump waits for packets: a signal would have it leave those that it has not read yet."""
         assert self._process is not None
-        state = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state in "SZ"
+        return stat_fields(self._process.pid)[0] in "SZ"
 
     def packets(self, display_filter: str, *fields: str, options: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
         """The `fields` of every packet that matches tshark's `display_filter`; a missing field is an empty string."""

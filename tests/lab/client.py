@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lab.gateway import PASSWORD, PSK, USER, Gateway
-from lab.machines import LabError, Machine, wait_for
+from lab.machines import LabError, Machine, stat_fields, wait_for
 from lab.network import GATEWAY_IPV4
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -269,6 +269,6 @@ class Cpu:
     @classmethod
     def of(cls, pid: int) -> Cpu:
         """Of a running process."""
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = stat_fields(pid)
         user, kernel = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields[11:13])
         return cls(user + kernel, kernel)

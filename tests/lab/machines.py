@@ -73,6 +73,11 @@ def host_run(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]
     return done
 
 
+def stat_fields(pid: int) -> list[str]:
+    """What /proc/PID/stat says of a process, from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
 def make_directory(prefix: str) -> Path:
     """A short-named directory (socket paths end at 107 bytes) that `sweep` recognises as ours."""
     return Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{prefix}{os.getpid()}-", dir="/tmp"))
