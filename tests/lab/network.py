@@ -32,6 +32,7 @@ SECOND_GATEWAY_IPV4, SECOND_GATEWAY_IPV6 = "10.2.0.1", "fd02::1"
 SECOND_CLIENT_IPV4, SECOND_CLIENT_IPV6 = "10.2.0.2", "fd02::2"
 INSIDE_IPV4, INSIDE_IPV6, INSIDE_DNS = "10.99.0.1", "fd99::1", "10.99.0.53"
 INSIDE_NETWORKS = ("10.99.0.0/24", "fd99::/64")
+HIDDEN_NETWORKS = ("10.99.0.0/16", "fd99::/64")  # in the clear nothing of these answers
 INTERNET_IPV4, INTERNET_IPV6, INTERNET_DNS = "203.0.113.1", "2001:db8:113::1", "203.0.113.53"
 
 _numbers = itertools.count(1)
@@ -103,8 +104,8 @@ class Network:
         self._forward(self.gateway)
         self.gateway.add_rules(
             "prerouting",
-            f'iifname "wan*" ip daddr {INSIDE_NETWORKS[0]} drop',
-            f'iifname "wan*" ip6 daddr {INSIDE_NETWORKS[1]} drop',
+            f'iifname "wan*" ip daddr {HIDDEN_NETWORKS[0]} drop',
+            f'iifname "wan*" ip6 daddr {HIDDEN_NETWORKS[1]} drop',
         )
 
     @staticmethod
