@@ -128,6 +128,10 @@ class Channel:
             self.requests.close()
         return payloads
 
+    def may_serve(self, message_id: int) -> bool:
+        """Whether a request with this ID is the peer's next one, or the one answered last, come again."""
+        return self._responses.fresh(message_id) or bool(self._responses.repeated(message_id))
+
     def incoming(self, data: bytes, message: Message, path: Path, now: float) -> tuple[Payload, ...] | None:
         """The payloads of a new request of the peer's; None for anything else.
 

@@ -21,7 +21,9 @@ from ikeclient.ike.exchanges.init import Candidate, InitExchange
 from ikeclient.ike.keying import Keying
 from ikeclient.ike.sa import IkeSa
 from ikeclient.ike.state import State
+from ikeclient.wire.header import SPI_LENGTH, Header
 from ikeclient.wire.payload import Message
+from ikeclient.wire.registry import ExchangeType
 
 IKE_PORT = 500
 NAT_PORT = 4500
@@ -73,6 +75,18 @@ class Handshake:
         self._begin(path, now)
 
     # In
+
+    def knows(self, spis: bytes) -> bool:
+        """Whether a candidate has these SPIs, or a request of ours the initiator's."""
+        return spis[:SPI_LENGTH] in self._inits or any(spis == contender.sa.spis for contender in self._contenders)
+
+    def awaits(self, header: Header) -> bool:
+        """Whether a message with this header may be due: an answer to IKE_SA_INIT, or a candidate's message."""
+        if header.exchange == ExchangeType.IKE_SA_INIT:
+            answer = header.response and not header.initiator and header.message_id == 0
+            return answer and header.spi_i in self._inits
+        spis = header.spi_i + header.spi_r
+        return any(contender.sa.spis == spis and contender.sa.awaits(header) for contender in self._contenders)
 
     def receive(self, data: bytes, message: Message, path: Path, now: float) -> None:
         """Take one message; what fits nothing here is dropped."""

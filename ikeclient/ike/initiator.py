@@ -30,8 +30,14 @@ from ikeclient.ike.sa import IkeSa
 from ikeclient.ike.state import State
 from ikeclient.ike.tasks import Job, Task
 from ikeclient.ike.window import PATIENCE, PATIENCE_SUSPICIOUS
-from ikeclient.wire.header import MAJOR_VERSION
+from ikeclient.wire.header import MAJOR_VERSION, SPIS_LENGTH, Header
 from ikeclient.wire.payload import Message
+from ikeclient.wire.registry import ExchangeType
+
+# Payloads, proposals and transforms that are read before anything is authenticated. An answer to IKE_SA_INIT has one
+# proposal with one transform of each type; all other messages have SK alone, or a few notifications.
+INIT_STRUCTURES = 64
+OUTER_STRUCTURES = 4
 
 T = TypeVar("T")
 
@@ -64,13 +70,36 @@ class Initiator:
         self._handshake = Handshake(self._config, self._entropy, self._wall_clock, path, now)
         self._settle(now)
 
-    def receive(self, data: bytes, path: Path, now: float) -> None:
-        """Take one IKE message (without non-ESP marker) that arrived on `path`. Anything unusable is dropped."""
+    def awaits(self, data: bytes) -> bool:
+        """Whether an IKE message may be one that is due here, as far as its header tells.
+
+        Cheap for what anybody may send: the SPIs are looked at first.
+        """
+        return self._due(data) is not None
+
+    def _due(self, data: bytes) -> Header | None:
+        """The header of a message that may be due, by its SPIs, direction, exchange and message ID."""
+        owner = self._handshake or self._lineage
+        if owner is None or not owner.knows(data[:SPIS_LENGTH]):
+            return None
         try:
-            message = Message.parse(data)
+            header = Header.parse(data)
         except ParseError:
+            return None
+        return header if header.major == MAJOR_VERSION and owner.awaits(header) else None
+
+    def receive(self, data: bytes, path: Path, now: float) -> None:
+        """Take one IKE message (without non-ESP marker) that arrived on `path`. Anything unusable is dropped.
+
+        Payloads are read only from a message that is due, and no more of them than such a message needs in the clear.
+        """
+        header = self._due(data)
+        if header is None:
             return
-        if message.header.major != MAJOR_VERSION:
+        most = INIT_STRUCTURES if header.exchange == ExchangeType.IKE_SA_INIT else OUTER_STRUCTURES
+        try:
+            message = Message.parse(data, header, most)
+        except ParseError:
             return
         if self._handshake is not None:
             self._handshake.receive(data, message, path, now)

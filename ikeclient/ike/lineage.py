@@ -8,6 +8,7 @@ from ikeclient.ike.exchanges.rekey_ike import IkeRekeyed
 from ikeclient.ike.keying import Keying
 from ikeclient.ike.sa import IkeSa
 from ikeclient.ike.state import State
+from ikeclient.wire.header import Header
 from ikeclient.wire.payload import Message
 
 
@@ -22,12 +23,24 @@ class Lineage:
     def _all(self) -> list[IkeSa]:
         return [self.current, *self.leaving]
 
+    def knows(self, spis: bytes) -> bool:
+        """Whether an IKE SA has these SPIs, the initiator's first."""
+        return spis == self.current.spis or any(spis == sa.spis for sa in self.leaving)
+
+    def awaits(self, header: Header) -> bool:
+        """Whether a message with this header may be due."""
+        sa = self._find(header)
+        return sa is not None and sa.awaits(header)
+
+    def _find(self, header: Header) -> IkeSa | None:
+        spis = header.spi_i + header.spi_r
+        return next((sa for sa in self._all if sa.spis == spis), None)
+
     def receive(self, data: bytes, message: Message, path: Path, now: float) -> None:
         """Hand a message to the IKE SA that its SPIs name, if there is one."""
-        for sa in self._all:
-            if (sa.keying.spi_i, sa.keying.spi_r) == (message.header.spi_i, message.header.spi_r):
-                sa.receive(data, message, path, now)
-                return
+        sa = self._find(message.header)
+        if sa is not None:
+            sa.receive(data, message, path, now)
 
     def handle_timer(self, now: float) -> None:
         """Do everything whose time has come."""

@@ -28,10 +28,12 @@ from ikeclient.ike.responder import Effect, LifetimeLimited, PeerAddresses, Peer
 from ikeclient.ike.state import Input, State, after
 from ikeclient.ike.tasks import Exchange, Finished, Job, Step, Task, Tasks
 from ikeclient.wire.encrypted import EncryptedFragmentPayload, EncryptedPayload
+from ikeclient.wire.header import MAJOR_VERSION, Header
 from ikeclient.wire.payload import Message, Payload
 from ikeclient.wire.registry import NotifyType
 
 _PROTECTED = (EncryptedPayload, EncryptedFragmentPayload)
+_PROTECTED_TYPES = frozenset(payload.TYPE for payload in _PROTECTED)
 
 
 class IkeSa:
@@ -55,6 +57,7 @@ class IkeSa:
         self.config = config
         self.entropy = entropy
         self.keying = keying
+        self.spis = keying.spi_i + keying.spi_r
         self.state = state
         self.children = ChildBook(config, entropy)
         self.lifetimes = Lifetimes(config, entropy)
@@ -258,10 +261,20 @@ class IkeSa:
 
     # Receiving
 
+    def awaits(self, header: Header) -> bool:
+        """Whether a message with this header may be due: before anything but the header is read."""
+        if self.state is State.CLOSED or header.initiator == self.keying.initiator or header.major != MAJOR_VERSION:
+            return False
+        if header.next_payload not in _PROTECTED_TYPES:
+            return True  # an error in the clear, or payloads before SK: rare, and few are read
+        if header.response:
+            return self.channel.requests.accepts(header.message_id)
+        return self.state is not State.AUTHENTICATING and self.channel.may_serve(header.message_id)
+
     def receive(self, data: bytes, message: Message, path: Path, now: float) -> None:
         """Take one message with this SA's SPIs. What is not genuine changes nothing."""
         header = message.header
-        if self.state is State.CLOSED or header.initiator == self.keying.initiator or header.major != 2:
+        if not self.awaits(header):
             return
         if not isinstance(message.payloads[-1] if message.payloads else None, _PROTECTED):
             self._hinted(message, now)

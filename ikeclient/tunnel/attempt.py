@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_address
 
 from ikeclient.errors import IkeclientError, NoResponse
@@ -85,12 +85,12 @@ class Attempt:
         """Send the first message."""
         self.driver.start(self.path)
 
-    def receive(self, data: bytes, source: Address, local: Address) -> None:
-        """Take an IKE message that the pump found on the socket that is bound to `local`."""
-        if not any(socket.local == local for socket in self._sockets):
-            return
-        path = Path(ip_address(local[0]), local[1], ip_address(source[0].partition("%")[0]), source[1])
-        self.driver.receive(data, path)
+    def receive(self, data: bytes, source: Address, local: Address) -> bool:
+        """Take an IKE message that the pump found on the socket bound to `local`; false if it is not due here."""
+        if not self.driver.initiator.awaits(data) or not any(socket.local == local for socket in self._sockets):
+            return False
+        self.driver.receive(data, _path(source, local))
+        return True
 
     def move(self, local: IPAddress, remote: IPAddress) -> bool:
         """Go on from `local` to `remote`; false where the gateway does not speak MOBIKE.
@@ -137,6 +137,11 @@ class Attempt:
         self._pump.set_remote(None)
         for socket in list(self._sockets):
             self._close(socket)
+
+
+@lru_cache(maxsize=64)
+def _path(source: Address, local: Address) -> Path:
+    return Path(ip_address(local[0]), local[1], ip_address(source[0].partition("%")[0]), source[1])
 
 
 def hopeless(error: IkeclientError) -> bool:

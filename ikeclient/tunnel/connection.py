@@ -363,11 +363,13 @@ class Connection:
 
     # What others report
 
-    def _on_ike(self, data: bytes, source: Address, local: Address) -> None:
+    def _on_ike(self, data: bytes, source: Address, local: Address) -> bool:
         aside = self._renewal.attempt if self._renewal is not None else None
+        taken = False
         for attempt in (self._attempt, aside, *self._leaving):
-            if attempt is not None:
-                attempt.receive(data, source, local)
+            if attempt is not None and attempt.receive(data, source, local):
+                taken = True
+        return taken
 
     def _report(self, attempt: Attempt, event: Event) -> None:
         if attempt in self._leaving and not isinstance(event, ChildClosed | IkeKeysDerived):

@@ -28,6 +28,7 @@ class Driver:
         self._send = send
         self._on_event = on_event
         self._timer: asyncio.TimerHandle | None = None
+        self._deadline: float | None = None  # what the timer is armed for
         self._flushing = False
 
     def start(self, path: Path) -> None:
@@ -38,7 +39,9 @@ class Driver:
     def receive(self, data: bytes, path: Path) -> None:
         """Hand over one IKE message that arrived on `path`."""
         self.initiator.receive(data, path, self._clock())
-        self.flush()
+        self._deliver()
+        if self.initiator.next_deadline() != self._deadline:
+            self._arm()
 
     def supply(self, credential: str) -> None:
         """Hand over the credential that was asked for."""
@@ -59,6 +62,10 @@ class Driver:
 
     def flush(self) -> None:
         """Send what is to be sent, deliver events, and arm the timer for the next deadline."""
+        self._deliver()
+        self._arm()
+
+    def _deliver(self) -> None:
         if self._flushing:
             return  # an event's receiver called in again; the loop below sees what it caused
         self._flushing = True
@@ -74,18 +81,17 @@ class Driver:
                     self.closed.set_result(event)
         finally:
             self._flushing = False
-        self._arm()
 
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        deadline = self.initiator.next_deadline()
+        deadline = self._deadline = self.initiator.next_deadline()
         if deadline is not None and not self.closed.done():
             delay = max(0.0, deadline - self._clock())
             self._timer = asyncio.get_running_loop().call_later(delay, self._expired)
 
     def _expired(self) -> None:
-        self._timer = None
+        self._timer = self._deadline = None
         self.initiator.handle_timer(self._clock())
         self.flush()

@@ -84,6 +84,7 @@ class PumpCounters:
     keepalives: int = 0
     malformed: int = 0  # datagrams too short to be anything, or with a reserved SPI
     unknown_spi: int = 0
+    unknown_ike: int = 0  # IKE messages with SPIs that are not ours, or that nothing asked for
     no_path: int = 0  # packets that had no socket or no remote end to go to
     too_big: int = 0
     not_sent: int = 0

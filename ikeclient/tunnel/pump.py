@@ -35,6 +35,7 @@ KEEPALIVE = b"\xff"  # RFC 3948 section 2.3
 
 _IKE_HEADER = 28
 _ESP_HEADER = 8
+IKE_BUDGET = 32  # IKE messages in one call, once a call has had more: timers and the other direction wait for it
 _LONG_RUN = 20  # datagrams; a socket buffer of the usual size holds about ninety
 _SPACED = 256  # long runs after a loss: a fraction of a second
 _FIRST_SPI = 256  # smaller ones are reserved (RFC 4303 section 2.1)
@@ -45,8 +46,8 @@ _spi = Struct(">I").unpack_from
 class Pump:
     """Joins one TUN device, the sockets of one connection and its Child SAs.
 
-    - `on_ike(data, source, local)`: an IKE message without marker, where it came from and the socket's own address.
-      It may call back into the pump. `data` is not authenticated in any way.
+    - `on_ike(data, source, local)`: an IKE message without marker, where it came from and the socket's own address;
+      returns whether it was due. It may call back into the pump. `data` is not authenticated in any way.
     - `now`: the clock of `last_inbound` and the others, in seconds.
     - `entropy`: random bytes for the IVs of AES-CBC.
     - `offload`: use the fast lane, where device and socket have what it needs; the attribute `fast` tells.
@@ -61,7 +62,7 @@ class Pump:
     def __init__(
         self,
         tun: PacketDevice,
-        on_ike: Callable[[bytes, Address, Address], None],
+        on_ike: Callable[[bytes, Address, Address], bool],
         now: Callable[[], float],
         *,
         entropy: Callable[[int], bytes],
@@ -91,6 +92,7 @@ class Pump:
         self._on_tun_lost = on_tun_lost
         self._clamp = clamp_mss
         self._batch = batch
+        self._ike_taken = 0  # IKE messages in the present call that were due
         self._sockets: list[DatagramSocket] = []
         self._sending: DatagramSocket | None = None
         self.set_mtu(_DEFAULT_MTU)
@@ -258,10 +260,10 @@ class Pump:
         """Carry waiting datagrams to the TUN device or to IKE; returns how many were read. As `drain_tun`."""
         if self._inbound is not None:
             runs: Any = socket
-            reads = self._inbound.drain(runs, self._batch, again=again)
+            reads = self._inbound.drain(runs, self._limit(), again=again)
             self._check_tun()
             return reads
-        datagrams = socket.receive_batch(self._batch)
+        datagrams = socket.receive_batch(self._limit())
         lookup = self.table.inbound.get
         current: InboundSa | None = None
         group: list[bytes | memoryview] = []
@@ -276,6 +278,12 @@ class Pump:
             group.append(data)
         self._receive(current, group, mark)
         return len(datagrams)
+
+    def _limit(self) -> int:
+        """How many datagrams to read in this call: fewer after one with many IKE messages, which cost more than ESP."""
+        limit = self._batch if self._ike_taken <= IKE_BUDGET else min(self._batch, IKE_BUDGET)
+        self._ike_taken = 0
+        return limit
 
     def wants_rest(self) -> bool:
         """Whether the last datagrams were several, each by itself: a short rest then saves more than it costs.
@@ -348,7 +356,10 @@ class Pump:
         if len(data) < _IKE_HEADER:
             counters.malformed += 1
             return
-        self._on_ike(bytes(data), (source[0], source[1]), local)
+        if self._on_ike(bytes(data), (source[0], source[1]), local):
+            self._ike_taken += 1
+        else:
+            counters.unknown_ike += 1
 
     def _refuse_too_big(self, packets: Iterable[Packet]) -> list[Packet]:
         """Answer packets above the inner MTU; those that may be fragmented pass, in fragmented outer packets."""

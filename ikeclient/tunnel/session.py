@@ -63,7 +63,7 @@ class Session:
         publish: Publish,
         *,
         table: int,
-        on_ike: Callable[[bytes, Address, Address], None],
+        on_ike: Callable[[bytes, Address, Address], bool],
         on_tun_lost: Callable[[], None],
         on_up: Callable[[IkeclientError | None], None],
         later: Callable[[float, Callable[[int], None], int], object],

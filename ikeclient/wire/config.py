@@ -32,6 +32,7 @@ class ConfigPayload:
         reader.read(3)
         attributes = []
         while reader.remaining:
+            reader.spend(1)
             attribute = ConfigAttributeType(reader.u16() & 0x7FFF)
             attributes.append(ConfigAttribute(type=attribute, value=reader.read(reader.u16())))
         return cls(type=type_, attributes=tuple(attributes))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import Self
 
 from ikeclient.errors import ParseError
-from ikeclient.wire.cursor import Reader, Writer
+from ikeclient.wire.cursor import Writer
 from ikeclient.wire.registry import ExchangeType, PayloadType
 
 HEADER_LENGTH = 28
+SPI_LENGTH = 8
+SPIS_LENGTH = 2 * SPI_LENGTH
 MAJOR_VERSION = 2
 
 _RESPONSE = 0x20
 _INITIATOR = 0x08
+_fields = Struct(">8s8sBBBBII").unpack_from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,21 +41,16 @@ class Header:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read the header of a whole datagram; raises `ParseError` unless the length field is the datagram's length."""
-        reader = Reader(data)
-        spi_i, spi_r = reader.read(8), reader.read(8)
-        next_payload = PayloadType(reader.u8())
-        version = reader.u8()
-        exchange = ExchangeType(reader.u8())
-        flags = reader.u8()
-        message_id = reader.u32()
-        length = reader.u32()
+        if len(data) < HEADER_LENGTH:
+            raise ParseError(f"truncated: {HEADER_LENGTH} bytes needed, {len(data)} left")
+        spi_i, spi_r, next_payload, version, exchange, flags, message_id, length = _fields(data)
         if length != len(data):
             raise ParseError(f"the header says {length} bytes, the datagram has {len(data)}")
         return cls(
             spi_i=spi_i,
             spi_r=spi_r,
-            next_payload=next_payload,
-            exchange=exchange,
+            next_payload=PayloadType(next_payload),
+            exchange=ExchangeType(exchange),
             initiator=bool(flags & _INITIATOR),
             response=bool(flags & _RESPONSE),
             message_id=message_id,

@@ -57,6 +57,7 @@ class DeletePayload:
             raise ParseError(f"a DELETE of {count} SPIs without a length")
         if spi_length * count != reader.remaining:
             raise ParseError(f"a DELETE of {count} SPIs in {reader.remaining} bytes")
+        reader.spend(count)
         spis = tuple(reader.read(spi_length) for _ in range(count))
         return cls(protocol=protocol, spi_length=spi_length, spis=spis)
 

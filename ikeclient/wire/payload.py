@@ -8,7 +8,7 @@ from typing import Protocol, Self
 
 from ikeclient.errors import ParseError
 from ikeclient.wire.config import ConfigPayload
-from ikeclient.wire.cursor import Reader, Writer
+from ikeclient.wire.cursor import MAX_STRUCTURES, Reader, Writer
 from ikeclient.wire.encrypted import EncryptedFragmentPayload, EncryptedPayload
 from ikeclient.wire.header import HEADER_LENGTH, Header
 from ikeclient.wire.identity import AuthPayload, CertPayload, CertReqPayload, IdiPayload, IdrPayload
@@ -72,13 +72,14 @@ _ENVELOPES: dict[PayloadType, Callable[[Reader, PayloadType], Payload]] = {
 }
 
 
-def parse_chain(data: bytes, first: PayloadType) -> tuple[Payload, ...]:
+def parse_chain(data: bytes, first: PayloadType, structures: int = MAX_STRUCTURES) -> tuple[Payload, ...]:
     """Read the payloads in `data`, the first of which has type `first`.
 
     SK and SKF must be the last one. Unknown types become `RawPayload`. Raises `ParseError` for a chain that does not
-    end exactly where `data` does, for more than 255 payloads, and for any payload whose structure is broken.
+    end exactly where `data` does, for more than 255 payloads, for more than `structures` payloads and parts of
+    payloads together, and for any payload whose structure is broken.
     """
-    reader = Reader(data)
+    reader = Reader(data, structures)
     payloads: list[Payload] = []
     current = first
     while current != PayloadType.NONE:
@@ -135,10 +136,13 @@ class Message:
     payloads: tuple[Payload, ...]
 
     @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Read one datagram (without the non-ESP marker); raises `ParseError`."""
-        header = Header.parse(data)
-        return cls(header=header, payloads=parse_chain(data[HEADER_LENGTH:], header.next_payload))
+    def parse(cls, data: bytes, header: Header | None = None, structures: int = MAX_STRUCTURES) -> Self:
+        """Read one datagram (without the non-ESP marker); raises `ParseError`.
+
+        `header` is given if it has been read already; `structures` as in `parse_chain`.
+        """
+        header = header or Header.parse(data)
+        return cls(header=header, payloads=parse_chain(data[HEADER_LENGTH:], header.next_payload, structures))
 
     def emit(self) -> bytes:
         """The datagram; length and first payload type are computed, not taken from the header value."""

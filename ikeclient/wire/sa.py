@@ -55,6 +55,7 @@ class Transform:
         key_bits = None
         other = b""
         while reader.remaining:
+            reader.spend(1)
             head = reader.u16()
             value = reader.u16()
             if head == _SHORT_FORM | _KEY_LENGTH and key_bits is None:

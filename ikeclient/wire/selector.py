@@ -98,6 +98,7 @@ def _parse_selectors(reader: Reader) -> tuple[TrafficSelector, ...]:
     reader.read(3)
     if not count:
         raise ParseError("a traffic selector payload without selectors")
+    reader.spend(count)
     return tuple(TrafficSelector.parse(reader) for _ in range(count))
 
 

@@ -19,7 +19,7 @@ from ikeclient.esp import offload_plain
 from ikeclient.ike.events import ChildEstablished
 from ikeclient.net.many import SLOTS, Arrival, Many
 from ikeclient.net.udp import UdpSocket
-from ikeclient.tunnel.pump import KEEPALIVE, NON_ESP_MARKER, Pump
+from ikeclient.tunnel.pump import IKE_BUDGET, KEEPALIVE, NON_ESP_MARKER, Pump
 from ikeclient.wire.selector import TrafficSelector
 
 SUITE = EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None)
@@ -177,11 +177,12 @@ class Rig:
         device, socket = LANES[_lane]
         self.tun, self.socket = device(), socket()
         self.ike: list[tuple[bytes, tuple[str, int], tuple[str, int]]] = []
+        self.due = True  # whether IKE messages are
         self.lost = 0
         self.spaced = 0
         self.pump = Pump(
             self.tun,
-            lambda *message: self.ike.append(message),
+            self._take_ike,
             lambda: self.time,
             entropy=os.urandom,
             space=self._count_space,
@@ -190,6 +191,10 @@ class Rig:
         )
         self.pump.attach(self.socket)
         self.pump.set_remote(GATEWAY)
+
+    def _take_ike(self, data: bytes, source: tuple[str, int], local: tuple[str, int]) -> bool:
+        self.ike.append((data, source, local))
+        return self.due
 
     def _count_loss(self) -> None:
         self.lost += 1
@@ -736,6 +741,38 @@ def test_the_port_of_the_sender_decides_and_not_our_own(rig: Rig, gateway: Rig) 
     assert rig.pump.drain_udp(other) == (2 if _lane == "ordinary" else 1)  # merged ones are counted as one
     assert rig.tun.written == [back(b"hello")]
     assert rig.ike == [(IKE, GATEWAY, other.local)]
+
+
+def test_ike_messages_that_are_not_due_are_counted(rig: Rig) -> None:
+    """N3: nothing else tells of them."""
+    rig.due = False
+    rig.receive(NON_ESP_MARKER + IKE, NON_ESP_MARKER + IKE)
+    rig.receive(IKE, source=(GATEWAY[0], 500))
+    assert rig.pump.counters.unknown_ike == 3
+    rig.due = True
+    rig.receive(NON_ESP_MARKER + IKE)
+    assert rig.pump.counters.unknown_ike == 3
+
+
+@pytest.mark.parametrize("due", [True, False])
+def test_after_many_ike_messages_a_call_takes_few(due: bool, rig: Rig) -> None:
+    """P14: each costs an integrity check, and timers and the other direction wait for all of them."""
+    rig.due = due
+    drain = partial(rig.pump.drain_udp, rig.socket, True)
+    rig.socket.arrives(*[NON_ESP_MARKER + IKE + bytes(n % 90) for n in range(1000)])
+    drain()
+    first, before = 1000 - len(rig.socket.waiting), len(rig.socket.waiting)
+    assert first >= 256
+    drain()
+    taken = before - len(rig.socket.waiting)
+    assert taken <= 2 * IKE_BUDGET if due else taken >= 256
+    while rig.socket.waiting:
+        drain()
+    assert len(rig.ike) == 1000
+    rig.socket.arrives(*[os.urandom(60 + n % 90) for n in range(1000)])
+    drain()
+    drain()
+    assert len(rig.socket.waiting) <= 1000 - 256  # back to normal
 
 
 def test_ike_without_a_marker_from_port_4500_is_dropped(rig: Rig) -> None:
