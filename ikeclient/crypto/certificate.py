@@ -12,16 +12,18 @@ import re
 import warnings
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
 
 from ikeclient.crypto import der
 from ikeclient.crypto.identity import proves
-from ikeclient.crypto.names import clause, name_text
-from ikeclient.crypto.signature import PassphraseNeeded, PrivateKey, PublicKey
+from ikeclient.crypto.library import contained
+from ikeclient.crypto.name_constraints import Subtrees, certificate_names
+from ikeclient.crypto.names import clause, name_key, name_text
+from ikeclient.crypto.signature import CertificateSignature, PassphraseNeeded, PrivateKey, PublicKey, pss_signature
 from ikeclient.errors import ParseError, ProfileError, SignatureError
 from ikeclient.wire.registry import IdType
 
@@ -33,47 +35,63 @@ _MAX_LENGTH = 65535  # bytes; more than a CERT payload can hold
 class Certificate:
     """An X.509 certificate; two are equal when their bytes are.
 
-    `der` is the whole, `subject_der` and `issuer_der` are the names as encoded in it, `authority_hash` is the SHA-1 of
-    its SubjectPublicKeyInfo (RFC 7296 section 3.7), `not_before` and `not_after` are in UTC.
+    `der` is the whole, `subject_der` and `issuer_der` are the names as encoded in it, `subject_key` and `issuer_key`
+    what to look them up by (RFC 5280 section 7.1), `names` and `subtrees` what name constraints are about,
+    `authority_hash` is the SHA-1 of its SubjectPublicKeyInfo (RFC 7296 section 3.7), `not_before` and `not_after` are
+    in UTC. `signature_hash` is the name of the hash in the issuer's signature, None if the scheme has none;
+    `signature_problem` says why that signature cannot be verified. A trust anchor may have such a problem.
     """
 
     __slots__ = (
-        "_certificate",
         "_extensions",
+        "_signature",
         "authority_hash",
         "der",
         "issuer_der",
+        "issuer_key",
+        "names",
         "not_after",
         "not_before",
         "public_key",
+        "signature_hash",
+        "signature_problem",
         "subject_der",
+        "subject_key",
+        "subtrees",
+        "version_1",
     )
 
     def __init__(self, encoded: bytes) -> None:
         """Parse DER; raises ParseError."""
         if len(encoded) > _MAX_LENGTH:
             raise ParseError(f"a certificate of {len(encoded)} bytes is too long")
-        try:
-            with warnings.catch_warnings():
-                # Odd serial numbers and over-long attributes are common, and no reason to write to stderr.
-                warnings.simplefilter("ignore")
-                self._certificate = x509.load_der_x509_certificate(encoded)
-                self._extensions = list(self._certificate.extensions)
-                self.public_key = PublicKey(self._certificate.public_key())
-                self.not_before: datetime = self._certificate.not_valid_before_utc
-                self.not_after: datetime = self._certificate.not_valid_after_utc
-            issuer, self.subject_der, key = _names_and_key(self._certificate.tbs_certificate_bytes)
-        except SignatureError as error:
-            raise ParseError(f"a certificate cannot be used: {error.message}") from None
-        except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
-            raise ParseError(f"a certificate cannot be read: {clause(error)}") from None
-        except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-            raise ParseError(f"a certificate's extensions cannot be read: {clause(error)}") from None
-        if _explicit_curve(key):
+        with contained(ParseError, "a certificate cannot be read"), warnings.catch_warnings():
+            # Odd serial numbers and over-long attributes are common, and no reason to write to stderr.
+            warnings.simplefilter("ignore")
+            parsed = x509.load_der_x509_certificate(encoded)
+            fields = _Fields.of(encoded)
+            self.version_1 = parsed.version == x509.Version.v1
+            self.not_before: datetime = parsed.not_valid_before_utc
+            self.not_after: datetime = parsed.not_valid_after_utc
+            try:
+                self._extensions = tuple(parsed.extensions)
+            except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+                raise ParseError(f"a certificate's extensions cannot be read: {clause(error)}") from None
+            try:
+                self.public_key = PublicKey(parsed.public_key())
+            except SignatureError as error:
+                raise ParseError(f"a certificate cannot be used: {error.message}") from None
+            self._signature, self.signature_problem = _signature(parsed, fields)
+            self.signature_hash = self._signature.hash_name if self._signature else None
+            self.names = certificate_names(self.extension(x509.SubjectAlternativeName), fields.subject)
+            constraints = self.extension(x509.NameConstraints)
+            self.subtrees = Subtrees.of(constraints) if constraints else None
+        if _explicit_curve(fields.key):
             raise ParseError("a certificate's key spells out its curve instead of naming it (RFC 5480 section 2.1.1)")
         self.der = encoded
-        self.issuer_der = issuer
-        self.authority_hash = hashlib.sha1(key, usedforsecurity=False).digest()
+        self.issuer_der, self.subject_der = fields.issuer, fields.subject
+        self.issuer_key, self.subject_key = name_key(fields.issuer), name_key(fields.subject)
+        self.authority_hash = hashlib.sha1(fields.key, usedforsecurity=False).digest()
 
     @classmethod
     def from_der(cls, encoded: bytes) -> Certificate:
@@ -113,22 +131,7 @@ class Certificate:
     @property
     def self_issued(self) -> bool:
         """Whether subject and issuer are the same name (RFC 5280 section 6.1)."""
-        return self.subject_der == self.issuer_der
-
-    @property
-    def version_1(self) -> bool:
-        """Whether this is an X.509 v1 certificate, which has no extensions."""
-        return self._certificate.version == x509.Version.v1
-
-    @property
-    def signature_hash(self) -> str | None:
-        """The name of the hash in the issuer's signature, None where the scheme has none; raises ParseError."""
-        try:
-            algorithm = self._certificate.signature_hash_algorithm
-        except UnsupportedAlgorithm:
-            oid = self._certificate.signature_algorithm_oid.dotted_string
-            raise ParseError(f"a certificate is signed with the unknown algorithm {oid}") from None
-        return algorithm.name if algorithm else None
+        return self.subject_key == self.issuer_key
 
     def extension(self, kind: type[_Extension]) -> _Extension | None:
         """The extension of that type, or None."""
@@ -140,9 +143,11 @@ class Certificate:
 
     def issued_by(self, issuer: Certificate) -> bool:
         """Whether the names chain and the signature verifies; says nothing about what `issuer` may issue."""
+        if self._signature is None or self.issuer_key != issuer.subject_key:
+            return False
         try:
-            self._certificate.verify_directly_issued_by(issuer._certificate)
-        except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+            self._signature.verify(issuer.public_key)
+        except SignatureError:
             return False
         return True
 
@@ -239,16 +244,42 @@ def _decoded(block: bytes) -> bytes:
         raise ParseError("a certificate's PEM is damaged") from None
 
 
-def _names_and_key(certificate: bytes) -> tuple[bytes, bytes, bytes]:
-    """Issuer, subject and SubjectPublicKeyInfo of a TBSCertificate, as encoded (RFC 5280 section 4.1)."""
-    fields = der.only(certificate, der.SEQUENCE)
-    if fields[:1] == b"\xa0":
-        fields = der.element(fields)[3]  # version
-    pieces = []
-    for _ in range(6):  # serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo
-        _, _, whole, fields = der.element(fields)
-        pieces.append(whole)
-    return pieces[2], pieces[4], pieces[5]
+class _Fields(NamedTuple):
+    """Pieces of a certificate as they are encoded (RFC 5280 section 4.1)."""
+
+    inner_algorithm: bytes
+    issuer: bytes
+    subject: bytes
+    key: bytes
+    outer_algorithm: bytes
+
+    @classmethod
+    def of(cls, encoded: bytes) -> _Fields:
+        """Take a certificate apart; raises ParseError."""
+        fields, rest = der.content(der.only(encoded, der.SEQUENCE), der.SEQUENCE)
+        if fields[:1] == b"\xa0":
+            fields = der.element(fields)[3]  # version
+        pieces = []
+        for _ in range(6):  # serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo
+            _, _, whole, fields = der.element(fields)
+            pieces.append(whole)
+        return cls(pieces[1], pieces[2], pieces[4], pieces[5], der.element(rest)[2])
+
+
+def _signature(parsed: x509.Certificate, fields: _Fields) -> tuple[CertificateSignature | None, str | None]:
+    """The issuer's signature, or why it cannot be verified. Raises ParseError for malformed parameters."""
+    if fields.inner_algorithm != fields.outer_algorithm:  # only the inner one is signed (section 4.1.1.2)
+        return None, "names two different signature algorithms"
+    signed, signature = parsed.tbs_certificate_bytes, parsed.signature
+    try:
+        if parsed.signature_algorithm_oid == x509.SignatureAlgorithmOID.RSASSA_PSS:
+            return pss_signature(fields.inner_algorithm, signed, signature), None
+        how, digest = parsed.signature_algorithm_parameters, parsed.signature_hash_algorithm
+    except SignatureError as error:
+        return None, f"has a signature that is not accepted: {error.message}"
+    except UnsupportedAlgorithm:
+        return None, f"is signed with the unknown algorithm {parsed.signature_algorithm_oid.dotted_string}"
+    return CertificateSignature(how=how, hash=digest, signed=signed, signature=signature), None
 
 
 def _explicit_curve(key: bytes) -> bool:

@@ -102,8 +102,9 @@ def validate_gateway(
     find_path(chain[0], chain[1:], trust.anchors, now, allow_client_only_eku)
     if chain[0].matches(id_type, identity):
         return
-    offered = [identity_text(*name) for name in chain[0].identities()]
-    shown = ", ".join(offered[:_MAX_SHOWN_IDENTITIES]) + (", ..." if len(offered) > _MAX_SHOWN_IDENTITIES else "")
+    offered = chain[0].identities()
+    shown = ", ".join(identity_text(*name) for name in offered[:_MAX_SHOWN_IDENTITIES])
+    shown += ", ..." if len(offered) > _MAX_SHOWN_IDENTITIES else ""
     wanted = identity_text(id_type, identity)
     raise GatewayNotAuthenticated(
         "the gateway's certificate is for somebody else",

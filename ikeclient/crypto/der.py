@@ -18,21 +18,28 @@ SET = 0x31
 
 def element(data: bytes) -> tuple[int, bytes, bytes, bytes]:
     """Split off the first element: its tag, its content, all its bytes, and what follows it. Raises ParseError."""
-    if len(data) < 2:
+    tag, start, end = _span(data, 0)
+    return tag, data[start:end], data[:end], data[end:]
+
+
+def _span(data: bytes, at: int) -> tuple[int, int, int]:
+    """The tag of the element that begins at `at`, and where its content begins and ends."""
+    if len(data) < at + 2:
         raise ParseError("truncated DER element")
-    tag, first = data[0], data[1]
+    tag, first = data[at], data[at + 1]
     if tag & 0x1F == 0x1F:
         raise ParseError("DER tag of more than one byte")
-    start, length = 2, first
+    start, length = at + 2, first
     if first >= 0x80:
-        start = 2 + (first & 0x7F)
-        length = int.from_bytes(data[2:start])
-        if not 0x81 <= first <= 0x84 or len(data) < start or length < 0x80 or data[2] == 0:
+        digits = start
+        start += first & 0x7F
+        length = int.from_bytes(data[digits:start])
+        if not 0x81 <= first <= 0x84 or len(data) < start or length < 0x80 or data[digits] == 0:
             raise ParseError("DER length is indefinite, too long or not minimal")
     end = start + length
     if len(data) < end:
         raise ParseError("truncated DER element")
-    return tag, data[start:end], data[:end], data[end:]
+    return tag, start, end
 
 
 def content(data: bytes, tag: int) -> tuple[bytes, bytes]:
@@ -53,9 +60,10 @@ def only(data: bytes, tag: int) -> bytes:
 
 def elements(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Tag and content of every element of `data`. Raises ParseError."""
-    while data:
-        tag, inner, _, data = element(data)
-        yield tag, inner
+    at = 0
+    while at < len(data):
+        tag, start, at = _span(data, at)
+        yield tag, data[start:at]
 
 
 def integer(data: bytes) -> int:

@@ -65,14 +65,17 @@ def normalise(name: bytes) -> NormalName:
     )
 
 
+def name_key(name: bytes) -> NormalName | bytes:
+    """A DER Name as the key of a dictionary: equal for equal names, and the bytes themselves if they are no Name."""
+    try:
+        return normalise(name)
+    except ParseError:
+        return name
+
+
 def same_name(first: bytes, second: bytes) -> bool:
     """Whether two DER Names name the same thing; bytes that are no Name equal nothing but themselves."""
-    if first == second:
-        return True
-    try:
-        return normalise(first) == normalise(second)
-    except ParseError:
-        return False
+    return first == second or name_key(first) == name_key(second)
 
 
 def name_text(name: bytes) -> str:

@@ -112,12 +112,20 @@ def parse_algorithm_identifier(identifier: bytes) -> Scheme:
     if scheme := _FIXED.get(identifier):
         return scheme
     try:
-        oid, parameters = der.content(der.only(identifier, der.SEQUENCE), der.OBJECT_IDENTIFIER)
+        oid, _ = der.content(der.only(identifier, der.SEQUENCE), der.OBJECT_IDENTIFIER)
         if oid == _RSASSA_PSS:
-            return _parse_pss(der.only(parameters, der.SEQUENCE))
+            return parse_pss_identifier(identifier)
     except ParseError as error:
         raise SignatureError(f"the signature's AlgorithmIdentifier is malformed: {error.message}") from None
     raise SignatureError(f"the signature's algorithm {identifier[:32].hex()} is unknown")
+
+
+def parse_pss_identifier(identifier: bytes) -> Scheme:
+    """What an RSASSA-PSS AlgorithmIdentifier stands for; raises ParseError, or SignatureError for what we refuse."""
+    _, parameters = der.content(der.only(identifier, der.SEQUENCE), der.OBJECT_IDENTIFIER)
+    if not parameters:
+        raise ParseError("RSASSA-PSS without parameters")
+    return _parse_pss(der.only(parameters, der.SEQUENCE))
 
 
 def _parse_pss(parameters: bytes) -> Scheme:

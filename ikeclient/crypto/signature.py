@@ -8,6 +8,7 @@ with the signature as the bare r||s instead of DER.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -17,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey, Ed4
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
+from ikeclient.crypto.budget import SIGNATURE
+from ikeclient.crypto.library import contained
 from ikeclient.crypto.names import clause
 from ikeclient.crypto.schemes import (
     HASH_NAMES,
@@ -24,6 +27,7 @@ from ikeclient.crypto.schemes import (
     Scheme,
     algorithm_identifier,
     parse_algorithm_identifier,
+    parse_pss_identifier,
     pss,
 )
 from ikeclient.errors import ProfileError, SignatureError
@@ -34,6 +38,7 @@ _Private: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519Pr
 
 _MIN_RSA_BITS = 2048
 _MAX_RSA_BITS = 16384  # larger keys only serve to keep us busy
+_MAX_EXPONENT_BITS = 64  # likewise
 _CURVES: dict[str, str] = {
     "secp256r1": "P-256",
     "secp384r1": "P-384",
@@ -90,11 +95,27 @@ class PublicKey:
         bits = numbers.n.bit_length()
         if bits < _MIN_RSA_BITS:
             return f"an RSA key of {bits} bits is too short, {_MIN_RSA_BITS} are needed"
-        if bits > _MAX_RSA_BITS:
-            return f"an RSA key of {bits} bits is absurd"
         if numbers.e < 3 or not numbers.e & 1 or not numbers.n & 1:
             return "the RSA key's exponent or modulus cannot be right"
+        return self.absurdity
+
+    @property
+    def absurdity(self) -> str | None:
+        """Why a signature of this key is too much work to verify, or None."""
+        if not isinstance(self._key, rsa.RSAPublicKey):
+            return None
+        numbers = self._key.public_numbers()
+        if (bits := numbers.n.bit_length()) > _MAX_RSA_BITS:
+            return f"an RSA key of {bits} bits is absurd"
+        if (bits := numbers.e.bit_length()) > _MAX_EXPONENT_BITS:
+            return f"an RSA exponent of {bits} bits is absurd"
         return None
+
+    @property
+    def cost(self) -> int:
+        """What verifying a signature costs, in units of `budget`."""
+        bits = self._key.key_size if isinstance(self._key, rsa.RSAPublicKey) else 0
+        return SIGNATURE * (1 + (bits // 4096) ** 2)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PublicKey) and self.spki == other.spki
@@ -109,24 +130,63 @@ class PublicKey:
         """Raise SignatureError unless `signature` over `octets` is right; ECDSA signatures are in DER."""
         if self.weakness:
             raise SignatureError(self.weakness)
-        try:
-            match self._key, scheme.family:
-                case rsa.RSAPublicKey() as key, Family.RSA_PKCS1:
-                    key.verify(signature, octets, padding.PKCS1v15(), _HASHES[scheme.hash])
-                case rsa.RSAPublicKey() as key, Family.RSA_PSS:
-                    key.verify(signature, octets, _pss_padding(scheme), _HASHES[scheme.hash])
-                case ec.EllipticCurvePublicKey() as key, Family.ECDSA:
-                    key.verify(signature, octets, ec.ECDSA(_HASHES[scheme.hash]))
-                case Ed25519PublicKey() as key, Family.ED25519:
-                    key.verify(signature, octets)
-                case Ed448PublicKey() as key, Family.ED448:
-                    key.verify(signature, octets)
+        with contained(SignatureError, f"the {scheme} signature cannot be checked"):
+            try:
+                match self._key, scheme.family:
+                    case rsa.RSAPublicKey() as key, Family.RSA_PKCS1:
+                        key.verify(signature, octets, padding.PKCS1v15(), _HASHES[scheme.hash])
+                    case rsa.RSAPublicKey() as key, Family.RSA_PSS:
+                        key.verify(signature, octets, _pss_padding(scheme), _HASHES[scheme.hash])
+                    case ec.EllipticCurvePublicKey() as key, Family.ECDSA:
+                        key.verify(signature, octets, ec.ECDSA(_HASHES[scheme.hash]))
+                    case Ed25519PublicKey() as key, Family.ED25519:
+                        key.verify(signature, octets)
+                    case Ed448PublicKey() as key, Family.ED448:
+                        key.verify(signature, octets)
+                    case _:
+                        raise SignatureError(f"the signature is {scheme}, but the key is {self.kind}")
+            except InvalidSignature:
+                raise SignatureError(f"the {scheme} signature does not verify") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateSignature:
+    """The signature in a certificate: `how` (None for Ed25519 and Ed448) and with which hash, over which bytes."""
+
+    how: padding.PSS | padding.PKCS1v15 | ec.ECDSA | None
+    hash: hashes.HashAlgorithm | None
+    signed: bytes
+    signature: bytes
+
+    @property
+    def hash_name(self) -> str | None:
+        """The hash as the library calls it, None if the scheme has none."""
+        return self.hash.name if self.hash else None
+
+    def verify(self, issuer: PublicKey) -> None:
+        """Raise SignatureError unless the signature was made with the private half of `issuer`."""
+        if issuer.absurdity:
+            raise SignatureError(issuer.absurdity)
+        with contained(SignatureError, "a certificate's signature does not verify"):
+            match issuer._key, self.how:
+                case rsa.RSAPublicKey() as key, padding.PSS() | padding.PKCS1v15() as how if self.hash:
+                    key.verify(self.signature, self.signed, how, self.hash)
+                case ec.EllipticCurvePublicKey() as key, ec.ECDSA() as how:
+                    key.verify(self.signature, self.signed, how)
+                case Ed25519PublicKey() | Ed448PublicKey() as key, None:
+                    key.verify(self.signature, self.signed)
                 case _:
-                    raise SignatureError(f"the signature is {scheme}, but the key is {self.kind}")
-        except InvalidSignature:
-            raise SignatureError(f"the {scheme} signature does not verify") from None
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise SignatureError(f"the {scheme} signature cannot be checked: {error}") from None
+                    raise SignatureError(f"a certificate's signature is not of a kind that the {issuer.kind} key makes")
+
+
+def pss_signature(identifier: bytes, signed: bytes, signature: bytes) -> CertificateSignature:
+    """A certificate's RSASSA-PSS signature, whose parameters must be there (RFC 4055 section 3.1).
+
+    Raises ParseError if they are malformed, SignatureError if they are not acceptable.
+    """
+    scheme = parse_pss_identifier(identifier)
+    how, digest = _pss_padding(scheme), _HASHES[scheme.hash]
+    return CertificateSignature(how=how, hash=digest, signed=signed, signature=signature)
 
 
 class PrivateKey:

@@ -8,8 +8,9 @@ from datetime import datetime
 
 from ikeclient.crypto.certs import Certificate, TrustStore, validate_gateway
 from ikeclient.crypto.keymat import shared_key_auth, signed_octets
+from ikeclient.crypto.names import same_name
 from ikeclient.crypto.signature import verify
-from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, ParseError, ProtocolError, SignatureError
+from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, ParseError, SignatureError
 from ikeclient.ike.config import CertificateAuth, IkeConfig, PskAuth
 from ikeclient.ike.exchanges.init import Candidate
 from ikeclient.wire.identity import AuthPayload, CertPayload, CertReqPayload, Identity
@@ -107,9 +108,11 @@ def verify_gateway(
 
 
 def same_identity(one: Identity, other: Identity) -> bool:
-    """Whether two identities are equal; host names and mail addresses compare without case."""
+    """Whether two identities are equal; case does not count in host names, mail addresses and distinguished names."""
     if one.type == other.type and one.type in (IdType.FQDN, IdType.RFC822_ADDR):
         return one.data.lower() == other.data.lower()
+    if one.type == other.type == IdType.DER_ASN1_DN:
+        return same_name(one.data, other.data)
     return one == other
 
 
@@ -161,7 +164,7 @@ def _chain(certificates: Sequence[CertPayload]) -> list[Certificate]:
     for index, der in enumerate(ders):
         try:
             chain.append(Certificate.from_der(der))
-        except (ParseError, ProtocolError, ValueError) as error:
+        except ParseError as error:
             if index == 0:
                 raise GatewayNotAuthenticated("the gateway's certificate is not readable", reason=str(error)) from error
     return chain

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from certificate_factory import NOW, Made, authority, gateway, hosts, key, make, name
+from certificate_factory import NOW, Made, authority, gateway, hosts, key, make, name, openssl, pem
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -146,6 +147,37 @@ def test_the_outer_algorithm_must_be_the_inner_one() -> None:
     except ParseError:
         return
     assert not certificate.issued_by(ROOT.certificate)
+
+
+PSS_WITHOUT_PARAMETERS = """
+3081cf307da003020102020101300b06092a864886f70d01010a300c310a300806035504030c0142301e170d3230303130313030303030305a170d
+3430303130313030303030305a300c310a300806035504030c0142302a300506032b65700321003b6a27bcceb6a42d62a3a8d02a6f0d7365321577
+1de243a63ac048a18b59da29300b06092a864886f70d01010a03410000000000000000000000000000000000000000000000000000000000000000
+000000000000000000000000000000000000000000000000000000000000000000
+"""
+
+
+def test_pss_without_parameters_is_refused_when_it_is_read() -> None:
+    """C17, RFC 4055 section 3.1: nothing of a certificate is left to be decoded later."""
+    with pytest.raises(ParseError, match="RSASSA-PSS without parameters"):
+        Certificate.from_der(bytes.fromhex(PSS_WITHOUT_PARAMETERS))
+
+
+def test_pss_with_parameters_is_verified(tmp_path: Path) -> None:
+    """C13: as openssl makes it, and with what the parameters say."""
+    if not shutil.which("openssl"):
+        pytest.skip("the openssl command is not installed")
+    (tmp_path / "key.pem").write_bytes(pem(key("rsa2048")))
+    command = ["req", "-x509", "-new", "-key", "key.pem", "-subj", "/CN=x", "-days", "2", "-outform", "DER"]
+    options = ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:32"]
+    certificate = Certificate.from_der(openssl(tmp_path, *command, "-sha256", *options))
+    assert certificate.signature_hash == "sha256"
+    assert certificate.issued_by(certificate)
+    other = Certificate.from_der(openssl(tmp_path, *command, "-sha256", *options, "-sigopt", "rsa_mgf1_md:sha512"))
+    assert "MGF1 with SHA-512" in str(other.signature_problem)
+    assert not other.issued_by(other)
+    weak = Certificate.from_der(openssl(tmp_path, *command, "-sha224", *options))
+    assert "unknown hash" in str(weak.signature_problem)
 
 
 def rsa_certificate(modulus: int, exponent: int) -> bytes:

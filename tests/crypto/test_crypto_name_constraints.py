@@ -10,7 +10,8 @@ from certificate_factory import Made, authority, hosts, key, make, name
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from ikeclient.crypto.name_constraints import violation
+from ikeclient.crypto.budget import Budget
+from ikeclient.crypto.name_constraints import Subtrees, violation
 
 ROOT = authority("root")
 Trees: TypeAlias = list[x509.GeneralName]
@@ -22,14 +23,18 @@ def holder(*alternatives: x509.GeneralName | str, subject: x509.Name | None = No
     return make(subject or name("holder"), ROOT, extensions=extensions, private=key("p256"))
 
 
+def violated(constraints: x509.NameConstraints, made: Made) -> str | None:
+    return violation(Subtrees.of(constraints), made.certificate.names, Budget())
+
+
 def permits(made: Made, *trees: x509.GeneralName) -> bool:
     constraints = x509.NameConstraints(permitted_subtrees=list(trees), excluded_subtrees=None)
-    return violation(constraints, made.certificate) is None
+    return violated(constraints, made) is None
 
 
 def excludes(made: Made, *trees: x509.GeneralName) -> bool:
     constraints = x509.NameConstraints(permitted_subtrees=None, excluded_subtrees=list(trees))
-    return violation(constraints, made.certificate) is not None
+    return violated(constraints, made) is not None
 
 
 @pytest.mark.parametrize(
@@ -143,8 +148,8 @@ def test_excluded_wins_over_permitted() -> None:
     constraints = x509.NameConstraints(
         permitted_subtrees=[x509.DNSName("example.com")], excluded_subtrees=[x509.DNSName("vpn.example.com")]
     )
-    assert violation(constraints, holder("www.example.com").certificate) is None
-    text = violation(constraints, holder("vpn.example.com").certificate)
+    assert violated(constraints, holder("www.example.com")) is None
+    text = violated(constraints, holder("vpn.example.com"))
     assert text == "vpn.example.com is among the names its authority may not speak for"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,16 @@ from certificate_factory import (
 )
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ikeclient.crypto.certs import Certificate
-from ikeclient.crypto.path import MAX_SIGNATURES
+from ikeclient.crypto.budget import SIGNATURE, UNITS
+from ikeclient.crypto.certs import Certificate, TrustStore, validate_gateway
+from ikeclient.crypto.path import MAX_CERTIFICATES, find_path
+from ikeclient.crypto.signature import CertificateSignature, PublicKey
+from ikeclient.errors import GatewayNotAuthenticated, ParseError, SignatureError
+from ikeclient.wire.registry import IdType
 
 ROOT = authority("root")
 INTERMEDIATE = authority("intermediate", ROOT)
@@ -184,9 +191,9 @@ def test_hundreds_of_look_alikes_do_not_hang(monkeypatch: pytest.MonkeyPatch) ->
     alike = [authority("twin", authority("twin", private=key("p256", n)), private=key("p256", n)) for n in range(6)]
     crossed = [authority("twin", a, private=b.key) for a in alike for b in alike if a is not b]
     started = time.monotonic()
-    assert "too many" in refusal([gateway(alike[0]), *crossed * 10, *alike])
+    assert "cannot be checked" in refusal([gateway(alike[0]), *crossed * 10, *alike])
     assert time.monotonic() - started < 5
-    assert len(verified) == MAX_SIGNATURES
+    assert len(verified) < UNITS // SIGNATURE
 
 
 # C2: validity
@@ -375,3 +382,235 @@ def test_weak_hashes_are_refused(algorithm: str, tmp_path: Path) -> None:
     assert f"it is signed with {algorithm}, which is too weak" in refusal([made], [root], now=now)
     text = refusal([gateway(made, **WIDE), made], [root], now=now)
     assert f"CN=weak in its chain is signed with {algorithm}, which is too weak" in text
+
+
+# C19: work
+
+
+def test_names_times_subtrees_have_a_budget() -> None:
+    """C19: 2,048 names in the certificate and 4,000 subtrees in its authority's; each alone is no harm."""
+    names = hosts(*(f"h{n}.example.com" for n in range(2047)), "vpn.example.com")
+    trees: list[x509.GeneralName] = [x509.DNSName(f"d{n}.test") for n in range(4000)]
+    for many in (
+        x509.NameConstraints(permitted_subtrees=[*trees, x509.DNSName("example.com")], excluded_subtrees=None),
+        x509.NameConstraints(permitted_subtrees=None, excluded_subtrees=trees),
+    ):
+        root = authority("root of many", ROOT, many)
+        text, took = timed_refusal([gateway(root, names), root])
+        assert "the gateway's certificate cannot be checked" in text
+        assert took < 2  # without a budget 8 s and more
+        check([gateway(root), root])
+    check([gateway(ROOT, names)])
+
+
+def timed_refusal(chain: Sequence[Made], trust: Sequence[Made] = (ROOT,)) -> tuple[str, float]:
+    store = TrustStore.from_certificates([made.certificate for made in trust])
+    certificates = [made.certificate for made in chain]
+    started = time.process_time()
+    with pytest.raises(GatewayNotAuthenticated) as caught:
+        validate_gateway(certificates, store, NOW, IdType.FQDN, b"vpn.example.com")
+    return " ".join(caught.value.lines()), time.process_time() - started
+
+
+def test_an_honest_gateway_with_many_names_is_far_from_the_budget() -> None:
+    """C19: some dozen names, and an authority that is limited to hundreds of domains."""
+    trees: list[x509.GeneralName] = [x509.DNSName(f"d{n}.test") for n in range(500)]
+    limits = x509.NameConstraints(permitted_subtrees=[*trees, x509.DNSName("example.com")], excluded_subtrees=trees)
+    middle = authority("limited", ROOT, limits)
+    low = authority("low", middle, limits)
+    check([gateway(low, hosts(*(f"h{n}.example.com" for n in range(40)), "vpn.example.com")), low, middle])
+
+
+def test_paths_have_a_budget() -> None:
+    """C19: three look-alikes at each of five levels are 243 paths from 16 certificates, none of them valid."""
+    trees: list[x509.GeneralName] = [x509.DNSName(f"d{n}.test") for n in range(100)]
+    limits = x509.NameConstraints(permitted_subtrees=None, excluded_subtrees=trees)
+    root = authority("root of paths", None, x509.BasicConstraints(ca=True, path_length=0))
+    heap: list[Made] = []
+    above = root
+    for level in range(5):
+        private = key("p256", 200 + level)
+        heap += [authority(f"level {level}", above, limits, private=private) for _ in range(3)]
+        above = heap[-1]
+    leaf = gateway(above, hosts(*(f"h{n}.example.com" for n in range(40))))
+    text, took = timed_refusal([leaf, *heap], [root])
+    assert "cannot be checked" in text
+    assert took < 1
+
+
+def test_dead_ends_have_a_budget() -> None:
+    """C19: paths that reach no authority we know are walked from one budget, too."""
+    rogue = authority("rogue")
+    heap, above = [rogue], rogue
+    for level in range(8):
+        private = key("p256", 240 + level)
+        heap += [authority(f"rogue {level}", above, private=private, start=NOW - (10 + n) * DAY) for n in range(3)]
+        above = heap[-1]
+    text, took = timed_refusal([gateway(above), *heap])
+    assert took < 1
+    assert "cannot be checked" in text
+
+
+@pytest.mark.parametrize("bits", [3072, 16384])
+def test_a_slow_key_is_not_worth_verifying_with(bits: int) -> None:
+    """C19: an exponent as long as the modulus makes each verification a hundred times as long."""
+    modulus = (1 << bits - 1) + 1
+    key_ = PublicKey(rsa.RSAPublicNumbers(modulus - 2, modulus).public_key())
+    assert "absurd" in str(key_.absurdity)
+    assert key_.weakness == key_.absurdity
+    signature = CertificateSignature(
+        how=padding.PKCS1v15(), hash=hashes.SHA256(), signed=b"x", signature=bytes(modulus.bit_length() // 8)
+    )
+    with pytest.raises(SignatureError, match="absurd"):
+        signature.verify(key_)
+
+
+def test_the_same_certificate_with_altered_outer_algorithms_is_no_more_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C15: 10,000 copies that differ outside of the signed part cost no signature, and nothing is kept of them."""
+    encoded = INTERMEDIATE.certificate.der
+    outer = bytes.fromhex("06082a8648ce3d040302")
+    at = encoded.rindex(outer) + len(outer) - 1
+    copies = []
+    for number in range(10_000):
+        # The last arc of the algorithm's identifier, and the last bytes of the signature.
+        edited = bytearray(encoded)
+        edited[at] = number % 120 + 4
+        edited[-2:] = number.to_bytes(2, "big")
+        with suppress(ParseError):
+            copies.append(Certificate.from_der(bytes(edited)))
+    assert len(copies) > 5_000
+    assert all(copy.signature_problem == "names two different signature algorithms" for copy in copies)
+    verified: list[Certificate] = []
+    genuine = CertificateSignature.verify
+
+    def counted(self: CertificateSignature, issuer: PublicKey) -> None:
+        verified.append(self)  # type: ignore[arg-type]
+        genuine(self, issuer)
+
+    monkeypatch.setattr(CertificateSignature, "verify", counted)
+    leaf = gateway(INTERMEDIATE).certificate
+    started = time.process_time()
+    with pytest.raises(GatewayNotAuthenticated):
+        find_path(leaf, copies, [ROOT.certificate], NOW, allow_client_only_eku=False)
+    assert time.process_time() - started < 2
+    assert len(verified) <= MAX_CERTIFICATES
+    find_path(leaf, [INTERMEDIATE.certificate, *copies], [ROOT.certificate], NOW, allow_client_only_eku=False)
+
+
+# C18: what authorities are for
+
+
+@pytest.mark.parametrize("place", ["intermediate", "root"])
+@pytest.mark.parametrize(
+    "usages",
+    [
+        [ExtendedKeyUsageOID.EMAIL_PROTECTION],
+        [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.CODE_SIGNING],
+    ],
+)
+def test_an_authority_for_other_purposes_does_not_vouch_for_gateways(
+    place: str, usages: list[x509.ObjectIdentifier]
+) -> None:
+    """C18: wherever it stands in the path."""
+    limit = x509.ExtendedKeyUsage(usages)
+    root = authority("usage root", None, *([limit] if place == "root" else []))
+    middle = authority("usage middle", root, *([limit] if place == "intermediate" else []))
+    low = authority("usage low", middle)
+    text = refusal([gateway(low), low, middle], [root])
+    assert f"CN=usage {'root' if place == 'root' else 'middle'} in its chain may not vouch for gateways" in text
+    assert "extendedKeyUsage" in text
+    text = refusal([gateway(low), low, middle], [root], allow_client_only_eku=True)
+    assert "may not vouch for gateways" in text
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        ExtendedKeyUsageOID.SERVER_AUTH,
+        ExtendedKeyUsageOID.IPSEC_IKE,
+        ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+        x509.ObjectIdentifier("1.3.6.1.5.5.8.2.2"),
+    ],
+)
+def test_an_authority_for_servers_among_others_vouches_for_gateways(allowed: x509.ObjectIdentifier) -> None:
+    """C18."""
+    limit = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION, allowed])
+    root = authority("server root", None, limit)
+    middle = authority("server middle", root, limit)
+    check([gateway(middle), middle], [root])
+
+
+def test_the_systems_store_is_no_exception() -> None:
+    """C18: its bundles hold authorities for e-mail as well."""
+    limit = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
+    mail, web = authority("mail root", None, limit), authority("web root")
+    bundle = b"".join(made.x509.public_bytes(Encoding.PEM) for made in (mail, web))
+    store = TrustStore.system([bundle])
+    identity = (IdType.FQDN, b"vpn.example.com")
+    validate_gateway([gateway(web).certificate], store, NOW, *identity)
+    with pytest.raises(GatewayNotAuthenticated) as caught:
+        validate_gateway([gateway(mail).certificate], store, NOW, *identity)
+    assert "may not vouch for gateways" in str(caught.value.reason)
+
+
+# Names that are written in another way
+
+
+def rewritten(kind: x509.name._ASN1Type, change: Callable[[str], str], common_name: str) -> x509.Name:
+    """C=CH, O=Test, CN=..., with the last two in another string type and spelling."""
+    return x509.Name(
+        [
+            x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "CH"),
+            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, change("Test"), _type=kind),
+            x509.NameAttribute(x509.NameOID.COMMON_NAME, change(common_name), _type=kind),
+        ]
+    )
+
+
+SPELLINGS: list[tuple[x509.name._ASN1Type, Callable[[str], str]]] = [
+    (x509.name._ASN1Type.PrintableString, str),
+    (x509.name._ASN1Type.BMPString, str),
+    (x509.name._ASN1Type.UTF8String, str.upper),
+    (x509.name._ASN1Type.UTF8String, lambda text: f"  {text.replace(' ', '   ')} "),
+    (x509.name._ASN1Type.T61String, str.lower),
+]
+
+
+@pytest.mark.parametrize(("kind", "change"), SPELLINGS)
+def test_issuers_are_found_however_their_names_are_written(
+    kind: x509.name._ASN1Type, change: Callable[[str], str]
+) -> None:
+    """RFC 5280 section 7.1: case, spaces and string types do not count, for anchors and for intermediates."""
+    root_key, middle_key = key("p256", 301), key("p256", 302)
+    root = authority("Spelt  Root", private=root_key)
+    known_as = Made(x509=root.x509, key=root_key, name=rewritten(kind, change, "Spelt Root"))
+    middle = authority("Spelt Middle", known_as, private=middle_key)
+    assert middle.certificate.issuer_der != root.certificate.subject_der
+    renamed = Made(x509=middle.x509, key=middle_key, name=rewritten(kind, change, "Spelt Middle"))
+    check([gateway(renamed), middle], [root])
+    check([gateway(known_as)], [root])
+    strange = Made(x509=root.x509, key=root_key, name=rewritten(kind, change, "Spelt Rot"))
+    assert "neither a trusted authority" in refusal([gateway(strange)], [root])
+
+
+def test_a_self_issued_certificate_is_one_however_its_name_is_written() -> None:
+    """RFC 5280 sections 4.2.1.9 and 7.1: a rolled over authority whose new certificate is in UTF8String."""
+    limit = x509.BasicConstraints(ca=True, path_length=0)
+    old = authority("rolling", None, limit, private=key("p256", 80))
+    spelt = rewritten(x509.name._ASN1Type.PrintableString, str.upper, "rolling")
+    new = make(spelt, old, private=key("p256", 81), extensions=[(CA, True)])
+    assert new.certificate.self_issued
+    check([gateway(new), new], [old])
+
+
+# The ends of the calendar
+
+
+@pytest.mark.parametrize("hours", [-12, 14])
+def test_dates_at_the_ends_of_the_calendar_are_told(hours: int) -> None:
+    """C2, C17: in a local time zone they would lie outside of it."""
+    now = NOW.astimezone(datetime.timezone(datetime.timedelta(hours=hours)))
+    last = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
+    text = refusal([gateway(ROOT, start=last, end=last)], now=now)
+    assert "it is not valid before 9999-12-31" in text
+    check([gateway(ROOT, end=last)], now=now)

@@ -11,6 +11,7 @@ from sim_gateway import CLIENT_ID, GATEWAY_ID, PSK
 from sim_world import World, client_config
 
 from ikeclient.crypto.certs import TrustStore
+from ikeclient.crypto.names import encode_name
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
 from ikeclient.ike.authenticate import (
     certificate_request,
@@ -177,3 +178,12 @@ def test_other_identities_are_equal_when_their_bytes_are() -> None:
     upper, lower = Identity(type=IdType.KEY_ID, data=b"A"), Identity(type=IdType.KEY_ID, data=b"a")
     assert same_identity(upper, upper)
     assert not same_identity(upper, lower)
+
+
+def test_distinguished_names_are_equal_however_they_are_written() -> None:
+    """K10, RFC 5280 section 7.1."""
+    one = Identity(type=IdType.DER_ASN1_DN, data=encode_name("C=CH, O=Example Ltd, CN=vpn"))
+    other = Identity(type=IdType.DER_ASN1_DN, data=encode_name("C=ch, O=EXAMPLE  Ltd, CN=VPN"))
+    assert same_identity(one, other)
+    assert not same_identity(one, Identity(type=IdType.DER_ASN1_DN, data=encode_name("C=CH, O=Example Ltd, CN=vpm")))
+    assert not same_identity(one, Identity(type=IdType.DER_ASN1_DN, data=b"\x30\x01"))
