@@ -70,13 +70,15 @@ class NetworkSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSettings:
-    """How the tunnel lives. `retry` is the number of further attempts, None for no limit.
+    """How the tunnel lives. `retry` is the number of further attempts, None for no limit; `refusals` how often
+    in a row the credentials may be refused by a gateway that took them before.
 
     Commands are argv tuples whose program is an absolute path; they run without a shell, in the profile's directory,
     as `runs_as` if the profile is not root's.
     """
 
     retry: int | None
+    refusals: int
     always_encapsulate: bool
     offload: bool
     up: tuple[tuple[str, ...], ...]
@@ -288,6 +290,7 @@ def _session(profile: Profile, base_dir: Path, author: Author | None) -> Session
         )
     return SessionSettings(
         retry=None if session.retry == "forever" else session.retry,
+        refusals=session.refusals,
         always_encapsulate=session.encapsulation == "always",
         offload=session.offload == "auto",
         up=_checked_commands(session.up, base_dir, "session.up", author),

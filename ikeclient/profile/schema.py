@@ -264,6 +264,9 @@ class Session(Section):
         Literal["forever"] | int,
         _Parsed(values.retry, {"anyOf": [{"const": "forever"}, {"type": "integer", "minimum": 0, "maximum": 1000}]}),
     ] = Field(default="forever", description="How many more attempts follow a failed one")
+    refusals: Annotated[int, _integer(1, 1000)] = Field(
+        default=3, description="Refusals of the credentials in a row that end a tunnel which was up"
+    )
     encapsulation: Literal["auto", "always"] = Field(default="auto", description="UDP encapsulation even without a NAT")
     offload: Literal["auto", "off"] = Field(
         default="auto", description="Batched system calls where the kernel has them"

@@ -66,6 +66,7 @@ _TAIL = """
 # [session]
 # liveness = 30                           # seconds of silence before the gateway is checked
 # retry = "forever"                       # attempts after a lost connection; meanwhile nothing passes the tunnel
+# refusals = 3                            # refusals of the credentials in a row that end a tunnel which was up
 """
 
 METHODS = tuple(_AUTH)

@@ -27,7 +27,6 @@ from ikeclient.net.interfaces import MachineAdapter
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.adoption import Adoption, Known
 from ikeclient.tunnel.attempt import Attempt, hopeless
-from ikeclient.tunnel.backoff import Backoff
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.hooks import Hooks, Runner
 from ikeclient.tunnel.loop import unwatch, watch
@@ -35,6 +34,7 @@ from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.pump import Address
 from ikeclient.tunnel.renewal import Renewal
 from ikeclient.tunnel.resolve import resolve_unless
+from ikeclient.tunnel.retries import Retries
 from ikeclient.tunnel.roaming import Roaming
 from ikeclient.tunnel.session import Device, Publish, Session
 from ikeclient.tunnel.upkeep import upkeep
@@ -62,7 +62,8 @@ class Connection:
         self._tun = tun
         self._loop = asyncio.get_running_loop()
         self._stopping, self._wake = asyncio.Event(), asyncio.Event()
-        self._again = self._refused = False
+        self._again = False
+        self._proven = False  # whether the gateway of the last failed attempt had proven its identity
         self.known: Known = []  # addresses of the gateway with their host names, the best first
         self.adoption = Adoption(self)
         self._fatal: IkeclientError | None = None
@@ -111,10 +112,11 @@ class Connection:
             self._attempt.driver.close()
 
     def reconnect(self) -> None:
-        """End the connection with a DELETE and make a new one; the machine's routes stay."""
+        """End the connection with a DELETE and make a new one, or make it now; the machine's routes stay."""
+        if not self._stopping.is_set():
+            self._again = True
         self._wake.set()
         if self._attempt is not None and not self._stopping.is_set():
-            self._again = True
             self._attempt.driver.close()
 
     def document(self) -> dict[str, object]:
@@ -159,34 +161,35 @@ class Connection:
 
     async def _stay(self) -> None:
         """Wait for the end of each connection and make the next one, for as long as the profile wants."""
-        backoff = Backoff(os.urandom)
-        failures = 0
+        retries = Retries(os.urandom)
+        retries.up(boottime())
         await self.adoption.catch_up()
         while not self._stopping.is_set():
-            retry = self.profile.session.retry
             if self._attempt is not None:
                 error = await self._over()
                 self._drop(error)
-                failures = 0
-                backoff.reset()
-                if retry == 0 and not self._again and not self._stopping.is_set():
+                retries.lost(boottime())
+                if self.profile.session.retry == 0 and not self._again and not self._stopping.is_set():
                     raise error or NoResponse("the connection ended")
-            await self._pause(0.0 if self._again else backoff.pause())
+            await self._pause(0.0 if self._again else retries.pause(), patient=retries.patient)
             self._again = False
             if self._stopping.is_set():
                 break
             try:
-                await self._try_again(failures)
+                await self._try_again(retries.failures)
+                retries.up(boottime())
                 self.adoption.connected()
             except IkeclientError as error:
                 if self.adoption.failed(error):
                     self._again = True
                     continue
-                failures += 1
+                retries.failed(error, proven=self._proven)
                 self.session.status.last_error = error.message
                 self.session.emit("reconnecting", error=error.lines())
-                if self._refused or (retry is not None and failures >= retry):
-                    raise
+                session = self.profile.session
+                final = retries.over(error, attempts=session.retry, refusals=session.refusals)
+                if final is not None:
+                    raise final from None
         if self._fatal is not None:
             raise self._fatal
 
@@ -207,6 +210,7 @@ class Connection:
         The name server may be behind the tunnel that is down, so addresses that were found before stay good.
         """
         self.session.started = boottime()
+        self._proven = False
         if failures:
             try:
                 self.known = await self._resolve() or self.known
@@ -217,15 +221,20 @@ class Connection:
         await self._connect(*self.known[failures % len(self.known)], self._options.timeout)
         self.session.status.reconnects += 1
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait, unless something happens that makes another attempt worth while."""
+    async def _pause(self, seconds: float, *, patient: bool) -> None:
+        """Wait, unless something happens that makes another attempt worth while; a `patient` pause only gives way to
+        a person.
+        """
+        until = boottime() + seconds
         self._wake.clear()
-        if self._stopping.is_set():
-            return
-        try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        except TimeoutError:
-            return
+        while not self._stopping.is_set() and (left := until - boottime()) > 0:
+            try:
+                await asyncio.wait_for(self._wake.wait(), left)
+            except TimeoutError:
+                return
+            self._wake.clear()
+            if self._again or not patient:
+                return
 
     async def _resolve(self) -> Known:
         self.session.emit("resolving", host=", ".join(self.profile.gateways))
@@ -257,7 +266,7 @@ class Connection:
             return
         error = attempt.driver.closed.result().error
         # Anybody on the path can refuse in the gateway's name; only the gateway itself can end a tunnel that was up.
-        self._refused = attempt.driver.initiator.refused_by_gateway
+        self._proven = attempt.driver.initiator.refused_by_gateway
         self._drop(error)
         if not self._stopping.is_set():
             raise error or NoResponse("the connection ended before it was up")

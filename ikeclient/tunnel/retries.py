@@ -1,0 +1,71 @@
+"""What a failed attempt to connect again means: whether another one follows, and after how long.
+
+Routes and device stay between attempts, so the end of a tunnel is what opens the machine. Only one thing that others say
+may bring it about: a gateway that has proven its identity refuses the credentials, as often in a row as the profile
+says, because more attempts can lock an account. Everything else that a gateway refuses (no inner address left, no
+further SAs, other selectors), and everything that somebody in its place says or shows, may be over a moment later.
+
+An attempt that authenticates is not free: it may burn a one-time password, ask a person, or count as a guess. So pauses
+grow until a connection has lasted for a while, and those after refused credentials are longer and nothing shortens them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ikeclient.errors import AuthenticationFailed, IkeclientError
+from ikeclient.tunnel.backoff import Backoff
+
+STABLE = 60.0  # seconds after which a connection counts as one that works
+REFUSED_FIRST = 5.0  # the shortest pause after credentials were refused; it doubles with each further refusal
+_MOST_DOUBLINGS = 6
+
+
+class Retries:
+    """The attempts of one tunnel after its first connection; `now` is in seconds on a clock that counts sleep."""
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self._backoff = Backoff(entropy)
+        self._up_at = float("-inf")
+        self.failures = 0  # attempts in a row that led to no connection
+        self.refused = 0  # the last of them in which a proven gateway refused our credentials
+
+    def up(self, now: float) -> None:
+        """A connection came up."""
+        self._up_at = now
+        self.failures = self.refused = 0
+
+    def lost(self, now: float) -> None:
+        """The connection is over."""
+        if now - self._up_at >= STABLE:
+            self._backoff.reset()
+
+    def failed(self, error: IkeclientError, *, proven: bool) -> None:
+        """An attempt failed; `proven` tells whether its gateway had proven its identity before."""
+        self.failures += 1
+        self.refused = self.refused + 1 if proven and isinstance(error, AuthenticationFailed) else 0
+
+    def pause(self) -> float:
+        """How long to wait before the next attempt, in seconds."""
+        pause = self._backoff.pause()
+        return max(pause, REFUSED_FIRST * 2.0 ** min(self.refused - 1, _MOST_DOUBLINGS)) if self.refused else pause
+
+    @property
+    def patient(self) -> bool:
+        """Whether the pause is kept whatever happens to the network meanwhile."""
+        return self.refused > 0
+
+    def over(self, error: IkeclientError, *, attempts: int | None, refusals: int) -> IkeclientError | None:
+        """The error that ends the tunnel after the last attempt failed with `error`; None where another one follows.
+
+        `attempts` and `refusals` are what the profile allows of either kind in a row, None for no limit.
+        """
+        if self.refused >= refusals:
+            what = f"{error.message}, {self.refused} times in a row" if self.refused > 1 else error.message
+            return AuthenticationFailed(what, reason=error.reason, hint=f"{_OPEN}: {error.hint or 'connect again'}")
+        if attempts is not None and self.failures >= attempts:
+            return type(error)(error.message, reason=error.reason, hint=f"{_OPEN}: {error.hint or 'connect again'}")
+        return None
+
+
+_OPEN = "the tunnel has ended and protects nothing any more"
