@@ -20,7 +20,7 @@ from ikeclient.control.protocol import encode
 from ikeclient.errors import IkeclientError, UsageError
 
 STEPS = ("resolving", "negotiating", "authenticating", "configuring")
-_QUIET = ("rekeyed",)  # shown with -v only
+_QUIET = ("rekeyed", "child-closed", "child-created")  # shown with -v only
 _ERASE = "\r\x1b[K"
 
 

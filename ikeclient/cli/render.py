@@ -34,6 +34,8 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
     "mtu": ("the path carries {path_mtu} bytes: the tunnel's MTU is {mtu}",),
     "roamed": ("roamed to {local}", "roamed"),
     "rekeyed": ("rekeyed the {what} SA, {suite}", "rekeyed the {what} SA", "rekeyed"),
+    "child-closed": ("the gateway closed the Child SA; the next packet makes another one",),
+    "child-created": ("made another Child SA, {suite}", "made another Child SA"),
     "reconnecting": ("reconnecting: {error}", "reconnecting"),
     "disconnected": ("disconnected: {error}", "disconnected"),
     "reloaded": ("the profile was read again: {effect}", "the profile was read again"),
@@ -69,6 +71,7 @@ def unresponsive(name: str, pid: int) -> dict[str, object]:
         "routes": [],
         "ike": None,
         "children": [],
+        "idle": None,
         "roams": 0,
         "last_error": "the process does not answer",
     }
@@ -178,6 +181,7 @@ def _rows(tunnel: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for child in children if isinstance(children, list) else ():
         if isinstance(child, Mapping):
             yield from _child_rows(child)
+    yield "esp", "none: the gateway closed it, and the next packet makes another one" if tunnel.get("idle") else ""
     roams = tunnel.get("roams")
     yield "roams", _plain(roams) if roams else ""
     yield "error", _plain(tunnel.get("last_error"))

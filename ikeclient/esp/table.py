@@ -6,23 +6,31 @@ is accepted until it is removed, so that packets still on their way are not lost
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from ikeclient.esp.sa import InboundSa, OutboundSa, Packet
+from ikeclient.esp.selectors import PacketFilter
 
 MANY = 2  # SAs up to which asking each costs less than remembering
 MOST_KNOWN = 4096
+MOST_WAITING = 16
 
 
 class SaTable:
-    """`inbound` maps SPIs to SAs and is for reading only. `unrouted` counts packets that no outbound SA accepts."""
+    """`inbound` maps SPIs to SAs and is for reading only. `unrouted` counts packets that no outbound SA accepts.
 
-    __slots__ = ("_known", "_outbound", "_pairs", "inbound", "unrouted")
+    While there is no SA but one can be made, `awaited` is what it will accept, and `waiting` the last such packets.
+    """
+
+    __slots__ = ("_known", "_outbound", "_pairs", "awaited", "inbound", "unrouted", "waiting")
 
     def __init__(self) -> None:
         self._known: dict[bytes, OutboundSa] = {}
         self.inbound: dict[int, InboundSa] = {}
         self.unrouted = 0
+        self.awaited: PacketFilter | None = None
+        self.waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
         self._pairs: dict[int, OutboundSa] = {}
         self._outbound: list[OutboundSa] = []  # the newest first
 
@@ -94,6 +102,11 @@ class SaTable:
             packets = rest
             if not packets:
                 break
+        if packets and self.awaited is not None:
+            measure = self.awaited.measure
+            late = [bytes(packet) for packet in packets if measure(packet, len(packet)) == len(packet) > 0]
+            self.unrouted += max(len(self.waiting) + len(late) - MOST_WAITING, 0) - len(late)
+            self.waiting.extend(late)
         self.unrouted += len(packets)
         return routed
 

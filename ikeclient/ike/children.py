@@ -6,6 +6,10 @@ IKE SA hands it on to its successor.
     in use --rekeying--> in use --superseded--> waits for its DELETE --> gone
        |                                          (the peer's, or after LINGER ours)
        +--deleting--> gone
+
+Many gateways delete a Child SA that was idle for a while. The IKE SA then goes on without one, and another one like
+the `lost` one is made when a packet wants to leave, or when the peer asks for it. A peer that refuses that, or deletes
+what was just made, is asked again after growing pauses; after TRIES in a row it is of no use any more.
 """
 
 from __future__ import annotations
@@ -21,7 +25,8 @@ from ikeclient.ike.lifetimes import HARD_END, LINGER, retry_after
 from ikeclient.ike.timers import Timers, jittered
 
 MAX_STILLBORN = 16
-AGAIN_AFTER = 60.0  # a peer that deletes the only Child SA more often than this does not want one
+TRIES = 3  # refusals in a row of the only Child SA, after which only a new connection can help
+SHORT_LIFE = 2.0  # seconds: a Child SA that the peer deletes sooner was as good as refused
 
 
 def survives(ours: tuple[bytes, bytes], theirs: tuple[bytes, bytes]) -> bool:
@@ -49,7 +54,8 @@ class ChildBook:
         self._stillborn: set[int] = set()
         self._rekey: Timers[int] = Timers()
         self._expiry: Timers[int] = Timers()
-        self._next_again = float("-inf")
+        self._born = self._make_after = float("-inf")
+        self._unwanted = 0  # how often in a row the peer refused to make another one, or deleted it at once
         self.lost: ChildSa | None = None
         self.rekeying: set[int] = set()
         self.deleting: set[int] = set()
@@ -92,6 +98,7 @@ class ChildBook:
         self._all[child.spi_in] = child
         self._rekey.set(child.spi_in, rekey_at)
         self._expiry.set(child.spi_in, now + self._config.rekey_child * HARD_END)
+        self._born = now
         if replaces is not None:
             self._supersede(replaces, now)
         self.events.append(
@@ -124,13 +131,19 @@ class ChildBook:
             self.lost = self.lost if replaced else child
             self.events.append(ChildClosed(spi_in=spi_in, replaced=replaced))
 
-    def deleted_by_peer(self, spis_out: Sequence[int]) -> None:
+    def deleted_by_peer(self, spis_out: Sequence[int], now: float) -> None:
         """The peer deleted Child SAs, perhaps even the one whose making is still on its way to us."""
+        carried = self.carrying
         for spi in spis_out:
             if (child := self.by_outbound(spi)) is not None:
                 self.remove(child.spi_in)
             elif self.rekeying and len(self._stillborn) < MAX_STILLBORN:
                 self._stillborn.add(spi)
+        if carried and not self.carrying:
+            if now - self._born < SHORT_LIFE:
+                self.making_refused(now)
+            else:
+                self._unwanted = 0
 
     # Rekeying
 
@@ -138,7 +151,7 @@ class ChildBook:
         """We answered a rekey of the peer's; the old one stays until the peer deletes it."""
         if outcome.old in self.rekeying:
             self._crossed[outcome.old] = outcome
-        self.add(outcome.child, now, replaces=outcome.old)
+        self.add(outcome.child, now, replaces=outcome.old if outcome.old in self._all else None)
 
     def rekeyed_by_us(self, outcome: ChildRekeyed, now: float) -> int | None:
         """Our rekey was answered: the inbound SPI of the Child SA that we have to delete now, if any.
@@ -171,13 +184,30 @@ class ChildBook:
             self._refusals[spi_in] = self._refusals.get(spi_in, 0) + 1
             self._rekey.set(spi_in, now + retry_after(self._refusals[spi_in], self._entropy))
 
-    def try_again(self, now: float) -> ChildSa | None:
-        """The Child SA that is to be made again from scratch now that none is left (section 2.25); None: give up."""
-        if self.lost is None or now < self._next_again:
+    # Making one again where none is left
+
+    @property
+    def replaceable(self) -> ChildSa | None:
+        """The Child SA that was lost, where none is left that carries anything and none is being made."""
+        return None if self.carrying or self.rekeying else self.lost
+
+    def make_again(self, now: float) -> ChildSa | None:
+        """The Child SA that is to be made again from scratch now (section 2.25); None where it is not time."""
+        lost = self.replaceable
+        if lost is None or now < self._make_after or self.hopeless:
             return None
-        self._next_again = now + AGAIN_AFTER
-        self.rekeying.add(self.lost.spi_in)
-        return self.lost
+        self.rekeying.add(lost.spi_in)
+        return lost
+
+    def making_refused(self, now: float) -> None:
+        """The peer did not make another one, or did not keep it; it is asked again after a while."""
+        self._unwanted += 1
+        self._make_after = now + 2.0 ** (self._unwanted - 1)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the peer has refused another Child SA too often."""
+        return self._unwanted >= TRIES
 
     # Time
 

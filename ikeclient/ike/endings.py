@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ikeclient.errors import IkeclientError, NegotiationRefused, NoResponse
 from ikeclient.ike.events import IPAddress
+from ikeclient.wire.registry import NotifyType
 
 
 def no_answer(address: IPAddress, ports: Iterable[int]) -> NoResponse:
@@ -38,6 +39,11 @@ def silent(address: IPAddress) -> NoResponse:
 def ended_by_gateway() -> NoResponse:
     """The gateway deleted the IKE SA or the last Child SA, in an orderly way."""
     return NoResponse("the gateway ended the connection", reason="it sent a DELETE")
+
+
+def no_child(type_: NotifyType) -> NoResponse:
+    """The gateway had deleted the only Child SA, and does not make another one."""
+    return NoResponse("the gateway makes no Child SA any more", reason=f"it answered {type_} several times")
 
 
 def not_renewed(what: str) -> NoResponse:

@@ -144,6 +144,12 @@ class Initiator:
             self._lineage.current.rekey_child(spi_in, now)
             self._settle(now)
 
+    def make_child(self, now: float) -> None:
+        """Make another Child SA where the gateway has deleted the only one; a packet wants to leave."""
+        if self._lineage is not None:
+            self._lineage.current.make_child(now)
+            self._settle(now)
+
     def path_changed(self, path: Path, now: float) -> bool:
         """Move the connection to `path` without rekeying anything; false where the gateway does not speak MOBIKE.
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from ikeclient.crypto.transforms import KeyExchange
 from ikeclient.errors import IkeclientError, KeyExchangeError, ParseError, ProtocolError
 from ikeclient.ike.channel import Channel
+from ikeclient.ike.child import ChildSa
 from ikeclient.ike.children import ChildBook
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.endings import broke_protocol
@@ -146,7 +147,7 @@ def _informational(view: View, payloads: Sequence[Payload]) -> Answer:
 
 
 def _create_child(view: View, payloads: Sequence[Payload]) -> Answer:
-    """Rekeys are answered; further Child SAs, which nobody asked for, are not (section 1.3)."""
+    """Rekeys are answered, and another Child SA in the place of a lost one; further ones are not (section 1.3)."""
     sa = find(payloads, SaPayload)
     rekey = next((n for n in notifies(payloads) if n.type == NotifyType.REKEY_SA), None)
     if view.state is not State.ESTABLISHED:
@@ -156,6 +157,8 @@ def _create_child(view: View, payloads: Sequence[Payload]) -> Answer:
             return _rekey_child(view, payloads, rekey)
         if sa is not None and sa.proposals[0].protocol == ProtocolId.IKE:
             return _rekey_ike(view, payloads)
+        if (lost := view.children.replaceable) is not None:
+            return _renew_child(view, payloads, lost)
     except (ParseError, KeyExchangeError):
         raise
     except ProtocolError:  # well-formed, but nothing that we can accept, such as a reserved SPI
@@ -190,6 +193,12 @@ def _rekey_child(view: View, payloads: Sequence[Payload], rekey: NotifyPayload) 
         return (NotifyPayload(type=NotifyType.CHILD_SA_NOT_FOUND, protocol=rekey.protocol, spi=rekey.spi),), ()
     if old is None or view.children.rekeyable(old.spi_in) is None or view.tasks.doing(Job.REKEY_IKE):
         return _refuse(NotifyType.TEMPORARY_FAILURE)  # section 2.25
+    return _renew_child(view, payloads, old)
+
+
+def _renew_child(view: View, payloads: Sequence[Payload], old: ChildSa) -> Answer:
+    if view.tasks.doing(Job.REKEY_IKE):  # section 2.25.2
+        return _refuse(NotifyType.TEMPORARY_FAILURE)
     reply, rekeyed = answer_rekey_child(
         old,
         payloads,

@@ -102,6 +102,11 @@ class IkeSa:
         if self.state is State.ESTABLISHED and self.children.rekeyable(spi_in):
             self.begin(Task(Job.REKEY_CHILD, spi_in), now)
 
+    def make_child(self, now: float) -> None:
+        """Make another Child SA like the one that was lost; nothing happens while there is one, or too soon again."""
+        if self.state is State.ESTABLISHED and (lost := self.children.make_again(now)) is not None:
+            self.begin(Task(Job.CREATE_CHILD, lost.spi_in), now)
+
     def move(self, path: Path, now: float) -> None:
         """Use another path from now on and tell the peer, if both ends speak MOBIKE (RFC 4555 section 3.5)."""
         # Also in an IKE SA that was replaced: the peer may not have heard that, and ask again where we are no more.
@@ -189,12 +194,16 @@ class IkeSa:
                 self._failed(endings.broke_protocol(f"it uses the ESP SPI {child.spi_out:08x} twice"), now)
             case ChildRekeyed():
                 self._delete_child(self.children.rekeyed_by_us(outcome, now), now)
-                self._check_useful(now)
+                self.make_child(now)
+            case ChildRekeyRefused(type=type_, old=old) if task.job is Job.CREATE_CHILD:
+                self.children.rekey_refused(old, now)
+                self.children.making_refused(now)
+                self._check_hopeless(endings.no_child(type_), now)
             case ChildRekeyRefused(type=type_, old=old):
                 self.children.rekey_refused(old, now)
                 if type_ == NotifyType.CHILD_SA_NOT_FOUND:
                     self.children.remove(old)
-                self._check_useful(now)
+                self.make_child(now)
             case IkeRekeyed():
                 self._rekeyed_by_us(outcome, now)
             case IkeRekeyRefused() if self._crossed is not None:
@@ -214,7 +223,6 @@ class IkeSa:
                 self.close()
             case _ if task.job is Job.DELETE_CHILD:
                 self.children.remove(task.subject)
-                self._check_useful(now)
 
     def _authenticated(self, outcome: AuthOutcome, now: float) -> None:
         self.outcome = outcome
@@ -232,14 +240,10 @@ class IkeSa:
         if spi_in is not None:
             self.begin(Task(Job.DELETE_CHILD, spi_in), now)
 
-    def _check_useful(self, now: float) -> None:
-        """Without any Child SA there is no tunnel: ask for another one, else end the connection to make it anew."""
-        if self.state is not State.ESTABLISHED or self.children.carrying or self.children.rekeying:
-            return
-        if (lost := self.children.try_again(now)) is not None:
-            self.begin(Task(Job.CREATE_CHILD, lost.spi_in), now)
-        else:
-            self._end(endings.ended_by_gateway(), now)
+    def _check_hopeless(self, error: IkeclientError, now: float) -> None:
+        """Without any Child SA, and a peer that wants none, there is no tunnel: end the connection to make it anew."""
+        if self.state is State.ESTABLISHED and not self.children.carrying and self.children.hopeless:
+            self._end(error, now)
 
     def _replace(self, new: IkeRekeyed, now: float) -> None:
         self.state = after(self.state, Input.REPLACE)
@@ -328,8 +332,8 @@ class IkeSa:
             case PeerDeletedIke(reason=reason):
                 self._deleted_by_peer(reason, now)
             case PeerDeletedChildren(spis_out=spis):
-                self.children.deleted_by_peer(spis)
-                self._check_useful(now)
+                self.children.deleted_by_peer(spis, now)
+                self._check_hopeless(endings.ended_by_gateway(), now)
             case LifetimeLimited(seconds=seconds):
                 self.lifetimes.limit(seconds, now)
             case PeerAddresses(addresses=addresses):

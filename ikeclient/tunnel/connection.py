@@ -82,6 +82,7 @@ class Connection:
             table=table,
             on_ike=self._on_ike,
             on_tun_lost=self._on_tun_lost,
+            on_waiting=self._on_waiting,
             on_up=self._on_up,
             later=self._loop.call_later,
         )
@@ -403,6 +404,11 @@ class Connection:
             self._up.set_result(None)
         else:
             self._up.set_exception(error)
+
+    def _on_waiting(self) -> None:
+        if self._attempt is not None and self._attempt.established:
+            self._attempt.driver.initiator.make_child(boottime())
+            self._attempt.driver.flush()
 
     def _on_tun_lost(self) -> None:
         unwatch(self._tun.fileno())

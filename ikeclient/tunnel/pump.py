@@ -53,6 +53,7 @@ class Pump:
     - `offload`: use the fast lane, where device and socket have what it needs; the attribute `fast` tells.
     - `space`: called before each long run while packets get lost on their way; it may wait, so that runs are kept
       apart. A gateway that takes datagrams one by one has no room for several.
+    - `on_waiting`: called when packets wait for a Child SA that `expect` has announced.
     - `on_tun_lost`: called once when the interface is deleted under us; the descriptor must then leave the event loop.
 
     `last_inbound` is when genuine ESP last came, `last_outbound` when ESP was last sent, `last_sent` when anything
@@ -68,6 +69,7 @@ class Pump:
         entropy: Callable[[int], bytes],
         space: Callable[[], None] = lambda: None,
         on_tun_lost: Callable[[], None] | None = None,
+        on_waiting: Callable[[], None] = lambda: None,
         clamp_mss: bool = True,
         batch: int = 256,
         offload: bool = True,
@@ -90,6 +92,7 @@ class Pump:
         self._to_space = 0  # how many of the next long runs are kept apart
         self._spaced = False
         self._on_tun_lost = on_tun_lost
+        self._on_waiting = on_waiting
         self._clamp = clamp_mss
         self._batch = batch
         self._ike_taken = 0  # IKE messages in the present call that were due
@@ -168,12 +171,30 @@ class Pump:
             entropy=self._entropy,
         )
         self.table.install(inbound, outbound)
+        self._send_waiting()
         if child.replaces is not None:
             self.table.retire(child.replaces)
 
     def remove(self, spi_in: int) -> None:
         """Drop a Child SA in both directions; nothing happens where there is none."""
         self.table.remove(spi_in)
+
+    def expect(self, child: ChildEstablished | None) -> None:
+        """Child SAs like this one can be made when a packet wants to leave, the last few of which wait; None: no more.
+
+        What waits leaves through such a Child SA or not at all.
+        """
+        local, remote = (_selectors(child.local_selectors), _selectors(child.remote_selectors)) if child else ((), ())
+        self.table.awaited = PacketFilter(sources=local, destinations=remote) if child else None
+        self.table.unrouted += len(self.table.waiting)
+        self.table.waiting.clear()
+
+    def _send_waiting(self) -> None:
+        packets: list[Packet] = list(self.table.waiting)
+        self.table.waiting.clear()
+        self.expect(None)
+        if packets:
+            self._send_packets(packets)
 
     def child_counters(self, spi_in: int) -> ChildCounters:
         """What a Child SA has carried. Raises KeyError where there is none."""
@@ -222,6 +243,8 @@ class Pump:
             self._send_packets(packets)
         if not count:
             self._check_tun()
+        elif self.table.waiting:
+            self._on_waiting()
         return count
 
     def _send_packets(self, packets: list[Packet]) -> None:

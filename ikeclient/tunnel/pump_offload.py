@@ -78,7 +78,10 @@ class Outbound:
                 self.flush()
                 self._slowly(self._split(length, examined))
             elif not count or (sa := table.choose(self._packet, length - VNET_HEADER)) is None:
-                table.unrouted += count or 1
+                if count and table.awaited is not None:
+                    self._slowly(self._split(length, examined))
+                else:
+                    table.unrouted += count or 1
             elif frames == count == 1 and not again and not self._busy:
                 self._alone(sa, length, examined)
                 return 1, 0

@@ -1,12 +1,13 @@
 """What a failed attempt to connect again means: whether another one follows, and after how long.
 
-Routes and device stay between attempts, so the end of a tunnel is what opens the machine. Only one thing that others say
-may bring it about: a gateway that has proven its identity refuses the credentials, as often in a row as the profile
-says, because more attempts can lock an account. Everything else that a gateway refuses (no inner address left, no
-further SAs, other selectors), and everything that somebody in its place says or shows, may be over a moment later.
+Routes and device stay between attempts, so the end of a tunnel is what opens the machine. Only one thing that others
+say may bring it about: a gateway that has proven its identity refuses the credentials, as often in a row as the
+profile says, because more attempts can lock an account. Everything else that a gateway refuses (no inner address left,
+no further SAs, other selectors), and everything that somebody in its place says or shows, may be over a moment later.
 
-An attempt that authenticates is not free: it may burn a one-time password, ask a person, or count as a guess. So pauses
-grow until a connection has lasted for a while, and those after refused credentials are longer and nothing shortens them.
+An attempt that authenticates is not free: it may burn a one-time password, ask a person, or count as a guess. So
+pauses grow until a connection has lasted for a while, and those after refused credentials are longer, and only a person
+can shorten them.
 """
 
 from __future__ import annotations

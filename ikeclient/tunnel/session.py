@@ -50,8 +50,8 @@ class Device(PacketDevice, Protocol):
 class Session:
     """One tunnel's data plane, machine and status, whatever connection feeds them.
 
-    `on_up` is called when packets can flow, or with the error that keeps them from it; `later(seconds, action, spi)`
-    is the event loop's timer.
+    `on_up` is called when packets can flow, or with the error that keeps them from it, `on_waiting` when some wait for
+    a Child SA that has to be made; `later(seconds, action, spi)` is the event loop's timer.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Session:
         table: int,
         on_ike: Callable[[bytes, Address, Address], bool],
         on_tun_lost: Callable[[], None],
+        on_waiting: Callable[[], None],
         on_up: Callable[[IkeclientError | None], None],
         later: Callable[[float, Callable[[int], None], int], object],
     ) -> None:
@@ -83,7 +84,15 @@ class Session:
         self.confirmed: tuple[IPAddress, IPAddress] | None = None  # the pair of addresses that the gateway knows
         self._measured: tuple[tuple[IPAddress, IPAddress] | None, int] = None, 0
         self.status = Status(name=options.name, mode=options.mode, interface=tun.name)
-        self.pump = Pump(tun, on_ike, boottime, entropy=os.urandom, space=Spacing(), on_tun_lost=on_tun_lost)
+        self.pump = Pump(
+            tun,
+            on_ike,
+            boottime,
+            entropy=os.urandom,
+            space=Spacing(),
+            on_tun_lost=on_tun_lost,
+            on_waiting=on_waiting,
+        )
 
     @property
     def disclosing(self) -> bool:
@@ -125,9 +134,8 @@ class Session:
                 self.status.configuration = event
             case ChildEstablished():
                 self._child(event, attempt)
-            case ChildClosed(spi_in=spi):
-                self.status.children.pop(spi, None)
-                self._later(STRAGGLERS, self.pump.remove, spi)
+            case ChildClosed():
+                self._child_closed(event, attempt)
             case IkeKeysDerived():
                 if self._keylog is not None:
                     self._keylog.ike(event)
@@ -144,15 +152,30 @@ class Session:
     def _child(self, child: ChildEstablished, attempt: Attempt) -> None:
         if self._keylog is not None:
             self._keylog.child(child, attempt.path.local_address, attempt.path.remote_address)
+        again = self.status.idle
         self.pump.install(child, [address.ip for address in self.status.configuration.addresses])
         self.status.children[child.spi_in] = child
+        self.status.idle = False
         if not attempt.established:
             self._bring_up(attempt)
+            return
+        if again:
+            self.emit("child-created", suite=child.suite.name)
             return
         if child.replaces is not None:
             self.status.children.pop(child.replaces, None)
         self.status.child_rekeys += 1
         self.emit("rekeyed", what="child", suite=child.suite.name)
+
+    def _child_closed(self, event: ChildClosed, attempt: Attempt) -> None:
+        """Where the gateway deleted the only Child SA, the next packet makes another one; the routes stay."""
+        child = self.status.children.pop(event.spi_in, None)
+        self.pump.table.retire(event.spi_in)
+        self._later(STRAGGLERS, self.pump.remove, event.spi_in)
+        if child is not None and attempt.established and not self.status.children and not event.replaced:
+            self.status.idle = True
+            self.pump.expect(child)
+            self.emit("child-closed", spi_in=f"{event.spi_in:08x}")
 
     def supersede(self) -> None:
         """Send nothing more on the Child SAs there are; what the gateway has sent on them arrives a moment longer."""
@@ -236,6 +259,8 @@ class Session:
         for spi in list(self.status.children):
             self.pump.remove(spi)
         self.status.children.clear()
+        self.status.idle = False
+        self.pump.expect(None)
         if error is not None:
             self.status.last_error = error.message
         if self.applied and again and self.status.state != "reconnecting":

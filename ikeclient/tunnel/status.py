@@ -36,6 +36,7 @@ class Status:
     dns_domains: tuple[str, ...] = ()
     routes: tuple[str, ...] = ()
     children: dict[int, ChildEstablished] = field(default_factory=dict)
+    idle: bool = False  # the gateway deleted the only Child SA, and the next packet makes another one
     child_rekeys: int = 0
     ike_rekeys: int = 0
     roams: int = 0
@@ -77,6 +78,7 @@ class Status:
             "routes": list(self.routes),
             "ike": self._ike(now),
             "children": [self._child(child, pump, now) for child in self.children.values()],
+            "idle": self.idle,
             "roams": self.roams,
             "reconnects": self.reconnects,
             "warnings": self.warnings[-16:],

@@ -48,6 +48,7 @@ _EXAMPLE: dict[str, Any] = {
             "auth_failures": 0,
         }
     ],
+    "idle": False,
     "roams": 0,
     "last_error": None,
 }

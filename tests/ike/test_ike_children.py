@@ -108,7 +108,7 @@ def test_the_old_one_may_be_gone_before_our_answer_comes() -> None:
         made = book()
         made.rekeying.add(OLD)
         made.rekeyed_by_peer(rekeyed(THEIRS, b"\x01\xff"), 1.0)
-        made.deleted_by_peer([OLD + 5000])
+        made.deleted_by_peer([OLD + 5000], 0.0)
         assert made.rekeyed_by_us(rekeyed(OURS, nonce), 1.1) == deleted
         (alive,) = [c.spi_in for c in made if made.rekeyable(c.spi_in)]
         assert alive == (THEIRS if deleted else OURS)
@@ -124,19 +124,19 @@ def test_a_rekey_of_the_peers_alone_is_no_crossing() -> None:
 def test_a_child_that_died_before_its_birth_was_known_is_not_added() -> None:
     made = book()
     made.rekeying.add(OLD)
-    made.deleted_by_peer([OURS + 5000])
+    made.deleted_by_peer([OURS + 5000], 0.0)
     assert made.rekeyed_by_us(rekeyed(OURS, LOW), 1.0) == OLD
     assert made.get(OURS) is None
 
 
 def test_deletes_of_unknown_children_are_remembered_only_while_it_matters_and_not_without_end() -> None:
     made = book()
-    made.deleted_by_peer([OURS + 5000])
+    made.deleted_by_peer([OURS + 5000], 0.0)
     made.rekeying.add(OLD)
     made.rekeyed_by_us(rekeyed(OURS, LOW), 1.0)
     assert made.get(OURS)
     made.rekeying.add(OURS)
-    made.deleted_by_peer(range(20_000, 60_000))
+    made.deleted_by_peer(range(20_000, 60_000), 0.0)
     assert len(made._stillborn) == MAX_STILLBORN
 
 

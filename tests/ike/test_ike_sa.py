@@ -270,50 +270,103 @@ def child_answer(lost: ChildSa, spi_out: int) -> list[Payload]:
     ]
 
 
-def lose_the_child(world: World, scribe: Scribe) -> ChildSa:
-    """The gateway deletes the only Child SA; the client has asked for another one, from scratch."""
-    lost, keying = child(world), world.sa.keying
-    answer = ask(world, scribe, INFORMATIONAL, [delete_children([lost.spi_out])])
+def lose_the_child(world: World, scribe: Scribe, message_id: int = 0) -> ChildSa:
+    """The gateway deletes the only Child SA."""
+    lost, before = child(world), len(world.log)
+    answer = ask(world, scribe, INFORMATIONAL, [delete_children([lost.spi_out])], message_id)
     assert answer == (delete_children([lost.spi_in]),)
     assert ChildClosed(spi_in=lost.spi_in, replaced=False) in world.events
-    request = opened(world.log[-1].data, keying)
-    assert world.log[-1].data[18] == CREATE_CHILD
-    assert [type(p).__name__ for p in request] == ["SaPayload", "NoncePayload", "TsiPayload", "TsrPayload"]
-    assert request[2:] == (TsiPayload(selectors=lost.local), TsrPayload(selectors=lost.remote))
+    assert len(world.log) == before + 1, "nothing but the answer to the gateway's request"
     return lost
 
 
-def test_where_the_gateway_deletes_the_only_child_another_one_is_made() -> None:
-    """S5, RFC 7296 section 2.25."""
+def want_child(world: World) -> tuple[Payload, ...] | None:
+    """A packet wants to leave: what the client asks the gateway for, if it does."""
+    before, keying = len(world.log), world.sa.keying
+    world.at_client(lambda client, now: client.make_child(now))
+    if len(world.log) == before:
+        return None
+    assert world.log[-1].data[18] == CREATE_CHILD
+    return opened(world.log[-1].data, keying)
+
+
+def test_an_idle_child_that_the_gateway_deletes_is_made_again_for_the_next_packet() -> None:
+    """S5, G18, RFC 7296 section 2.25: the IKE SA stays meanwhile, for as long as it takes."""
     world, scribe = connected()
     lost = lose_the_child(world, scribe)
-    answer = child_answer(lost, 0xC0000001)
-    world.to_client(scribe.one(CREATE_CHILD, answer, message_id=2, response=True), UP)
+    world.run(300)
+    assert not world.closed
+    request = want_child(world)
+    assert request is not None
+    assert [type(p).__name__ for p in request] == ["SaPayload", "NoncePayload", "TsiPayload", "TsrPayload"]
+    assert request[2:] == (TsiPayload(selectors=lost.local), TsrPayload(selectors=lost.remote))
+    assert want_child(world) is None, "one is being made"
+    world.to_client(scribe.one(CREATE_CHILD, child_answer(lost, 0xC0000001), message_id=2, response=True), UP)
     made = [event for event in world.events if isinstance(event, ChildEstablished)][-1]
     assert (made.spi_out, made.replaces) == (0xC0000001, None)
     assert made.keys.inbound != lost.keys.inbound
+    assert want_child(world) is None, "there is one"
     assert not world.closed
 
 
+def test_an_idle_child_is_made_again_as_often_as_it_is_deleted() -> None:
+    """G18: a gateway with a short limit for idle Child SAs gets no second login, whatever happens."""
+    world, scribe = connected()
+    for turn in range(20):
+        world.run(5)
+        lost = lose_the_child(world, scribe, turn)
+        assert want_child(world) is not None
+        answer = child_answer(lost, 0xC0000001 + turn)
+        world.to_client(scribe.one(CREATE_CHILD, answer, message_id=2 + turn, response=True), UP)
+        assert child(world).spi_out == 0xC0000001 + turn
+    assert not world.closed
+
+
+def test_the_gateway_may_make_the_child_again_itself() -> None:
+    """G18: a packet from behind it wants to come in."""
+    world, scribe = connected()
+    lost = lose_the_child(world, scribe)
+    offer = offer_esp([ESP_GCM], 0xC0000001, esn=True, key_exchange=False)
+    selectors = (TsiPayload(selectors=lost.remote), TsrPayload(selectors=lost.local))
+    wish = [offer, NoncePayload(nonce=b"n" * 32), *selectors]
+    answer = ask(world, scribe, CREATE_CHILD, wish, 1)
+    assert [type(p).__name__ for p in answer] == ["SaPayload", "NoncePayload", "TsiPayload", "TsrPayload"]
+    assert (child(world).spi_out, child(world).local) == (0xC0000001, lost.local)
+    assert types(ask(world, scribe, CREATE_CHILD, wish, 2)) == [NotifyType.NO_ADDITIONAL_SAS], "one is enough"
+
+
 @pytest.mark.parametrize("type_", [NotifyType.NO_ADDITIONAL_SAS, NotifyType.TEMPORARY_FAILURE])
-def test_a_gateway_that_wants_no_child_at_all_is_left(type_: NotifyType) -> None:
-    """S5: an IKE SA without a tunnel is given up, so that the owner can connect anew."""
+def test_a_gateway_that_makes_no_child_any_more_is_left_after_three_refusals(type_: NotifyType) -> None:
+    """S5, G18: with pauses between them; then the owner can connect anew."""
     world, scribe = connected()
     keying = world.sa.keying
+    world.run(5)
     lose_the_child(world, scribe)
-    world.to_client(scribe.one(CREATE_CHILD, [notify(type_)], message_id=2, response=True), UP)
+    for turn, pause in enumerate((1, 2, 0)):
+        assert want_child(world) is not None
+        world.to_client(scribe.one(CREATE_CHILD, [notify(type_)], message_id=2 + turn, response=True), UP)
+        if pause:
+            world.run(pause * 0.9)
+            assert want_child(world) is None, "too soon"
+            world.run(pause * 0.2)
+            assert not world.closed
     world.run(3)
     assert isinstance(world.error, NoResponse)
+    assert str(type_) in (world.error.reason or "")
     assert deletes(world, keying)
 
 
 def test_a_gateway_that_deletes_every_child_at_once_is_left() -> None:
-    """S5: no endless making and deleting; a minute later it is tried again."""
+    """S5: no endless making and deleting."""
     world, scribe = connected()
-    lost = lose_the_child(world, scribe)
-    answer = child_answer(lost, 0xC0000001)
-    world.to_client(scribe.one(CREATE_CHILD, answer, message_id=2, response=True), UP)
-    ask(world, scribe, INFORMATIONAL, [delete_children([0xC0000001])], 1)
+    world.run(10)
+    for turn in range(3):
+        lost = lose_the_child(world, scribe, turn)
+        world.run(4.1)
+        assert want_child(world) is not None
+        answer = child_answer(lost, 0xC0000001 + turn)
+        world.to_client(scribe.one(CREATE_CHILD, answer, message_id=2 + turn, response=True), UP)
+    ask(world, scribe, INFORMATIONAL, [delete_children([0xC0000003])], 3)
     world.run(3)
     assert isinstance(world.error, NoResponse)
 
@@ -747,6 +800,7 @@ def test_a_child_that_the_gateway_does_not_know_is_made_again() -> None:
 def test_a_child_deleted_while_its_rekey_is_refused_leaves_no_empty_ike_sa() -> None:
     """The DELETE comes first, then TEMPORARY_FAILURE: nothing is left to retry, so another one is made."""
     world, scribe = connected()
+    world.run(5)
     old = child(world)
     exchange = start(world, "child")
     ask(world, scribe, INFORMATIONAL, [delete_children([old.spi_out])])

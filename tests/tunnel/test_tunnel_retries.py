@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from ikeclient.errors import (
@@ -95,7 +97,7 @@ def test_pauses_after_refused_credentials_are_longer_and_nothing_cuts_them_short
         assert retries.patient
         pauses.append(retries.pause())
     assert pauses[0] == REFUSED_FIRST
-    assert all(b >= 2 * a for a, b in zip(pauses, pauses[1:], strict=False))
+    assert all(b >= 2 * a for a, b in itertools.pairwise(pauses))
     retries.failed(NoResponse("silence"), proven=False)
     assert not retries.patient
 
