@@ -1,4 +1,4 @@
-"""A gateway that deletes Child SAs which were idle for a while: one login, and a Child SA whenever a packet wants out."""
+"""A gateway that deletes idle Child SAs: one login, and a Child SA whenever a packet wants to leave."""
 
 from __future__ import annotations
 
