@@ -127,7 +127,6 @@ class Reading:
             name=loaded.name,
             stdin_password=stdin() if stdin else None,
             kept=self._kept,
-            author=loaded.author,
         )
         return replace(compiled, warnings=(*loaded.warnings, *compiled.warnings))
 

@@ -226,9 +226,7 @@ def _with_secrets(wish: Wish, loaded: LoadedProfile) -> CompiledProfile:
     from ikeclient.profile.compile import compile_profile
 
     stdin = read_secret() if wish.password_stdin else None
-    compiled = compile_profile(
-        loaded.profile, loaded.base_dir, asker(), name=loaded.name, stdin_password=stdin, author=loaded.author
-    )
+    compiled = compile_profile(loaded.profile, loaded.base_dir, asker(), name=loaded.name, stdin_password=stdin)
     for warning in (*loaded.warnings, *compiled.warnings):
         wish.show({"event": "notice", "tunnel": loaded.name, "text": warning})
     return compiled

@@ -54,6 +54,26 @@ class Scheme:
         return f"{self.family} with {HASH_NAMES[self.hash]}"
 
 
+def pss(algorithm: HashAlgorithm) -> Scheme:
+    """RSASSA-PSS with a salt as long as the hash, as RFC 7427 section 3 recommends."""
+    return Scheme(family=Family.RSA_PSS, hash=algorithm, salt_length=HASH_LENGTHS[algorithm])
+
+
+# What a profile calls the schemes that may sign.
+SCHEME_NAMES: dict[str, Scheme] = {
+    "rsa-pss-sha256": pss(HashAlgorithm.SHA2_256),
+    "rsa-pss-sha384": pss(HashAlgorithm.SHA2_384),
+    "rsa-pss-sha512": pss(HashAlgorithm.SHA2_512),
+    "rsa-pkcs1-sha256": Scheme(family=Family.RSA_PKCS1, hash=HashAlgorithm.SHA2_256),
+    "rsa-pkcs1-sha384": Scheme(family=Family.RSA_PKCS1, hash=HashAlgorithm.SHA2_384),
+    "rsa-pkcs1-sha512": Scheme(family=Family.RSA_PKCS1, hash=HashAlgorithm.SHA2_512),
+    "ecdsa-sha256": Scheme(family=Family.ECDSA, hash=HashAlgorithm.SHA2_256),
+    "ecdsa-sha384": Scheme(family=Family.ECDSA, hash=HashAlgorithm.SHA2_384),
+    "ecdsa-sha512": Scheme(family=Family.ECDSA, hash=HashAlgorithm.SHA2_512),
+    "ed25519": Scheme(family=Family.ED25519, hash=HashAlgorithm.IDENTITY),
+    "ed448": Scheme(family=Family.ED448, hash=HashAlgorithm.IDENTITY),
+}
+
 _FIXED: dict[bytes, Scheme] = {
     bytes.fromhex(identifier): Scheme(family=family, hash=algorithm)
     for identifier, family, algorithm in (
@@ -86,11 +106,6 @@ _HASH_OIDS: dict[bytes, HashAlgorithm] = {
     bytes.fromhex("608648016503040203"): HashAlgorithm.SHA2_512,
 }
 _NULL = bytes.fromhex("0500")
-
-
-def pss(algorithm: HashAlgorithm) -> Scheme:
-    """RSASSA-PSS with a salt as long as the hash, as RFC 7427 section 3 recommends."""
-    return Scheme(family=Family.RSA_PSS, hash=algorithm, salt_length=HASH_LENGTHS[algorithm])
 
 
 def algorithm_identifier(scheme: Scheme) -> bytes:

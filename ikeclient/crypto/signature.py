@@ -8,8 +8,9 @@ with the signature as the bare r||s instead of DER.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -253,57 +254,110 @@ class PrivateKey:
         peer_hashes: frozenset[HashAlgorithm] | None,
         *,
         allow_sha1: bool = False,
-        use_pss: bool = True,
+        schemes: Sequence[Scheme] = (),
     ) -> tuple[AuthMethod, bytes]:
-        """The AUTH method and data over `octets`.
+        """The AUTH method and data over `octets`, by the scheme that `choose` names with the same arguments."""
+        scheme = self.choose(peer_hashes, allow_sha1=allow_sha1, schemes=schemes)
+        signature = self._make(scheme, octets)
+        if peer_hashes is not None:
+            identifier = algorithm_identifier(scheme)
+            return AuthMethod.DIGITAL_SIGNATURE, bytes([len(identifier)]) + identifier + signature
+        classic = self._classic()
+        assert classic is not None
+        if isinstance(self._key, ec.EllipticCurvePrivateKey):
+            r, s = decode_dss_signature(signature)
+            length = _scalar_length(self._key)
+            signature = r.to_bytes(length) + s.to_bytes(length)
+        return classic[0], signature
 
-        `peer_hashes` is what the peer's SIGNATURE_HASH_ALGORITHMS lists, None where it sent none. Raises
-        SignatureError where the peer accepts nothing that this key can do.
+    def choose(
+        self,
+        peer_hashes: frozenset[HashAlgorithm] | None,
+        *,
+        allow_sha1: bool = False,
+        schemes: Sequence[Scheme] = (),
+    ) -> Scheme:
+        """The scheme to sign with.
+
+        `peer_hashes` is what the peer's SIGNATURE_HASH_ALGORITHMS lists, None if it sent none. `schemes` are the only
+        ones that may sign, in order of preference; empty means every good one. Raises SignatureError, which says what
+        can be done about it, if the peer accepts nothing that this key can do.
         """
         if peer_hashes is None:
-            return self._sign_classic(octets, allow_sha1)
-        scheme = self._choose(peer_hashes, allow_sha1, use_pss)
-        identifier = algorithm_identifier(scheme)
-        return AuthMethod.DIGITAL_SIGNATURE, bytes([len(identifier)]) + identifier + self._make(scheme, octets)
+            classic = self._classic()
+            possible = [classic[1]] if classic and (allow_sha1 or classic[1].hash != HashAlgorithm.SHA1) else []
+        else:
+            preferred = schemes or self.schemes(allow_sha1=allow_sha1)
+            possible = [s for s in preferred if s.hash in peer_hashes and s.family in self.families]
+        scheme = next((scheme for scheme in possible if not schemes or scheme in schemes), None)
+        if scheme is None:
+            raise self._no_scheme(peer_hashes, schemes)
+        return scheme
 
-    def _sign_classic(self, octets: bytes, allow_sha1: bool) -> tuple[AuthMethod, bytes]:
-        if isinstance(self._key, rsa.RSAPrivateKey) and allow_sha1:
-            scheme = Scheme(family=Family.RSA_PKCS1, hash=HashAlgorithm.SHA1)
-            return AuthMethod.RSA_SIGNATURE, self._make(scheme, octets)
-        for method, (curve, algorithm) in _ECDSA_METHODS.items():
-            if self.public_key.kind == f"ECDSA {curve}":
-                signature = self._make(Scheme(family=Family.ECDSA, hash=algorithm), octets)
-                length = _scalar_length(cast(ec.EllipticCurvePrivateKey, self._key))
-                r, s = decode_dss_signature(signature)
-                return method, r.to_bytes(length) + s.to_bytes(length)
-        what = "RSA with SHA-1 only" if isinstance(self._key, rsa.RSAPrivateKey) else "no signature of this key"
-        raise SignatureError(
-            f"the peer does not know RFC 7427, so it accepts {what} (our key is {self.public_key.kind})"
-        )
-
-    def _choose(self, peer_hashes: frozenset[HashAlgorithm], allow_sha1: bool, use_pss: bool) -> Scheme:
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The kinds of signature that this key can make, the best first."""
         match self._key:
             case Ed25519PrivateKey():
-                family, strength = Family.ED25519, 0
+                return (Family.ED25519,)
             case Ed448PrivateKey():
-                family, strength = Family.ED448, 0
+                return (Family.ED448,)
+            case ec.EllipticCurvePrivateKey():
+                return (Family.ECDSA,)
+            case rsa.RSAPrivateKey():
+                return (Family.RSA_PSS, Family.RSA_PKCS1)
+
+    def schemes(self, family: Family | None = None, *, allow_sha1: bool = False) -> tuple[Scheme, ...]:
+        """The schemes of one family, the best one by default, in order of preference."""
+        family = family or self.families[0]
+        match self._key:
+            case Ed25519PrivateKey() | Ed448PrivateKey():
+                return (Scheme(family=family, hash=HashAlgorithm.IDENTITY),)
             case ec.EllipticCurvePrivateKey() as key:
-                family, strength = Family.ECDSA, key.curve.key_size
+                strength = key.curve.key_size
             case rsa.RSAPrivateKey() as key:
-                family, strength = (Family.RSA_PSS if use_pss else Family.RSA_PKCS1), key.key_size // 12
-        if not strength:
-            preferences: list[HashAlgorithm] = [HashAlgorithm.IDENTITY]
-        else:
-            # The hash that is as strong as the key (RFC 7427 section 6), then stronger ones, then weaker ones.
-            fit = 0 if strength <= 256 else 1 if strength <= 384 else 2
-            preferences = [*_SHA2[fit:], *reversed(_SHA2[:fit])]
-            if allow_sha1:
-                preferences.append(HashAlgorithm.SHA1)
-        for algorithm in preferences:
-            if algorithm in peer_hashes:
-                return pss(algorithm) if family == Family.RSA_PSS else Scheme(family=family, hash=algorithm)
-        offered = ", ".join(HASH_NAMES.get(algorithm, str(algorithm)) for algorithm in sorted(peer_hashes)) or "nothing"
-        raise SignatureError(f"our {self.public_key.kind} key cannot sign with any hash the peer accepts ({offered})")
+                strength = key.key_size // 12
+        # The hash that is as strong as the key (RFC 7427 section 6), then stronger ones, then weaker ones.
+        fit = 0 if strength <= 256 else 1 if strength <= 384 else 2
+        hashes_ = [*_SHA2[fit:], *reversed(_SHA2[:fit]), *([HashAlgorithm.SHA1] if allow_sha1 else [])]
+        return tuple(pss(h) if family == Family.RSA_PSS else Scheme(family=family, hash=h) for h in hashes_)
+
+    def _classic(self) -> tuple[AuthMethod, Scheme] | None:
+        """What signs for a peer without RFC 7427, where the method number is the scheme."""
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            return AuthMethod.RSA_SIGNATURE, Scheme(family=Family.RSA_PKCS1, hash=HashAlgorithm.SHA1)
+        for method, (curve, algorithm) in _ECDSA_METHODS.items():
+            if self.public_key.kind == f"ECDSA {curve}":
+                return method, Scheme(family=Family.ECDSA, hash=algorithm)
+        return None
+
+    def _no_scheme(self, peer_hashes: frozenset[HashAlgorithm] | None, schemes: Sequence[Scheme]) -> SignatureError:
+        """The error that says what the peer accepts, and the way out."""
+        kind = self.public_key.kind
+        limited = " that auth.signature allows" if schemes else ""
+        if peer_hashes is not None:
+            names = [HASH_NAMES.get(algorithm, str(algorithm)) for algorithm in sorted(peer_hashes)]
+            message = (
+                f"our {kind} key cannot sign{limited} with any hash the peer accepts ({', '.join(names) or 'nothing'})"
+            )
+            if schemes:
+                return SignatureError(
+                    message, hint="leave out auth.signature, or add a scheme with one of these hashes"
+                )
+            old = HashAlgorithm.SHA1 in peer_hashes and Family.ED25519 not in self.families
+            return SignatureError(
+                message, hint="if the gateway cannot be changed, set gateway.allow_sha1 = true" if old else None
+            )
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            way_out = ("leave out auth.signature and " if schemes else "") + "set gateway.allow_sha1 = true"
+            return SignatureError(
+                f"the peer does not know RFC 7427, so it accepts RSA with SHA-1 only (our key is {kind})",
+                hint=f"if the gateway cannot be changed, {way_out}; with an ECDSA key on P-256 no SHA-1 is needed",
+            )
+        return SignatureError(
+            f"the peer does not know RFC 7427, so it accepts no signature of this key{limited} (our key is {kind})",
+            hint="use a certificate with an ECDSA key on P-256, P-384 or P-521",
+        )
 
     def _make(self, scheme: Scheme, octets: bytes) -> bytes:
         match self._key:
@@ -337,7 +391,10 @@ def verify(key: PublicKey, method: AuthMethod, data: bytes, octets: bytes, *, al
 
 def _check(key: PublicKey, scheme: Scheme, signature: bytes, octets: bytes, allow_sha1: bool) -> str:
     if scheme.hash == HashAlgorithm.SHA1 and not allow_sha1:
-        raise SignatureError(f"the signature is {scheme}, which is too weak")
+        raise SignatureError(
+            f"the signature is {scheme}, which is too weak",
+            hint="if the gateway cannot be changed, set gateway.allow_sha1 = true",
+        )
     if scheme.family == Family.ECDSA and isinstance(key._key, ec.EllipticCurvePublicKey):
         try:
             decode_dss_signature(signature)

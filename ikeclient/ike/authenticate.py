@@ -9,6 +9,7 @@ from datetime import datetime
 from ikeclient.crypto.certs import Certificate, TrustStore, validate_gateway
 from ikeclient.crypto.keymat import shared_key_auth, signed_octets
 from ikeclient.crypto.names import same_name
+from ikeclient.crypto.schemes import Scheme
 from ikeclient.crypto.signature import verify
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, ParseError, SignatureError
 from ikeclient.ike.config import CertificateAuth, IkeConfig, PskAuth
@@ -42,17 +43,32 @@ def own_proof(config: IkeConfig, candidate: Candidate) -> tuple[tuple[CertPayloa
         case PskAuth(psk=psk):
             data = shared_key_auth(candidate.suite.prf, psk, octets)
             return (), AuthPayload(method=AuthMethod.SHARED_KEY, data=data)
-        case CertificateAuth(chain=chain, key=key):
+        case CertificateAuth(chain=chain, key=key) as auth:
             certificates = tuple(CertPayload(encoding=CertEncoding.X509_SIGNATURE, data=c.der) for c in chain)
             try:
-                method, data = key.sign(octets, candidate.peer_hashes, allow_sha1=config.allow_sha1)
+                method, data = key.sign(
+                    octets, candidate.peer_hashes, allow_sha1=config.allow_sha1, schemes=auth.signature
+                )
             except SignatureError as error:
                 raise AuthenticationFailed(
-                    "the gateway verifies no signature that our key can make", reason=str(error)
+                    "the gateway verifies no signature that our key can make", reason=error.message, hint=error.hint
                 ) from error
             return certificates, AuthPayload(method=method, data=data)
         case _:
             return (), None
+
+
+def signed_with(config: IkeConfig, candidate: Candidate) -> Scheme | None:
+    """The scheme of the signature in `own_proof`, None if it has none."""
+    if not isinstance(config.auth, CertificateAuth):
+        return None
+    key, schemes = config.auth.key, config.auth.signature
+    return key.choose(candidate.peer_hashes, allow_sha1=config.allow_sha1, schemes=schemes)
+
+
+def refused_before(config: IkeConfig) -> Scheme | None:
+    """The scheme that the gateway refused in the attempt before this one."""
+    return config.auth.refused if isinstance(config.auth, CertificateAuth) else None
 
 
 def certificate_request(config: IkeConfig) -> tuple[CertReqPayload, ...]:
@@ -148,7 +164,9 @@ def _verify_signature(
         octets = responder_octets(candidate, identity)
         verify(chain[0].public_key, auth.method, auth.data, octets, allow_sha1=config.allow_sha1)
     except SignatureError as error:
-        raise GatewayNotAuthenticated("the gateway's signature does not verify", reason=str(error)) from error
+        raise GatewayNotAuthenticated(
+            "the gateway's signature does not verify", reason=error.message, hint=error.hint
+        ) from error
 
 
 def _chain(certificates: Sequence[CertPayload]) -> list[Certificate]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface
+from typing import Self
 
 from ikeclient.crypto.certs import Certificate, TrustStore
+from ikeclient.crypto.schemes import Family, Scheme
 from ikeclient.crypto.signature import PrivateKey
 from ikeclient.crypto.transforms import AlgorithmProposal
 from ikeclient.wire.identity import Identity
@@ -22,11 +24,26 @@ class PskAuth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateAuth:
-    """We sign with `key`; `chain` is our certificate followed by its intermediates. The gateway signs too."""
+    """We sign with `key`; `chain` is our certificate followed by its intermediates. The gateway signs too.
+
+    `signature` are the only schemes that may sign, in order of preference; empty means the best that the gateway's list
+    of hashes allows. `refused` is one that the gateway did not accept in an attempt just before.
+    """
 
     chain: tuple[Certificate, ...]
     key: PrivateKey = field(repr=False)
     trust: TrustStore
+    signature: tuple[Scheme, ...] = ()
+    refused: Scheme | None = None
+
+    def without_pss(self, refused: Scheme) -> Self | None:
+        """The same with RSA PKCS#1 v1.5 in place of the default RSASSA-PSS, None if there is no such choice.
+
+        Some gateways that know RFC 7427 cannot verify RSASSA-PSS, and have no way to say so in advance.
+        """
+        if self.signature or refused.family != Family.RSA_PSS:
+            return None
+        return replace(self, signature=self.key.schemes(Family.RSA_PKCS1), refused=refused)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,3 +83,16 @@ class IkeConfig:
     disclose_keys: bool = False
     initial_contact: bool = True  # tell the gateway to forget older connections of ours (RFC 7296 section 2.4)
     name_gateway: bool = True  # tell the gateway which identity we expect (IDr in the first IKE_AUTH request)
+
+    def after_refusal(self, signed: Scheme | None) -> IkeConfig | None:
+        """What to try once more after a protected AUTHENTICATION_FAILED from a gateway that proved nothing, or None.
+
+        `signed` is how we signed. First the refusal may be about RSASSA-PSS, then about the name we expect of the
+        gateway (IDr): unnamed it shows who it is, and either can prove the name after all, or a person sees both names.
+        With a PSK nothing can be learnt, and each try may count as a guess.
+        """
+        if isinstance(self.auth, CertificateAuth) and signed and (auth := self.auth.without_pss(signed)):
+            return replace(self, auth=auth)
+        if self.name_gateway and self.gateway_identity is not None and not isinstance(self.auth, PskAuth):
+            return replace(self, name_gateway=False)
+        return None

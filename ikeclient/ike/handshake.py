@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from ikeclient.errors import AuthenticationFailed, IkeclientError
-from ikeclient.ike.config import IkeConfig, PskAuth
+from ikeclient.errors import IkeclientError
+from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.endings import no_answer, silent_during_auth
 from ikeclient.ike.events import Datagram, Event, IkeKeysDerived, Path, Progress
 from ikeclient.ike.exchanges.auth import AuthExchange
@@ -63,6 +63,7 @@ class Handshake:
         self._inits: dict[bytes, InitExchange] = {}
         self._contenders: list[Contender] = []
         self._failure: IkeclientError | None = None
+        self._next_try: IkeConfig | None = None  # after a refusal that may be about how or whom we asked
         self._deadline = now + config.timeout
         self._second_port_at = now + SECOND_PORT_AFTER if path.remote_port == IKE_PORT else None
         self._first_at: float | None = None  # when the first candidate came
@@ -226,26 +227,21 @@ class Handshake:
             if sa.state is State.CLOSED:
                 self._contenders.remove(contender)
                 self._failure = self._failure or sa.error
+                self._next_try = self._next_try or contender.exchange.next_try
                 if contender.exchange.gateway_verified:
                     self.proven = True
                     self._end(sa.error)
                     return
         if not self._contenders and not self._inits:
             self._end(None)
-        elif (verdict_at := self._verdict_at) is not None and now >= verdict_at and not self._anonymously(now):
+        elif (verdict_at := self._verdict_at) is not None and now >= verdict_at and not self._try_again(now):
             self._end(self._failure or self._hint)
 
-    def _anonymously(self, now: float) -> bool:
-        """Try once more without naming the gateway (IDr), whose refusal may be about that name.
-
-        It then shows who it is: either it can prove the name after all, or a person sees both names. Not with a PSK,
-        where nothing can be learnt and each try may count as a guess.
-        """
-        config = self._config
-        named = config.name_gateway and config.gateway_identity is not None
-        if not named or isinstance(config.auth, PskAuth) or not isinstance(self._failure, AuthenticationFailed):
+    def _try_again(self, now: float) -> bool:
+        """Begin once more, with what a candidate that refused us may accept instead (`IkeConfig.after_refusal`)."""
+        if self._next_try is None:
             return False
-        self._config = replace(config, name_gateway=False)
+        self._config, self._next_try = self._next_try, None
         self._failure = self._first_at = None
         self._inits.clear()
         self._begin(self._path, now)

@@ -55,8 +55,11 @@ _REFUSALS: dict[NotifyType, tuple[type[IkeclientError], str, str]] = {
 }
 
 
-def refusal(type_: NotifyType, *, detail: str = "") -> IkeclientError:
-    """The error that an error notification of the gateway means; `detail` is appended to the reason."""
-    kind, message, hint = _REFUSALS.get(type_, (NegotiationRefused, "the gateway refused", ""))
+def refusal(type_: NotifyType, *, detail: str = "", hint: str = "") -> IkeclientError:
+    """The error that an error notification of the gateway means; `detail` is appended to the reason.
+
+    `hint` replaces the usual one.
+    """
+    kind, message, usual_hint = _REFUSALS.get(type_, (NegotiationRefused, "the gateway refused", ""))
     reason = f"it answered {type_}" + (f": {detail}" if detail else "")
-    return kind(message, reason=reason, hint=hint or None)
+    return kind(message, reason=reason, hint=hint or usual_hint or None)

@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from ikeclient.crypto.schemes import SCHEME_NAMES
 from ikeclient.profile import proposals, values
 from ikeclient.profile.proposals import DEFAULT_ESP, DEFAULT_IKE
 from ikeclient.profile.values import Fault, IPNetwork
@@ -112,6 +113,16 @@ def _request(value: object) -> tuple[str, ...]:
     for item in value:
         if item not in kinds:
             raise ValueError(f"must be a list of {', '.join(kinds)}; {values.shown(item)} is none of them")
+    return tuple(dict.fromkeys(value))
+
+
+def _signature(value: object) -> tuple[str, ...]:
+    known = ", ".join(SCHEME_NAMES)
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError(f"must be a list of one or more of {known}, not {values.shown(value)}")
+    for item in value:
+        if not isinstance(item, str) or item not in SCHEME_NAMES:
+            raise ValueError(f"must be a list of {known}; {values.shown(item)} is none of them")
     return tuple(dict.fromkeys(value))
 
 
@@ -203,6 +214,12 @@ class Auth(Section):
         default=None, description="The certificate's private key"
     )
     key_passphrase: SecretSource | None = Field(default=None, description="For an encrypted key or PKCS#12 file")
+    signature: Annotated[tuple[str, ...], _Parsed(_signature, _list_of({"enum": list(SCHEME_NAMES)}, 1))] | None = (
+        Field(
+            default=None,
+            description="The only schemes that may sign, in order of preference; default: the best the gateway accepts",
+        )
+    )
 
 
 class Crypto(Section):

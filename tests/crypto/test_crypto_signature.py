@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from ikeclient.crypto.schemes import Family, Scheme, algorithm_identifier, pss
+from ikeclient.crypto.schemes import SCHEME_NAMES, Family, Scheme, algorithm_identifier, pss
 from ikeclient.crypto.signature import PrivateKey, PublicKey, verify
 from ikeclient.errors import ProfileError, SignatureError
 from ikeclient.wire.registry import AuthMethod, HashAlgorithm
@@ -116,8 +116,69 @@ def test_sha1_is_used_and_accepted_only_where_allowed() -> None:
 
 def test_pkcs1_v15_with_sha2_is_accepted_in_method_14() -> None:
     ours = private_key("rsa2048")
-    method, data = ours.sign(OCTETS, ALL, use_pss=False)
+    method, data = ours.sign(OCTETS, ALL, schemes=ours.schemes(Family.RSA_PKCS1))
     assert verify(ours.public_key, method, data, OCTETS) == "RSA PKCS#1 v1.5 with SHA-256"
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "scheme"),
+    [
+        ("rsa2048", ["rsa-pkcs1-sha384", "rsa-pss-sha256"], "RSA PKCS#1 v1.5 with SHA-384"),
+        ("rsa2048", ["ecdsa-sha256", "rsa-pss-sha512"], "RSA-PSS with SHA-512"),
+        ("rsa3072", ["rsa-pkcs1-sha256"], "RSA PKCS#1 v1.5 with SHA-256"),
+        ("p256", ["rsa-pss-sha256", "ecdsa-sha512", "ecdsa-sha256"], "ECDSA with SHA-512"),
+        ("ed25519", ["ed448", "ed25519"], "Ed25519"),
+    ],
+)
+def test_the_schemes_that_may_sign_are_tried_in_their_order(kind: str, names: list[str], scheme: str) -> None:
+    ours = private_key(kind)
+    schemes = [SCHEME_NAMES[name] for name in names]
+    assert verify(ours.public_key, *ours.sign(OCTETS, ALL, schemes=schemes), OCTETS) == scheme
+    assert str(ours.choose(ALL, schemes=schemes)) == scheme
+
+
+def test_every_named_scheme_signs_and_verifies() -> None:
+    kinds = {"rsa": "rsa2048", "ecdsa": "p384", "ed25519": "ed25519", "ed448": "ed448"}
+    for name, scheme in SCHEME_NAMES.items():
+        ours = private_key(kinds[name.partition("-")[0]])
+        assert verify(ours.public_key, *ours.sign(OCTETS, ALL, schemes=[scheme]), OCTETS) == str(scheme)
+        others = [other for other in SCHEME_NAMES.values() if other.family not in ours.families]
+        with pytest.raises(SignatureError, match=r"cannot sign that auth\.signature allows"):
+            ours.sign(OCTETS, ALL, schemes=others)
+
+
+def test_a_scheme_whose_hash_the_peer_does_not_list_does_not_sign() -> None:
+    """N26."""
+    ours = private_key("rsa2048")
+    only = [SCHEME_NAMES["rsa-pss-sha512"]]
+    with pytest.raises(SignatureError, match="SHA-256") as caught:
+        ours.sign(OCTETS, frozenset({HashAlgorithm.SHA2_256}), schemes=only)
+    assert "auth.signature" in str(caught.value.hint)
+    both = [*only, SCHEME_NAMES["rsa-pkcs1-sha256"]]
+    assert ours.choose(frozenset({HashAlgorithm.SHA2_256}), schemes=both) == both[1]
+
+
+def test_the_schemes_that_may_sign_limit_the_classic_methods_too() -> None:
+    ours = private_key("p256")
+    method, _ = ours.sign(OCTETS, None, schemes=[SCHEME_NAMES["ecdsa-sha256"]])
+    assert method == AuthMethod.ECDSA_SHA256_P256
+    with pytest.raises(SignatureError, match=r"auth\.signature"):
+        ours.sign(OCTETS, None, schemes=[SCHEME_NAMES["ecdsa-sha384"]])
+    with pytest.raises(SignatureError) as caught:
+        private_key("rsa2048").sign(OCTETS, None, allow_sha1=True, schemes=[SCHEME_NAMES["rsa-pkcs1-sha256"]])
+    assert "leave out auth.signature and set gateway.allow_sha1 = true" in str(caught.value.hint)
+
+
+def test_the_way_out_of_sha1_is_named() -> None:
+    """N26: a gateway that knows SHA-1 only, in its list or for want of one, and a key that could do it."""
+    for peer in (None, frozenset({HashAlgorithm.SHA1})):
+        with pytest.raises(SignatureError) as caught:
+            private_key("rsa2048").sign(OCTETS, peer)
+        assert "set gateway.allow_sha1 = true" in str(caught.value.hint)
+    for peer in (None, frozenset({HashAlgorithm.SHA1})):
+        with pytest.raises(SignatureError) as caught:
+            private_key("ed25519").sign(OCTETS, peer)
+        assert "allow_sha1" not in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("salt_length", [0, 20, 48, 64])
@@ -364,8 +425,7 @@ def test_openssl_and_we_verify_each_other(
     signature = openssl(tmp_path, "dgst", f"-{hash_name}", "-sign", "key.pem", *options, "octets")
     data = digital_signature(scheme, signature)
     assert verify(ours.public_key, AuthMethod.DIGITAL_SIGNATURE, data, OCTETS) == str(scheme)
-    use_pss = scheme.family == Family.RSA_PSS
-    _, data = ours.sign(OCTETS, frozenset({scheme.hash}), use_pss=use_pss)
+    _, data = ours.sign(OCTETS, frozenset({scheme.hash}), schemes=[scheme])
     identifier = algorithm_identifier(scheme)
     assert data[1 : 1 + data[0]] == identifier
     (tmp_path / "signature").write_bytes(data[1 + data[0] :])

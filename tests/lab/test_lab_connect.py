@@ -63,6 +63,27 @@ def test_rsa_pss_is_used_both_ways_when_the_gateway_demands_it(lab: Lab) -> None
     carries_traffic(lab)
 
 
+def test_a_gateway_that_takes_no_rsa_pss_gets_pkcs1_v15(lab: Lab) -> None:
+    """As the ones do that know RFC 7427 but not RSASSA-PSS: AUTHENTICATION_FAILED, and one more try."""
+    lab.gateway.serve(Offer(auth="certificate", kind="rsa2048", client_scheme="ike:rsa-sha256"))
+    lab.client.write_profile(lab.gateway)
+    connection = lab.client.connect()
+    assert lab.gateway.log.count("parsed IKE_SA_INIT request") == 2
+    assert "with RSA_EMSA_PKCS1_SHA2_256 successful" in lab.gateway.log
+    assert "refused our signature with RSA-PSS with SHA-256" in connection.stderr
+    carries_traffic(lab)
+    lab.client.disconnect("work")
+    lab.client.write_profile(lab.gateway, {"auth": {"signature": ["rsa-pkcs1-sha256"]}})
+    before = lab.gateway.log.count("parsed IKE_SA_INIT request")
+    lab.client.connect()
+    assert lab.gateway.log.count("parsed IKE_SA_INIT request") == before + 1
+    lab.client.disconnect("work")
+    lab.client.write_profile(lab.gateway, {"auth": {"signature": ["rsa-pss-sha256"]}})
+    refused = lab.client.start()
+    assert refused.wait() == 4
+    assert "we signed with RSA-PSS with SHA-256" in refused.stderr
+
+
 def test_the_classic_methods_serve_a_gateway_without_rfc_7427(lab: Lab) -> None:
     lab.gateway.serve(Offer(auth="certificate", kind="ecdsa256", settings={"signature_authentication": False}))
     lab.client.write_profile(lab.gateway)
@@ -74,7 +95,10 @@ def test_the_classic_methods_serve_a_gateway_without_rfc_7427(lab: Lab) -> None:
 def test_classic_rsa_needs_the_profile_to_allow_sha1(lab: Lab) -> None:
     lab.gateway.serve(Offer(auth="certificate", kind="rsa2048", settings={"signature_authentication": False}))
     lab.client.write_profile(lab.gateway)
-    assert lab.client.start().wait() in (4, 7)
+    refused = lab.client.start()
+    assert refused.wait() in (4, 7)
+    assert "set gateway.allow_sha1 = true" in refused.stderr
+    assert lab.gateway.log.count("parsed IKE_SA_INIT request") == 1
     lab.client.write_profile(lab.gateway, {"gateway": {"allow_sha1": True}})
     lab.client.connect()
     carries_traffic(lab)

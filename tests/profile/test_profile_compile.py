@@ -9,7 +9,7 @@ import pytest
 from profile_world import CANARY, CERTIFICATE, EAP, PSK, is_clause
 
 from ikeclient.errors import IkeclientError, ProfileError, UsageError
-from ikeclient.ike.config import EapAuth, PskAuth
+from ikeclient.ike.config import CertificateAuth, EapAuth, PskAuth
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.load import parse_profile
 from ikeclient.profile.present import redacted
@@ -329,7 +329,7 @@ def test_a_hook_that_cannot_or_must_not_run_is_refused(
         assert said in error.message
         assert "session.up" in error.message
     hook(write)
-    monkeypatch.setattr("ikeclient.profile.trust.trusted_owners", lambda environ: frozenset({54321}))
+    monkeypatch.setattr("ikeclient.profile.compile.trusted_owners", lambda environ: frozenset({54321}))
     assert "belongs to another user" in failure(f'{PSK}[session]\ndown = [["./hook"]]\n', place).message
 
 
@@ -367,3 +367,24 @@ def test_environment_secrets_are_gone_after_compiling(place: Path, monkeypatch: 
     assert isinstance(compiled.ike.auth, PskAuth)
     assert compiled.ike.auth.psk == CANARY.encode()
     assert "VPN_PSK" not in os.environ
+
+
+def test_the_schemes_that_may_sign_are_those_of_the_key(place: Path) -> None:
+    """F9: before the first packet."""
+    auth = build(CERTIFICATE, place).ike.auth
+    assert isinstance(auth, CertificateAuth)
+    assert auth.signature == ()
+    auth = build(CERTIFICATE + 'signature = ["rsa-pss-sha256", "ecdsa-sha384", "ecdsa-sha256"]\n', place).ike.auth
+    assert isinstance(auth, CertificateAuth)
+    assert [str(scheme) for scheme in auth.signature] == ["ECDSA with SHA-384", "ECDSA with SHA-256"]
+    error = failure(CERTIFICATE + 'signature = ["rsa-pss-sha256", "ed25519"]\n', place)
+    assert error.message == "key 'auth.signature' names no scheme that our key can sign with"
+    assert "ecdsa-sha256" in str(error.hint)
+
+
+@pytest.mark.parametrize("value", ["[]", '"rsa-pss-sha256"', '["rsa-pss-sha1"]', "[1]", "[[]]"])
+def test_a_scheme_that_is_not_known_is_an_error(place: Path, value: str) -> None:
+    """F4"""
+    error = failure(CERTIFICATE + f"signature = {value}\n", place)
+    assert "auth.signature" in error.message
+    assert "rsa-pkcs1-sha256" in " ".join(error.lines())

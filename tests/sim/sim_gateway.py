@@ -18,6 +18,7 @@ from sim_certificates import gateway_certificate, gateway_key, trust
 from ikeclient.crypto.certs import Certificate
 from ikeclient.crypto.key_exchange import generate
 from ikeclient.crypto.keymat import child_keys, ike_keys, shared_key_auth
+from ikeclient.crypto.schemes import Family
 from ikeclient.crypto.signature import PrivateKey, verify
 from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.eap import mschap
@@ -80,7 +81,10 @@ def ipv4(address: str) -> TrafficSelector:
 
 @dataclass(slots=True, kw_only=True)
 class GatewaySetup:
-    """How this gateway behaves. `cookies` is how many it demands, -1 for ever, `group` the only one it accepts."""
+    """How this gateway behaves. `verifies` are the families of signatures it knows.
+
+    `cookies` is how many it demands, -1 for ever, `group` the only one it accepts.
+    """
 
     ike_proposals: tuple[AlgorithmProposal, ...] = (GCM,)
     esp_proposals: tuple[AlgorithmProposal, ...] = (ESP_GCM,)
@@ -90,6 +94,7 @@ class GatewaySetup:
     key: PrivateKey = field(default_factory=gateway_key)
     chain: tuple[bytes, ...] = field(default_factory=lambda: (gateway_certificate().der,))
     identity: Identity = GATEWAY_ID
+    verifies: frozenset[Family] = frozenset(Family)
     cookies: int = 0
     network: tuple[TrafficSelector, ...] = (NET,)
     inner: str = INNER
@@ -324,7 +329,9 @@ class SimGateway:
         if auth is None or not chain:
             return False
         try:
-            verify(Certificate.from_der(chain[0]).public_key, auth.method, auth.data, octets)
+            scheme = verify(Certificate.from_der(chain[0]).public_key, auth.method, auth.data, octets, allow_sha1=True)
+            if not any(scheme.startswith(family) for family in self.setup.verifies):
+                return False
         except SignatureError:
             return False
         return True

@@ -107,12 +107,19 @@ class AuthExchange:
         self._gateway = path.remote_address
         self._notices: list[str] = []
         self.gateway_verified = False
+        self.next_try: IkeConfig | None = None  # set when the gateway refuses us without having proven anything
 
     def run(self) -> AuthGenerator:
         """Yield requests (and `NeedCredential`, answered with the password) until the outcome is known."""
         answer = yield self._first_request()
         assert not isinstance(answer, str)
         identity = self._verify(answer)
+        if (refused := authenticate.refused_before(self._config)) is not None:
+            signed = authenticate.signed_with(self._config, self._candidate)
+            self._notices.append(
+                f"the gateway refused our signature with {refused} and accepted {signed}: "
+                "auth.signature saves the first try"
+            )
         if isinstance(self._config.auth, EapAuth):
             answer = yield from self._eap(self._config.auth, answer, identity)
         return self._outcome(answer, identity)
@@ -162,9 +169,20 @@ class AuthExchange:
     def _raise_refusal(self, answer: Payloads) -> None:
         """Raise what an error notification without a proof of identity means."""
         error = error_notify(answer)
-        if error is not None:
-            detail = "" if self.gateway_verified else "the gateway has not proven its identity yet"
-            raise refusal(error.type, detail=detail)
+        if error is None:
+            return
+        if self.gateway_verified:
+            raise refusal(error.type)
+        detail, hint = "the gateway has not proven its identity yet", ""
+        if error.type == NotifyType.AUTHENTICATION_FAILED:
+            signed = authenticate.signed_with(self._config, self._candidate)
+            self.next_try = self._config.after_refusal(signed)
+            if signed is not None:
+                before = authenticate.refused_before(self._config)
+                detail += f"; we signed with {before}, then {signed}" if before else f"; we signed with {signed}"
+                hint = "check that the gateway trusts our certificate and knows our identity, and what it can verify: "
+                hint += "see auth.signature"
+        raise refusal(error.type, detail=detail, hint=hint)
 
     def _eap(
         self, auth: EapAuth, answer: Payloads, identity: Identity

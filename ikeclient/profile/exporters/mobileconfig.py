@@ -82,7 +82,9 @@ def _settings(parts: Parts, ike: dict[str, Any]) -> None:
     if set(network.exclude) - {"lan"}:
         parts.lost("network.exclude", "there is no such setting there")
     _algorithms(parts, ike)
-    parts.lost_keys("gateway.port", "gateway.allow_sha1", "network.dns", "network.request", "network.interface")
+    parts.lost_keys(
+        "gateway.port", "gateway.allow_sha1", "auth.signature", "network.dns", "network.request", "network.interface"
+    )
     parts.lost_keys("session.retry", "session.up", "session.down", "session.encapsulation")
 
 

@@ -46,7 +46,9 @@ def write_sswan(parts: Parts) -> bytes:
     if profile.network.mtu:
         document["mtu"] = profile.network.mtu
     document |= _split(parts)
-    parts.lost_keys("gateway.allow_sha1", "network.dns", "network.request", "network.interface", "session.retry")
+    parts.lost_keys(
+        "gateway.allow_sha1", "auth.signature", "network.dns", "network.request", "network.interface", "session.retry"
+    )
     parts.lost_keys("session.up", "session.down", "session.mobike", "session.liveness", "session.rekey_ike")
     parts.lost_keys("session.rekey_child")
     return json.dumps(document, indent=2).encode() + b"\n"

@@ -41,7 +41,9 @@ def write_swanctl(parts: Parts) -> bytes:
     document: dict[str, Any] = {"connections": {name: connection}}
     if secrets := _secrets(parts, name):
         document["secrets"] = secrets
-    parts.lost_keys("network.exclude", "network.dns", "network.mtu", "network.interface", "gateway.allow_sha1")
+    parts.lost_keys(
+        "network.exclude", "network.dns", "network.mtu", "network.interface", "gateway.allow_sha1", "auth.signature"
+    )
     parts.lost_keys("session.up", "session.down", "session.encapsulation")
     return ("\n".join(_lines(document)) + "\n").encode()
 
