@@ -17,6 +17,14 @@ SCHEMA = "ikeclient.status/1"
 
 _LABEL = 11  # columns of a label in the text form
 _STATE_STYLES = {"connected": "good", "connecting": "busy", "reconnecting": "busy"}
+_DROPPED = (
+    ("replays", "replayed"),
+    ("auth_failures", "forged or damaged"),
+    ("selector_drops", "outside the selectors"),
+    ("malformed", "malformed"),
+    ("congested", "with impossible congestion marks"),
+    ("exhausted", "without a sequence number"),
+)
 _NOTHING: tuple[object, ...] = (None, "", [], {})
 
 # The first sentence whose fields are all there is the one that is shown.
@@ -72,6 +80,7 @@ def unresponsive(name: str, pid: int) -> dict[str, object]:
         "ike": None,
         "children": [],
         "idle": None,
+        "drops": None,
         "roams": 0,
         "last_error": "the process does not answer",
     }
@@ -205,11 +214,7 @@ def _child_rows(child: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         f"in {_size(child.get('bytes_in'))} ({_count(child.get('packets_in'))} packets), "
         f"out {_size(child.get('bytes_out'))} ({_count(child.get('packets_out'))} packets)",
     )
-    dropped = [
-        f"{_count(child[key])} {word}"
-        for key, word in (("replays", "replayed"), ("auth_failures", "forged or damaged"))
-        if child.get(key)
-    ]
+    dropped = [f"{_count(child[key])} {word}" for key, word in _DROPPED if child.get(key)]
     yield "dropped", ", ".join(dropped)
 
 

@@ -12,9 +12,11 @@ cdef struct Group:
 
 
 cdef int _unpack(const uint8_t[::1] arena, Py_ssize_t text, Py_ssize_t available, Slot* s) except -1:
-    """Find the IP packet in a plaintext: 1 where there is one, 0 where it is malformed, 2 for a dummy packet."""
+    """Find the IP packet in a plaintext: 1 where there is one, 0 where it is malformed, 2 for a dummy packet.
+
+    What the padding says is nobody's concern: see `inbound`."""
     cdef int following, first, pad
-    cdef Py_ssize_t end, i, length
+    cdef Py_ssize_t end, length
     if available < 2:
         return 0
     following = arena[text + available - 1]
@@ -22,9 +24,6 @@ cdef int _unpack(const uint8_t[::1] arena, Py_ssize_t text, Py_ssize_t available
     end = available - 2 - pad
     if end < 0:
         return 0
-    for i in range(pad):
-        if arena[text + end + i] != i + 1:
-            return 0
     if following == 59:
         return 2
     if end < 20:
@@ -265,6 +264,7 @@ cdef bint _selective(const uint8_t[::1] out, Py_ssize_t at, Py_ssize_t end) exce
 def review(const uint8_t[::1] out, list frames):
     cdef Py_ssize_t start, end, packets, size, head = -1, all_packets = 0, all_bytes = 0, selective = 0
     cdef bint alike = True, look = False, six
+    cdef int protocol
     cdef Frame f
     for start, end, packets, size in frames:
         if start < 0 or end > out.shape[0] or start > end - HEADER - 20:
@@ -277,6 +277,11 @@ def review(const uint8_t[::1] out, list frames):
         _examine(out[start:end], end - start, &f)
         look = look or f.count == 0 or f.look
         selective += _selective(out, start + HEADER, end)
+        if six:
+            protocol = out[start + HEADER + 6]
+        else:
+            protocol = out[start + HEADER + 9] if out[start + HEADER] == 0x45 else 0
+        alike = alike and (protocol == 6 or protocol == 17)
         if head < 0:
             head = start + HEADER
         elif six != (out[head] >> 4 == 6):

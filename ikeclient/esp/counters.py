@@ -21,5 +21,5 @@ class Counters:
     selector_drops: int = 0
     malformed: int = 0
     dummies: int = 0
-    congested: int = 0  # dropped, because a router marked what could not be marked (RFC 6040)
+    congested: int = 0  # dropped because a router marked what cannot be marked (RFC 6040)
     exhausted: int = 0  # packets not sent because the sequence numbers are used up

@@ -2,14 +2,54 @@
 
 On the way out the outer header is a copy of the inner one (RFC 6040 section 4.1, RFC 2983 section 3: the uniform
 model), so that routers on the path treat a tunnelled packet as they would treat what is inside.
+
+A router that works marks only what is ECN-capable, so that CE around a packet that is not is an error, for which the
+RFC wants the packet dropped. Some boxes set both bits on everything that passes, and then nothing at all would come
+out of the tunnel. So where every packet that arrives is marked, the marks mean nothing and are ignored.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from ikeclient.esp.offload_sums import Writable, fold, get16
 
 NOT_ECT, ECT1, ECT0, CE = 0, 1, 2, 3
 MARKS = (ECT1, CE)  # outer fields that may change the inner one
+
+
+MEANINGLESS_AFTER = 4  # packets lost to CE although not ECN-capable, while nothing came without CE
+
+
+class PathMarks:
+    """What the marks of the path are worth, as all SAs on it have seen; `losses` counts them since the last without CE.
+
+    `meaningless` is called whenever the marks begin to be ignored.
+    """
+
+    __slots__ = ("_meaningless", "losses")
+
+    def __init__(self, meaningless: Callable[[], None] = lambda: None) -> None:
+        self.losses = 0
+        self._meaningless = meaningless
+
+    @property
+    def ignored(self) -> bool:
+        """Whether every packet is marked, whatever it is."""
+        return self.losses >= MEANINGLESS_AFTER
+
+    def reset(self) -> None:
+        """A genuine packet came without CE, or there is another path."""
+        self.losses = 0
+
+    def decapsulate(self, outer: int, text: Writable) -> bool:
+        """As the function of that name; changes nothing and drops nothing while marks are ignored."""
+        if self.ignored or decapsulate(outer, text):
+            return True
+        self.losses += 1
+        if self.ignored:
+            self._meaningless()
+        return False
 
 
 def decapsulate(outer: int, text: Writable) -> bool:

@@ -1,4 +1,8 @@
-"""The receiving direction of a Child SA: UDP payloads in, inner packets out (RFC 4303, RFC 3948; tunnel mode)."""
+"""The receiving direction of a Child SA: UDP payloads in, inner packets out (RFC 4303, RFC 3948; tunnel mode).
+
+Padding should be 1, 2, 3 ... and be inspected (RFC 4303 section 2.4), to tell wrong keys from right ones where nothing
+is authenticated. Here everything is, and some gateways pad with zeros or random bytes: what padding says is ignored.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,9 @@ from ikeclient.crypto.esp_ciphers import HEADER_LENGTH, esp_cipher, esp_layout
 from ikeclient.crypto.keymat import DirectionKeys
 from ikeclient.crypto.transforms import EspSuite
 from ikeclient.esp.counters import NEXT_HEADER, NO_NEXT_HEADER, Counters, Packet
-from ikeclient.esp.ecn import MARKS, decapsulate
+from ikeclient.esp.ecn import CE, MARKS, PathMarks
 from ikeclient.esp.offload import VNET_HEADER, coalesce, collect, review
 from ikeclient.esp.offload_slots import Slots
-from ikeclient.esp.offload_sums import PADS
 from ikeclient.esp.replay import ReplayWindow
 from ikeclient.esp.selectors import MALFORMED, OUTSIDE, PacketFilter
 
@@ -55,7 +58,7 @@ class InboundSa:
 
     `authenticated` counts the packets that were genuine, whatever was in them: the sign of life of the other end.
     `selective` counts selective acknowledgements of TCP among the packets of runs: the sign that packets of ours got
-    lost on their way.
+    lost on their way. `marks` is shared by the SAs of one path.
     """
 
     __slots__ = (
@@ -64,6 +67,7 @@ class InboundSa:
         "_esn",
         "_fixed",
         "_layout",
+        "_marks",
         "_minimum",
         "_open",
         "_window",
@@ -82,12 +86,14 @@ class InboundSa:
         *,
         filter: PacketFilter,  # noqa: A002  the word for it
         window: int = 4096,
+        marks: PathMarks | None = None,
     ) -> None:
         self.spi = spi
         self.filter = filter
         self.counters = Counters()
         self.authenticated = 0
         self.selective = 0
+        self._marks = marks or PathMarks()
         self._layout = layout = esp_layout(suite)
         self._esn = suite.esn
         self._minimum = layout.minimum_length
@@ -130,9 +136,11 @@ class InboundSa:
 
     def _inner(self, plaintext: bytes, ecn: int) -> Packet | None:
         """The IP packet in a plaintext, without padding of any kind, or None with its reason counted."""
+        if self._marks.losses and ecn != CE:
+            self._marks.reset()
         pad_length, next_header = plaintext[-2], plaintext[-1]
         end = len(plaintext) - 2 - pad_length
-        if end < 0 or (pad_length and plaintext[end:-2] != PADS[pad_length]):
+        if end < 0:
             self.counters.malformed += 1
             return None
         if next_header == NO_NEXT_HEADER:
@@ -146,7 +154,7 @@ class InboundSa:
             if ecn not in MARKS:
                 return plaintext[:length]
             packet = bytearray(plaintext[:length])
-            if decapsulate(ecn, packet):
+            if self._marks.decapsulate(ecn, packet):
                 return packet
             self.counters.congested += 1
         elif length == OUTSIDE:
@@ -178,10 +186,15 @@ class InboundSa:
         self.authenticated += states.count(0)
         layout = self._layout
         gap = HEADER_LENGTH + layout.iv_length
-        if run.ecn in MARKS:
+        marks = self._marks
+        if marks.losses and run.ecn != CE and 0 in states:
+            marks.reset()
+        if run.ecn in MARKS and not marks.ignored:
             for i in range(count):
                 at = (run.first + i) * run.stride + gap
-                if not states[i] and not decapsulate(run.ecn, run.slots.view[at : at + run.length(i) - self._fixed]):
+                if not states[i] and not marks.decapsulate(
+                    run.ecn, run.slots.view[at : at + run.length(i) - self._fixed]
+                ):
                     states[i] = 1
                     counters.congested += 1
         arena, end = run.slots.buffer, run.end

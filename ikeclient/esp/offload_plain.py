@@ -26,6 +26,8 @@ __all__ = ["MAXIMUM_SLOTS", "VNET_HEADER", "coalesce", "collect", "examine", "se
 _LONGEST = 65535
 _TCPV4, _TCPV6, _UDP = 1, 4, 5  # VIRTIO_NET_HDR_GSO_TCPV4, _TCPV6, _UDP_L4
 _TCP_PROTOCOL = 6
+_WITH_PORTS = (_TCP_PROTOCOL, 17)
+_PLAIN_IPV4 = 0x45
 _SACK = 5  # a TCP option
 _FIN_PSH, _CWR = 0x09, 0x80
 
@@ -273,12 +275,12 @@ def collect(arena: Buffer, stride: int, first: int, count: int, salt: Buffer, no
 def review(out: Buffer, frames: list[tuple[int, int, int, int]]) -> tuple[int, int, bool, bool, int]:
     """What frames that `coalesce` made have in common: (packets, bytes, alike, look, selective).
 
-    The first two are sums. `alike` when all have the same two addresses; `look` when `examine` says so of any;
-    `selective` is how many are TCP with a selective acknowledgement (RFC 2018). Raises ValueError for frames that are
-    not inside `out`, or shorter than their headers.
+    The first two are sums. `alike` when all have the same two addresses, and nothing but TCP or UDP behind a plain
+    header; `look` when `examine` says so of any; `selective` is how many are TCP with a selective acknowledgement
+    (RFC 2018). Raises ValueError for frames that are not inside `out`, or shorter than their headers.
     """
     packets = size = selective = 0
-    pairs, look = set(), False
+    pairs, look, plain = set(), False, True
     for start, end, count, length in frames:
         at = start + VNET_HEADER
         if start < 0 or end > len(out) or at + 20 > end or ((six := out[at] >> 4 == 6) and at + 40 > end):
@@ -287,9 +289,10 @@ def review(out: Buffer, frames: list[tuple[int, int, int, int]]) -> tuple[int, i
         size += length
         examined = examine(out[start:end], end - start)
         look = look or examined[0] == 0 or examined[4]
+        plain = plain and (out[at + 6] if six else out[at + 9] if out[at] == _PLAIN_IPV4 else 0) in _WITH_PORTS
         pairs.add(bytes(out[at + 8 : at + 40] if six else out[at + 12 : at + 20]))
         selective += _selective(out, at, end)
-    return packets, size, len(pairs) <= 1, look, selective
+    return packets, size, plain and len(pairs) <= 1, look, selective
 
 
 def _selective(out: Buffer, at: int, end: int) -> bool:

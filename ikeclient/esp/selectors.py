@@ -14,28 +14,34 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 
-from ikeclient.esp.inner import locate_transport
+from ikeclient.esp.inner import ICMP, locate_transport, of_a_neighbour
 
 MALFORMED = 0
 OUTSIDE = -1
 
-_ipv4 = Struct(">BxHxxxxxxxxII").unpack_from
+_ipv4 = Struct(">BxHxxxxxBxxII").unpack_from
 _ipv6 = Struct(">xxxxHBxQQQQ").unpack_from
 
 _ICMP_TYPES = frozenset((1, 58))  # type and code stand in for a port (RFC 4301 section 4.4.1.1)
+_PLAIN = (6, 17)
 _WITH_PORTS = frozenset((6, 17, 33, 132, 136))
 
 _Range = tuple[int, int]
 
-# RFC 1122 section 3.2.1.3, RFC 4291 sections 2.5.2, 2.5.3, 2.5.5.2 and 2.7
-_NEVER_SOURCE: dict[int, tuple[_Range, ...]] = {
-    4: ((0, 0x00FFFFFF), (0x7F000000, 0x7FFFFFFF), (0xE0000000, 0xEFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF)),
-    6: ((0, 1), (0xFFFF << 32, (0xFFFF << 32) + 0xFFFFFFFF), (0xFF << 120, (1 << 128) - 1)),
+# RFC 1122 section 3.2.1.3, RFC 3927 section 2.7, RFC 4291 sections 2.5.2, 2.5.3, 2.5.5.2, 2.5.6 and 2.7
+_MULTICAST: dict[int, tuple[_Range, ...]] = {
+    4: ((0xE0000000, 0xEFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF)),  # and broadcast
+    6: ((0xFF << 120, (1 << 128) - 1),),
+}
+_LINK_LOCAL: dict[int, tuple[_Range, ...]] = {
+    4: ((0xA9FE0000, 0xA9FEFFFF),),
+    6: ((0xFE80 << 112, (0xFEC0 << 112) - 1),),
 }
 _NEVER_DESTINATION: dict[int, tuple[_Range, ...]] = {
     4: ((0, 0x00FFFFFF), (0x7F000000, 0x7FFFFFFF)),
     6: ((0, 1), (0xFFFF << 32, (0xFFFF << 32) + 0xFFFFFFFF)),
 }
+_NEVER_SOURCE = {v: (*_NEVER_DESTINATION[v], *_MULTICAST[v]) for v in (4, 6)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +83,22 @@ class PacketFilter:
 
     `sources` and `destinations` are the selectors of the end that sends and of the end that receives. `own` are
     addresses (version, number) that a packet of this direction cannot come from: inbound, those of this machine.
+
+    `inbound` also keeps out what makes sense between neighbours on a link alone, which the gateway is not: link-local
+    addresses, multicast and broadcast, router and neighbour discovery, redirects, and source routes. Kernels believe
+    those of anybody who is close enough to send them.
     """
 
-    __slots__ = ("_destinations4", "_destinations6", "_receiving", "_sending", "_simple", "_sources4", "_sources6")
+    __slots__ = (
+        "_destinations4",
+        "_destinations6",
+        "_inbound",
+        "_receiving",
+        "_sending",
+        "_simple",
+        "_sources4",
+        "_sources6",
+    )
 
     def __init__(
         self,
@@ -87,13 +106,20 @@ class PacketFilter:
         sources: Sequence[Selector],
         destinations: Sequence[Selector],
         own: Iterable[tuple[int, int]] = (),
+        inbound: bool = False,
     ) -> None:
         own = tuple(own)
         never = {v: [*_NEVER_SOURCE[v], *((address, address) for w, address in own if w == v)] for v in (4, 6)}
+        nowhere = {v: list(_NEVER_DESTINATION[v]) for v in (4, 6)}
+        if inbound:
+            for v in (4, 6):
+                never[v] += _LINK_LOCAL[v]
+                nowhere[v] += (*_LINK_LOCAL[v], *_MULTICAST[v])
+        self._inbound = inbound
         self._sources4 = _boundaries(sources, 4, never[4])
         self._sources6 = _boundaries(sources, 6, never[6])
-        self._destinations4 = _boundaries(destinations, 4, _NEVER_DESTINATION[4])
-        self._destinations6 = _boundaries(destinations, 6, _NEVER_DESTINATION[6])
+        self._destinations4 = _boundaries(destinations, 4, nowhere[4])
+        self._destinations6 = _boundaries(destinations, 6, nowhere[6])
         self._sending, self._receiving = tuple(sources), tuple(destinations)
         self._simple = all(s.any_traffic for s in (*sources, *destinations))
 
@@ -112,10 +138,12 @@ class PacketFilter:
             return MALFORMED
         first = packet[0]
         if 0x45 <= first <= 0x4F:
-            first, length, source4, destination4 = _ipv4(packet)
+            first, length, protocol, source4, destination4 = _ipv4(packet)
             if not (first & 15) << 2 <= length <= available:
                 return MALFORMED
             if not (bisect_right(self._sources4, source4) & bisect_right(self._destinations4, destination4) & 1):
+                return OUTSIDE
+            if (protocol == ICMP or first != 0x45) and self._inbound and of_a_neighbour(packet[:length]):
                 return OUTSIDE
             if self._simple or self._ports_match(packet[:length], 4, source4, destination4):
                 return length
@@ -128,6 +156,8 @@ class PacketFilter:
             return MALFORMED
         source, destination = high << 64 | low, high2 << 64 | low2
         if not (bisect_right(self._sources6, source) & bisect_right(self._destinations6, destination) & 1):
+            return OUTSIDE
+        if protocol not in _PLAIN and self._inbound and of_a_neighbour(packet[:length]):
             return OUTSIDE
         if self._simple or self._ports_match(packet[:length], 6, source, destination):
             return length

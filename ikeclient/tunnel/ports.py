@@ -102,3 +102,6 @@ class ChildCounters:
     auth_failures: int
     selector_drops: int
     malformed: int
+    dummies: int
+    congested: int
+    exhausted: int

@@ -16,6 +16,7 @@ from itertools import groupby
 from struct import Struct
 from typing import Any
 
+from ikeclient.esp.ecn import PathMarks
 from ikeclient.esp.icmp import too_big
 from ikeclient.esp.mss import clamp_batch
 from ikeclient.esp.mtu import interface_mtu, segment_sizes
@@ -35,6 +36,10 @@ KEEPALIVE = b"\xff"  # RFC 3948 section 2.3
 
 _IKE_HEADER = 28
 _ESP_HEADER = 8
+MARKS_IGNORED = (
+    "every packet from the gateway arrives with the mark of congestion (ECN CE), also those that cannot be marked: "
+    "a device on the path is broken, and the marks are ignored"
+)
 IKE_BUDGET = 32  # IKE messages in one call, once a call has had more: timers and the other direction wait for it
 _LONG_RUN = 20  # datagrams; a socket buffer of the usual size holds about ninety
 _SPACED = 256  # long runs after a loss: a fraction of a second
@@ -54,6 +59,7 @@ class Pump:
     - `space`: called before each long run while packets get lost on their way; it may wait, so that runs are kept
       apart. A gateway that takes datagrams one by one has no room for several.
     - `on_waiting`: called when packets wait for a Child SA that `expect` has announced.
+    - `warn`: called with a sentence for people.
     - `on_tun_lost`: called once when the interface is deleted under us; the descriptor must then leave the event loop.
 
     `last_inbound` is when genuine ESP last came, `last_outbound` when ESP was last sent, `last_sent` when anything
@@ -70,6 +76,7 @@ class Pump:
         space: Callable[[], None] = lambda: None,
         on_tun_lost: Callable[[], None] | None = None,
         on_waiting: Callable[[], None] = lambda: None,
+        warn: Callable[[str], None] = lambda _: None,
         clamp_mss: bool = True,
         batch: int = 256,
         offload: bool = True,
@@ -93,6 +100,8 @@ class Pump:
         self._spaced = False
         self._on_tun_lost = on_tun_lost
         self._on_waiting = on_waiting
+        self._warn: Callable[[str], None] | None = warn
+        self._marks = PathMarks(self._ignoring_marks)
         self._clamp = clamp_mss
         self._batch = batch
         self._ike_taken = 0  # IKE messages in the present call that were due
@@ -137,7 +146,14 @@ class Pump:
 
     def set_remote(self, remote: Address | None) -> None:
         """Send ESP to this end point; None stops sending."""
+        if remote is not None and remote != self.remote:
+            self._marks.reset()
         self.remote = remote
+
+    def _ignoring_marks(self) -> None:
+        warn, self._warn = self._warn, None
+        if warn is not None:
+            warn(MARKS_IGNORED)
 
     def set_mtu(self, inner: int) -> None:
         """The longest inner packet in bytes; IPv6 packets of up to 1280 bytes pass in any case (RFC 8200 section 5)."""
@@ -161,7 +177,8 @@ class Pump:
             child.spi_in,
             child.suite,
             child.keys.inbound,
-            filter=PacketFilter(sources=remote, destinations=local, own=own),
+            filter=PacketFilter(sources=remote, destinations=local, own=own, inbound=True),
+            marks=self._marks,
         )
         outbound = OutboundSa(
             child.spi_out,
@@ -208,7 +225,23 @@ class Pump:
             auth_failures=inbound.auth_failures,
             selector_drops=inbound.selector_drops,
             malformed=inbound.malformed,
+            dummies=inbound.dummies,
+            congested=inbound.congested,
+            exhausted=outbound.exhausted,
         )
+
+    def drops(self) -> dict[str, int]:
+        """What never reached a Child SA, or never left, as `status` shows it: packets or datagrams by reason."""
+        counters = self.counters
+        return {
+            "unrouted": self.table.unrouted,
+            "no_path": counters.no_path,
+            "too_big": counters.too_big,
+            "not_sent": counters.not_sent,
+            "malformed": counters.malformed,
+            "unknown_spi": counters.unknown_spi,
+            "unknown_ike": counters.unknown_ike,
+        }
 
     def offload(self) -> dict[str, object]:
         """What the fast lane has to work with, as `status` shows it."""

@@ -92,6 +92,7 @@ class Session:
             space=Spacing(),
             on_tun_lost=on_tun_lost,
             on_waiting=on_waiting,
+            warn=self.warn,
         )
 
     @property

@@ -79,6 +79,7 @@ class Status:
             "ike": self._ike(now),
             "children": [self._child(child, pump, now) for child in self.children.values()],
             "idle": self.idle,
+            "drops": pump.drops() if pump is not None else None,
             "roams": self.roams,
             "reconnects": self.reconnects,
             "warnings": self.warnings[-16:],
@@ -119,5 +120,10 @@ class Status:
                 "packets_out": counters.packets_out,
                 "replays": counters.replays,
                 "auth_failures": counters.auth_failures,
+                "selector_drops": counters.selector_drops,
+                "malformed": counters.malformed,
+                "congested": counters.congested,
+                "dummies": counters.dummies,
+                "exhausted": counters.exhausted,
             }
         return document

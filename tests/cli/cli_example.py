@@ -46,9 +46,23 @@ _EXAMPLE: dict[str, Any] = {
             "packets_out": 0,
             "replays": 0,
             "auth_failures": 0,
+            "selector_drops": 0,
+            "malformed": 0,
+            "congested": 0,
+            "dummies": 0,
+            "exhausted": 0,
         }
     ],
     "idle": False,
+    "drops": {
+        "unrouted": 0,
+        "no_path": 0,
+        "too_big": 0,
+        "not_sent": 0,
+        "malformed": 0,
+        "unknown_spi": 0,
+        "unknown_ike": 0,
+    },
     "roams": 0,
     "last_error": None,
 }

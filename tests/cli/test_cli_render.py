@@ -29,7 +29,7 @@ def text(tunnel: dict[str, Any]) -> list[str]:
 def test_the_text_form_tells_everything_in_a_screen() -> None:
     tunnel = example()
     tunnel["children"][0] |= {"bytes_in": 1536, "packets_in": 1234, "bytes_out": 7 * 2**30, "packets_out": 5_000_000}
-    tunnel["children"][0] |= {"replays": 2, "auth_failures": 1}
+    tunnel["children"][0] |= {"replays": 2, "auth_failures": 1, "selector_drops": 3, "malformed": 4, "congested": 5}
     assert text(tunnel) == [
         "connected  work  for 2 h 14 min",
         "  gateway    203.0.113.7:4500  vpn.example.com",
@@ -42,7 +42,8 @@ def test_the_text_form_tells_everything_in_a_screen() -> None:
         "  ike        aes256gcm16-prfsha384-ecp384  rekey in 3 h 53 min  mobike  frag",
         "  esp        aes256gcm16  rekey in 58 min 20 s",
         "  traffic    in 1.5 KiB (1,234 packets), out 7.0 GiB (5,000,000 packets)",
-        "  dropped    2 replayed, 1 forged or damaged",
+        "  dropped    2 replayed, 1 forged or damaged, 3 outside the selectors, 4",
+        "             malformed, 5 with impossible congestion marks",
     ]
 
 
@@ -109,7 +110,7 @@ def test_a_tab_inside_a_value_does_not_make_another_column() -> None:
 
 
 def test_a_tunnel_that_does_not_answer_has_every_key_of_the_contract() -> None:
-    promised = {key for key in keys(example()) if not key.startswith(("ike.", "children.", "offload."))}
+    promised = {key for key in keys(example()) if not key.startswith(("ike.", "children.", "offload.", "drops."))}
     assert keys(render.unresponsive("work", 1)) == promised
 
 

@@ -117,6 +117,11 @@ def test_frames_are_reviewed_together(codec: ModuleType, addresses: tuple[str, s
     assert review(first, other) == (4, 140, False, False, 0)
     assert review(second, first, syn) == (6, 210, True, True, 0)
     assert review(stream(1)[0], stream(1, addresses=V6)[0]) == (4, 140, False, False, 0)
+    icmp = ip(bytes(40), 1 if addresses is V4 else 58, addresses)  # P17: it needs a look of its own
+    assert [review(*frames)[2] for frames in ((icmp,), (first, icmp), (icmp, first))] == [False] * 3
+    long = bytearray(first)  # a header that is longer than it seems
+    long[0 if addresses is V4 else 6] = 0x46 if addresses is V4 else 0
+    assert not review(first, bytes(long))[2]
     for start, end in ((-1, 40), (0, 29), (0, len(first) + 11)):
         with pytest.raises(ValueError, match="no such frames"):
             codec.review(bytes(10) + first, [(start, end, 1, 1)])
@@ -453,7 +458,6 @@ def test_a_merged_packet_stays_within_what_ip_can_state(codec: ModuleType) -> No
         b"",
         b"\x04",
         b"\x05\x04",
-        ip(udp(), 17) + b"\x02\x02\x02\x04",
         ip(udp(), 17) + b"\x00\x29",
         ip(udp(addresses=V6), 17, V6) + b"\x00\x04",
         ip(udp(), 17)[:19] + b"\x00\x04",
@@ -468,6 +472,27 @@ def test_what_is_no_packet_is_counted_and_nothing_else(codec: ModuleType, text: 
     arena, out = bytearray(GAP) + text + bytes(ICV), bytearray(200)
     result = codec.coalesce(arena, len(arena), len(arena), 0, 1, GAP, ICV, bytes(1), out, True)
     assert result == ([], 1, 0)
+
+
+@pytest.mark.parametrize("padding", [b"\x00\x00\x02", b"\x02\x02\x02", b"\x01\x02\x03\xff\x04"])
+def test_what_the_padding_says_is_ignored(codec: ModuleType, padding: bytes) -> None:
+    """P6, RFC 4303 section 2.4"""
+    arena, out = bytearray(GAP) + ip(udp(), 17) + padding + b"\x04" + bytes(ICV), bytearray(200)
+    frames, malformed, dummies = codec.coalesce(arena, len(arena), len(arena), 0, 1, GAP, ICV, bytes(1), out, True)
+    assert (malformed, dummies, len(frames)) == (0, 0, 1)
+    start, end, _, _ = frames[0]
+    assert out[start + 10 : end] == ip(udp(), 17)
+
+
+def test_packets_with_odd_padding_are_merged_all_the_same(codec: ModuleType) -> None:
+    """P6: and with those whose padding is as it should be."""
+    packets = stream(6, 100)
+    arena = bytearray()
+    for packet, padding in zip(packets, (b"\0\0", b"\1\2", b"\1\2", b"\7\7", b"\0\0", b"\1\2"), strict=True):
+        arena += bytes(GAP) + packet + padding + b"\x02\x04" + bytes(ICV)
+    out, stride = bytearray(2000), len(arena) // 6
+    frames, malformed, _ = codec.coalesce(arena, len(arena), stride, 0, 6, GAP, ICV, bytes(6), out, True)
+    assert (malformed, [count for _, _, count, _ in frames]) == (0, [6])
 
 
 def test_dummy_packets_vanish(codec: ModuleType) -> None:

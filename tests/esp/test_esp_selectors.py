@@ -114,6 +114,105 @@ def test_loopback_is_no_destination_of_any_tunnel() -> None:
     assert measure(everywhere, ipv4(udp(), destination="224.0.0.251")) > 0
 
 
+INBOUND = PacketFilter(sources=EVERYTHING, destinations=EVERYTHING, own=OWN, inbound=True)
+WEB = PacketFilter(
+    sources=(network("0.0.0.0/0", 17), network("0.0.0.0/0", 1), network("::/0", 17), network("::/0", 58)),
+    destinations=EVERYTHING,
+    inbound=True,
+)
+
+
+def icmp(type_: int, length: int = 32) -> bytes:
+    return bytes((type_,)) + bytes(length - 1)
+
+
+def extended(headers: list[int], payload: bytes, last: int = 58) -> bytes:
+    """An IPv6 packet with extension headers of eight bytes each; number 44 is a first fragment."""
+    following = [*headers[1:], last]
+    chain = b"".join(
+        bytes((number, 0, 0, 1 if header == 44 else 0, 0, 0, 0, 1))
+        for header, number in zip(headers, following, strict=True)
+    )
+    return ipv6(chain + payload, next_header=headers[0])
+
+
+LATER_FRAGMENT = ipv6(bytes((58, 0, 0, 8, 0, 0, 0, 1)) + icmp(134), next_header=44)
+NEIGHBOURLY = {
+    "an IPv4 redirect": ipv4(icmp(5), protocol=1),
+    "an IPv4 redirect behind options": ipv4(icmp(5), protocol=1, options=b"\x01" * 4),
+    "the first fragment of an IPv4 redirect": ipv4(icmp(5), protocol=1, flags_offset=0x2000),
+    "an IPv4 router advertisement": ipv4(icmp(9), protocol=1),
+    "a loose source route": ipv4(udp(), options=bytes.fromhex("8307040a01000200")),
+    "a strict source route behind another option": ipv4(
+        udp(), options=bytes.fromhex("01940400008907040a01000200000000")
+    ),
+    "a router solicitation": ipv6(icmp(133), next_header=58),
+    "a router advertisement": ipv6(icmp(134), next_header=58, hop_limit=255),
+    "a neighbour solicitation": ipv6(icmp(135), next_header=58),
+    "a neighbour advertisement": ipv6(icmp(136), next_header=58),
+    "an IPv6 redirect": ipv6(icmp(137), next_header=58),
+    "a redirect behind hop-by-hop options": extended([0], icmp(137)),
+    "a router advertisement behind options and routing": extended([0, 60, 43], icmp(134)),
+    "a router advertisement in a fragment": extended([44], icmp(134)),
+    "a router advertisement behind options in a fragment": extended([44, 60], icmp(134)),
+    "a chain of headers without end": extended([60] * 9, icmp(134)),
+    "an IPv4 packet from a link-local address": ipv4(udp(), source="169.254.3.3"),
+    "an IPv6 packet from a link-local address": ipv6(udp(), source="fe80::1"),
+    "the last link-local address": ipv6(udp(), source="febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    "an IPv4 packet to a link-local address": ipv4(udp(), destination="169.254.255.255"),
+    "an IPv6 packet to a link-local address": ipv6(udp(), destination="fe80::2"),
+    "an IPv4 packet to a multicast address": ipv4(udp(), destination="224.0.0.251"),
+    "an IPv4 packet to everybody": ipv4(udp(), destination="255.255.255.255"),
+    "an IPv6 packet to a multicast address": ipv6(udp(), destination="ff02::1"),
+}
+FAR = {
+    "an echo reply": ipv4(icmp(0), protocol=1),
+    "ICMP that says unreachable": ipv4(icmp(3), protocol=1),
+    "a later fragment of ICMP": ipv4(icmp(5), protocol=1, flags_offset=0x0004),
+    "empty ICMP": ipv4(b"", protocol=1),
+    "options": ipv4(udp(), options=b"\x94\x04\x00\x00"),
+    "an IPv6 echo reply": ipv6(icmp(129), next_header=58),
+    "packet too big": ipv6(icmp(2), next_header=58),
+    "empty ICMPv6": ipv6(b"", next_header=58),
+    "an echo reply behind options": extended([0, 60], icmp(129)),
+    "UDP behind options": extended([60], udp(), 17),
+    "UDP that looks like a redirect": ipv4(icmp(5)),
+    "a later fragment of ICMPv6": LATER_FRAGMENT,
+    "below the link-local addresses": ipv4(udp(), source="169.253.255.255"),
+    "above the link-local addresses": ipv4(udp(), source="169.255.0.0"),
+    "below the IPv6 link-local addresses": ipv6(udp(), source="fe7f:ffff::1"),
+    "above the IPv6 link-local addresses": ipv6(udp(), source="fec0::1"),
+}
+
+
+@pytest.mark.parametrize("name", NEIGHBOURLY)
+def test_what_only_a_neighbour_may_send_never_comes_out_of_a_tunnel(name: str) -> None:
+    """P17: whatever the selectors are, while the same may go in."""
+    packet = NEIGHBOURLY[name]
+    for packet_filter in (INBOUND, WEB):
+        assert measure(packet_filter, packet) == OUTSIDE
+        assert packet_filter.measure(memoryview(packet + b"padding"), len(packet) + 7) == OUTSIDE
+    assert measure(PacketFilter(sources=EVERYTHING, destinations=EVERYTHING), packet) == len(packet)
+
+
+@pytest.mark.parametrize("name", FAR)
+def test_what_comes_from_far_passes(name: str) -> None:
+    """P17: the neighbours of what is refused."""
+    assert measure(INBOUND, FAR[name]) == len(FAR[name])
+
+
+@given(
+    data=st.binary(min_size=1, max_size=80),
+    version=st.sampled_from((0x45, 0x46, 0x4F, 0x60)),
+    protocol=st.integers(0, 255),
+)
+def test_arbitrary_packets_of_neighbours_never_raise(data: bytes, version: int, protocol: int) -> None:
+    """P3, P17"""
+    packet = ipv4(data, protocol=protocol) if version < 0x60 else ipv6(data, next_header=protocol)
+    packet = bytes((version,)) + packet[1:]
+    assert measure(INBOUND, packet) in (MALFORMED, OUTSIDE, len(packet))
+
+
 def test_a_family_without_selectors_is_outside() -> None:
     only4 = PacketFilter(sources=(EVERYTHING[0],), destinations=(OURS[0],))
     assert measure(only4, ipv6(udp())) == OUTSIDE

@@ -41,6 +41,27 @@ def echo_request(source: str, destination: str) -> bytes:
     return _ipv4(source, destination, 1, content[:2] + _checksum(content).to_bytes(2, "big") + content[4:])
 
 
+def redirect(source: str, destination: str, gateway: str, about: str) -> bytes:
+    """An inner packet: the host `source` says that `about` is reached through `gateway` (RFC 792)."""
+    content = struct.pack(">BBH", 5, 1, 0) + ip_address(gateway).packed
+    content += _ipv4(destination, about, 1, struct.pack(">BBHHH", 8, 0, 0, 1, 1))
+    return _ipv4(source, destination, 1, content[:2] + _checksum(content).to_bytes(2, "big") + content[4:])
+
+
+def icmpv6(source: str, destination: str, content: bytes) -> bytes:
+    """An inner packet of ICMPv6 with hop limit 255, as neighbours demand it; `content` has a checksum of zero."""
+    addresses = ip_address(source).packed + ip_address(destination).packed
+    pseudo = addresses + struct.pack(">II", len(content), 58)
+    filled = content[:2] + _checksum(pseudo + content).to_bytes(2, "big") + content[4:]
+    return struct.pack(">IHBB", 6 << 28, len(content), 58, 255) + addresses + filled
+
+
+def router_advertisement(source: str, destination: str, prefix: str) -> bytes:
+    """An inner packet: a default router with a prefix for addresses (RFC 4861 sections 4.2 and 4.6.2)."""
+    option = struct.pack(">BBBBIII", 3, 4, 64, 0xC0, 3600, 3600, 0) + ip_address(prefix).packed
+    return icmpv6(source, destination, struct.pack(">BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + option)
+
+
 class Forger:
     """Has the keys of the tunnel that is up, from the directory `keys` of the client."""
 

@@ -15,6 +15,9 @@ from lab.network import CLIENT_IPV4, GATEWAY_IPV4, INSIDE_IPV4, INSIDE_IPV6
 from lab.traffic import fetch, ping, upload
 from lab.world import Lab
 
+from ikeclient.esp.ecn import MEANINGLESS_AFTER
+from ikeclient.tunnel.pump import MARKS_IGNORED
+
 LANES = ["auto", "off"]
 
 
@@ -73,6 +76,24 @@ def test_congestion_on_the_path_reaches_the_inside(lab: Lab, lane: str) -> None:
     replies = [int(value, 0) for (value,) in inner.packets("icmp.type == 0", "ip.dsfield")]
     assert replies == [0xB8 | 3] * 6
     assert inner.count("icmp.type == 0 && ip.checksum.status == 0") == 0
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_path_that_marks_everything_carries_packets(lab: Lab, lane: str) -> None:
+    """P16: some boxes set both low bits of every TOS octet; that is counted, told, and otherwise ignored."""
+    status = connect(lab, lane)
+    machine = lab.network.client
+    assert fetch(machine, INSIDE_IPV4).sha256 == lab.servers.sha256
+    machine.add_rules("prerouting", "udp sport 4500 ip ecn set ce", priority=-450)
+    before = status["children"][0]["congested"]
+    assert before == 0
+    assert marked_ping(machine, INSIDE_IPV4, 0, count=MEANINGLESS_AFTER + 5) == 5
+    assert fetch(machine, INSIDE_IPV4).sha256 == lab.servers.sha256
+    assert upload(machine, INSIDE_IPV4)
+    status = lab.client.status()
+    assert status is not None
+    assert status["children"][0]["congested"] == MEANINGLESS_AFTER
+    assert [text for text in status["warnings"] if "ECN" in text] == [MARKS_IGNORED]
 
 
 FLOOD = """

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+import struct
 from ipaddress import ip_address
 
 import pytest
 from lab.capture import Capture
-from lab.forger import Forger, echo_request
+from lab.forger import Forger, echo_request, icmpv6, redirect, router_advertisement
 from lab.gateway import Offer
 from lab.machines import Machine, wait_for
 from lab.network import (
@@ -307,6 +308,38 @@ def test_only_what_belongs_to_the_tunnel_comes_out_of_it(lab: Lab) -> None:
     status = lab.client.status()
     assert status is not None
     assert (status["children"][0]["auth_failures"], status["children"][0]["replays"]) == (1, 1)
+
+
+def test_the_gateway_is_no_neighbour_on_a_link(lab: Lab) -> None:
+    """P17: router advertisements, redirects and link-local packets do not come out of the tunnel, whoever asks."""
+    full_tunnel(lab)
+    (lab.client.directory / "keys").mkdir()
+    lab.client.connect("work", "--insecure-keylog", str(lab.client.directory / "keys"))
+    machine, ours, forger = lab.network.client, inner_address(lab), Forger(lab)
+    ours6 = inner_address(lab, 6)
+    echo = icmpv6(INSIDE_IPV6, ours6, struct.pack(">BBHHH", 128, 0, 0, 7, 1))
+    evil6 = [
+        router_advertisement("fe80::1", ours6, "2001:db8:bad::"),
+        router_advertisement("fe80::1", "ff02::1", "2001:db8:bad::"),
+        router_advertisement(INSIDE_IPV6, ours6, "2001:db8:bad::"),
+        icmpv6("fe80::1", ours6, struct.pack(">BBHI", 137, 0, 0, 0) + bytes(32)),
+        icmpv6(INSIDE_IPV6, ours6, struct.pack(">BBHI", 136, 0, 0, 0xE0000000) + bytes(16)),
+        icmpv6("fe80::1", ours6, struct.pack(">BBHHH", 128, 0, 0, 7, 2)),
+    ]
+    evil4 = [redirect(source, ours, "10.1.0.66", INTERNET_IPV4) for source in (INSIDE_IPV4, "10.99.0.1")]
+    evil4 += [echo_request("169.254.3.3", ours)]
+    before = machine.run("ip", "-6", "route", "show", "table", "all").stdout
+    with lab.capture("inner", interface="ike0") as inner:
+        forger.send([forger.seal(packet, next_header=41) for packet in (*evil6, echo)])
+        forger.send([forger.seal(packet) for packet in (*evil4, echo_request(INSIDE_IPV4, ours))])
+        assert ping(machine, INSIDE_IPV4) == 3
+    assert inner.count("icmpv6.type == 128 and icmpv6.echo.identifier == 7") == 1
+    assert inner.packets("icmp.type == 8 and icmp.ident == 1", "ip.src") == [(INSIDE_IPV4,)]
+    assert inner.count("icmpv6.type in {134, 136, 137} or icmp.type == 5") == 0
+    assert machine.run("ip", "-6", "route", "show", "table", "all").stdout == before
+    status = lab.client.status()
+    assert status is not None
+    assert status["children"][0]["selector_drops"] == len(evil4) + len(evil6)
 
 
 def test_nothing_leaks_while_the_gateway_is_dead(lab: Lab) -> None:

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
 from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, EspSuite
 from ikeclient.esp import offload_plain
+from ikeclient.esp.ecn import MEANINGLESS_AFTER
 from ikeclient.ike.events import ChildEstablished
 from ikeclient.net.many import SLOTS, Arrival, Many
 from ikeclient.net.udp import UdpSocket
-from ikeclient.tunnel.pump import IKE_BUDGET, KEEPALIVE, NON_ESP_MARKER, Pump
+from ikeclient.tunnel.pump import IKE_BUDGET, KEEPALIVE, MARKS_IGNORED, NON_ESP_MARKER, Pump
 from ikeclient.wire.selector import TrafficSelector
 
 SUITE = EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None)
@@ -178,6 +179,7 @@ class Rig:
         self.tun, self.socket = device(), socket()
         self.ike: list[tuple[bytes, tuple[str, int], tuple[str, int]]] = []
         self.due = True  # whether IKE messages are
+        self.warnings: list[str] = []
         self.lost = 0
         self.spaced = 0
         self.pump = Pump(
@@ -187,6 +189,7 @@ class Rig:
             entropy=os.urandom,
             space=self._count_space,
             on_tun_lost=self._count_loss,
+            warn=self.warnings.append,
             **options,
         )
         self.pump.attach(self.socket)
@@ -539,6 +542,28 @@ def test_packets_outside_the_selectors_are_dropped_by_the_frame(gateway: Rig, fa
     assert fast.pump.child_counters(0xC0000001).selector_drops == 5
 
 
+@pytest.mark.parametrize("place", [0, 1, 5])
+def test_a_redirect_among_packets_from_the_same_host_is_dropped_alone(place: int, rig: Rig, gateway: Rig) -> None:
+    """P17: one look at addresses does for a run of TCP and UDP, and for nothing else."""
+    genuine = tcp_segments(5)
+    redirect = back(bytes((5, 1)) + bytes(34), protocol=1)
+    assert redirect not in rig.receive(*gateway.send(*genuine[:place], redirect, *genuine[place:]))
+    counters = rig.pump.child_counters(0xC0000001)
+    assert (counters.packets_in, counters.selector_drops) == (5, 1)
+
+
+def test_link_local_and_multicast_stay_out(rig: Rig, gateway: Rig) -> None:
+    """P17"""
+    rig.pump.install(child(local=("0.0.0.0/0", "::/0")))  # as a gateway may agree to
+    gateway.pump.install(gateway_side(child(local=("0.0.0.0/0", "::/0"))))
+    good = [back(b"one"), ipv6(b"two", source=HOST6, destination=VIP6)]
+    bad = [ipv6(b"bad", source="fe80::1", destination=VIP6), ipv6(b"bad", source=HOST6, destination="ff02::1")]
+    bad += [back(b"bad", source="169.254.1.1"), back(b"bad", destination="224.0.0.251")]
+    bad += [back(b"bad", destination="255.255.255.255")]
+    assert rig.receive(*gateway.send(good[0], *bad, good[1])) == good
+    assert rig.pump.child_counters(0xC0000001).selector_drops == len(bad)
+
+
 def test_dscp_and_ecn_are_copied_outwards_and_do_not_share_a_run(fast: Rig) -> None:
     """RFC 2983 section 3, RFC 6040 section 4.1"""
     seen: list[tuple[int, int]] = []
@@ -565,6 +590,51 @@ def test_congestion_marks_of_the_path_reach_the_inside(
     assert [frame[11] for frame in frames] == ([] if result is None else [0xB8 | result])
     assert all(packets.checksum(frame[10:30]) == 0 for frame in frames)
     assert fast.pump.table.inbound[0xC0000001].counters.congested == (2 if result is None else 0)
+
+
+def test_marks_on_everything_mean_nothing(rig: Rig, gateway: Rig) -> None:
+    """P16: a broken box marks all packets; RFC 6040 section 4.2 would have every one of them dropped."""
+    packet = ip_packet(0, (HOST4, VIP4))
+    capable = ip_packet(2, (HOST4, VIP4))
+
+    def pass_on(outer: int, *packets: bytes) -> list[bytes]:
+        rig.socket.tos = outer
+        return rig.receive(*gateway.send(*packets))
+
+    assert pass_on(3, *[packet] * (MEANINGLESS_AFTER - 1)) == []
+    assert pass_on(0, packet) == [packet]  # one without a mark: they mean something
+    assert pass_on(3, *[packet] * (MEANINGLESS_AFTER - 1)) == []
+    assert rig.warnings == []
+    assert pass_on(3, packet) == []
+    assert rig.warnings == [MARKS_IGNORED]
+    counters = rig.pump.child_counters(0xC0000001)
+    assert (counters.congested, counters.malformed, counters.packets_in) == (2 * MEANINGLESS_AFTER - 1, 0, 1)
+    assert pass_on(3, packet, capable, packet) == [packet, capable, packet]
+    rig.pump.install(child(0xC0000002, replaces=0xC0000001))  # the path is the same
+    gateway.pump.install(gateway_side(child(0xC0000002, replaces=0xC0000001)))
+    assert pass_on(3, packet) == [packet]
+    assert pass_on(2, packet) == [packet]
+    assert pass_on(3, packet) == []  # a mark that may mean something again
+    assert len(pass_on(3, *[packet] * 10)) == 10 - MEANINGLESS_AFTER + 1
+    rig.pump.set_remote(GATEWAY)
+    assert pass_on(3, packet) == [packet]
+    rig.pump.set_remote(("192.0.2.2", 4500))
+    assert pass_on(3, packet) == []  # of another path nothing is known yet
+    assert rig.warnings == [MARKS_IGNORED]  # it is said once
+
+
+def test_forged_packets_tell_nothing_about_the_marks_of_the_path(rig: Rig, gateway: Rig) -> None:
+    """P16: neither with CE nor without."""
+    packet = ip_packet(0, (HOST4, VIP4))
+    sealed = gateway.send(*[packet] * (MEANINGLESS_AFTER + 1))
+    forged = [data[:-1] + bytes((data[-1] ^ 1,)) for data in sealed]
+    rig.socket.tos = 3
+    assert rig.receive(*forged) == []
+    assert rig.receive(*sealed[:-1]) == []
+    rig.socket.tos = 0
+    assert rig.receive(forged[-1], forged[0]) == []
+    rig.socket.tos = 3
+    assert rig.receive(sealed[-1]) == [packet]
 
 
 def test_dscp_and_ecn_go_out_and_come_in_packet_by_packet_in_either_lane(rig: Rig, gateway: Rig) -> None:
