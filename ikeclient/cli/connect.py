@@ -127,6 +127,7 @@ class Reading:
             name=loaded.name,
             stdin_password=stdin() if stdin else None,
             kept=self._kept,
+            author=loaded.author,
         )
         return replace(compiled, warnings=(*loaded.warnings, *compiled.warnings))
 

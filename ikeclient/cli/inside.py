@@ -226,7 +226,9 @@ def _with_secrets(wish: Wish, loaded: LoadedProfile) -> CompiledProfile:
     from ikeclient.profile.compile import compile_profile
 
     stdin = read_secret() if wish.password_stdin else None
-    compiled = compile_profile(loaded.profile, loaded.base_dir, asker(), name=loaded.name, stdin_password=stdin)
+    compiled = compile_profile(
+        loaded.profile, loaded.base_dir, asker(), name=loaded.name, stdin_password=stdin, author=loaded.author
+    )
     for warning in (*loaded.warnings, *compiled.warnings):
         wish.show({"event": "notice", "tunnel": loaded.name, "text": warning})
     return compiled

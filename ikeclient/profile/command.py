@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ikeclient.errors import ProfileError
+from ikeclient.profile.author import Author
+from ikeclient.profile.trust import program as trusted_program
 from ikeclient.wire.text import printable
 
 TIMEOUT = 30.0  # seconds
@@ -19,26 +21,38 @@ _PASSED_ON = (
     "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "GNUPGHOME", "GPG_TTY",
     "PASSWORD_STORE_DIR", "SSH_AUTH_SOCK",
 )  # fmt: skip
+_ANYBODYS = ("PATH", "LANG", "LC_ALL", "TERM")
 
 
 def run_for_secret(
-    command: Sequence[str], directory: Path, limit: int, name: str, *, timeout: float = TIMEOUT
+    command: Sequence[str],
+    directory: Path,
+    limit: int,
+    name: str,
+    *,
+    timeout: float = TIMEOUT,
+    author: Author | None = None,
 ) -> bytes:
-    """What `command` prints on its standard output, at most `limit` bytes, run in `directory`.
+    """What `command` prints on its standard output, at most `limit` bytes, run in `directory`, as `author` if given.
 
     Its standard error is thrown away, since it may repeat the secret. Raises ProfileError naming the program and
     never its arguments.
     """
     program = printable(command[0], 120)
+    path = trusted_program(command[0], directory, f"the command for the {name} is", author)
     environment = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
+    if author is not None:  # what else there is leads to root's places
+        environment = {key: environment[key] for key in _ANYBODYS if key in environment}
+        environment |= {"HOME": author.home, "USER": author.name, "LOGNAME": author.name}
     try:
         process = subprocess.Popen(  # noqa: S603 - no shell; the words are the profile's owner's
-            list(command),
+            [path, *command[1:]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=directory,
             env=environment,
+            **({} if author is None else author.of_process()),
         )
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None

@@ -6,9 +6,6 @@ contradictory or beyond this machine's cryptography is an error here, not half w
 
 from __future__ import annotations
 
-import os
-import shutil
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -21,6 +18,7 @@ from ikeclient.crypto.transforms import AlgorithmProposal
 from ikeclient.errors import ProfileError
 from ikeclient.ike.config import CertificateAuth, EapAuth, IkeConfig, PskAuth
 from ikeclient.profile import proposals
+from ikeclient.profile.author import Author
 from ikeclient.profile.capability import usable
 from ikeclient.profile.credentials import (
     Sources,
@@ -31,14 +29,13 @@ from ikeclient.profile.credentials import (
     load_psk,
     load_trust,
 )
-from ikeclient.profile.files import shown_path, trusted_owners
 from ikeclient.profile.schema import Auth, Profile
 from ikeclient.profile.secrets import Ask, Secret
+from ikeclient.profile.trust import program
 from ikeclient.profile.values import IPNetwork
 from ikeclient.wire.identity import Identity
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.selector import TrafficSelector
-from ikeclient.wire.text import printable
 
 # The methods that can run. "eap" is whatever the gateway asks for, as long as it never shows the password itself.
 EAP_METHODS: dict[str, tuple[EapType, ...]] = {
@@ -78,7 +75,8 @@ class SessionSettings:
     """How the tunnel lives. `retry` is the number of further attempts, None for no limit; `refusals` how often
     in a row the credentials may be refused by a gateway that took them before.
 
-    Commands are argv tuples whose program is an absolute path; they run without a shell, in the profile's directory.
+    Commands are argv tuples whose program is an absolute path; they run without a shell, in the profile's directory,
+    as `runs_as` if the profile is not root's.
     """
 
     retry: int | None
@@ -87,6 +85,7 @@ class SessionSettings:
     offload: bool
     up: tuple[tuple[str, ...], ...]
     down: tuple[tuple[str, ...], ...]
+    runs_as: Author | None = None
 
     @property
     def commands(self) -> dict[str, tuple[tuple[str, ...], ...]]:
@@ -123,20 +122,22 @@ def compile_profile(
     name: str = "",
     stdin_password: str | None = None,
     kept: dict[str, Secret] | None = None,
+    author: Author | None = None,
 ) -> CompiledProfile:
     """Read every credential that `profile` points at and make the configuration.
 
     `base_dir` is where relative paths start. `ask` shows a prompt and returns what the person typed; None where there
     is no terminal. `stdin_password` replaces the one secret that the method needs (PSK, password or passphrase). `kept`
     holds on to secrets that can be had only once; with the same dictionary the profile can be compiled again later.
+    `author` is the user with whose rights all of it is read, None for our own.
     Raises ProfileError, or UsageError where a secret would have to be asked for and cannot.
     """
     kept = {} if kept is None else kept
     if stdin_password is not None:
         kept[_STDIN] = Secret(stdin_password.encode("utf-8", "surrogateescape"))
-    sources = Sources(base_dir=base_dir, ask=ask, stdin_password=kept.get(_STDIN), kept=kept)
+    sources = Sources(base_dir=base_dir, ask=ask, stdin_password=kept.get(_STDIN), kept=kept, author=author)
     del stdin_password  # a traceback that shows variables must not find it here
-    session = _session(profile, base_dir)  # before anybody is asked for a password
+    session = _session(profile, base_dir, author)  # before anybody is asked for a password
     network = _network(profile)
     selectors = _selectors(network, sources.warnings)
     ike_proposals, esp_proposals = _proposals(profile)
@@ -296,7 +297,7 @@ def _selectors(network: NetworkSettings, warnings: list[str]) -> tuple[TrafficSe
     return tuple(TrafficSelector.from_network(item) for item in possible)
 
 
-def _session(profile: Profile, base_dir: Path) -> SessionSettings:
+def _session(profile: Profile, base_dir: Path, author: Author | None) -> SessionSettings:
     session = profile.session
     if session.kill_switch:  # a promise that would not be kept is worse than none
         raise ProfileError(
@@ -309,36 +310,14 @@ def _session(profile: Profile, base_dir: Path) -> SessionSettings:
         refusals=session.refusals,
         always_encapsulate=session.encapsulation == "always",
         offload=session.offload == "auto",
-        up=tuple(_checked_command(command, base_dir, "session.up") for command in session.up),
-        down=tuple(_checked_command(command, base_dir, "session.down") for command in session.down),
+        up=_checked_commands(session.up, base_dir, "session.up", author),
+        down=_checked_commands(session.down, base_dir, "session.down", author),
+        runs_as=author,
     )
 
 
-def _checked_command(command: Sequence[str], base_dir: Path, key: str) -> tuple[str, ...]:
-    """The command with its program as an absolute path, which nobody but root and we may change (HARDENING F15)."""
-    written = command[0]
-    found = str(base_dir / Path(written).expanduser()) if "/" in written else shutil.which(written)
-    if found is None:
-        raise ProfileError(f"key '{key}' names {printable(written, 80)}, which is not in the search path")
-    path = Path(os.path.abspath(found))
-    trouble = _program_trouble(path)
-    if trouble:
-        raise ProfileError(f"key '{key}' names {shown_path(path)}, which {trouble[0]}", hint=trouble[1])
-    return (str(path), *command[1:])
-
-
-def _program_trouble(path: Path) -> tuple[str, str | None] | None:
-    """Why a program cannot or must not be run, with what to do about it."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return "cannot be found", None
-    if not stat.S_ISREG(status.st_mode):
-        return "is not a program", None
-    if not os.access(path, os.X_OK):
-        return "is not executable", f"chmod +x {shown_path(path)}"
-    if status.st_mode & 0o022:
-        return f"others may change (mode {stat.S_IMODE(status.st_mode):04o})", f"chmod go-w {shown_path(path)}"
-    if status.st_uid not in trusted_owners(os.environ):
-        return f"belongs to another user (uid {status.st_uid})", None
-    return None
+def _checked_commands(
+    commands: Sequence[Sequence[str]], base_dir: Path, key: str, author: Author | None
+) -> tuple[tuple[str, ...], ...]:
+    """The commands with their programs as absolute paths, which nobody but root and the user may change."""
+    return tuple((program(words[0], base_dir, f"key '{key}' names", author), *words[1:]) for words in commands)

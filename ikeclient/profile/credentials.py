@@ -20,6 +20,7 @@ from ikeclient.crypto.certs import Certificate, TrustStore, load_pkcs12
 from ikeclient.crypto.names import encode_name
 from ikeclient.crypto.signature import PassphraseNeeded, PrivateKey
 from ikeclient.errors import ParseError, ProfileError, UsageError
+from ikeclient.profile.author import Author, Key, expand
 from ikeclient.profile.files import FileFault, read_configuration, read_private, read_regular, shown_path
 from ikeclient.profile.schema import Auth, Gateway, KeyFile, SecretSource
 from ikeclient.profile.secrets import Ask, Secret, Wanted, resolve
@@ -43,7 +44,7 @@ _Loaded = TypeVar("_Loaded")
 class Sources:
     """Where secrets are looked for. `stdin_password` stands in for the one secret that the profile's method needs.
 
-    `kept` is for secrets that can be had only once, see `Wanted`.
+    `kept` is for secrets that can be had only once, see `Wanted`; `author` has the rights that files are read with.
     """
 
     base_dir: Path
@@ -51,17 +52,40 @@ class Sources:
     stdin_password: Secret | None = None
     kept: dict[str, Secret] = field(default_factory=dict, repr=False)
     warnings: list[str] = field(default_factory=list)
+    author: Author | None = None
 
     def path(self, written: str) -> Path:
         """A path of the profile; relative ones start at the profile's directory."""
-        return self.base_dir / Path(written).expanduser()
+        return self.base_dir / expand(written, self.author)
 
-    def secret(self, source: SecretSource | None, name: str, account: str) -> Secret:
-        """The secret called `name`: from standard input where it was given there, else from its source."""
+    def read(self, written: str, limit: int, key: Key) -> bytes:
+        """The file that `key` of the profile names. Raises ProfileError."""
+        return read_configuration(self.path(written), limit, self._author_of(written, key)).data
+
+    def read_private(self, file: KeyFile, limit: int, key: Key) -> bytes:
+        """The file with a secret that `key` of the profile names. Raises ProfileError."""
+        author = self._author_of(file.file, key)
+        return read_private(self.path(file.file), limit, insecure=file.insecure, author=author)
+
+    def secret(self, source: SecretSource | None, name: str, account: str, key: Key) -> Secret:
+        """The secret called `name`: from standard input where it was given there, else from its source at `key`."""
         if self.stdin_password is not None:
             return self.stdin_password
-        wanted = Wanted(name=name, account=account, base_dir=self.base_dir, ask=self.ask, kept=self.kept)
+        wanted = Wanted(
+            name=name,
+            account=account,
+            base_dir=self.base_dir,
+            ask=self.ask,
+            kept=self.kept,
+            author=self.author,
+            key=key,
+        )
         return resolve(source, wanted)
+
+    def _author_of(self, written: str, key: Key) -> Author | None:
+        """With whose rights a file is read; a relative path leads through the author's directory."""
+        ours = self.author is None or (written.startswith("/") and self.author.gave(key))
+        return None if ours else self.author
 
 
 def identity_of(text: str, key: str) -> Identity:
@@ -82,7 +106,7 @@ def load_psk(auth: Auth, sources: Sources) -> bytes:
     if auth.psk is None and sources.stdin_password is None:
         hint = 'for example: psk = { file = "psk.txt" }'
         raise ProfileError("key 'auth.psk' is missing", reason="method psk needs it", hint=hint)
-    written = sources.secret(auth.psk, "pre-shared key", auth.identity or "the gateway").reveal()
+    written = sources.secret(auth.psk, "pre-shared key", auth.identity or "the gateway", ("auth", "psk")).reveal()
     psk = decode_psk(written)
     if len(psk) < MIN_PSK:
         sources.warnings.append(f"the pre-shared key is weak: it has fewer than {MIN_PSK} bytes")
@@ -114,7 +138,7 @@ def decode_psk(written: bytes) -> bytes:
 
 def load_password(auth: Auth, account: str, sources: Sources) -> str:
     """The EAP password: 1 to 256 characters (RFC 2759 section 4). Raises ProfileError (HARDENING E16)."""
-    value = sources.secret(auth.password, "password", account).reveal()
+    value = sources.secret(auth.password, "password", account, ("auth", "password")).reveal()
     try:
         password = value.decode()
     except UnicodeDecodeError:
@@ -134,7 +158,7 @@ def load_trust(gateway: Gateway, sources: Sources) -> TrustStore:
     for written in gateway.ca:
         path = sources.path(written)
         problems: list[str] = []
-        data = read_configuration(path, MAX_BUNDLE).data
+        data = sources.read(written, MAX_BUNDLE, ("gateway", "ca"))
         with _naming(path):
             anchors += Certificate.load_many(data, problems)
         sources.warnings.extend(f"{shown_path(path)}: {problem}; left out" for problem in problems)
@@ -160,12 +184,12 @@ def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, .
     if auth.certificate is None:
         raise ProfileError("key 'auth.certificate' is missing", reason=f"method {auth.method} needs it")
     path = sources.path(auth.certificate.file)
-    data = read_configuration(path, MAX_KEY_FILE).data
+    data = sources.read(auth.certificate.file, MAX_KEY_FILE, ("auth", "certificate", "file"))
     if is_pkcs12(data):
         if auth.key is not None:
             reason = f"{shown_path(path)} is PKCS#12 and holds the key"
             raise ProfileError("key 'auth.key' is one key too many", reason=reason, hint="leave 'auth.key' out")
-        data = read_private(path, MAX_KEY_FILE, insecure=auth.certificate.insecure)
+        data = sources.read_private(auth.certificate, MAX_KEY_FILE, ("auth", "certificate", "file"))
         key, chain = _decrypted(load_pkcs12, path, data, auth, sources)
     else:
         with _naming(path):
@@ -199,7 +223,7 @@ def _private_key(auth: Auth, certificate: KeyFile, certificate_data: bytes, sour
         raise ProfileError("key 'auth.key' is missing", reason="the certificate's file holds no private key")
     key_file = auth.key or certificate
     path = sources.path(key_file.file)
-    data = read_private(path, MAX_KEY_FILE, insecure=key_file.insecure)
+    data = sources.read_private(key_file, MAX_KEY_FILE, ("auth", "key" if auth.key else "certificate", "file"))
     return _decrypted(PrivateKey.load, path, data, auth, sources)
 
 
@@ -217,7 +241,7 @@ def _decrypted(
 
 def _passphrase(path: Path, auth: Auth, sources: Sources) -> bytes:
     try:
-        return sources.secret(auth.key_passphrase, "passphrase", path.name).reveal()
+        return sources.secret(auth.key_passphrase, "passphrase", path.name, ("auth", "key_passphrase")).reveal()
     except UsageError as error:
         hint = "use --password-stdin, or name its source as 'auth.key_passphrase'"
         raise UsageError(f"{shown_path(path)}: {error.message}", reason="the key is encrypted", hint=hint) from None

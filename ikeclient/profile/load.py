@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ from pydantic import ValidationError
 
 from ikeclient.errors import ProfileError, UsageError
 from ikeclient.profile import environment
+from ikeclient.profile.author import Author
 from ikeclient.profile.files import FileContent, FileFault, read_regular, shown_path, trusted_owners
 from ikeclient.profile.lines import find_line, key_at, key_lines
 from ikeclient.profile.lookup import ProfileEntry, find_profile, not_found
 from ikeclient.profile.problems import InvalidProfile, problems_of
 from ikeclient.profile.schema import Profile, SecretSource
+from ikeclient.profile.trust import changeable, writer
 from ikeclient.wire.text import printable
 
 MAX_LENGTH = 1 << 20  # bytes
@@ -36,12 +38,16 @@ _AT = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.D
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedProfile:
-    """A profile with where it came from. `warnings` are sentences for people; relative paths start at `base_dir`."""
+    """A profile with where it came from. `warnings` are sentences for people; relative paths start at `base_dir`.
+
+    `author` is the user with whose rights what it names is to be read, None for our own.
+    """
 
     name: str
     path: Path
     profile: Profile
     warnings: tuple[str, ...] = ()
+    author: Author | None = None
 
     @property
     def base_dir(self) -> Path:
@@ -77,9 +83,14 @@ def load_profile(
     warnings: list[str] = []
     profile = validate(data, text, name, places, warnings)
     warnings = [f"{name}: {warning}" for warning in warnings]
-    warnings += _check_trust(entry, content, profile, environ)
+    if content.mode & 0o022 and _has_commands(profile):
+        raise _loose(entry.path, content)
+    author = None
+    if os.geteuid() == 0:
+        author = writer(entry.path, content.owner, given=frozenset(places))
+    warnings += _check_trust(entry, content, profile, environ, author)
     path = Path(os.path.abspath(entry.path))  # not resolved: files lie beside the name that was given
-    return LoadedProfile(name=entry.name, path=path, profile=profile, warnings=tuple(warnings))
+    return LoadedProfile(name=entry.name, path=path, profile=profile, warnings=tuple(warnings), author=author)
 
 
 def _from_variables(variables: Mapping[str, tuple[environment.Key, str]], overrides: Iterable[str]) -> LoadedProfile:
@@ -217,18 +228,36 @@ def _override_value(written: str) -> object:
     return parsed["value"] if parsed.keys() == {"value"} else written
 
 
-def _check_trust(entry: ProfileEntry, content: FileContent, profile: Profile, environ: Mapping[str, str]) -> list[str]:
-    """Refuse commands in a profile that somebody else can write; warn where it only leads elsewhere."""
+def _check_trust(
+    entry: ProfileEntry, content: FileContent, profile: Profile, environ: Mapping[str, str], author: Author | None
+) -> list[str]:
+    """Refuse commands in a profile that somebody else can write; warn if it only leads elsewhere."""
     path = shown_path(entry.path)
-    loose = content.mode & 0o022
-    foreign = content.owner not in trusted_owners(environ)
-    if not loose and not foreign:
-        return []
-    why = f"others may change it (mode {content.mode:04o})" if loose else f"it belongs to uid {content.owner}"
-    fix = f"chmod go-w {path}" if loose else f"chown it: chown {os.geteuid()} {path}"
-    if _has_commands(profile):
-        raise ProfileError(f"{path}: names commands to run, but {why}", hint=fix)
-    return [f"{path}: {why}"] if content.mode & 0o002 or foreign else []
+    owner = content.owner if author is None else author.uid
+    foreign = owner not in trusted_owners(environ)
+    if _has_commands(profile) and not foreign:
+        _require_safe_way(entry.path, {owner, *trusted_owners(environ)})
+    if foreign and _has_commands(profile):
+        hint = f"chown it: chown {os.geteuid()} {path}"
+        raise ProfileError(f"{path}: names commands to run, but it belongs to uid {owner}", hint=hint)
+    if foreign:
+        return [f"{path}: it belongs to uid {owner}"]
+    return [f"{path}: others may change it (mode {content.mode:04o})"] if content.mode & 0o002 else []
+
+
+def _loose(path: Path, content: FileContent) -> ProfileError:
+    shown = shown_path(path)
+    why = f"others may change it (mode {content.mode:04o})"
+    return ProfileError(f"{shown}: names commands to run, but {why}", hint=f"chmod go-w {shown}")
+
+
+def _require_safe_way(path: Path, trusted: Collection[int]) -> None:
+    try:
+        trouble = changeable(path, trusted)
+    except OSError as error:
+        raise ProfileError(f"{shown_path(path)}: {error.strerror}") from None
+    if trouble:
+        raise ProfileError(f"{shown_path(path)}: names commands to run, but {trouble[0]}", hint=trouble[1])
 
 
 def _has_commands(profile: Profile) -> bool:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ikeclient.errors import ProfileError, UsageError
+from ikeclient.profile.author import Author, expand
 from ikeclient.profile.command import run_for_secret
 from ikeclient.profile.files import FileFault, read_private, read_regular, shown_path
 from ikeclient.profile.schema import SecretSource
@@ -69,7 +70,8 @@ class Wanted:
     """What a secret is for: `name` in messages ("password"), `account` whom it belongs to, where relative files are.
 
     `kept` remembers what can be had only once, typed secrets and those of the environment, for a profile that is read
-    again.
+    again. `author` is the user with whose rights the source is read, None for our own; `key` the source's in the
+    profile.
     """
 
     name: str
@@ -77,6 +79,16 @@ class Wanted:
     base_dir: Path
     ask: Ask | None
     kept: dict[str, Secret] = field(default_factory=dict, repr=False)
+    author: Author | None = None
+    key: tuple[str, ...] = ()
+
+    def author_of(self, kind: str, path: str = "/") -> Author | None:
+        """With whose rights the source `kind` is read, which is at `path`; None for our own.
+
+        What whoever runs us set is theirs, but a relative path leads through the author's directory.
+        """
+        ours = self.author is None or (path.startswith("/") and self.author.gave((*self.key, kind)))
+        return None if ours else self.author
 
     def once(self, key: str, get: Callable[[], bytes]) -> bytes:
         """What `get` gives, or gave before under that key."""
@@ -92,21 +104,35 @@ def resolve(source: SecretSource | None, wanted: Wanted) -> Secret:
     """
     match source:
         case SecretSource(file=str() as file, insecure=insecure):
-            path = wanted.base_dir / Path(file).expanduser()
-            value = _without_newline(read_private(path, MAX_LENGTH, insecure=insecure))
+            author = wanted.author_of("file", file)
+            path = wanted.base_dir / expand(file, author)
+            value = _without_newline(read_private(path, MAX_LENGTH, insecure=insecure, author=author))
         case SecretSource(env=str() as variable):
+            _refuse_foreign(wanted, "env", "the environment is not the profile's owner's", except_sudo=True)
             value = wanted.once(f"env {variable}", partial(_from_environment, variable, wanted))
         case SecretSource(command=tuple() as command):
-            value = _without_newline(run_for_secret(command, wanted.base_dir, MAX_LENGTH, wanted.name))
+            author = wanted.author_of("command", command[0])
+            value = _without_newline(run_for_secret(command, wanted.base_dir, MAX_LENGTH, wanted.name, author=author))
         case SecretSource(keyring=str() as service):
+            _refuse_foreign(wanted, "keyring", "root's keyring is not the profile's owner's")
             value = _from_keyring(service, wanted)
         case SecretSource(credential=str() as credential):
+            _refuse_foreign(wanted, "credential", "root's credentials are not the profile's owner's")
             value = _without_newline(_from_credentials(credential, wanted))
         case _:
             value = wanted.once(f"asked for {wanted.name} of {wanted.account}", partial(ask_for, wanted))
     if not value:
         raise ProfileError(f"the {wanted.name} is empty")
     return Secret(value)
+
+
+def _refuse_foreign(wanted: Wanted, kind: str, why: str, *, except_sudo: bool = False) -> None:
+    """Keep what is root's from the gateway of somebody else's profile (HARDENING F17)."""
+    author = wanted.author_of(kind)
+    if author is None or (except_sudo and author.called_sudo):
+        return
+    hint = f"if it shall be used: --set {'.'.join((*wanted.key, kind))}=NAME, or chown 0 the profile"
+    raise _unreadable(wanted, f"the profile belongs to {author}, and {why}", hint)
 
 
 def ask_for(wanted: Wanted) -> bytes:

@@ -25,6 +25,7 @@ from pathlib import Path
 from ikeclient.errors import IkeclientError, PlatformError, ProfileError
 from ikeclient.net.helper import LARGEST, LENGTH, Channel, Keeper, packed, receive, unpacked
 from ikeclient.net.journal import this_process
+from ikeclient.profile.author import Author
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.hooks import SEARCH_PATH, environment, run_command
 from ikeclient.tunnel.options import ConnectOptions
@@ -37,7 +38,7 @@ _PR_SET_NAME = 15  # prctl(2)
 _GOODBYE = 5.0  # seconds for the helper to end
 _READING = 120.0  # seconds for a profile with its secrets
 
-Commands = dict[str, Sequence[Sequence[str]]]  # by reason: up, down
+Known = dict[str, list[tuple[list[str], Author | None]]]  # commands by reason (up, down), and whose rights they have
 
 
 class Hooks:
@@ -109,9 +110,10 @@ def helper(
     commands: Mapping[str, Sequence[Sequence[str]]],
     directory: Path,
     reread: Callable[[], CompiledProfile] | None = None,
+    runs_as: Author | None = None,
 ) -> Iterator[Helper]:
-    """Fork a helper for the block; the hooks `commands` run in `directory`, and `reread` reads the profile again, whose
-    hooks may be run from then on. Call it while there is one thread.
+    """Fork a helper for the block; the hooks `commands` run in `directory`, with the rights of `runs_as` if given, and
+    `reread` reads the profile again, whose hooks may be run from then on. Call it while there is one thread.
     """
     owner = this_process(options.name)
     pairs = [socket.socketpair() for _ in range(3)]
@@ -123,7 +125,8 @@ def helper(
     if pid == 0:
         try:
             channel, hooks, reading = _isolate([theirs for _, theirs in pairs])
-            known = dict(commands)
+            known: Known = {}
+            _learn(known, commands, runs_as)
             tasks = (_serve_hooks(hooks, known, directory), _serve_reading(reading, reread, known))
             asyncio.run(_serve(Keeper(options.runtime_directory, owner), channel, *tasks))
         finally:
@@ -191,17 +194,20 @@ async def _serve(keeper: Keeper, channel: socket.socket, *others: Coroutine[None
     await asyncio.wait(running)  # which end with the same tunnel
 
 
-async def _serve_reading(
-    connection: socket.socket, reread: Callable[[], CompiledProfile] | None, commands: Commands
-) -> None:
+async def _serve_reading(connection: socket.socket, reread: Callable[[], CompiledProfile] | None, known: Known) -> None:
     reader, writer = await asyncio.open_connection(sock=connection)
     async for _ in _messages(reader):
         result = await asyncio.to_thread(_read, reread)
         if isinstance(result, CompiledProfile):
-            for reason, more in result.session.commands.items():
-                commands[reason] = [*commands.get(reason, ()), *more]
+            _learn(known, result.session.commands, result.session.runs_as)
         data = pickle.dumps(result)
         writer.write(LENGTH.pack(len(data)) + data)
+
+
+def _learn(known: Known, commands: Mapping[str, Sequence[Sequence[str]]], runs_as: Author | None) -> None:
+    """Run these hooks from now on as well; what was said last about a command's rights counts."""
+    for reason, more in commands.items():
+        known[reason] = [*((list(words), runs_as) for words in more), *known.get(reason, [])]
 
 
 def _read(reread: Callable[[], CompiledProfile] | None) -> CompiledProfile | IkeclientError:
@@ -216,18 +222,18 @@ def _read(reread: Callable[[], CompiledProfile] | None) -> CompiledProfile | Ike
         return ProfileError("the profile could not be read", reason=f"unexpected {type(error).__name__}")
 
 
-async def _serve_hooks(connection: socket.socket, commands: Commands, directory: Path) -> None:
+async def _serve_hooks(connection: socket.socket, known: Known, directory: Path) -> None:
     """One command at a time; a later one, or the end, kills an earlier one that still runs."""
     reader, writer = await asyncio.open_connection(sock=connection)
     running: asyncio.Task[None] | None = None
 
     async def run(request: Mapping[str, object]) -> None:
         try:
-            command, variables = _checked(request, commands)
-        except (LookupError, TypeError, ValueError):
+            command, author, variables = _checked(request, known)
+        except (LookupError, StopIteration, TypeError, ValueError):
             problem: str | None = "was not run: the helper refuses it"
         else:
-            problem = await run_command(command, variables, directory)
+            problem = await run_command(command, variables, directory, author)
         writer.write(packed({"number": request.get("number"), "problem": problem}))
 
     async for request in _messages(reader):
@@ -242,8 +248,8 @@ async def _cancelled(task: asyncio.Task[None] | None) -> None:
         await asyncio.wait({task})
 
 
-def _checked(request: Mapping[str, object], commands: Commands) -> tuple[Sequence[str], dict[str, str]]:
-    """A command of a profile that was read, and the environment that the tunnel gives it.
+def _checked(request: Mapping[str, object], known: Known) -> tuple[Sequence[str], Author | None, dict[str, str]]:
+    """A command of a profile that was read, whose rights it has, and the environment that the tunnel gives it.
 
     That has the known names, and values without any surprise. Raises LookupError, TypeError or ValueError.
     """
@@ -254,5 +260,5 @@ def _checked(request: Mapping[str, object], commands: Commands) -> tuple[Sequenc
         raise ValueError("not a hook's environment")
     if not all(isinstance(value, str) and _HARMLESS.fullmatch(value) for value in given.values()):
         raise ValueError("a value of a hook's environment")
-    known = [list(words) for words in commands[reason]]
-    return known[known.index(command)], {str(name): str(value) for name, value in given.items()}
+    words, author = next(found for found in known[reason] if found[0] == command)
+    return words, author, {str(name): str(value) for name, value in given.items()}

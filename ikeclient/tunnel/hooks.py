@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from ikeclient.profile.author import Author
 from ikeclient.tunnel.status import Status
 
 TIMEOUT = 30.0
@@ -104,12 +105,25 @@ class Hooks:
         return await run_command(command, variables, self._directory)
 
 
-async def run_command(command: Sequence[str], variables: Mapping[str, str], directory: Path) -> str | None:
-    """Run one command; returns what went wrong, if anything did. It ends with whoever waits for it."""
+async def run_command(
+    command: Sequence[str], variables: Mapping[str, str], directory: Path, author: Author | None = None
+) -> str | None:
+    """Run one command; returns what went wrong, if anything did. It ends with whoever waits for it.
+
+    With an `author` it runs with that user's rights.
+    """
+    rights = {} if author is None else author.of_process()
     null = asyncio.subprocess.DEVNULL
     try:
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=null, stdout=null, stderr=null, env=variables, cwd=directory, start_new_session=True
+            *command,
+            stdin=null,
+            stdout=null,
+            stderr=null,
+            env=variables,
+            cwd=directory,
+            start_new_session=True,
+            **rights,
         )
     except OSError as error:
         return f"cannot run: {error.strerror}"

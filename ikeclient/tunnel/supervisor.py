@@ -51,7 +51,9 @@ def run(
     stay up. From the first packet on this process has no rights but CAP_NET_ADMIN, for good; what needs others is done
     by a helper process. `outline` describes a bug for the file of them, where this process may not write any more.
     """
-    with helper(options, profile.session.commands, profile.base_dir, options.reread) as our_helper:
+    with helper(
+        options, profile.session.commands, profile.base_dir, options.reread, profile.session.runs_as
+    ) as our_helper:
         try:
             run_loop(_run(profile, options, on_event, our_helper))
         except Exception as error:

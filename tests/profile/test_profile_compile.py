@@ -329,7 +329,7 @@ def test_a_hook_that_cannot_or_must_not_run_is_refused(
         assert said in error.message
         assert "session.up" in error.message
     hook(write)
-    monkeypatch.setattr("ikeclient.profile.compile.trusted_owners", lambda environ: frozenset({54321}))
+    monkeypatch.setattr("ikeclient.profile.trust.trusted_owners", lambda environ: frozenset({54321}))
     assert "belongs to another user" in failure(f'{PSK}[session]\ndown = [["./hook"]]\n', place).message
 
 

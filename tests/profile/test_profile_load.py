@@ -289,8 +289,10 @@ def test_a_command_for_a_secret_counts_as_a_command(write: Write) -> None:
     assert "names commands" in failure(write("a.toml", text, 0o666)).message
 
 
-def test_a_profile_that_anyone_can_write_is_warned_about(write: Write) -> None:
+def test_a_profile_that_anyone_can_write_is_warned_about(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("a.toml", PSK, 0o666)
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() or 1000)
+    monkeypatch.setattr("ikeclient.profile.load.trusted_owners", lambda environ: frozenset({os.getuid()}))
     assert load_profile(str(path)).warnings == (f"{path}: others may change it (mode 0666)",)
 
 

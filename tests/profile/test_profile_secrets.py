@@ -202,8 +202,8 @@ def test_a_command_gets_no_shell_no_input_and_little_environment(
     [
         (["sh", "-c", f"echo {CANARY} >&2; exit 3"], "the command sh for the password ended with exit code 3"),
         (["sh", "-c", "kill -9 $$"], "ended by signal 9"),
-        (["no-such-program", CANARY], "the command no-such-program for the password cannot be run"),
-        (["/", CANARY], "cannot be run"),
+        (["no-such-program", CANARY], "is no-such-program, which is not in the search path"),
+        (["/", CANARY], "is not a program"),
         (["sh", "-c", "while :; do echo xxxxxxxxxxxxxxxxxxxx; done"], "printed more than 65536 bytes"),
     ],
 )

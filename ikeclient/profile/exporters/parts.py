@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from ikeclient.crypto.certs import Certificate
 from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.profile.credentials import MAX_BUNDLE, MAX_KEY_FILE, Sources, decode_psk, is_pkcs12
-from ikeclient.profile.files import read_configuration, read_private
 from ikeclient.profile.load import LoadedProfile
 from ikeclient.profile.schema import Profile, SecretSource
 from ikeclient.profile.secrets import Ask
@@ -52,8 +51,7 @@ class Parts:
         """The certificates of `gateway.ca`; raises ProfileError."""
         found: list[Certificate] = []
         for name in self.profile.gateway.ca or ():
-            path = self._sources().path(name)
-            found += Certificate.load_many(read_configuration(path, MAX_BUNDLE).data)
+            found += Certificate.load_many(self._sources().read(name, MAX_BUNDLE, ("gateway", "ca")))
         return found
 
     def psk(self) -> bytes | None:
@@ -70,11 +68,10 @@ class Parts:
         certificate = self.profile.auth.certificate
         if certificate is None:
             return None
-        path = self._sources().path(certificate.file)
         if not self.include_secrets:
             self.lost("auth.certificate", "it goes with a private key: --include-secrets")
             return None
-        data = read_private(path, MAX_KEY_FILE, insecure=certificate.insecure)
+        data = self._sources().read_private(certificate, MAX_KEY_FILE, ("auth", "certificate", "file"))
         if not is_pkcs12(data):
             self.lost("auth.certificate, auth.key", "they are no PKCS#12 file: openssl pkcs12 -export makes one")
             return None
@@ -88,10 +85,10 @@ class Parts:
             return None
         if source is None or source.prompt:
             return None  # nobody's to give away: it is typed
-        return self._sources().secret(source, name, self.user or "").reveal()
+        return self._sources().secret(source, name, self.user or "", ("auth", key)).reveal()
 
     def _sources(self) -> Sources:
-        return Sources(base_dir=self.loaded.base_dir, ask=self.ask)
+        return Sources(base_dir=self.loaded.base_dir, ask=self.ask, author=self.loaded.author)
 
     def lost_keys(self, *keys: str) -> None:
         """Note those of these keys that the profile sets."""
