@@ -18,6 +18,7 @@ from ikeclient.ike.config import CertificateAuth
 from ikeclient.net.helper import HelperJournal
 from ikeclient.net.journal import SUFFIX
 from ikeclient.net.steps import Link
+from ikeclient.profile.author import Author
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.load import load_profile
 from ikeclient.tunnel.helper import Helper, Hooks, helper
@@ -70,6 +71,21 @@ def test_a_hook_is_run_with_what_the_tunnel_tells_and_nothing_else(
     assert str(tmp_path) in seen
     assert "CANARY" not in seen
     assert "socket:" not in seen
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_a_hook_of_a_profile_that_is_not_roots_has_its_owners_rights(tmp_path: Path) -> None:
+    """F17"""
+    seen = tmp_path / "seen"
+    seen.touch()
+    seen.chmod(0o666)
+    eve = Author(uid=54321, gid=54322, groups=(7,))
+    command = ("/bin/sh", "-c", "exec >seen; id -u; id -G; grep CapEff /proc/self/status")
+    tmp_path.chmod(0o755)
+    with helper(options(tmp_path), {"up": [command]}, tmp_path, runs_as=eve) as made:
+        assert run(made, ("up", command, VARIABLES)) == [None]
+    assert seen.read_text().split()[:4] == ["54321", "54322", "7", "CapEff:"]
+    assert int(seen.read_text().split()[4], 16) == 0
 
 
 @pytest.mark.parametrize(
