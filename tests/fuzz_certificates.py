@@ -1,0 +1,263 @@
+"""Fuzz targets: certificates, signatures and identities of gateways that have proven nothing.
+
+Certificates are taken apart and put together again, so that the damage is deep inside of something whose lengths fit.
+Half of them are then signed by an authority we trust, so that everything behind the signature is reached as well.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import functools
+import ipaddress
+from collections.abc import Sequence
+from contextlib import suppress
+from random import Random
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from fuzz_damage import Node, damaged, reshaped, tree
+from sim_certificates import NOW, authority
+
+from ikeclient.crypto import der
+from ikeclient.crypto.certs import Certificate, TrustStore, validate_gateway
+from ikeclient.crypto.identity import identity_text, proves
+from ikeclient.crypto.names import encode_name, mailboxes, name_key, name_text, normalise, same_name
+from ikeclient.crypto.schemes import SCHEME_NAMES, Family, Scheme, algorithm_identifier, parse_algorithm_identifier
+from ikeclient.crypto.signature import PrivateKey, verify
+from ikeclient.errors import GatewayNotAuthenticated, ParseError, ProfileError, SignatureError
+from ikeclient.wire.cursor import Reader
+from ikeclient.wire.identity import Identity, IdrPayload
+from ikeclient.wire.registry import AuthMethod, HashAlgorithm, IdType
+
+YEAR = datetime.timedelta(days=365)
+SIGNER = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)  # of the authority in `sim_certificates`
+ED25519 = bytes.fromhex("300506032b6570")
+STRING_TYPES = ("UTF8String", "PrintableString", "BMPString", "T61String", "UniversalString", "IA5String")
+
+# RSASSA-PSS without parameters; also with wrong ones, RSA with SHA-1, SHA-224, MD5, SHA3, ECDSA, DSA, Ed448, unknown.
+ALGORITHMS = tuple(
+    bytes.fromhex(text)
+    for text in (
+        "300b06092a864886f70d01010a",
+        "300d06092a864886f70d01010a0500",
+        "300d06092a864886f70d01010a3000",
+        "301206092a864886f70d01010a3005a2030201ff",
+        "300d06092a864886f70d0101050500",
+        "300d06092a864886f70d01010e0500",
+        "300d06092a864886f70d0101040500",
+        "300d060960864801650304030e0500",
+        "300a06082a8648ce3d040302",
+        "300b0609608648016503040302",
+        "300506032b6571",
+        "30050603290102",
+        "3000",
+        "30020600",
+    )
+)
+
+
+def _odd_name(number: int) -> x509.Name:
+    """Names in every string type, with several attributes in one set."""
+    kind = getattr(x509.name._ASN1Type, STRING_TYPES[number % len(STRING_TYPES)])
+    common = x509.NameAttribute(NameOID.COMMON_NAME, f"gate {number}", _type=kind)
+    mail = x509.NameAttribute(NameOID.EMAIL_ADDRESS, "ops@example.com")
+    unit = x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "a, b + c \\ \u202e")
+    return x509.Name([x509.RelativeDistinguishedName([common, unit]), x509.RelativeDistinguishedName([mail])])
+
+
+def _extensions(number: int) -> list[tuple[x509.ExtensionType, bool]]:
+    host, mail = x509.DNSName("vpn.example.com"), x509.RFC822Name("ops@example.com")
+    address = x509.IPAddress(ipaddress.ip_address("203.0.113.7"))
+    directory = x509.DirectoryName(_odd_name(number))
+    other = x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3"), b"\x0c\x05alice")
+    link = x509.UniformResourceIdentifier("ldap://[fd99::1]/CN=x?a?b?(c=d)")
+    registered = x509.RegisteredID(x509.ObjectIdentifier("1.2.3.4"))
+    everything: list[x509.GeneralName] = [host, mail, address, directory, other, link, registered]
+    trees = [x509.DNSName("example.com"), x509.DNSName(""), directory, x509.RFC822Name(".example.com")]
+    networks = [x509.IPAddress(ipaddress.ip_network(text)) for text in ("203.0.113.0/24", "::/0")]
+    notice = x509.UserNotice(x509.NoticeReference("organisation", [1, 2]), "read this")
+    policy = x509.PolicyInformation(x509.ObjectIdentifier("1.2.3.4"), ["https://example.com/cps", notice])
+    point = x509.DistributionPoint([link], None, frozenset({x509.ReasonFlags.key_compromise}), [directory])
+    access = x509.AccessDescription(x509.AuthorityInformationAccessOID.OCSP, link)
+    return [
+        (x509.SubjectAlternativeName(everything if number % 2 else [host]), False),
+        (x509.BasicConstraints(ca=number % 3 == 0, path_length=number if number % 3 == 0 else None), number % 2 == 0),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.IPSEC_IKE]), False),
+        (x509.NameConstraints([*trees, *networks], [x509.DNSName(".test"), other, registered]), number % 2 == 1),
+        (x509.KeyUsage(True, True, False, False, True, number % 3 == 0, False, True, False), True),
+        (x509.CertificatePolicies([policy]), False),
+        (x509.CRLDistributionPoints([point]), False),
+        (x509.AuthorityInformationAccess([access]), False),
+        (x509.IssuerAlternativeName(everything), False),
+        (x509.InhibitAnyPolicy(0), True),
+        (x509.PolicyConstraints(0, 1), number % 2 == 0),
+        (x509.OCSPNoCheck(), False),
+        (x509.TLSFeature([x509.TLSFeatureType.status_request]), False),
+        (x509.SubjectKeyIdentifier(b"k" * 20), False),
+        (x509.AuthorityKeyIdentifier(b"k", [directory], 1), False),
+        (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.5"), b"\x30\x80\0\0"), number % 4 == 0),
+    ]
+
+
+@functools.cache
+def keys() -> tuple[Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, ...]:
+    return (
+        Ed25519PrivateKey.from_private_bytes(bytes(32)),
+        rsa.generate_private_key(65537, 2048),
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.derive_private_key(7, ec.SECP521R1()),
+    )
+
+
+@functools.cache
+def seeds() -> tuple[bytes, ...]:
+    """Certificates that are odd but valid, of the authority's name and of others."""
+    found = [authority().der]
+    trusted = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Simulated CA")])
+    for number in range(12):
+        key = keys()[number % len(keys())]
+        issuer = trusted if number % 4 else _odd_name(number)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]) if number == 5 else _odd_name(number))
+            .issuer_name(issuer)
+            .public_key(key.public_key())
+            .serial_number(number + 1)
+            .not_valid_before(NOW - YEAR)
+            .not_valid_after(datetime.datetime(9999, 12, 31, 23, 59, 59) if number % 2 else NOW + YEAR)
+        )
+        extensions = _extensions(number)
+        for value, critical in extensions[: 3 + number] if number % 2 else extensions[-number:]:
+            builder = builder.add_extension(value, critical)
+        found.append(builder.sign(SIGNER, None).public_bytes(Encoding.DER))
+        if isinstance(key, rsa.RSAPrivateKey):
+            pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=number)
+            found.append(builder.sign(key, hashes.SHA256(), rsa_padding=pss).public_bytes(Encoding.DER))
+    return tuple(found)
+
+
+@functools.cache
+def pool() -> list[Node]:
+    """Every part of every seed, to be put where it does not belong."""
+    parts = [node for seed in seeds() for node in tree(seed)[0].walk()]
+    return parts + [node for identifier in ALGORITHMS for node in tree(identifier)]
+
+
+def odd_certificate(random: Random) -> bytes:
+    """A certificate of a gateway that means no good, or whose authority has a strange taste."""
+    node = tree(random.choice(seeds()))[0]
+    body, algorithm = node.children[0], tree(random.choice(ALGORITHMS) if random.random() < 0.3 else ED25519)[0]
+    match random.randint(0, 4):
+        case 0:
+            reshaped(random, node, pool())
+            return damaged(random, node.encode()) if random.random() < 0.3 else node.encode()
+        case 1:  # the algorithm that is in both places
+            fields = body.children
+            at = 2 if fields[0].tag == 0xA0 else 1
+            fields[at : at + 1] = [algorithm]
+            return der.encode(der.SEQUENCE, body.encode() + algorithm.encode() + node.children[2].encode())
+        case 2:
+            return damaged(random, node.encode())
+    reshaped(random, body, pool())
+    if random.random() < 0.5:  # a negative serial number
+        body.children[1:2] = [Node(der.INTEGER, random.choice((b"\xff", b"\x80\0", b"\0", b"\0\0\1", b"")))]
+    signed = body.encode()
+    return der.encode(der.SEQUENCE, signed + ED25519 + der.encode(0x03, b"\0" + SIGNER.sign(signed)))
+
+
+def _judge(chain: Sequence[Certificate], random: Random) -> None:
+    trust = TrustStore.from_certificates([authority(), *random.sample(chain, random.randint(0, 1))])
+    kind, value = random.choice(((IdType.FQDN, b"vpn.example.com"), (IdType.DER_ASN1_DN, chain[0].subject_der)))
+    hours = datetime.timezone(datetime.timedelta(hours=random.choice((-12, 0, 14))))
+    with suppress(GatewayNotAuthenticated):
+        validate_gateway(chain, trust, NOW.astimezone(hours), kind, value)
+
+
+def certificate(random: Random) -> None:
+    """Certificates as they come in CERT payloads: read, looked at, and judged as a path (C12, C17)."""
+    chain = []
+    for _ in range(random.randint(1, 4)):
+        with suppress(ParseError):
+            chain.append(Certificate.from_der(odd_certificate(random)))
+    for one in chain:
+        assert one.subject.isprintable()
+        assert one.issuer.isprintable()
+        assert repr(one).isprintable()
+        assert one == Certificate.from_der(one.der)
+        one.critical_extensions()
+        for kind, value in one.identities():
+            assert identity_text(kind, value).isprintable()
+        assert one.issued_by(authority()) in (True, False)
+    if chain:
+        _judge(chain, random)
+    with suppress(ProfileError):
+        Certificate.load_many(
+            damaged(random, b"".join(_pem(one.der) for one in chain) + b"-----BEGIN CERTIFICATE-----")
+        )
+
+
+def _pem(encoded: bytes) -> bytes:
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(encoded) + b"-----END CERTIFICATE-----\n"
+
+
+def signature(random: Random) -> None:
+    """AUTH data of every method, with AlgorithmIdentifiers that are damaged or belong to others (C13, C14, C16)."""
+    key = PrivateKey(random.choice(keys()))
+    peer = None if random.random() < 0.3 else frozenset(HashAlgorithm(number) for number in range(1, 6))
+    octets = b"octets"
+    try:
+        method, data = key.sign(
+            octets, peer, allow_sha1=True, schemes=random.choice(((), tuple(SCHEME_NAMES.values())))
+        )
+    except SignatureError:
+        method, data = AuthMethod.RSA_SIGNATURE, bytes(256)
+    original = data
+    scheme = random.choice(
+        (*SCHEME_NAMES.values(), Scheme(family=Family.RSA_PSS, hash=HashAlgorithm.SHA1, salt_length=20))
+    )
+    identifier = algorithm_identifier(scheme)
+    node = tree(random.choice((identifier, *ALGORITHMS)))[0]
+    reshaped(random, node, pool())
+    odd = node.encode()
+    with suppress(SignatureError):
+        parse_algorithm_identifier(odd)
+    match random.randint(0, 3):
+        case 0:
+            data = damaged(random, data)
+        case 1 if method == AuthMethod.DIGITAL_SIGNATURE:
+            data = bytes((len(odd) & 0xFF,)) + odd + data[1 + data[0] :]
+        case 2:
+            method = AuthMethod(random.choice((0, 1, 2, 3, 9, 10, 11, 12, 13, 14, 255)))
+        case _:
+            data = random.randbytes(random.randint(0, 600))
+    with suppress(SignatureError):
+        verify(key.public_key, method, data, octets, allow_sha1=random.random() < 0.5)
+        assert data == original or method == AuthMethod.DIGITAL_SIGNATURE
+
+
+def identity(random: Random) -> None:
+    """ID payloads and the distinguished names in them (K10)."""
+    names = [encode_name("C=CH, O=Example Ltd, CN=vpn.example.com"), *(Certificate(s).subject_der for s in seeds()[:4])]
+    node = tree(random.choice(names))[0]
+    reshaped(random, node, pool())
+    name = node.encode() if random.random() < 0.7 else damaged(random, node.encode())
+    assert name_text(name).isprintable()
+    assert same_name(name, name)
+    for read in (normalise, mailboxes):
+        with suppress(ParseError):
+            read(name)
+    hash(name_key(name))
+    kind = IdType(random.choice((*IdType, 0, 77)))
+    values = (name, damaged(random, b"vpn.example.com"), damaged(random, bytes(4)), damaged(random, bytes(16)))
+    value = random.choice(values)
+    assert identity_text(kind, value).isprintable()
+    proves(kind, random.choice(values), kind, value)
+    with suppress(ParseError):
+        assert str(IdrPayload.parse(Reader(damaged(random, bytes((kind, 0, 0, 0)) + value))).identity).isprintable()
+    with suppress(ParseError, ProfileError, ValueError):
+        Identity.from_text(value.decode("utf-8", "replace"))
