@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from ikeclient.crypto.keymat import ChildKeys
 from ikeclient.crypto.transforms import EspSuite
 from ikeclient.errors import ProtocolError
+from ikeclient.ike.events import IPAddress
 from ikeclient.ike.exchanges.base import has_notify, need
 from ikeclient.ike.negotiate import accept_esp
-from ikeclient.ike.selectors import check_narrowed
+from ikeclient.ike.selectors import hosts, intersect, narrowed
 from ikeclient.wire.payload import Payload
 from ikeclient.wire.registry import NotifyType
 from ikeclient.wire.sa import SaPayload
@@ -19,7 +20,11 @@ from ikeclient.wire.selector import TrafficSelector, TsiPayload, TsrPayload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSa:
-    """One pair of ESP SAs; SPIs are integers, selectors are seen from here."""
+    """One pair of ESP SAs; SPIs are integers, selectors are seen from here.
+
+    `local` and `remote` are as agreed, for the next rekey to propose again. `addresses` are the inner addresses: those
+    assigned, or this machine's own where none was. Empty where they are not known (a gateway's end).
+    """
 
     spi_in: int
     spi_out: int
@@ -27,6 +32,16 @@ class ChildSa:
     keys: ChildKeys = field(repr=False)
     local: tuple[TrafficSelector, ...]
     remote: tuple[TrafficSelector, ...]
+    addresses: tuple[IPAddress, ...] = ()
+
+    @property
+    def installed_local(self) -> tuple[TrafficSelector, ...]:
+        """What this end sends from and receives for: the inner addresses, however wide TSi is.
+
+        A TSi of everything would let the gateway send packets for other hosts, and for services on other networks of
+        this machine.
+        """
+        return intersect(hosts(self.addresses), self.local) if self.addresses else self.local
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +60,13 @@ def agreed(
     asked_local: Sequence[TrafficSelector],
     asked_remote: Sequence[TrafficSelector],
 ) -> Agreed:
-    """Read the answer to a Child SA request of ours; raises `ProtocolError` unless it is exactly what was offered."""
+    """Read the answer to a Child SA request of ours.
+
+    Selectors are cut down to what was asked for. Raises `ProtocolError` if anything else was not offered.
+    """
     suite, spi_out = accept_esp(offer, need(payloads, SaPayload))
-    local = need(payloads, TsiPayload).selectors
-    remote = need(payloads, TsrPayload).selectors
-    check_narrowed("TSi", asked_local, local)
-    check_narrowed("TSr", asked_remote, remote)
+    local = narrowed("TSi", asked_local, need(payloads, TsiPayload).selectors)
+    remote = narrowed("TSr", asked_remote, need(payloads, TsrPayload).selectors)
     if has_notify(payloads, NotifyType.USE_TRANSPORT_MODE):
         raise ProtocolError("the peer chose transport mode, which was not offered")
     if has_notify(payloads, NotifyType.IPCOMP_SUPPORTED):

@@ -107,7 +107,7 @@ class ChildBook:
                 spi_out=child.spi_out,
                 suite=child.suite,
                 keys=child.keys,
-                local_selectors=child.local,
+                local_selectors=child.installed_local,
                 remote_selectors=child.remote,
                 rekey_at=rekey_at,
                 replaces=replaces,

@@ -95,12 +95,18 @@ class IkeEstablished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """What the gateway assigned in CFG_REPLY, after the checks of RFC 7296 section 3.15 and the caps of this client."""
+    """What the gateway assigned in CFG_REPLY, after the checks of RFC 7296 section 3.15 and the caps of this client.
+
+    `subnets` are what lies behind the gateway, `excluded` what it wants outside the tunnel, `exclude_lan` whether that
+    is the client's own network.
+    """
 
     addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
     dns_servers: tuple[IPAddress, ...] = ()
     dns_domains: tuple[str, ...] = ()
     subnets: tuple[IPv4Network | IPv6Network, ...] = ()
+    excluded: tuple[IPv4Network | IPv6Network, ...] = ()
+    exclude_lan: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_network
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from ikeclient.errors import ProtocolError
 from ikeclient.wire.selector import TrafficSelector
 
 MAX_SELECTORS = 255  # their number travels in one byte
+_ANY_PORT = (0, 65535)
 
 ANY_IPV4 = TrafficSelector.from_network(ip_network("0.0.0.0/0"))
 ANY_IPV6 = TrafficSelector.from_network(ip_network("::/0"))
 
 
-def check_narrowed(name: str, asked: Sequence[TrafficSelector], answer: Sequence[TrafficSelector]) -> None:
-    """Raise `ProtocolError` unless each selector in the answer lies inside one that was asked for."""
+def hosts(addresses: Iterable[IPv4Address | IPv6Address]) -> tuple[TrafficSelector, ...]:
+    """The selectors of single addresses."""
+    return tuple(TrafficSelector.from_network(ip_network(address)) for address in addresses)
+
+
+def narrowed(
+    name: str, asked: Sequence[TrafficSelector], answer: Sequence[TrafficSelector]
+) -> tuple[TrafficSelector, ...]:
+    """The part of an answer that was asked for.
+
+    A gateway may answer with its whole policy; more than was asked for is not taken. Raises `ProtocolError` if nothing
+    is left.
+    """
     if len(answer) > MAX_SELECTORS:
         raise ProtocolError(f"{len(answer)} selectors in {name}")
-    for selector in answer:
-        if not any(wanted.contains(selector) for wanted in asked):
-            raise ProtocolError(f"{name} {selector} is wider than what was asked for")
-
-
-def check_covers(
-    answer: Sequence[TrafficSelector],
-    addresses: Sequence[IPv4Interface | IPv6Interface | IPv4Address | IPv6Address],
-) -> None:
-    """Raise `ProtocolError` if addresses were assigned and none of them lies inside TSi.
-
-    One of several is enough: a gateway may assign an IPv6 address and let only IPv4 through.
-    """
-    plain = [a.ip if isinstance(a, IPv4Interface | IPv6Interface) else a for a in addresses]
-    covered = (s.version == a.version and int(s.start) <= int(a) <= int(s.end) for a in plain for s in answer)
-    if plain and not any(covered):
-        raise ProtocolError(f"TSi does not contain the assigned address {plain[0]}")
+    common = intersect(asked, answer)
+    if not common:
+        more = f" and {len(answer) - 1} more" if len(answer) > 1 else ""
+        raise ProtocolError(f"{name} {answer[0]}{more} has nothing of what was asked for")
+    return common
 
 
 def intersect(ours: Sequence[TrafficSelector], theirs: Sequence[TrafficSelector]) -> tuple[TrafficSelector, ...]:
@@ -57,14 +57,24 @@ def _common(a: TrafficSelector, b: TrafficSelector) -> TrafficSelector | None:
     if a.version != b.version or (a.protocol and b.protocol and a.protocol != b.protocol):
         return None
     start, end = max(int(a.start), int(b.start)), min(int(a.end), int(b.end))
-    start_port, end_port = max(a.start_port, b.start_port), min(a.end_port, b.end_port)
-    if start > end or start_port > end_port:
+    ports = _common_ports((a.start_port, a.end_port), (b.start_port, b.end_port))
+    if start > end or ports is None:
         return None
     family = type(a.start)
     return TrafficSelector(
         start=family(start),
         end=family(end),
         protocol=a.protocol or b.protocol,
-        start_port=start_port,
-        end_port=end_port,
+        start_port=ports[0],
+        end_port=ports[1],
     )
+
+
+def _common_ports(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int] | None:
+    """OPAQUE, which is a range backwards, has something in common with itself and with every port."""
+    if a == _ANY_PORT or a == b:
+        return b
+    if b == _ANY_PORT:
+        return a
+    start, end = max(a[0], b[0]), min(a[1], b[1])
+    return (start, end) if start <= end else None

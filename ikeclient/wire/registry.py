@@ -269,6 +269,8 @@ class ConfigAttributeType(OpenEnum):
     INTERNAL_DNSSEC_TA = 26
     UNITY_DEF_DOMAIN = 28674
     UNITY_SPLITDNS_NAME = 28675
+    UNITY_SPLIT_INCLUDE = 28676
+    UNITY_LOCAL_LAN = 28678
 
 
 class SelectorType(OpenEnum):

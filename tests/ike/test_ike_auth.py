@@ -368,7 +368,6 @@ CHILDREN: dict[str, Edit] = {
     "no sequence numbers": esp(GOOD_SPI, transforms=(AES,)),
     "another number": esp(GOOD_SPI, number=7),
     "AH": esp(GOOD_SPI, protocol=ProtocolId.AH),
-    "wider TSr": instead(TsrPayload, TsrPayload(selectors=(ANY_IPV4,))),
     "another TSr": instead(TsrPayload, TsrPayload(selectors=(ipv4("10.98.0.0/24"),))),
     "TSi without our address": instead(TsiPayload, TsiPayload(selectors=(ipv4("10.88.0.9/32"),))),
     "TSi of the other family": instead(TsiPayload, TsiPayload(selectors=(ANY_IPV6,))),
@@ -388,6 +387,52 @@ def test_a_child_that_was_not_offered_fails_and_the_ike_sa_is_deleted(name: str)
     assert error.exit_code == 6
     world.run(10)
     assert all(lineage.current.next_deadline() is None for lineage in world.gateway.connected)
+
+
+def child_of(world: World) -> ChildEstablished:
+    (child,) = [event for event in world.events if isinstance(event, ChildEstablished)]
+    return child
+
+
+def test_of_wider_selectors_only_what_is_ours_is_installed() -> None:
+    """K11, K21: TSr is cut to what was asked for, TSi to the assigned address."""
+    wide = instead(TsrPayload, TsrPayload(selectors=(ANY_IPV4, ANY_IPV6)))
+    world = answered("auth", lambda payloads: instead(TsiPayload, TsiPayload(selectors=(ANY_IPV4,)))(wide(payloads)))
+    child = child_of(world)
+    assert [str(selector) for selector in child.local_selectors] == ["10.88.0.1/32"]
+    assert [str(selector) for selector in child.remote_selectors] == ["10.99.0.0/24"]
+
+
+def unassigned(tsi: str) -> Edit:
+    """A gateway without a pool."""
+    return lambda payloads: instead(TsiPayload, TsiPayload(selectors=(ipv4(tsi),)))(without(ConfigPayload)(payloads))
+
+
+@pytest.mark.parametrize(
+    ("request_", "tsi"),
+    [
+        (frozenset(), "192.0.2.10/32"),
+        (frozenset(), "0.0.0.0/0"),
+        (frozenset({"ipv4", "dns"}), "192.0.2.10/32"),
+        (frozenset({"ipv4", "dns"}), "192.0.2.0/24"),
+        (frozenset({"ipv4", "dns"}), "0.0.0.0/0"),
+    ],
+)
+def test_without_an_assigned_address_our_own_is_the_inner_one(request_: frozenset[str], tsi: str) -> None:
+    """K22: TSi is then the address that this machine has on the path (RFC 7296 section 2.19)."""
+    world = answered("auth", unassigned(tsi), config=replace(client_config(), request=request_))
+    assert [str(selector) for selector in child_of(world).local_selectors] == ["192.0.2.10/32"]
+    told = [event.text for event in world.events if isinstance(event, Notice) and "192.0.2.10" in event.text]
+    assert bool(told) == bool(request_), "who asked for an address is told that there is none"
+
+
+@pytest.mark.parametrize("request_", [frozenset(), frozenset({"ipv4", "dns"})])
+def test_without_an_assigned_address_another_ones_is_refused(request_: frozenset[str]) -> None:
+    """K22: such as the address that a NAT gave us, from which no packet of ours can come."""
+    world = answered("auth", unassigned("198.51.100.9/32"), config=replace(client_config(), request=request_))
+    error = failed(world, NegotiationRefused)
+    assert error.exit_code == 6
+    assert "TSi" in str(error.reason)
 
 
 def test_extended_sequence_numbers_are_not_forced_on_us() -> None:

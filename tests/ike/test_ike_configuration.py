@@ -90,6 +90,60 @@ def test_a_full_reply_is_taken_as_it_is() -> None:
     )
 
 
+def unity(*networks: str, entry: int = 14) -> bytes:
+    parsed = [ip_network(text) for text in networks]
+    return b"".join((n.network_address.packed + n.netmask.packed).ljust(entry, b"\0") for n in parsed)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        unity("10.99.0.0/24", "10.98.0.0/16"),
+        unity("10.99.0.0/24") + unity("10.98.0.0/16", entry=8),  # without the last padding
+    ],
+)
+def test_lists_of_cisco_and_others_say_what_lies_behind_the_gateway(value: bytes) -> None:
+    """UNITY_SPLIT_INCLUDE: entries of an address, a mask, and protocol and ports that nobody fills."""
+    configuration, notices = reply(config(GOOD, (T.UNITY_SPLIT_INCLUDE, value)))
+    assert configuration.subnets == (ip_network("10.99.0.0/24"), ip_network("10.98.0.0/16"))
+    assert notices == ()
+
+
+@pytest.mark.parametrize(
+    ("networks", "excluded", "lan"),
+    [
+        (["192.168.7.0/24", "172.16.0.0/12"], ["192.168.7.0/24", "172.16.0.0/12"], False),
+        (["0.0.0.0/0"], [], True),
+        (["0.0.0.0/32"], [], True),
+    ],
+)
+def test_a_gateway_may_want_networks_outside(networks: list[str], excluded: list[str], lan: bool) -> None:
+    """UNITY_LOCAL_LAN; without an address it is the network that the client is on."""
+    configuration, _ = reply(config(GOOD, (T.UNITY_LOCAL_LAN, unity(*networks))))
+    assert configuration.excluded == tuple(map(ip_network, excluded))
+    assert configuration.exclude_lan == lan
+
+
+@pytest.mark.parametrize("kind", [T.UNITY_SPLIT_INCLUDE, T.UNITY_LOCAL_LAN])
+@pytest.mark.parametrize(
+    "value", [b"\x0a", bytes(7), bytes(9), bytes(13), bytes(15), packed("10.0.0.0") + packed("255.0.255.0") + bytes(6)]
+)
+def test_a_malformed_list_of_networks_is_refused_with_a_notice(kind: T, value: bytes) -> None:
+    """K12."""
+    configuration, notices = reply(config(GOOD, (kind, value)))
+    assert configuration == Configuration(addresses=(ip_interface("10.88.0.1/32"),))
+    assert len(notices) == 1
+
+
+def test_excluded_networks_are_capped() -> None:
+    """K12."""
+    configuration, notices = reply(
+        config(GOOD, (T.UNITY_LOCAL_LAN, b"".join(unity(f"10.{n >> 8}.{n & 255}.0/24") for n in range(1000))))
+    )
+    assert len(configuration.excluded) == 256
+    assert len(notices) == 1
+
+
 def test_no_reply_and_what_is_none_assign_nothing() -> None:
     assert reply(None) == (Configuration(), ())
     for type_ in (ConfigType.REQUEST, ConfigType.SET, ConfigType.ACK, ConfigType(99)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 from sim_gateway import ESP_GCM, NET, ipv4
@@ -232,7 +233,13 @@ def good_answer(exchange, peer: Peer) -> list[Payload]:  # type: ignore[no-untyp
     return list(peer.answer(next(exchange).payloads))
 
 
-def swap(payloads: list[Payload], other: Payload) -> tuple[Payload, ...]:
+def finish(exchange, answer: tuple[Payload, ...]) -> ChildRekeyed | ChildRekeyRefused:  # type: ignore[no-untyped-def]
+    with pytest.raises(StopIteration) as stop:
+        exchange.send(answer)
+    return stop.value.value  # type: ignore[no-any-return]
+
+
+def swap(payloads: Sequence[Payload], other: Payload) -> tuple[Payload, ...]:
     return tuple(other if type(p) is type(other) else p for p in payloads)
 
 
@@ -242,8 +249,8 @@ def swap(payloads: list[Payload], other: Payload) -> tuple[Payload, ...]:
         KePayload(method=KeyExchangeId.ECP_256, data=bytes(64)),
         KePayload(method=KeyExchangeId.CURVE25519, data=bytes(32)),
         KePayload(method=KeyExchangeId.CURVE25519, data=b""),
-        TsiPayload(selectors=(ipv4("0.0.0.0/0"),)),
-        TsrPayload(selectors=(ipv4("0.0.0.0/0"),)),
+        TsiPayload(selectors=(ipv4("10.88.0.2/32"),)),
+        TsrPayload(selectors=(ipv4("10.98.0.0/24"),)),
         SaPayload(proposals=()),
     ],
 )
@@ -254,6 +261,48 @@ def test_an_answer_that_fits_no_offer_is_an_error(other: Payload) -> None:
     payloads = good_answer(exchange, peer)
     with pytest.raises(ProtocolError):
         exchange.send(swap(payloads, other))
+
+
+def test_of_a_wider_answer_only_what_was_asked_for_is_taken() -> None:
+    """K11, K21."""
+    exchange, peer = ours(ESP_GCM), Peer(ESP_GCM)
+    wide = swap(good_answer(exchange, peer), TsiPayload(selectors=(ipv4("0.0.0.0/0"),)))
+    rekeyed = finish(exchange, swap(wide, TsrPayload(selectors=(ipv4("0.0.0.0/0"),))))
+    assert isinstance(rekeyed, ChildRekeyed)
+    assert (rekeyed.child.local, rekeyed.child.remote) == (HERE, THERE)
+
+
+@pytest.mark.parametrize("tsi", ["0.0.0.0/0", "10.88.0.0/24", "10.88.0.1/32", "10.88.0.2/32"])
+def test_the_inner_address_outlives_every_rekey(tsi: str) -> None:
+    """K21: TSi stays as wide as the gateway agreed to, what is installed stays the inner address."""
+    wide = replace(child(ours=True), local=(ipv4("0.0.0.0/0"),), addresses=(ip_address("10.88.0.1"),))
+    entropy = random.Random("ours").randbytes
+    exchange = rekey_child(wide, [ESP_GCM], PRF_256, SK_D, spi_in=0xA0000002, esn=True, spare=(), entropy=entropy)
+    request = next(exchange).payloads
+    assert TsiPayload(selectors=wide.local) in request
+    answer = Peer(ESP_GCM).answer(swap(request, TsiPayload(selectors=HERE)))
+    answer = swap(answer, TsiPayload(selectors=(ipv4(tsi),)))
+    if tsi == "10.88.0.2/32":
+        with pytest.raises(ProtocolError, match="TSi"):
+            exchange.send(answer)
+        return
+    rekeyed = finish(exchange, answer)
+    assert isinstance(rekeyed, ChildRekeyed)
+    assert rekeyed.child.installed_local == HERE
+
+
+def test_the_inner_address_outlives_a_rekey_by_the_gateway() -> None:
+    """K21."""
+    everything = (ipv4("0.0.0.0/0"),)
+    wide = replace(child(ours=True), local=everything, addresses=(ip_address("10.88.0.1"),))
+    request = swap(next(ours(ESP_GCM)).payloads, TsrPayload(selectors=everything))
+    request = swap(request, TsiPayload(selectors=everything))
+    entropy = random.Random("answer").randbytes
+    _, rekeyed = answer_rekey_child(
+        wide, request, [ESP_GCM], PRF_256, SK_D, spi_in=0xA0000003, esn=True, spare=(), entropy=entropy
+    )
+    assert rekeyed is not None
+    assert (rekeyed.child.local, rekeyed.child.installed_local) == (everything, HERE)
 
 
 @pytest.mark.parametrize("missing", [SaPayload, NoncePayload, KePayload, TsiPayload, TsrPayload])

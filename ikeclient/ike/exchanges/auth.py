@@ -31,7 +31,7 @@ from ikeclient.ike.exchanges.init import Candidate
 from ikeclient.ike.exchanges.mobike import additional_addresses
 from ikeclient.ike.negotiate import offer_esp
 from ikeclient.ike.refusals import refusal
-from ikeclient.ike.selectors import ANY_IPV4, ANY_IPV6, check_covers
+from ikeclient.ike.selectors import ANY_IPV4, ANY_IPV6, hosts, intersect
 from ikeclient.wire.config import ConfigPayload
 from ikeclient.wire.identity import AuthPayload, CertPayload, Identity, IdiPayload, IdrPayload
 from ikeclient.wire.notify import EapPayload, NotifyPayload
@@ -104,7 +104,7 @@ class AuthExchange:
         self._spi_in = spi_in
         self._offer = offer_esp(config.esp_proposals, spi_in, esn=config.esn, key_exchange=False)
         self._local, self._remote = asked_selectors(config, path)
-        self._gateway = path.remote_address
+        self._gateway, self._own = path.remote_address, path.local_address
         self._notices: list[str] = []
         self.gateway_verified = False
         self.next_try: IkeConfig | None = None  # set when the gateway refuses us without having proven anything
@@ -252,14 +252,7 @@ class AuthExchange:
 
     def _child(self, answer: Payloads, configuration: Configuration) -> ChildSa:
         settled = agreed(answer, self._offer, self._local, self._remote)
-        check_covers(settled.local, configuration.addresses)
-        wanted = self._config.request & {"ipv4", "ipv6"}
-        if wanted and not configuration.addresses:
-            raise NegotiationRefused(
-                "the gateway assigned no inner address",
-                reason="its answer has no CFG_REPLY with an address",
-                hint="give the gateway an address pool, or set [network] request = []",
-            )
+        addresses = self._inner_addresses(settled.local, configuration)
         candidate = self._candidate
         keys = child_keys(
             candidate.suite.prf,
@@ -276,4 +269,27 @@ class AuthExchange:
             keys=keys,
             local=settled.local,
             remote=settled.remote,
+            addresses=addresses,
         )
+
+    def _inner_addresses(self, local: Sequence[TrafficSelector], configuration: Configuration) -> tuple[IPAddress, ...]:
+        """The addresses that packets in the tunnel are from: those assigned, else our own outer one if TSi has it.
+
+        One of several is enough: a gateway may assign an IPv6 address and let only IPv4 through.
+        """
+        assigned = tuple(address.ip for address in configuration.addresses)
+        if assigned:
+            if not intersect(hosts(assigned), local):
+                raise ProtocolError(f"TSi does not contain the assigned address {assigned[0]}")
+            return assigned
+        wanted = self._config.request & {"ipv4", "ipv6"}
+        if not intersect(hosts((self._own,)), local):
+            reason = f"its answer has no CFG_REPLY with an address, and TSi is {local[0]}, not our own {self._own}"
+            raise NegotiationRefused(
+                "the gateway assigned no inner address",
+                reason=reason,
+                hint="give the gateway an address pool" + (", or set [network] request = []" if wanted else ""),
+            )
+        if wanted:
+            self._notices.append(f"the gateway assigned no inner address: {self._own} is used inside the tunnel, too")
+        return (self._own,)

@@ -32,6 +32,7 @@ MAX_NOTICES = 16
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _SEPARATORS = re.compile(r"[ ,]+")  # some gateways put several names into one attribute
+_UNITY_ENTRY, _UNITY_SHORT_ENTRY = 14, 8
 _BROADCAST = IPv4Address("255.255.255.255")
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
 
@@ -118,6 +119,13 @@ def _prefix_length(value: int) -> int:
     return value
 
 
+def _unity_networks(value: bytes) -> list[IPv4Network]:
+    if len(value) % _UNITY_ENTRY not in (0, _UNITY_SHORT_ENTRY):
+        raise ValueError(f"a list of networks of {len(value)} bytes")
+    entries = [value[at : at + _UNITY_SHORT_ENTRY] for at in range(0, len(value), _UNITY_ENTRY)]
+    return [IPv4Network((entry[:4], _mask_length(entry[4:])), strict=False) for entry in entries]
+
+
 class _Reply:
     """Collects the usable items of one CFG_REPLY, and a notice for each of the others."""
 
@@ -128,6 +136,8 @@ class _Reply:
         self.servers: dict[IPAddress, None] = {}
         self.domains: dict[str, None] = {}
         self.subnets: dict[IPv4Network | IPv6Network, None] = {}
+        self.excluded: dict[IPv4Network | IPv6Network, None] = {}
+        self.exclude_lan = False
         self.notices: dict[str, None] = {}
 
     def notice(self, text: str) -> None:
@@ -194,6 +204,20 @@ class _Reply:
             raise ValueError(f"an IPv6 subnet of {len(value)} bytes")
         self._subnet(IPv6Network((value[:16], _prefix_length(value[16])), strict=False))
 
+    # Cisco's lists, which other vendors send as well: entries of address, mask and six bytes that may be missing from
+    # the last one.
+
+    def split_include(self, value: bytes) -> None:
+        for subnet in _unity_networks(value):
+            self._subnet(subnet)
+
+    def local_lan(self, value: bytes) -> None:
+        for subnet in _unity_networks(value):
+            if subnet.network_address.is_unspecified:  # without an address: wherever the client is
+                self.exclude_lan = True
+            else:
+                self._keep(self.excluded, subnet, MAX_SUBNETS, "networks to exclude")
+
     def _subnet(self, subnet: IPv4Network | IPv6Network) -> None:
         if subnet.is_loopback or subnet.is_multicast:
             raise ValueError(f"{subnet} is no network to route")
@@ -211,6 +235,8 @@ _HANDLERS: dict[ConfigAttributeType, Callable[[_Reply, bytes], None]] = {
     _T.UNITY_SPLITDNS_NAME: _Reply.domain,
     _T.INTERNAL_IP4_SUBNET: _Reply.subnet4,
     _T.INTERNAL_IP6_SUBNET: _Reply.subnet6,
+    _T.UNITY_SPLIT_INCLUDE: _Reply.split_include,
+    _T.UNITY_LOCAL_LAN: _Reply.local_lan,
 }
 
 
@@ -235,5 +261,7 @@ def reply(payload: ConfigPayload | None, *, gateway: IPAddress | None = None) ->
         dns_servers=tuple(collected.servers),
         dns_domains=tuple(collected.domains),
         subnets=tuple(collected.subnets),
+        excluded=tuple(collected.excluded),
+        exclude_lan=collected.exclude_lan,
     )
     return configuration, tuple(collected.notices)

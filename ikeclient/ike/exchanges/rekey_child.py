@@ -15,10 +15,11 @@ from ikeclient.crypto.keymat import child_keys
 from ikeclient.crypto.transforms import AlgorithmProposal, EspSuite, KeyExchange, Prf
 from ikeclient.errors import ParseError
 from ikeclient.ike.child import ChildSa, agreed
+from ikeclient.ike.events import IPAddress
 from ikeclient.ike.exchanges.base import Request, error_notify, find, need
 from ikeclient.ike.exchanges.init import NONCE_LENGTH
 from ikeclient.ike.negotiate import choose_esp, offer_esp
-from ikeclient.ike.selectors import intersect
+from ikeclient.ike.selectors import hosts, intersect, narrowed
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Payload
@@ -118,6 +119,7 @@ def rekey_child(
         keys=child_keys(prf, settled.suite, sk_d, nonce, nonce_r, initiator=True, shared=shared),
         local=settled.local,
         remote=settled.remote,
+        addresses=_still_covered(settled.local, old.addresses),
     )
     return ChildRekeyed(old=old.spi_in, child=child, nonces=(nonce, nonce_r))
 
@@ -129,6 +131,12 @@ def _request(old: ChildSa, offer: SaPayload, nonce: bytes, share: KeyShare | Non
     selectors = (TsiPayload(selectors=old.local), TsrPayload(selectors=old.remote))
     payloads = (*rekey, offer, NoncePayload(nonce=nonce), *ke, *selectors)
     return Request(exchange=ExchangeType.CREATE_CHILD_SA, payloads=payloads)
+
+
+def _still_covered(local: Sequence[TrafficSelector], addresses: tuple[IPAddress, ...]) -> tuple[IPAddress, ...]:
+    if addresses:
+        narrowed("TSi", hosts(addresses), local)
+    return addresses
 
 
 def _shared(answer: Sequence[Payload], suite: EspSuite, share: KeyShare | None) -> bytes:
@@ -189,6 +197,7 @@ def answer_rekey_child(
         keys=child_keys(prf, suite, sk_d, nonce_i, nonce_r, initiator=False, shared=shared),
         local=local,
         remote=remote,
+        addresses=old.addresses,
     )
     selectors = (TsiPayload(selectors=remote), TsrPayload(selectors=local))
     reply: tuple[Payload, ...] = (answer, NoncePayload(nonce=nonce_r), *own_ke, *selectors)
