@@ -72,7 +72,7 @@ def _common(a: TrafficSelector, b: TrafficSelector) -> TrafficSelector | None:
 
 def _common_ports(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int] | None:
     """OPAQUE, which is a range backwards, has something in common with itself and with every port."""
-    if a == _ANY_PORT or a == b:
+    if a in (_ANY_PORT, b):
         return b
     if b == _ANY_PORT:
         return a

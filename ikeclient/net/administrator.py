@@ -16,6 +16,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from struct import Struct
 
+from ikeclient.errors import NegotiationRefused
 from ikeclient.net.dns import RESOLV_CONF
 from ikeclient.net.dns_file import servers_in
 from ikeclient.net.interfaces import ANYWHERE, IPAddress, IPNetwork, MachineConfig, Version
@@ -38,7 +39,8 @@ class Administrator:
         self._source = source
 
     def plan(self, config: MachineConfig) -> list[str]:
-        """What is missing on this machine, as command lines."""
+        """What is missing on this machine, as command lines. Raises NegotiationRefused for host to host."""
+        _check_host_to_host(config)
         source = self._source or netlink_or_probes()
         try:
             view = source.snapshot(ignore=(), remotes=config.gateway, mark=0)
@@ -98,8 +100,10 @@ def _routes(config: MachineConfig, view: Snapshot, source: Source) -> Iterator[s
         way = source.route_to(_somewhere_in(network))
         return way is not None and way.interface == config.interface
 
-    missing = [part for route in config.routes for part in _halves(route) if not inside(part)]
-    outside = [ip_network(gateway) for gateway in config.gateway] + list(config.exclude)
+    gateways = [ip_network(gateway) for gateway in config.gateway]
+    parts = [part for route in config.routes if route not in gateways for part in _halves(route)]
+    missing = [part for part in parts if not inside(part)]
+    outside = gateways + list(config.exclude)
     for network in outside:
         if not any(network.overlaps(route) for route in config.routes):
             continue
@@ -108,11 +112,23 @@ def _routes(config: MachineConfig, view: Snapshot, source: Source) -> Iterator[s
         if inside(network) or beaten:  # a route of its own is not told from the default route, which ours would beat
             yield _around(network, config, view)
     for part in missing:
-        yield f"{_ip(part)} route replace {part} dev {config.interface}"
+        source = next((f" src {own}" for own in config.own if own.version == part.version), "")
+        yield f"{_ip(part)} route replace {part} dev {config.interface}{source}"
     for version in sorted(config.blocked):
         for part in _halves(ANYWHERE[version]):
             if source.route_to(_somewhere_in(part)) is not None:
                 yield f"{_ip(part)} route replace unreachable {part}"
+
+
+def _check_host_to_host(config: MachineConfig) -> None:
+    """Without a mark, packets to the gateway itself and our own cannot be told apart by their route."""
+    gateways = {ip_network(gateway) for gateway in config.gateway}
+    if gateways.issuperset(config.routes):
+        raise NegotiationRefused(
+            f"the gateway lets only packets to itself through ({', '.join(map(str, config.routes))})",
+            reason="its address would have to be reached inside the tunnel and outside, which takes CAP_NET_ADMIN",
+            hint="run as root, or give ikeclient the capability; `ikeclient exec` and `proxy` need neither",
+        )
 
 
 def _around(network: IPNetwork, config: MachineConfig, view: Snapshot) -> str:

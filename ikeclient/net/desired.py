@@ -14,6 +14,13 @@ come before the lookup of local addresses let it be reached from the tunnel and 
 arrives elsewhere; ARP uses the same lookup. Two properties make it safe to stand before the kernel's rule of priority
 0: rules of priority 0 are spared by `ip rule flush`, and once ours are gone the kernel's rule is as it was.
 
+Where the gateway assigned no inner address, packets in the tunnel are from the machine's own outer one. It stays on its
+interface and is not guarded: the LAN goes on reaching it.
+
+Routes of IPv4 have the scope of a route by way of a router, although there is none. The kernel resolves the next hop of
+a route that names no interface by our rule as well, and only skips what is not on-link; else `ip route replace default
+via ROUTER` would lead into the tunnel.
+
 Reverse path filtering looks up the source of an incoming packet without our mark, finds the tunnel (or `unreachable`)
 for the gateway's own packets, and drops them. net.ipv4.conf.all.src_valid_mark cures that only together with a firewall
 that marks incoming packets. A rule does it alone: UDP to the gateway from a port that our socket holds uses the main
@@ -24,11 +31,11 @@ connection tracking reassembles them first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from ikeclient.errors import PlatformError
+from ikeclient.errors import NegotiationRefused
 from ikeclient.net.interfaces import ANYWHERE, VERSIONS, IPAddress, IPNetwork, MachineConfig, Version
 from ikeclient.net.steps import LOCAL, MAIN, OURS, Address, Link, LocalRuleLast, NetlinkStep, Route, RouteKind, Rule
 
@@ -48,6 +55,7 @@ class Facts:
 
     `index` 0: the interface does not exist yet. `ipv6`: the kernel speaks IPv6 at all; `interface_ipv6`: it may be used
     on the interface. `lan` holds the networks other interfaces are on, `taken` the addresses they have.
+    `routers` are the next hops of default routes.
     `reverse_path` holds the kinds of reverse path filter in use on any of them: 1 strict, 2 loose.
     """
 
@@ -58,6 +66,7 @@ class Facts:
     interface_ipv6: bool = True
     lan: tuple[IPNetwork, ...] = ()
     taken: frozenset[IPAddress] = frozenset()
+    routers: frozenset[IPAddress] = frozenset()
     reverse_path: frozenset[int] = frozenset()
 
 
@@ -78,19 +87,13 @@ def desired(
 ) -> tuple[list[NetlinkStep], list[str]]:
     """The steps in the order to take them, and what a person should know. `servers` must be reached by the tunnel.
 
-    Raises PlatformError for an inner address that would cut the machine off from itself.
+    Raises NegotiationRefused for an inner address that would cut the machine off from itself or from its neighbours.
     """
     for address in config.addresses:
-        inner = address.ip
-        if inner in facts.taken or inner.is_loopback or inner.is_unspecified or inner.is_multicast:
-            raise PlatformError(
-                f"the inner address {inner} cannot be used",
-                reason="this machine has it already" if inner in facts.taken else "it is no address of a host",
-                hint="this is for the gateway's administrator: its address pool is wrong",
-            )
+        _check_inner(address.ip, facts)
     usable: set[Version] = {4, 6} if facts.interface_ipv6 and config.mtu >= 1280 else {4}  # RFC 8200 section 5
     warnings: list[str] = []
-    if 6 not in usable and any(item.version == 6 for item in (*config.addresses, *config.routes)):
+    if 6 not in usable and any(item.version == 6 for item in (*config.addresses, *config.own, *config.routes)):
         why = "the MTU is below 1280" if facts.interface_ipv6 else "IPv6 is disabled on this machine"
         warnings.append(f"no IPv6 through the tunnel: {why}")
     addresses = [address for address in config.addresses if address.version in usable]
@@ -112,6 +115,50 @@ def desired(
             priority = FULL if full else SPLIT
             steps.append(Rule(version=version, priority=priority, table=config.table, mark=config.mark))
     return steps, warnings
+
+
+def _check_inner(inner: IPAddress, facts: Facts) -> None:
+    """Refuse an address of the machine or its LAN: our rules drop what comes to it from there."""
+    lan = next((network for network in facts.lan if inner in network), None)
+    if inner in facts.taken:
+        why = "this machine has it already"
+    elif inner.is_loopback or inner.is_unspecified or inner.is_multicast:
+        why = "it is no address of a host"
+    elif inner in facts.routers:
+        why = "it is this machine's default router"
+    elif lan is not None:
+        why = f"it belongs to {lan}, a network that this machine is on"
+    else:
+        return
+    raise NegotiationRefused(
+        f"the inner address {inner} cannot be used",
+        reason=why,
+        hint="the gateway's address pool is wrong, or this network uses the same numbers: ask the administrators",
+    )
+
+
+def usable_servers(
+    config: MachineConfig, facts: Facts, servers: tuple[IPAddress, ...]
+) -> tuple[tuple[IPAddress, ...], list[str]]:
+    """The name servers that are asked through the tunnel, and a warning for each that cannot be.
+
+    A gateway could else name this machine, or a neighbour that the tunnel does not lead to.
+    """
+    usable, warnings = [], []
+    local = {*facts.taken, *config.sources}
+    local |= {end for network in facts.lan for end in (network.network_address, network.broadcast_address)}
+    routes = _routes(config, facts, {4, 6})
+    for server in servers:
+        best = max(((net.prefixlen, kind) for net, kind in routes if contains(net, host(server))), default=(0, "throw"))
+        lan = next((network for network in facts.lan if server in network), None)
+        if server in local:
+            warnings.append(f"the name server {server} is not used: it is an address of this machine or its network")
+        elif best[1] != "unicast" and (lan is not None or server in facts.routers):
+            where = f"in {lan}, a network that this machine is on" if lan is not None else "this machine's router"
+            warnings.append(f"the name server {server} is not used: it is {where}, and outside the tunnel")
+        else:
+            usable.append(server)
+    return tuple(usable), warnings
 
 
 _Routes = list[tuple[IPNetwork, RouteKind]]
@@ -150,7 +197,7 @@ def _server_routes(
 ) -> _Routes:
     """Host routes for name servers that no route of the tunnel leads to: their traffic must not leave in the clear."""
     found: _Routes = []
-    inner = {address.version for address in config.addresses if address.version in usable}
+    inner = {address.version for address in config.sources if address.version in usable}
     for server in servers:
         best = max(((net.prefixlen, kind) for net, kind in routes if contains(net, host(server))), default=(0, "throw"))
         if best[1] != "unicast" and server.version in inner:
@@ -164,7 +211,7 @@ def _server_routes(
 def _step(config: MachineConfig, facts: Facts, destination: IPNetwork, kind: RouteKind) -> Route:
     if kind != "unicast":
         return Route(destination=destination, table=config.table, kind=kind)
-    source = next((address.ip for address in config.addresses if address.version == destination.version), None)
+    source = next((address for address in config.sources if address.version == destination.version), None)
     return Route(
         destination=destination,
         table=config.table,
@@ -202,3 +249,32 @@ def _return_path(config: MachineConfig, facts: Facts, routes: _Routes, warnings:
             for port in config.ports
         ]
     return found
+
+
+_WELL_SPREAD = tuple(map(ip_address, ("100.64.0.1", "198.18.0.1", "4000::1", "a000::1")))
+_ASKED = 16  # networks
+
+
+def samples(config: MachineConfig, steps: Sequence[NetlinkStep]) -> dict[Version, list[IPAddress]]:
+    """Addresses that the tunnel should lead to, to ask the kernel about, for each family with a route into it."""
+    routes = [step for step in steps if isinstance(step, Route) and step.table == config.table]
+    outside = [route.destination for route in routes if route.kind != "unicast"]
+    found: dict[Version, list[IPAddress]] = {}
+    for version in VERSIONS:
+        inside = [r.destination for r in routes if r.kind == "unicast" and r.destination.version == version]
+        if inside:
+            candidates = [address for network in inside[:_ASKED] for address in _somewhere_in(network)]
+            found[version] = [
+                address
+                for address in candidates
+                if address not in config.sources
+                and not any(address in network and network not in inside for network in outside)
+            ]
+    return found
+
+
+def _somewhere_in(network: IPNetwork) -> Iterator[IPAddress]:
+    yield from (address for address in _WELL_SPREAD if address in network)
+    if network.prefixlen >= 8:
+        size = network.num_addresses
+        yield from dict.fromkeys(network[at] for at in (min(1, size - 1), size // 2, max(size - 2, 0)))

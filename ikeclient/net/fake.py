@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from ikeclient.net.desired import Facts
-from ikeclient.net.interfaces import DnsConfig, MachineConfig
+from ikeclient.net.interfaces import DnsConfig, IPAddress, MachineConfig
 from ikeclient.net.kernel import platform_error
 from ikeclient.net.machine import Machine
 from ikeclient.net.steps import Address, DnsStep, Key, NetlinkStep, ResolvedLink, Route, Rule, Step
@@ -55,6 +55,14 @@ class FakeKernel:
     def table_is_free(self, table: int) -> bool:
         """Whether no route here is in that table."""
         return not any(isinstance(step, Route) and step.table == table for step in self.state.values())
+
+    def interface_to(self, address: IPAddress) -> int:
+        """The interface of the most specific route in force, if a rule leads to its table."""
+        self._faults.check(f"ip route get {address}")
+        tables = {step.table for step in self.state.values() if isinstance(step, Rule) and step.mark}
+        routes = [s for s in self.state.values() if isinstance(s, Route) and address in s.destination]
+        best = max((r for r in routes if r.table in tables), key=lambda r: r.destination.prefixlen, default=None)
+        return best.index if best else 0
 
     def apply(self, step: NetlinkStep, *, again: bool) -> None:
         """Take the step and log its commands, unless it is in force."""

@@ -55,6 +55,9 @@ class MachineConfig:
     unreachable wherever no route of the tunnel leads. `gateway` and `ports` are the gateway's outer addresses and our
     local UDP ports: where the machine filters by reverse path, answers from the gateway are let in by them. `mark` is
     on our outer sockets (SO_MARK), and every tunnel of the machine may use the same one; `table` is the tunnel's own.
+
+    `own` are addresses of other interfaces from which packets enter the tunnel, where the gateway assigned none
+    (`addresses` is then empty).
     """
 
     interface: str
@@ -69,6 +72,12 @@ class MachineConfig:
     mark: int
     table: int
     dns: DnsConfig | None = None
+    own: tuple[IPAddress, ...] = ()
+
+    @property
+    def sources(self) -> tuple[IPAddress, ...]:
+        """What packets into the tunnel are from."""
+        return (*(address.ip for address in self.addresses), *self.own)
 
     def __post_init__(self) -> None:
         interface_name(self.interface)

@@ -19,14 +19,13 @@ from typing import Any, Protocol, Self, TypeVar
 
 from ikeclient.errors import PlatformError
 from ikeclient.net.desired import Facts
-from ikeclient.net.interfaces import IPNetwork, Version
-from ikeclient.net.steps import KERNEL, LOCAL, OURS, Address, Link, LocalRuleLast, NetlinkStep, Route, Rule
+from ikeclient.net.interfaces import IPAddress, IPNetwork, Version
+from ikeclient.net.steps import KERNEL, LOCAL, MAIN, OURS, Address, Link, LocalRuleLast, NetlinkStep, Route, Rule
 
 _FAMILY: dict[Version, socket.AddressFamily] = {4: socket.AF_INET, 6: socket.AF_INET6}
 _GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO, errno.EAFNOSUPPORT})
 _IFF_UP, _IFF_LOOPBACK, _IFF_POINTOPOINT = 0x1, 0x8, 0x10
 _IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
-_SCOPE_LINK = 253
 
 _HINTS = {
     errno.EPERM: "run as root, or give ikeclient the capability CAP_NET_ADMIN",
@@ -51,6 +50,9 @@ class KernelAdapter(Protocol):
 
     def table_is_free(self, table: int) -> bool:
         """Whether no rule and no route of either family uses this routing table."""
+
+    def interface_to(self, address: IPAddress) -> int:
+        """The index of the interface by which an ordinary packet to `address` leaves now; 0 if there is none."""
 
     def apply(self, step: NetlinkStep, *, again: bool) -> None:
         """Take a step; `again` when it is ours already and may be there. Raises PlatformError and changes nothing."""
@@ -90,6 +92,7 @@ class Kernel:
         with _errors("ip link show"):
             links = list(self._netlink.get_links())
             addresses = list(self._netlink.get_addr())
+            hops = [r.get_attr("RTA_GATEWAY") for f in _FAMILY.values() for r in self._defaults(f)]
         ours = next((link for link in links if link.get_attr("IFLA_IFNAME") == interface), None)
         elsewhere = {
             link["index"]
@@ -111,8 +114,12 @@ class Kernel:
             taken=frozenset(
                 ip_address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")) for address in others
             ),
+            routers=frozenset(ip_address(hop) for hop in hops if hop),
             reverse_path=_reverse_path(interface),
         )
+
+    def _defaults(self, family: socket.AddressFamily) -> list[Any]:
+        return list(self._netlink.get_default_routes(family=family, table=MAIN))
 
     def table_is_free(self, table: int) -> bool:
         """Whether no rule and no route of either family uses this routing table."""
@@ -124,6 +131,16 @@ class Kernel:
                 if any(True for _ in self._netlink.get_routes(family=family, table=table)):
                     return False
         return True
+
+    def interface_to(self, address: IPAddress) -> int:
+        """The index of the interface by which an ordinary packet to `address` leaves now; 0 if there is none."""
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        try:
+            found = self._netlink.route("get", family=_FAMILY[address.version], dst=str(address))
+            return next((int(route.get_attr("RTA_OIF") or 0) for route in found), 0)
+        except (NetlinkError, OSError):
+            return 0  # unreachable, prohibited, no such family: the kernel has a number for each
 
     def apply(self, step: NetlinkStep, *, again: bool) -> None:
         """Take a step; `again` when it is ours already and may be there. Raises PlatformError and changes nothing."""
@@ -217,8 +234,6 @@ def _route(step: Route) -> dict[str, object]:
     optional: dict[str, object] = {"oif": step.index} if step.interface else {}
     if step.source is not None:
         optional["prefsrc"] = str(step.source)
-    if step.interface and step.destination.version == 4:
-        optional["scope"] = _SCOPE_LINK
     return {
         "family": _FAMILY[step.destination.version],
         "dst": str(step.destination.network_address),

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from ikeclient.errors import PlatformError
-from ikeclient.net.desired import Facts, desired
+from ikeclient.net.desired import Facts, desired, samples, usable_servers
 from ikeclient.net.dns import RESOLV_CONF, Dns, DnsAdapter, acceptable
 from ikeclient.net.interfaces import MachineConfig
 from ikeclient.net.journal import SUFFIX, Journal, JournalError, JournalStore, load, open_directory, this_process
@@ -90,6 +90,10 @@ class Machine:
             dns, warnings = acceptable(config.dns)
             self._warn(warnings)
         facts = self._before_us(kernel.facts(config.interface))
+        if dns is not None:
+            servers, warnings = usable_servers(config, facts, dns.servers)
+            dns = replace(dns, servers=servers)
+            self._warn(warnings)
         steps, warnings = desired(config, facts, dns.servers if dns else ())
         self._warn(warnings)
         if dns is None:
@@ -121,10 +125,26 @@ class Machine:
             back: list[Callable[[], None]] = []
             try:
                 self._change(kernel, steps, back)
+                self._confirm(kernel, config, steps)
             except BaseException:
                 for action in reversed(back):
                     self._attempt(action)
                 raise
+
+    def _confirm(self, kernel: KernelAdapter, config: MachineConfig, steps: list[Step]) -> None:
+        """Ask the kernel whether packets now enter the tunnel: that every step was taken does not say so."""
+        index = next(step.index for step in steps if isinstance(step, Link))
+        asked = samples(config, [step for step in steps if not isinstance(step, DnsStep)])
+        missed = {v: them for v, them in asked.items() if not any(kernel.interface_to(a) == index for a in them)}
+        if missed.keys() != asked.keys():
+            self._warn([f"no IPv{version} traffic enters the tunnel: other rules lead elsewhere" for version in missed])
+            return
+        example = next((address for them in missed.values() for address in them), None)
+        raise PlatformError(
+            f"nothing leads into the tunnel's interface {config.interface}",
+            reason="other rules or routes of this machine come first" if example else "everything is excluded from it",
+            hint=f"see `ip rule` and `ip route get {example}`" if example else "see [network] routes and exclude",
+        )
 
     def _check_journal(self) -> list[str]:
         """Undo what a dead process of our name left; refuses to run beside a living one."""

@@ -178,7 +178,7 @@ def described(config: MachineConfig) -> dict[str, object]:
     return {
         "interface": config.interface,
         "mtu": config.mtu,
-        "addresses": [str(each) for each in config.addresses],
+        "addresses": [*map(str, config.addresses), *map(str, config.own)],  # where ours are not, they are put
         "routes": [str(each) for each in config.routes],
         "exclude": [str(each) for each in config.exclude],
         "blocked": sorted(config.blocked),

@@ -104,9 +104,10 @@ class Route:
         kind = "" if self.kind == "unicast" else f"{self.kind} "
         device = f" dev {self.interface}" if self.interface else ""
         source = f" src {self.source}" if self.source else ""
+        scope = " scope global" if self.interface and self.destination.version == 4 else ""  # see `desired`
         return (
             f"{_ip(self.destination.version)} route {verb} {kind}{self.destination}"
-            f"{device}{source} table {self.table} protocol kernel"
+            f"{device}{source}{scope} table {self.table} protocol kernel"
         )
 
     def commands(self) -> list[str]:

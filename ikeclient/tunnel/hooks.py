@@ -25,7 +25,6 @@ Runner = Callable[[str, Sequence[str], Mapping[str, str]], Awaitable[str | None]
 
 def environment(status: Status, event: str) -> dict[str, str]:
     """What a hook sees: nothing of ours but PATH and the IKECLIENT_ variables, all of them free of secrets."""
-    configuration = status.configuration
     return {
         "PATH": SEARCH_PATH,
         "IKECLIENT_REASON": REASONS[event],
@@ -33,7 +32,7 @@ def environment(status: Status, event: str) -> dict[str, str]:
         "IKECLIENT_NAME": status.name,
         "IKECLIENT_INTERFACE": status.interface or "",
         "IKECLIENT_GATEWAY": str(status.path.remote_address) if status.path else "",
-        "IKECLIENT_ADDRESSES": " ".join(str(address) for address in configuration.addresses),
+        "IKECLIENT_ADDRESSES": " ".join(status.inner),
         "IKECLIENT_DNS_SERVERS": " ".join(status.dns_servers),
         "IKECLIENT_DNS_DOMAINS": " ".join(status.dns_domains),
         "IKECLIENT_ROUTES": " ".join(status.routes),

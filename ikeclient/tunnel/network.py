@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
@@ -10,7 +10,15 @@ from typing import Literal
 
 from ikeclient.errors import NegotiationRefused
 from ikeclient.ike.events import Configuration, IPAddress, Path
-from ikeclient.net.interfaces import ANYWHERE, VERSIONS, DnsConfig, IPNetwork, MachineConfig, Version
+from ikeclient.net.interfaces import (
+    ANYWHERE,
+    VERSIONS,
+    DnsConfig,
+    IPInterface,
+    IPNetwork,
+    MachineConfig,
+    Version,
+)
 from ikeclient.net.linux import can_mark
 from ikeclient.profile.compile import NetworkSettings
 from ikeclient.wire.selector import TrafficSelector
@@ -36,20 +44,63 @@ def outer_mark() -> int:
     return MARK if can_mark(MARK) else 0
 
 
-def routes_into(selectors: Sequence[TrafficSelector], configuration: Configuration) -> tuple[IPNetwork, ...]:
+def inner_addresses(
+    configuration: Configuration, local: Sequence[TrafficSelector]
+) -> tuple[tuple[IPInterface, ...], tuple[IPAddress, ...]]:
+    """The addresses to put on the device, and those of this machine's own that serve instead where none was assigned.
+
+    `local` are the installed local selectors: then they are this machine's outer address (RFC 7296 section 2.19).
+    """
+    if configuration.addresses:
+        return configuration.addresses, ()
+    return (), tuple(dict.fromkeys(selector.start for selector in local if selector.start == selector.end))
+
+
+def routes_into(selectors: Sequence[TrafficSelector], families: Collection[int]) -> tuple[IPNetwork, ...]:
     """The networks that the negotiated selectors let through, for the families we have an inner address of."""
-    families = {address.version for address in configuration.addresses}
     networks = [network for selector in selectors if selector.version in families for network in selector.networks()]
+    return _collapsed(networks)
+
+
+def _collapsed(networks: Iterable[IPNetwork]) -> tuple[IPNetwork, ...]:
+    networks = list(networks)
     v4 = collapse_addresses(n for n in networks if isinstance(n, IPv4Network))
     v6 = collapse_addresses(n for n in networks if isinstance(n, IPv6Network))
     return (*v4, *v6)
 
 
-def blocked_families(network: NetworkSettings, routes: Sequence[IPNetwork]) -> frozenset[Version]:
-    """The families that must not leave the machine past a full tunnel because the tunnel does not carry them."""
+def split_by_gateway(
+    network: NetworkSettings, configuration: Configuration, routes: Sequence[IPNetwork]
+) -> tuple[tuple[IPNetwork, ...], frozenset[Version]]:
+    """The routes with the gateway's list of subnets in place of "everything", and the families of which that is so.
+
+    A gateway whose selectors let everything through and which names its subnets wants those in the tunnel and does not
+    mind the rest outside (RFC 7296 section 3.15.2). What the profile says counts more.
+    """
+    if network.routes != "gateway":
+        return tuple(routes), frozenset()
+    kept: list[IPNetwork] = []
+    split: set[Version] = set()
+    for route in routes:
+        listed = [subnet for subnet in configuration.subnets if subnet.version == route.version]
+        if route in ANYWHERE.values() and listed and route not in listed:
+            kept += listed
+            split.add(route.version)
+        else:
+            kept.append(route)
+    return _collapsed(kept), frozenset(split)
+
+
+def blocked_families(
+    network: NetworkSettings, routes: Sequence[IPNetwork], split: Collection[Version] = ()
+) -> frozenset[Version]:
+    """The families that must not leave the machine past a full tunnel because the tunnel does not carry them.
+
+    Those in `split` the gateway wants outside but for the subnets that it named.
+    """
     carried = {version for version in VERSIONS if ANYWHERE[version] in routes}
     if network.routes == "all" or carried:
-        return frozenset(version for version in VERSIONS if version not in carried)
+        return frozenset(version for version in VERSIONS if version not in carried and version not in split)
     return frozenset()
 
 
@@ -75,28 +126,43 @@ def dns_config(
 
 
 def machine_config(
-    network: NetworkSettings, configuration: Configuration, selectors: Sequence[TrafficSelector], link: Link
+    network: NetworkSettings,
+    configuration: Configuration,
+    local: Sequence[TrafficSelector],
+    remote: Sequence[TrafficSelector],
+    link: Link,
 ) -> tuple[MachineConfig, tuple[str, ...]]:
     """The desired state of the machine, and warnings about what the gateway granted but cannot be used.
 
-    Raises NegotiationRefused for selectors that would flood the routing table.
+    `local` and `remote` are the selectors in use. Raises NegotiationRefused if they make no route, or so many that they
+    would flood the routing table.
     """
-    routes = routes_into(selectors, configuration)
-    dns, warnings = dns_config(network, configuration, routes)
+    addresses, own = inner_addresses(configuration, local)
+    families = {address.version for address in (*addresses, *own)}
+    routes, split = split_by_gateway(network, configuration, routes_into(remote, families))
+    if not routes:
+        raise NegotiationRefused(
+            "nothing would go through the tunnel",
+            reason=f"the gateway lets only {', '.join(map(str, remote[:4]))} through, for which there is no address",
+            hint="this is for the gateway's administrator: addresses and traffic selectors are of different families",
+        )
     if len(routes) > MAX_ROUTES:
         raise NegotiationRefused(
             f"the gateway's traffic selectors make {len(routes)} routes",
             reason=f"at most {MAX_ROUTES} are accepted",
             hint="list the networks you need in [network] routes",
         )
+    dns, warnings = dns_config(network, configuration, routes)
+    by_gateway = network.routes == "gateway"
     config = MachineConfig(
         interface=link.interface,
         mtu=link.mtu,
-        addresses=configuration.addresses,
+        addresses=addresses,
+        own=own,
         routes=routes,
-        exclude=network.exclude,
-        exclude_lan=network.exclude_lan,
-        blocked=blocked_families(network, routes),
+        exclude=(*network.exclude, *(configuration.excluded if by_gateway else ())),
+        exclude_lan=network.exclude_lan or (by_gateway and configuration.exclude_lan),
+        blocked=blocked_families(network, routes, split),
         gateway=link.gateways,
         ports=(link.path.local_port,),
         mark=MARK,

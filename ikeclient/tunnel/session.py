@@ -28,7 +28,7 @@ from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.keylog import KeyLog
 from ikeclient.tunnel.loop import Spacing
-from ikeclient.tunnel.network import Link, machine_config, outer_mark
+from ikeclient.tunnel.network import Link, inner_addresses, machine_config, outer_mark
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.pump import Address, PacketDevice, Pump
 from ikeclient.tunnel.status import Status, timestamp
@@ -229,7 +229,8 @@ class Session:
         outer = outer or self.outer_mtu(attempt)
         self._measured = (attempt.path.local_address, remote), outer
         inner = self._profile.network.mtu or inner_mtu(outer, remote.version, child.suite)
-        ipv6 = any(address.version == 6 for address in configuration.addresses)
+        addresses, own = inner_addresses(configuration, child.local_selectors)
+        ipv6 = any(address.version == 6 for address in (*addresses, *own))
         link = Link(
             interface=self._tun.name,
             mtu=interface_mtu(inner, ipv6=ipv6),
@@ -237,12 +238,15 @@ class Session:
             gateways=(remote,),
             table=self._table,
         )
-        config, warnings = machine_config(self._profile.network, configuration, child.remote_selectors, link)
+        config, warnings = machine_config(
+            self._profile.network, configuration, child.local_selectors, child.remote_selectors, link
+        )
         self._machine.apply(config)
         self.applied = True
         self.pump.set_mtu(inner)
         status = self.status
         status.mtu, status.path_mtu = inner, outer
+        status.own = own
         status.routes = tuple(str(route) for route in config.routes)
         status.dns_servers = tuple(str(s) for s in config.dns.servers) if config.dns else ()
         status.dns_domains = config.dns.domains if config.dns else ()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import ip_interface
 
-from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished, Path
+from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished, IPAddress, Path
 from ikeclient.tunnel.options import Mode
 from ikeclient.tunnel.pump import Pump
 
@@ -34,6 +35,7 @@ class Status:
     configuration: Configuration = field(default_factory=Configuration)
     dns_servers: tuple[str, ...] = ()
     dns_domains: tuple[str, ...] = ()
+    own: tuple[IPAddress, ...] = ()  # this machine's addresses that serve as inner ones where none was assigned
     routes: tuple[str, ...] = ()
     children: dict[int, ChildEstablished] = field(default_factory=dict)
     idle: bool = False  # the gateway deleted the only Child SA, and the next packet makes another one
@@ -43,6 +45,11 @@ class Status:
     reconnects: int = 0
     warnings: list[str] = field(default_factory=list)
     last_error: str | None = None
+
+    @property
+    def inner(self) -> tuple[str, ...]:
+        """The inner addresses with their prefix lengths."""
+        return tuple(map(str, self.configuration.addresses or map(ip_interface, self.own)))
 
     def enter(self, state: str) -> None:
         """Change state and remember when."""
@@ -73,7 +80,7 @@ class Status:
                 "behind_nat": ike.nat.local if ike else None,
             },
             "remote_behind_nat": ike.nat.remote if ike else None,
-            "addresses": [str(address) for address in self.configuration.addresses],
+            "addresses": list(self.inner),
             "dns": {"servers": list(self.dns_servers), "domains": list(self.dns_domains)},
             "routes": list(self.routes),
             "ike": self._ike(now),

@@ -7,10 +7,10 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from ikeclient.errors import PlatformError
-from ikeclient.net.desired import Facts, desired
+from ikeclient.errors import NegotiationRefused
+from ikeclient.net.desired import Facts, desired, samples, usable_servers
 from ikeclient.net.interfaces import IPNetwork, MachineConfig
-from ikeclient.net.steps import Route, Rule
+from ikeclient.net.steps import Address, LocalRuleLast, Route, Rule
 
 CONFIG = MachineConfig(
     interface="ike0",
@@ -53,7 +53,8 @@ def test_what_is_excluded_stays_outside_even_where_the_tunnel_names_a_part_of_it
 
 def test_the_lan_is_its_private_networks_and_never_takes_what_the_tunnel_names() -> None:
     """O6: a LAN may number itself as it likes, so it gets neither public networks nor those of the tunnel."""
-    config = replace(CONFIG, routes=networks("0.0.0.0/0", "192.168.7.0/24", "10.99.0.0/24", "::/0"), exclude_lan=True)
+    tunnel = networks("0.0.0.0/0", "192.168.7.0/24", "10.99.0.0/24", "::/0")
+    config = replace(CONFIG, addresses=(ip_interface("172.30.0.1/32"),), routes=tunnel, exclude_lan=True)
     assert routes(config, Facts(index=7, lan=LAN)) == {
         "0.0.0.0/0": "unicast",
         "192.168.7.0/24": "unicast",
@@ -127,10 +128,95 @@ def test_unknown_ports_behind_a_filter_are_worth_a_warning() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["192.0.2.10/32", "127.0.0.1/32", "0.0.0.0/0", "224.0.0.1/32", "::1/128", "ff02::1/128"]
+    ("address", "why"),
+    [
+        ("192.0.2.10/32", "this machine has it"),
+        ("127.0.0.1/32", "no address of a host"),
+        ("0.0.0.0/0", "no address of a host"),
+        ("224.0.0.1/32", "no address of a host"),
+        ("::1/128", "no address of a host"),
+        ("ff02::1/128", "no address of a host"),
+        ("192.168.7.77/32", "192.168.7.0/24"),
+        ("192.168.7.255/32", "192.168.7.0/24"),
+        ("fd12::77/128", "fd12::/64"),
+        ("203.0.113.254/32", "default router"),
+    ],
 )
-def test_an_inner_address_that_would_cut_the_machine_off_is_refused(address: str) -> None:
+def test_an_inner_address_that_would_cut_the_machine_off_is_refused(address: str, why: str) -> None:
     """K12: the gateway's own choice, and rules of ours drop what comes to it from elsewhere."""
     config = replace(CONFIG, addresses=(ip_interface(address),))
-    with pytest.raises(PlatformError, match="cannot be used"):
-        desired(config, Facts(index=7, taken=frozenset({ip_address("192.0.2.10")})))
+    own, router = ip_address("192.0.2.10"), ip_address("203.0.113.254")
+    with pytest.raises(NegotiationRefused, match="cannot be used") as caught:
+        desired(config, Facts(index=7, lan=LAN, taken=frozenset({own}), routers=frozenset({router})))
+    assert why in str(caught.value.reason)
+    assert caught.value.exit_code == 6
+
+
+OWN = replace(CONFIG, addresses=(), own=(ip_address("192.0.2.10"), ip_address("2001:db8::10")))
+
+
+def test_where_no_address_was_assigned_packets_come_from_our_own_which_stays_where_it_is() -> None:
+    """K22: nothing guards it, so the LAN goes on reaching this machine."""
+    steps, warnings = desired(OWN, Facts(index=7, taken=frozenset(OWN.own)))
+    assert warnings == []
+    assert {str(step.source) for step in steps if isinstance(step, Route)} == {"192.0.2.10", "2001:db8::10"}
+    assert not any(isinstance(step, Address | LocalRuleLast) for step in steps)
+    assert [step.priority for step in steps if isinstance(step, Rule)] == [20010, 20010]
+
+
+def test_own_packets_to_a_gateway_that_is_in_the_tunnel_itself_are_told_by_their_mark() -> None:
+    """K22: host to host."""
+    config = replace(OWN, routes=networks("203.0.113.7/32"))
+    steps, _ = desired(config, Facts(index=7))
+    assert [str(step.destination) for step in steps if isinstance(step, Route)] == ["203.0.113.7/32"]
+    assert [step.mark for step in steps if isinstance(step, Rule)] == [0x1CE]
+
+
+FACTS = Facts(
+    index=7,
+    lan=LAN,
+    taken=frozenset(map(ip_address, ("192.168.7.10", "2001:db8::10"))),
+    routers=frozenset(map(ip_address, ("192.168.7.1", "203.0.113.254"))),
+)
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "exclude_lan", "server", "used"),
+    [
+        (["10.99.0.0/24"], False, "10.99.0.53", True),
+        (["0.0.0.0/0"], False, "192.168.7.53", True),  # into the tunnel, as everything
+        (["0.0.0.0/0"], True, "192.168.7.53", False),
+        (["10.99.0.0/24"], False, "192.168.7.53", False),
+        (["10.99.0.0/24"], False, "192.168.7.1", False),
+        (["10.99.0.0/24"], False, "203.0.113.254", False),
+        (["10.99.0.0/24"], False, "9.9.9.9", True),  # pulled into the tunnel by a route of its own
+        (["0.0.0.0/0"], False, "192.168.7.10", False),  # this machine's
+        (["0.0.0.0/0"], False, "172.30.0.1", False),
+        (["0.0.0.0/0"], False, "192.168.7.255", False),  # broadcast: the kernel's local table comes first
+        (["192.168.7.0/24"], True, "192.168.7.53", True),  # agreed on by name
+        (["::/0"], False, "2001:db8::10", False),
+        (["fd99::/64"], False, "fd12::53", False),
+    ],
+)
+def test_a_name_server_of_the_lan_is_asked_only_where_it_is_in_the_tunnel(
+    tunnel: list[str], exclude_lan: bool, server: str, used: bool
+) -> None:
+    """K14: questions for names inside must not be answered by a neighbour."""
+    addresses = (ip_interface("172.30.0.1/32"), ip_interface("fd88::1/128"))
+    config = replace(CONFIG, addresses=addresses, routes=networks(*tunnel), exclude_lan=exclude_lan)
+    servers, warnings = usable_servers(config, FACTS, (ip_address(server),))
+    assert servers == ((ip_address(server),) if used else ())
+    assert [server in warning for warning in warnings] == ([] if used else [True])
+
+
+def test_the_kernel_is_asked_about_addresses_that_are_in_the_tunnel_and_nowhere_else() -> None:
+    config = replace(
+        CONFIG, routes=networks("0.0.0.0/0", "10.99.0.0/24", "fd99::/128"), exclude=networks("100.64.0.0/10")
+    )
+    steps, _ = desired(config, Facts(index=7))
+    asked = samples(config, steps)
+    assert [str(address) for address in asked[6]] == ["fd99::"]
+    assert ip_address("198.18.0.1") in asked[4]
+    assert ip_address("10.99.0.1") in asked[4]
+    assert not any(address in ip_network("100.64.0.0/10") for address in asked[4])
+    assert samples(replace(config, routes=config.exclude), []) == {}

@@ -56,7 +56,7 @@ def test_the_log_of_a_session_reads_like_a_shell() -> None:
         "ip rule add priority 0 lookup local protocol kernel",
         "ip rule delete priority 1 lookup local protocol 73",
         "ip address replace 10.88.0.1/32 dev ike0 noprefixroute",
-        "ip route replace 10.99.0.0/24 dev ike0 src 10.88.0.1 table 7400 protocol kernel",
+        "ip route replace 10.99.0.0/24 dev ike0 src 10.88.0.1 scope global table 7400 protocol kernel",
         "ip rule add priority 20000 not fwmark 0x1ce lookup 7400 protocol kernel",
         "resolvectl dns ike0 10.99.0.53",
         "resolvectl domain ike0 '~corp.example'",
@@ -71,7 +71,7 @@ def test_the_log_of_a_session_reads_like_a_shell() -> None:
     assert machine.log == [
         "resolvectl revert ike0",
         "ip rule delete priority 20000 not fwmark 0x1ce lookup 7400 protocol kernel",
-        "ip route delete 10.99.0.0/24 dev ike0 src 10.88.0.1 table 7400 protocol kernel",
+        "ip route delete 10.99.0.0/24 dev ike0 src 10.88.0.1 scope global table 7400 protocol kernel",
         "ip address delete 10.88.0.1/32 dev ike0",
         "ip rule delete priority 0 to 10.88.0.1/32 protocol 73 blackhole",
         "ip rule delete priority 0 to 10.88.0.1/32 iif lo lookup local protocol 73",
@@ -87,7 +87,7 @@ def test_a_route_is_replaced_before_the_address_it_came_from_goes() -> None:
     machine.log.clear()
     machine.apply(replace(SPLIT, addresses=FULL.addresses))
     log = machine.log
-    new_route = "ip route replace 10.99.0.0/24 dev ike0 src 10.88.0.2 table 7400 protocol kernel"
+    new_route = "ip route replace 10.99.0.0/24 dev ike0 src 10.88.0.2 scope global table 7400 protocol kernel"
     assert log.index("ip address replace 10.88.0.2/32 dev ike0 noprefixroute") < log.index(new_route)
     assert log.index(new_route) < log.index("ip address delete 10.88.0.1/32 dev ike0")
     assert not any("route delete" in line for line in log), "for a moment the traffic would leave in the clear"
@@ -220,7 +220,7 @@ def test_a_name_server_outside_the_tunnels_networks_is_asked_through_the_tunnel(
     machine = FakeMachine()
     outside = DnsConfig(servers=(ip_address("9.9.9.9"), ip_address("2620:fe::9")), mode="all")
     machine.apply(replace(SPLIT, dns=outside))
-    assert "ip route replace 9.9.9.9/32 dev ike0 src 10.88.0.1 table 7400 protocol kernel" in machine.log
+    assert "ip route replace 9.9.9.9/32 dev ike0 src 10.88.0.1 scope global table 7400 protocol kernel" in machine.log
     assert not any("2620" in line and "route" in line for line in machine.log), "there is no inner IPv6 address"
     assert [warning for warning in machine.warnings if "9.9.9.9" in warning]
 

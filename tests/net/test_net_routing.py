@@ -9,12 +9,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 from net_lab import FULL, FULL_V4, MARK, SPLIT, UNREACHABLE, Lab, device, sh, state, tun, way
 
+from ikeclient.errors import PlatformError
 from ikeclient.net.interfaces import MachineConfig
 from ikeclient.net.machine import Machine
 
@@ -43,6 +44,87 @@ def test_a_split_tunnel_takes_only_its_networks(lab: Lab, state_dir: Path) -> No
         Machine(state_dir, "work").apply(SPLIT)
         assert device("10.99.0.53") == device("fd99::53") == "ike0"
         assert device("8.8.8.8") == device("10.99.1.1") == device("2001:db8:ffff::7") == "v0"
+
+    lab.inside(body)
+
+
+def test_a_default_route_that_names_no_interface_does_not_lead_into_the_tunnel(lab: Lab, state_dir: Path) -> None:
+    """The kernel looks for the next hop's interface by our rule, too; so do a person and some DHCP clients."""
+
+    def body() -> None:
+        _ike0 = tun()
+        machine = Machine(state_dir, "work")
+        before = state()
+        machine.apply(FULL)
+        sh("ip route replace default via 192.0.2.1")
+        sh("ip -6 route replace default via 2001:db8::1")
+        assert "dev v0" in sh("ip route show default")
+        assert "dev v0" in sh("ip -6 route show default")
+        assert device("203.0.113.7", "mark", hex(MARK)) == "v0"
+        sh("ip address delete 192.0.2.10/24 dev v0")  # and no network is left that has the router
+        assert "Nexthop has invalid gateway" in sh("ip route replace default via 192.0.2.1 2>&1", check=False)
+        sh("ip address add 192.0.2.10/24 dev v0; ip route replace default via 192.0.2.1")
+        machine.revert()
+        assert state() == before
+
+    lab.inside(body)
+
+
+def test_a_tunnel_that_no_packet_would_enter_is_refused_and_undone(lab: Lab, state_dir: Path) -> None:
+    """K22: rules of others may come before ours. That every step was taken does not make a tunnel."""
+
+    def body() -> None:
+        _ike0 = tun()
+        sh("ip rule add priority 100 lookup main; ip -6 rule add priority 100 lookup main")
+        before = state()
+        machine = Machine(state_dir, "work")
+        for config in (FULL, SPLIT):
+            with pytest.raises(PlatformError, match="nothing leads into") as caught:
+                machine.apply(config)
+            assert "ip route get" in str(caught.value.hint)
+            assert state() == before
+        sh("ip -6 rule delete priority 100")
+        machine.apply(FULL)
+        assert [text for text in machine.warnings if "no IPv4 traffic" in text]
+        sh("ip rule delete priority 100")
+        machine.apply(FULL)
+        assert machine.warnings == []
+        machine.revert()
+
+    lab.inside(body)
+
+
+def test_everything_excluded_is_no_tunnel(lab: Lab, state_dir: Path) -> None:
+    def body() -> None:
+        _ike0 = tun()
+        before = state()
+        with pytest.raises(PlatformError, match="nothing leads into") as caught:
+            Machine(state_dir, "work").apply(replace(SPLIT, exclude=FULL.routes))
+        assert "exclude" in str(caught.value.hint)
+        assert state() == before
+
+    lab.inside(body)
+
+
+def test_our_own_address_inside_the_tunnel_stays_in_reach_of_the_lan(lab: Lab, state_dir: Path) -> None:
+    """K22: what was agreed goes into the tunnel from the outer address; nothing else changes, the gateway included."""
+
+    def body() -> None:
+        _ike0 = tun()
+        before = state()
+        own = (ip_address("192.0.2.10"), ip_address("2001:db8::10"))
+        machine = Machine(state_dir, "work")
+        machine.apply(replace(SPLIT, addresses=(), own=own, routes=(*SPLIT.routes, ip_network("203.0.113.7/32"))))
+        assert "dev ike0 table 7400 src 192.0.2.10" in way("10.99.0.1")
+        assert "dev ike0" in way("fd99::1")
+        assert "src 2001:db8::10" in way("fd99::1")
+        assert device("203.0.113.7") == "ike0"
+        assert device("203.0.113.7", "mark", hex(MARK)) == "v0"
+        assert device("192.0.2.1") == device("8.8.8.8") == "v0"
+        assert "1 received" in lab.on_lan("ping -c 1 -W 2 192.0.2.10")
+        assert "1 received" in lab.on_lan("ping -c 1 -W 2 2001:db8::10")
+        machine.revert()
+        assert state() == before
 
     lab.inside(body)
 

@@ -9,7 +9,7 @@ import pytest
 
 from ikeclient.errors import NegotiationRefused
 from ikeclient.ike.events import Configuration, Path
-from ikeclient.net.interfaces import DnsConfig, IPNetwork
+from ikeclient.net.interfaces import DnsConfig, IPNetwork, MachineConfig
 from ikeclient.profile.compile import NetworkSettings
 from ikeclient.tunnel.network import MARK, Link, blocked_families, dns_config, machine_config, routes_into
 from ikeclient.wire.selector import TrafficSelector
@@ -53,18 +53,18 @@ def granted(*addresses: str, servers: tuple[str, ...] = (), domains: tuple[str, 
 
 
 def test_only_networks_of_a_family_with_an_inner_address_are_routed() -> None:
-    routes = routes_into(selectors("10.99.0.0/24", "fd99::/64"), granted("10.88.0.1/32"))
+    routes = routes_into(selectors("10.99.0.0/24", "fd99::/64"), {4})
     assert routes == networks("10.99.0.0/24")
 
 
 def test_neighbouring_and_overlapping_selectors_become_the_fewest_routes() -> None:
     wide = selectors("10.0.0.0/25", "10.0.0.128/25", "10.0.0.64/26", "fd99::/64")
-    assert routes_into(wide, granted("10.88.0.1/32", "fd88::1/128")) == networks("10.0.0.0/24", "fd99::/64")
+    assert routes_into(wide, {4, 6}) == networks("10.0.0.0/24", "fd99::/64")
 
 
 def test_a_range_that_is_no_network_is_routed_exactly() -> None:
     odd = TrafficSelector(start=ip_address("10.0.0.1"), end=ip_address("10.0.0.3"))
-    assert routes_into((odd,), granted("10.88.0.1/32")) == networks("10.0.0.1/32", "10.0.0.2/31")
+    assert routes_into((odd,), {4}) == networks("10.0.0.1/32", "10.0.0.2/31")
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,7 @@ def test_the_desired_machine_holds_what_was_granted_and_what_the_profile_exclude
     config, _ = machine_config(
         settings(exclude=networks("10.99.0.128/25"), exclude_lan=True),
         granted("10.88.0.1/32"),
+        selectors("10.88.0.1/32"),
         selectors("10.99.0.0/24"),
         LINK,
     )
@@ -147,4 +148,69 @@ def test_selectors_that_would_flood_the_routing_table_are_refused() -> None:
         TrafficSelector(start=ip_address(f"10.{n}.0.1"), end=ip_address(f"10.{n}.255.254")) for n in range(0, 40, 2)
     )
     with pytest.raises(NegotiationRefused):
-        machine_config(settings(), granted("10.88.0.1/32"), odd, LINK)
+        machine_config(settings(), granted("10.88.0.1/32"), selectors("10.88.0.1/32"), odd, LINK)
+
+
+def planned(configuration: Configuration, local: str, *remote: str, **changes: Any) -> MachineConfig:
+    config, _ = machine_config(settings(**changes), configuration, selectors(local), selectors(*remote), LINK)
+    return config
+
+
+@pytest.mark.parametrize("remote", ["10.99.0.0/24", "203.0.113.7/32", "0.0.0.0/0"])
+def test_without_an_assigned_address_what_was_agreed_is_routed_from_our_own(remote: str) -> None:
+    """K22: a network, the gateway itself, and everything."""
+    config = planned(Configuration(), "192.0.2.10/32", remote)
+    assert (config.addresses, config.own) == ((), (ip_address("192.0.2.10"),))
+    assert config.routes == networks(remote)
+    assert config.sources == config.own
+
+
+@pytest.mark.parametrize(("local", "remote"), [("192.0.2.10/32", "fd99::/64"), ("2001:db8::10/128", "10.99.0.0/24")])
+def test_selectors_of_which_nothing_can_be_routed_are_refused(local: str, remote: str) -> None:
+    """K22: a tunnel that nothing enters must not call itself connected."""
+    with pytest.raises(NegotiationRefused, match="nothing would go through") as caught:
+        planned(Configuration(), local, remote)
+    assert remote in str(caught.value.reason)
+
+
+EVERYTHING = ("0.0.0.0/0", "::/0")
+
+
+def listing(*subnets: str, **more: Any) -> Configuration:
+    addresses = (ip_interface("10.88.0.1/32"), ip_interface("fd88::1/128"))
+    return Configuration(addresses=addresses, subnets=networks(*subnets), **more)
+
+
+@pytest.mark.parametrize(
+    ("profile", "subnets", "granted_networks", "routes", "blocked"),
+    [
+        # RFC 7296 section 3.15.2: everything may enter, and the gateway names what should
+        ("gateway", ["10.99.0.0/24", "10.98.0.0/16"], EVERYTHING[:1], ["10.98.0.0/16", "10.99.0.0/24"], {}),
+        ("gateway", ["10.99.0.0/24", "fd99::/64"], EVERYTHING, ["10.99.0.0/24", "fd99::/64"], {}),
+        ("gateway", ["10.99.0.0/24"], EVERYTHING, ["10.99.0.0/24", "::/0"], {}),  # of IPv6 nothing is named
+        ("gateway", ["10.99.0.0/24", "0.0.0.0/0"], EVERYTHING[:1], ["0.0.0.0/0"], {6}),
+        ("gateway", [], EVERYTHING[:1], ["0.0.0.0/0"], {6}),
+        # the selectors say less than everything: they are the list
+        ("gateway", ["10.99.0.0/24"], ["10.99.0.0/16"], ["10.99.0.0/16"], {}),
+        ("gateway", ["10.0.0.0/8"], ["10.99.0.0/24"], ["10.99.0.0/24"], {}),
+        # the profile counts more
+        ("all", ["10.99.0.0/24"], EVERYTHING, [*EVERYTHING], {}),
+        (networks("0.0.0.0/0"), ["10.99.0.0/24"], EVERYTHING[:1], ["0.0.0.0/0"], {6}),
+    ],
+)
+def test_the_gateways_list_of_subnets_makes_a_split_tunnel(
+    profile: Any, subnets: list[str], granted_networks: list[str], routes: list[str], blocked: set[int]
+) -> None:
+    config = planned(listing(*subnets), "10.88.0.1/32", *granted_networks, routes=profile)
+    assert config.routes == networks(*routes)
+    assert config.blocked == set(blocked)
+
+
+def test_what_the_gateway_wants_outside_stays_outside_unless_the_profile_says_what_enters() -> None:
+    configuration = listing(excluded=networks("192.168.7.0/24"), exclude_lan=True)
+    config = planned(configuration, "10.88.0.1/32", *EVERYTHING, exclude=networks("172.16.0.0/12"))
+    assert config.exclude == networks("172.16.0.0/12", "192.168.7.0/24")
+    assert config.exclude_lan
+    for routes in ("all", networks("0.0.0.0/0")):
+        config = planned(configuration, "10.88.0.1/32", *EVERYTHING, routes=routes)
+        assert (config.exclude, config.exclude_lan) == ((), False)
