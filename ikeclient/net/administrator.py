@@ -112,8 +112,8 @@ def _routes(config: MachineConfig, view: Snapshot, source: Source) -> Iterator[s
         if inside(network) or beaten:  # a route of its own is not told from the default route, which ours would beat
             yield _around(network, config, view)
     for part in missing:
-        source = next((f" src {own}" for own in config.own if own.version == part.version), "")
-        yield f"{_ip(part)} route replace {part} dev {config.interface}{source}"
+        origin = next((f" src {own}" for own in config.own if own.version == part.version), "")
+        yield f"{_ip(part)} route replace {part} dev {config.interface}{origin}"
     for version in sorted(config.blocked):
         for part in _halves(ANYWHERE[version]):
             if source.route_to(_somewhere_in(part)) is not None:

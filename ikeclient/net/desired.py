@@ -34,6 +34,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from itertools import chain
 
 from ikeclient.errors import NegotiationRefused
 from ikeclient.net.interfaces import ANYWHERE, VERSIONS, IPAddress, IPNetwork, MachineConfig, Version
@@ -255,21 +256,19 @@ _WELL_SPREAD = tuple(map(ip_address, ("100.64.0.1", "198.18.0.1", "4000::1", "a0
 _ASKED = 16  # networks
 
 
-def samples(config: MachineConfig, steps: Sequence[NetlinkStep]) -> dict[Version, list[IPAddress]]:
+def samples(config: MachineConfig, steps: Sequence[NetlinkStep]) -> dict[Version, Iterator[IPAddress]]:
     """Addresses that the tunnel should lead to, to ask the kernel about, for each family with a route into it."""
-    routes = [step for step in steps if isinstance(step, Route) and step.table == config.table]
-    outside = [route.destination for route in routes if route.kind != "unicast"]
-    found: dict[Version, list[IPAddress]] = {}
+    routes = {step.destination: step.kind for step in steps if isinstance(step, Route) and step.table == config.table}
+
+    def enters(address: IPAddress) -> bool:
+        best = max((net for net in routes if address in net), key=lambda net: net.prefixlen)
+        return routes[best] == "unicast" and address not in config.sources
+
+    found: dict[Version, Iterator[IPAddress]] = {}
     for version in VERSIONS:
-        inside = [r.destination for r in routes if r.kind == "unicast" and r.destination.version == version]
+        inside = [net for net, kind in routes.items() if kind == "unicast" and net.version == version]
         if inside:
-            candidates = [address for network in inside[:_ASKED] for address in _somewhere_in(network)]
-            found[version] = [
-                address
-                for address in candidates
-                if address not in config.sources
-                and not any(address in network and network not in inside for network in outside)
-            ]
+            found[version] = filter(enters, chain.from_iterable(map(_somewhere_in, inside[:_ASKED])))
     return found
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from ikeclient.errors import PlatformError
 from ikeclient.net.desired import Facts, desired, samples, usable_servers
 from ikeclient.net.dns import RESOLV_CONF, Dns, DnsAdapter, acceptable
-from ikeclient.net.interfaces import MachineConfig
+from ikeclient.net.interfaces import IPAddress, MachineConfig, Version
 from ikeclient.net.journal import SUFFIX, Journal, JournalError, JournalStore, load, open_directory, this_process
 from ikeclient.net.kernel import Kernel, KernelAdapter, off_loop
 from ikeclient.net.steps import Address, DnsStep, Link, Route, Rule, Step
@@ -135,11 +135,18 @@ class Machine:
         """Ask the kernel whether packets now enter the tunnel: that every step was taken does not say so."""
         index = next(step.index for step in steps if isinstance(step, Link))
         asked = samples(config, [step for step in steps if not isinstance(step, DnsStep)])
-        missed = {v: them for v, them in asked.items() if not any(kernel.interface_to(a) == index for a in them)}
-        if missed.keys() != asked.keys():
+        missed: dict[Version, IPAddress | None] = {}
+        for version, addresses in asked.items():
+            address = None
+            for address in addresses:
+                if kernel.interface_to(address) == index:
+                    break
+            else:
+                missed[version] = address
+        if len(missed) < len(asked):
             self._warn([f"no IPv{version} traffic enters the tunnel: other rules lead elsewhere" for version in missed])
             return
-        example = next((address for them in missed.values() for address in them), None)
+        example = next((address for address in missed.values() if address), None)
         raise PlatformError(
             f"nothing leads into the tunnel's interface {config.interface}",
             reason="other rules or routes of this machine come first" if example else "everything is excluded from it",

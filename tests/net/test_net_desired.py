@@ -214,9 +214,11 @@ def test_the_kernel_is_asked_about_addresses_that_are_in_the_tunnel_and_nowhere_
         CONFIG, routes=networks("0.0.0.0/0", "10.99.0.0/24", "fd99::/128"), exclude=networks("100.64.0.0/10")
     )
     steps, _ = desired(config, Facts(index=7))
-    asked = samples(config, steps)
-    assert [str(address) for address in asked[6]] == ["fd99::"]
+    asked = {version: list(addresses) for version, addresses in samples(config, steps).items()}
+    assert asked[6] == [ip_address("fd99::")]
     assert ip_address("198.18.0.1") in asked[4]
     assert ip_address("10.99.0.1") in asked[4]
     assert not any(address in ip_network("100.64.0.0/10") for address in asked[4])
     assert samples(replace(config, routes=config.exclude), []) == {}
+    blocked = replace(config, routes=networks("10.99.0.0/24"), blocked=frozenset({4, 6}))
+    assert ip_address("10.99.0.1") in samples(blocked, desired(blocked, Facts(index=7))[0])[4]
