@@ -96,3 +96,15 @@ class IkeConfig:
         if self.name_gateway and self.gateway_identity is not None and not isinstance(self.auth, PskAuth):
             return replace(self, name_gateway=False)
         return None
+
+    def as_accepted(self, before: IkeConfig) -> IkeConfig:
+        """The same, asking right away in the way that the gateway accepted when it was asked as `before` says.
+
+        A try that is refused is not free: it is logged, counted, and may lock an account.
+        """
+        ours, theirs = self.auth, before.auth
+        if (self.gateway_identity, self.local_identity) != (before.gateway_identity, before.local_identity):
+            return self
+        if isinstance(ours, CertificateAuth) and isinstance(theirs, CertificateAuth) and ours.key == theirs.key:
+            ours = replace(ours, signature=ours.signature or theirs.signature)
+        return replace(self, auth=ours, name_gateway=self.name_gateway and before.name_gateway)

@@ -68,6 +68,7 @@ class Handshake:
         self._second_port_at = now + SECOND_PORT_AFTER if path.remote_port == IKE_PORT else None
         self._first_at: float | None = None  # when the first candidate came
         self.winner: Contender | None = None
+        self.accepted = config  # what the winner was asked
         self.over = False
         self.proven = False
         self.error: IkeclientError | None = None
@@ -254,6 +255,7 @@ class Handshake:
         self._contenders.remove(winner)
         self._abandon(now)
         self.winner = winner
+        self.accepted = self._config
 
     def _abandon(self, now: float) -> None:
         for contender in self._contenders:

@@ -51,6 +51,7 @@ class Initiator:
 
     def __init__(self, config: IkeConfig, entropy: Callable[[int], bytes], wall_clock: Callable[[], datetime]) -> None:
         self._config = config
+        self.accepted: IkeConfig | None = None  # how the gateway that is connected was asked
         self._entropy = entropy
         self._wall_clock = wall_clock
         self._handshake: Handshake | None = None
@@ -243,6 +244,7 @@ class Initiator:
             self._outbox.extend(_taken(handshake.outbox))
             self._events.extend(_taken(handshake.events))
             if handshake.winner is not None:
+                self.accepted = handshake.accepted
                 self._established(handshake.winner)
             elif handshake.over:
                 self._handshake = None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ikeclient.errors import IkeclientError, NoResponse, PlatformError
+from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse, PlatformError
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import (
     ChildClosed,
@@ -64,6 +64,7 @@ class Connection:
         self._stopping, self._wake = asyncio.Event(), asyncio.Event()
         self._again = False
         self._proven = False  # whether the gateway of the last failed attempt had proven its identity
+        self._accepted: IkeConfig | None = None  # how the gateway was asked when it last accepted
         self.known: Known = []  # addresses of the gateway with their host names, the best first
         self.adoption = Adoption(self)
         self._fatal: IkeclientError | None = None
@@ -264,17 +265,23 @@ class Connection:
                 await self._farewell()
                 self._drop(None)
                 raise failure
+            self._accepted = attempt.driver.initiator.accepted
             return
         error = attempt.driver.closed.result().error
         # Anybody on the path can refuse in the gateway's name; only the gateway itself can end a tunnel that was up.
         self._proven = attempt.driver.initiator.refused_by_gateway
+        if isinstance(error, AuthenticationFailed):
+            self._accepted = None
         self._drop(error)
         if not self._stopping.is_set():
             raise error or NoResponse("the connection ended before it was up")
 
     def _config(self, patience: float) -> IkeConfig:
+        config = self.profile.ike_for(self._host)
+        if self._accepted is not None:
+            config = config.as_accepted(self._accepted)
         return replace(
-            self.profile.ike_for(self._host),
+            config,
             timeout=patience,
             disclose_keys=self.session.disclosing,
             addresses=self.session.status.configuration.addresses,

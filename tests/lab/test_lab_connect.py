@@ -72,6 +72,10 @@ def test_a_gateway_that_takes_no_rsa_pss_gets_pkcs1_v15(lab: Lab) -> None:
     assert "with RSA_EMSA_PKCS1_SHA2_256 successful" in lab.gateway.log
     assert "refused our signature with RSA-PSS with SHA-256" in connection.stderr
     carries_traffic(lab)
+    assert lab.client.run("reconnect", "work").returncode == 0
+    wait_for(lambda: lab.gateway.log.count("successful") > 1, timeout=20, what="a second login")
+    assert lab.gateway.log.count("parsed IKE_SA_INIT request") == 3  # what was accepted is asked first
+    carries_traffic(lab)
     lab.client.disconnect("work")
     lab.client.write_profile(lab.gateway, {"auth": {"signature": ["rsa-pkcs1-sha256"]}})
     before = lab.gateway.log.count("parsed IKE_SA_INIT request")

@@ -91,6 +91,19 @@ def test_a_gateway_that_cannot_verify_pss_gets_one_more_try_with_pkcs1() -> None
     assert "auth.signature" in notice
 
 
+def test_what_was_accepted_is_asked_first_the_next_time() -> None:
+    """Every refused try counts with somebody."""
+    first = World(config=config(), setup=setup(NO_PSS))
+    first.connect()
+    assert first.client.accepted is not None
+    again = World(config=config().as_accepted(first.client.accepted), setup=setup(NO_PSS))
+    again.connect()
+    assert (requests(again, "init"), requests(again, "auth")) == (1, 1)
+    assert notices(again) == []
+    other = replace(config(), gateway_identity=Identity.from_text("other.example.com"))
+    assert other.as_accepted(first.client.accepted) == other
+
+
 def test_a_gateway_that_verifies_pss_is_asked_once() -> None:
     world = World(config=config(), setup=setup())
     world.connect()
