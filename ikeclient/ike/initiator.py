@@ -108,12 +108,16 @@ class Initiator:
             self._lineage.receive(data, message, path, now)
         self._settle(now)
 
-    def handle_timer(self, now: float) -> None:
-        """Do everything whose time has come."""
+    def handle_timer(self, now: float, *, deaf: bool = False) -> None:
+        """Do everything whose time has come.
+
+        `deaf` tells that answers may have come lately and were not heard, because datagrams lie unread or were lost for
+        want of room, or because nobody called for a while. Silence then proves nothing yet.
+        """
         if self._handshake is not None:
             self._handshake.handle_timer(now)
         if self._lineage is not None:
-            self._lineage.handle_timer(now)
+            self._lineage.handle_timer(now, deaf=deaf)
         self._settle(now)
 
     def supply(self, credential: str, now: float) -> None:

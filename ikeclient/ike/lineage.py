@@ -42,10 +42,10 @@ class Lineage:
         if sa is not None:
             sa.receive(data, message, path, now)
 
-    def handle_timer(self, now: float) -> None:
-        """Do everything whose time has come."""
+    def handle_timer(self, now: float, *, deaf: bool = False) -> None:
+        """Do everything whose time has come; `deaf` as in `IkeSa.handle_timer`."""
         for sa in self._all:
-            sa.handle_timer(now)
+            sa.handle_timer(now, deaf=deaf)
 
     def next_deadline(self) -> float | None:
         """When to call `handle_timer` at the latest."""

@@ -360,11 +360,14 @@ class IkeSa:
         deadlines = (self.channel.requests.deadline, self.lifetimes.next, self.children.next_deadline)
         return min((d for d in deadlines if d is not None), default=None) if self.state is not State.CLOSED else None
 
-    def handle_timer(self, now: float) -> None:
-        """Resend what was not answered, give up what was not answered for long, and do what is due."""
+    def handle_timer(self, now: float, *, deaf: bool = False) -> None:
+        """Resend what was not answered, give up what was not answered for long, and do what is due.
+
+        `deaf` tells that an answer may have come and was not heard.
+        """
         if self.state is State.CLOSED:
             return
-        if self.channel.requests.failed(now):
+        if self.channel.requests.failed(now) and not self._excused(now, deaf):
             self._silence(now)
         self.channel.resend(now)
         for due in self.lifetimes.expired(now):
@@ -404,6 +407,12 @@ class IkeSa:
         """Stop waiting for an answer, so that the DELETE can go out."""
         self.tasks.abandon()
         self._proceed(now)
+
+    def _excused(self, now: float, deaf: bool) -> bool:
+        """Whether silence is no sign that the peer is gone: it was heard after the request, or could not be heard."""
+        requests = self.channel.requests
+        alive = requests.sent_at is not None and self.last_heard > requests.sent_at
+        return self.state is State.ESTABLISHED and (deaf or alive) and requests.excuse(now)
 
     def _silence(self, now: float) -> None:
         """Nobody answered a request for as long as we wait."""

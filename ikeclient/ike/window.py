@@ -16,6 +16,9 @@ PATIENCE_SUSPICIOUS = 1.8  # when there is a reason to believe that the peer is 
 PATIENCE_CLOSING = 1.5  # for the answer to our DELETE
 PATIENCE_PENDING = 0.5  # for an answer that is still due when the SA is to be deleted
 
+MOST_EXCUSES = 5  # how often the answer may be waited for longer, when it is not the peer who is silent
+EXCUSE = 6.0  # how long each time: the request is sent again at once, and then once more
+
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 4.0
 GROWTH = 1.8
@@ -32,6 +35,7 @@ class Pending:
     wait: float = FIRST_WAIT
     attempts: int = 1
     since: float = 0.0
+    excuses: int = 0
 
 
 class RequestWindow:
@@ -60,6 +64,21 @@ class RequestWindow:
     def waiting_since(self) -> float | None:
         """When the pending request was sent first."""
         return None if self.pending is None else self.pending.since
+
+    @property
+    def sent_at(self) -> float | None:
+        """When the pending request was sent last."""
+        return None if self.pending is None else self.pending.resend_at - self.pending.wait
+
+    def excuse(self, now: float) -> bool:
+        """Wait longer for the answer, and send the request again now; false if that was done often enough."""
+        pending = self.pending
+        if pending is None or pending.excuses == MOST_EXCUSES:
+            return False
+        pending.excuses += 1
+        pending.give_up_at = now + EXCUSE
+        pending.resend_at = now
+        return True
 
     @property
     def deadline(self) -> float | None:

@@ -44,6 +44,8 @@ _IP_TOS, _IP_RECVTOS = 1, 13
 _IPV6_RECVTCLASS, _IPV6_TCLASS = 66, 67
 _SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
 _ANCILLARY = 2 * socket.CMSG_SPACE(4) if hasattr(socket, "CMSG_SPACE") else 64
+_SO_MEMINFO, _MEMINFO_QUEUED, _MEMINFO_DROPS = 55, 0, 8  # linux/sock_diag.h
+_meminfo = Struct("=9I")
 _int = Struct("=i")
 _short = Struct("=H")
 
@@ -159,6 +161,15 @@ class UdpSocket:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    def receive_queue(self) -> tuple[int, int]:
+        """Bytes of memory that waiting datagrams take, and how many there was no room for since the socket is open."""
+        try:
+            data = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _meminfo.size)
+        except OSError:  # before Linux 4.12
+            return 0, 0
+        numbers = _meminfo.unpack(data.ljust(_meminfo.size, b"\0"))
+        return numbers[_MEMINFO_QUEUED], numbers[_MEMINFO_DROPS]
 
     def receive_batch(self, limit: int) -> list[tuple[bytes, Address, int]]:
         """At most `limit` datagrams that are waiting: data, source, and the TOS octet of the outer IP header.

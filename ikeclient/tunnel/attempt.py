@@ -52,7 +52,7 @@ class Attempt:
             self._sockets += beside._sockets[-1:]
         self.path: Path = beside.path if beside is not None else self._open_first(remote, port)
         initiator = Initiator(config, os.urandom, lambda: datetime.now().astimezone())
-        self.driver = Driver(initiator, boottime, self._send, on_event)
+        self.driver = Driver(initiator, boottime, self._send, on_event, self._deaf)
 
     def _open_first(self, remote: IPAddress, port: int) -> Path:
         local = local_address_for(str(remote), mark=outer_mark())
@@ -91,6 +91,12 @@ class Attempt:
             return False
         self.driver.receive(data, _path(source, local))
         return True
+
+    def _deaf(self) -> bool:
+        """Whether datagrams may have been missed lately; tells IKE of the latest ESP, which is a sign of life."""
+        if self.established and self._pump.last_inbound is not None:
+            self.driver.initiator.heard(self._pump.last_inbound)
+        return self._pump.deaf()
 
     def move(self, local: IPAddress, remote: IPAddress) -> bool:
         """Go on from `local` to `remote`; false where the gateway does not speak MOBIKE.

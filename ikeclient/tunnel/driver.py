@@ -8,11 +8,14 @@ from collections.abc import Callable
 from ikeclient.ike.events import Closed, Datagram, Event, Path
 from ikeclient.ike.initiator import Initiator
 
+LATE = 1.0  # seconds after which a timer shows that the process was stopped, or busy
+
 
 class Driver:
     """Calls the initiator and carries out what it asks for.
 
-    `clock` must count sleep, as lifetimes do; the loop's own clock only decides when to look again.
+    `clock` must count sleep, as lifetimes do; the loop's own clock only decides when to look again. `deaf` tells
+    whether datagrams may have been missed lately.
     """
 
     def __init__(
@@ -21,12 +24,14 @@ class Driver:
         clock: Callable[[], float],
         send: Callable[[Datagram], None],
         on_event: Callable[[Event], None],
+        deaf: Callable[[], bool] = lambda: False,
     ) -> None:
         self.initiator = initiator
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self._clock = clock
         self._send = send
         self._on_event = on_event
+        self._deaf = deaf
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None  # what the timer is armed for
         self._flushing = False
@@ -92,6 +97,8 @@ class Driver:
             self._timer = asyncio.get_running_loop().call_later(delay, self._expired)
 
     def _expired(self) -> None:
+        now, deadline = self._clock(), self._deadline
         self._timer = self._deadline = None
-        self.initiator.handle_timer(self._clock())
+        late = deadline is not None and now > deadline + LATE
+        self.initiator.handle_timer(now, deaf=self._deaf() or late)
         self.flush()

@@ -58,6 +58,9 @@ class DatagramSocket(Protocol):
     def trust_path(self, mtu: int, *, proven: bool) -> None:
         """Learn what the path carries."""
 
+    def receive_queue(self) -> tuple[int, int]:
+        """Bytes that wait to be read, and how many datagrams there was no room for."""
+
 
 class RunSocket(Protocol):
     """A socket that knows runs of datagrams."""

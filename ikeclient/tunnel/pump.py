@@ -40,6 +40,7 @@ MARKS_IGNORED = (
     "every packet from the gateway arrives with the mark of congestion (ECN CE), also those that cannot be marked: "
     "a device on the path is broken, and the marks are ignored"
 )
+DEAFNESS = 5.0  # longer than the pauses in which a request is repeated
 IKE_BUDGET = 32  # IKE messages in one call, once a call has had more: timers and the other direction wait for it
 _LONG_RUN = 20  # datagrams; a socket buffer of the usual size holds about ninety
 _SPACED = 256  # long runs after a loss: a fraction of a second
@@ -104,6 +105,9 @@ class Pump:
         self._marks = PathMarks(self._ignoring_marks)
         self._clamp = clamp_mss
         self._batch = batch
+        self._overflowed = 0  # datagrams for which sockets that are gone had no room
+        self._overflows_seen = 0
+        self._deaf_until = float("-inf")
         self._ike_taken = 0  # IKE messages in the present call that were due
         self._sockets: list[DatagramSocket] = []
         self._sending: DatagramSocket | None = None
@@ -140,6 +144,8 @@ class Pump:
 
     def detach(self, socket: DatagramSocket) -> None:
         """Forget a socket; the one attached last among the others sends, if this one did."""
+        if socket in self._sockets:
+            self._overflowed += socket.receive_queue()[1]
         self._sockets = [other for other in self._sockets if other is not socket]
         if self._sending is socket:
             self._sending = self._sockets[-1] if self._sockets else None
@@ -241,7 +247,23 @@ class Pump:
             "malformed": counters.malformed,
             "unknown_spi": counters.unknown_spi,
             "unknown_ike": counters.unknown_ike,
+            "receive_overflows": self._overflows,
         }
+
+    @property
+    def _overflows(self) -> int:
+        return self._overflowed + sum(socket.receive_queue()[1] for socket in self._sockets)
+
+    def deaf(self) -> bool:
+        """Whether datagrams lie unread or got lost in full receive buffers, now or within the last `DEAFNESS` seconds.
+
+        What is not looked at for longer is not seen.
+        """
+        overflows = self._overflows
+        if overflows != self._overflows_seen or any(socket.receive_queue()[0] for socket in self._sockets):
+            self._overflows_seen = overflows
+            self._deaf_until = self._now() + DEAFNESS
+        return self._now() < self._deaf_until
 
     def offload(self) -> dict[str, object]:
         """What the fast lane has to work with, as `status` shows it."""

@@ -62,6 +62,7 @@ _EXAMPLE: dict[str, Any] = {
         "malformed": 0,
         "unknown_spi": 0,
         "unknown_ike": 0,
+        "receive_overflows": 0,
     },
     "roams": 0,
     "last_error": None,

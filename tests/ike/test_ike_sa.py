@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from itertools import pairwise
 
@@ -31,7 +32,7 @@ from ikeclient.ike.exchanges.informational import delete_children, delete_ike_sa
 from ikeclient.ike.negotiate import offer_esp, offer_ike
 from ikeclient.ike.state import State
 from ikeclient.ike.tasks import Job, Task
-from ikeclient.ike.window import LAST_MESSAGE_ID
+from ikeclient.ike.window import EXCUSE, LAST_MESSAGE_ID, MOST_EXCUSES, PATIENCE, PATIENCE_CLOSING
 from ikeclient.wire.config import ConfigAttribute, ConfigPayload
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import DeletePayload, NotifyPayload
@@ -186,6 +187,57 @@ def test_a_silent_gateway_is_noticed_within_a_minute() -> None:
     assert world.run(50, lambda w: w.closed)
     assert isinstance(world.error, NoResponse)
     assert "does not answer any more" in world.error.message
+
+
+def test_silence_while_nothing_could_be_heard_is_not_believed_at_once() -> None:
+    """N27, P14: answers got lost in a full receive buffer, or lie unread in it."""
+    world, _ = connected()
+    world.client.handle_timer = partial(world.client.handle_timer, deaf=True)  # type: ignore[method-assign]
+    world.at_client(lambda client, now: client.check_liveness(now))
+    begin, sent = world.now, len(world.log)
+    assert not world.run(PATIENCE + 2 * EXCUSE, lambda w: w.closed)
+    assert len(world.log) > sent + 6  # it went on asking
+    world.drop = lambda _: False
+    assert world.run(EXCUSE, lambda w: w.client.last_heard > begin)
+    assert not world.run(60, lambda w: w.closed)
+
+
+def test_deafness_does_not_keep_a_dead_gateway_alive() -> None:
+    """S14, N27: a flood must not hide for long that the gateway is gone."""
+    world, _ = connected()
+    world.client.handle_timer = partial(world.client.handle_timer, deaf=True)  # type: ignore[method-assign]
+    world.at_client(lambda client, now: client.check_liveness(now))
+    begin = world.now
+    assert world.run(60, lambda w: w.closed)
+    assert isinstance(world.error, NoResponse)
+    assert world.now - begin == pytest.approx(PATIENCE + MOST_EXCUSES * EXCUSE)
+
+
+def test_esp_after_a_request_shows_that_its_answer_only_got_lost() -> None:
+    """N27: in a flood answers get lost, while genuine ESP arrives."""
+    world, _ = connected()
+    world.at_client(lambda client, now: client.check_liveness(now))
+    for _ in range(50):
+        world.run(0.5)
+        world.client.heard(world.now)
+    assert not world.closed
+    assert world.run(PATIENCE, lambda w: w.closed)  # and then it does not arrive any more
+
+
+def test_esp_from_before_a_request_proves_nothing() -> None:
+    """S14"""
+    world, _ = connected()
+    world.client.heard(world.now)
+    world.at_client(lambda client, now: client.check_liveness(now))
+    assert world.run(PATIENCE + 0.01, lambda w: w.closed)
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+def test_nobody_waits_longer_for_the_answer_to_a_delete(deaf: bool) -> None:
+    world, _ = connected()
+    world.client.handle_timer = partial(world.client.handle_timer, deaf=deaf)  # type: ignore[method-assign]
+    world.at_client(lambda client, now: client.close(now))
+    assert world.run(PATIENCE_CLOSING + 0.01, lambda w: w.closed)
 
 
 def test_traffic_spares_the_liveness_check() -> None:

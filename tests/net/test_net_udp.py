@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from thread_namespace import fresh_namespace, named_namespace
@@ -57,6 +58,23 @@ def test_datagrams_travel_in_batches_with_their_sources(pair: tuple[UdpSocket, U
     assert second.receive_batch(3) == [(payload, first.local, 0) for payload in payloads[:3]]
     assert second.receive_batch(10) == [(payload, first.local, 0) for payload in payloads[3:]]
     assert second.receive_batch(10) == []
+
+
+def test_what_waits_and_what_found_no_room_is_told() -> None:
+    """P14: whether an answer may have got lost on this side."""
+    sockets = UdpSocket(local_address="127.0.0.1", buffer_size=4096), UdpSocket(local_address="127.0.0.1")
+    with closing(sockets[0]) as receiver, closing(sockets[1]) as sender:
+        assert receiver.receive_queue() == (0, 0)
+        sender.send_batch([bytes(100)] * 3, receiver.local)
+        waiting, lost = receiver.receive_queue()
+        assert waiting >= 300
+        assert lost == 0
+        sender.send_batch([bytes(100)] * 1000, receiver.local)
+        received = 0
+        while taken := len(receiver.receive_batch(64)):
+            received += taken
+        assert receiver.receive_queue() == (0, 1003 - received)
+        assert received < 1003
 
 
 def test_ipv6_datagrams_have_address_and_port_first() -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
+import pytest
+
 from ikeclient.ike.events import Closed, Datagram, Event, Notice, Path
 from ikeclient.tunnel.driver import Driver
 
@@ -22,6 +24,7 @@ class FakeInitiator:
         self.events: deque[Event] = deque()
         self.deadline: float | None = None
         self.timer_calls: list[float] = []
+        self.deaf: list[bool] = []
         self.closed_at: float | None = None
 
     def start(self, path: Path, now: float) -> None:
@@ -31,8 +34,9 @@ class FakeInitiator:
     def receive(self, data: bytes, path: Path, now: float) -> None:
         self.datagrams.append(Datagram(b"answer to " + data, path))
 
-    def handle_timer(self, now: float) -> None:
+    def handle_timer(self, now: float, *, deaf: bool) -> None:
         self.timer_calls.append(now)
+        self.deaf.append(deaf)
         self.deadline = None
 
     def close(self, now: float) -> None:
@@ -92,6 +96,37 @@ def test_a_deadline_in_the_past_is_handled_at_once() -> None:
         driver.flush()
         await asyncio.sleep(0.05)
         assert initiator.timer_calls == [3700.0]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("late", "missed", "deaf"), [(0.1, False, False), (0.1, True, True), (30.0, False, True)])
+def test_a_late_timer_and_missed_datagrams_are_told(late: float, missed: bool, deaf: bool) -> None:
+    """N27: silence proves nothing while the process was stopped or busy, or datagrams got lost on this side."""
+
+    async def scenario(driver: Driver, initiator: FakeInitiator, _: list[Any], clock: list[float]) -> None:
+        driver._deaf = lambda: missed
+        driver.start(PATH)
+        clock[0] += 5 + late
+        driver.flush()
+        await asyncio.sleep(0.05)
+        assert initiator.deaf == [deaf]
+
+    run(scenario)
+
+
+def test_receiving_arms_the_timer_only_for_another_deadline() -> None:
+    """N27: an armed timer that is replaced for each datagram is work, and garbage in the loop's heap."""
+
+    async def scenario(driver: Driver, initiator: FakeInitiator, _: list[Any], __: list[float]) -> None:
+        driver.start(PATH)
+        armed = driver._timer
+        for _ in range(3):
+            driver.receive(b"x", PATH)
+        assert driver._timer is armed
+        initiator.deadline = 101.0
+        driver.receive(b"x", PATH)
+        assert driver._timer is not armed
 
     run(scenario)
 

@@ -20,7 +20,7 @@ from ikeclient.esp.ecn import MEANINGLESS_AFTER
 from ikeclient.ike.events import ChildEstablished
 from ikeclient.net.many import SLOTS, Arrival, Many
 from ikeclient.net.udp import UdpSocket
-from ikeclient.tunnel.pump import IKE_BUDGET, KEEPALIVE, MARKS_IGNORED, NON_ESP_MARKER, Pump
+from ikeclient.tunnel.pump import DEAFNESS, IKE_BUDGET, KEEPALIVE, MARKS_IGNORED, NON_ESP_MARKER, Pump
 from ikeclient.wire.selector import TrafficSelector
 
 SUITE = EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None)
@@ -58,6 +58,7 @@ class FakeSocket:
         self.tos_sent: list[int] = []
         self.probes: list[bytes] = []
         self.trusted: tuple[int, bool] | None = None
+        self.overflows = 0
 
     def arrives(self, *datagrams: bytes, source: tuple[str, int] = GATEWAY) -> None:
         self.waiting += [(datagram, source) for datagram in datagrams]
@@ -79,6 +80,9 @@ class FakeSocket:
 
     def trust_path(self, mtu: int, *, proven: bool) -> None:
         self.trusted = mtu, proven
+
+    def receive_queue(self) -> tuple[int, int]:
+        return sum(len(data) for data, _ in self.waiting), self.overflows
 
 
 class FrameTun(FakeTun):
@@ -811,6 +815,27 @@ def test_the_port_of_the_sender_decides_and_not_our_own(rig: Rig, gateway: Rig) 
     assert rig.pump.drain_udp(other) == (2 if _lane == "ordinary" else 1)  # merged ones are counted as one
     assert rig.tun.written == [back(b"hello")]
     assert rig.ike == [(IKE, GATEWAY, other.local)]
+
+
+def test_lost_and_unread_datagrams_make_deaf_for_a_moment(rig: Rig) -> None:
+    """P14, N27"""
+    assert not rig.pump.deaf()
+    rig.socket.overflows = 3
+    assert rig.pump.deaf()
+    assert rig.pump.drops()["receive_overflows"] == 3
+    rig.time += DEAFNESS - 0.1
+    assert rig.pump.deaf()
+    rig.time += 0.1
+    assert not rig.pump.deaf()
+    rig.socket.arrives(b"unread")
+    assert rig.pump.deaf()
+    rig.receive()
+    assert rig.pump.deaf()
+    rig.time += DEAFNESS
+    assert not rig.pump.deaf()
+    rig.pump.detach(rig.socket)
+    assert not rig.pump.deaf()
+    assert rig.pump.drops()["receive_overflows"] == 3
 
 
 def test_ike_messages_that_are_not_due_are_counted(rig: Rig) -> None:
