@@ -1,18 +1,18 @@
 """What judging one unproven peer may cost.
 
 A peer chooses how many certificates, names and name constraints we look at, and they multiply. Everything that
-multiplies is paid for from one budget, in units of about a microsecond, and where it ends the peer is refused.
+multiplies is paid for from one budget, in units of a microsecond or two, and where it ends the peer is refused.
 """
 
 from __future__ import annotations
 
 from ikeclient.errors import GatewayNotAuthenticated
 
-UNITS = 100_000
+UNITS = 50_000
 COMPARISON = 1  # of a name with a subtree
 STEP = 50  # from a certificate to one of its issuers
 PATH = 500  # checking a complete path
-SIGNATURE = 1_000  # verifying a signature with a key of ordinary size
+SIGNATURE = 500  # verifying a signature with a key of ordinary size
 
 
 class Budget:

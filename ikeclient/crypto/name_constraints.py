@@ -38,7 +38,14 @@ class Name:
 
     kind: _Kind | type[x509.GeneralName]
     value: str | _Address | NormalName | None
-    text: str
+    shown: object = None  # what `text` is made of; bytes are a DER Name
+
+    @property
+    def text(self) -> str:
+        """The name for people, escaped."""
+        if isinstance(self.shown, bytes):
+            return name_text(self.shown)
+        return f"a {self.kind.__name__}" if isinstance(self.kind, type) else printable(str(self.shown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ def certificate_names(alternative: x509.SubjectAlternativeName | None, subject: 
         try:
             names += [_mailbox(each) for each in mailboxes(subject)]
         except ParseError:
-            names.append(Name(_Kind.MAILBOX, None, own.text))
+            names.append(Name(_Kind.MAILBOX, None, subject))
     return tuple(names)
 
 
@@ -97,32 +104,32 @@ def _by_kind(trees: Iterable[x509.GeneralName]) -> dict[object, list[Name]]:
 def _general(name: x509.GeneralName) -> Name:
     match name:
         case x509.DNSName():
-            return Name(_Kind.HOST, name.value.lower().rstrip("."), printable(name.value))
+            return Name(_Kind.HOST, name.value.lower().rstrip("."), name.value)
         case x509.RFC822Name():
             return _mailbox(name.value)
         case x509.IPAddress():
-            return Name(_Kind.ADDRESS, name.value, str(name.value))
+            return Name(_Kind.ADDRESS, name.value, name.value)
         case x509.DirectoryName():
             return _directory(name.value.public_bytes())
-    return Name(type(name), None, f"a {type(name).__name__}")
+    return Name(type(name), None)
 
 
 def _subtree(name: x509.GeneralName) -> Name:
     tree = _general(name)
     if tree.kind is _Kind.ADDRESS and not isinstance(tree.value, IPv4Network | IPv6Network):
-        return Name(tree.kind, None, tree.text)
+        return Name(tree.kind, None, tree.shown)
     return tree
 
 
 def _mailbox(mailbox: str) -> Name:
-    return Name(_Kind.MAILBOX, mailbox.lower(), printable(mailbox))
+    return Name(_Kind.MAILBOX, mailbox.lower(), mailbox)
 
 
 def _directory(encoded: bytes) -> Name:
     try:
-        return Name(_Kind.DIRECTORY, normalise(encoded), name_text(encoded))
+        return Name(_Kind.DIRECTORY, normalise(encoded), encoded)
     except ParseError:
-        return Name(_Kind.DIRECTORY, None, name_text(encoded))
+        return Name(_Kind.DIRECTORY, None, encoded)
 
 
 def _host_within(host: str | None, base: str | None) -> bool:
