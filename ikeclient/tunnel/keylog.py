@@ -1,19 +1,26 @@
 """Keys for Wireshark, on explicit request only: its `ikev2_decryption_table` and `esp_sa` formats.
 
-Whoever has these files can read everything the tunnel carried. They are created new, with mode 0600.
+Whoever has these files can read everything the tunnel carried. So they are new files of our own, with mode 0600, in a
+directory that nobody else can change: a file that is there already may belong to another user, be a link to a file that
+others can read, or a FIFO (HARDENING F18).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 
 from ikeclient.crypto.keymat import DirectionKeys
 from ikeclient.crypto.transforms import Encryption, Integrity
 from ikeclient.errors import UsageError
 from ikeclient.ike.events import ChildEstablished, IkeKeysDerived, IPAddress
+from ikeclient.profile.files import shown_path, trusted_owners
+from ikeclient.profile.trust import changeable
 
+NAMES = ("ikev2_decryption_table", "esp_sa")
+_HINT = "--insecure-keylog wants a directory that only you can write to"
 _IKE_ENCRYPTION = {
     "aes128gcm16": "AES-GCM-128 with 16 octet ICV [RFC5282]",
     "aes256gcm16": "AES-GCM-256 with 16 octet ICV [RFC5282]",
@@ -49,15 +56,14 @@ def _unknown(protocol: str, encryption: Encryption, spi: str) -> str:
 
 
 class KeyLog:
-    """Appends to two files in a directory of the person's choice; raises UsageError when it cannot make them.
+    """Writes two new files in a directory of the user's choice; raises UsageError if it cannot make them.
 
     A line that cannot be written later, to a full disk, is lost: the tunnel is worth more.
     """
 
     def __init__(self, directory: Path) -> None:
         # Opened once: later the process may have given up the rights to do so.
-        self._ike = _open(directory / "ikev2_decryption_table")
-        self._esp = _open(directory / "esp_sa")
+        self._ike, self._esp = _open_new(directory)
 
     @staticmethod
     def _log(descriptor: int, line: str) -> None:
@@ -106,11 +112,48 @@ class KeyLog:
         )
 
 
-def _open(path: Path) -> int:
+def _open_new(directory: Path) -> list[int]:
+    """Descriptors of the two files, both of them made here or neither."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        os.fchmod(descriptor, 0o600)
+        place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a path"
+        raise UsageError(f"cannot write keys to {shown_path(directory)}", reason=reason, hint=_HINT) from None
+    made: dict[str, int] = {}
+    try:
+        _require_private(directory, place)
+        for name in NAMES:
+            made[name] = _create(directory / name, place)
+    except BaseException:
+        for name, descriptor in made.items():
+            os.close(descriptor)
+            os.unlink(name, dir_fd=place)
+        raise
+    finally:
+        os.close(place)
+    return list(made.values())
+
+
+def _require_private(directory: Path, place: int) -> None:
+    """Refuse a directory in which others than root and we can make, move or replace files."""
+    mode = stat.S_IMODE(os.fstat(place).st_mode)
+    try:
+        trouble = changeable(directory, trusted_owners(os.environ))
     except OSError as error:
-        hint = "--insecure-keylog wants a directory of yours"
-        raise UsageError(f"cannot write keys to {path}", reason=error.strerror, hint=hint) from error
-    return descriptor
+        trouble = str(error.strerror), None
+    if trouble is None and mode & 0o022:  # also with the sticky bit
+        trouble = f"others may change (mode {mode:04o})", None
+    if trouble is not None:
+        message = f"keys cannot go to {shown_path(directory)}, which {trouble[0]}"
+        raise UsageError(message, hint=trouble[1] or _HINT)
+
+
+def _create(path: Path, place: int) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path.name, flags, 0o600, dir_fd=place)
+    except FileExistsError:
+        hint = "keys go to new files only: move it away, or name another directory"
+        raise UsageError(f"{shown_path(path)} is there already", hint=hint) from None
+    except OSError as error:
+        raise UsageError(f"cannot write keys to {shown_path(path)}", reason=error.strerror, hint=_HINT) from None

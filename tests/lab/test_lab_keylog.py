@@ -152,3 +152,30 @@ def test_keys_go_only_into_new_private_files(lab: Lab) -> None:
     assert linked.wait() == 2
     assert elsewhere.read_bytes() == b""
     assert lab.gateway.list_sas() == []
+
+
+def test_keys_never_go_to_what_another_user_prepared(lab: Lab) -> None:
+    """F18: nothing is written, nothing waits for a reader, and no packet is sent; nor by a second connection."""
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    directory = lab.client.directory
+    for number, make in enumerate((os.mkfifo, Path.touch)):
+        keys = directory / f"keys{number}"
+        keys.mkdir()
+        make(keys / "esp_sa")
+        os.chown(keys, 54321, 54321)
+        for owner in (54321, 0):
+            os.chown(keys, owner, owner)
+            refused = lab.client.start("work", "--insecure-keylog", str(keys))
+            assert refused.wait() == 2
+        assert "esp_sa is there already" in refused.stderr
+        assert [path.name for path in keys.iterdir()] == ["esp_sa"]
+    assert lab.gateway.list_sas() == []
+    keys = directory / "new"
+    keys.mkdir()
+    first = lab.client.connect("work", "--insecure-keylog", str(keys))
+    assert first.terminate() == 0
+    written = (keys / "esp_sa").read_bytes()
+    second = lab.client.start("work", "--insecure-keylog", str(keys))
+    assert second.wait() == 2
+    assert (keys / "esp_sa").read_bytes() == written
