@@ -7,6 +7,12 @@ protocol and of a person (`reason`), and what to try (`hint`).
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
 
 class IkeclientError(Exception):
     """Base of the tree. An instance of exactly this class is a bug in ikeclient (exit code 1)."""
@@ -23,10 +29,69 @@ class IkeclientError(Exception):
         """The error as the one to three lines that people see."""
         return [line for line in (self.message, self.reason, self.hint) if line]
 
+    def event(self, tunnel: str | None = None) -> dict[str, object]:
+        """The error as an event, the last one there is; what there is not to say is null."""
+        words = {"message": self.message, "reason": self.reason, "hint": self.hint, "exit_code": self.exit_code}
+        time = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return {"event": "error", "time": time, **({"tunnel": tunnel} if tunnel else {}), **words}
+
+    @staticmethod
+    def of_event(event: Mapping[str, object]) -> IkeclientError:
+        """The error that `event` tells of, with its exit code; what is missing or of another type is left out."""
+
+        def text(key: str) -> str | None:
+            value = event.get(key)
+            return None if value is None else str(value)
+
+        error = IkeclientError(text("message") or "unknown", reason=text("reason"), hint=text("hint"))
+        code = event.get("exit_code")
+        error.exit_code = code if isinstance(code, int) else 1
+        return error
+
 
 def bug_error(error: BaseException, where: str) -> IkeclientError:
     """What people see of an unexpected exception, whose own message may quote a secret; `where` is the rest."""
     return IkeclientError(f"unexpected {type(error).__name__}", reason=f"this is a bug in ikeclient; {where}")
+
+
+def shortage(error: BaseException) -> PlatformError | None:
+    """What people see if this machine, or a limit on the process, has run out of something; None for other errors."""
+    match error:
+        case PlatformError():
+            return error
+        case _ if _is_about_memory(error):
+            return PlatformError("there is not enough memory", hint=f"raise the limit on memory: {_MEMORY_LIMITS}")
+        case OSError(errno=errno.EMFILE | errno.ENFILE as code):
+            hint = "raise the limit on open files: ulimit -n, LimitNOFILE="
+            return PlatformError("there are not enough file descriptors", reason=os.strerror(code), hint=hint)
+        case RuntimeError() if "start new thread" in str(error):
+            hint = f"raise the limit on processes (ulimit -u, TasksMax=) or on memory ({_MEMORY_LIMITS})"
+            return PlatformError("no further thread can be started", hint=hint)
+    return None
+
+
+def _is_about_memory(error: BaseException) -> bool:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        match current:
+            case MemoryError() | OSError(errno=errno.ENOMEM):
+                return True
+            case ImportError() if "failed to map" in str(current) or "allocate memory" in str(current):
+                return True
+            case SystemError() if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+                return True  # how functions of libraries end that did not look whether they were given memory
+        seen.add(id(current))
+        current = current.__cause__ or current.__context__
+    return False
+
+
+_MEMORY_LIMITS = "ulimit -v, MemoryMax=, a container's --memory"
+
+
+def output_failed(error: OSError) -> PlatformError:
+    """The error for a standard output that takes no more, because its disk is full, say."""
+    return PlatformError("cannot write to standard output", reason=error.strerror)
 
 
 class UsageError(IkeclientError):

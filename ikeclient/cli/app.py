@@ -17,10 +17,9 @@ from typer.main import get_command
 
 from ikeclient.cli import connect, doctor, events, execute, probe, profile, proxy, secret, status, tunnels, version
 from ikeclient.cli.context import settings
-from ikeclient.cli.progress import error_event
 from ikeclient.cli.terminal import show_error, tell
 from ikeclient.control.protocol import encode
-from ikeclient.errors import IkeclientError, Interrupted, UsageError
+from ikeclient.errors import IkeclientError, Interrupted, UsageError, output_failed, shortage
 
 # What typer raises for a command line it does not understand; it does not export the class itself.
 _NotUnderstood: type[Exception] = typer.BadParameter.__mro__[2]
@@ -74,6 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:
         code = _READER_GONE
+    except OSError as error:
+        failure = output_failed(error) if _is_about_help(error) else _as_ours(error)
+        _tell_failure(failure)
+        code = failure.exit_code
     except (Exception, KeyboardInterrupt) as error:
         failure = _as_ours(error)
         _tell_failure(failure)
@@ -89,14 +92,12 @@ def _run(arguments: list[str]) -> int:
             context.command.invoke(context)
     except typer.Exit as stop:
         return stop.exit_code
-    if sys.stdout is not None:
-        sys.stdout.flush()
     return 0
 
 
 def _tell_failure(error: IkeclientError) -> None:
     if settings.json_errors:
-        tell(encode(error_event(error)).decode().rstrip("\n"))
+        tell(encode(error.event()).decode().rstrip("\n"))
     else:
         show_error(error)
 
@@ -112,9 +113,19 @@ def _as_ours(error: BaseException) -> IkeclientError:
             message = str(getattr(error, "format_message", error.__str__)()).replace("Value error, ", "")
             path = getattr(getattr(error, "ctx", None), "command_path", "ikeclient")
             return UsageError(message[:1].lower() + message[1:], hint=f"try: {path} --help")
+    if (lack := shortage(error)) is not None:
+        return lack
     from ikeclient.cli.failure import unexpected
 
     return unexpected(error)
+
+
+def _is_about_help(error: OSError) -> bool:
+    """Whether typer could not write, which is its help; all other output is `emit`'s."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("typer.")
 
 
 def _settle(stream: TextIO | None) -> None:

@@ -22,7 +22,7 @@ from ikeclient.cli.journal import CappedFile, log_to
 from ikeclient.cli.render import event_line
 from ikeclient.cli.terminal import printable
 from ikeclient.control.directory import prepare
-from ikeclient.errors import IkeclientError, Interrupted
+from ikeclient.errors import IkeclientError, Interrupted, PlatformError, shortage
 
 Events = Callable[[dict[str, object]], None]
 _MAXIMUM_LINE = 4096  # PIPE_BUF: shorter writes arrive whole or not at all, so a stopped reader never stops the tunnel
@@ -74,7 +74,7 @@ def _follow(reading: int, show: Events, pid: int, log: Path) -> None:
     """
     for message in _messages(reading):
         if (error := message.get("error")) is not None and "event" not in message:
-            raise _rebuilt(error if isinstance(error, dict) else {})
+            raise IkeclientError.of_event(error if isinstance(error, dict) else {})
         show(message)
         if message.get("event") == "connected":
             return
@@ -82,8 +82,8 @@ def _follow(reading: int, show: Events, pid: int, log: Path) -> None:
     if code is None:
         return
     if code < 0:
-        raise IkeclientError("the tunnel's process is gone", reason=f"it was ended by {signal.Signals(-code).name}")
-    raise _rebuilt({"message": "the tunnel failed", "reason": f"its log is {log}", "exit_code": code})
+        raise PlatformError("the tunnel's process is gone", reason=f"it was ended by {signal.Signals(-code).name}")
+    raise IkeclientError.of_event({"message": "the tunnel failed", "reason": f"its log is {log}", "exit_code": code})
 
 
 def _exit_code(pid: int, seconds: float) -> int | None:
@@ -102,17 +102,6 @@ def _messages(reading: int) -> Iterator[dict[str, object]]:
     with open(reading, "rb", closefd=False) as lines:
         for line in lines:
             yield json.loads(line)
-
-
-def _rebuilt(error: Mapping[str, object]) -> IkeclientError:
-    def text(key: str) -> str | None:
-        value = error.get(key)
-        return None if value is None else str(value)
-
-    rebuilt = IkeclientError(text("message") or "unknown", reason=text("reason"), hint=text("hint"))
-    code = error.get("exit_code")
-    rebuilt.exit_code = code if isinstance(code, int) else 1
-    return rebuilt
 
 
 def _stop(pid: int) -> None:
@@ -157,7 +146,7 @@ def _failure(error: BaseException, journal: CappedFile) -> IkeclientError:
             return error
         case KeyboardInterrupt():
             return Interrupted("interrupted")
-    return unexpected(error, log=journal)
+    return shortage(error) or unexpected(error, log=journal)
 
 
 def _described(error: IkeclientError) -> dict[str, object]:

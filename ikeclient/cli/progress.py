@@ -17,7 +17,7 @@ from enum import StrEnum
 from ikeclient.cli.render import event_line, sentence
 from ikeclient.cli.terminal import WIDTH, is_live, is_terminal, printable, styled, symbol, tell
 from ikeclient.control.protocol import encode
-from ikeclient.errors import IkeclientError, UsageError
+from ikeclient.errors import UsageError
 
 STEPS = ("resolving", "negotiating", "authenticating", "configuring")
 _QUIET = ("rekeyed", "child-closed", "child-created")  # shown with -v only
@@ -49,12 +49,6 @@ def chosen_format(option: LogFormat | None) -> LogFormat:
     if form is LogFormat.AUTO:
         return LogFormat.TEXT if is_terminal(sys.stderr) else LogFormat.JSON
     return form
-
-
-def error_event(error: IkeclientError) -> dict[str, object]:
-    """An error as the last line of a JSON log; what there is not to say is null."""
-    words = {"message": error.message, "reason": error.reason, "hint": error.hint}
-    return {"event": "error", "time": _now(), **words, "exit_code": error.exit_code}
 
 
 def _now() -> str:

@@ -18,10 +18,10 @@ import typer
 from ikeclient.cli.context import settings
 from ikeclient.cli.inside import Wish, run
 from ikeclient.cli.options import ChosenLogFormat, Overrides, Timeout
-from ikeclient.cli.progress import LogFormat, Progress, chosen_format, error_event
+from ikeclient.cli.progress import LogFormat, Progress, chosen_format
 from ikeclient.cli.terminal import asker, warn
 from ikeclient.control import client
-from ikeclient.errors import IkeclientError, NoResponse, ParseError, UsageError
+from ikeclient.errors import IkeclientError, NoResponse, ParseError, PlatformError, UsageError
 
 if TYPE_CHECKING:
     from ikeclient.proxy.destination import Destination
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SOCKS, HTTP = "127.0.0.1:1080", "127.0.0.1:8080"
 _READER_GONE = 141  # as a shell reports a program that SIGPIPE ended
+_BY_SIGNAL = 128  # as a shell reports a program that a signal ended
+_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # which it may be told to end by
 _SPOKEN = {"socks": "SOCKS5", "http": "HTTP", "forward": "forward"}
 
 
@@ -99,6 +101,9 @@ def proxy(
             served = _settings(_wishes(socks, http, forward), user, password_from)
             with contextlib.closing(served):
                 status = run(wish, lambda: _serve(served, wish, progress))
+            if status - _BY_SIGNAL in signal.valid_signals() - _ENDING:
+                name = signal.Signals(status - _BY_SIGNAL).name
+                raise PlatformError("the process that serves the proxy is gone", reason=f"it was ended by {name}")
         elif socks or http or forward or password_from or password_stdin:
             raise UsageError("--stdio stands alone", hint="it listens nowhere, and its input belongs to the connection")
         else:
@@ -207,32 +212,36 @@ def _serve(served: Settings, wish: Wish, progress: Progress) -> int:
     received = serve(served, on_ready=lambda: progress(_listening(wish.name, served)), until=until)
     if received is None and failure:
         if settings.json_errors:
-            progress(error_event(failure[0]))
+            progress(failure[0].event())
             return failure[0].exit_code
         raise failure[0]
     return 130 if received == signal.SIGINT else 0
 
 
 def _follow(name: str, progress: Progress) -> list[IkeclientError]:
-    """Show what happens to the tunnel until it ends; the error where it ended while its connection was lost."""
+    """Show what happens to the tunnel until it ends; the error if it did not end in order, or while it was lost."""
     lost: list[str] = []
     ended = False
     try:
         with client.events(name) as events:
             for event in events:
-                progress(event)
                 match event:
+                    case {"event": "error"}:  # the last one; it is shown as this process's own
+                        failure = IkeclientError.of_event(event)
+                        failure.message = f"the tunnel has ended: {failure.message}"
+                        return [failure]
                     case {"event": "reconnecting", "error": list() as lines}:
                         lost = [str(line) for line in lines]
                     case {"event": "connected"}:
                         lost = []
                     case {"event": "disconnected"}:
                         ended = True
+                progress(event)
     except IkeclientError as error:
         return [error]
-    if ended and not lost:
-        return []
-    return [NoResponse("the tunnel has ended", reason=lost[0] if lost else "its process is gone")]
+    if not ended:
+        return [PlatformError("the tunnel has ended", reason="its process is gone")]
+    return [NoResponse("the tunnel has ended", reason=lost[0])] if lost else []
 
 
 def _listening(name: str, served: Settings) -> dict[str, object]:

@@ -62,9 +62,13 @@ class Supervisor:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
         _reap_others({self._command, self._tunnel})
-        if self._tunnel is not None and os.waitpid(self._tunnel, os.WNOHANG)[0]:
-            self._tunnel = None
-            warn(f"the tunnel '{self._name}' has ended; the command goes on without a network")
+        if self._tunnel is not None:
+            ended, status = os.waitpid(self._tunnel, os.WNOHANG)
+            if ended:
+                self._tunnel = None
+                code = os.waitstatus_to_exitcode(status)
+                how = f" with exit code {code}" if code > 0 else f" by signal {-code}" if code else ""
+                warn(f"the tunnel '{self._name}' has ended{how}; the command goes on without a network")
         return None
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
-from ikeclient.errors import IkeclientError, UsageError
+from ikeclient.errors import IkeclientError, UsageError, output_failed
 
 WIDTH = 80
 
@@ -70,10 +70,18 @@ def printable(text: object, limit: int = 1024) -> str:
 
 
 def emit(text: str) -> None:
-    """One line of data on stdout, there at once. Raises BrokenPipeError, which ends the command quietly."""
+    """One line of data on stdout, there at once.
+
+    Raises BrokenPipeError, which ends the command quietly, and PlatformError if stdout takes no more.
+    """
     if sys.stdout is not None:
-        sys.stdout.write(_encodable(text, sys.stdout) + "\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(_encodable(text, sys.stdout) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise output_failed(error) from None
 
 
 def tell(text: str, *, end: str = "\n") -> None:

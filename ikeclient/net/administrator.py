@@ -35,6 +35,7 @@ class Administrator:
 
     def __init__(self, resolv_conf: Path = RESOLV_CONF, *, source: Source | None = None) -> None:
         self.warnings: list[str] = []
+        self.left: list[str] = []
         self._resolv_conf = resolv_conf
         self._source = source
 

@@ -93,6 +93,7 @@ class MachineAdapter(Protocol):
     """What a tunnel needs from the machine; `machine.Machine` is the real one, `fake.FakeMachine` the other."""
 
     warnings: list[str]
+    left: list[str]  # what `revert` could not undo, as the commands that would
 
     def plan(self, config: MachineConfig) -> list[str]:
         """The changes `apply` would make on an untouched machine, as command lines. Changes nothing."""

@@ -1,7 +1,7 @@
 """The kernel's side of the machine over netlink: facts in, steps done and undone, errors in the words of `ip`.
 
 pyroute2 takes a fifth of a second to import, so that happens when the first tunnel needs it. It also brings an event
-loop of its own, which cannot run inside another: `off_loop` gives it a thread where there is one.
+loop of its own, which cannot run inside another: `off_loop` hides the one that runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
@@ -62,13 +61,22 @@ class KernelAdapter(Protocol):
 
 
 def off_loop(work: Callable[[], _T]) -> _T:
-    """Run `work` here, or in a thread of its own when this thread runs an event loop. Waits for it either way."""
+    """Run `work` as if this thread ran no event loop.
+
+    A thread of its own would not do: without memory for one, what has to be undone could not be.
+    """
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
         return work()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ikeclient-net") as pool:
-        return pool.submit(work).result()
+    finally:
+        asyncio._set_running_loop(running)
+
+
+def _end_when_broken(netlink: Any) -> None:
+    """Have a wait for the kernel's answer end if the answer cannot be taken in (MemoryError), instead of never."""
+    loop = netlink.asyncore.event_loop
+    loop.set_exception_handler(lambda *_: loop.stop())
 
 
 class Kernel:
@@ -81,6 +89,7 @@ class Kernel:
 
         with _errors("open a netlink socket"):
             self._netlink = IPRoute()
+            _end_when_broken(self._netlink)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -270,6 +279,10 @@ def _errors(command: str) -> Iterator[None]:
         raise platform_error(command, error.code) from error
     except OSError as error:
         raise platform_error(command, error.errno or 0) from error
+    except RuntimeError as error:
+        if "loop stopped" not in str(error):
+            raise
+        raise PlatformError(f"`{command}` failed", reason="there is not enough memory for the answer") from error
 
 
 @contextlib.contextmanager

@@ -47,6 +47,7 @@ class Machine:
     ) -> None:
         owner = this_process(name)
         self.warnings: list[str] = []
+        self.left: list[str] = []
         self._state_dir = state_dir
         self._resolv_conf = resolv_conf
         self._filename = name + SUFFIX
@@ -212,9 +213,16 @@ class Machine:
         self._write([item for item in self._undo if item != old])
 
     def _revert(self) -> None:
+        self.left = []
         with self._kernel as kernel:
             for step in reversed(self._undo):
-                self._attempt(partial(self._undo_step, kernel, step))
+                try:
+                    self._warn(_undo(kernel, self._dns, step))
+                except PlatformError as error:
+                    self.left += step.undo_commands()
+                    self._warn([f"not undone: {': '.join(error.lines()[:2])}"])
+                else:
+                    self._attempt(partial(self._write, [item for item in self._undo if item != step]))
 
     def _write(self, steps: list[Step]) -> None:
         self._journal.write(steps)

@@ -65,6 +65,7 @@ class Namespace:
         self.tun = tun
         self.entrance = entrance
         self.warnings: list[str] = []
+        self.left: list[str] = []
         self.making: list[str] = []  # what was worth a warning when it was made
         self._channel = channel
 

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 
-from ikeclient.errors import NoResponse
+from ikeclient.errors import NoResponse, output_failed
 from ikeclient.proxy.destination import Destination
 from ikeclient.proxy.dial import dial
 from ikeclient.proxy.lookup import Lookup
@@ -24,14 +24,24 @@ def relay_stdio(destination: Destination) -> None:
 
     The end of our input is passed on and the answer still awaited. Two threads that block, because the descriptors may
     be anything, files and terminals included, and belong to others whose flags are not ours to change.
-    Raises NoResponse where there is no connection or it is reset, BrokenPipeError where nobody reads our output.
+    Raises NoResponse if there is no connection or it is reset, BrokenPipeError if nobody reads our output, and
+    PlatformError if it cannot be written.
     """
     with contextlib.closing(_connect(destination)) as server:
         threading.Thread(target=_copy_input, args=(server,), daemon=True).start()
         while data := _receive(server, destination):
             view = memoryview(data)
             while view:
-                view = view[os.write(_STDOUT, view) :]
+                view = view[_write(view) :]
+
+
+def _write(data: memoryview) -> int:
+    try:
+        return os.write(_STDOUT, data)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise output_failed(error) from None
 
 
 def _connect(destination: Destination) -> socket.socket:

@@ -41,6 +41,7 @@ class PlanningMachine:
     def __init__(self, machine: MachineAdapter) -> None:
         self._machine = machine
         self.warnings: list[str] = []
+        self.left: list[str] = []
         self.lines: list[str] = []
 
     def plan(self, config: MachineConfig) -> list[str]:

@@ -96,12 +96,16 @@ class Reading:
 
 
 class Helper:
-    """A running helper: `channel` for the machine, `hooks` for the profile's commands, `reread` for the profile."""
+    """A running helper: `channel` for the machine, `hooks` for the profile's commands, `reread` for the profile.
 
-    def __init__(self, channel: Channel, hooks: Hooks, reread: Reading) -> None:
+    `lifeline` becomes readable when the helper is gone.
+    """
+
+    def __init__(self, channel: Channel, hooks: Hooks, reread: Reading, lifeline: socket.socket) -> None:
         self.channel = channel
         self.hooks = hooks
         self.reread = reread
+        self.lifeline = lifeline
 
 
 @contextlib.contextmanager
@@ -116,7 +120,7 @@ def helper(
     `reread` reads the profile again, whose hooks may be run from then on. Call it while there is one thread.
     """
     owner = this_process(options.name)
-    pairs = [socket.socketpair() for _ in range(3)]
+    pairs = [socket.socketpair() for _ in range(4)]
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             with contextlib.suppress(OSError, ValueError):
@@ -124,7 +128,7 @@ def helper(
     pid = os.fork()
     if pid == 0:
         try:
-            channel, hooks, reading = _isolate([theirs for _, theirs in pairs])
+            channel, hooks, reading, _lifeline = _isolate([theirs for _, theirs in pairs])
             known: Known = {}
             _learn(known, commands, runs_as)
             tasks = (_serve_hooks(hooks, known, directory), _serve_reading(reading, reread, known))
@@ -133,9 +137,9 @@ def helper(
             os._exit(0)
     for _, theirs in pairs:
         theirs.close()
-    channel, hooks, reading = (ours for ours, _ in pairs)
+    channel, hooks, reading, lifeline = (ours for ours, _ in pairs)
     try:
-        yield Helper(Channel(channel), Hooks(hooks), Reading(reading))
+        yield Helper(Channel(channel), Hooks(hooks), Reading(reading), lifeline)
     finally:
         for ours, _ in pairs:
             ours.close()

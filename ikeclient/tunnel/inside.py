@@ -17,7 +17,7 @@ from typing import Literal
 from ikeclient.control import protocol
 from ikeclient.control.directory import Peer
 from ikeclient.control.server import ControlServer
-from ikeclient.errors import PlatformError, UsageError
+from ikeclient.errors import IkeclientError, PlatformError, UsageError
 from ikeclient.net.machine import FIRST_TABLE
 from ikeclient.net.namespace import Namespace
 from ikeclient.profile.compile import CompiledProfile
@@ -77,6 +77,10 @@ async def _run(
     control = await open_control(connection, options, connection.stop, notice, on_join=members.join)
     try:
         await until_stopped(connection, connection.stop)
+    except IkeclientError as error:
+        if control is not None:
+            control.publish(error.event(options.name))
+        raise
     finally:
         members.close()
         if control is not None:

@@ -278,5 +278,5 @@ class Session:
         for warning in self._machine.warnings:
             self.warn(warning)
         self.status.enter("disconnected")
-        if self.applied:
+        if self.applied and not self._machine.left:
             self.emit("disconnected")

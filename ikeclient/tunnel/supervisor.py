@@ -7,15 +7,16 @@ import contextlib
 import encodings.idna  # noqa: F401  for name lookups: a process without rights may not be able to read its library
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ikeclient.control.server import ControlServer, OnJoin
-from ikeclient.errors import IkeclientError, Interrupted, PlatformError, bug_error
+from ikeclient.errors import IkeclientError, Interrupted, PlatformError, bug_error, shortage
 from ikeclient.net.administrator import Administrator
 from ikeclient.net.drop import drop_rights
 from ikeclient.net.helper import CRASH, HelperDns, HelperJournal
 from ikeclient.net.interfaces import MachineAdapter
+from ikeclient.net.journal import SUFFIX
 from ikeclient.net.machine import Machine, free_table, repair
 from ikeclient.net.privileges import has_net_admin
 from ikeclient.net.service import Service
@@ -33,7 +34,10 @@ __all__ = ["ConnectOptions", "plan", "run"]
 
 Listener = Callable[[dict[str, object]], None]
 
+_WITHOUT_HELPER = "without it name resolution and the journal cannot be changed, so the tunnel cannot go on"
 _STILL_ROOT = "this process keeps user 0, without any right but CAP_NET_ADMIN: it may not become another user here"
+
+_LEFT_SHOWN = 3
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +63,8 @@ def run(
         except Exception as error:
             if outline is None or isinstance(error, IkeclientError):
                 raise
+            if (lack := shortage(error)) is not None:
+                raise lack from None
             with contextlib.suppress(PlatformError):
                 our_helper.channel.ask("crash", text=outline(error))
                 raise bug_error(error, f"the traceback is in {options.runtime_directory / CRASH}") from None
@@ -95,20 +101,48 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
             connection.stop()
 
         control = await open_control(connection, options, stop, notice)
+        loop = asyncio.get_running_loop()
+
+        def helper_gone() -> None:
+            loop.remove_reader(our_helper.lifeline)
+            connection.stop(PlatformError("the tunnel's helper process is gone", reason=_WITHOUT_HELPER))
+
+        loop.add_reader(our_helper.lifeline, helper_gone)
+        failure: IkeclientError | None = None
         try:
             if drop_rights().still_root:
                 notice(_STILL_ROOT)
             await until_stopped(connection, stop, our_helper.reread if options.reread else None)
+        except IkeclientError as error:
+            failure = error
         finally:
+            loop.remove_reader(our_helper.lifeline)
             machine.revert()  # which a bug may have kept the connection from
+            if machine.left:
+                failure = _not_restored(failure, machine.left, options)
             if control is not None:
                 with contextlib.suppress(PlatformError):  # the next start clears it
                     our_helper.channel.remove("socket")
+                if failure is not None and not isinstance(failure, Interrupted):
+                    control.publish(failure.event(options.name))
                 await control.close()
+        if failure is not None:
+            raise failure
     finally:
         our_helper.hooks.close()
         tun.close()
         reporter.close()
+
+
+def _not_restored(failure: IkeclientError | None, left: Sequence[str], options: ConnectOptions) -> PlatformError:
+    """The error of a tunnel that ended and left something behind, whatever ended it."""
+    what = "; ".join(left[:_LEFT_SHOWN]) + (f" and {len(left) - _LEFT_SHOWN} more" if len(left) > _LEFT_SHOWN else "")
+    return PlatformError(
+        failure.message if failure is not None else "the tunnel has ended, but this machine is not as it was",
+        reason=f"still to be undone: {what}",
+        hint="`ikeclient repair` does it, and so does the next `connect`, from "
+        f"{options.runtime_directory / (options.name + SUFFIX)}",
+    )
 
 
 async def until_stopped(connection: Connection, stop: Callable[[], None], reread: Reread | None = None) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from lab import proxy_peers
 from lab.gateway import Offer
 from lab.machines import Machine, wait_for
 from lab.network import INSIDE_DNS, INSIDE_IPV4, INSIDE_IPV6
-from lab.person import Person
+from lab.person import HOME, UID, Person
 from lab.proxies import Proxy, running
 from lab.world import Lab
 
@@ -150,9 +152,65 @@ def test_the_proxy_ends_when_its_tunnel_is_killed_and_says_so(lab: Lab, person: 
         status = person.status()
         assert status is not None
         os.kill(status["pid"], signal.SIGKILL)
-        assert proxy.ended() == 5
+        assert proxy.ended() == 12
         assert proxy.wait("error")["message"] == "the tunnel has ended"
         assert curl(lab.network.client, "--socks5", f"127.0.0.1:{socks}", "http://10.99.0.1/").returncode != 0
+
+
+def parts(person: Person) -> dict[str, int]:
+    """The processes of a proxy by what they are: the tunnel, the holder of its namespace, and who serves inside."""
+    status = person.status()
+    assert status is not None
+    found = {"tunnel": int(status["pid"])}
+    for path in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            fields = dict(line.split(":\t", 1) for line in path.read_text().splitlines() if ":\t" in line)
+            pid = int(path.parent.name)
+            command = (path.parent / "cmdline").read_bytes().split(b"\0")
+            if b"proxy" not in command or fields["Uid"].split()[0] != str(UID) or pid == found["tunnel"]:
+                continue
+            inside = os.readlink(path.parent / "ns/net") != os.readlink(f"/proc/{found['tunnel']}/ns/net")
+            if inside:
+                found["holder" if int(fields["CapEff"], 16) else "member"] = pid
+    return found
+
+
+@pytest.mark.parametrize("part", ["holder", "member"])
+def test_a_proxy_without_a_part_of_itself_ends_and_says_which(lab: Lab, person: Person, part: str) -> None:
+    """O21: exit code 12, nothing of it is left, and its last event is no `disconnected`."""
+    words = {"holder": "the process that holds the tunnel's namespace is gone", "member": "serves the proxy is gone"}
+    before = lab.client.traces()
+    with running(person) as proxy:
+        proxy.ports()
+        os.kill(parts(person)[part], signal.SIGKILL)
+        assert proxy.ended() == 12
+    told = proxy.wait("error")
+    assert words[part] in told["message"]
+    assert told["exit_code"] == 12
+    assert person.status() is None
+    wait_for(lambda: lab.gateway.list_sas() == [], timeout=20, what="the DELETE")
+    assert lab.client.traces() == before
+
+
+def test_an_exec_whose_namespace_lost_its_holder_hears_it(lab: Lab, person: Person) -> None:
+    """O21: the command keeps its exit status; the tunnel ends, with 12, and the gateway is told."""
+    started = person.start("exec", "work", "--", "sh", "-c", "until test -e ~/go; do sleep 0.1; done; exit 3")
+    person.wait_state("connected")
+    holders = [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/status")
+        if b"exec" in (path.parent / "cmdline").read_bytes().split(b"\0")
+        and f"Uid:\t{UID}\t" in path.read_text()
+        and "CapEff:\t0000000000000000" not in path.read_text()
+    ]
+    [holder] = holders
+    os.kill(holder, signal.SIGKILL)
+    wait_for(lambda: lab.gateway.list_sas() == [], timeout=20, what="the DELETE")
+    person.machine.run("touch", f"{HOME}/go")
+    _, errors = started.communicate(timeout=30)
+    assert started.returncode == 3
+    assert b"has ended with exit code 12" in errors
+    assert person.status() is None
 
 
 def test_proxy_and_exec_share_a_tunnel_whoever_came_first(lab: Lab, person: Person) -> None:

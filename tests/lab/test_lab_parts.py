@@ -1,0 +1,126 @@
+"""A tunnel that loses a part of itself, or has too little memory, descriptors or disk: it ends and says what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from lab.gateway import Offer
+from lab.machines import wait_for
+from lab.network import INSIDE_DNS, INSIDE_IPV4
+from lab.servers import DOMAIN
+from lab.traffic import ping
+from lab.world import Lab
+
+GRANT = Offer(dns=(INSIDE_DNS,), domains=(DOMAIN,))
+SOON = 15.0
+
+
+def helper_of(pid: int) -> int:
+    [helper] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(helper)
+
+
+@pytest.mark.parametrize("when", ["connected", "reconnecting"])
+def test_a_tunnel_whose_helper_is_killed_ends_and_tells_what_is_left(lab: Lab, when: str) -> None:
+    """O21: at once, with 12, the gateway told and routes and rules undone; only files are left, for the next start."""
+    lab.gateway.serve(GRANT)
+    lab.client.write_profile(lab.gateway)
+    before = lab.client.traces()
+    events = lab.client.directory / "events"
+    connection = lab.client.connect()
+    with events.open("wb") as output:
+        watching = lab.network.client.start("ikeclient", "events", "--json", stdout=output, env=lab.client.environment)
+        wait_for(lambda: lab.client.run("status").returncode == 0, timeout=10, what="the events")
+        if when == "reconnecting":
+            lab.gateway.kill()
+            lab.client.run("reconnect")
+            lab.client.wait_state("reconnecting")
+        os.kill(helper_of(connection.process.pid), signal.SIGKILL)
+        assert connection.wait(SOON) == 12
+        watching.wait(SOON)
+    error = connection.stderr[connection.stderr.index("error:") :]
+    assert "the tunnel's helper process is gone" in error
+    assert "/etc/resolv.conf" in error
+    assert "/run/ikeclient/work.undo.json" in error
+    assert "`ikeclient repair`" in error
+    assert len(error.strip().splitlines()) <= 3
+    told = [json.loads(line) for line in events.read_text().splitlines()]
+    assert told[-1]["event"] == "error"
+    assert told[-1]["exit_code"] == 12
+    assert "disconnected" not in [event["event"] for event in told]
+    left = lab.client.traces()
+    assert {name for name in before if left[name] != before[name]} == {"resolver"}
+    if when == "connected":
+        assert lab.gateway.list_sas() == []
+    else:
+        lab.gateway.serve(GRANT)
+    again = lab.client.connect()
+    assert ping(lab.network.client, INSIDE_IPV4) == 3
+    assert again.terminate() == 0
+    assert lab.client.traces() == before
+
+
+@pytest.mark.parametrize("mebibytes", [60, 80, 100, 105, 120])
+def test_too_little_memory_is_an_error_that_says_so(lab: Lab, mebibytes: int) -> None:
+    """O13: or enough, and then everything works; nothing hangs, and nothing is left."""
+    lab.gateway.serve(GRANT)
+    lab.client.write_profile(lab.gateway)
+    before = lab.client.traces()
+    limit = ("prlimit", f"--as={mebibytes << 20}")
+    connection = lab.client.start("work", "--timeout", "6", prefix=limit)
+    wait_for(
+        lambda: connection.process.poll() is not None or "connected in" in connection.stderr,
+        timeout=40,
+        what="an end or a tunnel",
+    )
+    if connection.process.poll() is None:
+        assert ping(lab.network.client, INSIDE_IPV4) == 3
+        assert connection.terminate() == 0
+    else:
+        assert connection.wait() == 12, connection.stderr
+        assert "memory" in connection.stderr or "thread" in connection.stderr
+        assert "bug" not in connection.stderr
+    assert lab.client.traces() == before
+
+
+@pytest.mark.parametrize("descriptors", [12, 20, 28, 36, 48])
+def test_too_few_descriptors_are_an_error_that_says_so(lab: Lab, descriptors: int) -> None:
+    """O13"""
+    lab.gateway.serve(GRANT)
+    lab.client.write_profile(lab.gateway)
+    before = lab.client.traces()
+    connection = lab.client.start("work", "--timeout", "6", prefix=("prlimit", f"--nofile={descriptors}"))
+    wait_for(
+        lambda: connection.process.poll() is not None or "connected in" in connection.stderr,
+        timeout=40,
+        what="an end or a tunnel",
+    )
+    if connection.process.poll() is None:
+        assert ping(lab.network.client, INSIDE_IPV4) == 3
+        assert connection.terminate() == 0
+    else:
+        assert connection.wait() == 12, connection.stderr
+        assert "bug" not in connection.stderr
+    assert lab.client.traces() == before
+
+
+def test_a_full_disk_below_its_words_does_not_end_a_tunnel(lab: Lab) -> None:
+    """O12: neither on standard error, nor on standard output with --dry-run, which is then an error of that disk."""
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    machine = lab.network.client
+    machine.start("sh", "-c", "exec ikeclient connect work -vvv >/dev/full 2>/dev/full", env=lab.client.environment)
+    lab.client.wait_state("connected", timeout=15)
+    lab.gateway.rekey(child="net")
+    assert ping(machine, INSIDE_IPV4) == 3
+    assert lab.client.disconnect("work").returncode == 0
+    planned = machine.run(
+        "sh", "-c", "exec ikeclient connect work --dry-run >/dev/full", check=False, env=lab.client.environment
+    )
+    assert planned.returncode == 12
+    assert "cannot write to standard output" in planned.stderr
+    assert "bug" not in planned.stderr
