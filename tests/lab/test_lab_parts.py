@@ -1,4 +1,4 @@
-"""A tunnel that loses a part of itself, or has too little memory, descriptors or disk: it ends and says what is left."""
+"""A tunnel that loses a part of itself, or has too little of something: it ends, and says what is left."""
 
 from __future__ import annotations
 
