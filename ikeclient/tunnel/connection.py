@@ -28,6 +28,7 @@ from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.adoption import Adoption, Known
 from ikeclient.tunnel.attempt import Attempt, hopeless
 from ikeclient.tunnel.clock import boottime
+from ikeclient.tunnel.data_keeper import DataKeeper
 from ikeclient.tunnel.hooks import Hooks, Runner
 from ikeclient.tunnel.loop import unwatch, watch
 from ikeclient.tunnel.options import ConnectOptions
@@ -89,6 +90,7 @@ class Connection:
         )
         commands = profile.session.commands
         self._hooks = Hooks(commands, profile.base_dir, self.session.warn, run_hook) if hooks else None
+        self._data_keeper = DataKeeper(self.session, self.reconnect)
         self._roaming = Roaming(self._current, self.session, self._wake.set, tun.name)
 
     def _addresses(self) -> list[IPAddress]:
@@ -131,7 +133,8 @@ class Connection:
         """Connect, and stay connected until stopped. The machine is restored in any case."""
         watch(self._tun.fileno(), self.session.pump.drain_tun)
         self._roaming.start()
-        keeper = self._loop.create_task(upkeep(self._current, self.session, self._roaming))
+        keeper = self._loop.create_task(upkeep(self._current, self.session, self._roaming, self._data_keeper))
+        keeper.add_done_callback(self._keeper_ended)
         try:
             await self._first()
             await self._stay()
@@ -142,6 +145,12 @@ class Connection:
             keeper.cancel()
             self._roaming.close()
             await self._end()
+
+    def _keeper_ended(self, keeper: asyncio.Task[None]) -> None:
+        """Nobody looks after the connection any more: a bug, and not one to be silent about."""
+        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+            context = {"message": "looking after the connection failed", "exception": error, "handle": None}
+            self._loop.call_exception_handler(context)
 
     async def _first(self) -> None:
         """The first attempt: each address of the gateway in turn, within one time limit."""

@@ -35,6 +35,11 @@ class PathKeeper:
         self._adopt(attempt, self._search)
         self._probe(attempt, self._search, self._looked)
 
+    @property
+    def searching(self) -> bool:
+        """Whether the size in use is in doubt, so that packets may get lost for being too long."""
+        return self._search is not None and not self._search.complete
+
     def _searching(self) -> PathSearch | None:
         if self._session.mtu_stated:  # since when the profile was read again
             self._search = self._of = None

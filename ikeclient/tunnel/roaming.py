@@ -49,6 +49,11 @@ class Roaming:
         """Stop watching."""
         self._monitor.close()
 
+    @property
+    def searching(self) -> bool:
+        """Whether it is in doubt how much the path carries."""
+        return self._keeper.searching
+
     # What the gateway says
 
     def handle(self, event: PathEvent, attempt: Attempt) -> None:

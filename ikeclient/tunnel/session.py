@@ -82,6 +82,7 @@ class Session:
         self.applied = False
         self._about_machine: tuple[str, ...] = ()  # warnings of the last configuration
         self.confirmed: tuple[IPAddress, IPAddress] | None = None  # the pair of addresses that the gateway knows
+        self._last_child: ChildEstablished | None = None
         self._measured: tuple[tuple[IPAddress, IPAddress] | None, int] = None, 0
         self.status = Status(name=options.name, mode=options.mode, interface=tun.name)
         self.pump = Pump(
@@ -108,6 +109,11 @@ class Session:
         """Tell everybody, and keep it for `status`."""
         self.status.warnings.append(text)
         self.emit("notice", text=text)
+
+    def retract(self, text: str) -> None:
+        """A warning is true no more."""
+        if text in self.status.warnings:
+            self.status.warnings.remove(text)
 
     def document(self) -> dict[str, object]:
         """The tunnel's entry in `status --json`."""
@@ -155,7 +161,7 @@ class Session:
             self._keylog.child(child, attempt.path.local_address, attempt.path.remote_address)
         again = self.status.idle
         self.pump.install(child, [address.ip for address in self.status.configuration.addresses])
-        self.status.children[child.spi_in] = child
+        self.status.children[child.spi_in] = self._last_child = child
         self.status.idle = False
         if not attempt.established:
             self._bring_up(attempt)
@@ -223,7 +229,8 @@ class Session:
 
         `outer` is how many bytes the path carries, by default `outer_mtu`.
         """
-        child = next(iter(self.status.children.values()))
+        child = next(iter(self.status.children.values()), self._last_child)
+        assert child is not None, "configured before the first Child SA"
         configuration = self.status.configuration
         remote = attempt.path.remote_address
         outer = outer or self.outer_mtu(attempt)

@@ -1,4 +1,4 @@
-"""Once a second: tell IKE about traffic, keep the NAT's mapping, rekey what has done enough."""
+"""Once a second: tell IKE about traffic, keep the NAT's mapping, rekey what has done enough, look for silence."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
+from ikeclient.tunnel.data_keeper import DataKeeper
 from ikeclient.tunnel.roaming import Roaming
 from ikeclient.tunnel.session import Session
 
@@ -15,7 +16,9 @@ KEEPALIVE = 20.0  # RFC 3948 section 4
 SILENCE = 4.0  # sending without hearing anything for this long causes a liveness check
 
 
-async def upkeep(current: Callable[[], Attempt | None], session: Session, roaming: Roaming) -> None:
+async def upkeep(
+    current: Callable[[], Attempt | None], session: Session, roaming: Roaming, data_keeper: DataKeeper
+) -> None:
     """Look after the connection that is `current`, until cancelled."""
     while True:
         await asyncio.sleep(TICK)
@@ -24,6 +27,7 @@ async def upkeep(current: Callable[[], Attempt | None], session: Session, roamin
             now = boottime()
             swallowed = _look_after(attempt, session, now)
             roaming.look_after(attempt, now, swallowed=swallowed)
+            data_keeper.look_after(attempt, now, searching=roaming.searching)
 
 
 def _look_after(attempt: Attempt, session: Session, now: float) -> bool:

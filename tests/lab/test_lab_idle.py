@@ -85,3 +85,16 @@ def test_a_child_that_was_deleted_by_hand_is_made_again_under_load(lab: Lab) -> 
 def connection_made(lab: Lab, number: int) -> bool:
     """Whether the gateway has made its Child SA of that number, and the client uses it."""
     return f"CHILD_SA net{{{number}}} established" in lab.gateway.log and len(status(lab)["children"]) == 1  # type: ignore[arg-type]
+
+
+def test_an_idle_tunnel_moves_to_another_network(lab: Lab) -> None:
+    """S5, S16: there is no Child SA while it moves; the next packet makes one on the new path."""
+    lab.network.add_second_path()
+    lab.gateway.serve(Offer(child={"inactivity": "3s"}))
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    idle(lab)
+    lab.network.use_second_path()
+    assert lab.client.wait_moved("10.2.0.2")["idle"]
+    assert ping(lab.network.client, INSIDE_IPV4) == 3
+    assert lab.gateway.counters()["ike-auth-in-req"] == 1
