@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Interface, IPv6Interface
 
 from ikeclient.esp.echo import echo_request
 from ikeclient.ike.events import IPAddress
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.data_path import DataPath, Sight, Step
 from ikeclient.tunnel.session import Session
+from ikeclient.tunnel.status import Status
 from ikeclient.wire.selector import TrafficSelector
 
 _SILENT = (
@@ -50,7 +50,7 @@ class DataKeeper:
             sent=pump.last_outbound,
             received=pump.last_inbound,
             heard=attempt.driver.initiator.last_heard,
-            searching=searching,
+            excused=searching or pump.deaf(),
         )
         for step in self._path.look(sight, now):
             self._take(step, attempt, now)
@@ -83,9 +83,9 @@ class DataKeeper:
 
     def _explanation(self, attempt: Attempt) -> str:
         status = self._session.status
-        addresses = ", ".join(str(address.ip) for address in status.configuration.addresses)
+        addresses = ", ".join(map(str, _sources(status)))
         behind_nat = status.ike is not None and (status.ike.nat.local or status.ike.nat.remote)
-        reasons = _REASONS.format(port=attempt.path.remote_port, addresses=addresses or attempt.path.local_address)
+        reasons = _REASONS.format(port=attempt.path.remote_port, addresses=addresses)
         return _GIVEN_UP + (_BEHIND_NAT if behind_nat else "") + reasons
 
     def _probe(self, attempt: Attempt) -> None:
@@ -94,7 +94,7 @@ class DataKeeper:
         selectors = [s for child in status.children.values() for s in child.remote_selectors]
         asked = targets(selectors, status.configuration.dns_servers, attempt.path.remote_address)
         self._sequence = (self._sequence + 1) & 0xFFFF
-        for source, (target, hops) in _pairs(status.configuration.addresses, asked):
+        for source, (target, hops) in _pairs(_sources(status), asked):
             packet = echo_request(
                 source, target, identifier=attempt.path.local_port, sequence=self._sequence, hops=hops
             )
@@ -121,6 +121,10 @@ def _covers(selector: TrafficSelector, address: IPAddress) -> bool:
     return selector.version == address.version and int(selector.start) <= int(address) <= int(selector.end)
 
 
-def _pairs(sources: Iterable[IPv4Interface | IPv6Interface], asked: Iterable[Target]) -> list[tuple[IPAddress, Target]]:
-    first = {address.version: address.ip for address in reversed(tuple(sources))}
+def _sources(status: Status) -> tuple[IPAddress, ...]:
+    return tuple(address.ip for address in status.configuration.addresses) or status.own
+
+
+def _pairs(sources: Sequence[IPAddress], asked: Iterable[Target]) -> list[tuple[IPAddress, Target]]:
+    first = {address.version: address for address in reversed(sources)}
     return [(first[target[0].version], target) for target in asked if target[0].version in first]

@@ -14,7 +14,7 @@ Each step is taken once while the silence lasts, and needs more traffic that goe
 new keys, which cost nothing and make both ends install new SAs; then a new connection; then nothing but a warning, with
 a probe now and then that shows when it is over. A login may burn a one-time password, so the pause before the next new
 connection for this reason grows from ten minutes to a day, and a doubtful silence must last half a minute for it. While
-the size of the path is being looked for, nothing is judged: the packets may just be too long.
+the size of the path is being looked for, or packets get lost on this side in a flood, nothing is judged.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Sight:
     """What is to be seen of a connection; times are on the clock of `now`, None before the first time.
 
     `connection` and `path` are whatever tells two apart, `heard` is when the gateway last proved to be alive in any
-    way, and `searching` tells that the size of the path is in doubt.
+    way, and `excused` tells that packets may get lost for another reason: too long for the path, or no room for
+    them on this side.
     """
 
     connection: object
@@ -57,7 +58,7 @@ class Sight:
     sent: float | None
     received: float | None
     heard: float
-    searching: bool
+    excused: bool
 
 
 class _Stage(Enum):
@@ -103,7 +104,7 @@ class DataPath:
             self._since = now if self._since is None else self._since
             self._looks += 1
         self._looked = now
-        if (since := self._since) is None or sight.sent is None or sight.searching:
+        if (since := self._since) is None or sight.sent is None or sight.excused:
             return steps
         if (step := self._due(since, sight, now)) is not None:
             return [*steps, step]

@@ -23,7 +23,7 @@ class World:
     replies: bool = True  # whether somebody answers the traffic
     sends: bool = True
     ike: bool = True
-    searching: bool = False
+    excused: bool = False
     slow: float = 0.0  # how much longer than a second each look takes
     now: float = 100.0
     connection: int = 1
@@ -57,7 +57,7 @@ class World:
             sent=self._sent,
             received=self._received,
             heard=max(self._heard, self._received or 0.0),
-            searching=self.searching,
+            excused=self.excused,
         )
         for step in self.judge.look(sight, self.now):
             self.taken.append((self.now, step))
@@ -162,7 +162,7 @@ def test_a_dead_gateway_is_not_a_dead_data_path() -> None:
 
 def test_a_path_whose_size_is_being_looked_for_is_not_judged() -> None:
     """G8: a file that stalls because its packets are too long."""
-    world = World(carries=False, searching=True)
+    world = World(carries=False, excused=True)
     assert world.run(300) == []
 
 
