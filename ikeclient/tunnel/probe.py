@@ -22,6 +22,7 @@ from ikeclient.ike.events import IPAddress, NatStatus, Path
 from ikeclient.ike.exchanges.base import error_notify, find, has_notify, notifies
 from ikeclient.ike.exchanges.init import NO_SPI, new_spi, peer_hashes, signature_hashes
 from ikeclient.ike.handshake import IKE_PORT, NAT_PORT
+from ikeclient.ike.initiator import INIT_STRUCTURES
 from ikeclient.ike.nat import detected, detection_notifies
 from ikeclient.ike.negotiate import accept_ike, offer_ike
 from ikeclient.wire.header import Header
@@ -158,12 +159,12 @@ class _Line:
 def _parsed(data: bytes, spi: bytes) -> Message | None:
     """An answer to the request with that SPI; None for anything else."""
     try:
-        message = Message.parse(data)
+        header = Header.parse(data)
+        if header.exchange != ExchangeType.IKE_SA_INIT or not header.response or header.spi_i != spi:
+            return None
+        return Message.parse(data, header, INIT_STRUCTURES)
     except ProtocolError:
         return None
-    header = message.header
-    ours = header.exchange == ExchangeType.IKE_SA_INIT and header.response and header.spi_i == spi
-    return message if ours else None
 
 
 def probe(host: str, address: IPAddress) -> Findings:

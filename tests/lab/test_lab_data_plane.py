@@ -96,6 +96,20 @@ def test_a_path_that_marks_everything_carries_packets(lab: Lab, lane: str) -> No
     assert [text for text in status["warnings"] if "ECN" in text] == [MARKS_IGNORED]
 
 
+@pytest.mark.parametrize("lane", LANES)
+def test_the_last_hop_of_the_inside_is_not_that_of_the_outside(lab: Lab, lane: str) -> None:
+    """P16: a TTL of 1 lasts through the tunnel in both directions, and is not what routers on the path count down."""
+    connect(lab, lane)
+    machine, gateway = lab.network.client, lab.network.gateway
+    with lab.capture() as wire:
+        for host in (INSIDE_IPV4, INSIDE_IPV6):
+            assert "3 received" in machine.run("ping", "-n", "-c3", "-i0.05", "-W2", "-t1", host, check=False).stdout
+        gateway.run("sysctl", "-qw", "net.ipv4.ip_default_ttl=1")
+        assert ping(machine, INSIDE_IPV4) == 3  # answers with a TTL of 1
+    outer = {int(ttl) for (ttl,) in wire.packets(f"ip.src == {CLIENT_IPV4} && esp", "ip.ttl")}
+    assert outer == {64}
+
+
 FLOOD = """
 import os, signal, socket, struct, sys, time
 address, port, kind, rate, spis = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]
