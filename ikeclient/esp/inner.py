@@ -13,12 +13,13 @@ IPV4_HEADER = 20
 IPV6_HEADER = 40
 
 ICMP = 1
+IGMP = 2
 TCP = 6
 ICMPV6 = 58
 
 _EXTENSIONS = frozenset((0, 43, 44, 51, 60))  # hop-by-hop, routing, fragment, AH, destination options
 _MAX_EXTENSIONS = 8
-_NEIGHBOURS_ICMP = frozenset((5, 9))  # redirect, router advertisement
+_NEIGHBOURS_ICMP = frozenset((5, 9, 10))  # redirect, router advertisement and solicitation
 _NEIGHBOURS_ICMPV6 = frozenset((133, 134, 135, 136, 137, 141, 142))  # RFC 4861, inverse discovery (RFC 3122)
 _SOURCE_ROUTES = frozenset((131, 137))  # loose and strict
 
@@ -66,12 +67,12 @@ def _walk_extensions(packet: bytes | bytearray | memoryview) -> tuple[int, int]:
 def of_a_neighbour(packet: bytes | bytearray | memoryview) -> bool:
     """Whether only a neighbour on the same link may send this, or the sender says which way it shall go.
 
-    Those are router and neighbour discovery, redirects, and source routes over IPv4 (RFC 792, RFC 1256, RFC 4861,
-    RFC 7126 section 4.3). So is a chain of IPv6 extension headers that does not end where it can be followed.
+    Those are router and neighbour discovery, redirects, IGMP, and source routes over IPv4 (RFC 792, RFC 1256, RFC 3376,
+    RFC 4861, RFC 7126 section 4.3). So is a chain of IPv6 extension headers that does not end where it can be followed.
     """
     protocol, offset = locate_transport(packet)
     if packet[0] >> 4 == 4:
-        if packet[0] > 0x45 and _source_route(packet):
+        if protocol == IGMP or (packet[0] > 0x45 and _source_route(packet)):
             return True
         return protocol == ICMP and 0 <= offset < len(packet) and packet[offset] in _NEIGHBOURS_ICMP
     if protocol == ICMPV6:

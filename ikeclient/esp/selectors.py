@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 
-from ikeclient.esp.inner import ICMP, locate_transport, of_a_neighbour
+from ikeclient.esp.inner import locate_transport, of_a_neighbour
 
 MALFORMED = 0
 OUTSIDE = -1
@@ -143,7 +143,7 @@ class PacketFilter:
                 return MALFORMED
             if not (bisect_right(self._sources4, source4) & bisect_right(self._destinations4, destination4) & 1):
                 return OUTSIDE
-            if (protocol == ICMP or first != 0x45) and self._inbound and of_a_neighbour(packet[:length]):
+            if (protocol not in _PLAIN or first != 0x45) and self._inbound and of_a_neighbour(packet[:length]):
                 return OUTSIDE
             if self._simple or self._ports_match(packet[:length], 4, source4, destination4):
                 return length

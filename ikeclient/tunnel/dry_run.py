@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ikeclient.esp.sa import Packet
 from ikeclient.net.interfaces import MachineAdapter, MachineConfig
+from ikeclient.net.tun import TunCounters
 
 
 class NullTun:
@@ -15,6 +16,7 @@ class NullTun:
     def __init__(self, pattern: str) -> None:
         self.name = pattern.replace("%d", "0")
         self.lost = False
+        self.counters = TunCounters()
         self._ends = os.pipe()
 
     def fileno(self) -> int:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ikeclient.esp.sa import Packet
 from ikeclient.net.many import Arrival, Many
+from ikeclient.net.tun import TunCounters
 
 Address = tuple[str, int]
 
@@ -18,6 +19,7 @@ class PacketDevice(Protocol):
     """A TUN device; see `net.tun.TunDevice`."""
 
     lost: bool
+    counters: TunCounters
 
     def read_batch(self, limit: int) -> Sequence[Packet]:
         """At most `limit` waiting packets, without blocking."""

@@ -248,6 +248,7 @@ class Pump:
             "unknown_spi": counters.unknown_spi,
             "unknown_ike": counters.unknown_ike,
             "receive_overflows": self._overflows,
+            "not_delivered": self._tun.counters.write_errors,
         }
 
     @property

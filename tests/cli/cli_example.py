@@ -63,6 +63,7 @@ _EXAMPLE: dict[str, Any] = {
         "unknown_spi": 0,
         "unknown_ike": 0,
         "receive_overflows": 0,
+        "not_delivered": 0,
     },
     "roams": 0,
     "last_error": None,

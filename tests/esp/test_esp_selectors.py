@@ -116,7 +116,13 @@ def test_loopback_is_no_destination_of_any_tunnel() -> None:
 
 INBOUND = PacketFilter(sources=EVERYTHING, destinations=EVERYTHING, own=OWN, inbound=True)
 WEB = PacketFilter(
-    sources=(network("0.0.0.0/0", 17), network("0.0.0.0/0", 1), network("::/0", 17), network("::/0", 58)),
+    sources=(
+        network("0.0.0.0/0", 17),
+        network("0.0.0.0/0", 1),
+        network("0.0.0.0/0", 2),
+        network("::/0", 17),
+        network("::/0", 58),
+    ),
     destinations=EVERYTHING,
     inbound=True,
 )
@@ -142,6 +148,8 @@ NEIGHBOURLY = {
     "an IPv4 redirect behind options": ipv4(icmp(5), protocol=1, options=b"\x01" * 4),
     "the first fragment of an IPv4 redirect": ipv4(icmp(5), protocol=1, flags_offset=0x2000),
     "an IPv4 router advertisement": ipv4(icmp(9), protocol=1),
+    "an IPv4 router solicitation": ipv4(icmp(10), protocol=1),
+    "a multicast query": ipv4(icmp(0x11), protocol=2, options=b"\x94\x04\x00\x00"),
     "a loose source route": ipv4(udp(), options=bytes.fromhex("8307040a01000200")),
     "a strict source route behind another option": ipv4(
         udp(), options=bytes.fromhex("01940400008907040a01000200000000")
@@ -169,6 +177,7 @@ FAR = {
     "an echo reply": ipv4(icmp(0), protocol=1),
     "ICMP that says unreachable": ipv4(icmp(3), protocol=1),
     "a later fragment of ICMP": ipv4(icmp(5), protocol=1, flags_offset=0x0004),
+    "another protocol": ipv4(icmp(5), protocol=50),
     "empty ICMP": ipv4(b"", protocol=1),
     "options": ipv4(udp(), options=b"\x94\x04\x00\x00"),
     "an IPv6 echo reply": ipv6(icmp(129), next_header=58),

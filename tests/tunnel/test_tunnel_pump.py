@@ -19,6 +19,7 @@ from ikeclient.esp import offload_plain
 from ikeclient.esp.ecn import MEANINGLESS_AFTER
 from ikeclient.ike.events import ChildEstablished
 from ikeclient.net.many import SLOTS, Arrival, Many
+from ikeclient.net.tun import TunCounters
 from ikeclient.net.udp import UdpSocket
 from ikeclient.tunnel.pump import DEAFNESS, IKE_BUDGET, KEEPALIVE, MARKS_IGNORED, NON_ESP_MARKER, Pump
 from ikeclient.wire.selector import TrafficSelector
@@ -37,6 +38,7 @@ class FakeTun:
         self.waiting: deque[bytes] = deque()
         self.written: list[bytes] = []
         self.lost = False
+        self.counters = TunCounters()
 
     def read_batch(self, limit: int) -> list[bytes]:
         return [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
