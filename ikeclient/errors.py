@@ -12,6 +12,8 @@ import os
 import resource
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import PurePath
+from traceback import walk_tb
 
 
 class IkeclientError(Exception):
@@ -92,6 +94,14 @@ _MEMORY_LIMITS = "ulimit -v, MemoryMax=, a container's --memory"
 def output_failed(error: OSError) -> PlatformError:
     """The error for a standard output that takes no more, because its disk is full, say."""
     return PlatformError("cannot write to standard output", reason=error.strerror)
+
+
+def place_of(error: BaseException) -> str:
+    """Where an unexpected exception was raised, as `package/module.py:line`: all of it that holds no secret."""
+    place = "an unknown place"
+    for frame, line in walk_tb(error.__traceback__):
+        place = f"{'/'.join(PurePath(frame.f_code.co_filename).parts[-2:])}:{line}"
+    return place
 
 
 class UsageError(IkeclientError):

@@ -75,6 +75,7 @@ class IkeConfig:
     esn: bool = True
     mobike: bool = True
     timeout: float = 30.0  # for one attempt to connect
+    login_timeout: float = 0.0  # the same, if longer, once a login has probably reached the gateway
     liveness: float = 30.0
     rekey_ike: float = 4 * 3600.0
     rekey_child: float = 3600.0

@@ -2,28 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from ikeclient.errors import IkeclientError, NegotiationRefused, NoResponse
+from ikeclient.errors import GatewayNotAuthenticated, IkeclientError, NegotiationRefused, NoResponse
 from ikeclient.ike.events import IPAddress
 from ikeclient.wire.registry import NotifyType
 
 
-def no_answer(address: IPAddress, ports: Iterable[int]) -> NoResponse:
-    """Nothing came back at all."""
+def _elsewhere(addresses: Sequence[IPAddress]) -> str:
+    """What to add to a reason when answers came from addresses that had not been asked."""
+    return f"; an answer came from {', '.join(map(str, addresses))}" if addresses else ""
+
+
+def no_answer(address: IPAddress, ports: Iterable[int], *, strangers: Sequence[IPAddress] = ()) -> NoResponse:
+    """Nothing usable came back at all; `strangers` are addresses that answered although they were not asked."""
+    silent_ports = " nor ".join(map(str, sorted(ports)))
+    where = f"UDP port {silent_ports} of that address" if strangers else f"UDP port {silent_ports}"
     return NoResponse(
         f"no IKE answer from {address}",
-        reason="nothing came back from UDP port " + " nor ".join(map(str, sorted(ports))),
+        reason=f"nothing came back from {where}{_elsewhere(strangers)}",
         hint="check the address and the network; a firewall may block UDP 500 and 4500",
     )
 
 
-def silent_during_auth(address: IPAddress, port: int) -> NoResponse:
-    """IKE_SA_INIT was answered, IKE_AUTH was not."""
+def silent_during_auth(
+    address: IPAddress, port: int, *, answers: bool = False, strangers: Sequence[IPAddress] = ()
+) -> NoResponse:
+    """IKE_SA_INIT was answered, IKE_AUTH was not; `answers` tells whether `port` has answered anything else."""
+    reason = f"it answered IKE_SA_INIT, then nothing on UDP port {port}"
+    hint = "a firewall may block UDP 4500 or drop IP fragments"
+    if answers:
+        reason = f"it answers IKE_SA_INIT on UDP port {port}, but not IKE_AUTH"
+        hint = (
+            "it may wait for a person or another server: try --timeout 120; or something on the way drops IP fragments"
+        )
     return NoResponse(
-        f"the gateway {address} stopped answering during IKE_AUTH",
-        reason=f"it answered IKE_SA_INIT, then nothing on UDP port {port}",
-        hint="a firewall may block UDP 4500 or drop IP fragments",
+        f"the gateway {address} stopped answering during IKE_AUTH", reason=reason + _elsewhere(strangers), hint=hint
+    )
+
+
+def no_encapsulation() -> NegotiationRefused:
+    """IKE_SA_INIT was answered without NAT detection (RFC 7296 section 2.23), and port 4500 is silent."""
+    return NegotiationRefused(
+        "the gateway does not know UDP encapsulation, which ikeclient needs",
+        reason="its IKE_SA_INIT answer has no NAT detection, and it does not answer on UDP port 4500",
+        hint="turn NAT traversal on at the gateway",
+    )
+
+
+def not_judged(kind: str, place: str) -> GatewayNotAuthenticated:
+    """Our code failed over what somebody sent who had not proven anything."""
+    return GatewayNotAuthenticated(
+        "the gateway did not authenticate itself: its answer could not be judged",
+        reason=f"this is a bug in ikeclient: {kind} in {place}",
+        hint="report it with these lines, and with the gateway's certificate if it has one",
     )
 
 

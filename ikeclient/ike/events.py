@@ -12,6 +12,9 @@ from ikeclient.wire.selector import TrafficSelector
 
 IPAddress = IPv4Address | IPv6Address
 
+IKE_PORT = 500
+NAT_PORT = 4500
+
 
 @dataclass(frozen=True, slots=True)
 class Path:

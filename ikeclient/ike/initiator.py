@@ -1,17 +1,22 @@
 """One connection as its driver sees it: five methods in, datagrams, a deadline and events out.
 
 First a `Handshake` looks for the gateway, then a `Lineage` of IKE SAs keeps the connection; what they produce becomes
-one stream of events here.
+one stream of events here. IKE SAs that the handshake gave up are deleted until the gateway acknowledges, also after
+`Closed`: as long as `next_deadline` is not None the initiator wants its datagrams and its time.
+
+An unexpected exception while an authenticated message is dealt with may leave an IKE SA half changed. So it ends this
+connection with an error that says where the bug is, and nothing else; the next connection starts afresh.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
 
-from ikeclient.errors import IkeclientError, ParseError
+from ikeclient.errors import IkeclientError, ParseError, bug_error, place_of, shortage
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import (
     Closed,
@@ -41,6 +46,8 @@ OUTER_STRUCTURES = 4
 
 T = TypeVar("T")
 
+MAX_LEAVING = 8  # IKE SAs that were given up and are still being deleted; forgers may cause more of them
+
 
 class Initiator:
     """A client's IKEv2 connection. After each call take `datagrams_to_send`, `next_event` and `next_deadline`.
@@ -56,6 +63,7 @@ class Initiator:
         self._wall_clock = wall_clock
         self._handshake: Handshake | None = None
         self._lineage: Lineage | None = None
+        self._leaving: list[IkeSa] = []
         self._nat = NatStatus(local=False, remote=False)
         self._outbox: deque[Datagram] = deque()
         self._events: deque[Event] = deque()
@@ -80,8 +88,12 @@ class Initiator:
 
     def _due(self, data: bytes) -> Header | None:
         """The header of a message that may be due, by its SPIs, direction, exchange and message ID."""
-        owner = self._handshake or self._lineage
-        if owner is None or not owner.knows(data[:SPIS_LENGTH]):
+        spis = data[:SPIS_LENGTH]
+        first = self._handshake or self._lineage
+        owner: Handshake | Lineage | IkeSa | None = first if first is not None and first.knows(spis) else None
+        if owner is None and self._leaving:
+            owner = next((sa for sa in self._leaving if sa.spis == spis), None)
+        if owner is None:
             return None
         try:
             header = Header.parse(data)
@@ -102,11 +114,14 @@ class Initiator:
             message = Message.parse(data, header, most)
         except ParseError:
             return
-        if self._handshake is not None:
-            self._handshake.receive(data, message, path, now)
-        elif self._lineage is not None:
-            self._lineage.receive(data, message, path, now)
-        self._settle(now)
+        for sa in self._leaving:
+            if sa.spis == header.spi_i + header.spi_r:
+                self._guarded(now, lambda sa=sa: sa.receive(data, message, path, now), sa)  # type: ignore[misc]
+        if (handshake := self._handshake) is not None:
+            handshake.receive(data, message, path, now)
+        elif (lineage := self._lineage) is not None:
+            self._guarded(now, lambda: lineage.receive(data, message, path, now))
+        self._guarded(now, lambda: self._settle(now))
 
     def handle_timer(self, now: float, *, deaf: bool = False) -> None:
         """Do everything whose time has come.
@@ -114,11 +129,34 @@ class Initiator:
         `deaf` tells that answers may have come lately and were not heard, because datagrams lie unread or were lost for
         want of room, or because nobody called for a while. Silence then proves nothing yet.
         """
+        for sa in self._leaving:
+            self._guarded(now, lambda sa=sa: sa.handle_timer(now), sa)  # type: ignore[misc]
         if self._handshake is not None:
             self._handshake.handle_timer(now)
-        if self._lineage is not None:
-            self._lineage.handle_timer(now, deaf=deaf)
-        self._settle(now)
+        if (lineage := self._lineage) is not None:
+            self._guarded(now, lambda: lineage.handle_timer(now, deaf=deaf))
+        self._guarded(now, lambda: self._settle(now))
+
+    def _guarded(self, now: float, call: Callable[[], None], sa: IkeSa | None = None) -> None:
+        """Let an IKE SA act, by default the one in use; an unexpected exception is its end, with a last DELETE."""
+        try:
+            call()
+        except Exception as error:  # whatever it is, the process and the machine's routes have to outlive it
+            sa = sa or (self._lineage.current if self._lineage is not None else None)
+            bug = shortage(error) or bug_error(
+                error, f"in {place_of(error)}, while a message of the gateway was dealt with"
+            )
+            self._events.append(Notice(text=f"a bug in ikeclient: {type(error).__name__} in {place_of(error)}"))
+            if sa is None:
+                self._finish(bug)
+                return
+            with suppress(Exception):
+                sa.error = bug
+                sa.leave(now)
+                self._outbox.extend(_taken(sa.channel.outbox))
+            sa.close(bug)
+            if self._lineage is not None and sa is self._lineage.current:
+                self._finish(bug)
 
     def supply(self, credential: str, now: float) -> None:
         """Answer `CredentialNeeded`."""
@@ -136,6 +174,15 @@ class Initiator:
         else:
             self._finish(None)
         self._settle(now)
+
+    def give_up(self, now: float) -> None:
+        """Stop connecting: `Closed` comes at once, and the gateway is told until it acknowledges."""
+        if self._handshake is not None:
+            self._closing = True
+            self._handshake.give_up(now)
+            self._settle(now)
+        else:
+            self.close(now)
 
     def rekey(self, now: float) -> None:
         """Rekey the IKE SA."""
@@ -211,6 +258,11 @@ class Initiator:
         return self._lineage.current.last_heard if self._lineage is not None else float("-inf")
 
     @property
+    def logging_in(self) -> bool:
+        """Whether the gateway probably works on a login of ours: it must not be repeated because it is slow."""
+        return self._handshake is not None and self._handshake.logging_in
+
+    @property
     def refused_by_gateway(self) -> bool:
         """Whether connecting failed for a reason that a gateway gave, or was found in one, that had proven itself."""
         return self._refused
@@ -233,12 +285,13 @@ class Initiator:
         return self._events.popleft() if self._events else None
 
     def next_deadline(self) -> float | None:
-        """When to call `handle_timer` at the latest."""
-        if self._closed:
-            return None
+        """When to call `handle_timer` at the latest; None once everything is over."""
+        deadlines = [sa.next_deadline() for sa in self._leaving]
         if self._handshake is not None:
-            return self._handshake.next_deadline()
-        return self._lineage.next_deadline() if self._lineage is not None else None
+            deadlines.append(self._handshake.next_deadline())
+        if self._lineage is not None:
+            deadlines.append(self._lineage.next_deadline())
+        return min((d for d in deadlines if d is not None), default=None)
 
     # Settling what they did
 
@@ -247,6 +300,8 @@ class Initiator:
         if (handshake := self._handshake) is not None:
             self._outbox.extend(_taken(handshake.outbox))
             self._events.extend(_taken(handshake.events))
+            self._leaving += handshake.leaving
+            handshake.leaving.clear()
             if handshake.winner is not None:
                 self.accepted = handshake.accepted
                 self._established(handshake.winner)
@@ -265,6 +320,9 @@ class Initiator:
             self._outbox.extend(lineage.take_datagrams())
             if lineage.current.state is State.CLOSED:
                 self._finish(lineage.current.error)
+        for sa in self._leaving:
+            self._outbox.extend(_taken(sa.channel.outbox))
+        self._leaving = [sa for sa in self._leaving if sa.state is not State.CLOSED][-MAX_LEAVING:]
 
     def _collect(self, sa: IkeSa) -> None:
         self._events.extend(_taken(sa.events))
@@ -303,7 +361,7 @@ class Initiator:
     def _finish(self, error: IkeclientError | None) -> None:
         if not self._closed:
             self._closed = True
-            self._lineage = None
+            self._handshake = self._lineage = None
             self._events.append(Closed(error=None if self._closing else error))
 
 

@@ -11,6 +11,7 @@ from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.registry import NotifyType
 
 HASH_LENGTH = 20
+NAT_DETECTION = frozenset({NotifyType.NAT_DETECTION_SOURCE_IP, NotifyType.NAT_DETECTION_DESTINATION_IP})
 
 
 def detection_hash(spi_i: bytes, spi_r: bytes, address: IPAddress, port: int) -> bytes:

@@ -74,6 +74,7 @@ class IkeSa:
         self.tasks = Tasks(self.channel)
         self._crossed: IkeRekeyed | None = None
         self._mapping = b""
+        self._closing_patience = window.PATIENCE_CLOSING
 
     # What the owner asks for
 
@@ -130,12 +131,18 @@ class IkeSa:
             self.surplus.append((self._crossed, True))
         self.begin(Task(Job.DELETE_IKE), now)
 
-    def abandon(self, now: float) -> None:
-        """End at once, with one DELETE."""
+    def leave(self, now: float) -> None:
+        """End without waiting for what the peer still owes: the DELETE goes out now, and again until it is answered.
+
+        The peer takes requests in order. It understands the DELETE once it has dealt with the request before, which it
+        may be working on for long (RFC 7296 sections 2.1 and 2.3).
+        """
+        self._closing_patience = window.PATIENCE_LEAVING
         self.delete(now)
-        if self.state is State.DELETING and not self.tasks.doing(Job.DELETE_IKE):
+        if self.tasks.doing(Job.DELETE_IKE):
+            self.tasks.extend(now + self._closing_patience)
+        elif self.state is State.DELETING:
             self._give_up_pending(now)
-        self.close()
 
     def close(self, error: IkeclientError | None = None) -> None:
         """End without a word to the peer."""
@@ -160,7 +167,7 @@ class IkeSa:
                 return
             exchange = exchange_for(self, task)
             if exchange is not None:
-                patience = window.PATIENCE_CLOSING if task.job is Job.DELETE_IKE else window.PATIENCE
+                patience = self._closing_patience if task.job is Job.DELETE_IKE else window.PATIENCE
                 self._apply_step(self.tasks.start(task, exchange, now, patience), now)
                 if self.channel.requests.exhausted and self.lifetimes.hurry(now):
                     self.rekey(now)

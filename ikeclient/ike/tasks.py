@@ -176,6 +176,11 @@ class Tasks:
         else:
             pending.give_up_at = min(pending.give_up_at, until)
 
+    def extend(self, until: float) -> None:
+        """Wait for the answer at least until then."""
+        if (pending := self._channel.requests.pending) is not None:
+            pending.give_up_at = max(pending.give_up_at, until)
+
     def abandon(self) -> None:
         """Forget the exchange in progress; its answer will be ignored."""
         self._running = None

@@ -14,6 +14,7 @@ LAST_MESSAGE_ID = 0xFFFFFFFF
 PATIENCE = 12.0  # once the SA is up
 PATIENCE_SUSPICIOUS = 1.8  # when there is a reason to believe that the peer is gone
 PATIENCE_CLOSING = 1.5  # for the answer to our DELETE
+PATIENCE_LEAVING = 60.0  # for the same, from a peer that may still work on a login that was given up
 PATIENCE_PENDING = 0.5  # for an answer that is still due when the SA is to be deleted
 
 MOST_EXCUSES = 5  # how often the answer may be waited for longer, when it is not the peer who is silent

@@ -9,7 +9,14 @@ from datetime import datetime
 from functools import lru_cache, partial
 from ipaddress import ip_address
 
-from ikeclient.errors import IkeclientError, NoResponse
+from ikeclient.errors import (
+    AuthenticationFailed,
+    IkeclientError,
+    NoResponse,
+    PlatformError,
+    PrivilegeError,
+    ProfileError,
+)
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import Datagram, Event, IPAddress, Path
 from ikeclient.ike.initiator import Initiator
@@ -43,6 +50,7 @@ class Attempt:
         beside: Attempt | None = None,
     ) -> None:
         self.established = False
+        self._retired = False
         self.borrowing = beside is not None
         self._pump = pump
         self.on_hint: Callable[[PathHint], None] = lambda _: None  # gets what is said about the path in use
@@ -133,14 +141,21 @@ class Attempt:
 
     def _send(self, datagram: Datagram) -> None:
         remote = (str(datagram.path.remote_address), datagram.path.remote_port)
-        self._pump.send_ike(datagram.data, remote, whole=datagram.whole)
+        own = self._sockets[-1] if self._retired and self._sockets else None  # others may send ESP by now
+        self._pump.send_ike(datagram.data, remote, own, whole=datagram.whole)
+
+    def retire(self) -> None:
+        """Send no ESP any more; what the gateway must be told still goes out, until `driver.done`."""
+        if not self.borrowing and not self._retired:
+            self._retired = True
+            self._pump.set_remote(None)
 
     def release(self) -> None:
         """Close the sockets; whatever still arrives is lost."""
         self.driver.abandon()
         if self.borrowing:
             return
-        self._pump.set_remote(None)
+        self.retire()
         for socket in list(self._sockets):
             self._close(socket)
 
@@ -150,6 +165,12 @@ def _path(source: Address, local: Address) -> Path:
     return Path(ip_address(local[0]), local[1], ip_address(source[0].partition("%")[0]), source[1])
 
 
-def hopeless(error: IkeclientError) -> bool:
-    """Whether another address of the same gateway, or another attempt, cannot change the result."""
-    return not isinstance(error, NoResponse)
+def hopeless(error: IkeclientError, *, proven: bool) -> bool:
+    """Whether another address of the gateway cannot change the result; `proven` is whether this one had proven itself.
+
+    That takes a gateway that is the one and refuses our credentials, or a fault of this machine. Everything else may be
+    due to the address: another gateway's, an old one's, or one on the way to which somebody answers in its name.
+    """
+    if isinstance(error, AuthenticationFailed):
+        return proven
+    return isinstance(error, PlatformError | PrivilegeError | ProfileError)

@@ -153,19 +153,30 @@ class Connection:
             self._loop.call_exception_handler(context)
 
     async def _first(self) -> None:
-        """The first attempt: each address of the gateway in turn, within one time limit."""
+        """The first attempt: each address of the gateway in turn, within one time limit.
+
+        An address has its share of that time to answer; a login that has probably arrived has all that is left, because
+        another one elsewhere would be a second login. What is told in the end is the first error that says more than
+        that nobody answered.
+        """
         deadline = boottime() + self._options.timeout
         addresses = self.known = await self._resolve()
+        told: IkeclientError | None = None
         for index, (host, address) in enumerate(addresses):
-            share = (deadline - boottime()) / (len(addresses) - index)
+            left = max(deadline - boottime(), 1.0)
+            self._proven = False
             try:
-                await self._connect(host, address, max(share, 1.0))
+                await self._connect(host, address, left / (len(addresses) - index), login=left)
             except IkeclientError as error:
                 if self._stopping.is_set():
                     return
-                if hopeless(error) or index == len(addresses) - 1:
+                if told is None or isinstance(told, NoResponse):
+                    told = error
+                if hopeless(error, proven=self._proven):
                     raise
-                self.session.emit("notice", text=error.message)
+                if index == len(addresses) - 1:
+                    raise told from None
+                self.session.emit("notice", text=f"{address}: {error.message}")
             else:
                 self.known = [(host, address), *(known for known in addresses if known != (host, address))]
                 return
@@ -251,14 +262,17 @@ class Connection:
         self.session.emit("resolving", host=", ".join(self.profile.gateways))
         return await resolve_unless(self._stopping, self.profile.gateways, self.profile.port)
 
-    async def _connect(self, host: str, remote: IPAddress, patience: float) -> None:
-        """Bring up one connection; returns when packets flow or `stop` was called, raises when it failed."""
+    async def _connect(self, host: str, remote: IPAddress, patience: float, *, login: float = 0.0) -> None:
+        """Bring up one connection; returns when packets flow or `stop` was called, raises when it failed.
+
+        It may take `patience` seconds, or `login` if that is more and the gateway works on a login of ours.
+        """
         session = self.session
         session.status.gateway_address = str(remote)
         self._up = self._loop.create_future()
         self._host = host
         attempt = Attempt(
-            self._config(patience),
+            replace(self._config(patience), login_timeout=login),
             remote,
             self.profile.port,
             session.pump,
@@ -301,8 +315,17 @@ class Connection:
         self.stop_renewing()
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
-            attempt.release()
+            self._let_go(attempt)
         self.session.lose(error, again=not self._stopping.is_set())
+
+    def _let_go(self, attempt: Attempt) -> None:
+        """Forget an attempt that is over, once the gateway knows that it is."""
+        attempt.retire()
+        self._leaving.append(attempt)
+        if attempt.driver.done.done():
+            self._left(attempt)
+        else:
+            attempt.driver.done.add_done_callback(lambda _: self._left(attempt))
 
     async def _farewell(self) -> None:
         if self._attempt is not None:
@@ -311,7 +334,8 @@ class Connection:
 
     async def _end(self) -> None:
         """DELETE to the gateway, hooks, and the machine as it was."""
-        await self._farewell()
+        told = [attempt.driver.done for attempt in self._leaving]
+        await asyncio.gather(self._farewell(), *([asyncio.wait(told, timeout=FAREWELL)] if told else []))
         self._stopping.set()
         if self._hooks is not None:
             await self._hooks.finish(self.session.status)
@@ -342,7 +366,7 @@ class Connection:
         if self._stopping.is_set() or self._attempt is None or not self._attempt.established:
             return False
         if self._renewal is None:
-            self._renewal = Renewal(self._open_aside, self._take_over, self._report, self._renewal_failed)
+            self._renewal = Renewal(self._open_aside, self._take_over, self._report, self._renewal_failed, self._let_go)
         return True
 
     def stop_renewing(self) -> None:
@@ -373,7 +397,7 @@ class Connection:
         self.session.reauthenticated(new)
         self.adoption.connected()
         self._leaving.append(old)
-        old.driver.closed.add_done_callback(lambda _: self._left(old))
+        old.driver.done.add_done_callback(lambda _: self._left(old))
         old.driver.close()
 
     def _left(self, attempt: Attempt) -> None:

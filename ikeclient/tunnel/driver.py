@@ -1,4 +1,8 @@
-"""Joins one `Initiator` to the event loop: datagrams out, events to a callback, one timer. Nothing else."""
+"""Joins one `Initiator` to the event loop: datagrams out, events to a callback, one timer. Nothing else.
+
+A connection that is closed may still have to tell the gateway so, until that is acknowledged: `closed` comes first,
+`done` when there is nothing left to send.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,7 @@ class Driver:
     ) -> None:
         self.initiator = initiator
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._clock = clock
         self._send = send
         self._on_event = on_event
@@ -58,12 +63,19 @@ class Driver:
         self.initiator.close(self._clock())
         self.flush()
 
+    def give_up(self) -> None:
+        """Stop connecting: `closed` resolves at once, `done` when the gateway has acknowledged that."""
+        self.initiator.give_up(self._clock())
+        self.flush()
+
     def abandon(self) -> None:
         """Forget the connection at once."""
         if self._timer is not None:
             self._timer.cancel()
         if not self.closed.done():
             self.closed.set_result(Closed())
+        if not self.done.done():
+            self.done.set_result(None)
 
     def flush(self) -> None:
         """Send what is to be sent, deliver events, and arm the timer for the next deadline."""
@@ -91,8 +103,12 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self.done.done():
+            return
         deadline = self._deadline = self.initiator.next_deadline()
-        if deadline is not None and not self.closed.done():
+        if deadline is None and self.closed.done():
+            self.done.set_result(None)
+        if deadline is not None:
             delay = max(0.0, deadline - self._clock())
             self._timer = asyncio.get_running_loop().call_later(delay, self._expired)
 

@@ -18,10 +18,9 @@ from ipaddress import ip_address
 from ikeclient.crypto.key_exchange import generate
 from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.errors import NoResponse, ProtocolError
-from ikeclient.ike.events import IPAddress, NatStatus, Path
+from ikeclient.ike.events import IKE_PORT, NAT_PORT, IPAddress, NatStatus, Path
 from ikeclient.ike.exchanges.base import error_notify, find, has_notify, notifies
 from ikeclient.ike.exchanges.init import NO_SPI, new_spi, peer_hashes, signature_hashes
-from ikeclient.ike.handshake import IKE_PORT, NAT_PORT
 from ikeclient.ike.initiator import INIT_STRUCTURES
 from ikeclient.ike.nat import detected, detection_notifies
 from ikeclient.ike.negotiate import accept_ike, offer_ike

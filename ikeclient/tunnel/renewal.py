@@ -1,7 +1,8 @@
 """Authenticates anew beside the connection in use, which goes on until the new one can carry its traffic.
 
 A gateway may limit how long an authentication is good for (RFC 4478), and only a new IKE SA authenticates
-(RFC 7296 section 2.8.3).
+(RFC 7296 section 2.8.3). Each attempt is a login: it is not cut short while the gateway may be working on it, and the
+pauses between attempts grow.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from ikeclient.errors import IkeclientError, NoResponse
 from ikeclient.ike.events import ChildEstablished, Event
 from ikeclient.tunnel.attempt import Attempt
 
-PAUSE = 5.0  # between attempts
-PATIENCE = 3.0  # for an attempt under way, when the connection in use ends meanwhile
+PAUSE = 5.0  # seconds between the first two attempts; doubled each time
+LONGEST_PAUSE = 80.0
+PATIENCE = 3.0  # seconds for an attempt that nobody has answered yet, if the connection in use ends meanwhile
 
 Opener = Callable[[Callable[[Event], None]], Attempt]
 TakeOver = Callable[[Attempt, list[Event]], None]
@@ -25,7 +27,8 @@ class Renewal:
     """One new authentication, tried until it succeeds or is cancelled.
 
     `open_` starts an attempt that reports to the function it is given. `take_over` gets the attempt when it is up, and
-    what it has reported so far; `report` is where it reports from then on. `failed` is told why one did not succeed.
+    what it has reported so far; `report` is where it reports from then on. `failed` is told why one did not succeed,
+    and `leave` gets what was given up, until the gateway knows that.
     """
 
     def __init__(
@@ -34,12 +37,14 @@ class Renewal:
         take_over: TakeOver,
         report: Callable[[Attempt, Event], None],
         failed: Callable[[IkeclientError], None],
+        leave: Callable[[Attempt], None],
     ) -> None:
         self.attempt: Attempt | None = None
         self._open = open_
         self._take_over = take_over
         self._report = report
         self._failed = failed
+        self._leave = leave
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def restart(self) -> None:
@@ -48,9 +53,12 @@ class Renewal:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def last_chance(self) -> None:
-        """Wait a moment for the attempt under way, if there is one, then give up."""
-        if self.attempt is not None:
+        """Wait for the attempt under way, if there is one: a moment, or as long as a login goes on. Then give up."""
+        attempt = self.attempt
+        while attempt is not None and attempt is self.attempt:
             await asyncio.wait({self._task}, timeout=PATIENCE)
+            if not attempt.driver.initiator.logging_in:
+                break
         self.cancel()
 
     def cancel(self) -> None:
@@ -61,17 +69,19 @@ class Renewal:
     def _forget(self) -> None:
         attempt, self.attempt = self.attempt, None
         if attempt is not None:
-            attempt.driver.close()  # with a DELETE where there is something to delete
-            attempt.release()
+            attempt.driver.give_up()
+            self._leave(attempt)
 
     async def _run(self) -> None:
+        pause = PAUSE
         while True:
             try:
                 await self._once()
             except IkeclientError as error:
                 self._forget()
                 self._failed(error)
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
             else:
                 return
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sim_certificates import NOW, stranger_certificate, stranger_key, user_certificate
 from sim_gateway import CBC, ESP_GCM, GatewaySetup
-from sim_script import AUTH, INIT, Scribe, instead, notify, only
+from sim_script import AUTH, INIT, Scribe, deletes, instead, notify, only
 from sim_world import PATH, Weather, World, client_config
 
 from ikeclient.crypto.certs import TrustStore
@@ -27,10 +27,12 @@ from ikeclient.errors import (
     NegotiationRefused,
     NoResponse,
 )
+from ikeclient.ike import lineage, responder
 from ikeclient.ike.config import CertificateAuth, PskAuth
 from ikeclient.ike.events import ChildEstablished, Closed, IkeEstablished, IkeKeysDerived, PathChanged, Progress
 from ikeclient.ike.exchanges.informational import delete_ike_sa
 from ikeclient.ike.initiator import Initiator
+from ikeclient.ike.state import State
 from ikeclient.wire.config import ConfigPayload
 from ikeclient.wire.identity import AuthPayload, Identity
 from ikeclient.wire.notify import EapPayload, NotifyPayload
@@ -191,6 +193,18 @@ FAILURES: dict[str, tuple[Callable[[], World], type[IkeclientError], int, tuple[
         GatewayNotAuthenticated,
         7,
         ("without having authenticated itself", "nothing was sent"),
+    ),
+    "our identity is refused before the gateway proves its own": (
+        lambda: edited("eap", auth=only(EapPayload(packet=FAILURE))),
+        AuthenticationFailed,
+        4,
+        ("refused our identity", "EAP-Failure", "not proven its identity", "[auth]"),
+    ),
+    "our identity is refused by a notification before the gateway proves its own": (
+        lambda: edited("eap", auth=only(notify(NotifyType.AUTHENTICATION_FAILED))),
+        AuthenticationFailed,
+        4,
+        ("refused our credentials", "AUTHENTICATION_FAILED", "not proven its identity", "[auth]"),
     ),
     "nobody answers": (
         lambda: World(drop=lambda _: True),
@@ -415,3 +429,36 @@ def test_only_known_notifications_are_needed() -> None:
     (up,) = [event for event in world.events if isinstance(event, IkeEstablished)]
     assert not up.fragmentation
     assert not up.mobike
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "cause"),
+    [
+        (responder, "respond", lambda w: w.to_client(Scribe(w.sa.keying).one(37, (), message_id=0))),
+        (lineage.Lineage, "receive", lambda w: w.to_client(Scribe(w.sa.keying).one(37, (), message_id=0))),
+        (lineage.Lineage, "settle", lambda w: w.to_client(Scribe(w.sa.keying).one(37, (), message_id=0))),
+        (lineage.Lineage, "handle_timer", lambda w: w.run(60, lambda w: w.closed)),
+    ],
+)
+def test_a_bug_over_an_authenticated_message_ends_that_connection_in_order(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, cause: Callable[[World], None]
+) -> None:
+    """K4: with an error that names the place, a DELETE, and no exception that could end the process."""
+    world = World(config=replace(client_config(), liveness=10.0))
+    world.connect()
+
+    def broken(*_: object, **__: object) -> None:
+        raise IndexError("canary")
+
+    keying = world.sa.keying
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, broken)
+        cause(world)
+    assert world.closed
+    assert type(world.error) is IkeclientError
+    assert "test_ike_initiator.py" in str(world.error.reason)
+    assert "canary" not in repr(world.events) + str(world.error.lines())
+    assert len(deletes(world, keying)) == 1
+    world.run(5)
+    assert all(each.current.state is State.CLOSED for each in world.gateway.connected)
+    assert world.client.next_deadline() is None

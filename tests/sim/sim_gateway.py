@@ -96,6 +96,7 @@ class GatewaySetup:
     identity: Identity = GATEWAY_ID
     verifies: frozenset[Family] = frozenset(Family)
     cookies: int = 0
+    fresh: bool = False  # answer a repeated IKE_SA_INIT with a new SPI and a new key share
     network: tuple[TrafficSelector, ...] = (NET,)
     inner: str = INNER
     fragmentation: bool = True
@@ -205,7 +206,7 @@ class SimGateway:
     # IKE_SA_INIT
 
     def _init(self, data: bytes, message: Message, path: Path) -> None:
-        if (again := self._answered.get(data)) is not None:
+        if (again := self._answered.get(data)) is not None and not self.setup.fresh:
             self.outbox.append(Datagram(again, path))
             return
         payloads = message.payloads

@@ -88,6 +88,7 @@ class World:
     weather: Weather = field(default_factory=Weather)
     path: Path = PATH
     drop: Callable[[Sent], bool] = lambda _: False
+    late: Callable[[Sent], float] = lambda _: 0.0  # seconds that a datagram takes longer than the weather says
     lost: Callable[[World, Sent], bool] = lambda *_: False  # asked again when a datagram arrives
     watch: Callable[[World], None] = lambda _: None  # called after everything that happens
     credential: str | None = None
@@ -95,6 +96,7 @@ class World:
     now: float = field(default=0.0, init=False)
     events: list[Event] = field(default_factory=list, init=False)
     log: list[Sent] = field(default_factory=list, init=False)
+    forgeries: dict[bytes, bytes] = field(default_factory=dict, init=False)  # made so far, by what they answer
     client: Initiator = field(init=False)
     gateway: SimGateway = field(init=False)
 
@@ -175,7 +177,7 @@ class World:
         if self.drop(sent) or chance.random() < weather.loss:
             return
         for _ in range(2 if chance.random() < weather.duplication else 1):
-            late = weather.delay + chance.random() * weather.jitter
+            late = self.late(sent) + weather.delay + chance.random() * weather.jitter
             if chance.random() < weather.reordering:
                 late += chance.random() * weather.lateness
             self.at(self.now + late, lambda: self._deliver(sent))

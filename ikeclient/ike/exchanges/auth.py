@@ -36,7 +36,7 @@ from ikeclient.wire.config import ConfigPayload
 from ikeclient.wire.identity import AuthPayload, CertPayload, Identity, IdiPayload, IdrPayload
 from ikeclient.wire.notify import EapPayload, NotifyPayload
 from ikeclient.wire.payload import Payload
-from ikeclient.wire.registry import ExchangeType, NotifyType
+from ikeclient.wire.registry import EapCode, ExchangeType, NotifyType
 from ikeclient.wire.sa import SaPayload
 from ikeclient.wire.selector import TrafficSelector, TsiPayload, TsrPayload
 
@@ -151,7 +151,14 @@ class AuthExchange:
         idr, auth = find(answer, IdrPayload), find(answer, AuthPayload)
         if idr is None or auth is None:
             self._raise_refusal(answer)
-            if any(isinstance(p, EapPayload) for p in answer):
+            eap = find(answer, EapPayload)
+            if eap is not None and eap.packet[:1] == bytes((EapCode.FAILURE,)):
+                raise AuthenticationFailed(
+                    "the gateway refused our identity before it proved its own",
+                    reason="it answered EAP-Failure; the gateway has not proven its identity yet",
+                    hint="check [auth] identity and user, and that the gateway knows them",
+                )
+            if eap is not None:
                 raise GatewayNotAuthenticated(
                     "the gateway asks for EAP credentials without having authenticated itself",
                     hint="nothing was sent to it; let the gateway authenticate with its certificate",

@@ -1,7 +1,11 @@
 """IKE_SA_INIT as initiator (RFC 7296 sections 1.2, 2.4, 2.6, 2.7, 2.23; RFC 7427 section 4; RFC 7383 section 2.3).
 
-Nothing here is authenticated. An error is a hint that is remembered while better answers are awaited; an acceptable
-answer is a candidate, and several candidates may live until one of them authenticates (section 2.4).
+Nothing here is authenticated. An error is a hint that is remembered while better answers are awaited. An acceptable
+answer may become a candidate, and several candidates may live until one of them authenticates (section 2.4). Reading an
+answer is cheap; the key exchange, which is not, is computed only when `candidate` is called. `handshake` decides when.
+
+Answers are taken by SPI, wherever they come from: a gateway with several addresses, or behind a load balancer, answers
+from another one than it was asked at. That is no proof of anything, so everything is still sent to where we asked.
 """
 
 from __future__ import annotations
@@ -14,9 +18,10 @@ from ikeclient.crypto.keymat import IkeKeys, ike_keys
 from ikeclient.crypto.transforms import IkeSuite, KeyExchange
 from ikeclient.errors import IkeclientError, KeyExchangeError, NegotiationRefused, ParseError, ProtocolError
 from ikeclient.ike.config import IkeConfig
-from ikeclient.ike.events import NatStatus, Path
+from ikeclient.ike.endings import no_encapsulation
+from ikeclient.ike.events import IKE_PORT, NatStatus, Path
 from ikeclient.ike.exchanges.base import error_notify, find, has_notify, need, notifies
-from ikeclient.ike.nat import detected, detection_notifies
+from ikeclient.ike.nat import NAT_DETECTION, detected, detection_notifies
 from ikeclient.ike.negotiate import accept_ike, offer_ike
 from ikeclient.ike.refusals import refusal
 from ikeclient.ike.window import FIRST_WAIT, GROWTH, LONGEST_WAIT
@@ -30,7 +35,8 @@ from ikeclient.wire.sa import SaPayload
 
 MAX_COOKIES = 5
 MAX_RETRIES = 8
-KEY_EXCHANGES_AT_ONCE = 8  # what answers may make us compute in one go; one more each second
+MAX_SEEN = 16384  # different answers that are remembered, by their hash
+NO_ENCAPSULATION_WAIT = 2.0  # seconds in which port 4500 may show that the gateway knows UDP encapsulation after all
 NONCE_LENGTH = 32
 NO_SPI = bytes(8)
 
@@ -58,6 +64,20 @@ class Candidate:
     fragmentation: bool
     peer_hashes: frozenset[HashAlgorithm] | None
     authorities: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An acceptable answer to `request` that came along `path`; no key has been computed from it."""
+
+    data: bytes = field(repr=False)
+    request: bytes = field(repr=False)
+    message: Message = field(repr=False)
+    path: Path
+    suite: IkeSuite
+    nonce: bytes
+    public: bytes
+    share: KeyShare = field(repr=False)
 
 
 def new_spi(entropy: Callable[[int], bytes]) -> bytes:
@@ -118,9 +138,11 @@ class InitExchange:
         self._cookies = 0
         self._late = 0  # answers to earlier forms that may still come
         self._retries = 0
-        self._seen: set[bytes] = set()  # answers that became candidates
-        self._budget = float(KEY_EXCHANGES_AT_ONCE)
-        self._budget_at = 0.0
+        self._seen: dict[int, int] = {}  # how often each different answer came
+        self._requests = 0
+        self._postponed = False
+        self.forged = False  # true: there were more different answers than requests, so some are not the gateway's
+        self.encapsulates = True  # false: an answer said that the gateway knows no UDP encapsulation
         self.hint: IkeclientError | None = None
         self.give_up_at: float | None = None
         self._wait = FIRST_WAIT
@@ -161,30 +183,48 @@ class InitExchange:
         )
         self._form.request = Message(header=header, payloads=payloads).emit()
         self._form.sent += 1
+        self._requests += 1
         self.resend_at = now + self._wait
         self._wait = min(self._wait * GROWTH, LONGEST_WAIT)
         return self._form.request
 
     def postpone(self, now: float) -> None:
         """There is a candidate: ask again only if it stays silent, as a forged one would (section 2.4)."""
-        self._wait = LONGEST_WAIT
-        self.resend_at = now + self._wait
+        if not self._postponed:
+            self._postponed = True
+            self._wait = LONGEST_WAIT
+            self.resend_at = now + self._wait
 
     # Receiving
 
-    def receive(self, data: bytes, message: Message, path: Path, now: float) -> Candidate | bool:
-        """A candidate, True when the request must be sent again in a new form, False when there is nothing to do."""
+    def repeated(self, answer: Answer) -> bool:
+        """Whether exactly this answer came more than once, as from a gateway that answers a repetition alike."""
+        return self._seen.get(hash(answer.data), 0) > 1
+
+    def concerns(self, message: Message) -> bool:
+        """Whether this is an answer to IKE_SA_INIT at all."""
         header = message.header
-        if header.exchange != ExchangeType.IKE_SA_INIT or not header.response or header.initiator or header.message_id:
+        answers = header.exchange == ExchangeType.IKE_SA_INIT and header.response and not header.initiator
+        return answers and header.spi_i == self.spi_i and header.message_id == 0
+
+    def receive(self, data: bytes, message: Message, path: Path, now: float) -> Answer | bool:
+        """What an answer is: one that may become a candidate, if it has not been here before.
+
+        True when the request must be sent again in a new form, False when there is nothing to do.
+        """
+        if not self.concerns(message):
             return False
+        digest = hash(data)
+        times = self._seen.get(digest, 0)
+        if times or len(self._seen) < MAX_SEEN:
+            self._seen[digest] = times + 1
+        self.forged |= len(self._seen) > self._requests
         try:
             if (unknown := unknown_critical(message.payloads)) is not None:
                 raise ParseError(f"it contains an unknown critical payload of type {int(unknown)}")
             if find(message.payloads, SaPayload) is None:
                 return self._refused(message.payloads, now)
-            return self._candidate(data, message, path, now)
-        except KeyExchangeError as error:
-            self._unusable("the gateway sent a bad key share", str(error))
+            return self._acceptable(data, message, path, now)
         except ProtocolError as error:
             self._unusable("the gateway's IKE_SA_INIT answer was not usable", str(error))
         return False
@@ -250,39 +290,56 @@ class InitExchange:
             self.resend_at = now + FIRST_WAIT
             self._wait = FIRST_WAIT * GROWTH
 
-    def _affordable(self, now: float) -> bool:
-        """Whether one more key exchange may be computed now."""
-        self._budget = min(KEY_EXCHANGES_AT_ONCE, self._budget + (now - self._budget_at))
-        self._budget_at = now
-        if self._budget < 1:
-            return False
-        self._budget -= 1
-        return True
-
-    def _candidate(self, data: bytes, message: Message, path: Path, now: float) -> Candidate | bool:
+    def _acceptable(self, data: bytes, message: Message, path: Path, now: float) -> Answer | bool:
         payloads = message.payloads
-        spi_r = message.header.spi_r
-        if spi_r == NO_SPI or data in self._seen or not self._affordable(now):
+        if message.header.spi_r == NO_SPI:
             return False
         suite, _ = accept_ike(self._offer, need(payloads, SaPayload))
-        nonce_r = need(payloads, NoncePayload).nonce
+        nonce = need(payloads, NoncePayload).nonce
         ke = need(payloads, KePayload)
         form = self._forms.get(ke.method)
         if form is None or suite.key_exchange.id != ke.method:
             raise ParseError(f"a key share of {ke.method} where {self._form.share.method.id} was sent")
-        shared = form.share.shared_secret(ke.data)
-        self._seen.add(data)
+        if self.path.remote_port == IKE_PORT and not any(n.type in NAT_DETECTION for n in notifies(payloads)):
+            self._encapsulates_nothing(now)
+            return False
+        return Answer(
+            data=data,
+            request=form.request,
+            message=message,
+            path=path,
+            suite=suite,
+            nonce=nonce,
+            public=ke.data,
+            share=form.share,
+        )
+
+    def _encapsulates_nothing(self, now: float) -> None:
+        """An answer without NAT detection: its sender knows no UDP encapsulation, unless port 4500 answers (2.23)."""
+        self.encapsulates = False
+        if self.give_up_at is None:
+            self.give_up_at = now + NO_ENCAPSULATION_WAIT
+            self.hint = no_encapsulation()
+
+    def candidate(self, answer: Answer) -> Candidate | None:
+        """Compute the keys that follow from an answer; None if its key share is bad."""
+        try:
+            shared = answer.share.shared_secret(answer.public)
+        except KeyExchangeError as error:
+            self._unusable("the gateway sent a bad key share", str(error))
+            return None
+        suite, payloads, spi_r = answer.suite, answer.message.payloads, answer.message.header.spi_r
         requests = [p for p in payloads if isinstance(p, CertReqPayload)]
         return Candidate(
             spi_i=self.spi_i,
             spi_r=spi_r,
             suite=suite,
-            keys=ike_keys(suite, shared, self._nonce, nonce_r, self.spi_i, spi_r),
+            keys=ike_keys(suite, shared, self._nonce, answer.nonce, self.spi_i, spi_r),
             nonce_i=self._nonce,
-            nonce_r=nonce_r,
-            request=form.request,
-            response=data,
-            nat=detected(self.spi_i, spi_r, path, notifies(payloads)),
+            nonce_r=answer.nonce,
+            request=answer.request,
+            response=answer.data,
+            nat=detected(self.spi_i, spi_r, answer.path, notifies(payloads)),
             fragmentation=has_notify(payloads, NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
             peer_hashes=peer_hashes(payloads),
             authorities=b"".join(r.authorities for r in requests),
