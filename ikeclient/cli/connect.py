@@ -33,7 +33,7 @@ def connect(
         str | None,
         typer.Argument(
             metavar="PROFILE",
-            help="A profile's name, or a path to one.",
+            help="A profile's name, a path to one, or any file that can be imported.",
             show_default="IKECLIENT_PROFILE, or what the environment says",
         ),
     ] = None,
@@ -115,20 +115,20 @@ class Reading:
         `before_secrets` is told the tunnel's name and may refuse it; then `ask` prompts and `stdin` reads a password.
         """
         from ikeclient.profile.compile import compile_profile
-        from ikeclient.profile.load import load_profile
+        from ikeclient.profile.importers.open import opened
 
-        loaded = load_profile(self._reference, self._overrides)
-        if before_secrets is not None:
-            before_secrets(loaded.name)
-        compiled = compile_profile(
-            loaded.profile,
-            loaded.base_dir,
-            ask,
-            name=loaded.name,
-            stdin_password=stdin() if stdin else None,
-            kept=self._kept,
-            author=loaded.author,
-        )
+        with opened(self._reference, self._overrides, ask=ask, kept=self._kept) as loaded:
+            if before_secrets is not None:
+                before_secrets(loaded.name)
+            compiled = compile_profile(
+                loaded.profile,
+                loaded.base_dir,
+                ask,
+                name=loaded.name,
+                stdin_password=stdin() if stdin else None,
+                kept=self._kept,
+                author=loaded.author,
+            )
         return replace(compiled, warnings=(*loaded.warnings, *compiled.warnings))
 
 

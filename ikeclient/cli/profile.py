@@ -82,7 +82,10 @@ def validate(
     profiles: Annotated[list[str], typer.Argument(metavar="PROFILE...", help="Names or paths.")],
     overrides: Overrides = None,
 ) -> None:
-    """Check profiles. Every problem is shown; exits with 9 when there is one."""
+    """Check profiles as `connect` does before its first packet. Exits with 9 when there is a problem.
+
+    Secrets that would be asked for, and those of commands, keyrings and variables, are not read.
+    """
     broken: list[str] = []
     for reference in profiles:
         try:
@@ -147,11 +150,19 @@ def _no_keys() -> dict[str, str]:
 
 
 def _validate(reference: str, overrides: Sequence[str]) -> None:
+    from ikeclient.profile.check import check_profile
     from ikeclient.profile.load import load_profile
 
     loaded = load_profile(reference, overrides)
     for warning in loaded.warnings:
         warn(warning)
+    check = check_profile(loaded)
+    for warning in check.warnings:
+        warn(warning)
+    if check.error is not None:
+        error = check.error
+        raise ProfileError(f"{loaded.path}: {error.message}", reason=error.reason, hint=error.hint)
+    check.require()
     mark = symbol("\u2713", "+", sys.stdout)
     emit(styled([(f"{mark} ", "good"), (printable(loaded.path), ""), (" is valid", "dim")], sys.stdout))
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +16,15 @@ import typer
 
 from ikeclient.cli.options import Overrides
 from ikeclient.cli.store import write_private
-from ikeclient.cli.terminal import asker, emit, printable, tell, warn
-from ikeclient.errors import ProfileError, ProfileNotFound, UsageError
+from ikeclient.cli.terminal import asker, emit, printable, styled, tell, warn
+from ikeclient.errors import IkeclientError, ProfileError, ProfileNotFound, UsageError
 
 if TYPE_CHECKING:
+    from ikeclient.profile.check import Check
     from ikeclient.profile.importers.draft import Draft
+    from ikeclient.profile.importers.read import Extras
+
+IMPORT_SCHEMA = "ikeclient.import/1"
 
 
 class ImportKind(StrEnum):
@@ -27,6 +35,14 @@ class ImportKind(StrEnum):
     SSWAN = "sswan"
     SWANCTL = "swanctl"
     IPSEC = "ipsec"
+    NETWORKMANAGER = "networkmanager"
+    POWERSHELL = "powershell"
+    PROFILEXML = "profilexml"
+    PHONEBOOK = "phonebook"
+    AZURE = "azure"
+    MIKROTIK = "mikrotik"
+    IKED = "iked"
+    PKCS12 = "pkcs12"
 
 
 class ExportKind(StrEnum):
@@ -36,10 +52,39 @@ class ExportKind(StrEnum):
     MOBILECONFIG = "mobileconfig"
     SSWAN = "sswan"
     SWANCTL = "swanctl"
+    NETWORKMANAGER = "networkmanager"
+    POWERSHELL = "powershell"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Outcome:
+    """What an import did, for people or as JSON."""
+
+    name: str
+    target: str
+    written: list[str] = field(default_factory=list)
+    risks: Sequence[str] = ()
+    warnings: list[str] = field(default_factory=list)
+
+    def document(self, check: Check) -> dict[str, object]:
+        """The JSON document."""
+        error = check.error
+        return {
+            "schema": IMPORT_SCHEMA,
+            "name": self.name,
+            "ready": check.ready,
+            "missing": list(check.missing),
+            "error": error.lines() if error is not None else None,
+            "written": self.written,
+            "warnings": [
+                *({"rank": "security", "text": text} for text in self.risks),
+                *({"rank": "other", "text": text} for text in self.warnings),
+            ],
+        }
 
 
 def import_profile(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The file, or - for standard input.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file, a directory, a zip, or - for standard input.")],
     name: Annotated[
         str | None,
         typer.Option(
@@ -50,33 +95,129 @@ def import_profile(
     connection: Annotated[
         str | None, typer.Option("--connection", metavar="NAME", help="Which one, where there are several.")
     ] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="NAME", help="Who we are.")] = None,
+    authorities: Annotated[
+        list[str] | None, typer.Option("--ca", metavar="FILE", help="The gateway's authority; repeatable.")
+    ] = None,
+    bundle: Annotated[
+        str | None, typer.Option("--p12", metavar="FILE", help="Our certificate and its key as PKCS#12.")
+    ] = None,
+    secrets: Annotated[
+        str | None, typer.Option("--secrets", metavar="FILE", help="An ipsec.secrets file.", show_default=False)
+    ] = None,
+    gateway: Annotated[str | None, typer.Option("--gateway", metavar="HOST", help="The gateway's address.")] = None,
+    check_only: Annotated[bool, typer.Option("--check", help="Write nothing; say what would be missing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The outcome as one JSON document.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
-    """Import a profile of another client. What cannot be carried over is said; secrets go to files of mode 0600."""
-    from ikeclient.profile.importers.read import Kind, read_foreign
-    from ikeclient.profile.load import parse_profile
+    """Import a profile of another client. What cannot be carried over is said; secrets go to files of mode 0600.
 
-    data = _read(file)
+    Ends with "ready: ikeclient connect NAME", or with "still missing: KEY, ..." and exit code 9.
+    """
+    from ikeclient.profile.importers.read import Extras
+
+    if as_json and name == "-":
+        raise UsageError("say --json or --as -, not both: each writes to standard output")
+    extras = Extras(
+        user=user,
+        gateway=gateway,
+        authorities=tuple(_read(each) for each in authorities or ()),
+        bundle=None if bundle is None else _read(bundle),
+        secrets=None if secrets is None else _read(secrets),
+        ask=asker(),
+    )
+    try:
+        outcome, check = _import(file, name, kind, connection, extras, check_only=check_only, force=force)
+    except IkeclientError as error:
+        if as_json:
+            emit(json.dumps({"schema": IMPORT_SCHEMA, "ready": False, "error": error.lines()}))
+        raise
+    for text in outcome.risks:
+        tell(styled([("security: ", "bad"), (printable(text), "")], sys.stderr))
+    for text in (*outcome.warnings, *check.absent):
+        warn(text)
+    for path in outcome.written:
+        tell(f"wrote {printable(path)}")
+    if as_json:
+        emit(json.dumps(outcome.document(check)))
+    _finish(check, outcome.target)
+
+
+def _import(
+    file: str,
+    name: str | None,
+    kind: ImportKind,
+    connection: str | None,
+    extras: Extras,
+    *,
+    check_only: bool,
+    force: bool,
+) -> tuple[_Outcome, Check]:
+    """Read, write unless told otherwise, and check what was written."""
+    from ikeclient.profile.check import check_profile
+    from ikeclient.profile.importers.stage import staged
+    from ikeclient.profile.load import load_profile, parse_profile
+    from ikeclient.profile.lookup import is_path
+
     source = None if file == "-" else Path(file).expanduser()
-    chosen = None if kind is ImportKind.AUTO else Kind(kind.value)
     shown = "standard input" if source is None else printable(source)
     try:
-        draft = read_foreign(data, chosen, connection=connection, source=source)
-        if name == "-":
-            text, left_out = draft.toml_alone()
-            checked = parse_profile(text, "the imported profile")
-        else:
-            path = _target(name or draft.slug)
-            text, left_out = draft.toml(path.stem), []
-            checked = parse_profile(text, "the imported profile")
+        draft = _draft(file, source, kind, connection, extras)
+        path = _target(draft.slug if name in (None, "-") else name or "")
+        checked = parse_profile(draft.toml(path.stem), "the imported profile")
     except ProfileError as error:
         raise ProfileError(f"{shown}: {error.message}", reason=error.reason, hint=error.hint) from None
-    for warning in (*draft.warnings, *checked.warnings, *left_out):
-        warn(warning)
-    if name == "-":
+    outcome = _Outcome(
+        name=path.stem,
+        target=_for_connect(file, extras) if check_only else str(path) if is_path(name or "") else path.stem,
+        risks=draft.risks,
+        warnings=[*draft.warnings, *checked.warnings],
+    )
+    if name == "-" and not check_only:
+        text, left_out = draft.toml_alone()
+        outcome.warnings += left_out
+        outcome.target = ""
+        draft.leave_out()
         emit(text.rstrip("\n"))
-    else:
-        _store(draft, path, text, force)
+    elif not check_only:
+        outcome.written = _store(draft, path, draft.toml(path.stem), force)
+        check = check_profile(load_profile(str(path), environ=_plain_environment()))
+        return outcome, check
+    with staged(draft, path.stem, environ=_plain_environment()) as loaded:
+        return outcome, check_profile(loaded)
+
+
+def _for_connect(file: str, extras: Extras) -> str:
+    """What `connect` would be given; empty if the file is not enough."""
+    added = (extras.user, extras.gateway, extras.bundle, extras.secrets, *extras.authorities)
+    return "" if any(each is not None for each in added) else file
+
+
+def _plain_environment() -> dict[str, str]:
+    """The environment without variables that set keys: what was imported is checked, not what is put on top."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("IKECLIENT_")}
+
+
+def _draft(file: str, source: Path | None, kind: ImportKind, connection: str | None, extras: Extras) -> Draft:
+    from ikeclient.profile.importers.read import Kind, read_directory, read_foreign
+
+    chosen = None if kind is ImportKind.AUTO else Kind(kind.value)
+    if source is not None and source.is_dir():
+        return read_directory(source, chosen, connection=connection, extras=extras)
+    return read_foreign(_read(file), chosen, connection=connection, source=source, extras=extras)
+
+
+def _finish(check: Check, target: str) -> None:
+    """Say how it stands; raises ProfileError, or ends with exit code 9, unless the profile is ready."""
+    for text in check.warnings:
+        warn(text)
+    if check.error is not None:
+        raise check.error
+    if check.missing:
+        tell(styled([("still missing: ", "busy"), (", ".join(check.missing), "")], sys.stderr))
+        raise typer.Exit(ProfileError.exit_code)
+    command = f"ikeclient connect {shlex.quote(printable(target))}" if target not in ("", "-") else "nothing is missing"
+    tell(styled([("ready: ", "good"), (command, "")], sys.stderr))
 
 
 def _read(file: str) -> bytes:
@@ -86,12 +227,15 @@ def _read(file: str) -> bytes:
     if file == "-":
         if sys.stdin is None or sys.stdin.closed:
             raise UsageError("standard input is closed")
-        return sys.stdin.buffer.read(MAX_LENGTH + 1)
+        return sys.stdin.buffer.read(MAX_ARCHIVE + 1)
     try:
-        return read_regular(Path(file).expanduser(), MAX_LENGTH).data
+        return read_regular(Path(file).expanduser(), MAX_ARCHIVE if file.endswith(".zip") else MAX_LENGTH).data
     except FileFault as fault:
         kind = ProfileNotFound if fault.missing else ProfileError
         raise kind(f"{printable(file)}: {fault.reason}", hint=fault.hint) from None
+
+
+MAX_ARCHIVE = 64 << 20  # bytes
 
 
 def _target(name: str) -> Path:
@@ -102,18 +246,16 @@ def _target(name: str) -> Path:
     return path if is_path(name) else user_directory() / path.name
 
 
-def _store(draft: Draft, path: Path, text: str, force: bool) -> None:
+def _store(draft: Draft, path: Path, text: str, force: bool) -> list[str]:
     """The profile and what lies beside it, secrets first; nothing is written where something would be overwritten."""
     beside = [(path.with_name(f"{path.stem}.{item.suffix}"), item.data) for item in draft.attachments]
     if not force:
         for each in (path, *(other for other, _ in beside)):
             if os.path.lexists(each):
                 raise UsageError(f"{printable(each)} is there already", hint="--force replaces it, --as names another")
-    for other, data in beside:
+    for other, data in (*beside, (path, text.encode())):
         write_private(other, data, force)
-        tell(f"wrote {printable(other)}")
-    write_private(path, text.encode(), force)
-    tell(f"wrote {printable(path)}")
+    return [str(other) for other, _ in (*beside, (path, b""))]
 
 
 def export_profile(

@@ -133,6 +133,12 @@ class Certificate:
         """Whether subject and issuer are the same name (RFC 5280 section 6.1)."""
         return self.subject_key == self.issuer_key
 
+    @property
+    def is_authority(self) -> bool:
+        """Whether the certificate says that its owner may issue others; a self-issued one of version 1 says nothing."""
+        constraints = self.extension(x509.BasicConstraints)
+        return constraints.ca if constraints is not None else self.version_1 and self.self_issued
+
     def extension(self, kind: type[_Extension]) -> _Extension | None:
         """The extension of that type, or None."""
         return next((e.value for e in self._extensions if isinstance(e.value, kind)), None)

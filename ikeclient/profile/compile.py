@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +44,7 @@ EAP_METHODS: dict[str, tuple[EapType, ...]] = {
     "eap-md5": (EapType.MD5_CHALLENGE,),
     "eap": (EapType.MSCHAPV2,),
 }
+SUPPORTED = ("psk", "certificate", *EAP_METHODS)
 _ANYWHERE: dict[str, IPNetwork] = {"ipv4": ip_network("0.0.0.0/0"), "ipv6": ip_network("::/0")}
 _STDIN = "standard input"
 _USED: dict[str, frozenset[str]] = {
@@ -68,6 +69,8 @@ class NetworkSettings:
     dns: Literal["auto", "split", "all", "none"]
     mtu: int
     interface: str
+    dns_servers: tuple[IPv4Address | IPv6Address, ...] = ()  # instead of the gateway's
+    dns_domains: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,19 +126,28 @@ def compile_profile(
     stdin_password: str | None = None,
     kept: dict[str, Secret] | None = None,
     author: Author | None = None,
+    files_only: bool = False,
 ) -> CompiledProfile:
     """Read every credential that `profile` points at and make the configuration.
 
     `base_dir` is where relative paths start. `ask` shows a prompt and returns what the person typed; None where there
     is no terminal. `stdin_password` replaces the one secret that the method needs (PSK, password or passphrase). `kept`
     holds on to secrets that can be had only once; with the same dictionary the profile can be compiled again later.
-    `author` is the user with whose rights all of it is read, None for our own.
+    `author` is the user with whose rights all of it is read, None for our own. With `files_only` nobody is asked and
+    nothing is run: it raises SecretNotRead for the first secret that is in no file.
     Raises ProfileError, or UsageError where a secret would have to be asked for and cannot.
     """
     kept = {} if kept is None else kept
     if stdin_password is not None:
         kept[_STDIN] = Secret(stdin_password.encode("utf-8", "surrogateescape"))
-    sources = Sources(base_dir=base_dir, ask=ask, stdin_password=kept.get(_STDIN), kept=kept, author=author)
+    sources = Sources(
+        base_dir=base_dir,
+        ask=ask,
+        stdin_password=kept.get(_STDIN),
+        kept=kept,
+        author=author,
+        files_only=files_only,
+    )
     del stdin_password  # a traceback that shows variables must not find it here
     session = _session(profile, base_dir, author)  # before anybody is asked for a password
     network = _network(profile)
@@ -215,9 +227,14 @@ def _auth(profile: Profile, sources: Sources) -> tuple[Identity, PskAuth | Certi
             password = load_password(auth, account, sources)
             methods = EAP_METHODS[method]
             return own, EapAuth(identity=account, methods=methods, password=password, trust=trust)
-    raise ProfileError(
-        f"the authentication method {auth.method} is not supported yet",
-        hint=f"supported are psk, certificate, {', '.join(EAP_METHODS)}",
+    raise unsupported(auth.method)
+
+
+def unsupported(method: str) -> ProfileError:
+    """The error for a method that profiles can name and `connect` cannot run yet."""
+    return ProfileError(
+        f"the authentication method {method} is not supported yet",
+        hint=f"supported are {', '.join(SUPPORTED)}",
     )
 
 
@@ -277,6 +294,8 @@ def _network(profile: Profile) -> NetworkSettings:
         exclude=tuple(item for item in network.exclude if item != "lan"),
         exclude_lan="lan" in network.exclude,
         dns=network.dns,
+        dns_servers=network.dns_servers,
+        dns_domains=network.dns_domains,
         mtu=network.mtu,
         interface=network.interface,
     )

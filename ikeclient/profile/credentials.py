@@ -40,11 +40,16 @@ _DN = re.compile(r"\s*[A-Za-z]+\s*=")
 _Loaded = TypeVar("_Loaded")
 
 
+class SecretNotRead(Exception):
+    """A secret has to be asked for, or comes from elsewhere than a file; everything before it was right."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """Where secrets are looked for. `stdin_password` stands in for the one secret that the profile's method needs.
 
     `kept` is for secrets that can be had only once, see `Wanted`; `author` has the rights that files are read with.
+    With `files_only` a secret that is in no file raises SecretNotRead.
     """
 
     base_dir: Path
@@ -53,6 +58,7 @@ class Sources:
     kept: dict[str, Secret] = field(default_factory=dict, repr=False)
     warnings: list[str] = field(default_factory=list)
     author: Author | None = None
+    files_only: bool = False
 
     def path(self, written: str) -> Path:
         """A path of the profile; relative ones start at the profile's directory."""
@@ -71,6 +77,8 @@ class Sources:
         """The secret called `name`: from standard input where it was given there, else from its source at `key`."""
         if self.stdin_password is not None:
             return self.stdin_password
+        if self.files_only and (source is None or source.file is None):
+            raise SecretNotRead(name)
         wanted = Wanted(
             name=name,
             account=account,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -65,6 +66,8 @@ def _list_of(items: Mapping[str, Any], minimum: int = 0) -> dict[str, Any]:
 _STRING: dict[str, Any] = {"type": "string"}
 _TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
 _NETWORK: dict[str, Any] = {"type": "string", "examples": ["10.0.0.0/8", "2001:db8::/32"]}
+_ADDRESS: dict[str, Any] = {"type": "string", "examples": ["10.99.0.53", "2001:db8::53"]}
+_DOMAIN: dict[str, Any] = {"type": "string", "examples": ["corp.example"]}
 _ONE_OR_MORE: dict[str, Any] = {"anyOf": [_TEXT, _list_of(_TEXT, 1)]}
 _KEY_FILE: dict[str, Any] = {
     "anyOf": [
@@ -250,6 +253,12 @@ class Network(Section):
     )
     dns: Literal["auto", "split", "all", "none"] = Field(
         default="auto", description="Which names the gateway's DNS servers resolve"
+    )
+    dns_servers: Annotated[tuple[IPv4Address | IPv6Address, ...], _Parsed(values.name_servers, _list_of(_ADDRESS))] = (
+        Field(default=(), description="DNS servers instead of the gateway's")
+    )
+    dns_domains: Annotated[tuple[str, ...], _Parsed(values.domains, _list_of(_DOMAIN))] = Field(
+        default=(), description="Domains that `split` is about and that are searched, instead of the gateway's"
     )
     mtu: Annotated[int, _integer(576, 9000, zero=True)] = Field(
         default=0, description="Inner MTU in bytes; 0 = computed from the path and the cipher"

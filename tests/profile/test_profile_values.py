@@ -158,6 +158,19 @@ def test_exclusions_know_the_word_lan() -> None:
             values.exclusions(wrong, [])
 
 
+def test_name_servers_are_addresses_and_domains_are_names() -> None:
+    assert [str(each) for each in values.name_servers(["10.99.0.53", "fd99::53", "10.99.0.53"])] == [
+        *("10.99.0.53", "fd99::53"),
+    ]
+    assert values.domains(["Corp.Example.", "lab.example", "corp.example"]) == ("corp.example", "lab.example")
+    for bad in (["dns.example"], ["10.0.0.0/8"], ["127.0.0.1"], ["0.0.0.0"], ["fe80::1%eth0"], "10.99.0.53", [1]):
+        with pytest.raises(ValueError, match=r"must|cannot"):
+            values.name_servers(bad)
+    for other in ([""], ["a b"], ["."], ["-a.example"], "corp.example", [1], ["a" * 64]):
+        with pytest.raises(ValueError, match="must"):
+            values.domains(other)
+
+
 @pytest.mark.parametrize("written", ["ike%d", "work", "a.b-c_d", "%d", "abcdefghijklmno", "abcdefghijklmn%d"])
 def test_interface_names_fit_the_kernel(written: str) -> None:
     assert values.interface(written) == written

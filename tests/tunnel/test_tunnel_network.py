@@ -119,6 +119,22 @@ def test_a_server_that_the_tunnel_does_not_lead_to_is_left_out_with_a_warning() 
     assert "198.51.100.53" in warnings[0]
 
 
+def test_servers_and_domains_of_the_profile_take_the_place_of_the_gateways() -> None:
+    configuration = granted("10.88.0.1/32", servers=("10.99.0.53",), domains=("corp.example",))
+    own = settings(dns_servers=(ip_address("10.99.0.54"), ip_address("192.0.2.1")), dns_domains=("lab.example",))
+    dns, warnings = dns_config(own, configuration, networks("10.99.0.0/24"))
+    assert dns == DnsConfig(servers=(ip_address("10.99.0.54"),), domains=("lab.example",), mode="split")
+    assert warnings == ("DNS server 192.0.2.1 is not used: the tunnel does not lead to it",)
+    servers = settings(dns_servers=(ip_address("10.99.0.54"),))
+    dns, _ = dns_config(servers, granted("10.88.0.1/32"), networks("10.99.0.0/24"))
+    assert dns == DnsConfig(servers=(ip_address("10.99.0.54"),), domains=(), mode="all")
+    domains = settings(dns_domains=("lab.example",))
+    dns, _ = dns_config(domains, configuration, networks("10.99.0.0/24"))
+    assert dns == DnsConfig(servers=(ip_address("10.99.0.53"),), domains=("lab.example",), mode="split")
+    none = settings(dns="none", dns_servers=own.dns_servers)
+    assert dns_config(none, configuration, networks("0.0.0.0/0"))[0] is None
+
+
 @pytest.mark.parametrize("mode", ["none", "split"])
 def test_dns_stays_as_it_is_when_there_is_nothing_to_split_or_nobody_wants_it(mode: str) -> None:
     configuration = granted("10.88.0.1/32", servers=("10.99.0.53",))

@@ -1,6 +1,6 @@
 """The syntax of swanctl.conf: nested sections, `key = value` lines, comments, references between sections.
 
-Nothing is included: a file that a stranger names is not opened.
+An `include` is followed inside the directory that the user named, and nowhere else.
 """
 
 from __future__ import annotations
@@ -8,16 +8,17 @@ from __future__ import annotations
 import re
 
 from ikeclient.errors import ProfileError
+from ikeclient.profile.importers.place import Place
 from ikeclient.wire.text import printable
 
-MAX_DEPTH = 8
+MAX_DEPTH = 8  # of sections, and of files that include each other
 MAX_SETTINGS = 10_000
 _TOKEN = re.compile(
     r"""(?P<skip>\s+|\#[^\n]*)
       | (?P<close>\})
-      | include[ \t]+(?P<include>[^\n]*)
+      | include[ \t]+(?P<include>[^\n\#]*)
       | (?P<key>[^\s{}=#:,"]+)[ \t]*(?:
-            =[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<value>[^\n#{}]*))
+            =[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"(?=[ \t]*(?:[\n\#}]|\Z))|(?P<value>[^\n#}]*))
           | (?::(?P<references>[^\n{}#]*))?\s*(?P<open>\{)
         )""",
     re.VERBOSE | re.DOTALL,
@@ -53,39 +54,74 @@ def _spend(budget: list[int]) -> None:
         raise ProfileError("its references between sections make too many settings")
 
 
-def parse_conf(text: str, warnings: list[str]) -> Section:
-    """The sections of a swanctl.conf. Raises ProfileError with the line that is wrong."""
+def parse_conf(text: str, warnings: list[str], place: Place | None = None) -> Section:
+    """The sections of a swanctl.conf with the files of `place` that it includes.
+
+    Raises ProfileError with the line that is wrong.
+    """
     root = Section()
-    stack: list[tuple[Section, list[str]]] = [(root, [])]
-    position = settings = 0
-    budget = [MAX_SETTINGS]
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise _wrong(text, position, "is not understood")
-        here = stack[-1][0]
-        if match["close"]:
-            if len(stack) == 1:
-                raise _wrong(text, position, "closes a section that is not open")
-            _close(stack, budget)
-        elif match["include"] is not None:
-            warnings.append(f"not read: include {printable(match['include'], 80)}")
-        elif match["open"]:
-            if len(stack) > MAX_DEPTH:
-                raise _wrong(text, position, "is nested too deeply")
-            section = here.sections.setdefault(match["key"], Section())
-            stack.append((section, [name.strip() for name in (match["references"] or "").split(",") if name.strip()]))
-        elif match["key"]:
-            quoted = match["quoted"]
-            value = match["value"].strip() if quoted is None else _ESCAPE.sub(_unescaped, quoted)
-            here.values[match["key"]] = value
-        settings += 1
-        if settings > MAX_SETTINGS:
-            raise _wrong(text, position, "is one setting too many")
-        position = match.end()
-    if len(stack) > 1:
-        raise ProfileError("a section is not closed at the end of the file")
+    _Parser(warnings, place or Place(None)).parse(text, [(root, [])], 0, "")
     return root
+
+
+_Stack = list[tuple[Section, list[str]]]
+
+
+class _Parser:
+    """One walk through a file and what it includes, with one budget for all of it."""
+
+    def __init__(self, warnings: list[str], place: Place) -> None:
+        self._warnings = warnings
+        self._place = place
+        self._settings = 0
+        self._budget = [MAX_SETTINGS]
+
+    def parse(self, text: str, stack: _Stack, depth: int, name: str) -> None:
+        """Read settings into the innermost section of `stack`."""
+        outer = len(stack)
+        position = 0
+        while position < len(text):
+            match = _TOKEN.match(text, position)
+            if match is None:
+                raise _wrong(name, text, position, "is not understood")
+            here = stack[-1][0]
+            if match["close"]:
+                if len(stack) == outer:
+                    raise _wrong(name, text, position, "closes a section that is not open")
+                _close(stack, self._budget)
+            elif match["include"] is not None:
+                self._include(match["include"].strip().strip('"'), stack, depth)
+            elif match["open"]:
+                if len(stack) > MAX_DEPTH:
+                    raise _wrong(name, text, position, "is nested too deeply")
+                section = here.sections.setdefault(match["key"], Section())
+                references = (match["references"] or "").split(",")
+                stack.append((section, [each.strip() for each in references if each.strip()]))
+            elif match["key"]:
+                quoted = match["quoted"]
+                value = match["value"].strip() if quoted is None else _ESCAPE.sub(_unescaped, quoted)
+                here.values[match["key"]] = value
+            self._settings += 1
+            if self._settings > MAX_SETTINGS:
+                raise _wrong(name, text, position, "is one setting too many")
+            position = match.end()
+        if len(stack) > outer:
+            raise ProfileError(f"a section is not closed at the end of {name or 'the file'}")
+
+    def _include(self, pattern: str, stack: _Stack, depth: int) -> None:
+        names = self._place.matching(pattern) if depth < MAX_DEPTH else []
+        if not names:
+            self._warnings.append(f"not read: include {printable(pattern, 80)} (no file there to read)")
+        for name in names:
+            data = self._place.read(name)
+            if data is None:
+                self._warnings.append(f"not read: {printable(name, 80)}")
+                continue
+            try:
+                text = data.decode("utf-8-sig")
+            except UnicodeDecodeError:
+                raise ProfileError(f"{printable(name, 80)} is not UTF-8 text") from None
+            self.parse(text, stack, depth + 1, printable(name, 80))
 
 
 def _close(stack: list[tuple[Section, list[str]]], budget: list[int]) -> None:
@@ -104,6 +140,6 @@ def _unescaped(match: re.Match[str]) -> str:
     return _ESCAPED.get(match[1], match[1])
 
 
-def _wrong(text: str, position: int, what: str) -> ProfileError:
+def _wrong(name: str, text: str, position: int, what: str) -> ProfileError:
     line = text.count("\n", 0, position) + 1
-    return ProfileError(f"line {line} {what}")
+    return ProfileError(f"{name + ': ' if name else ''}line {line} {what}")

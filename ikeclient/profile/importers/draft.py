@@ -1,7 +1,9 @@
 """What an importer fills in: a profile's tables, the files that go beside it, and what could not be carried over.
 
-Importers read what strangers wrote. They run nothing, open nothing that a file names, and put secrets nowhere but into
-attachments, which have no representation. Whatever they understand but cannot express is a warning, never silence.
+Importers read what strangers wrote. They run nothing, open nothing outside the directory that the user named, and put
+secrets nowhere but into attachments, which have no representation. Nothing is invented: what a file does not say stays
+unset, and the checks of `connect` then say that it is missing. Whatever is understood but cannot be expressed is a
+warning of one of two ranks: a risk if the tunnel would protect less than the file asked for, else a plain warning.
 """
 
 from __future__ import annotations
@@ -16,15 +18,21 @@ from typing import Any, Literal
 
 from ikeclient.crypto.certs import Certificate
 from ikeclient.errors import ProfileError
-from ikeclient.profile import proposals
+from ikeclient.profile import values
+from ikeclient.profile.importers.algorithms import Dialect, read_proposals
+from ikeclient.profile.importers.identities import AnyIdentity, read_identity
 from ikeclient.profile.proposals import DEFAULT_ESP, DEFAULT_IKE
+from ikeclient.profile.secrets import Ask
 from ikeclient.profile.toml_text import toml_lines
-from ikeclient.profile.values import Fault
 from ikeclient.wire.text import printable
+
+__all__ = ["MAX_LENGTH", "SECRETS", "Ask", "Attachment", "Draft", "Fields", "decode_base64", "pem"]
 
 MAX_LENGTH = 4 << 20  # bytes of a file to import
 MAX_WARNINGS = 100
+SECRETS = ("psk", "password", "key_passphrase")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.@+-]+")
+_NULL = "AUTH_NULL proves nothing about the other side (RFC 7619), so it is not supported"
 _DEFAULTS: dict[str, tuple[str, ...]] = {"ike": DEFAULT_IKE, "esp": DEFAULT_ESP}
 
 
@@ -46,51 +54,137 @@ class Draft:
         self.tables: dict[str, dict[str, Any]] = {"gateway": {}, "auth": {}, "crypto": {}, "network": {}, "session": {}}
         self.attachments: list[Attachment] = []
         self.warnings: list[str] = []
+        self.risks: list[str] = []
 
     def warn(self, text: str) -> None:
         """Note what could not be carried over; without repetition, and not without end."""
-        if text not in self.warnings and len(self.warnings) < MAX_WARNINGS:
-            self.warnings.append(printable(text, 300))
+        _add(self.warnings, text)
+
+    def risk(self, text: str) -> None:
+        """Note what makes the tunnel protect less than the file asked for."""
+        _add(self.risks, text)
 
     def lost(self, keys: Iterable[str], why: str = "there is no such setting here") -> None:
         """Note keys of the other format that have no counterpart."""
         for key in keys:
             self.warn(f"not carried over: {key} ({why})")
 
+    @property
+    def method(self) -> str:
+        """The authentication method, empty until it is known."""
+        return str(self.tables["auth"].get("method", ""))
+
     def set(self, section: str, key: str, value: object) -> None:
         """Set a key of the profile; None leaves it at its default."""
         if value is not None:
             self.tables[section][key] = value
 
+    def has(self, section: str, key: str) -> bool:
+        """Whether the key is set, by a value or by a file beside the profile."""
+        return key in self.tables[section] or any(item.key == (section, key) for item in self.attachments)
+
     def attach(self, section: str, key: str, suffix: str, data: bytes, what: str) -> None:
-        """Let `section.key` name a file with this content."""
+        """Let `section.key` name a file with this content; a later file takes the place of an earlier one."""
+        self.attachments = [item for item in self.attachments if item.key != (section, key)]
         self.attachments.append(Attachment(key=(section, key), suffix=suffix, data=data, what=what))
+        self.tables[section].pop(key, None)
+
+    def identity(self, section: Literal["gateway", "auth"], written: str | None, *, key: str = "identity") -> None:
+        """Set an identity that is written as strongSwan and libreswan write it. Raises ProfileError for AUTH_NULL."""
+        if written is None or not written.strip():
+            return
+        if written.strip().lower() in ("%null", "%none"):
+            raise ProfileError(f"the identity {written.strip()} is not possible", reason=_NULL)
+        try:
+            found = read_identity(written)
+        except ProfileError as error:
+            self.warn(f"not carried over: {error.message}; set {section}.{key}")
+            return
+        if not isinstance(found, AnyIdentity):
+            self.set(section, key, found)
+        elif section == "gateway":
+            self.any_gateway(found.written)
+
+    def any_gateway(self, written: str) -> None:
+        """Take a gateway that may have any identity; `written` is how the file says that."""
+        if self.method == "psk":
+            self.set("gateway", "identity", "%any")
+            self.risk(
+                f"gateway.identity is %any ({written}): whoever has the pre-shared key may be the gateway; "
+                "name its identity if you know it"
+            )
+        else:
+            self.warn(
+                f"gateway.identity is not set ({written}): the gateway's certificate must prove its address; "
+                "set it if the gateway has another name"
+            )
+
+    def psk(self, secret: bytes | None, *, literal: bool = True) -> None:
+        """Attach a pre-shared key, or ask for it. `literal`: `0x` and `0s` in front are part of the key itself."""
+        if secret is None:
+            self.set("auth", "psk", {"prompt": True})
+            return
+        if literal and (secret[:2] in (b"0x", b"0s") or secret.endswith(b"\n")):
+            secret = b"0x" + secret.hex().encode()
+        self.attach("auth", "psk", "psk", secret, "the pre-shared key")
+
+    def password(self, secret: bytes | None) -> None:
+        """Attach a password, if there is one; otherwise it is asked for."""
+        if secret is not None:
+            self.attach("auth", "password", "pw", secret, "the password")
+
+    def passphrase(self, secret: bytes | None) -> None:
+        """Attach the passphrase of our key, if there is one."""
+        if secret:
+            self.attach("auth", "key_passphrase", "passphrase", secret, "the passphrase of our key")
+
+    def dns(self, servers: Sequence[str], domains: Sequence[str]) -> None:
+        """Name servers instead of the gateway's, and the domains that they are for."""
+        for key, texts, check in (
+            ("dns_servers", servers, values.name_servers),
+            ("dns_domains", domains, values.domains),
+        ):
+            good: list[str] = []
+            for text in texts:
+                try:
+                    good += [str(item) for item in check([text])]
+                except ValueError:
+                    self.lost([f"the name server or domain {text}"], "it cannot be one here")
+            self.set("network", key, list(dict.fromkeys(good)) or None)
 
     def authorities(self, encoded: Sequence[bytes]) -> None:
         """Certificates, in DER or PEM, that may vouch for the gateway; damaged ones are warned about."""
         good: list[Certificate] = []
         for each in encoded:
+            problems: list[str] = []
             try:
-                good += Certificate.load_many(each)
+                good += Certificate.load_many(each, problems)
             except ProfileError as error:
-                self.warn(f"a certificate cannot be used: {error.message}")
+                problems = [error.reason or error.message]
+            for problem in problems:
+                self.risk(f"a certificate of an authority cannot be used: {problem}")
         if good:
             bundle = b"".join(pem(certificate.der) for certificate in dict.fromkeys(good))
             self.attach("gateway", "ca", "ca.pem", bundle, "the gateway's authority")
 
-    def proposals(self, kind: Literal["ike", "esp"], texts: Sequence[str]) -> None:
-        """Proposals in swanctl's keywords, those of them that we can make; `default` stands for our own."""
+    def proposals(
+        self, kind: Literal["ike", "esp"], texts: Sequence[str], dialect: Dialect = Dialect.STRONGSWAN
+    ) -> None:
+        """Proposals in another program's keywords: what we can run of each; `default` stands for our own."""
         kept: list[str] = []
         for text in texts:
             if text == "default":
                 kept += _DEFAULTS[kind]
                 continue
-            try:
-                proposals.check(kind, [text])
-            except (Fault, ValueError) as fault:
-                self.warn(f"not carried over: the {kind} proposal {text} ({fault})")
-            else:
-                kept.append(text)
+            found = read_proposals(kind, text, dialect)
+            kept += found.usable
+            shown = printable(text, 80)
+            if not found.usable:
+                self.warn(f"not carried over: the {kind} proposal {shown} ({found.why})")
+            elif found.left_out:
+                self.warn(f"left out of the {kind} proposal {shown}: {', '.join(found.left_out)} (not supported)")
+            if found.post_quantum:
+                self.risk(f"the {kind} proposal {shown} loses its post-quantum key exchange: it is not supported")
         if texts and not kept:
             self.warn(f"no {kind} proposal is left, so ikeclient's own are offered")
         if kept:
@@ -106,6 +200,13 @@ class Draft:
         """The profile whose attachments lie beside it as `stem.suffix`."""
         return self._toml({item.key: f"{stem}.{item.suffix}" for item in self.attachments})
 
+    def leave_out(self) -> None:
+        """Forget the attachments; their secrets are asked for."""
+        for section, key in [item.key for item in self.attachments]:
+            if key in SECRETS:
+                self.set(section, key, {"prompt": True})
+        self.attachments = []
+
     def toml_alone(self) -> tuple[str, list[str]]:
         """The profile without attachments, and a warning for each of them: secrets are to be asked for."""
         warnings = [f"left out: {item.what} (import to a file, not to standard output)" for item in self.attachments]
@@ -115,7 +216,7 @@ class Draft:
         tables = {name: dict(table) for name, table in self.tables.items()}
         for item in self.attachments:
             section, key = item.key
-            secret = key in ("psk", "password", "key_passphrase")
+            secret = key in SECRETS
             if item.key not in files:
                 if secret:
                     tables[section][key] = {"prompt": True}
@@ -123,6 +224,12 @@ class Draft:
             tables[section][key] = {"file": files[item.key]} if secret else files[item.key]
         document = {"version": 1, **{name: table for name, table in tables.items() if table}}
         return "\n".join(toml_lines(document)) + "\n"
+
+
+def _add(texts: list[str], text: str) -> None:
+    text = printable(text, 300)
+    if text not in texts and len(texts) < MAX_WARNINGS:
+        texts.append(text)
 
 
 def pem(der: bytes) -> bytes:
@@ -186,11 +293,32 @@ class Fields:
         value: list[object] | None = self._get(key, list, "a list")
         return value or []
 
+    def words(self, key: str) -> list[str]:
+        """A list of texts, or one text with white space or commas between them."""
+        self._asked.add(key)
+        value = self._values.get(key)
+        if isinstance(value, str):
+            return value.replace(",", " ").split()
+        items = self.items(key)
+        if not all(isinstance(item, str) for item in items):
+            raise ProfileError(f"{printable(self._where, 80)}: {printable(key, 80)} should be a list of texts")
+        return [str(item).strip() for item in items]
+
     def part(self, key: str) -> Fields | None:
         """A section inside."""
         self._asked.add(key)
         value = self._values.get(key)
         return None if value is None else Fields(value, key)
+
+    def mapping(self, key: str) -> Mapping[str, object]:
+        """A section inside as it is, empty where it is missing."""
+        self._asked.add(key)
+        value = self._values.get(key)
+        return value if isinstance(value, Mapping) else {}
+
+    def is_off(self, key: str) -> bool:
+        """Whether a key holds nothing that anybody could miss: false, zero, or empty."""
+        return not self._values.get(key)
 
     def ignore(self, *keys: str) -> None:
         """These mean nothing to a tunnel."""

@@ -1,15 +1,21 @@
-"""Apple's configuration profiles (`.mobileconfig`): an XML property list with payloads for VPNs and their certificates.
+"""Apple's configuration profiles (`.mobileconfig`): a property list with payloads for VPNs and their certificates.
 
-Names and values are those of Apple's "Configuration Profile Reference", payload `com.apple.vpn.managed`, IKEv2.
+XML and binary property lists are read. Names and values are those of Apple's "Configuration Profile Reference",
+payload `com.apple.vpn.managed`, IKEv2.
 """
 
 from __future__ import annotations
 
 import plistlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from ikeclient.crypto.certs import Certificate
 from ikeclient.errors import ProfileError
-from ikeclient.profile.importers.draft import Draft, Fields
+from ikeclient.profile.importers.containers import open_bundle
+from ikeclient.profile.importers.draft import Ask, Draft, Fields
+from ikeclient.profile.importers.selectors import networks_of
 
 VPN = ("com.apple.vpn.managed", "com.apple.vpn.managed.applayer")
 AUTHORITIES = ("com.apple.security.root", "com.apple.security.pkcs1", "com.apple.security.pem")
@@ -44,13 +50,26 @@ _COMMON = (
 )
 
 
-def read_mobileconfig(data: bytes, connection: str | None, fallback: str) -> Draft:
+PER_APP = "com.apple.vpn.managed.applayer"
+_ENROLMENT = ("com.apple.security.scep", "com.apple.security.acme", "com.apple.ADCertificate.managed")
+_COMMON_NAME = re.compile(r"(?:^|[,+] ?)CN=((?:[^,+\\]|\\.)*)")
+
+
+def read_mobileconfig(data: bytes, connection: str | None, fallback: str, ask: Ask | None = None) -> Draft:
     """The one VPN payload of IKEv2, or the one called `connection`. Raises ProfileError."""
     root = _property_list(data)
-    payloads = [Fields(item, "a payload") for item in root.items("PayloadContent")[:MAX_PAYLOADS]]
-    ours = {_name(payload, fallback): payload for payload in payloads if _is_vpn(payload)}
-    if not ours:
-        raise ProfileError("this configuration profile holds no IKEv2 VPN")
+    if root.flag("IsEncrypted") or "EncryptedPayloadContent" in root:
+        raise ProfileError(
+            "this configuration profile is encrypted for one device",
+            hint="ask for one that is not encrypted; only that device can read this one",
+        )
+    payloads = _payloads(root)
+    tunnels = [found for payload in payloads for found in _tunnels(payload, fallback)]
+    if not tunnels:
+        kinds = sorted({payload.text("VPNType") or "?" for payload in payloads if _type(payload) in VPN})
+        reason = f"its VPN is {', '.join(kinds)}" if kinds else "it has no VPN payload"
+        raise ProfileError("this configuration profile holds no IKEv2 VPN", reason=reason)
+    ours = {name: (payload, ike) for name, payload, ike in tunnels}
     if connection is None and len(ours) > 1:
         raise ProfileError(
             "there are several VPNs in it", reason=f"it holds {', '.join(ours)}", hint="name one with --connection"
@@ -59,23 +78,57 @@ def read_mobileconfig(data: bytes, connection: str | None, fallback: str) -> Dra
     if chosen not in ours:
         raise ProfileError("there is no VPN of that name in it", reason=f"it holds {', '.join(ours)}")
     draft = Draft(chosen)
-    _vpn(ours[chosen], {payload.text("PayloadUUID"): payload for payload in payloads}, draft)
-    authorities = [payload.secret("PayloadContent") or b"" for payload in payloads if _type(payload) in AUTHORITIES]
-    if draft.tables["auth"]["method"] != "psk":
-        draft.authorities(authorities)
-    others = {_type(payload) or "a payload without type" for payload in payloads}
-    draft.lost(sorted(others.difference(VPN, AUTHORITIES, [PKCS12])), "only the VPN and its certificates are")
+    payload, ike = ours[chosen]
+    authorities = [each.secret("PayloadContent") or b"" for each in payloads if _type(each) in AUTHORITIES]
+    _vpn(payload, ike, draft)
+    if ike.text("AuthenticationMethod") == "SharedSecret" or not _trusts(ike):
+        authorities = []
+    draft.authorities(authorities)
+    _authentication(ike, {each.text("PayloadUUID"): each for each in payloads}, draft, ask)
+    _constraints(ike, draft)
+    _unused(ike, payload, draft)
+    others = {_type(each) or "a payload without type" for each in payloads}
+    draft.lost(
+        sorted(others.difference(VPN, AUTHORITIES, [PKCS12], _ENROLMENT)), "only the VPN and its certificates are"
+    )
     return draft
 
 
+def _trusts(ike: Fields) -> bool:
+    """Whether the gateway proves itself with a certificate."""
+    return bool(ike.flag("ExtendedAuthEnabled")) or (ike.text("AuthenticationMethod") or "None") == "Certificate"
+
+
+def _payloads(root: Fields) -> list[Fields]:
+    items = root.items("PayloadContent")
+    if len(items) > MAX_PAYLOADS:
+        raise ProfileError(f"this configuration profile has more than {MAX_PAYLOADS} payloads")
+    if not items and _is_vpn(root):
+        return [root]  # a payload alone
+    return [Fields(item, "a payload") for item in items]
+
+
+def _tunnels(payload: Fields, fallback: str) -> list[tuple[str, Fields, Fields]]:
+    """The tunnels of IKEv2 that a payload describes: name, payload, settings."""
+    if _type(payload) not in VPN:
+        return []
+    name = payload.text("UserDefinedName") or payload.text("PayloadDisplayName") or fallback
+    if _is_vpn(payload):
+        return [(name, payload, payload.part("IKEv2") or Fields({}, "IKEv2"))]
+    always = payload.part("AlwaysOn")
+    if always is None:
+        return []
+    found = [Fields(item, "a tunnel") for item in always.items("TunnelConfigurations")[:MAX_PAYLOADS]]
+    found = [each for each in found if (each.text("ProtocolType") or "IKEv2") == "IKEv2"]
+    return [(name if number == 1 else f"{name} {number}", payload, each) for number, each in enumerate(found, 1)][:1]
+
+
 def _property_list(data: bytes) -> Fields:
-    if data[:1] == b"\x30":
-        hint = "openssl smime -verify -noverify -inform DER -in FILE | ikeclient profile import -"
-        raise ProfileError("this configuration profile is signed", hint=hint)
+    binary = data.startswith(b"bplist00")
     try:
-        root = plistlib.loads(data, fmt=plistlib.FMT_XML)  # refuses every declaration of an entity
+        root = plistlib.loads(data, fmt=plistlib.FMT_BINARY if binary else plistlib.FMT_XML)  # refuses entities
     except Exception:  # hostile input makes this parser raise nearly anything
-        raise ProfileError("this is not a property list in XML") from None
+        raise ProfileError("this is not a property list, or it is damaged") from None
     return Fields(root, "the property list")
 
 
@@ -87,15 +140,17 @@ def _is_vpn(payload: Fields) -> bool:
     return _type(payload) in VPN and (payload.text("VPNType") == "IKEv2" or "IKEv2" in payload)
 
 
-def _name(payload: Fields, fallback: str) -> str:
-    return payload.text("UserDefinedName") or payload.text("PayloadDisplayName") or fallback
-
-
-def _vpn(payload: Fields, by_uuid: Mapping[str | None, Fields], draft: Draft) -> None:
-    ike = payload.part("IKEv2") or Fields({}, "IKEv2")
+def _vpn(payload: Fields, ike: Fields, draft: Draft) -> None:
     draft.set("gateway", "address", ike.text("RemoteAddress") or "")
-    draft.set("gateway", "identity", ike.text("RemoteIdentifier"))
-    _authentication(ike, by_uuid, draft)
+    if _type(payload) == PER_APP:
+        draft.risk(
+            "this VPN was for single apps: here it is for the whole machine (`ikeclient exec` runs one program in it)"
+        )
+    if "AlwaysOn" in payload:
+        draft.risk("always-on is not carried over: without the tunnel traffic leaves this machine as usual")
+        always = payload.part("AlwaysOn")
+        if always is not None and len(always.items("TunnelConfigurations")) > 1:
+            draft.lost(["the tunnels beside the first of AlwaysOn"], "one profile is one tunnel")
     _algorithms(ike, draft)
     if rate := ike.text("DeadPeerDetectionRate"):
         draft.set("session", "liveness", LIVENESS.get(rate))
@@ -109,79 +164,186 @@ def _vpn(payload: Fields, by_uuid: Mapping[str | None, Fields], draft: Draft) ->
         draft.set("network", "routes", "all")
         if ike.flag("ExcludeLocalNetworks") or payload.flag("ExcludeLocalNetworks"):
             draft.set("network", "exclude", ["lan"])
-    # Said by us anyway, or without any meaning for a client that is started by hand.
-    ike.ignore("NATKeepAliveInterval", "EnableCertificateRevocationCheck", "TLSMinimumVersion", "TLSMaximumVersion")
-    ike.ignore("UseConfigurationAttributeInternalIPSubnet", "CertificateType", "DisableRedirect", "EnableFallback")
-    ike.ignore("NATKeepAliveOffloadEnable", "DisconnectOnIdle", "DisconnectOnIdleTimer")
-    payload.ignore(*_COMMON, "VPNType", "UserDefinedName")
-    draft.lost(ike.rest)
-    draft.lost(payload.rest)
+    _dns(payload.part("DNS") or ike.part("DNS"), draft)
 
 
-def _authentication(ike: Fields, by_uuid: Mapping[str | None, Fields], draft: Draft) -> None:
+def _dns(dns: Fields | None, draft: Draft) -> None:
+    if dns is None:
+        return
+    servers = [str(item) for item in dns.items("ServerAddresses") if networks_of(str(item))]
+    domains = [
+        str(item).strip(".")
+        for key in ("SupplementalMatchDomains", "SearchDomains")
+        for item in dns.items(key)
+        if str(item).strip(".")
+    ]
+    if name := dns.text("DomainName"):
+        domains.append(name.strip("."))
+    draft.dns(servers, domains)
+    if (protocol := dns.text("DNSProtocol")) and protocol != "Cleartext":
+        draft.risk(f"DNS over {protocol} is not carried over: the servers are asked in the clear, inside the tunnel")
+    dns.ignore("DNSProtocol", "SupplementalMatchDomainsNoSearch")
+
+
+def _authentication(ike: Fields, by_uuid: Mapping[str | None, Fields], draft: Draft, ask: Ask | None) -> None:
     method, eap = ike.text("AuthenticationMethod") or "None", bool(ike.flag("ExtendedAuthEnabled"))
+    if method not in ("None", "SharedSecret", "Certificate"):
+        raise ProfileError(f"the authentication method {method!a} is not known")
     account, password, psk = ike.text("AuthName"), ike.secret("AuthPassword"), ike.secret("SharedSecret")
-    draft.set("auth", "identity", ike.text("LocalIdentifier"))
-    certificate = by_uuid.get(ike.text("PayloadCertificateUUID")) if "PayloadCertificateUUID" in ike else None
-    issuer, common_name = ike.text("ServerCertificateIssuerCommonName"), ike.text("ServerCertificateCommonName")
-    if issuer and not any(_type(payload) in AUTHORITIES for payload in by_uuid.values()):
-        draft.warn(f"gateway.ca is not set: put the certificate of {issuer} there, unless it is a public authority")
-    if common_name and common_name != draft.tables["gateway"].get("identity"):
-        draft.lost(["ServerCertificateCommonName"], "the gateway is known by RemoteIdentifier")
-    if eap:
-        if method == "SharedSecret":
-            draft.warn(
-                "the gateway proves itself with a shared secret and then asks for EAP: this is not possible here"
-            )
-        draft.set("auth", "method", "eap-tls" if method == "Certificate" else "eap")
-        draft.set("auth", "user", account)
-        if password and method != "Certificate":
-            draft.attach("auth", "password", "pw", password, "the password")
-    elif method == "SharedSecret":
-        draft.set("auth", "method", "psk")
-        draft.attach("auth", "psk", "psk", psk, "the shared secret") if psk else draft.set(
-            "auth", "psk", {"prompt": True}
+    names_certificate = bool(ike.text("PayloadCertificateUUID"))
+    own = by_uuid.get(ike.text("PayloadCertificateUUID")) if names_certificate else None
+    if eap and method == "SharedSecret":
+        raise ProfileError(
+            "the gateway proves itself with a shared secret and then asks for EAP in this profile",
+            reason="a pre-shared key on one side only is not supported",
         )
+    if eap and method == "Certificate" and names_certificate:
+        draft.set("auth", "method", "eap-tls")
+    elif eap:  # without a certificate of ours it is a password
+        draft.set("auth", "method", "eap")
     elif method == "Certificate":
         draft.set("auth", "method", "certificate")
+    else:  # None without EAP means a shared secret, says Apple's reference
+        draft.set("auth", "method", "psk")
+    if draft.method in ("eap", "eap-tls"):
+        draft.set("auth", "user", account)
+    draft.identity("gateway", ike.text("RemoteIdentifier"))
+    draft.identity("auth", ike.text("LocalIdentifier"))
+    if draft.method == "psk":
+        draft.psk(psk)
+    elif draft.method == "eap":
+        draft.password(password)
+        if not account and not ike.text("LocalIdentifier"):
+            draft.warn("the user name is not in the file: set auth.user, or give --user")
     else:
-        raise ProfileError(f"the authentication method {method!a} without EAP is not possible")
-    if method == "Certificate":
-        _certificate(certificate, draft)
+        _certificate(own, draft, ask)
 
 
-def _certificate(payload: Fields | None, draft: Draft) -> None:
+def _certificate(payload: Fields | None, draft: Draft, ask: Ask | None) -> None:
     content = payload.secret("PayloadContent") if payload is not None and _type(payload) == PKCS12 else None
-    if payload is None or not content:
-        draft.set("auth", "certificate", "client.p12")
-        draft.warn("our certificate is not in the file: put it beside the profile as client.p12")
+    if payload is not None and _type(payload) in _ENROLMENT:
+        draft.warn(
+            f"our certificate is issued to each device ({_type(payload)}), so it is not in the file: "
+            "set auth.certificate, or give --p12 FILE"
+        )
+    elif payload is None or not content:
+        draft.warn("our certificate is not in the file: set auth.certificate, or give --p12 FILE")
+    else:
+        passphrase = payload.secret("Password")
+        draft.attach("auth", "certificate", "p12", content, "our certificate and its key")
+        draft.passphrase(passphrase)
+        open_bundle(draft, content, passphrase, ask)
+
+
+def _constraints(ike: Fields, draft: Draft) -> None:
+    """What the gateway's certificate must be like."""
+    issuer, common_name = ike.text("ServerCertificateIssuerCommonName"), ike.text("ServerCertificateCommonName")
+    if draft.method == "psk":
         return
-    draft.attach("auth", "certificate", "p12", content, "our certificate and its key")
-    if passphrase := payload.secret("Password"):
-        draft.attach("auth", "key_passphrase", "passphrase", passphrase, "the passphrase of our key")
+    if issuer:
+        known = _common_names(draft)
+        if not known:
+            draft.risk(
+                f"gateway.ca is not set, so all public authorities are trusted: the gateway's certificate must come "
+                f"from {issuer!a}; name its certificate, or give --ca FILE"
+            )
+        elif known != {issuer}:
+            draft.risk(f"not enforced: the gateway's certificate must come from {issuer!a} alone")
+    if common_name and common_name != draft.tables["gateway"].get("identity"):
+        draft.risk(f"not enforced: the common name of the gateway's certificate must be {common_name!a}")
+    if ike.flag("EnableCertificateRevocationCheck"):
+        draft.risk("revocation of the gateway's certificate is not checked (EnableCertificateRevocationCheck)")
+
+
+def _common_names(draft: Draft) -> set[str]:
+    """The common names of the authorities that were found."""
+    bundle = next((item.data for item in draft.attachments if item.key == ("gateway", "ca")), None)
+    found: set[str] = set()
+    for certificate in Certificate.load_many(bundle) if bundle else ():
+        match = _COMMON_NAME.search(certificate.subject)
+        found.add(re.sub(r"\\(.)", r"\1", match[1]) if match else certificate.subject)
+    return found
+
+
+def _unused(ike: Fields, payload: Fields, draft: Draft) -> None:
+    """Warn about what is left; nothing is said about what is switched off."""
+    on_demand = bool(ike.flag("OnDemandEnabled") or payload.flag("OnDemandEnabled"))
+    if on_demand:
+        draft.lost(["OnDemandEnabled"], "a tunnel starts with `ikeclient connect`, or as a systemd service")
+    for fields in (ike, payload):
+        fields.ignore("OnDemandEnabled", "OnDemandRules", "OnDemandUserOverrideDisabled", "OnDemandMatchDomainsAlways")
+        fields.ignore("OnDemandMatchDomainsNever", "OnDemandMatchDomainsOnRetry", "ExcludeLocalNetworks")
+        for key in ("ExcludeAPNs", "ExcludeCellularServices", "ExcludeDeviceCommunication", "EnforceRoutes"):
+            fields.ignore(key)
+        for key in ("Proxies", "Proxy"):
+            proxies = fields.mapping(key)
+            if any(proxies.get(name) for name in ("HTTPEnable", "HTTPSEnable", "SOCKSEnable", "ProxyAutoConfigEnable")):
+                draft.lost([key], "proxies are set in programs, not by the tunnel")
+            fields.ignore(key)
+        if fields.flag("DisconnectOnIdle"):
+            draft.lost(["DisconnectOnIdle"], "the tunnel stays until `ikeclient disconnect`")
+        if fields.flag("IncludeAllNetworks"):
+            draft.risk("IncludeAllNetworks also drops traffic without the tunnel there: here only while it is lost")
+    if ike.flag("PPK") or "PPKIdentifier" in ike:
+        mandatory = ike.flag("PPKMandatory") if "PPKMandatory" in ike else True
+        text = "the post-quantum pre-shared key (PPK, RFC 8784) is not supported"
+        if mandatory:
+            raise ProfileError(text, reason="the profile makes it mandatory")
+        draft.risk(text)
+    ike.ignore("PPK", "PPKIdentifier", "PPKMandatory", "UseConfigurationAttributeInternalIPSubnet", "CertificateType")
+    # Said by us anyway, or without any meaning for a client that is started by hand.
+    ike.ignore("NATKeepAliveInterval", "TLSMinimumVersion", "TLSMaximumVersion", "NATKeepAliveOffloadEnable")
+    ike.ignore("DisableRedirect", "EnableFallback", "DisconnectOnIdleTimer", "ProtocolType", "Interfaces")
+    ike.ignore("ServerCertificateIssuerCommonName", "ServerCertificateCommonName", "MTU", "DisableMOBIKE")
+    ike.ignore(
+        "AuthPassword", "AuthName", "SharedSecret", "LocalIdentifier", "RemoteIdentifier", "PayloadCertificateUUID"
+    )
+    ike.ignore("EnableCertificateRevocationCheck", "AllowPostQuantumKeyExchangeFallback", "ChildlessIKEEnabled")
+    if (providers := ike.text("ProviderBundleIdentifier") or ike.text("ProviderType")) is not None:
+        draft.lost([providers], "no app takes part here")
+    payload.ignore("VPNUUID")
+    payload.ignore(*_COMMON, "VPNType", "UserDefinedName", "IKEv2", "AlwaysOn", "DisconnectOnIdleTimer", "PayloadScope")
+    payload.ignore(
+        "VPNSubType", "VendorConfig", "PPP", "IPSec", "VPN", "EAP", "TransparentProxy", "RemoteAddress", "AuthName"
+    )
+    for fields in (ike, payload):
+        draft.lost(key for key in fields.rest if not fields.is_off(key))
 
 
 def _algorithms(ike: Fields, draft: Draft) -> None:
+    """The parameters of the IKE SA also hold for the Child SA if it has none of its own, says Apple's reference."""
     pfs = bool(ike.flag("EnablePFS"))
-    for key, kind, lifetime in (
-        ("IKESecurityAssociationParameters", "ike", "rekey_ike"),
-        ("ChildSecurityAssociationParameters", "esp", "rekey_child"),
-    ):
-        parameters = ike.part(key)
-        if parameters is None:
-            continue
-        encryption = parameters.text("EncryptionAlgorithm") or "AES-256"
-        integrity = parameters.text("IntegrityAlgorithm") or "SHA2-256"
-        group = parameters.number("DiffieHellmanGroup") or 14
-        parts = [ENCRYPTION.get(encryption), INTEGRITY.get(integrity), GROUPS.get(group)]
-        if parts[0] in AEAD:
-            parts[1] = f"prf{parts[1]}" if kind == "ike" else ""
-        if kind == "esp" and not pfs:
-            parts[2] = ""
-        if None in parts:
-            draft.lost([f"{key} {encryption}, {integrity}, group {group}"], "ikeclient's own proposals are offered")
-        else:
-            draft.proposals("ike" if kind == "ike" else "esp", ["-".join(part for part in parts if part)])
-        if minutes := parameters.number("LifeTimeInMinutes"):
-            draft.set("session", lifetime, min(max(minutes, 1), 7 * 1440) * 60)
-        draft.lost(parameters.rest)
+    ike_parameters = ike.part("IKESecurityAssociationParameters")
+    child_parameters = ike.part("ChildSecurityAssociationParameters")
+    if ike_parameters is not None:
+        _suite("ike", ike_parameters, pfs, draft)
+    if child_parameters is not None:
+        _suite("esp", child_parameters, pfs, draft)
+    elif ike_parameters is not None:
+        _suite("esp", ike_parameters, pfs, draft, lifetime=False)
+
+
+def _suite(kind: Any, parameters: Fields, pfs: bool, draft: Draft, *, lifetime: bool = True) -> None:
+    encryption = parameters.text("EncryptionAlgorithm") or "AES-256"
+    integrity = parameters.text("IntegrityAlgorithm") or "SHA2-256"
+    group = parameters.number("DiffieHellmanGroup") or 14
+    parts: Sequence[str | None] = [ENCRYPTION.get(encryption), INTEGRITY.get(integrity), GROUPS.get(group)]
+    aead = parts[0] in AEAD
+    words = [
+        parts[0],
+        (f"prf{parts[1]}" if kind == "ike" else "") if aead and parts[1] else parts[1],
+        "" if kind == "esp" and not pfs else parts[2],
+    ]
+    if None in words:
+        named = f"{encryption}, {integrity}, group {group}"
+        draft.lost([f"the {kind} algorithms {named}"], "ikeclient's own proposals are offered")
+    else:
+        draft.proposals(kind, ["-".join(word for word in words if word)])
+    minutes = parameters.number("LifeTimeInMinutes")
+    if minutes and lifetime:
+        key = "rekey_ike" if kind == "ike" else "rekey_child"
+        draft.set("session", key, min(max(minutes, 1), 7 * 1440) * 60)
+    parameters.ignore("LifeTimeInMinutes", "PostQuantumKeyExchangeMethods")
+    if parameters.items("PostQuantumKeyExchangeMethods"):
+        draft.risk("the post-quantum key exchange is not carried over: it is not supported")
+    draft.lost(parameters.rest)

@@ -1,17 +1,30 @@
-"""Which kind of file it is that somebody wants to import, and what is in it."""
+"""Which kind of file it is that is to be imported, what is in it, and what the user adds to it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from ikeclient.crypto.certs import Certificate
 from ikeclient.errors import ProfileError
-from ikeclient.profile.importers.draft import MAX_LENGTH, Draft
+from ikeclient.profile.credentials import is_pkcs12
+from ikeclient.profile.importers.azure import read_azure
+from ikeclient.profile.importers.containers import is_signed, open_bundle, unwrap
+from ikeclient.profile.importers.draft import MAX_LENGTH, Ask, Draft, decode_base64
+from ikeclient.profile.importers.iked import read_iked
 from ikeclient.profile.importers.ipsec import read_ipsec
+from ikeclient.profile.importers.mikrotik import read_mikrotik
 from ikeclient.profile.importers.mobileconfig import read_mobileconfig
+from ikeclient.profile.importers.networkmanager import read_networkmanager
+from ikeclient.profile.importers.place import Archive, Place
+from ikeclient.profile.importers.secrets import SecretFile, ipsec_secrets, is_ipsec_secrets
 from ikeclient.profile.importers.sswan import read_sswan
 from ikeclient.profile.importers.swanctl import read_swanctl
+from ikeclient.profile.importers.windows import read_phonebook, read_powershell, read_profile_xml
+from ikeclient.wire.text import printable
 
 
 class Kind(StrEnum):
@@ -21,45 +34,305 @@ class Kind(StrEnum):
     SSWAN = "sswan"
     SWANCTL = "swanctl"
     IPSEC = "ipsec"
+    NETWORKMANAGER = "networkmanager"
+    POWERSHELL = "powershell"
+    PROFILEXML = "profilexml"
+    PHONEBOOK = "phonebook"
+    AZURE = "azure"
+    MIKROTIK = "mikrotik"
+    IKED = "iked"
+    PKCS12 = "pkcs12"
 
 
-_START = re.compile(rb"\s*(\xef\xbb\xbf)?\s*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What the user adds: contents of files, names, and a way to ask for a passphrase."""
+
+    user: str | None = None
+    gateway: str | None = None
+    authorities: tuple[bytes, ...] = ()
+    bundle: bytes | None = field(default=None, repr=False)
+    secrets: bytes | None = field(default=None, repr=False)
+    ask: Ask | None = None
 
 
-def kind_of(data: bytes) -> Kind:
-    """The kind, by the content alone. Raises ProfileError."""
-    start = data[_START.match(data).end() :][:4096]  # type: ignore[union-attr]  # it matches the empty string
-    if data[:1] == b"\x30" or start.startswith((b"<?xml", b"<!DOCTYPE plist", b"<plist")):
+_PKCS7 = re.compile(rb"-----BEGIN (?:PKCS7|CMS)-----(.*?)-----END (?:PKCS7|CMS)-----", re.DOTALL)
+_SWANCTL = re.compile(rb"^\s*(connections|secrets|pools|authorities)\b[^\n=]*\{", re.MULTILINE)
+_CONN = re.compile(rb"^(conn|ca)\s+\S+\s*(#[^\n]*)?$|^config\s+setup\b", re.MULTILINE)
+_INCLUDE = re.compile(rb"^\s*include\s+\S+", re.MULTILINE)
+_SIGNS: tuple[tuple[re.Pattern[bytes], Kind], ...] = (
+    (re.compile(rb"<VPNProfile[\s>]", re.IGNORECASE), Kind.PROFILEXML),
+    (re.compile(rb"^\s*\[vpn\]\s*$", re.MULTILINE), Kind.NETWORKMANAGER),
+    (re.compile(rb"^\s*(VpnStrategy|PhoneNumber)=", re.MULTILINE), Kind.PHONEBOOK),
+    (re.compile(rb"\b(Add|Set)-VpnConnection", re.IGNORECASE), Kind.POWERSHELL),
+    (re.compile(rb"^\s*/ip[ /]+ipsec\b", re.MULTILINE), Kind.MIKROTIK),
+    (
+        re.compile(rb"^\s*ikev2\s+(\"|active|passive|quick|esp|default|ipcomp|tunnel|transport)", re.MULTILINE),
+        Kind.IKED,
+    ),
+)
+_OTHERS: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"<AzVpnProfile[\s>]"), "an Azure VPN client profile, which is OpenVPN"),
+    (re.compile(rb"^\s*\[Interface\]\s*$", re.MULTILINE), "a WireGuard configuration"),
+    (re.compile(rb"^\s*(remote\s+\S+\s+\d+|client|dev\s+tun)\s*$", re.MULTILINE), "an OpenVPN configuration"),
+    (re.compile(rb"^\s*(remote\s+\S+\s*\{|sainfo\s)", re.MULTILINE), "a racoon configuration, which is IKEv1"),
+    (re.compile(rb"^IPSec gateway\s", re.MULTILINE), "a vpnc configuration, which is IKEv1"),
+    (re.compile(rb"^\[main\][^\[]*^Host=", re.MULTILINE | re.DOTALL), "a Cisco .pcf profile, which is IKEv1"),
+)
+
+
+def kind_of(data: bytes, name: str = "") -> Kind:
+    """The kind, by the content; `name` decides only between formats that look alike. Raises ProfileError."""
+    if is_pkcs12(data):
+        return Kind.PKCS12
+    if data.startswith(b"bplist00"):
         return Kind.MOBILECONFIG
+    start = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:4096]
+    if start.startswith(b"<"):
+        if re.search(rb"<VpnProfile[\s>]", data) and re.search(rb"<VpnServer[\s>]", data):
+            return Kind.AZURE
+        if re.search(rb"<(!DOCTYPE )?plist[\s>]", data[:4096]):
+            return Kind.MOBILECONFIG
     if start.startswith(b"{"):
         return Kind.SSWAN
-    if re.search(rb"^\s*(connections|secrets|pools|authorities)\b[^\n=]*\{", data, re.MULTILINE):
+    if _SWANCTL.search(data):
         return Kind.SWANCTL
-    if re.search(rb"^conn\s+\S+\s*(#[^\n]*)?$", data, re.MULTILINE):
+    for sign, kind in _SIGNS:
+        if sign.search(data):
+            return kind
+    if _CONN.search(data):
         return Kind.IPSEC
+    for sign, what in _OTHERS:
+        if sign.search(data):
+            raise ProfileError(f"this is {what}", hint="ikeclient speaks IKEv2")
+    if _INCLUDE.search(data):
+        return Kind.IPSEC if "ipsec" in name else Kind.SWANCTL
+    _name_other(data)
     raise ProfileError("this is no kind of profile that can be imported", hint=f"known are {', '.join(Kind)}")
 
 
+def _name_other(data: bytes) -> None:
+    """Raise ProfileError for files that people take for profiles."""
+    if is_ipsec_secrets(data[:65536].decode("utf-8", "replace")):
+        raise ProfileError(
+            "this is an ipsec.secrets file: secrets without a connection",
+            hint="import the ipsec.conf; the secrets beside it are read, or give them with --secrets FILE",
+        )
+    try:
+        certificate = Certificate.load_many(data)[0]
+    except ProfileError:
+        return
+    what = "--ca FILE" if certificate.is_authority else "auth.certificate"
+    raise ProfileError(f"this is the certificate of {certificate.subject}, no profile", hint=f"use it as {what}")
+
+
 def read_foreign(
-    data: bytes, kind: Kind | None = None, *, connection: str | None = None, source: Path | None = None
+    data: bytes,
+    kind: Kind | None = None,
+    *,
+    connection: str | None = None,
+    source: Path | None = None,
+    extras: Extras | None = None,
 ) -> Draft:
     """The profile in `data`; `source` is the file it came from, None for standard input. Raises ProfileError."""
-    if len(data) > MAX_LENGTH:
+    if len(data) > MAX_LENGTH and not data.startswith(b"PK\x03\x04"):
         raise ProfileError(f"this is larger than {MAX_LENGTH >> 20} MiB")
     if not data.strip():
         raise ProfileError("this is empty")
-    fallback = source.stem if source is not None else "imported"
-    match kind or kind_of(data):
-        case Kind.MOBILECONFIG:
-            return read_mobileconfig(data, connection, fallback)
-        case Kind.SSWAN:
-            return read_sswan(data, connection, fallback)
-        case Kind.SWANCTL:
-            directory = None if source is None else source.absolute().parent
-            if directory is not None and directory.name == "conf.d":
-                directory = directory.parent
-            return read_swanctl(data, connection, fallback, directory)
-        case Kind.IPSEC:
-            return read_ipsec(
-                data, connection, fallback, None if source is None else source.absolute().parent / "ipsec.d"
+    extras = extras or Extras()
+    if data.startswith(b"PK\x03\x04"):
+        return _read_place(Archive(data), kind, connection, extras)
+    place = Place(None if source is None else source.absolute().parent)
+    name = "imported" if source is None else source.name
+    return _read(data, name, place, kind, connection, extras)
+
+
+def read_directory(
+    directory: Path, kind: Kind | None = None, *, connection: str | None = None, extras: Extras | None = None
+) -> Draft:
+    """The one profile in a directory. Raises ProfileError if there is none or more than one."""
+    return _read_place(Place(directory.absolute()), kind, connection, extras or Extras())
+
+
+def _read_place(place: Place, kind: Kind | None, connection: str | None, extras: Extras) -> Draft:
+    """The one profile among the files of a directory or an archive; what it needs may lie beside it."""
+    found: list[tuple[str, Kind, bytes]] = []
+    refused: list[ProfileError] = []
+    for name in place.everything():
+        data = _text(place.read(name) or b"")
+        try:
+            each = kind_of(data, PurePosixPath(name).name)
+        except ProfileError as error:
+            if "this is no kind" not in error.message and "certificate" not in error.message:
+                refused.append(error)
+            continue
+        if each is not Kind.PKCS12 or kind is Kind.PKCS12:
+            found.append((name, each, data))
+    if kind is not None:
+        found = [item for item in found if item[1] is kind]
+    chosen = _main_file(found, connection)
+    if chosen is None:
+        if found:
+            names = ", ".join(printable(name, 60) for name, _, _ in found[:10])
+            raise ProfileError(
+                "there are several profiles in it", reason=f"it holds {names}", hint="import one of them"
             )
+        if refused:
+            raise refused[0]
+        raise ProfileError("there is no profile in it", hint=f"known are {', '.join(Kind)}")
+    name, each, data = chosen
+    directory, _, last = name.rpartition("/")
+    inner = place.below(directory) if isinstance(place, Archive) else Place((place.root or Path("/")) / directory)
+    return _read(data, last, inner, each, connection, extras)
+
+
+def _main_file(found: Sequence[tuple[str, Kind, bytes]], connection: str | None) -> tuple[str, Kind, bytes] | None:
+    """The file to import: the only one, or the one that includes the others."""
+    azure = [item for item in found if item[1] is Kind.AZURE]
+    if azure:
+        return azure[0]
+    for kind, main in ((Kind.SWANCTL, "swanctl.conf"), (Kind.IPSEC, "ipsec.conf")):
+        ours = [item for item in found if item[1] is kind]
+        if ours and len(ours) == len(found):
+            root = next((item for item in ours if PurePosixPath(item[0]).name == main), None)
+            if root is not None and (len(ours) == 1 or _INCLUDE.search(root[2]) or _CONN.search(root[2])):
+                return root
+    if len(found) == 1:
+        return found[0]
+    named = [item for item in found if connection is not None and connection == PurePosixPath(item[0]).stem]
+    return named[0] if len(named) == 1 else None
+
+
+def _text(data: bytes) -> bytes:
+    """UTF-16 and UTF-32 text as UTF-8; anything else stays as it is."""
+    for mark, encoding in (
+        (b"\xff\xfe\0\0", "utf-32"),
+        (b"\0\0\xfe\xff", "utf-32"),
+        (b"\xff\xfe", "utf-16"),
+        (b"\xfe\xff", "utf-16"),
+        (b"<\0", "utf-16-le"),
+        (b"\0<", "utf-16-be"),
+    ):
+        if data.startswith(mark):
+            try:
+                text = data.decode(encoding).removeprefix("\ufeff")
+            except UnicodeDecodeError:
+                return data
+            declared = re.sub(r"""(<\?xml[^>]*?)\s+encoding\s*=\s*["'][^"']*["']""", r"\1", text[:200])
+            return (declared + text[200:]).encode("utf-8", "surrogatepass")
+    return data
+
+
+def _read(data: bytes, name: str, place: Place, kind: Kind | None, connection: str | None, extras: Extras) -> Draft:
+    signer: str | None = None
+    signed = False
+    if match := _PKCS7.search(data):
+        data = decode_base64(match[1].decode("ascii", "replace"), "the signed message")
+    if is_signed(data):
+        opened = unwrap(data)
+        data, signer, signed = opened.content, opened.signer, True
+        if is_signed(data):
+            raise ProfileError("this is signed more than once")
+    data = _text(data)
+    kind = kind or kind_of(data, name)
+    fallback = PurePosixPath(name).stem or "imported"
+    draft = _draft(data, kind, connection, fallback, place, extras)
+    if signed:
+        draft.risk(f"signed by {signer or 'somebody who does not say who'}, not verified")
+    _fill(draft, kind, extras)
+    _require_gateway(draft)
+    return draft
+
+
+def _draft(data: bytes, kind: Kind, connection: str | None, fallback: str, place: Place, extras: Extras) -> Draft:
+    ask = extras.ask if extras.bundle is None and not extras.authorities else None
+    match kind:
+        case Kind.MOBILECONFIG:
+            return read_mobileconfig(data, connection, fallback, ask)
+        case Kind.SSWAN:
+            return read_sswan(data, connection, fallback, ask)
+        case Kind.SWANCTL:
+            return read_swanctl(data, connection, fallback, _above(place, "conf.d"), ask)
+        case Kind.IPSEC:
+            secrets = None if extras.secrets is None else _decode(extras.secrets)
+            return read_ipsec(data, connection, fallback, _above(place, "ipsec.d"), ask, secrets)
+        case Kind.NETWORKMANAGER:
+            return read_networkmanager(data, connection, fallback, place, ask)
+        case Kind.POWERSHELL:
+            return read_powershell(data, connection, fallback, ask)
+        case Kind.PROFILEXML:
+            return read_profile_xml(data, connection, fallback)
+        case Kind.PHONEBOOK:
+            return read_phonebook(data, connection, fallback)
+        case Kind.AZURE:
+            return read_azure(data, fallback, place)
+        case Kind.MIKROTIK:
+            return read_mikrotik(data, connection, fallback)
+        case Kind.IKED:
+            return read_iked(data, connection, fallback)
+        case Kind.PKCS12:
+            return _read_bundle(data, fallback, extras)
+
+
+def _decode(secrets: bytes) -> str:
+    return secrets.decode("utf-8", "surrogateescape")
+
+
+def _above(place: Place, directory: str) -> Place:
+    """The directory of the program's files, for a file in a directory below it."""
+    root = place.root
+    return Place(root.parent) if root is not None and root.name == directory else place
+
+
+def _read_bundle(data: bytes, fallback: str, extras: Extras) -> Draft:
+    """A PKCS#12 file alone: our certificate and the authorities, but no gateway."""
+    if extras.gateway is None:
+        raise ProfileError(
+            "this is a PKCS#12 file: a certificate and its key, without a gateway",
+            hint="name the gateway with --gateway HOST, or use the file as auth.certificate",
+        )
+    draft = Draft(fallback)
+    draft.set("auth", "method", "certificate")
+    draft.attach("auth", "certificate", "p12", data, "our certificate and its key")
+    open_bundle(draft, data, None, None if extras.authorities else extras.ask)
+    return draft
+
+
+def _fill(draft: Draft, kind: Kind, extras: Extras) -> None:
+    """Put in what the user added."""
+    if extras.gateway is not None:
+        draft.set("gateway", "address", extras.gateway)
+    if extras.user is not None:
+        draft.set("auth", "user" if draft.method.startswith("eap") else "identity", extras.user)
+        draft.warnings = [text for text in draft.warnings if "user name" not in text]
+    if extras.bundle is not None:
+        draft.attach("auth", "certificate", "p12", extras.bundle, "our certificate and its key")
+        draft.tables["auth"].pop("key", None)
+        draft.attachments = [item for item in draft.attachments if item.key not in _OF_CERTIFICATE]
+        open_bundle(draft, extras.bundle, None, None if extras.authorities else extras.ask)
+        draft.warnings = [text for text in draft.warnings if "auth.certificate" not in text]
+    if extras.authorities:
+        draft.authorities(extras.authorities)
+        draft.risks = [text for text in draft.risks if not text.startswith("gateway.ca is not set")]
+    if extras.secrets is not None and kind is not Kind.IPSEC:
+        _use_secrets(draft, ipsec_secrets(_decode(extras.secrets)), extras)
+
+
+_OF_CERTIFICATE = (("auth", "key"), ("auth", "key_passphrase"))
+
+
+def _use_secrets(draft: Draft, secrets: SecretFile, extras: Extras) -> None:
+    """Take the PSK or the password of our identity out of an ipsec.secrets file."""
+    auth = draft.tables["auth"]
+    owners = [str(name) for name in (auth.get("user"), auth.get("identity"), extras.user) if name]
+    address = draft.tables["gateway"].get("address", "")
+    peers = list(address) if isinstance(address, list) else [str(address)]
+    if draft.method == "psk" and (found := secrets.of("psk", [*owners, *peers])):
+        draft.psk(found)
+    elif draft.method.startswith("eap") and (found := secrets.of("eap", owners)):
+        draft.password(found)
+
+
+def _require_gateway(draft: Draft) -> None:
+    if not draft.tables["gateway"].get("address"):
+        raise ProfileError("it does not name the gateway", hint="name it with --gateway HOST")

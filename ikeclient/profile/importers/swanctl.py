@@ -1,221 +1,466 @@
 """Connections of strongSwan's swanctl.conf, as a client has them, with the secrets that belong to them.
 
-Certificates and keys are files that swanctl.conf names; the profile names them too, and they are not opened here.
+Certificates and keys are files that the program looks for in directories of its own; the profile names them there.
+What both sides authenticate with is read completely: whatever ikeclient cannot do is refused in words, because a
+connection that authenticates differently is another connection.
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import get_args
 
 from ikeclient.errors import ProfileError
+from ikeclient.profile.credentials import identity_of
+from ikeclient.profile.importers.algorithms import Dialect
 from ikeclient.profile.importers.conf import Section, parse_conf
-from ikeclient.profile.importers.draft import Draft, decode_base64
+from ikeclient.profile.importers.containers import open_bundle
+from ikeclient.profile.importers.draft import Ask, Draft
+from ikeclient.profile.importers.layout import Layout, swanctl_layout
+from ikeclient.profile.importers.place import Place
+from ikeclient.profile.importers.secrets import SecretFile, swanctl_secrets
+from ikeclient.profile.importers.selectors import read_selectors
+from ikeclient.profile.schema import AuthMethod
+from ikeclient.wire.text import printable
 
-DIRECTORY = Path("/etc/swanctl")
-METHODS = {
-    "psk": "psk",
-    "pubkey": "certificate",
-    "eap": "eap",
-    **{f"eap-{name}": f"eap-{name}" for name in ("mschapv2", "gtc", "md5", "tls", "ttls", "peap")},
-}
+METHODS: tuple[str, ...] = tuple(method for method in get_args(AuthMethod) if method.startswith("eap"))
+_SIGNATURES = ("rsa", "ecdsa", "pubkey", "ed25519", "ed448")
 _SECONDS = re.compile(r"(\d{1,9})\s*([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SILENT = {  # what changes nothing here, or is what we do anyway
+_YES, _NO = ("yes", "true", "1", "enabled", "on"), ("no", "false", "0", "disabled", "off")
+_SILENT = {  # carried over, said by us anyway, or without a meaning here
     "connection": {
         *("version", "remote_addrs", "remote_port", "proposals", "mobike", "dpd_delay", "rekey_time", "keyingtries"),
         *("vips", "encap", "local_addrs", "local_port", "fragmentation", "unique", "send_cert", "send_certreq"),
-        *("dpd_timeout", "over_time", "rand_time", "aggressive", "if_id_in", "if_id_out", "pull"),
+        *("dpd_timeout", "over_time", "rand_time", "aggressive", "if_id_in", "if_id_out", "pull", "dscp", "childless"),
+        *("ppk_id", "ppk_required", "mediation", "mediated_by"),
     },
     "child": {
-        *("remote_ts", "local_ts", "esp_proposals", "rekey_time", "mode", "start_action", "dpd_action"),
-        *("close_action", "life_time", "rand_time", "updown", "policies", "if_id_in", "if_id_out"),
+        *("remote_ts", "local_ts", "esp_proposals", "ah_proposals", "rekey_time", "mode", "start_action", "dpd_action"),
+        *("close_action", "life_time", "rand_time", "updown", "policies", "if_id_in", "if_id_out", "hostaccess"),
+        *("hw_offload", "copy_df", "copy_ecn", "copy_dscp", "replay_window", "priority", "reqid", "ipcomp"),
+        *("policies_fwd_out", "rekey_bytes", "rekey_packets", "life_bytes", "life_packets", "rand_bytes"),
+        *("rand_packets", "set_mark_in", "set_mark_out", "per_cpu_sas"),
     },
-    "local": {"auth", "id", "eap_id", "certs", "round"},
-    "remote": {"auth", "id", "cacerts", "certs", "round", "revocation"},
+    "local": {"auth", "id", "eap_id", "certs", "round", "pubkeys", "aaa_id"},
+    "remote": {
+        *("auth", "id", "cacerts", "certs", "round", "revocation", "pubkeys", "ca_id", "cert_policy", "groups"),
+        "eap_id",
+    },
 }
 
 
-def read_swanctl(data: bytes, connection: str | None, fallback: str, directory: Path | None) -> Draft:
-    """The one connection in the file, or the one called `connection`; `directory` is where the file is.
-
-    Raises ProfileError.
-    """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ProfileError("this is not UTF-8 text") from None
+def read_swanctl(data: bytes, connection: str | None, fallback: str, place: Place, ask: Ask | None = None) -> Draft:
+    """The one connection in the file that a client can make, or the one called `connection`. Raises ProfileError."""
     warnings: list[str] = []
-    root = parse_conf(text, warnings)
+    root = parse_conf(decode_text(data), warnings, place)
     connections = root.section("connections").sections
-    if not connections:
-        raise ProfileError("there is no connection in it")
-    if connection is None and len(connections) > 1:
-        reason = f"it holds {', '.join(connections)}"
-        raise ProfileError("there are several connections in it", reason=reason, hint="name one with --connection")
-    name = next(iter(connections)) if connection is None else connection
-    if name not in connections:
-        raise ProfileError("there is no connection of that name in it", reason=f"it holds {', '.join(connections)}")
+    if not connections and (included := [text for text in warnings if "include" in text]):
+        pattern = included[0].removeprefix("not read: include ").partition(" (")[0]
+        raise ProfileError(
+            "this swanctl.conf has no connection of its own",
+            reason=f"it includes {pattern}",
+            hint="import one of those files",
+        )
+    if not connections and root.section("secrets").sections:
+        raise ProfileError("there is no connection in it", reason="it holds secrets only", hint="--secrets takes it")
+    clients = [name for name, section in connections.items() if _remote_addresses(section)]
+    name = choose(list(connections), clients, connection)
     draft = Draft(name or fallback)
     for warning in warnings:
         draft.warn(warning)
-    draft_connection(connections[name], root.section("secrets"), draft, directory or DIRECTORY)
+    secrets = swanctl_secrets(root.section("secrets"))
+    authorities = root.section("authorities")
+    draft_connection(connections[name], secrets, authorities, draft, swanctl_layout(place), ask)
     return draft
 
 
-def draft_connection(connection: Section, secrets: Section, draft: Draft, directory: Path) -> None:
-    """Fill in the draft from one connection and the secrets that may belong to it. Raises ProfileError."""
+def decode_text(data: bytes) -> str:
+    """UTF-8 text; raises ProfileError."""
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        raise ProfileError("this is not UTF-8 text") from None
+
+
+def choose(names: Sequence[str], clients: Sequence[str], wanted: str | None) -> str:
+    """The connection to import: the one that was named, else the only one that a client can make."""
+    if not names:
+        raise ProfileError("there is no connection in it")
+    shown = ", ".join(printable(name, 40) for name in names[:20])
+    if wanted is not None:
+        if wanted not in names:
+            raise ProfileError("there is no connection of that name in it", reason=f"it holds {shown}")
+        return wanted
+    candidates = clients or names
+    if len(candidates) > 1:
+        reason = f"it holds {', '.join(printable(name, 40) for name in candidates[:20])}"
+        raise ProfileError("there are several connections in it", reason=reason, hint="name one with --connection")
+    return candidates[0]
+
+
+def draft_connection(
+    connection: Section,
+    secrets: SecretFile,
+    authorities: Section,
+    draft: Draft,
+    layout: Layout,
+    ask: Ask | None,
+    dialect: Dialect = Dialect.STRONGSWAN,
+) -> None:
+    """Fill in the draft from one connection, the secrets that may belong to it and the authorities.
+
+    Raises ProfileError for what cannot be done here.
+    """
     values = connection.values
-    if values.get("version") == "1":
-        raise ProfileError("this connection is for IKEv1", hint="ikeclient speaks IKEv2")
-    addresses = [address for address in _listed(values.get("remote_addrs")) if address != "%any"]
+    _refuse_connection(values)
+    addresses = _remote_addresses(connection)
     if not addresses:
-        raise ProfileError("this connection waits for others", reason="it has no remote_addrs to connect to")
+        raise ProfileError("this connection waits for others", reason="it names no address to connect to")
     draft.set("gateway", "address", addresses if len(addresses) > 1 else addresses[0])
     draft.set("gateway", "port", _number(values.get("remote_port")))
-    draft.proposals("ike", _listed(values.get("proposals")))
-    if values.get("mobike") in ("no", "false", "0"):
-        draft.set("session", "mobike", False)
-    draft.set("session", "liveness", _limited(_seconds(values.get("dpd_delay")), 5, 3600))
-    draft.set("session", "rekey_ike", _limited(_seconds(values.get("rekey_time")), 10, 7 * 86400))
-    if tries := _number(values.get("keyingtries")):
-        draft.set("session", "retry", min(tries, 1000))
-    if vips := _listed(values.get("vips")):
-        families = [name for name, sign in (("ipv4", "."), ("ipv6", ":")) if any(sign in vip for vip in vips)]
-        draft.set("network", "request", [*families, "dns"])
-    rounds = _named(connection, "local"), _named(connection, "remote")
-    if len(rounds[0]) > 1 or len(rounds[1]) > 1:
-        draft.warn("several authentications in a row are not possible here: only the first is set")
-    local = rounds[0][0] if rounds[0] else Section()
-    remote = rounds[1][0] if rounds[1] else Section()
-    _remote(remote, draft, directory)
-    _local(local, remote, secrets, draft, directory)
-    _children(connection.section("children"), draft)
+    local, remote = _round(connection, "local"), _round(connection, "remote")
+    _method(local, remote, draft)
+    for warning in secrets.warnings:
+        draft.warn(warning)
+    _session(values, draft, dialect)
+    _gateway(remote, draft, layout)
+    _local(local, remote, secrets, draft, layout, ask)
+    _trust(remote, authorities, draft, layout)
+    _children(connection.section("children"), draft, layout, dialect)
+    if values.get("ppk_id"):
+        draft.risk("the post-quantum pre-shared key (ppk_id, RFC 8784) is not used: it is not supported")
     draft.lost(sorted(values.keys() - _SILENT["connection"]))
     draft.lost(sorted(f"local {key}" for key in local.values.keys() - _SILENT["local"]))
     draft.lost(sorted(f"remote {key}" for key in remote.values.keys() - _SILENT["remote"]))
 
 
-def _named(connection: Section, prefix: str) -> list[Section]:
-    return [section for name, section in connection.sections.items() if re.fullmatch(rf"{prefix}(-.*)?", name)]
+def _refuse_connection(values: Mapping[str, str]) -> None:
+    if values.get("version") in ("1", "ikev1"):
+        raise ProfileError("this connection is for IKEv1", hint="ikeclient speaks IKEv2")
+    if values.get("ppk_required") in _YES:
+        raise ProfileError("this connection needs a post-quantum pre-shared key (RFC 8784), which is not supported")
+    if values.get("mediation") in _YES or values.get("mediated_by"):
+        raise ProfileError("this connection goes through a mediation server, which is not supported")
 
 
-def _remote(remote: Section, draft: Draft, directory: Path) -> None:
-    identity = remote.values.get("id")
-    if identity != "%any" or remote.values.get("auth") == "psk":
-        draft.set("gateway", "identity", identity)
-    else:
-        draft.warn("remote id = %any is not possible with certificates: the gateway must prove its address")
-    if authorities := _listed(remote.values.get("cacerts")):
-        draft.set("gateway", "ca", [_file(name, directory / "x509ca") for name in authorities])
-    elif remote.values.get("auth", "pubkey") != "psk":
-        draft.warn(f"gateway.ca is not set: swanctl trusts all of {directory / 'x509ca'}; name the right file there")
-    if certificates := _listed(remote.values.get("certs")):
-        draft.warn(f"not carried over: the gateway's own certificate {', '.join(certificates)} (set gateway.ca)")
+def _remote_addresses(connection: Section) -> list[str]:
+    """The addresses that can be connected to: neither `%any` nor whole networks."""
+    found = (address.removeprefix("%") for address in listed(connection.values.get("remote_addrs")))
+    return [
+        address
+        for address in found
+        if address not in ("any", "any4", "any6", "0.0.0.0", "::", "0.0.0.0/0", "::/0")  # noqa: S104
+        and "/" not in address
+        and not re.fullmatch(r"[0-9a-fA-F.:]+-[0-9a-fA-F.:]+", address)
+    ]
 
 
-def _local(local: Section, remote: Section, secrets: Section, draft: Draft, directory: Path) -> None:
-    values = local.values
-    auth = values.get("auth", "pubkey")
-    scheme = auth.partition("-")[0] if auth.startswith(("rsa", "ecdsa", "pubkey", "ed25519", "ed448")) else auth
-    method = "certificate" if scheme in ("rsa", "ecdsa", "pubkey", "ed25519", "ed448") else METHODS.get(auth)
-    if method is None:
-        raise ProfileError(f"the authentication {auth!a} is not possible", reason=f"possible are {', '.join(METHODS)}")
-    identity, user = values.get("id"), values.get("eap_id")
+def _round(connection: Section, prefix: str) -> Section:
+    """How one side authenticates; raises ProfileError for two rounds (RFC 4739)."""
+    found = named(connection, prefix)
+    if len(found) > 1:
+        auths = ", ".join(printable(section.values.get("auth", "pubkey"), 30) for section in found)
+        whose = "we authenticate" if prefix == "local" else "the gateway authenticates"
+        raise ProfileError(
+            f"{whose} in several rounds in this connection: {auths}",
+            reason="several authentications in a row (RFC 4739) are not supported",
+        )
+    return found[0] if found else Section()
+
+
+def named(section: Section, prefix: str) -> list[Section]:
+    """The sections inside that are called `prefix`, with or without a suffix."""
+    return [inner for name, inner in section.sections.items() if re.fullmatch(rf"{prefix}([-_0-9.].*)?", name)]
+
+
+def _kind(auth: str) -> str:
+    """`psk`, `pubkey`, an EAP method of ours, or the text itself if it is none of them."""
+    plain = auth.strip().lower()
+    plain = plain.removeprefix("ike:")
+    if plain == "any" or plain.split("-")[0] in _SIGNATURES:
+        return "pubkey"
+    if plain in ("eap", "eap-any", "eap-dynamic", "eap-radius", "eap-identity"):
+        return "eap"
+    return plain
+
+
+def _method(local: Section, remote: Section, draft: Draft) -> None:
+    """How both sides prove themselves. Raises ProfileError for what ikeclient does not do."""
+    ours, theirs = _kind(local.values.get("auth", "pubkey")), _kind(remote.values.get("auth", "pubkey"))
+    for whose, auth in (("our", ours), ("the gateway's", theirs)):
+        if auth.startswith(("xauth", "hybrid")):
+            raise ProfileError(f"{whose} authentication is {printable(auth, 40)}, which is IKEv1", hint=_IKEV2)
+        if auth in ("null", "never"):
+            raise ProfileError(f"{whose} authentication is {auth}: AUTH_NULL proves nothing and is not supported")
+    if "pubkeys" in local.values or "pubkeys" in remote.values:
+        raise ProfileError("this connection uses raw public keys, which are not supported", hint=_CERTIFICATE)
+    method = "psk" if ours == "psk" else "certificate" if ours == "pubkey" else ours
+    if method not in ("psk", "certificate", *METHODS):
+        raise ProfileError(
+            f"our authentication {printable(ours, 40)} is not supported",
+            reason=f"possible are psk, pubkey, {', '.join(METHODS)}",
+        )
+    if theirs.startswith("eap"):
+        raise ProfileError(
+            "the gateway proves itself by EAP alone in this connection (RFC 5998)",
+            reason="that is not supported yet",
+            hint="let the gateway have a certificate",
+        )
+    if (ours == "psk") != (theirs == "psk"):
+        raise ProfileError(
+            f"we authenticate with {printable(ours, 40)}, the gateway with {printable(theirs, 40)}",
+            reason="a pre-shared key on one side only is not supported",
+        )
     draft.set("auth", "method", method)
-    draft.set("auth", "identity", identity)
-    if method.startswith("eap"):
-        draft.set("auth", "user", None if user == "%any" else user)
+    if method == "eap":
+        draft.warn("method eap answers EAP-MSCHAPv2 alone: EAP-MD5 and EAP-GTC are used if auth.method names them")
+    if "-" in remote.values.get("auth", "") and theirs == "pubkey":
+        draft.risk(f"the gateway's signature may be of any kind: remote auth = {remote.values['auth']} is not enforced")
+
+
+_IKEV2 = "ikeclient speaks IKEv2"
+_CERTIFICATE = "use a certificate"
+
+
+def _session(values: Mapping[str, str], draft: Draft, dialect: Dialect) -> None:
+    draft.proposals("ike", listed(values.get("proposals")), dialect)
+    if values.get("mobike") in _NO:
+        draft.set("session", "mobike", False)
+    if values.get("encap") in _YES:
+        draft.set("session", "encapsulation", "always")
+    draft.set("session", "liveness", _limited(_seconds(values.get("dpd_delay")), 5, 3600))
+    draft.set("session", "rekey_ike", _limited(_seconds(values.get("rekey_time")), 10, 7 * 86400))
+    if values.get("keyingtries", "0") not in ("0", "%forever"):
+        draft.warn(
+            f"keyingtries = {values['keyingtries']} counts attempts to connect; "
+            'here a lost tunnel is made again for ever (session.retry = "forever")'
+        )
+    wanted = listed(values.get("vips"))
+    families = {
+        "ipv4": any("." in vip or vip in ("%config", "%config4", "%modeconfig", "%modecfg") for vip in wanted),
+        "ipv6": any(":" in vip or vip in ("%config", "%config6") for vip in wanted),
+    }
+    requested = [family for family, asked in families.items() if asked]
+    draft.set("network", "request", [*requested, "dns"] if requested else [])
+    fixed = [vip for vip in wanted if vip not in ("0.0.0.0", "::") and not vip.startswith("%")]  # noqa: S104
+    if fixed:
+        draft.warn(f"not carried over: the address {', '.join(fixed)} (any address is asked for)")
+
+
+def _gateway(remote: Section, draft: Draft, layout: Layout) -> None:
+    identity = remote.values.get("id")
+    if identity:
+        draft.identity("gateway", identity)
+    elif layout.any_by_default:
+        draft.any_gateway(f"the file names none, which means any to {layout.program}")
+    values = remote.values
+    state = values.get("revocation", "relaxed")
+    if state not in ("relaxed", *_NO):
+        draft.risk(f"revocation = {state}: revocation of the gateway's certificate is not checked")
+    for key, what in (
+        ("ca_id", "which authority must have issued the gateway's certificate"),
+        ("cert_policy", "the certificate policies that the gateway's certificate must have"),
+        ("groups", "the groups that the gateway must be in"),
+    ):
+        if values.get(key):
+            draft.risk(f"not enforced: remote {key} = {printable(values[key], 80)} ({what})")
+
+
+def _files(side: Section, key: str) -> list[str]:
+    """The files of `certs` and of sections such as `cert-1 { file = ... }`."""
+    single = key.removesuffix("s")
+    inner = [section.values.get("file", "") for section in named(side, single)]
+    return [name for name in (*listed(side.values.get(key)), *inner) if name]
+
+
+def _trust(remote: Section, authorities: Section, draft: Draft, layout: Layout) -> None:
+    """Who may vouch for the gateway."""
+    pinned = _files(remote, "certs")
+    if draft.method == "psk":
+        return
+    if pinned:
+        draft.risk(
+            f"the gateway's certificate is not limited to {', '.join(pinned)}: any that gateway.ca vouches for will do"
+        )
+    uris = [
+        f"{name} {key}"
+        for name, section in authorities.sections.items()
+        for key in section.values
+        if key.startswith(("crl", "ocsp"))
+    ]
+    if uris:
+        draft.risk(f"revocation of the gateway's certificate is not checked ({', '.join(uris[:4])})")
+    names = _files(remote, "cacerts")
+    if not names:
+        extra = [
+            section.values.get("cacert") or section.values.get("file") for section in authorities.sections.values()
+        ]
+        names = [*(name for name in extra if name), *layout.known_authorities()]
+    layout.trust(draft, names)
+    if not draft.has("gateway", "ca"):
+        where = layout.path("", layout.authorities).rstrip("/")
+        draft.risk(
+            f"gateway.ca is not set, so all public authorities are trusted: {layout.program} trusts the certificates "
+            f"in {where}, of which none is there; name the right one"
+        )
+
+
+def _local(local: Section, remote: Section, secrets: SecretFile, draft: Draft, layout: Layout, ask: Ask | None) -> None:
+    values, method = local.values, draft.method
+    identity, user = values.get("id"), values.get("eap_id")
+    draft.identity("auth", identity)
+    if method.startswith("eap") and user and user not in ("%any", "%identity"):
+        draft.set("auth", "user", user.removeprefix("%"))
+    if values.get("aaa_id") and method in ("eap-tls", "eap-ttls", "eap-peap", "eap"):
+        draft.risk(f"not enforced: aaa_id = {printable(values['aaa_id'], 80)} (who the server behind EAP must be)")
     owners = [name for name in (user, identity) if name]
     if method == "psk":
         peer = remote.values.get("id")
-        found = _secret(secrets, "ike", [name for name in (*owners, peer) if name])
-        draft.attach("auth", "psk", "psk", found, "the pre-shared key") if found else draft.set(
-            "auth", "psk", {"prompt": True}
-        )
+        found = secrets.of("psk", [name for name in (*owners, peer, *_remote_names(draft)) if name])
+        draft.psk(found)
     elif method in ("certificate", "eap-tls"):
-        _certificate(values, secrets, draft, directory)
-    elif found := _secret(secrets, "eap", owners):
-        draft.attach("auth", "password", "pw", found, "the password")
+        _certificate(local, secrets, draft, layout, ask)
+    elif method.startswith("eap"):
+        draft.password(secrets.of("eap", owners))
 
 
-def _certificate(values: dict[str, str], secrets: Section, draft: Draft, directory: Path) -> None:
-    certificates = _listed(values.get("certs"))
-    bundles = _named(secrets, "pkcs12")
-    if certificates:
-        draft.set("auth", "certificate", _file(certificates[0], directory / "x509"))
-        keys = [s for kind in ("private", "pkcs8", "rsa", "ecdsa") for s in _named(secrets, kind)]
-        name = next((s.values["file"] for s in keys if "file" in s.values), None)
-        key = _file(name or Path(certificates[0]).with_suffix(".key").name, directory / "private")
-        draft.set("auth", "key", key)
-        if name is None:
-            draft.warn(f"swanctl.conf does not name our private key; {key} is a guess")
-        bundles = [s for s in keys if s.values.get("file") == name]
-    elif bundles:
-        draft.set("auth", "certificate", _file(bundles[0].values.get("file", "client.p12"), directory / "pkcs12"))
-    else:
-        draft.set("auth", "certificate", str(directory / "x509" / "client.pem"))
-        draft.warn("swanctl.conf does not name our certificate; set auth.certificate and auth.key")
-    if bundles and "secret" in bundles[0].values:
-        secret = _decoded(bundles[0].values["secret"])
-        draft.attach("auth", "key_passphrase", "passphrase", secret, "the passphrase of our key")
+def _remote_names(draft: Draft) -> list[str]:
+    address = draft.tables["gateway"]["address"]
+    return list(address) if isinstance(address, list) else [address]
 
 
-def _children(children: Section, draft: Draft) -> None:
-    if not children.sections:
+def _certificate(local: Section, secrets: SecretFile, draft: Draft, layout: Layout, ask: Ask | None) -> None:
+    certificates = _files(local, "certs")
+    bundles = secrets.files("p12")
+    if any("handle" in section.values for section in named(local, "cert")):
+        draft.warn("our certificate is on a PKCS#11 token, which is not supported: set auth.certificate and auth.key")
         return
-    (name, child), *others = children.sections.items()
-    if others:
-        draft.warn(f"not carried over: the children beside {name} (one Child SA carries everything)")
-    values = child.values
-    draft.proposals("esp", _listed(values.get("esp_proposals")))
-    draft.set("session", "rekey_child", _limited(_seconds(values.get("rekey_time")), 10, 7 * 86400))
-    selectors = _listed(values.get("remote_ts"))
-    if any(selector in ("0.0.0.0/0", "::/0") for selector in selectors):
-        draft.set("network", "routes", "all")
+    if not certificates and not bundles and (identity := draft.tables["auth"].get("identity")):
+        own = identity_of(identity, "auth.identity")
+        if found := layout.certificate_of(own.type, own.data):
+            certificates = [found]
+    if certificates:
+        if len(certificates) > 1:
+            draft.warn(f"not carried over: the certificates beside {certificates[0]}")
+        own_name = certificates[0]
+        what = "our certificate"
+        layout.use(draft, "certificate", "pem", own_name, layout.certificates, what)
+        _key(own_name, secrets, draft, layout)
+    elif bundles:
+        if len(bundles) > 1:
+            draft.warn(f"not carried over: the PKCS#12 files beside {bundles[0].file}")
+        name = bundles[0].file or ""
+        layout.use(draft, "certificate", "p12", name, layout.bundles, "our certificate and its key")
+        draft.passphrase(bundles[0].value)
+        if data := layout.read(name, layout.bundles):
+            open_bundle(draft, data, bundles[0].value, ask)
     else:
-        networks = [selector for selector in selectors if re.fullmatch(r"[0-9A-Fa-f.:]+(/\d{1,3})?", selector)]
-        draft.set("network", "routes", networks or None)
-        draft.lost([f"remote_ts {item}" for item in selectors if item not in networks and item != "dynamic"])
-    if values.get("mode", "tunnel") != "tunnel":
-        draft.warn(f"mode = {values['mode']} is not possible here: the tunnel mode is used")
+        draft.warn(f"{layout.program} finds our certificate by itself: set auth.certificate and auth.key")
+
+
+def _key(certificate: str, secrets: SecretFile, draft: Draft, layout: Layout) -> None:
+    keys = secrets.files("key")
+    stem = PurePosixPath(certificate).stem
+    chosen = next((key for key in keys if PurePosixPath(key.file or "").stem == stem), None)
+    if chosen is None and len(keys) == 1:
+        chosen = keys[0]
+    found = layout.key_of(certificate)
+    if chosen is not None and chosen.file is not None:
+        fitting = [directory for directory in layout.keys if layout.read(chosen.file, directory) is not None]
+        layout.use(draft, "key", "key", chosen.file, (fitting or layout.keys)[0], "our private key")
+        draft.passphrase(chosen.value)
+    elif found is not None:
+        layout.use(draft, "key", "key", *found, "our private key")
+    else:
+        draft.warn(
+            f"our private key is not named: set auth.key ({layout.program} looks in {layout.path('', layout.keys[0])})"
+        )
+
+
+def _children(children: Section, draft: Draft, layout: Layout, dialect: Dialect) -> None:
+    """One Child SA carries the tunnel; bypass policies become exclusions."""
+    tunnels: dict[str, Section] = {}
+    for name, child in children.sections.items():
+        mode = child.values.get("mode", "tunnel").lower()
+        if mode in ("pass", "bypass", "passthrough"):
+            _bypass(child, draft)
+        elif mode in ("drop", "reject"):
+            networks = printable(child.values.get("remote_ts", ""), 80)
+            draft.risk(f"not carried over: {name} drops what goes to {networks}; here nothing is dropped")
+        else:
+            tunnels[name] = child
+    if not tunnels:
+        if children.sections:
+            raise ProfileError("this connection has no tunnel", reason="its children are bypass or drop policies only")
+        draft.warn("the connection has no child: the gateway decides what the tunnel carries")
+        return
+    started = [name for name, child in tunnels.items() if child.values.get("start_action", "none") not in ("none", "")]
+    chosen = started[0] if len(started) == 1 else next(iter(tunnels))
+    others = [name for name in tunnels if name != chosen]
+    if others:
+        lost = ", ".join(
+            f"{name} ({printable(tunnels[name].values.get('remote_ts', 'dynamic'), 60)})" for name in others
+        )
+        draft.risk(f"only the child {chosen} is a tunnel here: what {lost} protected goes another way")
+    _child(tunnels[chosen].values, draft, layout, dialect)
+
+
+def _bypass(child: Section, draft: Draft) -> None:
+    found = read_selectors(listed(child.values.get("remote_ts")))
+    excluded = draft.tables["network"].setdefault("exclude", [])
+    excluded += [network for network in found.networks if network not in excluded]
+    draft.lost([f"the bypass policy for {item}" for item in (*found.others, *found.limited)])
+    if not excluded:
+        del draft.tables["network"]["exclude"]
+
+
+def _child(values: Mapping[str, str], draft: Draft, layout: Layout, dialect: Dialect) -> None:
+    if values.get("ah_proposals"):
+        raise ProfileError("this connection uses AH, which is not supported", hint="use ESP")
+    draft.proposals("esp", listed(values.get("esp_proposals")), dialect)
+    draft.set("session", "rekey_child", _limited(_seconds(values.get("rekey_time")), 10, 7 * 86400))
+    routes(listed(values.get("remote_ts")), layout.theirs, draft)
+    local = read_selectors(listed(values.get("local_ts")))
+    if (local.networks and not local.everything) or local.others or local.limited:
+        draft.risk(
+            f"{layout.ours} = {printable(values['local_ts'], 80)} is not carried over: "
+            "only this machine's own address uses the tunnel, networks behind it do not"
+        )
+    mode = values.get("mode", "tunnel").lower()
+    if mode != "tunnel":
+        draft.warn(f"mode = {printable(mode, 20)} is not possible here: tunnel mode is asked for")
+    if values.get("sha256_96") in _YES:
+        draft.warn("not carried over: sha256_96 (SHA-256 is truncated to 128 bits here, as RFC 4868 says)")
     if values.get("updown"):
         draft.warn("not carried over: updown (session.up and session.down run commands; nothing is run unasked)")
+    if values.get("policies") in _NO:
+        draft.warn("not carried over: policies = no (routes are installed here)")
     draft.lost(sorted(f"child {key}" for key in values.keys() - _SILENT["child"]))
 
 
-def _secret(secrets: Section, kind: str, owners: list[str]) -> bytes | None:
-    """The secret for one of `owners`, else the one for everybody."""
-    anybody = None
-    for section in _named(secrets, kind):
-        ids = [value for key, value in section.values.items() if key == "id" or key.startswith("id")]
-        secret = section.values.get("secret")
-        if secret is None:
-            continue
-        if any(owner in ids for owner in owners):
-            return _as_it_is(secret, kind)
-        if not ids:
-            anybody = _as_it_is(secret, kind)
-    return anybody
+def routes(texts: Sequence[str], key: str, draft: Draft) -> None:
+    """Let the tunnel carry what the selectors of the other side name."""
+    found = read_selectors(texts)
+    if found.limited:
+        draft.warn(f"{key} is taken without its protocols and ports: {', '.join(found.limited)}")
+    if found.everything:
+        draft.set("network", "routes", "all")
+        draft.warn(
+            f'{key} is everything, so routes = "all": what the gateway does not grant is blocked; '
+            'routes = "gateway" takes only what it grants'
+        )
+    else:
+        draft.set("network", "routes", list(found.networks) or None)
+    draft.lost([f"{key} {item}" for item in found.others], "it is no network")
+    if not found.networks:
+        draft.warn(f"{key} names no network: the gateway decides what the tunnel carries")
 
 
-def _as_it_is(secret: str, kind: str) -> bytes:
-    """A pre-shared key is written alike on both sides; a password in hexadecimal or Base64 is decoded."""
-    return secret.encode() if kind == "ike" else _decoded(secret)
-
-
-def _decoded(secret: str) -> bytes:
-    if secret.startswith("0s"):
-        return decode_base64(secret[2:], "a secret after 0s")
-    if secret.startswith("0x"):
-        try:
-            return bytes.fromhex(secret[2:])
-        except ValueError:
-            raise ProfileError("a secret after 0x is not hexadecimal") from None
-    return secret.encode()
-
-
-def _listed(value: str | None) -> list[str]:
+def listed(value: str | None) -> list[str]:
+    """The parts of a list with commas."""
     return [part.strip() for part in (value or "").split(",") if part.strip()]
 
 
@@ -231,7 +476,3 @@ def _seconds(value: str | None) -> int | None:
 def _limited(seconds: int | None, least: int, most: int) -> int | None:
     """Within what a profile takes; 0, which is "never" there, stays our default."""
     return min(max(seconds, least), most) if seconds else None
-
-
-def _file(name: str, directory: Path) -> str:
-    return str(directory / name)

@@ -1,0 +1,106 @@
+"""A PROFILE argument that may be a profile, or any file that can be imported.
+
+What reads other clients' files is loaded only for such a file: `connect` is to start quickly.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from ikeclient.errors import ProfileError, ProfileNotFound
+from ikeclient.profile.files import FileFault, read_regular, shown_path
+from ikeclient.profile.load import LoadedProfile, load_profile
+from ikeclient.profile.lookup import find_profile, is_path
+from ikeclient.profile.secrets import Ask, Secret
+from ikeclient.profile.trust import writer
+
+MAX_LENGTH = 4 << 20  # bytes
+_OURS = re.compile(rb"^\s*(\[gateway\]|gateway\s*[.=])", re.MULTILINE)
+
+
+@contextmanager
+def opened(
+    reference: str | None,
+    overrides: Iterable[str] = (),
+    environ: Mapping[str, str] = os.environ,
+    *,
+    ask: Ask | None = None,
+    kept: dict[str, Secret] | None = None,
+) -> Iterator[LoadedProfile]:
+    """The profile, or the file as the profile that it becomes; what it leads to is there while the context lasts.
+
+    `kept` remembers a passphrase that was typed. Raises what `load_profile` raises.
+    """
+    foreign = _foreign(reference, environ)
+    if foreign is None:
+        yield load_profile(reference, overrides, environ)
+        return
+    from ikeclient.profile.importers.read import Extras, read_foreign
+    from ikeclient.profile.importers.stage import staged
+
+    path, data, owner = foreign
+    kept = {} if kept is None else kept
+    try:
+        draft = read_foreign(data, source=path, extras=Extras(ask=_remembering(ask, kept, path)))
+    except ProfileError as error:
+        raise ProfileError(f"{shown_path(path)}: {error.message}", reason=error.reason, hint=error.hint) from None
+    name = draft.slug
+    if (typed := kept.get(_key(path))) is not None:
+        kept.setdefault(f"asked for passphrase of {name}.p12", typed)
+    author = writer(path, owner, given=frozenset()) if os.geteuid() == 0 else None
+    with staged(draft, name, overrides, environ, author=author) as loaded:
+        warnings = (*(f"security: {text}" for text in draft.risks), *draft.warnings, *loaded.warnings)
+        yield replace(loaded, warnings=warnings)
+
+
+def _foreign(reference: str | None, environ: Mapping[str, str]) -> tuple[Path, bytes, int] | None:
+    """The file, its content and its owner, if it is one to import and no profile of ours."""
+    if reference is None or reference.endswith(".toml"):
+        return None
+    path = Path(reference).expanduser()
+    if not is_path(reference):
+        try:
+            find_profile(reference, environ)
+        except ProfileNotFound:
+            pass
+        else:
+            return None
+    try:
+        content = read_regular(path, MAX_LENGTH)
+    except FileFault:
+        return None
+    if _OURS.search(content.data) and not content.data.startswith(b"PK"):
+        return None
+    if is_path(reference):
+        from ikeclient.profile.importers.read import kind_of
+
+        try:
+            if not content.data.startswith((b"PK\x03\x04", b"\xff\xfe", b"\xfe\xff", b"\x30")):
+                kind_of(content.data, path.name)
+        except ProfileError as error:
+            if "no kind of profile" in error.message:
+                return None
+    return path, content.data, content.owner
+
+
+def _key(path: Path) -> str:
+    return f"passphrase inside {path}"
+
+
+def _remembering(ask: Ask | None, kept: dict[str, Secret], path: Path) -> Ask:
+    """Ask once: the profile may be read again when nobody can be asked."""
+
+    def answer(prompt: str) -> str:
+        key = _key(path)
+        if key not in kept:
+            if ask is None:
+                raise EOFError
+            kept[key] = Secret(ask(prompt).encode("utf-8", "surrogateescape"))
+        return kept[key].reveal().decode("utf-8", "surrogateescape")
+
+    return answer

@@ -1,0 +1,215 @@
+"""What may be read beside an imported file: one directory that the user named, or one archive, within bounds.
+
+Names come from strangers. Nothing is opened that lies outside once every symbolic link is resolved, and an archive is
+never unpacked to disk.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import io
+import os
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from ikeclient.errors import ProfileError
+
+MAX_FILES = 500  # names that are looked at
+MAX_FILE = 4 << 20  # bytes of one file
+MAX_TOTAL = 64 << 20
+MAX_DEPTH = 4
+MAX_READS = 200
+
+
+class Place:
+    """A directory, or nothing at all: then every file is missing."""
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root
+        self._budget = MAX_TOTAL
+        self._reads = MAX_READS
+
+    @property
+    def attached(self) -> bool:
+        """Whether files found here have to be copied beside the profile, because they have no lasting path."""
+        return False
+
+    def path(self, name: str) -> str:
+        """How a profile names the file."""
+        return str((self.root or Path("/")) / name)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file inside, None for anything else. Raises ProfileError if too much is asked for."""
+        found = self._inside(name)
+        if found is None:
+            return None
+        self._spend()
+        data = _read_below(found, self.root)
+        if data is None:
+            return None
+        self._budget -= len(data)
+        return data
+
+    def matching(self, pattern: str) -> list[str]:
+        """The names of files inside that match a pattern with wildcards in its last part only, sorted."""
+        directory, _, last = self._relative(pattern).rpartition("/")
+        found = self._inside(directory or ".")
+        if found is None or not last:
+            return []
+        try:
+            names = sorted(entry.name for entry in found.iterdir() if entry.is_file())[:MAX_FILES]
+        except OSError:
+            return []
+        return [f"{directory}/{name}" if directory else name for name in fnmatch.filter(names, last)]
+
+    def everything(self) -> list[str]:
+        """The names of all files inside, nearest first. Raises ProfileError if there are too many."""
+        if self.root is None:
+            return []
+        names: list[str] = []
+        waiting = [(self.root, "", 0)]
+        while waiting:
+            directory, prefix, depth = waiting.pop(0)
+            try:
+                entries = sorted(directory.iterdir(), key=lambda entry: entry.name)
+            except OSError:
+                continue
+            for entry in entries:
+                if entry.is_symlink():
+                    continue
+                if entry.is_dir() and depth < MAX_DEPTH:
+                    waiting.append((entry, f"{prefix}{entry.name}/", depth + 1))
+                elif entry.is_file():
+                    names.append(prefix + entry.name)
+                if len(names) + len(waiting) > MAX_FILES:
+                    raise ProfileError(f"there are more than {MAX_FILES} files in it", hint="name the one to import")
+        return names
+
+    def _spend(self) -> None:
+        self._reads -= 1
+        if self._reads < 0 or self._budget < 0:
+            raise ProfileError(f"it leads to more than {MAX_READS} files or {MAX_TOTAL >> 20} MiB")
+
+    def _relative(self, name: str) -> str:
+        if self.root is None or "\0" in name:
+            return ""
+        path = Path(name)
+        if path.is_absolute():
+            for root in (self.root, self.root.resolve()):
+                if path.is_relative_to(root):
+                    return str(path.relative_to(root))
+            return ""
+        return str(path)
+
+    def _inside(self, name: str) -> Path | None:
+        relative = self._relative(name)
+        if self.root is None or not relative:
+            return None
+        try:
+            found = (self.root / relative).resolve(strict=True)
+            return found if found.is_relative_to(self.root.resolve()) else None
+        except (OSError, ValueError, RuntimeError):
+            return None
+
+
+class Archive(Place):
+    """The files of a zip archive, held in memory."""
+
+    def __init__(self, data: bytes, prefix: str = "", files: dict[str, bytes] | None = None) -> None:
+        """Raises ProfileError for what is no archive or too much."""
+        super().__init__(None)
+        self._prefix = prefix
+        self._files = _unzip(data) if files is None else files
+
+    @property
+    def attached(self) -> bool:
+        """Files of an archive have no path."""
+        return True
+
+    def below(self, directory: str) -> Archive:
+        """The same archive with names that start at `directory`."""
+        return Archive(b"", f"{directory}/" if directory not in ("", ".") else "", self._files)
+
+    def path(self, name: str) -> str:
+        """How a profile would name the file; it has to be attached."""
+        return PurePosixPath(name).name
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file inside, None for anything else."""
+        return self._files.get(_tidy(self._prefix + name))
+
+    def matching(self, pattern: str) -> list[str]:
+        """The names of files inside that match a pattern, sorted."""
+        wanted = _tidy(self._prefix + pattern)
+        depth = wanted.count("/")
+        return [
+            name.removeprefix(self._prefix)
+            for name in sorted(self._files)
+            if name.count("/") == depth and fnmatch.fnmatchcase(name, wanted)
+        ]
+
+    def everything(self) -> list[str]:
+        """The names of all files inside, nearest first."""
+        return sorted(self._files, key=lambda name: (name.count("/"), name))
+
+
+def _read_below(path: Path, root: Path | None) -> bytes | None:
+    """The content of a regular file, which is still below `root` once it is open."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return None
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW)
+    except (OSError, ValueError):
+        return None
+    with open(descriptor, "rb") as file:
+        try:
+            where = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            if (
+                root is None
+                or not where.is_relative_to(root.resolve())
+                or not stat.S_ISREG(os.fstat(descriptor).st_mode)
+            ):
+                return None
+            data = file.read(MAX_FILE + 1)
+        except OSError:
+            return None
+    return data if len(data) <= MAX_FILE else None
+
+
+def _tidy(name: str) -> str:
+    parts: list[str] = []
+    for part in name.split("/"):
+        if part == "..":
+            if not parts:
+                return ""
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _unzip(data: bytes) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    budget = MAX_TOTAL
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if len(entries) > MAX_FILES:
+                raise ProfileError(f"there are more than {MAX_FILES} files in the archive")
+            for entry in entries:
+                name = entry.filename.replace("\\", "/")
+                if name.startswith("/") or ":" in name or ".." in name.split("/") or entry.flag_bits & 1:
+                    continue  # leads out of the archive, or is encrypted
+                with archive.open(entry) as file:
+                    content = file.read(min(MAX_FILE, budget) + 1)
+                if len(content) > MAX_FILE:
+                    continue  # an installer, not a profile
+                budget -= len(content)
+                if budget < 0:
+                    raise ProfileError(f"the archive unpacks to more than {MAX_TOTAL >> 20} MiB")
+                files[_tidy(name)] = content
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, EOFError, RuntimeError):
+        raise ProfileError("this archive is damaged or of an unsupported kind") from None
+    return files

@@ -1,0 +1,200 @@
+"""Secrets of swanctl.conf and ipsec.secrets: who owns them, and how they are written.
+
+In swanctl.conf `0x` starts hexadecimal and `0s` Base64, quoted or not. In ipsec.secrets quoted text is taken as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ikeclient.errors import ProfileError
+from ikeclient.profile.importers.conf import Section
+from ikeclient.profile.importers.draft import decode_base64
+from ikeclient.profile.importers.identities import AnyIdentity, read_identity
+from ikeclient.profile.importers.place import Place
+from ikeclient.wire.text import printable
+
+MAX_LINES = 10_000
+MAX_DEPTH = 4
+_WORD = re.compile(r'"(?P<double>[^"\n]*)"|\'(?P<single>[^\'\n]*)\'|(?P<plain>[^\s"\']+)')
+_KIND = re.compile(r":\s*(PSK|RSA|ECDSA|BLISS|PKCS8|PRIV|EAP|XAUTH|P12|NTLM|PIN|PPKS?)(?=\s|[\"'{]|\Z)", re.IGNORECASE)
+_KEYS = {"rsa", "ecdsa", "bliss", "pkcs8", "priv", "private"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """One secret of `kind` psk, eap, key or p12. `file` is what a key or container is in; `value` is decoded."""
+
+    kind: str
+    owners: tuple[str, ...] = ()
+    file: str | None = None
+    value: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretFile:
+    """The secrets of one file, and what in it could not be used."""
+
+    secrets: tuple[Secret, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def of(self, kind: str, owners: Sequence[str]) -> bytes | None:
+        """The secret that belongs to most of `owners`, else the one that belongs to all."""
+        best: tuple[int, bytes | None] = (0, None)
+        wanted = {_plain(owner) for owner in owners if owner}
+        for secret in self.secrets:
+            if secret.kind != kind or secret.value is None:
+                continue
+            matches = sum(_plain(owner) in wanted or _plain(owner) == "%any" for owner in secret.owners)
+            rank = matches + 1 if matches else 1 if not secret.owners else 0
+            if rank > best[0]:
+                best = (rank, secret.value)
+        return best[1]
+
+    def files(self, kind: str) -> list[Secret]:
+        """The keys or containers that are named."""
+        return [secret for secret in self.secrets if secret.kind == kind and secret.file]
+
+
+def _plain(owner: str) -> str:
+    try:
+        found = read_identity(owner)
+    except ProfileError:
+        return owner
+    return "%any" if isinstance(found, AnyIdentity) else found
+
+
+def swanctl_secrets(section: Section) -> SecretFile:
+    """The `secrets` section of a swanctl.conf. Raises ProfileError."""
+    found: list[Secret] = []
+    warnings: list[str] = []
+    for name, entry in section.sections.items():
+        kind = re.split(r"[-_0-9]", name, maxsplit=1)[0]
+        owners = tuple(value for key, value in entry.values.items() if key.startswith("id"))
+        written = entry.values.get("secret")
+        value = None if written is None else _decoded(written)
+        file = entry.values.get("file")
+        match kind:
+            case "ike":
+                found.append(Secret(kind="psk", owners=owners, value=value))
+            case "eap" | "xauth":
+                found.append(Secret(kind="eap", owners=owners, value=value))
+            case "private" | "rsa" | "ecdsa" | "pkcs8":
+                found.append(Secret(kind="key", file=file, value=value))
+            case "pkcs12":
+                found.append(Secret(kind="p12", file=file, value=value))
+            case "token":
+                warnings.append(f"not carried over: the secret {name} (keys on a PKCS#11 token are not supported)")
+            case "ntlm":
+                warnings.append(f"not carried over: the secret {name} (a password is needed, not its hash)")
+            case _:
+                warnings.append(f"not carried over: the secret {printable(name, 80)}")
+    return SecretFile(secrets=tuple(found), warnings=tuple(warnings))
+
+
+def _decoded(secret: str) -> bytes:
+    if secret.startswith("0s"):
+        return decode_base64(secret[2:], "a secret after 0s")
+    if secret.startswith("0x"):
+        try:
+            return bytes.fromhex(secret[2:])
+        except ValueError:
+            raise ProfileError("a secret after 0x is not hexadecimal") from None
+    return secret.encode()
+
+
+def is_ipsec_secrets(text: str) -> bool:
+    """Whether a text is an ipsec.secrets file."""
+    return any(_KIND.search(line.partition("#")[0]) for line in text.splitlines()[:MAX_LINES])
+
+
+def ipsec_secrets(text: str, place: Place | None = None, depth: int = 0) -> SecretFile:
+    """The secrets of an ipsec.secrets file and of those of `place` that it includes. Raises ProfileError."""
+    lines = text.splitlines()
+    if len(lines) > MAX_LINES:
+        raise ProfileError(f"the secrets have more than {MAX_LINES} lines")
+    found: list[Secret] = []
+    warnings: list[str] = []
+    for entry in _entries(lines):
+        if entry.split(None, 1)[0] == "include":
+            pattern = entry.split(None, 1)[1].strip().strip('"') if " " in entry.strip() or "\t" in entry else ""
+            names = place.matching(pattern) if place is not None and depth < MAX_DEPTH else []
+            if not names:
+                warnings.append(f"not read: include {printable(pattern, 80)} of ipsec.secrets")
+            for name in names:
+                inner = ipsec_secrets((place.read(name) or b"").decode("utf-8", "replace"), place, depth + 1)  # type: ignore[union-attr]
+                found += inner.secrets
+                warnings += inner.warnings
+            continue
+        secret = _entry(entry, warnings)
+        if secret is not None:
+            found.append(secret)
+    return SecretFile(secrets=tuple(found), warnings=tuple(warnings))
+
+
+def _entries(lines: Iterable[str]) -> list[str]:
+    """Entries without comments; a line that starts with white space goes on with the one before."""
+    entries: list[str] = []
+    for line in lines:
+        line = _without_comment(line)
+        if not line.strip():
+            continue
+        if line[0].isspace() and entries and not entries[-1].startswith("include"):
+            entries[-1] += " " + line.strip()
+        else:
+            entries.append(line.strip())
+    return entries
+
+
+def _without_comment(line: str) -> str:
+    quote = ""
+    for position, character in enumerate(line):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        elif character == "#" and (position == 0 or line[position - 1].isspace()):
+            return line[:position].rstrip()
+    return line.rstrip()
+
+
+def _entry(entry: str, warnings: list[str]) -> Secret | None:
+    """`[selectors] : KIND ...`; the kind tells the colon from those of addresses and prefixes."""
+    match = _KIND.search(entry)
+    if match is None:
+        warnings.append("a line of ipsec.secrets is not understood")
+        return None
+    owners = tuple(_value(word)[0] for word in _WORD.finditer(entry[: match.start()]))
+    kind = match[1].lower()
+    words = [_value(word) for word in _WORD.finditer(entry[match.end() :])]
+    match kind:
+        case "psk" | "eap" | "xauth":
+            value = _secret(*words[0]) if words else None
+            return Secret(kind="psk" if kind == "psk" else "eap", owners=owners, value=value)
+        case "p12":
+            passphrase = _passphrase(words[1:])
+            return Secret(kind="p12", file=words[0][0] if words else None, value=passphrase)
+        case _ if kind in _KEYS and words and words[0][0] != "{":
+            return Secret(kind="key", file=words[0][0], value=_passphrase(words[1:]))
+    warnings.append(f"not carried over: a secret of the kind {printable(kind.upper(), 20)}")
+    return None
+
+
+def _value(word: re.Match[str]) -> tuple[str, bool]:
+    """A word, and whether it was in quotes."""
+    for name in ("double", "single"):
+        if word[name] is not None:
+            return word[name], True
+    return word["plain"], False
+
+
+def _secret(word: str, quoted: bool) -> bytes:
+    if quoted:
+        return word.encode()
+    return word[2:].encode() if word.startswith("0t") else _decoded(word)
+
+
+def _passphrase(words: Sequence[tuple[str, bool]]) -> bytes | None:
+    return None if not words or words[0] == ("%prompt", False) else _secret(*words[0])

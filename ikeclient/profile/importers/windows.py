@@ -1,0 +1,396 @@
+"""Windows' built-in client: PowerShell scripts, ProfileXML, and the phone book (`rasphone.pbk`).
+
+A script is text here and is never run: commands that set up a connection are looked for, with the values of plain
+variables and hash tables put in. Names of algorithms are those of `Set-VpnConnectionIPsecConfiguration`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ikeclient.crypto.certs import Certificate
+from ikeclient.errors import ProfileError
+from ikeclient.profile.credentials import is_pkcs12
+from ikeclient.profile.importers.containers import open_bundle
+from ikeclient.profile.importers.draft import Ask, Draft, decode_base64
+from ikeclient.profile.importers.selectors import networks_of
+from ikeclient.profile.importers.swanctl import choose, decode_text
+from ikeclient.profile.importers.xml import Element, parse_xml
+from ikeclient.wire.text import printable
+
+MAX_COMMANDS = 500
+MAX_WORDS = 20_000
+CIPHERS = {
+    "AES128": "aes128",
+    "AES192": "aes192",
+    "AES256": "aes256",
+    "GCMAES128": "aes128gcm16",
+    "GCMAES192": "aes192gcm16",
+    "GCMAES256": "aes256gcm16",
+}
+HASHES = {
+    "SHA196": "sha1",
+    "SHA1": "sha1",
+    "SHA256128": "sha256",
+    "SHA256": "sha256",
+    "SHA384": "sha384",
+}
+GROUPS = {
+    "Group14": "modp2048",
+    "ECP256": "ecp256",
+    "ECP384": "ecp384",
+    "PFS2048": "modp2048",
+    "PFSMM": "modp2048",
+    "Group2": "modp1024",
+    "Group1": "modp768",
+    "PFS1": "modp768",
+    "PFS2": "modp1024",
+    "Group24": "modp2048s256",
+    "PFS24": "modp2048s256",
+}
+_EAP_TYPES = {"13": "eap-tls", "21": "eap-ttls", "25": "eap-peap", "26": "eap-mschapv2", "6": "eap-gtc"}
+_SWITCHES = ("splittunneling", "force", "passthru", "allusersconnection", "alluserconnection", "remembercredential")
+_TOKEN = re.compile(
+    r"""(?P<skip>[ \t]+|`\r?\n|\#[^\n]*|<\#.*?\#>)
+      | (?P<here>@'\r?\n.*?\n'@|@"\r?\n.*?\n"@)
+      | "(?P<double>(?:[^"`]|`.|"")*)" | '(?P<single>(?:[^']|'')*)'
+      | (?P<table>@\{)
+      | (?P<sign>[(){}\[\],;=|&]|\r?\n)
+      | (?P<word>[^\s"'(){}\[\],;=|&`]+)""",
+    re.VERBOSE | re.DOTALL,
+)
+_ASSIGNMENT = re.compile(r"\$(?:(?:script|global|local):)?(\w+)\Z", re.IGNORECASE)
+_Token = tuple[str, str]  # kind and text
+_Command = dict[str, list[str]]
+
+
+class _Script:
+    """Variables, hash tables and commands of a script."""
+
+    def __init__(self, text: str) -> None:
+        self.variables: dict[str, str] = {}
+        self.tables: dict[str, dict[str, list[str]]] = {}
+        self.commands: list[tuple[str, _Command]] = []
+        self._tokens = _tokens(text)
+        self._read()
+
+    def _read(self) -> None:
+        position = 0
+        tokens = self._tokens
+        while position < len(tokens):
+            kind, text = tokens[position]
+            name = _ASSIGNMENT.match(text) if kind == "word" else None
+            if name and tokens[position + 1 : position + 2] == [("sign", "=")]:
+                position = self._assign(name[1].lower(), position + 2)
+            elif kind == "word" and re.fullmatch(r"(add|set)-vpnconnection\w*", text, re.IGNORECASE):
+                position = self._command(text.lower(), position + 1)
+            else:
+                position += 1
+
+    def _assign(self, name: str, position: int) -> int:
+        if position >= len(self._tokens):
+            return position
+        kind, text = self._tokens[position]
+        if kind == "table":
+            return self._table(name, position + 1)
+        if kind in ("string", "word"):
+            self.variables[name] = self._value(kind, text)
+        return position + 1
+
+    def _table(self, name: str, position: int) -> int:
+        table: dict[str, list[str]] = {}
+        key: str | None = None
+        while position < len(self._tokens):
+            kind, text = self._tokens[position]
+            position += 1
+            if (kind, text) == ("sign", "}"):
+                break
+            if kind in ("string", "word") and self._tokens[position : position + 1] == [("sign", "=")]:
+                key = text.lower()
+                table[key] = []
+                position += 1
+            elif kind in ("string", "word") and key is not None:
+                table[key].append(self._value(kind, text))
+        self.tables[name] = table
+        return position
+
+    def _command(self, name: str, position: int) -> int:
+        options: _Command = {}
+        key: str | None = None
+        while position < len(self._tokens):
+            kind, text = self._tokens[position]
+            if kind == "sign" and text in (";", "|", "}", ")", "&", "\n", "\r\n"):
+                break
+            position += 1
+            if kind == "word" and re.match(r"-[A-Za-z]", text):
+                key, _, rest = text[1:].lower().partition(":")
+                options[key] = [rest.lstrip("$")] if rest else []
+            elif kind == "word" and text.startswith("@"):
+                for each, values in self.tables.get(text[1:].lower(), {}).items():
+                    options[each] = values
+            elif kind in ("string", "word"):
+                options.setdefault(key or "", []).append(self._value(kind, text))
+        self.commands.append((name, options))
+        if len(self.commands) > MAX_COMMANDS:
+            raise ProfileError(f"this has more than {MAX_COMMANDS} commands")
+        return position
+
+    def _value(self, kind: str, text: str) -> str:
+        """Text with the variables that it names; text in single quotes comes without any."""
+        if kind == "word" and (match := _ASSIGNMENT.match(text)):
+            return self.variables.get(match[1].lower(), text)
+        return re.sub(r"\$\{?(\w+)\}?", lambda match: self.variables.get(match[1].lower(), match[0]), text)
+
+
+def _tokens(text: str) -> list[_Token]:
+    found: list[_Token] = []
+    position = 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            position += 1
+            continue
+        position = match.end()
+        if match["skip"] is not None:
+            continue
+        if match["here"] is not None:
+            found.append(("here", match["here"]))
+        elif match["double"] is not None:
+            found.append(("string", re.sub(r"`(.)", r"\1", match["double"].replace('""', '"'))))
+        elif match["single"] is not None:
+            found.append(("string", match["single"].replace("''", "'").replace("$", "\0")))
+        elif match["table"] is not None:
+            found.append(("table", "@{"))
+        elif match["sign"] is not None:
+            found.append(("sign", match["sign"]))
+        else:
+            found.append(("word", match["word"]))
+        if len(found) > MAX_WORDS:
+            raise ProfileError("this script is too long")
+    return [(kind, text.replace("\0", "$")) if kind == "string" else (kind, text) for kind, text in found]
+
+
+def read_powershell(data: bytes, connection: str | None, fallback: str, ask: Ask | None = None) -> Draft:
+    """The one connection that a script sets up, or the one called `connection`. Raises ProfileError."""
+    text = decode_text(data)
+    script = _Script(_without_shell(text))
+    found: dict[str, _Command] = {}
+    for command, options in script.commands:
+        if command in ("add-vpnconnection", "set-vpnconnection"):
+            name = _first(options, "name", "connectionname") or _first(options, "") or fallback
+            found.setdefault(name, {}).update(options)
+    if not found:
+        raise ProfileError("there is no Add-VpnConnection in it")
+    clients = [name for name, options in found.items() if _first(options, "serveraddress")]
+    name = choose(list(found), clients, connection)
+    options = found[name]
+    draft = Draft(name)
+    _tunnel_type(_first(options, "tunneltype") or "Automatic", draft)
+    draft.set("gateway", "address", (_first(options, "serveraddress") or "").strip())
+    _method([value.lower() for value in options.get("authenticationmethod", [])], text, draft)
+    split = "splittunneling" in options and (_first(options, "splittunneling") or "true").lower() not in ("false", "0")
+    routes = [
+        network
+        for command, each in script.commands
+        if command == "add-vpnconnectionroute" and (_first(each, "connectionname", "name", "") or name) == name
+        for network in networks_of(_first(each, "destinationprefix") or "")
+    ]
+    _routes(routes, split=split, draft=draft)
+    for command, each in script.commands:
+        if (
+            command == "set-vpnconnectionipsecconfiguration"
+            and (_first(each, "connectionname", "name", "") or name) == name
+        ):
+            _suites({key: values[0] for key, values in each.items() if values}, draft)
+    if suffix := _first(options, "dnssuffix"):
+        draft.lost([f"-DnsSuffix {suffix}"], "it is a search list, which the gateway may give")
+    if options.get("l2tppsk"):
+        draft.lost(["-L2tpPsk"], "it is for L2TP")
+    _store(draft)
+    _embedded(script.variables, draft, ask)
+    return draft
+
+
+def _without_shell(text: str) -> str:
+    """A batch file calls PowerShell with a command in quotes: the quotes go."""
+    return re.sub(r'(?im)^(.*powershell[^\n]*?-command\s+)"(.*)"', r"\1\n\2\n", text)
+
+
+def _first(options: Mapping[str, list[str]], *keys: str) -> str | None:
+    return next((options[key][0] for key in keys if options.get(key)), None)
+
+
+def _tunnel_type(written: str, draft: Draft) -> None:
+    if written.lower() not in ("ikev2", "automatic", "ikev2only"):
+        raise ProfileError(f"this connection is {printable(written, 20)}, no IKEv2", hint="ikeclient speaks IKEv2")
+    if written.lower() == "automatic":
+        draft.warn("the tunnel type is automatic: Windows may use SSTP or L2TP instead, here it is IKEv2")
+
+
+def _method(methods: list[str], text: str, draft: Draft) -> None:
+    if "machinecertificate" in methods or "certificate" in methods:
+        draft.set("auth", "method", "certificate")
+        return
+    types = re.findall(r"<(?:\w+:)?Type\b[^>]*>\s*(\d+)\s*</(?:\w+:)?Type>", text)
+    found = next((_EAP_TYPES[each] for each in types if each in _EAP_TYPES), None)
+    if methods and not set(methods) & {"eap", "mschapv2", "chap", "pap"}:
+        raise ProfileError(f"the authentication method {printable(methods[0], 40)} is not known")
+    draft.set("auth", "method", found or "eap")
+    if draft.method in ("eap-peap", "eap-ttls"):
+        draft.warn("what is done inside EAP-PEAP or EAP-TTLS is not carried over")
+
+
+def _store(draft: Draft) -> None:
+    if draft.method in ("certificate", "eap-tls"):
+        draft.warn("our certificate is in Windows' store: set auth.certificate, or give --p12 FILE")
+    else:
+        draft.warn("the user name is not in the file: set auth.user, or give --user")
+    draft.warn("Windows trusts the machine's root store: if the gateway's authority is your own, give --ca FILE")
+
+
+def _embedded(variables: Mapping[str, str], draft: Draft, ask: Ask | None) -> None:
+    """Certificates that a script brings along in Base64, as generators of scripts do."""
+    for value in variables.values():
+        if len(value) < 200 or not value.startswith(("MII", "LS0t")):
+            continue
+        try:
+            data = decode_base64(value, "a variable")
+        except ProfileError:
+            continue
+        if is_pkcs12(data) and draft.method in ("certificate", "eap-tls"):
+            draft.attach("auth", "certificate", "p12", data, "our certificate and its key")
+            draft.warnings = [text for text in draft.warnings if "our certificate is in" not in text]
+            open_bundle(draft, data, None, ask)
+            continue
+        try:
+            Certificate.load_many(data)
+        except ProfileError:
+            continue
+        draft.authorities([data])
+
+
+def _routes(networks: list[str], *, split: bool, draft: Draft) -> None:
+    if not split:
+        draft.set("network", "routes", "all")
+    elif networks:
+        draft.set("network", "routes", list(dict.fromkeys(networks)))
+
+
+def _suites(options: Mapping[str, str], draft: Draft) -> None:
+    """The constants of Set-VpnConnectionIPsecConfiguration and of CryptographySuite; keys are in lower case."""
+
+    def known(table: Mapping[str, str], key: str) -> str:
+        written = options.get(key, "")
+        if written.lower() in ("", "none"):
+            return ""
+        return next(
+            (ours for theirs, ours in table.items() if theirs.lower() == written.lower()), printable(written, 40)
+        )
+
+    cipher, integrity = known(CIPHERS, "encryptionmethod"), known(HASHES, "integritycheckmethod")
+    if cipher:
+        draft.proposals("ike", ["-".join(part for part in (cipher, integrity, known(GROUPS, "dhgroup")) if part)])
+    cipher, integrity = known(CIPHERS, "ciphertransformconstants"), options.get("authenticationtransformconstants", "")
+    integrity = "" if integrity.upper().startswith("GCMAES") else known(HASHES, "authenticationtransformconstants")
+    if cipher:
+        draft.proposals("esp", ["-".join(part for part in (cipher, integrity, known(GROUPS, "pfsgroup")) if part)])
+
+
+def read_profile_xml(data: bytes, connection: str | None, fallback: str) -> Draft:
+    """The connection of a ProfileXML (`VPNProfile`). Raises ProfileError."""
+    root = parse_xml(data)
+    if root.name.lower() != "vpnprofile":
+        root = next(iter(root.everywhere("VPNProfile")), root)
+    native = root.find("NativeProfile")
+    if native is None:
+        plugin = root.value("PluginProfile", "PluginPackageFamilyName")
+        reason = f"it is for the app {printable(plugin, 80)}" if plugin else None
+        raise ProfileError("this ProfileXML holds no connection of Windows' own client", reason=reason)
+    name = root.value("ProfileName") or fallback
+    if connection not in (None, name):
+        raise ProfileError("there is no connection of that name in it", reason=f"it holds {printable(name, 60)}")
+    draft = Draft(name)
+    _tunnel_type(
+        native.value("NativeProtocolType") or native.value("ProtocolList", "NativeProtocolList", "Type"), draft
+    )
+    draft.set("gateway", "address", native.value("Servers").partition(";")[0].partition(",")[0].strip())
+    methods = [native.value("Authentication", key).lower() for key in ("UserMethod", "MachineMethod")]
+    _method([each for each in methods if each], data.decode("utf-8", "replace"), draft)
+    split = native.value("RoutingPolicyType").lower() != "forcetunnel"
+    included, excluded = _profile_routes(root)
+    _routes(included, split=split, draft=draft)
+    draft.set("network", "exclude", excluded or None)
+    suite = native.find("CryptographySuite")
+    if suite is not None:
+        _suites({child.name.lower(): child.text.strip() for child in suite.children}, draft)
+    _names(root, draft)
+    for key, what in (
+        ("LockDown", "LockDown: traffic without the tunnel is dropped there"),
+        ("AlwaysOn", "AlwaysOn: the tunnel starts by itself there"),
+        ("DeviceTunnel", "DeviceTunnel"),
+    ):
+        if root.value(key).lower() in ("true", "1"):
+            (draft.risk if key == "LockDown" else draft.warn)(f"not carried over: {what}")
+    if root.all("TrafficFilter") or root.all("AppTrigger"):
+        draft.risk(
+            "not carried over: filters for single apps or kinds of traffic; here the whole machine uses the tunnel"
+        )
+    if root.all("Proxy"):
+        draft.lost(["Proxy"], "proxies are set in programs, not by the tunnel")
+    _store(draft)
+    return draft
+
+
+def _profile_routes(root: Element) -> tuple[list[str], list[str]]:
+    included: list[str] = []
+    excluded: list[str] = []
+    for route in root.everywhere("Route"):
+        found = networks_of(f"{route.value('Address')}/{route.value('PrefixSize') or '32'}")
+        (excluded if route.value("ExclusionRoute").lower() == "true" else included).extend(found)
+    return included, excluded
+
+
+def _names(root: Element, draft: Draft) -> None:
+    servers: list[str] = []
+    domains: list[str] = []
+    for rule in root.all("DomainNameInformation"):
+        own = [item.strip() for item in rule.value("DnsServers").split(",") if networks_of(item.strip())]
+        if own and rule.value("DomainName"):
+            servers += own
+            domains.append(rule.value("DomainName").strip("."))
+    draft.dns(servers, [domain for domain in domains if domain])
+
+
+def read_phonebook(data: bytes, connection: str | None, fallback: str) -> Draft:
+    """The one connection of IKEv2 in a phone book, or the one called `connection`. Raises ProfileError."""
+    entries: dict[str, dict[str, str]] = {}
+    current: dict[str, str] = {}
+    for line in decode_text(data).splitlines()[:MAX_WORDS]:
+        plain = line.strip()
+        if plain.startswith("[") and plain.endswith("]"):
+            current = entries.setdefault(plain[1:-1], {})
+        elif "=" in plain:
+            key, _, value = plain.partition("=")
+            current.setdefault(key.strip().lower(), value.strip())
+    clients = [
+        name
+        for name, entry in entries.items()
+        if entry.get("phonenumber") and entry.get("vpnstrategy", "7") in ("7", "8", "14")
+    ]
+    if not clients:
+        raise ProfileError("there is no IKEv2 connection in this phone book", hint="its VpnStrategy has to be 7 or 8")
+    name = choose(list(entries), clients, connection)
+    entry = entries[name]
+    draft = Draft(name or fallback)
+    _tunnel_type("ikev2" if entry.get("vpnstrategy") == "7" else "automatic", draft)
+    draft.set("gateway", "address", entry.get("phonenumber", ""))
+    custom = entry.get("customauthkey", "")
+    draft.set("auth", "method", _EAP_TYPES.get(custom, "eap"))
+    if entry.get("machinecertificateissuername") or entry.get("authrestrictions") == "2048":
+        draft.set("auth", "method", "certificate")
+    _routes([], split=entry.get("ipprioritizeremote", "1") == "0", draft=draft)
+    if entry.get("customipsecpolicies") and entry.get("numcustompolicy", "1") != "0":
+        draft.warn("not carried over: CustomIPSecPolicies (set crypto.ike and crypto.esp)")
+    _store(draft)
+    return draft
