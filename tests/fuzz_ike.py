@@ -339,6 +339,7 @@ def check(world: World) -> None:
         match event:
             case Notice():
                 assert event.text.isprintable(), event.text
+                assert "bug in ikeclient" not in event.text, event.text
             case Configuration():
                 _check_granted(event)
             case Closed(error=error) if error is not None:
