@@ -18,14 +18,14 @@ from fuzz_damage import damaged
 from sim_certificates import authority, gateway_certificate
 from sim_gateway import ESP_GCM, NET, GatewaySetup
 from sim_script import Scribe
-from sim_world import AUTHS, Sent, Weather, World, client_config, reverse
+from sim_world import AUTHS, PATH, Sent, Weather, World, client_config, reverse
 
 from ikeclient.crypto.keymat import IkeKeys
 from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, IkeSuite
 from ikeclient.errors import IkeclientError, IntegrityError, NegotiationRefused, ParseError, ProtocolError
 from ikeclient.ike.child import agreed
 from ikeclient.ike.envelope import MAX_MESSAGE, Envelope
-from ikeclient.ike.events import Closed, Configuration, Notice
+from ikeclient.ike.events import Closed, Configuration, Notice, Path
 from ikeclient.ike.exchanges import configuration as cfg
 from ikeclient.ike.negotiate import offer_esp
 from ikeclient.ike.selectors import ANY_IPV4, ANY_IPV6, intersect, narrowed
@@ -375,46 +375,30 @@ def initiator(random: Random) -> None:
 
 def established(random: Random) -> None:
     """An IKE SA whose gateway sends odd requests and odd answers, all of them protected (S rows)."""
-    world = _world(random, "psk")
+    world = _world(random, random.choice(list(AUTHS)))
     world.connect()
-    keying = world.sa.keying
-    scribe = Scribe(keying)
+    if random.random() < 0.5:
+        _answer_oddly(random, world)
+    scribe, number = Scribe(world.sa.keying), 0
     exchanges = (ExchangeType.INFORMATIONAL, ExchangeType.CREATE_CHILD_SA, ExchangeType.IKE_AUTH, ExchangeType(99))
-    number = 0
-    answers = random.random() < 0.5
-
-    def answer(sent: Sent) -> bool:
-        """In place of the gateway's answers to our requests, odd ones."""
-        head = Header.parse(sent.data)
-        if not sent.to_gateway or head.response or (head.spi_i, head.spi_r) != scribe.spis or random.random() < 0.3:
-            return False
-        payloads = odd_payloads(random, random.randint(0, 4))
-        limit = random.choice((300, 65535))
-        for data in scribe.write(head.exchange, payloads, message_id=head.message_id, response=True, limit=limit):
-            world.at(world.now + 0.01, lambda data=data: world.to_client(data, sent.path))  # type: ignore[misc]
-        return True
-
-    if answers:
-        world.drop = answer
+    elsewhere = replace(PATH, local_address=ip_address("192.0.2.77"), remote_port=4500)
     for _ in range(random.randint(1, 6)):
-        match random.randint(0, 4):
+        match random.randint(0, 6):
             case 0:
                 world.at_client(lambda client, now: client.rekey(now))
             case 1:
                 world.at_gateway(lambda sa, now: sa.rekey(now))
+            case 2:
+                world.at_client(lambda client, now: client.path_changed(elsewhere, now))
+            case 3:
+                children = random.choice((world.sa, world.gateway_sa)).children
+                for spi in [child.spi_in for child in children]:
+                    world.at_client(lambda client, now, spi=spi: client.rekey_child(spi, now))  # type: ignore[misc]
             case _:
                 payloads = odd_payloads(random, random.randint(0, 5))
                 if random.random() < 0.5:
-                    offer = offer_esp((ESP_GCM,), random.randint(1, 2**32 - 1), esn=True, key_exchange=False)
-                    sent = (
-                        offer,
-                        NoncePayload(nonce=bytes(32)),
-                        TsiPayload(selectors=(NET,)),
-                        TsrPayload(selectors=(NET,)),
-                    )
-                    payloads = altered(random, (*sent, *payloads))
-                limit = random.choice((300, 65535))
-                path = world.sa.channel.path
+                    payloads = altered(random, (*_child_request(random), *payloads))
+                path, limit = world.sa.channel.path, random.choice((300, 65535))
                 for data in scribe.write(random.choice(exchanges), payloads, message_id=number, limit=limit):
                     world.to_client(damaged(random, data) if random.random() < 0.1 else data, path)
                 number += random.choice((0, 1, 1, 1))
@@ -423,3 +407,21 @@ def established(random: Random) -> None:
             break
     world.run(60)
     check(world)
+
+
+def _child_request(random: Random) -> tuple[Payload, ...]:
+    offer = offer_esp((ESP_GCM,), random.randint(1, 2**32 - 1), esn=True, key_exchange=False)
+    rekeyed = NotifyPayload(type=NotifyType.REKEY_SA, protocol=ProtocolId.ESP, spi=random.randbytes(4))
+    selected = (TsiPayload(selectors=(NET,)), TsrPayload(selectors=(NET,)))
+    return (offer, NoncePayload(nonce=bytes(32)), *selected, *random.choice(((), (rekeyed,))))
+
+
+def _answer_oddly(random: Random, world: World) -> None:
+    """Let the gateway's IKE SA alter its answers."""
+    channel = world.gateway_sa.channel
+    genuine = channel.answer
+
+    def answer(request: Header, reply: Sequence[Payload], path: Path) -> None:
+        genuine(request, altered(random, reply) if random.random() < 0.6 else reply, path)
+
+    channel.answer = answer  # type: ignore[method-assign]
