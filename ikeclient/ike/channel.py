@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ikeclient.errors import IntegrityError
 from ikeclient.ike.envelope import Envelope
-from ikeclient.ike.events import Datagram, Path
+from ikeclient.ike.events import Datagram, IPAddress, Path
 from ikeclient.ike.exchanges.base import Request
 from ikeclient.ike.window import RequestWindow, ResponseWindow
 from ikeclient.wire.encrypted import EncryptedFragmentPayload
@@ -45,6 +45,7 @@ class Channel:
     ) -> None:
         self.path = path
         self.outbox: deque[Datagram] = deque()
+        self.asked_at: set[IPAddress] = set()  # where the latest request of ours was sent
         self.requests = RequestWindow(first_request)
         self._responses = ResponseWindow(first_response)
         self._envelope = envelope
@@ -81,6 +82,7 @@ class Channel:
         message ID, which asks for the same answer and passes where the long one did not; whichever arrives first is
         the request, and the other one its repetition. Nothing else is ever repeated but bit by bit (section 2.1).
         """
+        self.asked_at = {self.path.remote_address}
         header = self._header(request.exchange, self.requests.next_id, response=False)
         datagrams = self._envelope.seal(
             header, request.payloads, limit=1 << 16 if request.whole else self._limit(self.path)
@@ -111,7 +113,10 @@ class Channel:
 
     def resend(self, now: float) -> None:
         """Send the pending request again if it is time."""
-        self._transmit(self.requests.due(now), self.path)
+        datagrams = self.requests.due(now)
+        if datagrams:
+            self.asked_at.add(self.path.remote_address)
+        self._transmit(datagrams, self.path)
 
     def response(self, data: bytes, message: Message, now: float) -> tuple[Payload, ...] | None:
         """The payloads of the answer to the pending request; None for anything else and while fragments are missing.

@@ -202,14 +202,17 @@ class Initiator:
             self._lineage.current.make_child(now)
             self._settle(now)
 
-    def path_changed(self, path: Path, now: float) -> bool:
+    def path_changed(self, path: Path, now: float, *, proven: bool = True) -> bool:
         """Move the connection to `path` without rekeying anything; false where the gateway does not speak MOBIKE.
 
-        `PathChanged` comes at once, because ESP may use the new path before the gateway has confirmed it with `Roamed`.
+        `proven` says that the gateway has answered at the remote address before: then `PathChanged` comes at once,
+        because ESP may use the new path before the gateway has confirmed it with `Roamed`. Else only `Roamed` comes:
+        no traffic goes to an address that was merely announced (RFC 4555 section 3.7).
         """
         if self._lineage is None or not self.can_move:
             return False
-        self._events.append(PathChanged(path=path))
+        if proven:
+            self._events.append(PathChanged(path=path))
         self._lineage.move(path, now)
         self._settle(now)
         return True

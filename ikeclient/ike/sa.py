@@ -217,8 +217,8 @@ class IkeSa:
                 self._replace(self._crossed, now)
             case IkeRekeyRefused():
                 self.lifetimes.refused(now)
-            case Moved() | MoveRefused() if outcome.path != self.channel.path:
-                self.begin(Task(Job.MOVE), now)  # it changed again meanwhile
+            case Moved() | MoveRefused() if self._asked_elsewhere(outcome.path):
+                self.begin(Task(Job.MOVE), now)
             case Moved() | MoveRefused():
                 self._mapping = outcome.mapping
                 self.events.append(outcome.event)
@@ -230,6 +230,13 @@ class IkeSa:
                 self.close()
             case _ if task.job is Job.DELETE_CHILD:
                 self.children.remove(task.subject)
+
+    def _asked_elsewhere(self, path: Path) -> bool:
+        """Whether the path changed again meanwhile, or the request also went to another address of the peer.
+
+        Then the COOKIE2 that came back does not show that the peer receives at this one (RFC 4555 section 3.7).
+        """
+        return path != self.channel.path or self.channel.asked_at != {path.remote_address}
 
     def _authenticated(self, outcome: AuthOutcome, now: float) -> None:
         self.outcome = outcome

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache, partial
 from ipaddress import ip_address
@@ -56,8 +57,9 @@ class Attempt:
         self.on_hint: Callable[[PathHint], None] = lambda _: None  # gets what is said about the path in use
         self._loop = asyncio.get_running_loop()
         self._sockets: list[UdpSocket] = []
+        self._probing: set[UdpSocket] = set()  # those of a path on which the gateway has not answered
         if beside is not None:
-            self._sockets += beside._sockets[-1:]
+            self._sockets += filter(None, [beside._socket_of(beside.path)])
         self.path: Path = beside.path if beside is not None else self._open_first(remote, port)
         initiator = Initiator(config, os.urandom, lambda: datetime.now().astimezone())
         self.driver = Driver(initiator, boottime, self._send, on_event, self._deaf)
@@ -70,19 +72,24 @@ class Attempt:
             )
         return self._open(ip_address(local), remote, port)
 
-    def _open(self, local: IPAddress, remote: IPAddress, port: int) -> Path:
-        """A socket of its own for a path, on which everything is sent from now on."""
+    def _open(self, local: IPAddress, remote: IPAddress, port: int, *, sending: bool = True) -> Path:
+        """A socket of its own for a path, on which ESP is sent from now on unless `sending` is false."""
 
         def heard(hint: PathHint) -> None:
             self._loop.call_soon(self.on_hint, hint)  # it comes from the middle of sending, where nothing must change
 
         socket = UdpSocket(version=remote.version, local_address=str(local), mark=outer_mark(), on_hint=heard)
         self._sockets.append(socket)
-        self._pump.attach(socket)
+        self._pump.attach(socket, sending=sending)
         watch(socket.fileno(), partial(self._pump.drain_udp, socket), self._pump.wants_rest)
         return Path(local, socket.local[1], remote, port)
 
+    def _socket_of(self, path: Path) -> UdpSocket | None:
+        local = (str(path.local_address), path.local_port)
+        return next((socket for socket in self._sockets if socket.local == local), None)
+
     def _close(self, socket: UdpSocket) -> None:
+        self._probing.discard(socket)
         if socket in self._sockets:
             self._sockets.remove(socket)
             unwatch(socket.fileno())
@@ -106,32 +113,48 @@ class Attempt:
             self.driver.initiator.heard(self._pump.last_inbound)
         return self._pump.deaf()
 
-    def move(self, local: IPAddress, remote: IPAddress) -> bool:
+    def move(self, local: IPAddress, remote: IPAddress, *, proven: bool = True) -> bool:
         """Go on from `local` to `remote`; false where the gateway does not speak MOBIKE.
 
-        Raises PlatformError where `local` is not an address of this machine (any more).
+        With a `remote` that is not `proven`, ESP stays on the path in use until the gateway has answered there, and
+        `follow` is called. Raises PlatformError where `local` is not an address of this machine (any more).
         """
         if not self.driver.initiator.can_move:
             return False
+        for socket in [socket for socket in self._probing if socket is not self._socket_of(self.path)]:
+            self._close(socket)
         if (local, remote) == (self.path.local_address, self.path.remote_address):
             path = self.path
+        elif local == self.path.local_address and not proven:
+            path = replace(self.path, remote_address=remote)
         else:
-            left = list(self._sockets)
-            path = self._open(local, remote, self.path.remote_port)
-            for socket in left:
-                self._loop.call_later(LEAVING, self._close, socket)
-        self.driver.initiator.path_changed(path, boottime())
+            path = self._open(local, remote, self.path.remote_port, sending=proven)
+            if not proven:
+                self._probing.update(filter(None, [self._socket_of(path)]))
+        self.driver.initiator.path_changed(path, boottime(), proven=proven)
         self.driver.flush()
         return True
 
     def follow(self, path: Path) -> None:
-        """Send ESP along `path` from now on."""
+        """Send ESP along `path` from now on; sockets of other paths go on receiving for a moment."""
         self.path = path
+        used = self._socket_of(path)
+        if used is not None:
+            self._pump.attach(used)
+            self._probing.discard(used)
+        for socket in self._sockets:
+            if socket is not used and not self.borrowing:
+                self._loop.call_later(LEAVING, self._close_left, socket)
         self._pump.set_remote((str(path.remote_address), path.remote_port))
+
+    def _close_left(self, socket: UdpSocket) -> None:
+        """Close the socket of a path that was left, unless it came back into use."""
+        if socket is not self._socket_of(self.path) and socket not in self._probing:
+            self._close(socket)
 
     def take_over(self, other: Attempt) -> None:
         """Own from now on what was borrowed from `other`, which goes on using it for its farewell."""
-        self._sockets = list(other._sockets)
+        self._sockets, self._probing = list(other._sockets), set(other._probing)
         other.on_hint = self.hint
         self.borrowing, other.borrowing = False, True
 
@@ -141,7 +164,7 @@ class Attempt:
 
     def _send(self, datagram: Datagram) -> None:
         remote = (str(datagram.path.remote_address), datagram.path.remote_port)
-        own = self._sockets[-1] if self._retired and self._sockets else None  # others may send ESP by now
+        own = self._socket_of(datagram.path) or next(reversed(self._sockets), None)  # others may send ESP by now
         self._pump.send_ike(datagram.data, remote, own, whole=datagram.whole)
 
     def retire(self) -> None:

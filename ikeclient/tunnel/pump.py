@@ -115,12 +115,16 @@ class Pump:
 
     # The path
 
-    def attach(self, socket: DatagramSocket) -> None:
-        """Receive on this socket, and send on it from now on; sockets attached before go on receiving."""
+    def attach(self, socket: DatagramSocket, *, sending: bool = True) -> None:
+        """Receive on this socket, and send on it from now on unless `sending` is false.
+
+        Sockets attached before go on receiving.
+        """
         if socket not in self._sockets:
             self._sockets.append(socket)
             self._accelerate(socket)
-        self._sending = socket
+        if sending:
+            self._sending = socket
 
     def _accelerate(self, socket: Any) -> None:
         tun: Any = self._tun

@@ -3,15 +3,23 @@
 The kernel's routing decides about our address, so a person's metrics and rules are obeyed. The gateway's addresses are
 tried in order: the one in use, those it told us of, and the others that its name stands for. A path is only believed
 when the gateway has confirmed it.
+
+An address that the gateway merely announced may be somebody else's. So traffic goes to an address only after the
+gateway has answered there, and the questions whether it does are few (`ProbeBudget`). A new address of ours is used at
+once: that is where the gateway was heard last which counts.
+
+Without an inner address, the one that the connection was made from is also that inside the tunnel (`Status.own`).
+MOBIKE cannot change what was agreed on, so from another address of ours only a new connection helps.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ikeclient.errors import IkeclientError
-from ikeclient.ike.events import GatewayAddresses, IPAddress, PathEvent, PathProbed, PathRefused, Roamed
+from ikeclient.ike.events import GatewayAddresses, IPAddress, PathChanged, PathEvent, PathProbed, PathRefused, Roamed
 from ikeclient.net.monitor import NetworkMonitor
 from ikeclient.net.snapshot import Change
 from ikeclient.tunnel.attempt import Attempt
@@ -21,6 +29,31 @@ from ikeclient.tunnel.path_keeper import PathKeeper
 from ikeclient.tunnel.session import Session
 
 SILENT = 3.0  # a request that stays unanswered this long makes the path doubtful
+PROBES = 8  # of addresses at which the gateway has never answered, in a row
+PROBE_AGAIN = 300.0  # seconds after which there may be one more
+PROBES_EACH = 2  # of one address, in one connection
+
+
+class ProbeBudget:
+    """How often addresses may be asked at which the gateway has not answered: rarely, however many it announces."""
+
+    def __init__(self, now: float) -> None:
+        self._left, self._at = float(PROBES), now
+        self._asked: Counter[IPAddress] = Counter()
+
+    def renew(self) -> None:
+        """Another connection: each address counts anew, not all of them together."""
+        self._asked.clear()
+
+    def allows(self, address: IPAddress, now: float) -> bool:
+        """Whether `address` may be asked now."""
+        self._left, self._at = min(PROBES, self._left + (now - self._at) / PROBE_AGAIN), now
+        return self._left >= 1 and self._asked[address] < PROBES_EACH
+
+    def take(self, address: IPAddress) -> None:
+        """It is asked."""
+        self._left -= 1
+        self._asked[address] += 1
 
 
 class Roaming:
@@ -38,6 +71,9 @@ class Roaming:
         self._tried: list[tuple[IPAddress, IPAddress]] = []
         self._left_at: float | None = None
         self._try_next_at = 0.0
+        self._proven: set[IPAddress] = set()  # where the gateway has answered in this connection
+        self._budget = ProbeBudget(boottime())
+        self._probing = False
         ignore = (interface,) if session.status.mode == "tun" else ()
         self._monitor = NetworkMonitor(self._changed, ignore=ignore, mark=outer_mark())
 
@@ -75,12 +111,18 @@ class Roaming:
         """A connection came up: from now on it is followed. `named` are all addresses that the gateway's name has."""
         self._tried.clear()
         self._left_at = None
+        self._proven, self._probing = {attempt.path.remote_address}, False
+        self._budget.renew()
         self._named = tuple(named)
         self._monitor.watch(*self._remotes(attempt))
         self._keeper.begin(attempt)
 
     def _roamed(self, event: Roamed, attempt: Attempt) -> None:
         session, status = self._session, self._session.status
+        self._proven.add(event.path.remote_address)
+        self._probing = False
+        if event.path != attempt.path:
+            session.handle(PathChanged(path=event.path), attempt)
         moved = (event.path.local_address, event.path.remote_address) != session.confirmed
         session.confirmed = (event.path.local_address, event.path.remote_address)
         self._tried.clear()
@@ -114,7 +156,8 @@ class Roaming:
             return
         was_offline = self._session.status.state != "connected"
         disturbed = change.resumed or change.stalled or any(a.address == path.local_address for a in change.gained)
-        if best != (path.local_address, path.remote_address) or was_offline or disturbed:
+        here = (path.local_address, path.remote_address)
+        if best != here or was_offline or disturbed or self._probing:
             self._move(attempt, best)
         if change.resumed or change.stalled:
             attempt.driver.initiator.check_liveness(boottime(), suspicious=True)
@@ -127,12 +170,21 @@ class Roaming:
             session.emit("reconnecting", error=["there is no network that leads to the gateway"])
 
     def _remotes(self, attempt: Attempt) -> list[IPAddress]:
-        """Where the gateway may be reached, the best first (RFC 4555 section 3.10 leaves the order to us)."""
-        return list(dict.fromkeys((attempt.path.remote_address, *self._further, *self._named)))
+        """Where the gateway may be reached, the best first (RFC 4555 section 3.10 leaves the order to us).
+
+        Not at our own addresses, inside or outside, whatever it says.
+        """
+        ours = {address.address for address in self._monitor.snapshot.addresses}
+        ours.update(address.ip for address in self._session.status.configuration.addresses)
+        further = (address for address in (*self._further, *self._named) if address not in ours)
+        return list(dict.fromkeys((attempt.path.remote_address, *further)))
+
+    def _may_ask(self, remote: IPAddress) -> bool:
+        return remote in self._proven or self._budget.allows(remote, boottime())
 
     def _pairs(self, attempt: Attempt) -> list[tuple[IPAddress, IPAddress]]:
         pairs: list[tuple[IPAddress, IPAddress]] = []
-        for remote in self._remotes(attempt):
+        for remote in filter(self._may_ask, self._remotes(attempt)):
             pairs += [(source.address, remote) for source in self._monitor.sources_for(remote)]
         return pairs
 
@@ -144,8 +196,16 @@ class Roaming:
             self._left_at = boottime()
         self._tried.append(pair)
         self._try_next_at = boottime() + SILENT
+        local, remote = pair
+        own = self._session.status.own
+        if own and local not in own:
+            attempt.driver.abandon()  # inside the tunnel it would be a stranger's: agree on the new one
+            return
+        self._probing = remote not in self._proven
+        if self._probing:
+            self._budget.take(remote)
         try:
-            if attempt.move(*pair):
+            if attempt.move(local, remote, proven=not self._probing):
                 return
         except IkeclientError as error:
             self._session.warn(error.message)
@@ -178,6 +238,12 @@ class Roaming:
 
     def _try_another(self, attempt: Attempt) -> None:
         here = (attempt.path.local_address, attempt.path.remote_address)
+        own = self._session.status.own
         others = [pair for pair in self._pairs(attempt) if pair not in self._tried and pair != here]
-        if others and attempt.driver.initiator.can_move:
+        others = [pair for pair in others if not own or pair[0] in own]
+        if not attempt.driver.initiator.can_move:
+            return
+        if others:
             self._move(attempt, others[0])
+        elif self._probing:
+            self._move(attempt, here)  # the gateway did not answer elsewhere: back to where it was heard last

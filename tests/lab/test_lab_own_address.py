@@ -17,9 +17,10 @@ from lab.network import (
     INSIDE_IPV4,
     INSIDE_IPV6,
     INTERNET_IPV4,
+    SECOND_CLIENT_IPV4,
     Topology,
 )
-from lab.traffic import peer_address, ping
+from lab.traffic import carries, peer_address, ping
 from lab.world import Lab, MakeLab
 
 # Else the gateway's route to the client, which lies inside the tunnel, swallows its own IKE and ESP.
@@ -115,6 +116,23 @@ def test_a_gateway_that_only_knows_the_address_of_the_nat_is_refused(make_lab: M
     connection = lab.client.start()
     assert connection.wait() == 6
     assert "TS_UNACCEPTABLE" in connection.stderr
+
+
+def test_in_a_new_network_the_new_address_is_agreed_on(lab: Lab) -> None:
+    """With MOBIKE the gateway would go on expecting packets from the old one: a new connection is made."""
+    lab.network.add_second_path()
+    connect(lab, without_pool("10.99.0.0/24"))
+    machine = lab.network.client
+    assert ping(machine, INSIDE_IPV4) == 3
+    lab.network.use_second_path()
+    status = lab.client.wait_moved(SECOND_CLIENT_IPV4)
+    assert status["addresses"] == [f"{SECOND_CLIENT_IPV4}/32"]
+    assert status["reconnects"] == 1
+    assert status["roams"] == 0
+    with lab.capture(interface="wan2") as capture:
+        carries(machine, INSIDE_IPV4)
+        assert peer_address(machine, INSIDE_IPV4) == SECOND_CLIENT_IPV4
+    assert in_the_clear(capture) == []
 
 
 def test_exec_has_the_address_in_its_namespace(lab: Lab) -> None:

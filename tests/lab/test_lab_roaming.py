@@ -20,7 +20,7 @@ from lab.network import (
     SECOND_GATEWAY_IPV6,
     Topology,
 )
-from lab.traffic import Pinger, ping
+from lab.traffic import Pinger, carries, ping
 from lab.world import Lab, MakeLab
 
 
@@ -272,3 +272,27 @@ def test_the_outage_of_a_move_is_reported_beside_strongswans(
     record_property("outage_ms_strongswan", round(theirs * 1000))
     print(f"outage of a move: ikeclient {ours * 1000:.0f} ms, strongSwan {theirs * 1000:.0f} ms")
     assert ours < 3.0
+
+
+def test_no_traffic_goes_to_addresses_at_which_the_gateway_has_never_answered(lab: Lab) -> None:
+    """S19: it announces all addresses it has; for us they might be anybody's. Asked is with a few IKE messages each."""
+    lab.network.add_second_path()
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    machine = lab.network.client
+    silenced = lab.network.gateway.add_rules("prerouting", "udp dport { 500, 4500 } counter drop", priority=-400)
+    with lab.capture("one", expression="udp") as one, lab.capture("two", interface="wan2", expression="udp") as two:
+        flood = machine.start("ping", "-n", "-q", "-i", "0.01", INSIDE_IPV4)
+        lab.client.wait_state("reconnecting")
+        asked = f"udp.dstport == 4500 && !(ip.dst == {GATEWAY_IPV4})"
+        wait_for(lambda: one.count(asked) + two.count(asked), timeout=15, what="a question elsewhere", interval=0.5)
+        time.sleep(3.0)
+        flood.terminate()
+    silenced.remove()
+    esp = [packet for capture in (one, two) for packet in capture.packets("esp", "ip.dst", "ipv6.dst")]
+    assert len(esp) > 100
+    assert {address for packet in esp for address in packet if address} == {GATEWAY_IPV4}
+    assert one.count(f"isakmp && {asked}") + two.count(f"isakmp && {asked}") <= 24
+    lab.client.wait_state("connected", timeout=60)
+    carries(machine, INSIDE_IPV4)

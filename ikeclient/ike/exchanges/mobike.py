@@ -110,6 +110,8 @@ def additional_addresses(payloads: Sequence[Payload]) -> tuple[IPAddress, ...] |
 
 
 def _keep(found: list[IPAddress], address: IPAddress) -> None:
-    impossible = address.is_loopback or address.is_multicast or address.is_unspecified or address.is_link_local
+    plain = address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+    impossible = plain.is_loopback or plain.is_multicast or plain.is_unspecified or plain.is_link_local
+    impossible = impossible or plain.is_reserved or plain != address  # with the broadcast address; an IPv4-mapped one
     if not impossible and address not in found and len(found) < MAX_ADDITIONAL:
         found.append(address)

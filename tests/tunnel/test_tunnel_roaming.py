@@ -1,0 +1,234 @@
+"""Which addresses a tunnel uses, and where it asks whether the gateway is there (S19, K22)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_interface
+from typing import Any
+
+import pytest
+
+from ikeclient.ike.events import Configuration, GatewayAddresses, IPAddress, NatStatus, Path, PathChanged, Roamed
+from ikeclient.net.snapshot import Change, OuterAddress, Snapshot
+from ikeclient.tunnel import roaming
+from ikeclient.tunnel.roaming import PROBES, PROBES_EACH, SILENT, ProbeBudget, Roaming
+from ikeclient.tunnel.status import Status
+
+WIFI, CABLE = ip_address("192.0.2.10"), ip_address("198.51.100.10")
+GATEWAY, SECOND = ip_address("203.0.113.7"), ip_address("203.0.113.8")
+HERE = Path(WIFI, 40000, GATEWAY, 4500)
+NO_NAT = NatStatus(local=False, remote=False)
+
+
+class Monitor:
+    """A network whose interfaces all lead everywhere; the first one is the kernel's choice."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.ours = [WIFI]
+
+    def watch(self, *remotes: IPAddress) -> None:
+        self.watched = remotes
+
+    @property
+    def snapshot(self) -> Snapshot:
+        addresses = (OuterAddress(index=n, interface=f"if{n}", address=a) for n, a in enumerate(self.ours, 1))
+        return Snapshot(addresses=tuple(addresses))
+
+    def sources_for(self, remote: IPAddress) -> tuple[OuterAddress, ...]:
+        return tuple(each for each in self.snapshot.addresses if each.address.version == remote.version)
+
+
+@dataclass
+class Link:
+    """A connection that writes down where it is told to go."""
+
+    path: Path = HERE
+    established: bool = True
+    can_move: bool = True
+    unanswered_since: float | None = None
+    moves: list[tuple[IPAddress, IPAddress, bool]] = field(default_factory=list)
+    abandoned: bool = False
+
+    @property
+    def driver(self) -> Any:
+        return self
+
+    initiator = driver
+
+    def move(self, local: IPAddress, remote: IPAddress, *, proven: bool) -> bool:
+        if self.can_move:
+            self.moves.append((local, remote, proven))
+            if proven:
+                self.follow(replace(self.path, local_address=local, remote_address=remote))
+        return self.can_move
+
+    def follow(self, path: Path) -> None:
+        self.path = path
+
+    def flush(self) -> None: ...
+
+    def check_liveness(self, now: float, *, suspicious: bool = False) -> None: ...
+
+    def abandon(self) -> None:
+        self.abandoned = True
+
+
+class Session:
+    mtu_stated = True  # nothing is measured
+
+    def __init__(self) -> None:
+        self.status = Status(name="work", state="connected")
+        self.confirmed = (WIFI, GATEWAY)
+        self.events: list[str] = []
+
+    def emit(self, event: str, **_: object) -> None:
+        self.events.append(event)
+
+    warn = emit
+
+    def configure(self, attempt: Link) -> None: ...
+
+    def handle(self, event: PathChanged, attempt: Link) -> None:
+        attempt.follow(event.path)
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.link, self.session = Link(), Session()
+        connection: Any = self.link
+        session: Any = self.session
+        self.roaming = Roaming(lambda: connection, session, lambda: None, "ike0")
+        self.monitor: Any = self.roaming._monitor
+        self.attempt = connection
+        self.roaming.established(connection, [GATEWAY])
+
+    def announce(self, *addresses: IPAddress) -> None:
+        self.roaming.handle(GatewayAddresses(addresses=addresses), self.attempt)
+
+    def silence(self, seconds: float) -> None:
+        """The gateway answers nothing for so long."""
+        self.link.unanswered_since = self.now
+        for _ in range(round(seconds)):
+            self.now += 1.0
+            self.roaming.look_after(self.attempt, self.now, swallowed=False)
+
+    def answers(self, remote: IPAddress, local: IPAddress = WIFI) -> None:
+        self.link.unanswered_since = None
+        path = replace(HERE, local_address=local, remote_address=remote)
+        self.roaming.handle(Roamed(path=path, nat=NO_NAT), self.attempt)
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    monkeypatch.setattr(roaming, "NetworkMonitor", Monitor)
+    made: list[Rig] = []
+    monkeypatch.setattr(roaming, "boottime", lambda: made[0].now if made else 1000.0)
+    made.append(Rig())
+    return made[0]
+
+
+def test_a_new_address_of_ours_is_used_at_once_towards_where_the_gateway_was_heard(rig: Rig) -> None:
+    rig.monitor.ours = [CABLE, WIFI]
+    rig.roaming._changed(Change())
+    assert rig.link.moves == [(CABLE, GATEWAY, True)]
+    assert rig.link.path.local_address == CABLE
+
+
+def test_traffic_goes_to_an_announced_address_only_after_an_answer_from_there(rig: Rig) -> None:
+    """S19."""
+    rig.announce(SECOND)
+    rig.silence(SILENT + 1)
+    assert rig.link.moves == [(WIFI, SECOND, False)]
+    assert rig.link.path == HERE
+    rig.answers(SECOND)
+    assert rig.link.path.remote_address == SECOND
+    assert rig.session.status.state == "connected"
+    rig.monitor.ours = [CABLE]
+    rig.roaming._changed(Change())
+    assert rig.link.moves[-1] == (CABLE, SECOND, True), "where it has answered it is known"
+
+
+def test_without_an_answer_elsewhere_it_is_asked_again_where_it_was_heard_last(rig: Rig) -> None:
+    rig.announce(SECOND)
+    rig.silence(3 * SILENT)
+    assert [(remote, proven) for _, remote, proven in rig.link.moves] == [(SECOND, False), (GATEWAY, True)]
+
+
+def test_however_many_addresses_are_announced_few_are_asked_and_not_often(rig: Rig) -> None:
+    """S19: for an hour a gateway announces eight new ones every ten seconds, and is silent half of the time."""
+    asked: Counter[IPAddress] = Counter()
+    for turn in range(360):
+        base = ip_address("203.0.113.16") + 8 * (turn % 20)
+        rig.announce(*(base + n for n in range(8)))
+        before = len(rig.link.moves)
+        rig.silence(5)
+        asked.update(remote for _, remote, proven in rig.link.moves[before:] if not proven)
+        rig.link.unanswered_since = None
+        rig.now += 5
+        assert rig.link.path == HERE, "no traffic went anywhere else"
+    assert 0 < sum(asked.values()) <= PROBES + 12
+    assert max(asked.values()) <= PROBES_EACH
+
+
+def test_a_new_connection_does_not_bring_new_probes(rig: Rig) -> None:
+    """S19: else the gateway deletes the IKE SA and announces the same ones again."""
+    probed = 0
+    for _ in range(20):
+        rig.roaming.established(rig.attempt, [GATEWAY])
+        rig.announce(*(ip_address("203.0.113.16") + n for n in range(8)))
+        rig.link.moves.clear()
+        rig.silence(12)
+        probed += sum(not proven for _, _, proven in rig.link.moves)
+    assert 0 < probed <= PROBES + 1
+
+
+def test_our_own_addresses_are_never_the_gateways(rig: Rig) -> None:
+    """S12: nor the inner one, where packets would turn round in the tunnel."""
+    inner = ip_address("203.0.113.200")
+    rig.session.status.configuration = Configuration(addresses=(ip_interface(inner),))
+    rig.announce(WIFI, inner, SECOND)
+    assert rig.monitor.watched == (GATEWAY, SECOND)
+    rig.silence(4 * SILENT)
+    assert {remote for _, remote, _ in rig.link.moves} == {SECOND, GATEWAY}
+
+
+def test_without_an_inner_address_another_network_needs_another_connection(rig: Rig) -> None:
+    """K22: TSi is the address that the connection was made from, and MOBIKE does not change it."""
+    rig.session.status.own = (WIFI,)
+    rig.monitor.ours = [CABLE]
+    rig.roaming._changed(Change())
+    assert rig.link.abandoned
+    assert rig.link.moves == []
+
+
+def test_without_an_inner_address_silence_makes_no_one_try_other_addresses_of_ours(rig: Rig) -> None:
+    """K22."""
+    rig.session.status.own = (WIFI,)
+    rig.monitor.ours = [WIFI, CABLE]
+    rig.announce(SECOND)
+    rig.silence(4 * SILENT)
+    assert not rig.link.abandoned
+    assert {local for local, _, _ in rig.link.moves} == {WIFI}
+
+
+def test_without_mobike_a_new_connection_is_made(rig: Rig) -> None:
+    rig.link.can_move = False
+    rig.monitor.ours = [CABLE]
+    rig.roaming._changed(Change())
+    assert rig.link.abandoned
+
+
+def test_the_budget_grows_slowly_and_never_beyond_its_size() -> None:
+    budget = ProbeBudget(0.0)
+    for turn in range(PROBES):
+        assert budget.allows(SECOND + turn, 0.0)
+        budget.take(SECOND + turn)
+    assert not budget.allows(GATEWAY, 1.0)
+    assert budget.allows(GATEWAY, 301.0)
+    for _ in range(PROBES_EACH):
+        budget.take(GATEWAY)
+    assert not budget.allows(GATEWAY, 1e9)
+    budget.renew()
+    assert budget.allows(GATEWAY, 1e9)
