@@ -287,7 +287,7 @@ class PrivateKey:
             classic = self._classic()
             possible = [classic[1]] if classic and (allow_sha1 or classic[1].hash != HashAlgorithm.SHA1) else []
         else:
-            preferred = schemes or self.schemes(allow_sha1=allow_sha1)
+            preferred = schemes or self._default_schemes(allow_sha1)
             possible = [s for s in preferred if s.hash in peer_hashes and s.family in self.families]
         scheme = next((scheme for scheme in possible if not schemes or scheme in schemes), None)
         if scheme is None:
@@ -307,9 +307,9 @@ class PrivateKey:
             case rsa.RSAPrivateKey():
                 return (Family.RSA_PSS, Family.RSA_PKCS1)
 
-    def schemes(self, family: Family | None = None, *, allow_sha1: bool = False) -> tuple[Scheme, ...]:
-        """The schemes of one family, the best one by default, in order of preference."""
-        family = family or self.families[0]
+    def _default_schemes(self, allow_sha1: bool) -> tuple[Scheme, ...]:
+        """The schemes of the best family, in order of preference."""
+        family = self.families[0]
         match self._key:
             case Ed25519PrivateKey() | Ed448PrivateKey():
                 return (Scheme(family=family, hash=HashAlgorithm.IDENTITY),)

@@ -43,7 +43,7 @@ class CertificateAuth:
         """
         if self.signature or refused.family != Family.RSA_PSS:
             return None
-        return replace(self, signature=self.key.schemes(Family.RSA_PKCS1), refused=refused)
+        return replace(self, signature=(Scheme(family=Family.RSA_PKCS1, hash=refused.hash),), refused=refused)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

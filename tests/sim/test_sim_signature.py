@@ -16,7 +16,7 @@ from sim_gateway import GATEWAY_ID, GatewaySetup
 from sim_world import World, client_config
 
 from ikeclient.crypto.certs import Certificate
-from ikeclient.crypto.schemes import SCHEME_NAMES, Family, Scheme
+from ikeclient.crypto.schemes import HASH_NAMES, SCHEME_NAMES, Family, Scheme
 from ikeclient.crypto.signature import PrivateKey
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
 from ikeclient.ike.authenticate import responder_octets
@@ -25,7 +25,7 @@ from ikeclient.ike.events import Notice
 from ikeclient.wire.identity import AuthPayload, Identity, IdrPayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Payload
-from ikeclient.wire.registry import AuthMethod, NotifyType
+from ikeclient.wire.registry import AuthMethod, HashAlgorithm, NotifyType
 
 NO_PSS = frozenset(Family) - {Family.RSA_PSS}
 
@@ -89,6 +89,22 @@ def test_a_gateway_that_cannot_verify_pss_gets_one_more_try_with_pkcs1() -> None
     [notice] = notices(world)
     assert "refused our signature with RSA-PSS with SHA-256 and accepted RSA PKCS#1 v1.5 with SHA-256" in notice
     assert "auth.signature" in notice
+
+
+@pytest.mark.parametrize("number", [HashAlgorithm.SHA1, HashAlgorithm.SHA2_512])
+def test_the_second_try_has_the_same_hash(number: HashAlgorithm) -> None:
+    """SHA-1 only if the profile allows it (N26)."""
+
+    def only(payloads: list[Payload]) -> list[Payload]:
+        hashes = NotifyPayload(type=NotifyType.SIGNATURE_HASH_ALGORITHMS, data=number.to_bytes(2, "big"))
+        return [*without_hashes(payloads), hashes]
+
+    world = World(config=config(allow_sha1=True), setup=setup(NO_PSS))
+    world.gateway.edit["init"] = only
+    world.start()
+    assert world.run(60, World.finished)
+    [notice] = notices(world)
+    assert f"RSA PKCS#1 v1.5 with {HASH_NAMES[number]}" in notice
 
 
 def test_what_was_accepted_is_asked_first_the_next_time() -> None:
