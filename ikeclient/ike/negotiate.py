@@ -1,7 +1,8 @@
 """Proposals to and from algorithm objects (RFC 7296 sections 2.7 and 3.3).
 
-An answer must be exactly one of the choices that were offered, to the last attribute; there is no "closest match".
-After this module nobody looks at transform numbers.
+An answer must be exactly one of the choices that were offered, to the last attribute; there is no "closest match". Its
+algorithms say which proposal it is, not its number: gateways exist that answer all proposals as number 1. An ESP
+proposal that says nothing about sequence numbers means short ones. After this module nobody looks at transform numbers.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _NOTHING = (
     Transform(type=TransformType.INTEGRITY, id=IntegrityId.NONE),
     Transform(type=TransformType.KEY_EXCHANGE, id=KeyExchangeId.NONE),
 )
+_SHORT = Transform(type=TransformType.SEQUENCE_NUMBERS, id=SequenceNumbers.SHORT)
 
 
 def _encryption(algorithm: Encryption) -> Transform:
@@ -80,14 +82,31 @@ def offer_esp(proposals: Sequence[AlgorithmProposal], spi: int, *, esn: bool, ke
     )
 
 
-def _accepted(offer: SaPayload, answer: SaPayload) -> dict[TransformType, Transform]:
-    """The transform of each type in an answer that is exactly one choice out of `offer`."""
+def _accepted(offer: SaPayload, answer: SaPayload) -> tuple[Proposal, dict[TransformType, Transform]]:
+    """The proposal of `offer` that an answer is one choice out of, and its transform of each type."""
     if len(answer.proposals) != 1:
         raise ProtocolError(f"{len(answer.proposals)} proposals in an answer")
     chosen = answer.proposals[0]
-    offered = next((p for p in offer.proposals if p.number == chosen.number), None)
-    if offered is None or offered.protocol != chosen.protocol:
+    offered = [p for p in offer.proposals if p.protocol == chosen.protocol]
+    if all(p.number != chosen.number for p in offered):
         raise ProtocolError(f"an answer for proposal {chosen.number}, which was not offered")
+    problem: ProtocolError | None = None
+    exchanges = _exchanges_keys(chosen)
+    for proposal in sorted(offered, key=lambda p: (_exchanges_keys(p) != exchanges, p.number != chosen.number)):
+        try:
+            return proposal, _one_choice(proposal, chosen)
+        except ProtocolError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def _exchanges_keys(proposal: Proposal) -> bool:
+    return any(t.type == TransformType.KEY_EXCHANGE and t.id != KeyExchangeId.NONE for t in proposal.transforms)
+
+
+def _one_choice(offered: Proposal, chosen: Proposal) -> dict[TransformType, Transform]:
+    """The transform of each type in `chosen`; raises `ProtocolError` unless it is one choice out of `offered`."""
     result: dict[TransformType, Transform] = {}
     for transform in chosen.transforms:
         if transform in _NOTHING:
@@ -97,6 +116,8 @@ def _accepted(offer: SaPayload, answer: SaPayload) -> dict[TransformType, Transf
         if transform.type in result:
             raise ProtocolError(f"two transforms of type {transform.type} in an answer")
         result[transform.type] = transform
+    if _SHORT in offered.transforms:
+        result.setdefault(TransformType.SEQUENCE_NUMBERS, _SHORT)
     missing = {t.type for t in offered.transforms} - result.keys() - {TransformType.KEY_EXCHANGE}
     if missing:
         raise ProtocolError(f"no {min(missing)} in the answer")
@@ -146,7 +167,7 @@ def _esp_suite(chosen: dict[TransformType, Transform]) -> EspSuite:
     integrity = _find_integrity(chosen.get(TransformType.INTEGRITY))
     _check_integrity(encryption, integrity)
     key_exchange = _find_key_exchange(chosen.get(TransformType.KEY_EXCHANGE))
-    esn = chosen[TransformType.SEQUENCE_NUMBERS].id == SequenceNumbers.EXTENDED
+    esn = chosen.get(TransformType.SEQUENCE_NUMBERS, _SHORT).id == SequenceNumbers.EXTENDED
     return EspSuite(encryption=encryption, integrity=integrity, key_exchange=key_exchange, esn=esn)
 
 
@@ -165,23 +186,35 @@ def _ike_spi(proposal: Proposal, length: int) -> bytes:
 
 def accept_ike(offer: SaPayload, answer: SaPayload, *, spi_length: int = 0) -> tuple[IkeSuite, bytes]:
     """The suite the peer chose out of `offer` and its SPI; raises `ProtocolError` for anything not offered."""
-    suite = _ike_suite(_accepted(offer, answer))
+    suite = _ike_suite(_accepted(offer, answer)[1])
     return suite, _ike_spi(answer.proposals[0], spi_length)
 
 
 def accept_esp(offer: SaPayload, answer: SaPayload) -> tuple[EspSuite, int]:
-    """The suite the peer chose and its inbound SPI; raises `ProtocolError` for anything not offered."""
-    chosen = _accepted(offer, answer)
-    offered = next(p for p in offer.proposals if p.number == answer.proposals[0].number)
-    with_key_exchange = any(t.type == TransformType.KEY_EXCHANGE for t in offered.transforms)
-    if with_key_exchange and TransformType.KEY_EXCHANGE not in chosen:
-        raise ProtocolError("the answer drops the key exchange")
+    """The suite the peer chose and its inbound SPI; raises `ProtocolError` for anything not offered.
+
+    `KeyExchangeDropped` for an answer that would be acceptable if a key exchange had not been offered.
+    """
+    offered, chosen = _accepted(offer, answer)
+    if _exchanges_keys(offered) and TransformType.KEY_EXCHANGE not in chosen:
+        raise KeyExchangeDropped("the answer drops the key exchange")
     return _esp_suite(chosen), _esp_spi(answer.proposals[0])
+
+
+class KeyExchangeDropped(ProtocolError):
+    """The peer chose what was offered, but without the key exchange that belonged to it."""
+
+
+def _meant(proposal: Proposal) -> frozenset[Transform]:
+    """The transforms that a peer offers, with what an ESP proposal means that is silent about sequence numbers."""
+    silent = not any(t.type == TransformType.SEQUENCE_NUMBERS for t in proposal.transforms)
+    meant = (_SHORT,) if silent and proposal.protocol == ProtocolId.ESP else ()
+    return frozenset((*proposal.transforms, *meant))
 
 
 def _choose(ours: SaPayload, theirs: SaPayload, spi: bytes) -> tuple[SaPayload, Proposal] | None:
     """As responder: our preferred combination that the peer offered, and the proposal of the peer's that it is from."""
-    alternatives = [(offered, frozenset(offered.transforms)) for offered in theirs.proposals]
+    alternatives = [(offered, _meant(offered)) for offered in theirs.proposals]
     for mine in ours.proposals:
         types = sorted({t.type for t in mine.transforms})
         for offered, transforms_offered in alternatives:
@@ -193,7 +226,7 @@ def _choose(ours: SaPayload, theirs: SaPayload, spi: bytes) -> tuple[SaPayload, 
             unanswered = {t.type for t in transforms_offered if t.id} - set(types)
             unanswered -= {t.type for t in transforms_offered if not t.id}
             if all(picked) and not unanswered:
-                transforms = tuple(t for t in picked if t)
+                transforms = tuple(t for t in picked if t in offered.transforms)
                 answer = Proposal(number=offered.number, protocol=offered.protocol, spi=spi, transforms=transforms)
                 return SaPayload(proposals=(answer,)), offered
     return None

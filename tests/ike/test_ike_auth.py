@@ -365,7 +365,6 @@ CHILDREN: dict[str, Edit] = {
     "no SPI": esp(b""),
     "another cipher": esp(GOOD_SPI, transforms=(replace(AES, key_bits=256), ESN)),
     "NULL": esp(GOOD_SPI, transforms=(Transform(type=TransformType.ENCRYPTION, id=EncryptionId.NULL), ESN)),
-    "no sequence numbers": esp(GOOD_SPI, transforms=(AES,)),
     "another number": esp(GOOD_SPI, number=7),
     "AH": esp(GOOD_SPI, protocol=ProtocolId.AH),
     "another TSr": instead(TsrPayload, TsrPayload(selectors=(ipv4("10.98.0.0/24"),))),
@@ -377,6 +376,14 @@ CHILDREN: dict[str, Edit] = {
     "compression": also(notify(NotifyType.IPCOMP_SUPPORTED, b"\0\1\2")),
     "no address": without(ConfigPayload),
 }
+
+
+@pytest.mark.parametrize("edit", [esp(GOOD_SPI, transforms=(AES,)), esp(GOOD_SPI, transforms=(AES,), number=1)])
+def test_an_answer_without_a_word_about_sequence_numbers_means_short_ones(edit: Edit) -> None:
+    world = answered("auth", edit)
+    assert world.connected, world.error and world.error.lines()
+    (child,) = world.installed().values()
+    assert not child.suite.esn
 
 
 @pytest.mark.parametrize("name", CHILDREN)

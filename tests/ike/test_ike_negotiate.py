@@ -94,6 +94,8 @@ def test_esp_is_offered_with_sequence_numbers_and_in_ike_auth_without_key_exchan
         (tuple(reversed(GOOD)), 1, "aes256gcm16-prfsha256-x25519"),
         (GOOD_CBC, 2, "aes128-sha256-modp2048"),
         ((*GOOD, t(A, IntegrityId.NONE)), 1, "aes256gcm16-prfsha256-x25519"),  # "none" said aloud
+        (GOOD, 2, "aes256gcm16-prfsha256-x25519"),  # the algorithms count, not the number
+        (GOOD_CBC, 1, "aes128-sha256-modp2048"),
     ],
 )
 def test_an_answer_that_was_offered_becomes_a_suite(transforms: Sequence[Transform], number: int, name: str) -> None:
@@ -119,8 +121,8 @@ def instead(transform: Transform) -> tuple[Transform, ...]:
         ("everything that was offered", SaPayload(proposals=OFFER.proposals[:1])),
         ("a number never sent", answer(GOOD, 3)),
         ("number 0", answer(GOOD, 0)),
-        ("transforms of the other proposal", answer(GOOD, 2)),
-        ("transforms of the other proposal", answer(GOOD_CBC, 1)),
+        ("transforms of both proposals", answer((*GOOD_CBC[:1], *GOOD[1:]), 1)),
+        ("transforms of both proposals", answer((*GOOD_CBC[:1], *GOOD[1:]), 2)),
         ("another protocol", answer(GOOD, protocol=ProtocolId.ESP)),
         ("no protocol", answer(GOOD, protocol=0)),
         ("an SPI where there is none", answer(GOOD, spi=bytes(8))),
@@ -189,6 +191,12 @@ def test_a_rekeyed_ike_sa_needs_an_spi_of_eight_bytes() -> None:
 ESP_OFFER = offer_esp(ESP, SPI, esn=True, key_exchange=False)
 PFS_OFFER = offer_esp(ESP, SPI, esn=True, key_exchange=True)
 PFS = t(K, KeyExchangeId.ECP_256)
+MIXED = SaPayload(proposals=(PFS_OFFER.proposals[0], replace(ESP_OFFER.proposals[0], number=2)))
+ONLY_ESN = SaPayload(
+    proposals=(
+        replace(ESP_OFFER.proposals[0], transforms=tuple(x for x in ESP_OFFER.proposals[0].transforms if x != SHORT)),
+    )
+)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +207,12 @@ PFS = t(K, KeyExchangeId.ECP_256)
         (ESP_OFFER, (GCM, SHORT, t(A, IntegrityId.NONE), t(K, KeyExchangeId.NONE)), 1, "aes256gcm16"),
         (ESP_OFFER, (t(E, 12, 256), t(A, 12), SHORT), 2, "aes256-sha256"),
         (PFS_OFFER, (GCM, ESN, PFS), 1, "aes256gcm16-ecp256-esn"),
+        (ESP_OFFER, (GCM, SHORT), 2, "aes256gcm16"),  # the algorithms count, not the number
+        (ESP_OFFER, (t(E, 12, 256), t(A, 12), SHORT), 1, "aes256-sha256"),
+        (ESP_OFFER, (GCM,), 1, "aes256gcm16"),  # a word about sequence numbers is missing: short ones
+        (offer_esp(ESP, SPI, esn=False, key_exchange=False), (GCM,), 1, "aes256gcm16"),
+        (PFS_OFFER, (GCM, PFS), 1, "aes256gcm16-ecp256"),
+        (MIXED, (GCM, SHORT), 1, "aes256gcm16"),  # the proposal without a key exchange, under the other one's number
     ],
 )
 def test_a_child_answer_that_was_offered_becomes_a_suite(
@@ -214,11 +228,10 @@ def test_a_child_answer_that_was_offered_becomes_a_suite(
     [
         ("another cipher", ESP_OFFER, esp_answer((t(E, 28), SHORT))),
         ("another key length", ESP_OFFER, esp_answer((t(E, 20, 192), SHORT))),
-        ("the other proposal's", ESP_OFFER, esp_answer((GCM, SHORT), number=2)),
         ("an unknown number", ESP_OFFER, esp_answer((GCM, SHORT), number=9)),
         ("AH", ESP_OFFER, esp_answer((GCM, SHORT), protocol=ProtocolId.AH)),
         ("IKE", ESP_OFFER, esp_answer((GCM, SHORT), protocol=ProtocolId.IKE)),
-        ("no sequence numbers", ESP_OFFER, esp_answer((GCM,))),
+        ("no sequence numbers where short ones were not offered", ONLY_ESN, esp_answer((GCM,))),
         ("both kinds of sequence numbers", ESP_OFFER, esp_answer((GCM, SHORT, ESN))),
         ("sequence numbers of no kind", ESP_OFFER, esp_answer((GCM, t(N, 2)))),
         ("ESN when not offered", offer_esp(ESP, SPI, esn=False, key_exchange=False), esp_answer((GCM, ESN))),

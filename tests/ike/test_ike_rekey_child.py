@@ -32,9 +32,9 @@ from ikeclient.ike.exchanges.rekey_child import (
     rekeying_proposals,
 )
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
-from ikeclient.wire.notify import NotifyPayload
+from ikeclient.wire.notify import DeletePayload, NotifyPayload
 from ikeclient.wire.payload import Payload
-from ikeclient.wire.registry import KeyExchangeId, NotifyType, ProtocolId, TransformType
+from ikeclient.wire.registry import ExchangeType, KeyExchangeId, NotifyType, ProtocolId, TransformType
 from ikeclient.wire.sa import SaPayload
 from ikeclient.wire.selector import TsiPayload, TsrPayload
 
@@ -305,7 +305,7 @@ def test_the_inner_address_outlives_a_rekey_by_the_gateway() -> None:
     assert (rekeyed.child.local, rekeyed.child.installed_local) == (everything, HERE)
 
 
-@pytest.mark.parametrize("missing", [SaPayload, NoncePayload, KePayload, TsiPayload, TsrPayload])
+@pytest.mark.parametrize("missing", [SaPayload, NoncePayload, TsiPayload, TsrPayload])
 def test_an_answer_without_a_payload_it_needs_is_an_error(missing: type[Payload]) -> None:
     with_group = replace(ESP_GCM, key_exchange=(X25519,))
     exchange, peer = ours(with_group), Peer(with_group)
@@ -314,15 +314,83 @@ def test_an_answer_without_a_payload_it_needs_is_an_error(missing: type[Payload]
         exchange.send(tuple(p for p in payloads if not isinstance(p, missing)))
 
 
-def test_an_answer_may_not_drop_the_key_exchange() -> None:
-    with_group = replace(ESP_GCM, key_exchange=(X25519,))
-    exchange, peer = ours(with_group), Peer(with_group)
-    payloads = good_answer(exchange, peer)
+def without_share(payloads: Sequence[Payload], *, transform: bool) -> tuple[Payload, ...]:
+    """An answer of a gateway that overlooks the key exchange; `transform` whether it names the group nevertheless."""
     (sa,) = [p for p in payloads if isinstance(p, SaPayload)]
     (proposal,) = sa.proposals
-    kept = tuple(t for t in proposal.transforms if t.type != TransformType.KEY_EXCHANGE)
-    with pytest.raises(ProtocolError, match="key exchange"):
-        exchange.send(swap(payloads, SaPayload(proposals=(replace(proposal, transforms=kept),))))
+    kept = tuple(t for t in proposal.transforms if transform or t.type != TransformType.KEY_EXCHANGE)
+    answer = swap(payloads, SaPayload(proposals=(replace(proposal, transforms=kept),)))
+    return tuple(p for p in answer if not isinstance(p, KePayload))
+
+
+DELETE = (DeletePayload(protocol=ProtocolId.ESP, spi_length=4, spis=((0xA0000002).to_bytes(4, "big"),)),)
+
+
+@pytest.mark.parametrize("transform", [False, True])
+def test_a_child_without_the_key_exchange_that_was_demanded_is_deleted_and_the_old_one_goes_on(transform: bool) -> None:
+    """K16: Windows answers a rekey so; the connection does not end for that."""
+    with_group = replace(ESP_GCM, key_exchange=(X25519,))
+    exchange, peer = ours(with_group), Peer(with_group)
+    deleting = exchange.send(without_share(good_answer(exchange, peer), transform=transform))
+    assert (deleting.exchange, deleting.payloads) == (ExchangeType.INFORMATIONAL, DELETE)
+    assert finish(exchange, ()) == ChildRekeyRefused(old=0xA0000001, type=NotifyType.NO_PROPOSAL_CHOSEN)
+
+
+@pytest.mark.parametrize("refusal", [None, NotifyType.CHILD_SA_NOT_FOUND, NotifyType.TEMPORARY_FAILURE])
+def test_where_the_profile_allows_it_the_rekey_is_repeated_without_a_key_exchange(
+    refusal: NotifyType | None,
+) -> None:
+    """K16: also with a gateway that takes the old Child SA for replaced already."""
+    proposals = (replace(ESP_GCM, key_exchange=(X25519,)), ESP_GCM)
+    exchange, peer = ours(*proposals), Peer(proposals[0])
+    deleting = exchange.send(without_share(good_answer(exchange, peer), transform=True))
+    assert (deleting.exchange, deleting.payloads) == (ExchangeType.INFORMATIONAL, DELETE)
+    again = exchange.send(())
+    assert not any(isinstance(p, KePayload) for p in again.payloads)
+    assert notify_types(again.payloads) == [NotifyType.REKEY_SA]
+    if refusal is not None:
+        again = exchange.send((notify(refusal),))
+        assert notify_types(again.payloads) == []
+    plain = Peer(ESP_GCM)
+    suite = agree(finish(exchange, plain.answer(again.payloads)), plain)
+    assert suite.key_exchange is None
+
+
+def test_an_answer_without_a_key_exchange_is_good_if_such_a_proposal_was_offered() -> None:
+    """Under whatever number."""
+    proposals = (replace(ESP_GCM, key_exchange=(X25519,)), ESP_GCM)
+    exchange, peer = ours(*proposals), Peer(proposals[0])
+    rekeyed = finish(exchange, without_share(good_answer(exchange, peer), transform=False))
+    assert isinstance(rekeyed, ChildRekeyed)
+    assert rekeyed.child.suite.key_exchange is None
+
+
+def test_a_gateway_that_leaves_out_the_key_exchange_for_ever_is_left_alone() -> None:
+    proposals = (replace(ESP_GCM, key_exchange=(X25519,)), ESP_GCM)
+    exchange, peer = ours(*proposals), Peer(proposals[0])
+    answer = without_share(good_answer(exchange, peer), transform=True)
+    exchange.send(answer)
+    exchange.send(())
+    with pytest.raises(ProtocolError):  # a group that was not offered this time
+        exchange.send(answer)
+
+
+def notify_types(payloads: Sequence[Payload]) -> list[NotifyType]:
+    return [p.type for p in payloads if isinstance(p, NotifyPayload)]
+
+
+def test_a_peer_that_says_nothing_about_sequence_numbers_gets_short_ones() -> None:
+    """The same silence in a request as in an answer; ours then says nothing either."""
+    request = next(ours(ESP_GCM)).payloads
+    (sa,) = [p for p in request if isinstance(p, SaPayload)]
+    (proposal,) = sa.proposals
+    kept = tuple(t for t in proposal.transforms if t.type != TransformType.SEQUENCE_NUMBERS)
+    peer = Peer(ESP_GCM)
+    reply = peer.answer(swap(request, SaPayload(proposals=(replace(proposal, transforms=kept),))))
+    (answer,) = [p for p in reply if isinstance(p, SaPayload)]
+    assert {t.type for t in answer.proposals[0].transforms} == {TransformType.ENCRYPTION}
+    assert peer.rekeyed is not None
+    assert not peer.rekeyed.child.suite.esn
 
 
 def test_a_group_in_the_answer_that_we_sent_no_share_for_is_an_error() -> None:

@@ -118,8 +118,19 @@ def test_requests_and_answers_need_their_payloads(missing: type[Payload]) -> Non
     with pytest.raises(ParseError):
         theirs(tuple(p for p in request if not isinstance(p, missing)), GCM)
     answer, _ = theirs(request, GCM)
+    if missing is KePayload:
+        return
     with pytest.raises(ParseError):
         exchange.send(tuple(p for p in answer if not isinstance(p, missing)))
+
+
+def test_an_answer_without_a_key_share_leaves_the_ike_sa_in_use() -> None:
+    """There are no new keys, so there is no new IKE SA; the connection does not end for that."""
+    exchange = ours(GCM)
+    answer, _ = theirs(next(exchange).payloads, GCM)
+    with pytest.raises(StopIteration) as stop:
+        exchange.send(tuple(p for p in answer if not isinstance(p, KePayload)))
+    assert stop.value.value == IkeRekeyRefused(type=NotifyType.NO_PROPOSAL_CHOSEN)
 
 
 @pytest.mark.parametrize("data", [b"", bytes(31), bytes(32)])

@@ -3,6 +3,10 @@
 Whether there is a fresh key exchange is for the ESP proposals to say. The first Child SA comes without one, so that
 neither end knows yet what the other one's proposals say; where ours name no key exchange and the peer insists on one,
 the `spare` groups serve, which are those of the IKE SA. Where ours name one, nothing less is accepted.
+
+Some gateways (Windows) answer a request with a key exchange as if there had been none. The Child SA they have made is
+not what was offered: it is deleted, and if the proposals allow one without a key exchange, that is asked for properly.
+Otherwise the old Child SA goes on.
 """
 
 from __future__ import annotations
@@ -14,11 +18,12 @@ from ikeclient.crypto.key_exchange import KeyShare, generate
 from ikeclient.crypto.keymat import child_keys
 from ikeclient.crypto.transforms import AlgorithmProposal, EspSuite, KeyExchange, Prf
 from ikeclient.errors import ParseError
-from ikeclient.ike.child import ChildSa, agreed
+from ikeclient.ike.child import Agreed, ChildSa, agreed
 from ikeclient.ike.events import IPAddress
 from ikeclient.ike.exchanges.base import Request, error_notify, find, need
+from ikeclient.ike.exchanges.informational import delete_children
 from ikeclient.ike.exchanges.init import NONCE_LENGTH
-from ikeclient.ike.negotiate import choose_esp, offer_esp
+from ikeclient.ike.negotiate import KeyExchangeDropped, choose_esp, offer_esp
 from ikeclient.ike.selectors import hosts, intersect, narrowed
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import NotifyPayload
@@ -90,6 +95,8 @@ def rekey_child(
     `again`: the peer does not know `old` any more; make the like of it from scratch (section 2.25).
     """
     ranked = rekeying_proposals(proposals, old.suite)
+    bare = tuple(proposal for proposal in ranked if not proposal.key_exchange)
+    dropped = False
     untried = _groups(ranked)
     group = untried.pop(ranked[0].key_exchange[0].id) if ranked[0].key_exchange else None
     while True:
@@ -99,7 +106,17 @@ def rekey_child(
         answer = yield _request(old, offer, nonce, share, again=again)
         error = error_notify(answer)
         if error is None:
-            break
+            settled = _settled(answer, offer, old)
+            if settled is not None:
+                break
+            yield Request(exchange=ExchangeType.INFORMATIONAL, payloads=(delete_children((spi_in,)),))
+            if not bare or dropped:
+                return ChildRekeyRefused(old=old.spi_in, type=NotifyType.NO_PROPOSAL_CHOSEN)
+            dropped, ranked, untried, group, spare = True, bare, {}, None, ()
+            continue
+        if dropped and not again and error.type in (NotifyType.CHILD_SA_NOT_FOUND, NotifyType.TEMPORARY_FAILURE):
+            again = True  # it has rekeyed the old one in its own mind; make another from scratch
+            continue
         wanted = _wanted(error)
         insists = error.type in (NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.INVALID_KE_PAYLOAD)
         if wanted in untried:
@@ -109,7 +126,6 @@ def rekey_child(
             group = untried.pop(wanted if wanted in untried else spare[0].id)
         else:
             return ChildRekeyRefused(old=old.spi_in, type=error.type)
-    settled = agreed(answer, offer, old.local, old.remote)
     nonce_r = need(answer, NoncePayload).nonce
     shared = _shared(answer, settled.suite, share)
     child = ChildSa(
@@ -122,6 +138,15 @@ def rekey_child(
         addresses=_still_covered(settled.local, old.addresses),
     )
     return ChildRekeyed(old=old.spi_in, child=child, nonces=(nonce, nonce_r))
+
+
+def _settled(answer: Sequence[Payload], offer: SaPayload, old: ChildSa) -> Agreed | None:
+    """What an answer agrees on; None if it leaves out the key exchange."""
+    try:
+        settled = agreed(answer, offer, old.local, old.remote)
+    except KeyExchangeDropped:
+        return None
+    return settled if settled.suite.key_exchange is None or find(answer, KePayload) is not None else None
 
 
 def _request(old: ChildSa, offer: SaPayload, nonce: bytes, share: KeyShare | None, *, again: bool) -> Request:

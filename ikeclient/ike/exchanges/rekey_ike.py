@@ -9,7 +9,7 @@ from ikeclient.crypto.key_exchange import generate
 from ikeclient.crypto.keymat import IkeKeys, rekeyed_ike_keys
 from ikeclient.crypto.transforms import KEY_EXCHANGE, AlgorithmProposal, IkeSuite, Prf
 from ikeclient.errors import ParseError
-from ikeclient.ike.exchanges.base import Request, error_notify, need
+from ikeclient.ike.exchanges.base import Request, error_notify, find, need
 from ikeclient.ike.exchanges.init import NONCE_LENGTH
 from ikeclient.ike.negotiate import accept_ike, choose_ike, offer_ike
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
@@ -53,6 +53,8 @@ def rekey_ike(
         ke = KePayload(method=group.id, data=share.public)
         answer = yield Request(exchange=ExchangeType.CREATE_CHILD_SA, payloads=(offer, NoncePayload(nonce=nonce), ke))
         error = error_notify(answer)
+        if error is None and find(answer, SaPayload) is not None and find(answer, KePayload) is None:
+            return IkeRekeyRefused(type=NotifyType.NO_PROPOSAL_CHOSEN)  # no new keys: the IKE SA in use goes on
         if error is None:
             break
         wanted = None
