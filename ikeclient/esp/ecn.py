@@ -18,7 +18,7 @@ NOT_ECT, ECT1, ECT0, CE = 0, 1, 2, 3
 MARKS = (ECT1, CE)  # outer fields that may change the inner one
 
 
-MEANINGLESS_AFTER = 4  # packets lost to CE although not ECN-capable, while nothing came without CE
+MEANINGLESS_AFTER = 3  # packets lost to CE although not ECN-capable, while nothing came without CE
 
 
 class PathMarks:
