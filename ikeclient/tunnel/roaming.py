@@ -56,6 +56,14 @@ class ProbeBudget:
         self._asked[address] += 1
 
 
+def is_silent(unanswered_since: float | None, last_heard: float, now: float, *, deaf: bool) -> bool:
+    """Whether an unanswered request makes the path doubtful: nothing genuine came since, and it would have been heard.
+
+    `deaf` is what `Pump.deaf` says.
+    """
+    return unanswered_since is not None and not deaf and now - max(unanswered_since, last_heard) >= SILENT
+
+
 class Roaming:
     """Moves the connection that is `current`, if there is one; `wake` is called when a new attempt may be worth it."""
 
@@ -224,9 +232,9 @@ class Roaming:
         `swallowed` says that what is sent finds no answer, which may be the path's size.
         """
         self._keeper.look_after(attempt, now, swallowed=swallowed)
-        since = attempt.driver.initiator.unanswered_since
-        status = self._session.status
-        if since is None or now - since < SILENT:
+        initiator, status = attempt.driver.initiator, self._session.status
+        since = initiator.unanswered_since
+        if not is_silent(since, initiator.last_heard, now, deaf=self._session.pump.deaf()):
             if status.state == "reconnecting" and since is None and self._best(attempt) is not None:
                 status.enter("connected")
             return

@@ -12,7 +12,7 @@ import pytest
 from ikeclient.ike.events import Configuration, GatewayAddresses, IPAddress, NatStatus, Path, PathChanged, Roamed
 from ikeclient.net.snapshot import Change, OuterAddress, Snapshot
 from ikeclient.tunnel import roaming
-from ikeclient.tunnel.roaming import PROBES, PROBES_EACH, SILENT, ProbeBudget, Roaming
+from ikeclient.tunnel.roaming import PROBES, PROBES_EACH, SILENT, ProbeBudget, Roaming, is_silent
 from ikeclient.tunnel.status import Status
 
 WIFI, CABLE = ip_address("192.0.2.10"), ip_address("198.51.100.10")
@@ -47,6 +47,7 @@ class Link:
     established: bool = True
     can_move: bool = True
     unanswered_since: float | None = None
+    last_heard: float = float("-inf")
     moves: list[tuple[IPAddress, IPAddress, bool]] = field(default_factory=list)
     abandoned: bool = False
 
@@ -74,10 +75,18 @@ class Link:
         self.abandoned = True
 
 
+class Pump:
+    is_deaf = False
+
+    def deaf(self) -> bool:
+        return self.is_deaf
+
+
 class Session:
     mtu_stated = True  # nothing is measured
 
     def __init__(self) -> None:
+        self.pump = Pump()
         self.status = Status(name="work", state="connected")
         self.confirmed = (WIFI, GATEWAY)
         self.events: list[str] = []
@@ -148,6 +157,21 @@ def test_traffic_goes_to_an_announced_address_only_after_an_answer_from_there(ri
     rig.monitor.ours = [CABLE]
     rig.roaming._changed(Change())
     assert rig.link.moves[-1] == (CABLE, SECOND, True), "where it has answered it is known"
+
+
+@pytest.mark.parametrize("reason", ["answers get lost in a full receive buffer", "ESP comes"])
+def test_nobody_is_called_silent_who_may_be_heard_any_moment(rig: Rig, reason: str) -> None:
+    """N27, P14: a flood of junk at our own port."""
+    rig.announce(SECOND)
+    for _ in range(5):
+        rig.session.pump.is_deaf = reason != "ESP comes"
+        rig.link.last_heard = rig.now + 1.0 if reason == "ESP comes" else float("-inf")
+        rig.silence(SILENT)
+    assert rig.link.moves == []
+    assert rig.session.status.state == "connected"
+    rig.session.pump.is_deaf = False
+    rig.silence(SILENT + 1)
+    assert rig.session.status.state == "reconnecting"
 
 
 def test_without_an_answer_elsewhere_it_is_asked_again_where_it_was_heard_last(rig: Rig) -> None:
@@ -232,3 +256,23 @@ def test_the_budget_grows_slowly_and_never_beyond_its_size() -> None:
     assert not budget.allows(GATEWAY, 1e9)
     budget.renew()
     assert budget.allows(GATEWAY, 1e9)
+
+
+@pytest.mark.parametrize(
+    ("unanswered_since", "last_heard", "deaf", "silent"),
+    [
+        (None, float("-inf"), False, False),  # nothing was asked
+        (None, 0.0, False, False),
+        (100.0 - SILENT, float("-inf"), False, True),
+        (100.0 - SILENT, 50.0, False, True),
+        (100.0 - SILENT + 0.1, 50.0, False, False),
+        (90.0, 99.0, False, False),  # the answer is missing, but ESP comes
+        (90.0, 95.0, False, True),  # it came after the request, and not any more
+        (90.0, 50.0, True, False),  # answers may have come and got lost
+    ],
+)
+def test_only_silence_that_could_have_been_broken_counts(
+    unanswered_since: float | None, last_heard: float, deaf: bool, silent: bool
+) -> None:
+    """N27: in a flood of junk nobody is declared silent for answers that found no room here."""
+    assert is_silent(unanswered_since, last_heard, 100.0, deaf=deaf) == silent
