@@ -138,6 +138,7 @@ def _wishes(socks: list[str] | None, http: list[str] | None, forward: list[str] 
 def _settings(wishes: list[Wanted], user: str, password_from: str | None) -> Settings:
     """Everything the proxy needs, with its sockets bound. Raises UsageError, ProfileError and PlatformError."""
     from ikeclient.proxy.listen import bind
+    from ikeclient.proxy.peers import Peers
     from ikeclient.proxy.settings import Kind, Settings
 
     for one in wishes:
@@ -152,7 +153,8 @@ def _settings(wishes: list[Wanted], user: str, password_from: str | None) -> Set
             )
     credentials = None if password_from is None else _credentials(user, password_from)
     listeners, datagrams = bind(wishes)
-    return Settings(listeners=listeners, datagram_sockets=datagrams, credentials=credentials)
+    peers = Peers.open()  # in the machine's network, as the listeners
+    return Settings(listeners=listeners, datagram_sockets=datagrams, credentials=credentials, peers=peers)
 
 
 def _credentials(user: str, source: str) -> Credentials:

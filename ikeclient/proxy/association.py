@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 
 from ikeclient.errors import ParseError
 from ikeclient.proxy import socks
+from ikeclient.proxy.itself import leads_here
 from ikeclient.proxy.lookup import Lookup
+from ikeclient.proxy.peers import Peer
 from ikeclient.proxy.refusal import Refused
+from ikeclient.proxy.shares import Shares
 
 _LARGEST = 65535
 _BATCH = 32  # datagrams before others get their turn
@@ -28,26 +31,35 @@ Address = tuple[str, int]
 
 
 class Pool:
-    """Datagram sockets that were bound outside."""
+    """Datagram sockets that were bound outside, those on each address shared between the users of the machine."""
 
     def __init__(self, sockets: Sequence[socket.socket]) -> None:
         for one in sockets:
             one.setblocking(False)
         self._free = list(sockets)
+        places = Counter(_host_of(one) for one in sockets)
+        self._shares: dict[str, Shares[Peer]] = {host: Shares(count) for host, count in places.items()}
 
-    def take(self, host: str) -> socket.socket | None:
-        """A socket that clients reach where they reached the listener at `host`; None when all are in use."""
+    def take(self, host: str, peer: Peer) -> socket.socket | None:
+        """A socket that clients reach where they reached the listener at `host`; None if there is none for this one."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        usable = [one for one in self._free if one.family == family and one.getsockname()[0] in (host, *_EVERYWHERE)]
-        if not usable:
-            return None
-        self._free.remove(usable[0])
-        _drain(usable[0])
-        return usable[0]
+        for one in self._free:
+            where = _host_of(one)
+            if one.family == family and where in (host, *_EVERYWHERE) and self._shares[where].may_take(peer):
+                self._free.remove(one)
+                self._shares[where].take(peer)
+                _drain(one)
+                return one
+        return None
 
-    def give_back(self, taken: socket.socket) -> None:
+    def give_back(self, taken: socket.socket, peer: Peer) -> None:
         """The association is over."""
         self._free.append(taken)
+        self._shares[_host_of(taken)].give_back(peer)
+
+
+def _host_of(one: socket.socket) -> str:
+    return str(one.getsockname()[0])
 
 
 def _drain(one: socket.socket) -> None:
@@ -58,10 +70,14 @@ def _drain(one: socket.socket) -> None:
 
 
 class Association:
-    """One client's datagrams. `client` is its address, with port 0 while it is not known."""
+    """One client's datagrams. `client` is its address, with port 0 while it is not known.
 
-    def __init__(self, outside: socket.socket, client: Address, lookup: Lookup) -> None:
+    `to_itself` lets them go to the namespace of the proxy's own sockets.
+    """
+
+    def __init__(self, outside: socket.socket, client: Address, lookup: Lookup, *, to_itself: bool) -> None:
         self._loop = asyncio.get_running_loop()
+        self._to_itself = to_itself
         self._outside, self._client, self._lookup = outside, client, lookup
         self._inside: dict[int, socket.socket] = {}
         self._names: OrderedDict[str, tuple[str, float]] = OrderedDict()
@@ -123,6 +139,8 @@ class Association:
     def _send(self, host: str, port: int, data: bytes) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with contextlib.suppress(OSError):  # as lost as any datagram may be
+            if not self._to_itself and leads_here(host):
+                return
             if family not in self._inside:
                 self._inside[family] = self._open(family)
             self._inside[family].sendto(data, (host, port))

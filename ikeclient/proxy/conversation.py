@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ikeclient.errors import ParseError
+from ikeclient.proxy.peers import Peer
 
 T = TypeVar("T")
 _READ = 4096
@@ -20,10 +21,17 @@ class Gone(Exception):
 
 
 class Conversation:
-    """A connected, non-blocking socket of a client; `pending` is what was read and not understood yet."""
+    """A connected, non-blocking socket of a client; `pending` is what was read and not understood yet.
 
-    def __init__(self, connection: socket.socket) -> None:
+    `peer` is who the client is, and `requested` is to be called when its request is complete.
+    """
+
+    def __init__(
+        self, connection: socket.socket, peer: Peer = "", requested: Callable[[], None] = lambda: None
+    ) -> None:
         self.socket = connection
+        self.peer = peer
+        self.requested = requested
         self.pending = b""
         self._loop = asyncio.get_running_loop()
 

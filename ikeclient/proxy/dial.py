@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from itertools import chain, zip_longest
 
 from ikeclient.proxy.destination import Destination
+from ikeclient.proxy.itself import leads_here
 from ikeclient.proxy.lookup import Lookup
-from ikeclient.proxy.refusal import TIMEOUT, Refusal, Refused, most_telling, refusal_of
+from ikeclient.proxy.refusal import ITSELF, TIMEOUT, Refusal, Refused, most_telling, refusal_of
 from ikeclient.proxy.settings import Limits
 
 _KEEPALIVE = {socket.TCP_KEEPIDLE: 300, socket.TCP_KEEPINTVL: 30, socket.TCP_KEEPCNT: 6}
@@ -42,7 +43,7 @@ async def first_to_answer(hosts: Sequence[str], port: int, limits: Limits) -> so
         async with asyncio.timeout(limits.connecting):
             while waiting or running:
                 if waiting:
-                    running.add(asyncio.create_task(_connect(waiting.popleft(), port)))
+                    running.add(asyncio.create_task(_reach(waiting.popleft(), port, limits)))
                 done, _ = await asyncio.wait(
                     running, timeout=limits.stagger if waiting else None, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -58,6 +59,12 @@ async def first_to_answer(hosts: Sequence[str], port: int, limits: Limits) -> so
     finally:
         _abandon(running)
     raise Refused(most_telling(failures))
+
+
+async def _reach(host: str, port: int, limits: Limits) -> socket.socket:
+    if not limits.to_itself and leads_here(host):
+        raise Refused(ITSELF)
+    return await _connect(host, port)
 
 
 async def _connect(host: str, port: int) -> socket.socket:

@@ -29,6 +29,7 @@ _NEVER_DROPPED = {b"content-length", b"transfer-encoding", b"host"}
 
 _REASONS = {
     400: "Bad Request",
+    403: "Forbidden",
     407: "Proxy Authentication Required",
     408: "Request Timeout",
     431: "Request Header Fields Too Large",

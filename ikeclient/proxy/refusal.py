@@ -17,6 +17,7 @@ class Refusal:
 
 FAILURE = Refusal(socks=1, http=502, text="the connection failed")
 FORBIDDEN = Refusal(socks=2, http=502, text="the system does not allow that connection")
+ITSELF = Refusal(socks=2, http=403, text="the proxy does not lead to its own end of the tunnel")
 NO_NETWORK = Refusal(socks=3, http=502, text="no network leads there")
 NO_HOST = Refusal(socks=4, http=502, text="the host cannot be reached")
 NO_NAME = Refusal(socks=4, http=502, text="there is no such name, or its name server fails")
@@ -44,7 +45,7 @@ _BY_ERRNO: dict[int, Refusal] = {
     errno.ENOMEM: BUSY,
 }
 # Of several addresses that failed, the one that tells most is reported.
-_TELLING = (REFUSED, TIMEOUT, NO_HOST, BUSY, FORBIDDEN, NO_NETWORK, NO_NAME)
+_TELLING = (REFUSED, TIMEOUT, NO_HOST, BUSY, ITSELF, FORBIDDEN, NO_NETWORK, NO_NAME)
 
 
 class Refused(Exception):  # not an IkeclientError: a client of the proxy sees it, never the person who started it

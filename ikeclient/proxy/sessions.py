@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ikeclient.errors import ParseError
 from ikeclient.proxy import http, socks
@@ -30,11 +30,17 @@ class Means:
 
 
 async def forward_session(client: Conversation, means: Means, destination: Destination, *, full: bool) -> None:
-    """A connection that always leads to one destination. There is no way to say why it does not, but a reset."""
+    """A connection that always leads to one destination. There is no way to say why it does not, but a reset.
+
+    An address of the namespace itself is the choice of whoever started the proxy; a name that turns out to be one is
+    the name server's.
+    """
+    client.requested()
+    limits = replace(means.limits, to_itself=means.limits.to_itself or destination.address is not None)
     try:
         if full:
             raise Refused(BUSY)
-        server = await dial(destination, means.lookup, means.limits)
+        server = await dial(destination, means.lookup, limits)
     except Refused:
         reset_on_close(client.socket)
         return
@@ -48,6 +54,7 @@ async def socks_session(client: Conversation, means: Means, *, full: bool) -> No
             if not await _let_in(client, means):
                 return
             request = await client.read(socks.parse_request, socks.LONGEST)
+            client.requested()
     except socks.AddressTypeError:
         await _refuse_socks(client, means, NO_ADDRESS_TYPE)
         return
@@ -99,20 +106,22 @@ async def _refuse_socks(client: Conversation, means: Means, refusal: Refusal) ->
 async def _associate(client: Conversation, means: Means, request: socks.Request) -> None:
     """UDP ASSOCIATE; returns when the client's TCP connection ends. Raises Refused."""
     local = client.socket.getsockname()[0]
-    outside = means.pool.take(local)
+    outside = means.pool.take(local, client.peer)
     if outside is None:
         raise Refused(BUSY)
     try:
         # The address a client states is often its private one, or zero. Datagrams must come from where it connected
         # from, and from the stated port if there is one (RFC 1928 section 6).
-        association = Association(outside, (client.socket.getpeername()[0], request.port), means.lookup)
+        association = Association(
+            outside, (client.socket.getpeername()[0], request.port), means.lookup, to_itself=means.limits.to_itself
+        )
         try:
             await client.send(socks.reply(socks.SUCCEEDED, local, outside.getsockname()[1]))
             await client.until_closed()
         finally:
             association.close()
     finally:
-        means.pool.give_back(outside)
+        means.pool.give_back(outside, client.peer)
 
 
 async def http_session(client: Conversation, means: Means, *, full: bool) -> None:
@@ -120,6 +129,7 @@ async def http_session(client: Conversation, means: Means, *, full: bool) -> Non
     try:
         async with asyncio.timeout(means.limits.handshake):
             head = await client.read(http.parse_head, http.LONGEST_HEAD)
+            client.requested()
         if means.credentials is not None and not await _http_let_in(head, means):
             await _refuse_http(client, means, 407, "a user name and password are needed")
             return

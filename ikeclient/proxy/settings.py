@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ikeclient.proxy.destination import Destination
+from ikeclient.proxy.peers import Peers
 
 
 class Kind(StrEnum):
@@ -35,6 +36,8 @@ class Limits:
     names_waiting: int = 1024
     farewell: float = 2.0  # for a refused client to read why
     wrong_password: float = 1.0  # before it is said
+    idle: float = 1.0  # without a request, after which a connection gives way to others where there are too many
+    to_itself: bool = False  # whether a destination may be the namespace of the proxy's own sockets
 
 
 class Credentials:
@@ -65,14 +68,19 @@ class Listener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything a server needs. `datagram_sockets`: bound beside the SOCKS listeners, one per UDP association."""
+    """Everything a server needs. `datagram_sockets`: bound beside the SOCKS listeners, one per UDP association.
+
+    `peers` tells clients apart, and was opened beside the listeners.
+    """
 
     listeners: tuple[Listener, ...]
     datagram_sockets: tuple[socket.socket, ...] = ()
     credentials: Credentials | None = None
     limits: Limits = field(default_factory=Limits)
+    peers: Peers = field(default_factory=lambda: Peers(None))
 
     def close(self) -> None:
         """Close every socket."""
         for one in (*(listener.socket for listener in self.listeners), *self.datagram_sockets):
             one.close()
+        self.peers.close()

@@ -46,9 +46,10 @@ def _write(data: memoryview) -> int:
 
 def _connect(destination: Destination) -> socket.socket:
     async def connect() -> socket.socket:
-        lookup = Lookup(Limits())
+        limits = Limits(to_itself=destination.address is not None)  # whose input and output it is has asked for it
+        lookup = Lookup(limits)
         try:
-            return await dial(destination, lookup, Limits())
+            return await dial(destination, lookup, limits)
         finally:
             lookup.close()
 

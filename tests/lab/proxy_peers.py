@@ -3,7 +3,7 @@
 serve PORT                      an echo server, and one of bulk data on the next port
 many PROXY COUNT HOST PORT      that many SOCKS connections at once, each with bytes of its own to echo
 bulk PROXY HOST PORT MEGABYTES  receive, and print rate and hash
-datagram PROXY HOST PORT DATA   one datagram through UDP ASSOCIATE, data and answer in hexadecimal
+datagram PROXY HOST PORT DATA [TRIES]   one datagram through UDP ASSOCIATE, data and answer in hexadecimal
 """
 
 from __future__ import annotations
@@ -127,14 +127,14 @@ def _receive_bulk(proxy: int, host: str, port: int, megabytes: int) -> None:
     print(f"{megabytes * MEGABYTE * 8 / seconds / 1e6:.0f} {hashed.hexdigest()}")
 
 
-def _datagram(proxy: int, host: str, port: int, data: bytes) -> None:
+def _datagram(proxy: int, host: str, port: int, data: bytes, tries: int = 20) -> None:
     control = socket.create_connection(("127.0.0.1", proxy), timeout=PATIENCE)
     control.sendall(b"\x05\x01\x00\x05\x03\x00\x01" + bytes(6))
     address = _be_connected(control)
     relay = (socket.inet_ntoa(address[:4]), int.from_bytes(address[4:], "big"))
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     client.settimeout(1.0)
-    for _ in range(20):  # datagrams may be lost
+    for _ in range(tries):  # datagrams may be lost
         client.sendto(b"\0\0\0" + _request(1, host, port)[6:] + data, relay)
         try:
             print(client.recv(65535).hex())
@@ -153,8 +153,8 @@ def _main(arguments: list[str]) -> None:
             asyncio.run(_many(int(proxy), int(count), host, int(port)))
         case ["bulk", proxy, host, port, megabytes]:
             _receive_bulk(int(proxy), host, int(port), int(megabytes))
-        case ["datagram", proxy, host, port, data]:
-            _datagram(int(proxy), host, int(port), bytes.fromhex(data))
+        case ["datagram", proxy, host, port, data, *tries]:
+            _datagram(int(proxy), host, int(port), bytes.fromhex(data), *map(int, tries))
         case _:
             sys.exit(__doc__)
 

@@ -213,6 +213,80 @@ def test_an_exec_whose_namespace_lost_its_holder_hears_it(lab: Lab, person: Pers
     assert person.status() is None
 
 
+SERVICE = """
+import socket, sys, time
+seen = open(sys.argv[1], "a", buffering=1)
+services = [socket.create_server(("127.0.0.1", 5555)), socket.create_server(("10.88.0.1", 5556))]
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+datagrams.bind(("127.0.0.1", 5557))
+print("ready", file=seen)
+import select
+while True:
+    for one in select.select([*services, datagrams], [], [])[0]:
+        print("reached", file=seen)
+        one.recv(10) if one is datagrams else one.accept()
+"""
+
+
+def test_other_users_do_not_reach_what_a_command_of_exec_offers_inside(lab: Lab, person: Person) -> None:
+    """E18: by SOCKS, by HTTP, by name, by the inner address and by datagrams; commands inside still do."""
+    machine = lab.network.client
+    other = ("setpriv", "--reuid=1001", "--regid=1001", "--clear-groups")
+    with running(person) as proxy:
+        socks, http = proxy.ports()
+        person.start("exec", "work", "--", sys.executable, "-c", SERVICE, f"{HOME}/seen")
+        person.wait_file("seen")
+        for url, port in (("127.0.0.1", 5555), ("localhost", 5555), ("[::ffff:127.0.0.1]", 5555), ("10.88.0.1", 5556)):
+            for way in (
+                ("--socks5-hostname", f"127.0.0.1:{socks}"),
+                ("-x", f"http://127.0.0.1:{http}"),
+                ("-p", "-x", f"http://127.0.0.1:{http}"),
+            ):
+                done = machine.run(*other, "curl", "-sSf", "-m", "5", *way, f"http://{url}:{port}/", check=False)
+                assert done.returncode in (22, 56, 97), (way, url, done)
+        assert peers(machine, "datagram", socks, "127.0.0.1", 5557, b"in".hex(), 1) == ""
+        assert machine.run("cat", f"{HOME}/seen").stdout == "ready\n"
+        assert person.inside("curl -m 5 -s http://127.0.0.1:5555/ & sleep 1; kill $!; true").returncode == 0
+        assert "reached" in person.wait_file("seen")
+
+
+HOLD = """
+import socket, sys
+held = [socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20) for _ in range(int(sys.argv[2]))]
+associations = []
+for _ in range(80):
+    one = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20)
+    one.sendall(b"\\x05\\x01\\x00\\x05\\x03\\x00\\x01" + bytes(6))
+    associations.append(one)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_users_connections_and_associations_do_not_shut_the_owner_out(lab: Lab, person: Person) -> None:
+    """E18: the owner's client is served at once beside 4,200 idle connections of another user."""
+    machine = lab.network.client
+    other = ("setpriv", "--reuid=1001", "--regid=1001", "--clear-groups", "prlimit", "--nofile=8192")
+    mine = ("setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups")
+    with running(person) as proxy:
+        socks, _ = proxy.ports()
+        holder = machine.start(
+            *other, sys.executable, "-c", HOLD, str(socks), "4200", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        for _ in range(5):
+            done = machine.run(
+                *mine, "curl", "-sS", "-m", "20", "--socks5", f"127.0.0.1:{socks}", f"http://{INSIDE_IPV4}/peer"
+            )
+            assert done.stdout == "10.88.0.1"
+        answer = bytes.fromhex(peers(machine, "datagram", socks, INSIDE_DNS, 53, DNS_QUERY.hex()))
+        assert answer[10:12] == DNS_QUERY[:2]
+        assert holder.stdin is not None
+        holder.stdin.close()
+        holder.wait(30)
+
+
 def test_proxy_and_exec_share_a_tunnel_whoever_came_first(lab: Lab, person: Person) -> None:
     peer = f"curl -sS --max-time 20 http://{INSIDE_IPV4}/peer"
     with running(person) as proxy:

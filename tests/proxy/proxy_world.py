@@ -13,11 +13,12 @@ import pytest
 
 from ikeclient.proxy import socks
 from ikeclient.proxy.destination import Destination
+from ikeclient.proxy.peers import Peers
 from ikeclient.proxy.server import Server
 from ikeclient.proxy.settings import Credentials, Kind, Limits, Listener, Settings
 
 PATIENCE = 20.0  # seconds a test waits before it fails
-LIMITS = Limits(handshake=10.0, wrong_password=0.05)
+LIMITS = Limits(handshake=10.0, wrong_password=0.05, to_itself=True)
 
 
 def bound(kind: Kind = Kind.SOCKS, destination: Destination | None = None, host: str = "127.0.0.1") -> Listener:
@@ -39,6 +40,7 @@ def a_proxy(
     limits: Limits = LIMITS,
     login: tuple[bytes, bytes] | None = None,
     datagram_sockets: tuple[socket.socket, ...] = (),
+    peers: Peers | None = None,
 ) -> Iterator[tuple[int, ...]]:
     """Serve in a thread; yields the listeners' ports."""
     ports = tuple(listener.socket.getsockname()[1] for listener in listeners)
@@ -47,6 +49,7 @@ def a_proxy(
         datagram_sockets=datagram_sockets,
         credentials=None if login is None else Credentials(*login),
         limits=limits,
+        peers=peers or Peers.open(),
     )
     ready = threading.Event()
     stop: list[Callable[[], None]] = []
@@ -69,8 +72,7 @@ def a_proxy(
     finally:
         stop[0]()
         thread.join(PATIENCE)
-        for one in datagram_sockets:
-            one.close()
+        settings.close()
 
 
 def connect(port: int, host: str = "127.0.0.1") -> socket.socket:

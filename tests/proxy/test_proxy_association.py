@@ -192,13 +192,13 @@ def test_an_association_ends_with_its_connection_and_its_socket_serves_the_next(
 def test_the_pool_gives_sockets_of_the_listener_s_address() -> None:
     four, six, every = datagram_socket(), datagram_socket("::1"), datagram_socket("0.0.0.0")
     pool = Pool((four, six, every))
-    assert pool.take("::1") is six
-    assert pool.take("::1") is None
-    assert pool.take("127.0.0.1") is four
-    assert pool.take("192.0.2.1") is every
-    assert pool.take("127.0.0.1") is None
-    pool.give_back(every)
-    assert pool.take("127.0.0.1") is every
+    assert pool.take("::1", 1000) is six
+    assert pool.take("::1", 1000) is None
+    assert pool.take("127.0.0.1", 1000) is four
+    assert pool.take("192.0.2.1", 1000) is every
+    assert pool.take("127.0.0.1", 1000) is None
+    pool.give_back(every, 1000)
+    assert pool.take("127.0.0.1", 1000) is every
     for one in (four, six, every):
         one.close()
 
@@ -208,6 +208,6 @@ def test_what_came_for_an_earlier_association_is_forgotten() -> None:
     with one, client() as udp:
         for _ in range(3):
             udp.sendto(b"old", one.getsockname())
-        assert Pool((one,)).take("127.0.0.1") is one
+        assert Pool((one,)).take("127.0.0.1", 1000) is one
         with pytest.raises(BlockingIOError):
             one.recv(10)

@@ -21,13 +21,14 @@ from ikeclient.proxy.relay import reset_on_close
 PROGRAM = """
 import socket, sys, threading
 from ikeclient.proxy.serve import serve
-from ikeclient.proxy.settings import Kind, Listener, Settings
+from ikeclient.proxy.settings import Kind, Limits, Listener, Settings
 
 def until():
     sys.stdin.read()
 
 listener = Listener(socket=socket.socket(fileno=int(sys.argv[1])), kind=Kind.SOCKS)
-code = serve(Settings(listeners=(listener,)), on_ready=lambda: print("ready", flush=True), until=until)
+settings = Settings(listeners=(listener,), limits=Limits(to_itself=True))
+code = serve(settings, on_ready=lambda: print("ready", flush=True), until=until)
 print(code, flush=True)
 """
 ROOT = Path(__file__).parents[2]
