@@ -2,6 +2,10 @@
 
 Joins message IDs and retransmission (`window`) with encryption and fragmentation (`envelope`), and knows nothing of
 what the payloads mean.
+
+A path may carry less than was believed and say nothing about it. So a request that stays unanswered is repeated in
+smaller fragments after a while, down to what every path has to carry; the greater number of fragments tells the peer to
+forget those of the first kind (RFC 7383 sections 2.5.1, 2.5.2 and 2.6). Where that helped, it stays so.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from ikeclient.errors import IntegrityError
 from ikeclient.ike.envelope import Envelope
 from ikeclient.ike.events import Datagram, IPAddress, Path
 from ikeclient.ike.exchanges.base import Request
-from ikeclient.ike.window import RequestWindow, ResponseWindow
+from ikeclient.ike.window import Pending, RequestWindow, ResponseWindow
 from ikeclient.wire.encrypted import EncryptedFragmentPayload
 from ikeclient.wire.header import Header
 from ikeclient.wire.notify import NotifyPayload
@@ -23,6 +27,8 @@ from ikeclient.wire.registry import ExchangeType, NotifyType, PayloadType
 UDP_HEADER = 8
 NON_ESP_MARKER = 4
 NOTIFY_HEADER = 8  # with the generic payload header
+SMALLEST = {4: 576, 6: 1280}  # bytes of an IP packet of each version that passes everywhere (RFC 7383 section 2.5.1)
+SMALLER_AFTER = 3  # times that a request was sent in vain before it is sent in smaller fragments
 
 
 class Channel:
@@ -51,6 +57,8 @@ class Channel:
         self._envelope = envelope
         self._spi_i, self._spi_r, self._initiator = spi_i, spi_r, initiator
         self._fragment_size = self._configured_size = fragment_size
+        self._request: tuple[Header, tuple[Payload, ...]] | None = None  # the pending one, if it may be cut differently
+        self._smaller = False  # whether the pending one was
 
     def _header(self, exchange: ExchangeType, message_id: int, *, response: bool) -> Header:
         return Header(
@@ -80,7 +88,8 @@ class Channel:
 
         A `whole` one goes out in one piece. When it has to be repeated, it is accompanied by an empty one with the same
         message ID, which asks for the same answer and passes where the long one did not; whichever arrives first is
-        the request, and the other one its repetition. Nothing else is ever repeated but bit by bit (section 2.1).
+        the request, and the other one its repetition. Nothing else is ever repeated but bit by bit (section 2.1), or
+        in smaller fragments.
         """
         self.asked_at = {self.path.remote_address}
         header = self._header(request.exchange, self.requests.next_id, response=False)
@@ -92,6 +101,7 @@ class Channel:
             datagrams += self._envelope.seal(header, (), limit=self._limit(self.path))
         else:
             self._transmit(datagrams, self.path)
+        self._request, self._smaller = None if request.whole else (header, request.payloads), False
         self.requests.open(datagrams, now, patience)
 
     def padding(self, size: int) -> tuple[NotifyPayload, int]:
@@ -113,10 +123,23 @@ class Channel:
 
     def resend(self, now: float) -> None:
         """Send the pending request again if it is time."""
+        pending = self.requests.pending
+        if pending is not None and now >= pending.resend_at and pending.attempts >= SMALLER_AFTER:
+            self._cut_smaller(pending)
         datagrams = self.requests.due(now)
         if datagrams:
             self.asked_at.add(self.path.remote_address)
         self._transmit(datagrams, self.path)
+
+    def _cut_smaller(self, pending: Pending) -> None:
+        """Fragment the pending request anew, for the narrowest path there may be."""
+        size = SMALLEST[self.path.remote_address.version]
+        if self._request is None or self._smaller or size >= self._fragment_size:
+            return
+        datagrams = self._envelope.seal(*self._request, limit=self._limit(self.path, size))
+        if len(datagrams) > len(pending.datagrams):
+            pending.datagrams = tuple(datagrams)
+            self._smaller = True
 
     def response(self, data: bytes, message: Message, now: float) -> tuple[Payload, ...] | None:
         """The payloads of the answer to the pending request; None for anything else and while fragments are missing.
@@ -131,6 +154,8 @@ class Channel:
             return None
         if payloads is not None:
             self.requests.close()
+            if self._smaller:
+                self.carry(SMALLEST[self.path.remote_address.version])
         return payloads
 
     def may_serve(self, message_id: int) -> bool:

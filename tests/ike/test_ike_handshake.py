@@ -18,6 +18,7 @@ from ikeclient.ike.events import Notice
 from ikeclient.ike.exchanges import init as init_module
 from ikeclient.ike.exchanges.init import Candidate
 from ikeclient.ike.state import State
+from ikeclient.wire.identity import Identity
 from ikeclient.wire.key_exchange import NoncePayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Message, Payload
@@ -263,6 +264,7 @@ def test_port_4500_is_asked_before_a_silent_candidate_is_given_up_and_not_sooner
 
 # Answers from other addresses of the gateway
 
+LONG = Identity.from_text("alice@" + "a" * 750 + ".example.com")
 ELSEWHERE = ip_address("203.0.113.99")
 
 
@@ -406,3 +408,64 @@ def test_an_exception_at_any_place_ends_the_attempt_like_a_gateway_that_proves_n
     assert isinstance(world.error, GatewayNotAuthenticated | NoResponse)
     assert [e for e in world.events if isinstance(e, Notice) and "RecursionError" in e.text]
     assert "canary" not in repr(world.events)
+
+
+# A path that carries little
+
+
+def narrow(size: int) -> Callable[[Sent], bool]:
+    """A path that swallows IPv4 packets of more than `size` bytes without a word."""
+
+    def drop(sent: Sent) -> bool:
+        marker = 0 if 500 in (sent.path.remote_port, sent.path.local_port) else 4
+        return len(sent.data) + 20 + 8 + marker > size
+
+    return drop
+
+
+@pytest.mark.parametrize("auth", ["certificate", "eap"])
+@pytest.mark.parametrize("size", [576, 700, 1000, 1279])
+def test_a_login_passes_a_narrow_path_in_smaller_fragments(auth: str, size: int) -> None:
+    """RFC 7383 section 2.5.2; it is one login, and what follows is small from the start."""
+    setup = GatewaySetup(auth=auth, fragment_size=576)
+    world = World(config=client_config(auth), setup=setup, drop=narrow(size))
+    world.start()
+    assert world.run(31, World.finished)
+    assert world.connected
+    assert world.now < 6
+    assert logins(world) == 1
+    world.run(60)
+    assert_same_state(world)
+
+
+def test_ipv6_never_needs_less_than_1280_bytes() -> None:
+    """RFC 7383 section 2.5.1: a larger size from the profile falls to that."""
+    here, there = ip_address("2001:db8::10"), ip_address("2001:db8:1::7")
+    world = World(
+        config=replace(client_config("certificate"), fragment_size=1500, local_identity=LONG),
+        path=replace(PATH, local_address=here, remote_address=there),
+    )
+    world.drop = lambda sent: sent.to_gateway and sent.data[18] == AUTH
+    world.start()
+    world.run(12)
+    sizes = [len(sent.data) + 52 for sent in world.log if sent.data[18] == AUTH and sent.to_gateway]
+    assert 1280 < max(sizes) <= 1500
+    assert all(size <= 1280 for size in sizes[-2:])
+
+
+def test_only_what_is_too_long_is_cut_and_only_once() -> None:
+    """What fits everywhere is repeated bit by bit; the fragments of both kinds have vectors of their own."""
+    world = World(config=client_config("certificate"), setup=GatewaySetup(auth="certificate"))
+    world.drop = lambda sent: sent.data[18] == AUTH
+    world.start()
+    world.run(25)
+    sent = [s.data for s in world.log if s.data[18] == AUTH and s.to_gateway]
+    kinds = list(dict.fromkeys(sent))
+    sizes = [len(data) + 32 for data in kinds]
+    assert sizes[0] > 576
+    assert max(len(data) + 32 for data in sent[len(sent) // 2 :]) <= 576
+    assert len({data[36:44] for data in kinds}) == len(kinds)
+    psk = World(drop=lambda s: s.data[18] == AUTH)
+    psk.start()
+    psk.run(25)
+    assert len({s.data for s in psk.log if s.data[18] == AUTH}) == 1

@@ -176,3 +176,16 @@ class Answering:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate(timeout=10)
+
+
+@pytest.mark.parametrize("auth", ["certificate", "eap-mschapv2"])
+def test_a_path_that_swallows_long_packets_carries_the_login_in_smaller_fragments(lab: Lab, auth: str) -> None:
+    """RFC 7383 section 2.5.2: 576 bytes pass, longer packets vanish without a word, in both directions."""
+    lab.gateway.serve(Offer(auth=auth, kind="rsa2048", settings={"fragment_size": 576}))  # type: ignore[arg-type]
+    lab.client.write_profile(lab.gateway)
+    swallow = "udp sport { 500, 4500 } meta length > 590 counter drop", "udp dport 4500 meta length > 590 counter drop"
+    rules = [machine.add_rules("prerouting", *swallow) for machine in (lab.network.gateway, lab.network.client)]
+    lab.client.connect()
+    assert ping(lab.network.client, INSIDE_IPV4, count=3) == 3
+    assert len(established(lab)) == 1
+    assert auth != "certificate" or rules[0].hits() > 0
