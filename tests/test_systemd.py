@@ -74,6 +74,11 @@ def test_what_would_only_be_refused_again_is_not_started_again() -> None:
     }
 
 
+def test_the_directory_of_the_journal_outlives_a_crash() -> None:
+    """O20: systemd would remove it when the service dies, and the next start would find a machine it cannot explain."""
+    assert settings()["RuntimeDirectoryPreserve"] == ["yes"]
+
+
 def test_the_sandbox_leaves_what_a_tunnel_needs() -> None:
     """/proc/sys says whether there is IPv6; sockets of these families; the one capability; the one device."""
     unit = settings()

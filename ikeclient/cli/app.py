@@ -15,7 +15,20 @@ from typing import Annotated, TextIO
 import typer
 from typer.main import get_command
 
-from ikeclient.cli import connect, doctor, events, execute, probe, profile, proxy, secret, status, tunnels, version
+from ikeclient.cli import (
+    connect,
+    doctor,
+    events,
+    execute,
+    probe,
+    profile,
+    proxy,
+    repair,
+    secret,
+    status,
+    tunnels,
+    version,
+)
 from ikeclient.cli.context import settings
 from ikeclient.cli.terminal import show_error, tell
 from ikeclient.control.protocol import encode
@@ -39,6 +52,7 @@ app.command("proxy", short_help="Offer the tunnel as a local SOCKS5 and HTTP pro
 app.command("disconnect", short_help="End a tunnel.")(tunnels.disconnect)
 app.command("reconnect", short_help="Make a tunnel connect anew.")(tunnels.reconnect)
 app.command("wait", short_help="Wait until a tunnel is up, or gone.")(tunnels.wait)
+app.command("repair", short_help="Undo what tunnels left that died.")(repair.repair)
 app.command("status", short_help="Show running tunnels (the default).")(status.status)
 app.command("events", short_help="Show what happens to a tunnel.")(events.events)
 app.add_typer(profile.app, name="profile")

@@ -55,6 +55,9 @@ class Administrator:
         missing = self.plan(config)
         self.warnings = [BEFORE, *missing] if missing else []
 
+    def renew(self) -> None:
+        """The new interface needs everything again, which `warnings` say."""
+
     def revert(self) -> None:
         """There is nothing to undo."""
         self.warnings = []

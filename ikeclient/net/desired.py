@@ -9,6 +9,11 @@ What stays outside is a `throw` route in that table: the lookup goes on with the
 tunnel. The alternative, one rule per network before ours, would be compared with every packet of the machine; routes
 cost nothing, and go with the table. A family a full tunnel lacks gets an `unreachable` default instead of leaking.
 
+Routes into the device go with it, with its addresses and with its up flag, and whoever flushes a table takes all of it.
+So a second table stands behind the first one, reached by a rule of its own: it holds for every route of the first an
+`unreachable` one, and the same `throw` routes. It is looked at only when the first one has nothing to say. Whatever
+happens to the device or to one of the tables, nothing leaves past the tunnel, also when its process has been killed.
+
 An inner address would answer on every interface, because Linux owns addresses as a machine (CVE-2019-14899). Rules that
 come before the lookup of local addresses let it be reached from the tunnel and from this machine only, and drop what
 arrives elsewhere; ARP uses the same lookup. Two properties make it safe to stand before the kernel's rule of priority
@@ -38,11 +43,23 @@ from itertools import chain
 
 from ikeclient.errors import NegotiationRefused
 from ikeclient.net.interfaces import ANYWHERE, VERSIONS, IPAddress, IPNetwork, MachineConfig, Version
-from ikeclient.net.steps import LOCAL, MAIN, OURS, Address, Link, LocalRuleLast, NetlinkStep, Route, RouteKind, Rule
+from ikeclient.net.steps import (
+    LOCAL,
+    MAIN,
+    OURS,
+    Address,
+    Link,
+    LocalRuleLast,
+    NetlinkStep,
+    Route,
+    RouteKind,
+    Rule,
+    backstop_table,
+)
 
 RETURN_PATH = 19990  # priorities of our rules: well before main (32766), after what administrators usually add
 SPLIT = 20000  # the tunnel of a few networks comes before
-FULL = 20010  # the one that takes everything
+FULL = 20010  # the one that takes everything; each is followed by the rule for its second table
 
 PRIVATE: tuple[IPNetwork, ...] = (
     *map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16")),  # RFC 1918, RFC 3927
@@ -108,12 +125,18 @@ def desired(
         guards = [guard for address in addresses if address.version == version for guard in _guards(config, address.ip)]
         steps += [*guards, LocalRuleLast(version=version)] if guards else []
     steps += [Address(interface=config.interface, index=facts.index, address=address) for address in addresses]
+    behind = backstop_table(config.table)
+    steps += [
+        Route(destination=destination, table=behind, kind="throw" if kind == "throw" else "unreachable")
+        for destination, kind in routes
+    ]
     steps += [_step(config, facts, destination, kind) for destination, kind in routes]
     steps += _return_path(config, facts, routes, warnings)
     full = {destination.version for destination, kind in routes if destination.prefixlen == 0}
     for version in VERSIONS:
         if any(destination.version == version for destination, _ in routes):
             priority = FULL if full else SPLIT
+            steps.append(Rule(version=version, priority=priority + 1, table=behind, mark=config.mark))
             steps.append(Rule(version=version, priority=priority, table=config.table, mark=config.mark))
     return steps, warnings
 

@@ -11,6 +11,7 @@ become arguments and lines of a file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -24,12 +25,14 @@ from typing import Literal, Protocol
 
 from ikeclient.errors import PlatformError
 from ikeclient.net.dns_file import ResolvConf, resolver_lines, servers_in
-from ikeclient.net.interfaces import DnsConfig
+from ikeclient.net.interfaces import DnsConfig, interface_name
 from ikeclient.net.journal import Owner
 from ikeclient.net.steps import DnsStep, ResolvConfFile, ResolvconfRecord, ResolvedLink
+from ikeclient.net.surroundings import is_of_another_network, serves_another_network
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 RESOLVED = Path("/run/systemd/resolve")
+RECORDS = (Path("/run/resolvconf/interface"), Path("/run/resolvconf/interfaces"))  # Debian's, openresolv's
 DIRECTORIES = tuple(map(Path, ("/usr/sbin", "/usr/bin", "/sbin", "/bin")))
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 PATIENCE = 15.0  # seconds for one command
@@ -82,7 +85,9 @@ class Dns:
         *,
         directories: Sequence[Path] = DIRECTORIES,
         resolved: Path = RESOLVED,
+        records: Sequence[Path] = RECORDS,
     ) -> None:
+        self._records = records
         self._file = ResolvConf(resolv_conf, owner)
         self._directories = directories
         self._resolved = resolved
@@ -101,6 +106,9 @@ class Dns:
         """The step for this configuration, and warnings. `previous` is ours that is in force now."""
         if not config.servers:
             return None, []
+        if serves_another_network(self._file.path):
+            why = f"{self._file.path} serves another network namespace as well"
+            return None, [f"DNS is left alone: {why}; give this one a file of its own in /etc/netns"]
         backend = self.backend()
         if backend == "systemd-resolved":
             return _resolved_link(config, interface)
@@ -139,9 +147,27 @@ class Dns:
             case ResolvConfFile():
                 return self._file.undo(step)
 
-    def repair(self) -> list[str]:
-        """Give back a configuration file whose tunnel died together with its journal (power loss)."""
-        return self._file.repair()
+    def repair(self, *, dry_run: bool = False) -> list[str]:
+        """Undo what a tunnel left that died together with its journal (power loss): the configuration file, and
+        records in resolvconf of interfaces that are gone. Returns lines for people.
+        """
+        lines = self._file.repair(dry_run=dry_run)
+        for interface in self._orphans():
+            record = ResolvconfRecord(interface=interface, text="", exclusive=False)
+            if dry_run:
+                lines += record.undo_commands()
+                continue
+            with contextlib.suppress(PlatformError):
+                self.undo(record)
+                lines.append(f"removed a leftover: the name servers of {interface} in resolvconf")
+        return lines
+
+    def _orphans(self) -> list[str]:
+        if self._find("resolvconf") is None or is_of_another_network():
+            return []
+        records = (path.name for directory in self._records for path in directory.glob("tun0.*.ikeclient"))
+        found = (record.removeprefix("tun0.").removesuffix(".ikeclient") for record in records)
+        return sorted({name for name in found if _index_of(name) is None and _is_name(name)})
 
     def _leads_to_resolved(self) -> bool:
         path = self._file.path
@@ -196,6 +222,13 @@ def _resolved_link(config: DnsConfig, interface: str) -> tuple[ResolvedLink, lis
         interface=interface, index=index, servers=config.servers, domains=domains, default_route=not split
     )
     return step, warnings
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return bool(interface_name(text))
+    except ValueError:
+        return False
 
 
 def _index_of(interface: str) -> int | None:

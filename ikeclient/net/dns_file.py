@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ikeclient.errors import PlatformError
 from ikeclient.net.interfaces import DnsConfig, IPAddress
-from ikeclient.net.journal import SUFFIX, Journal, JournalError, Owner, load, open_directory
+from ikeclient.net.journal import SUFFIX, Found, Journal, JournalError, Owner, load, open_directory
 from ikeclient.net.steps import ResolvConfFile
 
 LARGEST = 64 << 10  # bytes of a file that we are willing to keep
@@ -54,6 +54,21 @@ def _lines(content: bytes | None, keyword: str) -> list[list[str]]:
     return [words[1:] for words in lines if words and words[0] == keyword]
 
 
+def holds(path: Path, step: ResolvConfFile) -> bool:
+    """Whether the file still is what we wrote."""
+    # A rewrite in place that was cut short left the beginning of our text.
+    content = _content(path)
+    return content is not None and not path.is_symlink() and step.text.encode().startswith(content)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST + 1)
+    except OSError:
+        return None
+
+
 class ResolvConf:
     """The file at `path`; only ever this path is written. `owner` is who we are."""
 
@@ -65,17 +80,13 @@ class ResolvConf:
 
     def read(self) -> bytes | None:
         """The content, through links; None when there is none to read."""
-        try:
-            with self.path.open("rb") as file:
-                return file.read(LARGEST + 1)
-        except OSError:
-            return None
+        return _content(self.path)
 
     def prepare(self, config: DnsConfig, previous: ResolvConfFile | None) -> tuple[ResolvConfFile | None, list[str]]:
         """The step that makes the file serve `config`, remembering what stands there now; and warnings."""
         other = self._recorded()
-        if other and other[0] != self._owner and other[0].is_alive():
-            return None, [f"DNS is left alone: {self.path} serves the tunnel {other[0].name}"]
+        if other and other.owner != self._owner and other.alive:
+            return None, [f"DNS is left alone: {self.path} serves the tunnel {other.owner.name}"]
         content = self.read()
         if content is not None and len(content) > LARGEST:
             return None, [f"DNS is left alone: {self.path} is larger than {LARGEST >> 10} KiB"]
@@ -128,15 +139,18 @@ class ResolvConf:
         self._forget()
         return warnings
 
-    def repair(self) -> list[str]:
+    def repair(self, *, dry_run: bool = False) -> list[str]:
         """Undo what the journal beside the file tells of a dead process; returns what was done."""
         recorded = self._recorded()
-        if recorded is None or recorded[0].is_alive():
+        if recorded is None or recorded.alive:
             return []
-        owner, steps = recorded
+        if dry_run:
+            return [line for step in recorded.steps for line in step.undo_commands()]
         done = []
-        for step in steps:
-            done += self.undo(step) or [f"gave {self.path} back its content from before the tunnel {owner.name}"]
+        for step in recorded.steps:
+            if isinstance(step, ResolvConfFile):
+                name = recorded.owner.name
+                done += self.undo(step) or [f"gave {self.path} back its content from before the tunnel {name}"]
         return done
 
     def _record(self, steps: list[ResolvConfFile]) -> None:
@@ -147,16 +161,15 @@ class ResolvConf:
 
     def _forget(self) -> None:
         recorded = self._recorded()
-        if recorded is None or recorded[0] == self._owner or not recorded[0].is_alive():
+        if recorded is None or recorded.owner == self._owner or not recorded.alive:
             self._record([])
 
-    def _recorded(self) -> tuple[Owner, list[ResolvConfFile]] | None:
+    def _recorded(self) -> Found | None:
         try:
             with open_directory(self.path.parent) as directory:
-                owner, steps = load(directory, self._sidecar)
+                return load(directory, self._sidecar)
         except (OSError, JournalError, PlatformError):
             return None
-        return owner, [step for step in steps if isinstance(step, ResolvConfFile)]
 
     def _snapshot(self, content: bytes | None) -> ResolvConfFile:
         try:
@@ -168,9 +181,7 @@ class ResolvConf:
         return ResolvConfFile(text="", link=link, content=content, mode=mode, uid=status.st_uid, gid=status.st_gid)
 
     def _holds(self, step: ResolvConfFile) -> bool:
-        # A rewrite in place that was cut short left the beginning of our text.
-        content = self.read()
-        return content is not None and not self.path.is_symlink() and step.text.encode().startswith(content)
+        return holds(self.path, step)
 
     def _is_as_before(self, step: ResolvConfFile) -> bool:
         if self.path.is_symlink() or step.link is not None:

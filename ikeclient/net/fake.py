@@ -7,14 +7,16 @@ that could fail on a real machine can be made to fail here.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
+from ikeclient.errors import PlatformError
 from ikeclient.net.desired import Facts
 from ikeclient.net.interfaces import DnsConfig, IPAddress, MachineConfig
 from ikeclient.net.kernel import platform_error
 from ikeclient.net.machine import Machine
+from ikeclient.net.marks import Marks
 from ikeclient.net.steps import Address, DnsStep, Key, NetlinkStep, ResolvedLink, Route, Rule, Step
 
 
@@ -33,11 +35,27 @@ class Faults:
             raise platform_error(command, self.code)
 
 
+class FakeMarks(Marks):
+    """The marks of a network where nobody else is."""
+
+    def take(self, name: str) -> bool:  # noqa: ARG002
+        """Every mark is to be had."""
+        return True
+
+    def hold(self, steps: Iterable[Step], *others: str) -> None:
+        """Nothing to do."""
+
+    def answered_for(self, step: Step) -> bool:  # noqa: ARG002
+        """There is nobody."""
+        return False
+
+
 class FakeKernel:
     """Remembers the steps in force in `state`; refuses to add what is there already, as the kernel does."""
 
     def __init__(self, log: list[str], faults: Faults, facts: Facts) -> None:
         self.known = facts
+        self.marks: Marks = FakeMarks()
         self.state: dict[Key, NetlinkStep] = {}
         self._log = log
         self._faults = faults
@@ -59,13 +77,27 @@ class FakeKernel:
     def interface_to(self, address: IPAddress) -> int:
         """The interface of the most specific route in force, if a rule leads to its table."""
         self._faults.check(f"ip route get {address}")
-        tables = {step.table for step in self.state.values() if isinstance(step, Rule) and step.mark}
+        rules = [step for step in self.state.values() if isinstance(step, Rule) and step.mark]
         routes = [s for s in self.state.values() if isinstance(s, Route) and address in s.destination]
-        best = max((r for r in routes if r.table in tables), key=lambda r: r.destination.prefixlen, default=None)
-        return best.index if best else 0
+        for rule in sorted(rules, key=lambda rule: rule.priority):
+            found = [route for route in routes if route.table == rule.table]
+            best = max(found, key=lambda route: route.destination.prefixlen, default=None)
+            if best is not None and best.kind != "throw":
+                return best.index
+        return 0
 
-    def apply(self, step: NetlinkStep, *, again: bool) -> None:
-        """Take the step and log its commands, unless it is in force."""
+    def apply(self, steps: Sequence[tuple[NetlinkStep, bool]]) -> list[PlatformError | None]:
+        """Take the steps and log their commands, but for those that are in force."""
+        results: list[PlatformError | None] = []
+        for step, again in steps:
+            try:
+                self._apply(step, again=again)
+            except PlatformError as error:
+                return [*results, error]
+            results.append(None)
+        return results
+
+    def _apply(self, step: NetlinkStep, *, again: bool) -> None:
         self._faults.check(step.commands()[0])
         if self.state.get(step.key) == step and again:
             return
@@ -74,12 +106,28 @@ class FakeKernel:
         self.state[step.key] = step
         self._log += step.commands()
 
-    def undo(self, step: NetlinkStep) -> None:
-        """Undo the step and log its commands, if it is in force."""
-        self._faults.check(" ".join(step.undo_commands()))
-        if self.state.get(step.key) == step:
-            del self.state[step.key]
-            self._log += step.undo_commands()
+    def undo(self, steps: Sequence[NetlinkStep]) -> list[PlatformError | None]:
+        """Undo the steps and log their commands, as far as they are in force."""
+        results: list[PlatformError | None] = []
+        for step in steps:
+            try:
+                self._faults.check(" ".join(step.undo_commands()))
+            except PlatformError as error:
+                results.append(error)
+                continue
+            results.append(None)
+            if self.state.get(step.key) == step:
+                del self.state[step.key]
+                self._log += step.undo_commands()
+        return results
+
+    def missing(self, steps: Sequence[NetlinkStep]) -> list[NetlinkStep]:
+        """Those that are not in force."""
+        return [step for step in steps if self.state.get(step.key) != step]
+
+    def leftovers(self) -> list[NetlinkStep]:
+        """None: there was nobody before."""
+        return []
 
 
 class FakeDns:

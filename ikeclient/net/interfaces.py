@@ -101,5 +101,8 @@ class MachineAdapter(Protocol):
     def apply(self, config: MachineConfig) -> None:
         """Make the machine look like `config`; raises PlatformError after undoing what this call had changed."""
 
+    def renew(self) -> None:
+        """Apply the last configuration again, to a new interface of the same name. Raises PlatformError."""
+
     def revert(self) -> None:
         """Undo everything; what cannot be undone becomes a warning."""

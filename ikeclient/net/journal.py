@@ -2,13 +2,16 @@
 
 One JSON file per tunnel. It holds steps (see `steps`), never commands or paths: whoever could write to it could at most
 have one of our own kinds of change undone. A file that is not exactly of this form is not acted on but moved aside.
-The file names its owner by process ID, start time and boot, because process IDs come again.
+The file names its owner by process ID, start time and boot, because process IDs come again, and says in which PID
+namespace that number counts and which network namespace the steps are about. Elsewhere the number says nothing. So the
+file is also locked for as long as its writer lives (flock(2)), which the kernel tells in every namespace.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import stat
@@ -16,9 +19,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ikeclient.errors import PlatformError
+from ikeclient.net import surroundings
 from ikeclient.net.interfaces import interface_name, tunnel_name
 from ikeclient.net.steps import (
     KERNEL,
@@ -34,7 +38,7 @@ from ikeclient.net.steps import (
     Step,
 )
 
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".undo.json"
 LARGEST = 4 << 20  # bytes of a journal that are still read
 
@@ -57,28 +61,42 @@ class JournalError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """The process whose changes a journal tells: `start` in clock ticks since boot, `boot` the kernel's boot ID."""
+    """The process whose changes a journal tells.
+
+    `start` is in clock ticks since boot, `boot` the kernel's boot ID. `pids` is the PID namespace that `pid` counts in
+    (empty in a journal of format 1: the present one; None: unknown), `network` the network namespace of the steps.
+    """
 
     name: str
     pid: int
     start: int
     boot: str
+    pids: str | None = ""
+    network: str = ""
 
-    def is_alive(self) -> bool:
-        """Whether that process still runs."""
-        return self.boot == _boot() and _start_time(self.pid) == self.start
+    def is_alive(self, *, locked: bool) -> bool:
+        """Whether that process still runs; `locked` tells whether anybody holds the journal's lock."""
+        if self.boot != surroundings.boot():
+            return False
+        if self.pids == "" or (self.pids is not None and self.pids == surroundings.pid_namespace()):
+            return _start_time(self.pid) == self.start
+        return locked
+
+    def is_of_this_network(self) -> bool:
+        """Whether the steps are about the network namespace of the calling thread."""
+        return self.network in ("", surroundings.network_namespace())
 
 
 def this_process(name: str) -> Owner:
     """The owner to write into our own journal."""
-    return Owner(name=tunnel_name(name), pid=os.getpid(), start=_start_time(os.getpid()) or 0, boot=_boot())
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return "unknown"
+    return Owner(
+        name=tunnel_name(name),
+        pid=os.getpid(),
+        start=_start_time(os.getpid()) or 0,
+        boot=surroundings.boot(),
+        pids=surroundings.pid_namespace(),
+        network=surroundings.network_namespace(),
+    )
 
 
 def _start_time(pid: int) -> int | None:
@@ -197,12 +215,16 @@ class JournalStore(Protocol):
 
 
 class Journal:
-    """The journal of this process for one tunnel, in `directory`. No steps to undo: no file."""
+    """The journal of this process for one tunnel, in `directory`. No steps to undo: no file.
+
+    The file is locked until this object is gone.
+    """
 
     def __init__(self, directory: Path, filename: str, owner: Owner) -> None:
         self._directory = directory
         self._filename = filename
         self._owner = owner
+        self._lock = -1
 
     def write(self, steps: Sequence[Step]) -> None:
         """Replace the file; durable when it returns. Raises PlatformError, and the old file is then still there."""
@@ -211,10 +233,11 @@ class Journal:
             **{f.name: getattr(self._owner, f.name) for f in fields(self._owner)},
             "steps": [encode(step) for step in steps],
         }
+        lock = -1
         try:
             with open_directory(self._directory, create=bool(steps)) as directory:
                 if steps:
-                    _replace(directory, self._filename, json.dumps(document).encode("ascii"))
+                    lock = _replace(directory, self._filename, json.dumps(document).encode("ascii"))
                 else:
                     remove(directory, self._filename)
         except OSError as error:
@@ -225,6 +248,16 @@ class Journal:
                 reason=error.strerror or str(error),
                 hint="free some space there, or make the directory writable for this user",
             ) from error
+        self._unlock()
+        self._lock = lock
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __del__(self) -> None:
+        self._unlock()
 
 
 @contextlib.contextmanager
@@ -245,21 +278,30 @@ def open_directory(path: Path, *, create: bool = False) -> Iterator[int]:
         os.close(directory)
 
 
-def _replace(directory: int, filename: str, data: bytes) -> None:
+def _replace(directory: int, filename: str, data: bytes) -> int:
+    """Put a new file in the place of one, which is locked from its first moment; a descriptor that holds the lock."""
     temporary = f".{filename}.new"
     remove(directory, temporary)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
+    lock = -1
     try:
+        # Not the same descriptor: one that may write keeps the file system from becoming read-only.
+        lock = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with open(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(descriptor)
         os.replace(temporary, filename, src_dir_fd=directory, dst_dir_fd=directory)
+        os.fsync(directory)
     except BaseException:
+        if lock >= 0:
+            os.close(lock)
         remove(directory, temporary)
         raise
-    os.fsync(directory)
+    return lock
 
 
 def remove(directory: int, filename: str) -> None:
@@ -268,25 +310,61 @@ def remove(directory: int, filename: str) -> None:
         os.unlink(filename, dir_fd=directory)
 
 
-def load(directory: int, filename: str) -> tuple[Owner, list[Step]]:
+class Found(NamedTuple):
+    """A journal that was read: whose it is, what it holds, and whether that process still runs."""
+
+    owner: Owner
+    steps: list[Step]
+    alive: bool
+
+
+def load(directory: int, filename: str) -> Found:
     """Read a journal. Raises JournalError when it is malformed or not ours, OSError when it cannot be read."""
     descriptor = os.open(filename, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_size > LARGEST:
             raise JournalError("not a file of ours")
-        data = file.read(LARGEST)
+        owner, steps = _parse(file.read(LARGEST))
+        return Found(owner, steps, owner.is_alive(locked=_is_locked(descriptor)))
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False  # closing gives it back
+
+
+def _parse(data: bytes) -> tuple[Owner, list[Step]]:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise JournalError("not JSON") from error
     match document:
         case {"format": 1, "name": name, "pid": int(pid), "start": int(start), "boot": str(boot), "steps": list(steps)}:
-            if len(document) != 6:
-                raise JournalError("unknown fields")
-            try:
-                owner = Owner(name=tunnel_name(name), pid=_integer(1, 2**31)(pid), start=start, boot=boot)
-            except ValueError as error:
-                raise JournalError(str(error)) from error
-            return owner, [decode(step) for step in steps]
-    raise JournalError("not a journal of this version")
+            pids, network, size = "", "", 6
+        case {
+            "format": 2,
+            "name": name,
+            "pid": int(pid),
+            "start": int(start),
+            "boot": str(boot),
+            "pids": str() | None as pids,
+            "network": str(network),
+            "steps": list(steps),
+        }:
+            size = 8
+        case _:
+            raise JournalError("not a journal of this version")
+    if len(document) != size:
+        raise JournalError("unknown fields")
+    try:
+        name, pid = tunnel_name(name), _integer(1, 2**31)(pid)
+    except ValueError as error:
+        raise JournalError(str(error)) from error
+    owner = Owner(name=name, pid=pid, start=start, boot=boot, pids=pids, network=network)
+    return owner, [decode(step) for step in steps]

@@ -1,7 +1,8 @@
 """The kernel's side of the machine over netlink: facts in, steps done and undone, errors in the words of `ip`.
 
 pyroute2 takes a fifth of a second to import, so that happens when the first tunnel needs it. It also brings an event
-loop of its own, which cannot run inside another: `off_loop` hides the one that runs.
+loop of its own, which cannot run inside another: `off_loop` hides the one that runs. Routes and rules, which come by
+the hundred and have to be back at once when somebody takes them away, go without it (`routing`).
 """
 
 from __future__ import annotations
@@ -11,20 +12,49 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from ipaddress import ip_address, ip_interface
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 from ikeclient.errors import PlatformError
-from ikeclient.net.desired import Facts
-from ikeclient.net.interfaces import IPAddress, IPNetwork, Version
-from ikeclient.net.steps import KERNEL, LOCAL, MAIN, OURS, Address, Link, LocalRuleLast, NetlinkStep, Route, Rule
+from ikeclient.net import routing
+from ikeclient.net.desired import FULL, RETURN_PATH, SPLIT, Facts
+from ikeclient.net.interfaces import VERSIONS, IPAddress, IPNetwork, Version
+from ikeclient.net.marks import Marks
+from ikeclient.net.netlink import Netlink
+from ikeclient.net.steps import (
+    FIRST_TABLE,
+    KERNEL,
+    LOCAL,
+    MAIN,
+    OURS,
+    TABLES,
+    Address,
+    Link,
+    LocalRuleLast,
+    NetlinkStep,
+    Route,
+    Rule,
+    tunnel_table,
+)
 
 _FAMILY: dict[Version, socket.AddressFamily] = {4: socket.AF_INET, 6: socket.AF_INET6}
 _GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO, errno.EAFNOSUPPORT})
 _IFF_UP, _IFF_LOOPBACK, _IFF_POINTOPOINT = 0x1, 0x8, 0x10
 _IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
+_SETTINGS = (  # of the tunnel's interface, below /proc/sys/net
+    # Without a generated link-local address the kernel has nothing to advertise or solicit for on the tunnel.
+    ("ipv6/conf/{}/addr_gen_mode", "1"),
+    # The network behind the gateway is no router of ours: it sets no default route and bends none.
+    ("ipv6/conf/{}/accept_ra", "0"),
+    ("ipv6/conf/{}/accept_redirects", "0"),
+    ("ipv4/conf/{}/accept_redirects", "0"),
+    ("ipv4/conf/{}/send_redirects", "0"),
+    ("ipv4/conf/{}/accept_source_route", "0"),
+)
 
 _HINTS = {
     errno.EPERM: "run as root, or give ikeclient the capability CAP_NET_ADMIN",
@@ -37,8 +67,37 @@ _HINTS = {
 _T = TypeVar("_T")
 
 
+def load_library() -> None:
+    """Load what the first tunnel needs, at a time that suits."""
+    import pyroute2  # noqa: F401
+
+
+def _set(name: str, value: str) -> None:
+    """Change a setting of the network where that is possible (/proc/sys may be read-only)."""
+    with contextlib.suppress(OSError):
+        (Path("/proc/sys/net") / name).write_text(value, encoding="ascii")
+
+
+def _configure(interface: str) -> None:
+    for name, value in _SETTINGS:
+        _set(name.format(interface), value)
+
+
+def _refusal(work: Callable[[], None]) -> PlatformError | None:
+    try:
+        work()
+    except PlatformError as error:
+        return error
+    return None
+
+
 class KernelAdapter(Protocol):
-    """What `machine` needs of the kernel. Used as a context manager around each piece of work."""
+    """What `machine` needs of the kernel. Used as a context manager around each piece of work.
+
+    `marks` are those of the same network namespace, and last as long as this object.
+    """
+
+    marks: Marks
 
     def __enter__(self) -> Self: ...
 
@@ -53,11 +112,20 @@ class KernelAdapter(Protocol):
     def interface_to(self, address: IPAddress) -> int:
         """The index of the interface by which an ordinary packet to `address` leaves now; 0 if there is none."""
 
-    def apply(self, step: NetlinkStep, *, again: bool) -> None:
-        """Take a step; `again` when it is ours already and may be there. Raises PlatformError and changes nothing."""
+    def apply(self, steps: Sequence[tuple[NetlinkStep, bool]]) -> list[PlatformError | None]:
+        """Take steps in order; each with whether it is ours already and may be there. Returns what refused each.
 
-    def undo(self, step: NetlinkStep) -> None:
-        """Undo a step; what is gone already is fine. Raises PlatformError."""
+        After a refusal the rest may be left out, which then is no part of the result. Never raises PlatformError.
+        """
+
+    def undo(self, steps: Sequence[NetlinkStep]) -> list[PlatformError | None]:
+        """Undo steps in order, every one of them; what is gone already is fine. Returns what refused each."""
+
+    def missing(self, steps: Sequence[NetlinkStep]) -> list[NetlinkStep]:
+        """Those of these steps of ours that are not in force and could be. Raises PlatformError."""
+
+    def leftovers(self) -> list[NetlinkStep]:
+        """Rules and routes that are shaped like ours and that no living process answers for. Raises PlatformError."""
 
 
 def off_loop(work: Callable[[], _T]) -> _T:
@@ -82,19 +150,32 @@ def _end_when_broken(netlink: Any) -> None:
 class Kernel:
     """The running kernel, in the network namespace of the calling thread."""
 
-    _netlink: Any = None
+    _opened: Any = None  # pyroute2's, when it is needed
+    _direct: Netlink | None = None
+
+    def __init__(self) -> None:
+        self.marks = Marks()
 
     def __enter__(self) -> Self:
-        from pyroute2 import IPRoute
-
         with _errors("open a netlink socket"):
-            self._netlink = IPRoute()
-            _end_when_broken(self._netlink)
+            self._direct = Netlink()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._netlink.close()
-        self._netlink = None
+        assert self._direct is not None
+        self._direct.close()
+        if self._opened is not None:
+            self._opened.close()
+        self._direct = self._opened = None
+
+    @property
+    def _netlink(self) -> Any:
+        if self._opened is None:
+            from pyroute2 import IPRoute
+
+            self._opened = IPRoute()
+            _end_when_broken(self._opened)
+        return self._opened
 
     def facts(self, interface: str) -> Facts:
         """How the interface and the machine around it look now."""
@@ -132,43 +213,85 @@ class Kernel:
 
     def table_is_free(self, table: int) -> bool:
         """Whether no rule and no route of either family uses this routing table."""
+        assert self._direct is not None
         with _errors(f"ip route show table {table}"):
-            for family in _FAMILY.values():
-                rules = self._netlink.get_rules(family=family)
-                if any(rule.get_attr("FRA_TABLE") == table for rule in rules):
+            for version in VERSIONS:
+                if any(seen.table == table for seen in routing.rules(self._direct, version)):
                     return False
-                if any(True for _ in self._netlink.get_routes(family=family, table=table)):
-                    return False
-        return True
+            return not routing.is_used(self._direct, table)
 
     def interface_to(self, address: IPAddress) -> int:
         """The index of the interface by which an ordinary packet to `address` leaves now; 0 if there is none."""
-        from pyroute2.netlink.exceptions import NetlinkError
-
+        assert self._direct is not None
         try:
-            found = self._netlink.route("get", family=_FAMILY[address.version], dst=str(address))
-            return next((int(route.get_attr("RTA_OIF") or 0) for route in found), 0)
-        except (NetlinkError, OSError):
-            return 0  # unreachable, prohibited, no such family: the kernel has a number for each
+            found = self._direct.route_to(address)
+        except OSError:
+            return 0
+        return found.index if found is not None else 0
 
-    def apply(self, step: NetlinkStep, *, again: bool) -> None:
-        """Take a step; `again` when it is ours already and may be there. Raises PlatformError and changes nothing."""
+    def apply(self, steps: Sequence[tuple[NetlinkStep, bool]]) -> list[PlatformError | None]:
+        """Take steps in order, until one is refused; routes and rules that follow each other together."""
+        results: list[PlatformError | None] = []
+        for several, group in groupby(steps, lambda item: isinstance(item[0], Route | Rule)):
+            if several:
+                results += self._change([(step, again) for step, again in group if isinstance(step, Route | Rule)])
+            else:
+                for step, again in group:
+                    results.append(_refusal(partial(self._apply, step, again=again)))
+                    if results[-1] is not None:
+                        break
+            if any(results):
+                break
+        return results
+
+    def undo(self, steps: Sequence[NetlinkStep]) -> list[PlatformError | None]:
+        """Undo steps in order, every one of them; what is gone already is fine. Returns what refused each."""
+        results: list[PlatformError | None] = []
+        for several, group in groupby(steps, lambda step: isinstance(step, Route | Rule)):
+            if several:
+                results += self._change([(step, None) for step in group if isinstance(step, Route | Rule)])
+            else:
+                results += [_refusal(partial(self._undo, step)) for step in group]
+        return results
+
+    def _change(self, steps: Sequence[tuple[Route | Rule, bool | None]]) -> list[PlatformError | None]:
+        """Add routes and rules (True: they may be there already) and delete them (None), with few system calls."""
+        assert self._direct is not None
+        requests = []
+        for step, again in steps:
+            if isinstance(step, Route):
+                how = routing.CREATE | (routing.REPLACE if again else routing.EXCLUSIVE)
+                new, old, body = routing.NEW_ROUTE, routing.DELETE_ROUTE, routing.route_message(step)
+            else:
+                how = routing.CREATE | routing.EXCLUSIVE
+                new, old, body = routing.NEW_RULE, routing.DELETE_RULE, routing.rule_message(step)
+            requests.append((old, 0, body) if again is None else (new, how, body))
+        try:
+            codes = self._direct.change(requests)
+        except OSError as error:
+            codes = [error.errno or errno.EIO] * len(requests)
+        results: list[PlatformError | None] = []
+        for (step, again), code in zip(steps, codes, strict=True):
+            there = code == errno.EEXIST and again and isinstance(step, Rule)
+            fine = not code or there or (again is None and code in _GONE)
+            line = (step.undo_commands() if again is None else step.commands())[0]
+            results.append(None if fine else platform_error(line, code))
+        return results
+
+    def _apply(self, step: NetlinkStep, *, again: bool) -> None:
         with _errors(step.commands()[0]):
             match step:
                 case Link():
                     self._set_up_link(step)
                 case Address():
+                    if again and step.address.version == 6:  # with it the settings of IPv6 may have gone
+                        _set(f"ipv6/conf/{step.interface}/disable_ipv6", "0")
+                        _configure(step.interface)
                     self._netlink.addr("replace", **_address(step))
-                case Route():
-                    self._netlink.route("replace" if again else "add", **_route(step))
-                case Rule():
-                    with _tolerating({errno.EEXIST} if again else set()):
-                        self._netlink.rule("add", **_rule(step))
                 case LocalRuleLast(version=version):
                     self._put_local_rule_last(version)
 
-    def undo(self, step: NetlinkStep) -> None:
-        """Undo a step; what is gone already is fine. Raises PlatformError."""
+    def _undo(self, step: NetlinkStep) -> None:
         with _errors("; ".join(step.undo_commands()) or "ip rule show"), _tolerating(_GONE):
             match step:
                 case Link():
@@ -177,18 +300,67 @@ class Kernel:
                         self._netlink.link("set", index=step.index, mtu=step.old_mtu, **state)
                 case Address():
                     self._netlink.addr("del", **_address(step))
-                case Route():
-                    self._netlink.route("del", **_route(step))
-                case Rule():
-                    self._netlink.rule("del", **_rule(step))
                 case LocalRuleLast(version=version):
                     self._clear_up_local_rule(version)
 
+    def missing(self, steps: Sequence[NetlinkStep]) -> list[NetlinkStep]:
+        """Those of these steps of ours that are not in force. Raises PlatformError."""
+        assert self._direct is not None
+        tables = sorted({step.table for step in steps if isinstance(step, Route)})
+        link = next((step for step in steps if isinstance(step, Link)), None)
+        with _errors("ip route show table all"):
+            there: set[NetlinkStep] = set(routing.routes(self._direct, *tables))
+            for version in VERSIONS:
+                first = []
+                for seen in routing.rules(self._direct, version):
+                    if seen.rule is not None:
+                        there.add(seen.rule)
+                    if seen.priority == 0:
+                        first.append(seen.table == LOCAL and seen.rule is None)
+                if not any(first) or first[-1]:  # an administrator moved the kernel's own, or it is where it should be
+                    there.add(LocalRuleLast(version=version))
+            device = self._direct.device(link.index) if link is not None else None
+        if link is not None and device is not None:
+            up, mtu, addresses = device
+            there |= {step for step in steps if isinstance(step, Address) and step.address.ip in addresses}
+            if up and mtu == link.mtu:
+                there.add(link)
+        elif link is not None:  # what hangs on the device cannot be put back without it
+            there |= {step for step in steps if isinstance(step, Link | Address) or _index(step) == link.index}
+        return [step for step in steps if step not in there]
+
+    def leftovers(self) -> list[NetlinkStep]:
+        """Rules and routes that are shaped like ours and that no living process answers for. Raises PlatformError."""
+        assert self._direct is not None
+        with _errors("ip route show table all"):
+            tables = range(FIRST_TABLE, FIRST_TABLE + 2 * TABLES)
+            routes = [route for route in routing.routes(self._direct) if route.table in tables]
+            working = self._direct.working_links()
+            in_use = {tunnel_table(route.table) for route in routes if route.index in working}
+            owned = self._direct.own_addresses()
+            rules = [(version, seen) for version in VERSIONS for seen in routing.rules(self._direct, version)]
+        shaped: list[Route | Rule] = [
+            *(seen.rule for _, seen in rules if seen.rule and _shaped_like_ours(seen.rule, tables)),
+            *routes,
+        ]
+        found: list[NetlinkStep] = [
+            LocalRuleLast(version=version)
+            for version, seen in rules
+            if seen.priority == 1 and seen.table == LOCAL and seen.protocol == OURS
+        ]
+        for step in shaped:
+            table = tunnel_table(step.table)
+            used = isinstance(step, Rule) and step.priority == 0 and str(step.destination).partition("/")[0] in owned
+            if not (table in in_use or used or self.marks.answered_for(step)):
+                found.append(step)
+        return found
+
     def _set_up_link(self, step: Link) -> None:
-        if not step.was_up:
-            # Without a generated link-local address the kernel has nothing to advertise or solicit for on the tunnel.
-            with contextlib.suppress(OSError):
-                Path(f"/proc/sys/net/ipv6/conf/{step.interface}/addr_gen_mode").write_text("1", encoding="ascii")
+        ipv6 = Path("/proc/sys/net/ipv6/conf")
+        if ipv6.is_dir() and not (ipv6 / step.interface).is_dir():
+            # Its MTU was too small for IPv6, which begins anew now, with default settings: not before they are changed.
+            self._netlink.link("set", index=step.index, mtu=step.mtu, state="down")
+        _configure(step.interface)
         self._netlink.link("set", index=step.index, mtu=step.mtu, state="up")
 
     def _first_rules(self, version: Version) -> list[Any]:
@@ -239,34 +411,19 @@ def _address(step: Address) -> dict[str, object]:
     return {"index": step.index, "family": _FAMILY[step.address.version], "flags": flags, **address}
 
 
-def _route(step: Route) -> dict[str, object]:
-    optional: dict[str, object] = {"oif": step.index} if step.interface else {}
-    if step.source is not None:
-        optional["prefsrc"] = str(step.source)
-    return {
-        "family": _FAMILY[step.destination.version],
-        "dst": str(step.destination.network_address),
-        "dst_len": step.destination.prefixlen,
-        "table": step.table,
-        "type": step.kind,
-        "proto": KERNEL,
-        **optional,
-    }
+def _index(step: NetlinkStep) -> int:
+    return step.index if isinstance(step, Route) else 0
 
 
-def _rule(step: Rule) -> dict[str, object]:
-    optional: dict[str, object] = {}
-    if step.mark:
-        optional |= {"fwmark": step.mark, "fwmask": 0xFFFFFFFF, "flags": 2}  # FIB_RULE_INVERT
-    if step.destination:
-        optional |= {"dst": str(step.destination.network_address), "dst_len": step.destination.prefixlen}
-    if step.input_interface:
-        optional["iifname"] = step.input_interface
-    if step.source_port:
-        optional |= {"ip_proto": socket.IPPROTO_UDP, "sport_range": f"{step.source_port}:{step.source_port}"}
-    action = {"table": step.table, "action": "to_tbl"} if step.table else {"action": "blackhole"}
-    common = {"family": _FAMILY[step.version], "priority": step.priority, "protocol": step.protocol}
-    return {**common, **optional, **action}
+def _shaped_like_ours(rule: Rule, tables: range) -> bool:
+    """Whether it is one of `desired`: the values of the class itself leave more room."""
+    if rule.priority == 0:
+        return True  # of our own protocol
+    if rule.protocol != KERNEL:
+        return False
+    if rule.priority == RETURN_PATH:
+        return rule.table == MAIN
+    return rule.priority in (SPLIT, SPLIT + 1, FULL, FULL + 1) and rule.table in tables
 
 
 @contextlib.contextmanager

@@ -43,6 +43,10 @@ class PassedTun(TunDevice):
         enabled, self.merges_udp = vnet.enable(self._fd)
         return enabled
 
+    def reopen(self) -> bool:
+        """Only the holder could."""
+        return False
+
     def keep_plain(self) -> None:
         """No large packets, whoever asks for them."""
         self._plain = True
@@ -130,6 +134,9 @@ class Namespace:
             self.warnings.append(
                 "names cannot be resolved in it: the gateway named no server, or the profile wants none"
             )
+
+    def renew(self) -> None:
+        """Nobody in there may delete the interface."""
 
     def revert(self) -> None:
         """Nothing outside was changed, and the inside ends by itself."""

@@ -21,7 +21,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ikeclient.errors import IkeclientError, PlatformError
+from ikeclient.errors import IkeclientError
 from ikeclient.net import linux, vnet
 from ikeclient.net.entrance import NAMESPACES
 from ikeclient.net.interfaces import DnsConfig, MachineConfig
@@ -91,11 +91,10 @@ def _serve(channel: socket.socket, interface: str) -> None:
 
 def _obey(channel: socket.socket, dns: NamespaceDns, covers: Covers) -> None:
     """Bring the namespace to each state that is asked for, until the other end is closed."""
-    from ikeclient.net.kernel import Kernel
+    from ikeclient.net.kernel import Kernel, load_library
     from ikeclient.net.machine import Machine
 
-    with contextlib.suppress(PlatformError), Kernel():
-        pass  # loads the library now, while the tunnel negotiates
+    load_library()  # now, while the tunnel negotiates
     machine = Machine(Path("/"), NAME, kernel=Kernel(), dns=dns, journal=NoJournal())
     while message := _order(channel, covers):
         try:

@@ -1,4 +1,4 @@
-"""The reading half of rtnetlink (rtnetlink(7)): snapshots, route lookups, and a bell that rings when something changes.
+"""rtnetlink(7): snapshots, route lookups, many changes at once, and a bell that rings when something changes.
 
 Written out instead of taken from pyroute2, because these questions are asked from inside an event loop, at once and all
 day: pyroute2 brings a loop of its own, which would need a thread for every look, a fifth of a second for its import,
@@ -14,7 +14,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count
 from struct import Struct
@@ -31,7 +31,7 @@ _ATTRIBUTE = Struct("=HH")  # rtattr: length, type
 _NUMBER = Struct("=I")
 _ERROR = Struct("=i")
 
-_NLM_F_REQUEST, _NLM_F_DUMP_INTR, _NLM_F_DUMP = 0x1, 0x10, 0x300
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP_INTR, _NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
@@ -41,7 +41,7 @@ _SOL_NETLINK, _GET_STRICT_CHECK = 270, 12
 # Links, addresses, routes and rules of both families, as bits: group n is bit n - 1 (linux/rtnetlink.h).
 _GROUPS = sum(1 << (group - 1) for group in (1, 5, 7, 8, 9, 11, 19))
 
-_IFF_LOOPBACK = 0x8
+_IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
 # Up, ready, and with a carrier: the kernel notes a lost carrier at once and that it is not ready up to a second later.
 _IFF_WORKING = 0x1 | 0x40 | 0x10000
 _ETHERNET = 1
@@ -54,7 +54,7 @@ _DEPRECATED, _TENTATIVE = 0x20, 0x40  # a duplicate stays tentative for ever
 _LAST_ROUTABLE_SCOPE = 200  # "site"; behind it come link and host
 
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_MULTIPATH = 1, 2, 4, 5, 6, 7, 9
-_RTA_MARK, _RTA_VIA = 16, 18
+_RTA_TABLE, _RTA_MARK, _RTA_VIA = 15, 16, 18
 _MAIN_TABLE = 254
 _UNICAST, _LOCAL = 1, 2
 _CLONED = 0x200
@@ -66,8 +66,9 @@ _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.ENOENT}
 _ATTEMPTS = 4
 _LONGEST = 1 << 17
 _BATCH = 256
+_TOGETHER = 64  # changes in one message: their answers fit into a socket's buffer
 
-_Attributes = dict[int, bytes]
+Attributes = dict[int, bytes]
 
 
 def listen() -> socket.socket:
@@ -94,6 +95,42 @@ def drain(bell: socket.socket) -> None:
         except OSError as error:
             if error.errno != errno.ENOBUFS:  # that only says that something was lost, so something changed
                 raise
+
+
+def concerns(bell: socket.socket, index: int, tables: Collection[int]) -> bool:
+    """Empty `listen`'s socket, and tell whether any of it may be about this interface, these tables or a rule.
+
+    Raises OSError when the socket is broken.
+    """
+    found = False
+    for _ in range(_BATCH):
+        try:
+            data = bell.recv(_LONGEST)
+        except BlockingIOError:
+            return found
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            found = True  # something was lost
+            continue
+        found = found or any(
+            _concerns(kind, message, index, tables) for kind, _, _, message in _messages(memoryview(data))
+        )
+    return True
+
+
+def _concerns(kind: int, message: memoryview, index: int, tables: Collection[int]) -> bool:
+    match kind & ~3:  # a new one and one deleted
+        case _ if kind < _RTM_NEWLINK:
+            return False
+        case 16:
+            return bool(_LINK.unpack_from(message)[2] == index)
+        case 20:
+            return bool(_ADDRESS.unpack_from(message)[4] == index)
+        case 24:
+            table = _number(attributes(message, _ROUTE.size).get(_RTA_TABLE, b"")) or message[4]
+            return table in tables
+    return True
 
 
 class _RefusedError(OSError):
@@ -140,17 +177,17 @@ class Netlink:
         """
         length = remote.max_prefixlen
         body = _ROUTE.pack(_FAMILIES[remote.version], length, length if source else 0, 0, 0, 0, 0, 0, 0)
-        body += _attribute(_RTA_DST, remote.packed)
+        body += attribute(_RTA_DST, remote.packed)
         if source is not None:
-            body += _attribute(_RTA_SRC, source.packed)
+            body += attribute(_RTA_SRC, source.packed)
         if mark:
-            body += _attribute(_RTA_MARK, _NUMBER.pack(mark))
+            body += attribute(_RTA_MARK, _NUMBER.pack(mark))
         try:
             message = self._one(_RTM_GETROUTE, body)
         except _RefusedError:
             return None  # unreachable, prohibited, no such family: the kernel has a number for each
         kind = _ROUTE.unpack_from(message)[7]
-        found = _attributes(message, _ROUTE.size)
+        found = attributes(message, _ROUTE.size)
         preferred = source or _ip(found.get(_RTA_PREFSRC, b""))
         if kind not in (_UNICAST, _LOCAL) or _RTA_OIF not in found or preferred is None:
             return None
@@ -164,15 +201,15 @@ class Netlink:
             message = self._one(_RTM_GETLINK, _link_request(index))
         except _RefusedError:
             return ""  # gone since
-        return _text(_attributes(message, _LINK.size).get(_IFLA_IFNAME, b""))
+        return _text(attributes(message, _LINK.size).get(_IFLA_IFNAME, b""))
 
     def _interfaces(self) -> Iterator[Interface]:
-        for kind, message in self._dump(_RTM_GETLINK, _link_request(0)):
+        for kind, message in self.dump(_RTM_GETLINK, _link_request(0)):
             _, link_type, index, flags, _ = _LINK.unpack_from(message)
             if kind != _RTM_NEWLINK or flags & _IFF_LOOPBACK:
                 continue
-            found = _attributes(message, _LINK.size)
-            virtual = _text(_attributes(found.get(_IFLA_LINKINFO, b""), 0).get(_IFLA_INFO_KIND, b""))
+            found = attributes(message, _LINK.size)
+            virtual = _text(attributes(found.get(_IFLA_LINKINFO, b""), 0).get(_IFLA_INFO_KIND, b""))
             yield Interface(
                 index=index,
                 name=_text(found.get(_IFLA_IFNAME, b"")),
@@ -183,11 +220,11 @@ class Netlink:
             )
 
     def _addresses(self, working: dict[int, str]) -> Iterator[OuterAddress]:
-        for kind, message in self._dump(_RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
+        for kind, message in self.dump(_RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
             _, _, flags, scope, index = _ADDRESS.unpack_from(message)
             if kind != _RTM_NEWADDR or index not in working or scope > _LAST_ROUTABLE_SCOPE:
                 continue
-            found = _attributes(message, _ADDRESS.size)
+            found = attributes(message, _ADDRESS.size)
             flags = _number(found[_IFA_FLAGS]) if _IFA_FLAGS in found else flags
             address = _ip(found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b""))
             if address is None or address.is_link_local or address.is_loopback or flags & _TENTATIVE:
@@ -199,7 +236,7 @@ class Netlink:
     def _defaults(self, version: Version, working: dict[int, str]) -> Iterator[DefaultRoute]:
         request = _ROUTE.pack(_FAMILIES[version], 0, 0, 0, _MAIN_TABLE, 0, 0, _UNICAST, 0)
         try:
-            messages = self._dump(_RTM_GETROUTE, request)
+            messages = self.dump(_RTM_GETROUTE, request)
         except OSError as error:
             if error.errno in _NO_SUCH_FAMILY:
                 return
@@ -210,7 +247,7 @@ class Netlink:
                 continue
             if _VERSIONS.get(family) != version or table != _MAIN_TABLE:
                 continue
-            found = _attributes(message, _ROUTE.size)
+            found = attributes(message, _ROUTE.size)
             metric = _number(found.get(_RTA_PRIORITY, b""))
             for index, gateway in _next_hops(found):
                 if index in working:
@@ -218,12 +255,61 @@ class Netlink:
                         version=version, index=index, interface=working[index], gateway=gateway, metric=metric
                     )
 
+    def device(self, index: int) -> tuple[bool, int, frozenset[IPAddress]] | None:
+        """Whether an interface is up, its MTU and its addresses; None if it does not exist."""
+        try:
+            message = self._one(_RTM_GETLINK, _link_request(index))
+        except _RefusedError:
+            return None
+        flags = _LINK.unpack_from(message)[3]
+        mtu = _number(attributes(message, _LINK.size).get(_IFLA_MTU, b""))
+        addresses = frozenset(address for of, address in self._every_address() if of == index)
+        return bool(flags & _IFF_UP), mtu, addresses
+
+    def working_links(self) -> set[int]:
+        """The indexes of the interfaces that are up and have a carrier; a TUN device has one while it is open."""
+        return {interface.index for interface in self._interfaces() if interface.working}
+
+    def own_addresses(self) -> set[str]:
+        """Every address of this network namespace, as text."""
+        return {str(address) for _, address in self._every_address()}
+
+    def _every_address(self) -> Iterator[tuple[int, IPAddress]]:
+        for kind, message in self.dump(_RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
+            found = attributes(message, _ADDRESS.size)
+            address = _ip(found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b""))
+            if kind == _RTM_NEWADDR and address is not None:
+                yield _ADDRESS.unpack_from(message)[4], address
+
+    def change(self, requests: Sequence[tuple[int, int, bytes]]) -> list[int]:
+        """Send requests, each of type, flags and body, and return for each 0 or the number of the kernel's refusal.
+
+        Every one is tried, in order. Raises OSError when the socket itself fails.
+        """
+        results = []
+        for start in range(0, len(requests), _TOGETHER):
+            batch = requests[start : start + _TOGETHER]
+            pending = {next(self._sequence) & 0xFFFFFFFF: number for number in range(len(batch))}
+            data = bytearray()
+            for sequence, (kind, flags, body) in zip(pending, batch, strict=True):
+                header = (_HEADER.size + len(body), kind, flags | _NLM_F_REQUEST | _NLM_F_ACK, sequence, 0)
+                data += _HEADER.pack(*header) + body
+            self._socket.sendto(data, (0, 0))
+            codes = [0] * len(batch)
+            while pending:
+                answer, sender = self._socket.recvfrom(_LONGEST)
+                for kind, _, sequence, message in _messages(memoryview(answer)) if not sender[0] else ():
+                    if kind == _NLMSG_ERROR and sequence in pending:
+                        codes[pending.pop(sequence)] = -_ERROR.unpack_from(message)[0]
+            results += codes
+        return results
+
     def _one(self, kind: int, body: bytes) -> memoryview:
         for _, message in self._ask(kind, 0, body):
             return message
         raise _RefusedError(errno.ENODATA, os.strerror(errno.ENODATA))
 
-    def _dump(self, kind: int, body: bytes) -> list[tuple[int, memoryview]]:
+    def dump(self, kind: int, body: bytes) -> list[tuple[int, memoryview]]:
         """All answers to a request for everything; asked again when the kernel says that it changed in between."""
         for _ in range(_ATTEMPTS):
             try:
@@ -259,7 +345,7 @@ class Netlink:
 
 
 def _link_request(index: int) -> bytes:
-    return _LINK.pack(0, 0, index, 0, 0) + _attribute(_IFLA_EXT_MASK, _NUMBER.pack(_SKIP_STATISTICS))
+    return _LINK.pack(0, 0, index, 0, 0) + attribute(_IFLA_EXT_MASK, _NUMBER.pack(_SKIP_STATISTICS))
 
 
 def _messages(data: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
@@ -272,8 +358,9 @@ def _messages(data: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
         data = data[(length + 3) & ~3 :]
 
 
-def _attributes(data: memoryview | bytes, offset: int) -> _Attributes:
-    found: _Attributes = {}
+def attributes(data: memoryview | bytes, offset: int) -> Attributes:
+    """The attributes that stand behind the first `offset` bytes of a message."""
+    found: Attributes = {}
     end = len(data)
     while offset + _ATTRIBUTE.size <= end:
         length, kind = _ATTRIBUTE.unpack_from(data, offset)
@@ -284,7 +371,7 @@ def _attributes(data: memoryview | bytes, offset: int) -> _Attributes:
     return found
 
 
-def _next_hops(found: _Attributes) -> Iterator[tuple[int, IPAddress | None]]:
+def _next_hops(found: Attributes) -> Iterator[tuple[int, IPAddress | None]]:
     """Interface and gateway of every way that a route offers."""
     if _RTA_OIF in found:
         yield _number(found[_RTA_OIF]), _gateway(found)
@@ -293,16 +380,17 @@ def _next_hops(found: _Attributes) -> Iterator[tuple[int, IPAddress | None]]:
         length, _, _, index = _NEXT_HOP.unpack_from(hops)
         if not _NEXT_HOP.size <= length <= len(hops):
             return
-        yield index, _gateway(_attributes(hops[:length], _NEXT_HOP.size))
+        yield index, _gateway(attributes(hops[:length], _NEXT_HOP.size))
         hops = hops[(length + 3) & ~3 :]
 
 
-def _gateway(found: _Attributes) -> IPAddress | None:
+def _gateway(found: Attributes) -> IPAddress | None:
     # An IPv4 route by way of an IPv6 neighbour has the family in front of the address (struct rtvia).
     return _ip(found[_RTA_VIA][2:] if _RTA_VIA in found else found.get(_RTA_GATEWAY, b""))
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute, padded to its boundary."""
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
 
 

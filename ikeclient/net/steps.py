@@ -18,8 +18,19 @@ RouteKind = Literal["unicast", "throw", "unreachable"]
 Key = tuple[object, ...]
 
 MAIN, LOCAL = 254, 255  # the kernel's tables
+FIRST_TABLE, TABLES = 7400, 64  # ours: one for each tunnel, and as many behind them that catch what those let fall
 KERNEL = 2  # who made a rule or route, RTPROT_KERNEL of rtnetlink(7)
 OURS = 73  # the same, a number nobody else has
+
+
+def backstop_table(table: int) -> int:
+    """The table behind a tunnel's own one."""
+    return table + TABLES
+
+
+def tunnel_table(table: int) -> int:
+    """The table of the tunnel that a table of ours belongs to; of others, the table itself."""
+    return table - TABLES if FIRST_TABLE + TABLES <= table < FIRST_TABLE + 2 * TABLES else table
 
 
 def _ip(version: Version) -> str:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from struct import pack
 
 from ikeclient.errors import IkeclientError, PlatformError, PrivilegeError
 from ikeclient.net import vnet
@@ -25,6 +27,7 @@ from ikeclient.net.privileges import has_net_admin
 Packet = bytes | bytearray | memoryview
 
 NODE = "/dev/net/tun"
+_TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000  # linux/if_tun.h
 _LONGEST = 65535
 _NO_HEADER = bytes(vnet.HEADER)
 
@@ -53,6 +56,7 @@ class TunDevice:
         _require_node()
         self.vnet = False
         self.merges_udp = False
+        self._offloading = False
         if offload:
             with contextlib.suppress(PlatformError):  # whatever it is, the plain device says it again
                 self._open(name, vnet.FLAG)
@@ -82,13 +86,30 @@ class TunDevice:
         """
         if not self.vnet:
             return False
-        enabled, self.merges_udp = vnet.enable(self._fd)
-        if enabled:
+        self._offloading, self.merges_udp = vnet.enable(self._fd)
+        if self._offloading:
             vnet.limit_bursts(self.name)
-        return enabled
+        return self._offloading
+
+    def reopen(self) -> bool:
+        """Make an interface that was deleted again, by the same name and on the same descriptor; whether that worked.
+
+        It has no address then, and is down. Needs CAP_NET_ADMIN alone: the device node is open already.
+        """
+        flags = _IFF_TUN | _IFF_NO_PI | (vnet.FLAG if self.vnet else 0)
+        try:
+            fcntl.ioctl(self._fd, _TUNSETIFF, pack("16sH14x", self.name.encode("ascii"), flags))
+        except OSError:
+            return False
+        self.lost = False
+        if not self.vnet:
+            return True
+        # What is read and written from now on must look as before.
+        return vnet.prepare(self._fd) and (not self._offloading or self.enable_offload())
 
     def disable_offload(self) -> None:
         """Go back to packets of ordinary size."""
+        self._offloading = False
         if self.vnet:
             vnet.disable(self._fd)
 

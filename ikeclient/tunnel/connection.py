@@ -451,6 +451,8 @@ class Connection:
             self._attempt.driver.flush()
 
     def _on_tun_lost(self) -> None:
+        if not self._stopping.is_set() and self.session.reopen_device():
+            return
         unwatch(self._tun.fileno())
         self.stop(
             PlatformError(f"the interface {self._tun.name} is gone", reason="somebody deleted it", hint="connect again")

@@ -31,6 +31,10 @@ class NullTun:
         """Every packet is taken, and lost."""
         return len(packets)
 
+    def reopen(self) -> bool:
+        """It is never lost."""
+        return True
+
     def close(self) -> None:
         """Close the descriptors."""
         for end in self._ends:
@@ -54,6 +58,9 @@ class PlanningMachine:
         """Only write down what would be done."""
         self.lines = self._machine.plan(config)
         self.warnings = list(self._machine.warnings)
+
+    def renew(self) -> None:
+        """There is nothing in force."""
 
     def revert(self) -> None:
         """There is nothing to undo."""

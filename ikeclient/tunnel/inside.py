@@ -18,8 +18,8 @@ from ikeclient.control import protocol
 from ikeclient.control.directory import Peer
 from ikeclient.control.server import ControlServer
 from ikeclient.errors import IkeclientError, PlatformError, UsageError
-from ikeclient.net.machine import FIRST_TABLE
 from ikeclient.net.namespace import Namespace
+from ikeclient.net.steps import FIRST_TABLE
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.connection import Connection
 from ikeclient.tunnel.loop import run_loop

@@ -476,6 +476,8 @@ class Pump:
         if self._tun.lost and self._on_tun_lost is not None:
             report, self._on_tun_lost = self._on_tun_lost, None
             report()
+            if not self._tun.lost:  # it was made again
+                self._on_tun_lost = report
 
 
 def traffic_class(packet: Packet) -> int:

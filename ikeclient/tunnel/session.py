@@ -35,6 +35,8 @@ from ikeclient.tunnel.status import Status, timestamp
 
 STRAGGLERS = 5.0  # how long a replaced inbound SA still receives
 
+REOPEN_MOST, REOPEN_WITHIN = 5, 60.0  # the interface is made again so often in so many seconds
+
 Publish = Callable[[dict[str, object]], None]
 
 
@@ -45,6 +47,9 @@ class Device(PacketDevice, Protocol):
 
     def fileno(self) -> int:
         """A descriptor that becomes readable with packets."""
+
+    def reopen(self) -> bool:
+        """Make the interface again that somebody deleted, on the same descriptor; whether that worked."""
 
 
 class Session:
@@ -80,6 +85,7 @@ class Session:
         self._keylog = KeyLog(options.keylog) if options.keylog else None
         self.started = boottime()
         self.applied = False
+        self._reopened: list[float] = []  # when the interface had to be made again
         self._about_machine: tuple[str, ...] = ()  # warnings of the last configuration
         self.confirmed: tuple[IPAddress, IPAddress] | None = None  # the pair of addresses that the gateway knows
         self._last_child: ChildEstablished | None = None
@@ -114,6 +120,13 @@ class Session:
         """A warning is true no more."""
         if text in self.status.warnings:
             self.status.warnings.remove(text)
+
+    def warn_once(self, text: str) -> None:
+        """Tell everybody every time, and keep it for `status` once."""
+        if text in self.status.warnings:
+            self.emit("notice", text=text)
+        else:
+            self.warn(text)
 
     def document(self) -> dict[str, object]:
         """The tunnel's entry in `status --json`."""
@@ -263,6 +276,24 @@ class Session:
             if warning not in status.warnings:
                 self.warn(warning)
         self._about_machine = now
+
+    def reopen_device(self) -> bool:
+        """Make the interface again that another program deleted, with all that belongs to it; whether that worked.
+
+        Meanwhile the rules of the machine let nothing out in the clear.
+        """
+        now = boottime()
+        self._reopened = [then for then in self._reopened if then > now - REOPEN_WITHIN]
+        if len(self._reopened) == REOPEN_MOST or not self._tun.reopen():
+            return False
+        self._reopened.append(now)
+        try:
+            self._machine.renew()
+        except IkeclientError as error:
+            self.warn(error.message)
+            return False
+        self.warn_once(f"another program deleted the interface {self._tun.name}; it was made again")
+        return True
 
     # The end of a connection, and of the tunnel
 

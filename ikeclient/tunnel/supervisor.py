@@ -17,9 +17,12 @@ from ikeclient.net.drop import drop_rights
 from ikeclient.net.helper import CRASH, HelperDns, HelperJournal
 from ikeclient.net.interfaces import MachineAdapter
 from ikeclient.net.journal import SUFFIX
-from ikeclient.net.machine import Machine, free_table, repair
+from ikeclient.net.kernel import load_library
+from ikeclient.net.machine import Machine, free_table, remove_leftovers, repair
+from ikeclient.net.mender import Mender
 from ikeclient.net.privileges import has_net_admin
 from ikeclient.net.service import Service
+from ikeclient.net.steps import FIRST_TABLE
 from ikeclient.net.tun import TunDevice
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.connection import Connection
@@ -87,13 +90,13 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
     def notice(text: str) -> None:
         publish({"event": "notice", "tunnel": options.name, "text": text})
 
-    for repaired in repair(options.runtime_directory):
+    for repaired in repair(options.runtime_directory) + (remove_leftovers() if has_net_admin() else []):
         notice(repaired)
     tun = TunDevice(profile.network.interface, offload=profile.session.offload)
     try:
         machine = _machine(options, our_helper, notice)
         connection = Connection(
-            profile, options, tun, machine, publish, table=free_table(), run_hook=our_helper.hooks.run
+            profile, options, tun, machine, publish, table=_table(machine), run_hook=our_helper.hooks.run
         )
 
         def stop() -> None:
@@ -109,6 +112,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
 
         loop.add_reader(our_helper.lifeline, helper_gone)
         failure: IkeclientError | None = None
+        mender = Mender(machine, connection.session.warn_once) if isinstance(machine, Machine) else None
         try:
             if drop_rights().still_root:
                 notice(_STILL_ROOT)
@@ -116,6 +120,8 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
         except IkeclientError as error:
             failure = error
         finally:
+            if mender is not None:
+                mender.close()
             loop.remove_reader(our_helper.lifeline)
             machine.revert()  # which a bug may have kept the connection from
             if machine.left:
@@ -209,7 +215,12 @@ def _machine(options: ConnectOptions, our_helper: Helper, notice: Callable[[str]
     machine = Machine(options.runtime_directory, options.name, dns=dns, journal=journal)
     for repaired in machine.check():
         notice(repaired)
+    load_library()  # before the loop has packets to carry
     return machine
+
+
+def _table(machine: MachineAdapter) -> int:
+    return machine.reserve_table() if isinstance(machine, Machine) else FIRST_TABLE
 
 
 async def open_control(

@@ -118,11 +118,21 @@ def test_a_second_interrupt_while_the_farewell_goes_unanswered_does_no_harm(lab:
     assert lab.client.traces() == before
 
 
+_ANSWERS = """
+import socket, time
+mark = socket.socket(socket.AF_UNIX)
+mark.bind("\\0ikeclient/address/fd88::1/128")
+mark.listen()
+time.sleep(600)
+"""
+
+
 def _conflicting_rule(lab: Lab) -> None:
-    """A rule equal to one of ours stands there already: EEXIST from the kernel."""
-    lab.network.client.ip(
-        *("-6", "rule", "add", "priority", "0", "to", "fd88::1", "iif", "lo", "lookup", "local", "protocol", "73")
-    )
+    """A rule equal to one of ours stands there already, and somebody answers for it: EEXIST from the kernel."""
+    machine = lab.network.client
+    machine.ip("-6", "rule", "add", "priority", "0", "to", "fd88::1", "iif", "lo", "lookup", "local", "protocol", "73")
+    machine.start("python3", "-c", _ANSWERS)
+    wait_for(lambda: "@ikeclient/" in machine.read_file("/proc/net/unix"), timeout=20, what="the mark")
 
 
 def _full_etc(lab: Lab) -> None:

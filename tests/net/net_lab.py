@@ -78,9 +78,9 @@ class Lab:
 
 
 @contextlib.contextmanager
-def a_lab() -> Iterator[Lab]:
-    """Make the namespaces, and delete them afterwards."""
-    number = f"{os.getpid()}"
+def a_lab(name: str = "") -> Iterator[Lab]:
+    """Make the namespaces, and delete them afterwards. Several at once need names."""
+    number = f"{name}{os.getpid()}"
     made = Lab(client=f"nm{number}c", lan=f"nm{number}l")
     try:
         for name in (made.client, made.lan):

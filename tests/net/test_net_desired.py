@@ -84,7 +84,7 @@ def test_a_kernel_without_ipv6_gets_no_ipv6_steps() -> None:
 def test_an_mtu_too_small_for_ipv6_leaves_ipv4() -> None:
     steps, warnings = desired(replace(CONFIG, mtu=1279), Facts(index=7))
     assert warnings == ["no IPv6 through the tunnel: the MTU is below 1280"]
-    assert [step.kind for step in steps if isinstance(step, Route)] == ["unicast", "unreachable"]
+    assert [step.kind for step in steps if isinstance(step, Route) and step.table == 7400] == ["unicast", "unreachable"]
 
 
 def test_a_tunnel_of_a_few_networks_comes_before_one_that_takes_everything() -> None:
@@ -97,7 +97,20 @@ def test_a_tunnel_of_a_few_networks_comes_before_one_that_takes_everything() -> 
 
 def test_a_route_comes_from_the_inner_address_of_its_family() -> None:
     steps, _ = desired(CONFIG, Facts(index=7))
-    assert [str(step.source) for step in steps if isinstance(step, Route)] == ["10.88.0.1", "fd88::1"]
+    assert [str(step.source) for step in steps if isinstance(step, Route) and step.interface] == [
+        "10.88.0.1",
+        "fd88::1",
+    ]
+
+
+def test_a_second_table_holds_what_the_first_one_lets_fall() -> None:
+    """O18: it hangs on no device, spares what stays outside, and its rule comes right after the first one's."""
+    config = replace(CONFIG, routes=networks("0.0.0.0/0"), blocked=frozenset({6}), exclude=networks("192.0.2.0/24"))
+    steps, _ = desired(config, Facts(index=7))
+    behind = {str(step.destination): step.kind for step in steps if isinstance(step, Route) and step.table == 7464}
+    assert behind == {"0.0.0.0/0": "unreachable", "192.0.2.0/24": "throw", "::/0": "unreachable"}
+    rules = [(step.version, step.priority, step.table) for step in steps if isinstance(step, Rule) and step.mark]
+    assert rules == [(4, 20011, 7464), (4, 20010, 7400), (6, 20011, 7464), (6, 20010, 7400)]
 
 
 @pytest.mark.parametrize(
@@ -159,17 +172,20 @@ def test_where_no_address_was_assigned_packets_come_from_our_own_which_stays_whe
     """K22: nothing guards it, so the LAN goes on reaching this machine."""
     steps, warnings = desired(OWN, Facts(index=7, taken=frozenset(OWN.own)))
     assert warnings == []
-    assert {str(step.source) for step in steps if isinstance(step, Route)} == {"192.0.2.10", "2001:db8::10"}
+    assert {str(step.source) for step in steps if isinstance(step, Route) and step.interface} == {
+        "192.0.2.10",
+        "2001:db8::10",
+    }
     assert not any(isinstance(step, Address | LocalRuleLast) for step in steps)
-    assert [step.priority for step in steps if isinstance(step, Rule)] == [20010, 20010]
+    assert [step.priority for step in steps if isinstance(step, Rule)] == [20011, 20010] * 2
 
 
 def test_own_packets_to_a_gateway_that_is_in_the_tunnel_itself_are_told_by_their_mark() -> None:
     """K22: host to host."""
     config = replace(OWN, routes=networks("203.0.113.7/32"))
     steps, _ = desired(config, Facts(index=7))
-    assert [str(step.destination) for step in steps if isinstance(step, Route)] == ["203.0.113.7/32"]
-    assert [step.mark for step in steps if isinstance(step, Rule)] == [0x1CE]
+    assert [str(step.destination) for step in steps if isinstance(step, Route) and step.interface] == ["203.0.113.7/32"]
+    assert [step.mark for step in steps if isinstance(step, Rule)] == [0x1CE] * 2
 
 
 FACTS = Facts(

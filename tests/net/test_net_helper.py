@@ -93,8 +93,7 @@ def test_the_journal_is_written_for_the_tunnel(keeper: Keeper, state_dir: Path) 
         journal = HelperJournal(channel)
         journal.write([LINK])
         with open_directory(state_dir) as directory:
-            owner, steps = load(directory, "work" + SUFFIX)
-        assert (owner, steps) == (this_process("work"), [LINK])
+            assert load(directory, "work" + SUFFIX) == (this_process("work"), [LINK], True)
         journal.write([])
     assert list(state_dir.iterdir()) == []
 

@@ -73,7 +73,7 @@ def test_the_file_is_for_this_user_alone_and_goes_with_the_last_step(state_dir: 
     assert path.stat().st_mode & 0o777 == 0o600
     assert state_dir.stat().st_mode & 0o777 == 0o700
     with open_directory(state_dir) as directory:
-        assert load(directory, path.name) == (this_process("work"), STEPS)
+        assert load(directory, path.name) == (this_process("work"), STEPS, True)
     journal.write([])
     assert list(state_dir.iterdir()) == []
     state_dir.rmdir()
@@ -152,7 +152,7 @@ def document(**changes: Any) -> bytes:
         b"[" * 100_000,
         b"[]",
         document()[:-1],
-        document(format=2),
+        document(format=3),
         document(name="../../etc/cron.d/x"),
         document(pid="1"),
         document(pid=0),
@@ -194,7 +194,7 @@ def test_what_repair_cannot_undo_is_kept_for_the_next_time(state_dir: Path) -> N
     assert lines[0].startswith("undid 2 changes")
     assert lines[1].startswith("not undone: `ip -6 route delete unreachable ::/0")
     with open_directory(state_dir) as directory:
-        assert load(directory, "work.undo.json") == (dead(), [STEPS[4]])
+        assert load(directory, "work.undo.json") == (replace(dead(), pids="", network=""), [STEPS[4]], False)
 
 
 def test_a_link_in_place_of_the_journal_is_not_followed(state_dir: Path, tmp_path: Path) -> None:
@@ -277,9 +277,9 @@ def test_a_read_only_or_full_run_directory_is_named_before_anything_changes(tmp_
 
 def test_a_process_is_known_by_more_than_its_number() -> None:
     ours = this_process("work")
-    assert ours.is_alive()
-    assert not replace(ours, start=ours.start + 1).is_alive(), "another process has that number now"
-    assert not replace(ours, boot="before").is_alive()
+    assert ours.is_alive(locked=False)
+    assert not replace(ours, start=ours.start + 1).is_alive(locked=True), "another process has that number now"
+    assert not replace(ours, boot="before").is_alive(locked=True)
     child = os.fork()
     if child == 0:
         os._exit(0)
@@ -287,7 +287,7 @@ def test_a_process_is_known_by_more_than_its_number() -> None:
     zombie = Owner(
         name="work", pid=child, start=int(Path(f"/proc/{child}/stat").read_text().split()[21]), boot=ours.boot
     )
-    assert not zombie.is_alive()
+    assert not zombie.is_alive(locked=True)
     os.waitpid(child, 0)
 
 

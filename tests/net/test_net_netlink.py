@@ -299,7 +299,7 @@ def test_a_kernel_that_sends_all_tables_although_asked_for_one_is_understood(tab
 
 @given(st.binary(max_size=60))
 def test_attributes_of_any_bytes_end(data: bytes) -> None:
-    found = netlink._attributes(data, 0)
+    found = netlink.attributes(data, 0)
     assert sum(map(len, found.values())) <= len(data)
     list(netlink._next_hops({9: data}))
     list(netlink._messages(memoryview(data)))

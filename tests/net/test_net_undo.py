@@ -9,6 +9,7 @@ import os
 import signal
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 from net_lab import FULL, FULL_V4, MARK, SPLIT, Lab, device, sh, state, tun, way
 
-from ikeclient.errors import NegotiationRefused, PlatformError
+from ikeclient.errors import NegotiationRefused, PlatformError, UsageError
 from ikeclient.net.interfaces import MachineConfig
 from ikeclient.net.kernel import Kernel, platform_error
 from ikeclient.net.machine import Machine, free_table, repair
@@ -79,7 +80,7 @@ def test_a_new_configuration_replaces_the_old_one(lab: Lab, state_dir: Path) -> 
         assert "mtu 1380" in sh("ip link show dev ike0")
         machine.apply(SPLIT)
         assert device("8.8.8.8") == "v0"
-        assert "unreachable" not in state()
+        assert "unreachable default" not in state()
         machine.revert()
         assert state() == before
 
@@ -130,16 +131,21 @@ class FaultyKernel(Kernel):
     """The real kernel, except that one call fails: before it is made, or (`late`) when it has been made."""
 
     def __init__(self, at: int, code: int, *, late: bool) -> None:
+        super().__init__()
         self.at, self.code, self.late, self.calls = at, code, late, 0
 
-    def apply(self, step: NetlinkStep, *, again: bool) -> None:
-        self.calls += 1
-        if self.calls != self.at:
-            return super().apply(step, again=again)
-        if self.late:
-            super().apply(step, again=again)
-            raise KeyboardInterrupt
-        raise platform_error(step.commands()[0], self.code)
+    def apply(self, steps: Sequence[tuple[NetlinkStep, bool]]) -> list[PlatformError | None]:
+        results: list[PlatformError | None] = []
+        for step in steps:
+            self.calls += 1
+            if self.calls != self.at:
+                results += super().apply([step])
+                continue
+            if self.late:
+                super().apply([step])
+                raise KeyboardInterrupt
+            return [*results, platform_error(step[0].commands()[0], self.code)]
+        return results
 
 
 def test_a_failure_at_any_step_leaves_no_trace(lab: Lab, state_dir: Path) -> None:
@@ -281,7 +287,7 @@ def test_the_rule_of_local_addresses_survives_a_crash_while_it_is_moved(lab: Lab
             sh(command)
             assert way("192.0.2.10").startswith("local"), "local delivery never stops"
         with Kernel() as kernel:
-            kernel.undo(step)
+            assert kernel.undo([step]) == [None]
         sh("ip rule delete priority 0 to 10.88.0.1 blackhole protocol 73")
         assert state() == before
 
@@ -319,7 +325,7 @@ def test_a_second_instance_of_a_running_tunnel_is_refused(lab: Lab, state_dir: P
         _ike0 = tun()
         Machine(state_dir, "work").apply(SPLIT)
         applied = state()
-        with pytest.raises(PlatformError, match=f"work is up already \\(process {os.getpid()}\\)"):
+        with pytest.raises(UsageError, match=f"already running \\(pid {os.getpid()}\\)"):
             Machine(state_dir, "work").apply(FULL)
         assert state() == applied
 

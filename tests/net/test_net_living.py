@@ -1,0 +1,369 @@
+"""A living tunnel keeps everything, wherever another one starts; a dead one is known to be dead everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import ip_interface, ip_network
+from pathlib import Path
+
+import pytest
+from net_lab import FULL, SPLIT, Lab, a_lab, device, in_child, sh, state, tun
+
+from ikeclient.errors import PlatformError
+from ikeclient.net.journal import Journal, this_process
+from ikeclient.net.kernel import Kernel
+from ikeclient.net.machine import Machine, remove_leftovers, repair
+
+pytestmark = pytest.mark.lab
+
+OTHER = replace(
+    SPLIT,
+    interface="ike1",
+    addresses=(ip_interface("10.77.0.1/32"),),
+    routes=(ip_network("10.77.0.0/24"),),
+    table=7401,
+)
+ELSEWHERE = ("unshare", "--pid", "--fork", "--mount-proc")
+REPAIR = """
+import sys
+from pathlib import Path
+from ikeclient.net.machine import remove_leftovers, repair
+print(repair(Path(sys.argv[1]), resolv_conf=Path(sys.argv[2])) + remove_leftovers())
+"""
+START = """
+import sys
+from pathlib import Path
+from ikeclient.errors import UsageError
+from ikeclient.net.machine import Machine
+try:
+    Machine(Path(sys.argv[1]), "work", resolv_conf=Path(sys.argv[2])).check()
+except UsageError as error:
+    print(error.message)
+"""
+LIVE = """
+import sys, time
+sys.path[:0] = [sys.argv[3]]
+from pathlib import Path
+from net_lab import FULL, tun
+from ikeclient.net.machine import Machine
+device = tun()
+machine = Machine(Path(sys.argv[1]), "work", resolv_conf=Path(sys.argv[2]))
+machine.apply(FULL)
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+def script(text: str, state_dir: Path, *prefix: str) -> str:
+    """Run Python code about `state_dir`, by way of `prefix`, and return what it prints."""
+    command = [*prefix, sys.executable, "-c", text, str(state_dir), str(state_dir / "resolv.conf")]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+@contextmanager
+def living(state_dir: Path, *prefix: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that has a full tunnel on this machine."""
+    here = str(Path(__file__).parent)
+    command = [*prefix, sys.executable, "-c", LIVE, str(state_dir), str(state_dir / "resolv.conf"), here]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "up\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("prefix", [(), ELSEWHERE], ids=["here", "in another PID namespace"])
+def test_a_start_leaves_a_living_tunnel_alone(lab: Lab, state_dir: Path, prefix: Sequence[str]) -> None:
+    """O19: its process is not to be seen from there, but its lock and its marks are."""
+
+    def body() -> None:
+        with living(state_dir):
+            before = state()
+            assert script(REPAIR, state_dir, *prefix) == "[]"
+            assert "is already running" in script(START, state_dir, *prefix)
+            assert state() == before
+            assert device("8.8.8.8") == "ike0"
+
+    lab.inside(body)
+
+
+@pytest.mark.parametrize("prefix", [(), ELSEWHERE], ids=["here", "from another PID namespace"])
+def test_a_tunnel_that_was_killed_in_another_pid_namespace_is_repaired(
+    lab: Lab, state_dir: Path, prefix: Sequence[str]
+) -> None:
+    """O19: dead is dead, whoever looks."""
+
+    def body() -> None:
+        before = state()
+        with living(state_dir, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc") as process:
+            assert script(REPAIR, state_dir) == "[]"
+            process.kill()
+            process.wait()
+            deadline = time.monotonic() + 30
+            while (told := script(REPAIR, state_dir, *prefix)) == "[]":
+                assert time.monotonic() < deadline
+            assert "changes that the tunnel work" in told
+            assert state() == before
+            assert list(state_dir.iterdir()) == []
+
+    lab.inside(body)
+
+
+def test_a_journal_of_another_network_is_neither_replayed_nor_lost(lab: Lab, state_dir: Path) -> None:
+    """O19: two networks share a directory. Each tunnel may be called alike, and each crash is repaired at its place."""
+    before: list[str] = []
+
+    def crash() -> None:
+        before.append(state())
+        with living(state_dir) as process:
+            process.kill()
+            process.wait()
+        (state_dir / "left").write_text(state())
+
+    def elsewhere() -> None:
+        with living(state_dir) as process:
+            up = state()
+            assert repair(state_dir, resolv_conf=state_dir / "resolv.conf") == []
+            assert remove_leftovers() == []
+            assert state() == up
+            process.kill()
+            process.wait()
+        (line,) = repair(state_dir, resolv_conf=state_dir / "resolv.conf")
+        assert "changes that the tunnel work" in line
+
+    def home() -> None:
+        assert state() == (state_dir / "left").read_text()
+        (line,) = repair(state_dir, resolv_conf=state_dir / "resolv.conf")
+        assert "changes that the tunnel work" in line
+        assert "7400" not in state()
+
+    lab.inside(crash)
+    journal = json.loads((state_dir / "work.undo.json").read_text())
+    with a_lab("other") as other:
+        other.inside(elsewhere)
+    (kept,) = state_dir.glob("*.undo.json")
+    assert json.loads(kept.read_text()) == journal
+    lab.inside(home)
+    assert not list(state_dir.glob("*.undo.json"))
+
+
+def test_a_living_tunnel_of_the_same_name_in_another_network_is_told(lab: Lab, state_dir: Path) -> None:
+    """O19: both would write one journal."""
+
+    def body() -> None:
+        with living(state_dir):
+            told = script(START, state_dir, "unshare", "--net")
+            assert "is already running" in told
+            assert "in another network namespace" in told
+
+    lab.inside(body)
+
+
+def test_the_file_beside_resolv_conf_waits_for_its_tunnels_end_from_everywhere(tmp_path: Path) -> None:
+    """O19: /etc may be shared; a name server is taken back only from the dead."""
+    path = tmp_path / "resolv.conf"
+    path.write_text("nameserver 192.0.2.53\n")
+    text = """
+import sys, time
+from ipaddress import ip_address
+from pathlib import Path
+from ikeclient.net.dns_file import ResolvConf
+from ikeclient.net.interfaces import DnsConfig
+from ikeclient.net.journal import this_process
+file = ResolvConf(Path(sys.argv[2]), this_process("work"))
+step, _ = file.prepare(DnsConfig(servers=(ip_address("10.99.0.53"),), mode="all"), None)
+file.apply(step)
+print("up", flush=True)
+time.sleep(600)
+"""
+    look = "import sys; from pathlib import Path; from ikeclient.net.dns import Dns; " + (
+        "from ikeclient.net.journal import this_process; print(Dns(this_process('r'), Path(sys.argv[2])).repair())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", text, str(tmp_path), str(path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        for prefix in ((), ELSEWHERE, ("unshare", "--net"), (*ELSEWHERE, "--net")):
+            assert script(look, tmp_path, *prefix) == "[]"
+            assert "10.99.0.53" in path.read_text()
+        process.kill()
+        process.wait()
+        assert "back its content" in script(look, tmp_path, *ELSEWHERE, "--net")
+    assert path.read_text() == "nameserver 192.0.2.53\n"
+
+
+def test_what_no_journal_tells_of_goes_and_a_living_neighbour_stays(lab: Lab, state_dir: Path, tmp_path: Path) -> None:
+    """O20: the directory of the journal went with the crash; the neighbour has another one."""
+
+    def body() -> None:
+        _ike1 = tun("ike1")
+        neighbour = Machine(tmp_path / "elsewhere", "other")
+        neighbour.apply(OTHER)
+        before = state()
+        with living(state_dir) as process:
+            process.kill()
+            process.wait()
+        (state_dir / "work.undo.json").unlink()
+        left = state()
+        planned = remove_leftovers(dry_run=True)
+        assert state() == left
+        done = remove_leftovers()
+        assert state() == before
+        assert len(done) == len(planned) > 10
+        assert remove_leftovers() == []
+        neighbour.revert()
+
+    lab.inside(body)
+
+
+def test_another_directorys_old_journal_does_not_undo_who_took_the_table(
+    lab: Lab, state_dir: Path, tmp_path: Path
+) -> None:
+    """O19, O20: table, priorities and inner address came again."""
+
+    def body() -> None:
+        with living(state_dir) as process:
+            process.kill()
+            process.wait()
+        remove_leftovers()
+        _ike0 = tun()
+        later = Machine(tmp_path / "later", "later")
+        later.apply(FULL)
+        before = state()
+        (line,) = repair(state_dir, resolv_conf=state_dir / "resolv.conf")
+        assert "that the tunnel work" in line
+        assert state() == before
+        later.revert()
+
+    lab.inside(body)
+
+
+def test_what_others_made_is_no_leftover(lab: Lab) -> None:
+    """O20: of our protocol number, in our tables or at our priorities, but not ours."""
+
+    def body() -> None:
+        for command in (
+            "ip rule add priority 20010 lookup 7400",
+            "ip rule add priority 20010 fwmark 0x1ce lookup 7400 protocol kernel",
+            "ip rule add priority 500 not fwmark 0x1ce lookup 7400 protocol kernel",
+            "ip rule add priority 20000 not fwmark 0x1ce lookup 100 protocol kernel",
+            "ip rule add priority 20000 not fwmark 0x1ce lookup 7402 protocol kernel suppress_prefixlength 0",
+            "ip rule add priority 20000 not fwmark 0x1ce from 10.0.0.0/8 lookup 7402 protocol kernel",
+            "ip rule add priority 19990 to 203.0.113.7 lookup main protocol kernel",
+            "ip route add 10.5.0.0/16 via 192.0.2.1 table 7400",
+            "ip route add unreachable 10.6.0.0/16 table 7600 protocol kernel",
+        ):
+            sh(command)
+        before = state()
+        assert remove_leftovers() == []
+        assert state() == before
+
+    lab.inside(body)
+
+
+def test_a_stranger_cannot_answer_for_a_dead_tunnel(lab: Lab, state_dir: Path) -> None:
+    """O20: any user can take the name of a mark."""
+
+    def body() -> None:
+        before = state()
+        with living(state_dir) as process:
+            process.kill()
+            process.wait()
+        (state_dir / "work.undo.json").unlink()
+        readable, writable = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+            sockets = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+            names = ("table/7400", "address/10.88.0.1/32", "address/fd88::1/128")
+            for each, name in zip(sockets, names, strict=True):
+                each.bind(f"\0ikeclient/{name}")
+                each.listen(8)
+            os.write(writable, b"up")
+            time.sleep(600)
+        assert os.read(readable, 2) == b"up"
+        try:
+            assert remove_leftovers()
+            assert state() == before
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+    lab.inside(body)
+
+
+def test_two_tunnels_that_start_at_once_get_tables_of_their_own(lab: Lab, state_dir: Path) -> None:
+    """O20: between the choice of a table and its first route there is nothing to be seen in the kernel."""
+
+    def body() -> None:
+        first, second = Machine(state_dir, "first"), Machine(state_dir, "second")
+        assert (first.reserve_table(), second.reserve_table()) == (7400, 7401)
+
+    lab.inside(body)
+
+
+def test_a_kernel_is_told_many_things_at_once(lab: Lab, state_dir: Path) -> None:
+    """S18: 256 granted networks are one journal write up and one down, and a system call for dozens of routes."""
+
+    class Counting(Journal):
+        writes = 0
+
+        def write(self, steps: Sequence[object]) -> None:
+            Counting.writes += 1
+            super().write(steps)  # type: ignore[arg-type]
+
+    def body() -> None:
+        _ike0 = tun()
+        before = state()
+        journal = Counting(state_dir, "work.undo.json", this_process("work"))
+        kernel = Kernel()
+        machine = Machine(state_dir, "work", kernel=kernel, journal=journal)
+        many = replace(FULL, routes=tuple(ip_network(f"10.{i}.{j}.0/24") for i in range(16) for j in range(0, 32, 2)))
+        machine.apply(many)
+        assert len(sh("ip route show table 7400").splitlines()) == 256
+        assert len(sh("ip route show table 7464").splitlines()) == 256
+        assert Counting.writes == 1
+        machine.apply(many)
+        assert Counting.writes == 1
+        machine.revert()
+        assert Counting.writes == 2
+        assert state() == before
+
+    lab.inside(body)
+
+
+def test_a_table_that_is_taken_is_refused(lab: Lab, state_dir: Path) -> None:
+    def body() -> None:
+        _ike0 = tun()
+        sh("ip route add unreachable 10.6.0.0/16 table 7464")
+        with pytest.raises(PlatformError, match="routing table 7464 is in use"):
+            Machine(state_dir, "work").apply(FULL)
+
+    lab.inside(body)
+
+
+def test_routes_and_rules_read_back_are_the_steps_that_were_taken(lab: Lab, state_dir: Path) -> None:
+    """O18: else what is in force would be put back for ever."""
+
+    def body() -> None:
+        sh("echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter")
+        _ike0 = tun()
+        machine = Machine(state_dir, "work")
+        machine.apply(replace(FULL, exclude=(ip_network("198.51.100.0/24"), ip_network("2001:db8:9::/48"))))
+        assert machine.uphold() == []
+        machine.revert()
+
+    in_child(body, namespace=lab.client)
