@@ -311,13 +311,15 @@ class Kernel:
         with _errors("ip route show table all"):
             there: set[NetlinkStep] = set(routing.routes(self._direct, *tables))
             for version in VERSIONS:
-                first = []
+                behind: list[bool] = []  # whether the kernel's own rule stands behind each of our guards
                 for seen in routing.rules(self._direct, version):
                     if seen.rule is not None:
                         there.add(seen.rule)
-                    if seen.priority == 0:
-                        first.append(seen.table == LOCAL and seen.rule is None)
-                if not any(first) or first[-1]:  # an administrator moved the kernel's own, or it is where it should be
+                    if seen.priority == 0 and seen.rule in steps:
+                        behind.append(False)
+                    elif seen.priority == 0 and seen.table == LOCAL and seen.rule is None:
+                        behind = [True for _ in behind]
+                if all(behind):
                     there.add(LocalRuleLast(version=version))
             device = self._direct.device(link.index) if link is not None else None
         if link is not None and device is not None:

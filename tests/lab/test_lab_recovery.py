@@ -249,11 +249,31 @@ def test_a_profile_connects_once_at_a_time(lab: Lab) -> None:
     assert len(lab.gateway.list_sas()) == 1
 
 
-def test_the_loss_of_the_interface_is_an_error_that_says_so(lab: Lab) -> None:
-    """P11"""
+def test_an_interface_that_was_deleted_is_made_again(lab: Lab) -> None:
+    """P11, O18: with its addresses and routes, on the same connection, and without the rights to the device node."""
     before = lab.client.traces()
     connection = _connected(lab)
+    lab.network.client.hide("/dev/net")
     lab.network.client.ip("link", "delete", "ike0")
+    wait_for(lambda: "it was made again" in connection.stderr, timeout=20, what="the interface")
+    assert peer_address(lab.network.client, INTERNET_IPV4).startswith("10.88.0.")
+    assert lab.gateway.log.count("established between") == 1
+    status = lab.client.status()
+    assert status
+    assert any("deleted the interface ike0" in warning for warning in status["warnings"])
+    lab.client.disconnect()
+    assert lab.client.traces() == before
+
+
+def test_the_loss_of_the_interface_again_and_again_is_an_error_that_says_so(lab: Lab) -> None:
+    """P11, O18: who deletes it for ever gets their way."""
+    before = lab.client.traces()
+    connection = _connected(lab)
+    machine = lab.network.client
+    for number in range(1, 6):
+        machine.ip("link", "delete", "ike0")
+        wait_for(lambda: connection.stderr.count("it was made again") == number, timeout=20, what="the interface")  # noqa: B023
+    machine.ip("link", "delete", "ike0")
     assert connection.wait(SOON) == 12
     assert "ike0 is gone" in connection.stderr
     assert lab.client.traces() == before
