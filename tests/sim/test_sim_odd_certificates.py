@@ -145,6 +145,14 @@ def test_a_rogue_gateway_with_an_odd_certificate_is_a_failed_candidate(kind: str
     assert world.gateway.connected
 
 
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_certificate_beside_the_genuine_one_does_no_harm(kind: str) -> None:
+    """C4, C17: whatever else the gateway sends, its own certificate and its authority's are enough."""
+    world = World(config=client_config("certificate"), setup=GatewaySetup(auth="certificate"))
+    world.setup.chain = (gateway_certificate().der, ODD[kind](), authority().der)
+    world.connect()
+
+
 def test_the_certificates_are_odd_in_nothing_else() -> None:
     """The rogue's certificate without an oddity fails for its signature alone, and the genuine one does not fail."""
     world = rogue_world("certificate", certificate(), genuine=False)
