@@ -35,6 +35,7 @@ class Administrator:
 
     def __init__(self, resolv_conf: Path = RESOLV_CONF, *, source: Source | None = None) -> None:
         self.warnings: list[str] = []
+        self.servers: tuple[IPAddress, ...] = ()
         self.left: list[str] = []
         self._resolv_conf = resolv_conf
         self._source = source
@@ -54,6 +55,7 @@ class Administrator:
         """Only look what is missing."""
         missing = self.plan(config)
         self.warnings = [BEFORE, *missing] if missing else []
+        self.servers = config.dns.servers if config.dns else ()
 
     def renew(self) -> None:
         """The new interface needs everything again, which `warnings` say."""

@@ -140,6 +140,8 @@ class FakeDns:
 
     def prepare(self, config: DnsConfig, interface: str, previous: DnsStep | None) -> tuple[DnsStep | None, list[str]]:  # noqa: ARG002 - resolved needs no former state
         """The step for systemd-resolved."""
+        if not config.servers:
+            return None, []
         split = config.mode == "split"
         domains = tuple(f"~{domain}" for domain in config.domains) if split else ("~.", *config.domains)
         step = ResolvedLink(

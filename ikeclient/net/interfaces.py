@@ -90,9 +90,13 @@ class MachineConfig:
 
 
 class MachineAdapter(Protocol):
-    """What a tunnel needs from the machine; `machine.Machine` is the real one, `fake.FakeMachine` the other."""
+    """What a tunnel needs from the machine; `machine.Machine` is the real one, `fake.FakeMachine` the other.
+
+    `servers` are the name servers in use since the last `apply`: not all that were wished for may be usable.
+    """
 
     warnings: list[str]
+    servers: tuple[IPAddress, ...]
     left: list[str]  # what `revert` could not undo, as the commands that would
 
     def plan(self, config: MachineConfig) -> list[str]:

@@ -67,6 +67,7 @@ class Machine:
     ) -> None:
         owner = this_process(name)
         self.warnings: list[str] = []
+        self.servers: tuple[IPAddress, ...] = ()
         self.left: list[str] = []
         self._state_dir = state_dir
         self._resolv_conf = resolv_conf
@@ -138,7 +139,7 @@ class Machine:
             return [line for step in self._desired(kernel, config) for line in step.commands()]
 
     def _desired(self, kernel: KernelAdapter, config: MachineConfig) -> list[Step]:
-        self.warnings = []
+        self.warnings, self.servers = [], ()
         dns = None
         if config.dns:
             dns, warnings = acceptable(config.dns)
@@ -155,7 +156,10 @@ class Machine:
         former = next((step for step in self._undo if isinstance(step, DnsStep)), None)
         step, warnings = self._dns.prepare(dns, config.interface, former)
         self._warn(warnings)
-        return [*steps, step] if step else [*steps]
+        if step is None:
+            return [*steps]
+        self.servers = dns.servers
+        return [*steps, step]
 
     def _before_us(self, facts: Facts) -> Facts:
         for step in self._undo:

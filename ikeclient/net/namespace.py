@@ -10,12 +10,13 @@ import contextlib
 import json
 import os
 import socket
+from ipaddress import ip_address
 from typing import Any
 
 from ikeclient.errors import IkeclientError, PlatformError
 from ikeclient.net import vnet
 from ikeclient.net.entrance import NAMESPACES, Entrance
-from ikeclient.net.interfaces import MachineConfig
+from ikeclient.net.interfaces import IPAddress, MachineConfig
 from ikeclient.net.namespace_holder import LONGEST, described, hold
 from ikeclient.net.rootless import Refusal, Stage
 from ikeclient.net.tun import TunCounters, TunDevice
@@ -69,6 +70,7 @@ class Namespace:
         self.tun = tun
         self.entrance = entrance
         self.warnings: list[str] = []
+        self.servers: tuple[IPAddress, ...] = ()
         self.left: list[str] = []
         self.making: list[str] = []  # what was worth a warning when it was made
         self._channel = channel
@@ -130,6 +132,7 @@ class Namespace:
         if not answer["ok"]:
             raise PlatformError(answer["message"], reason=answer["reason"], hint=answer["hint"])
         self.warnings = [*self.making, *answer["warnings"]]
+        self.servers = tuple(ip_address(each) for each in answer["servers"])
         if config.dns is None:
             self.warnings.append(
                 "names cannot be resolved in it: the gateway named no server, or the profile wants none"

@@ -99,7 +99,11 @@ def _obey(channel: socket.socket, dns: NamespaceDns, covers: Covers) -> None:
     while message := _order(channel, covers):
         try:
             machine.apply(configuration(json.loads(message)))
-            answer: dict[str, object] = {"ok": True, "warnings": machine.warnings}
+            answer: dict[str, object] = {
+                "ok": True,
+                "warnings": machine.warnings,
+                "servers": [str(each) for each in machine.servers],
+            }
         except IkeclientError as error:
             answer = {"ok": False, "message": error.message, "reason": error.reason, "hint": error.hint}
         channel.send(json.dumps(answer).encode())

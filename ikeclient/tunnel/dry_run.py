@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from ikeclient.esp.sa import Packet
-from ikeclient.net.interfaces import MachineAdapter, MachineConfig
+from ikeclient.net.interfaces import IPAddress, MachineAdapter, MachineConfig
 from ikeclient.net.tun import TunCounters
 
 
@@ -47,6 +47,7 @@ class PlanningMachine:
     def __init__(self, machine: MachineAdapter) -> None:
         self._machine = machine
         self.warnings: list[str] = []
+        self.servers: tuple[IPAddress, ...] = ()
         self.left: list[str] = []
         self.lines: list[str] = []
 
@@ -57,7 +58,7 @@ class PlanningMachine:
     def apply(self, config: MachineConfig) -> None:
         """Only write down what would be done."""
         self.lines = self._machine.plan(config)
-        self.warnings = list(self._machine.warnings)
+        self.warnings, self.servers = list(self._machine.warnings), self._machine.servers
 
     def renew(self) -> None:
         """There is nothing in force."""

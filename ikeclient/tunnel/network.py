@@ -59,7 +59,7 @@ def inner_addresses(
 def routes_into(selectors: Sequence[TrafficSelector], families: Collection[int]) -> tuple[IPNetwork, ...]:
     """The networks that the negotiated selectors let through, for the families we have an inner address of."""
     networks = [network for selector in selectors if selector.version in families for network in selector.networks()]
-    return _collapsed(networks)
+    return _collapsed(network for network in networks if not network.is_loopback)
 
 
 def _collapsed(networks: Iterable[IPNetwork]) -> tuple[IPNetwork, ...]:

@@ -268,8 +268,8 @@ class Session:
         status.mtu, status.path_mtu = inner, outer
         status.own = own
         status.routes = tuple(str(route) for route in config.routes)
-        status.dns_servers = tuple(str(s) for s in config.dns.servers) if config.dns else ()
-        status.dns_domains = config.dns.domains if config.dns else ()
+        status.dns_servers = tuple(map(str, self._machine.servers))
+        status.dns_domains = config.dns.domains if config.dns and status.dns_servers else ()
         now = (*warnings, *self._machine.warnings)
         status.warnings = [said for said in status.warnings if said in now or said not in self._about_machine]
         for warning in now:

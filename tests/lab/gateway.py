@@ -50,10 +50,22 @@ class Offer:
     unique: str = "replace"
     dns: Sequence[str] = ()
     domains: Sequence[str] = ()
+    attributes: Conf | None = None  # more for the IPv4 pool to tell: subnet, split_include, split_exclude, ...
+    pool_ipv4: str = POOL_IPV4
     cookies: bool = False  # answer every first IKE_SA_INIT with COOKIE
     connection: Conf | None = None  # more settings of the connection, of its child, of charon
     child: Conf | None = None
     settings: Conf | None = None
+
+
+# Where the client's outer address may lie inside the tunnel: else the gateway's route there swallows its own messages.
+MARKED: Conf = {
+    "plugins": {
+        "kernel-libipsec": {"allow_peer_ts": True},
+        "kernel-netlink": {"fwmark": "!0x42"},
+        "socket-default": {"fwmark": "0x42"},
+    }
+}
 
 
 class Gateway(Charon):
@@ -115,7 +127,8 @@ def gateway_conf(gateway: Gateway, offer: Offer) -> Conf:
         extra["dns"] = offer.dns
     if offer.domains:
         extra["25"] = offer.domains  # INTERNAL_DNS_DOMAIN has no name in swanctl.conf
-    pools: Conf = {"p4": {"addrs": POOL_IPV4, **extra}, "p6": {"addrs": POOL_IPV6}}
+    extra |= offer.attributes or {}
+    pools: Conf = {"p4": {"addrs": offer.pool_ipv4, **extra}, "p6": {"addrs": POOL_IPV6}}
     connections: dict[str, Value] = {"rw": connection}
     if offer.cookies:
         local: Conf = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from lab.capture import Capture
 from lab.charon import Conf
-from lab.gateway import Offer
+from lab.gateway import MARKED, Offer
 from lab.network import (
     CLIENT_IPV4,
     CLIENT_IPV6,
@@ -23,20 +23,12 @@ from lab.network import (
 from lab.traffic import carries, peer_address, ping
 from lab.world import Lab, MakeLab
 
-# Else the gateway's route to the client, which lies inside the tunnel, swallows its own IKE and ESP.
-OUTSIDE: Conf = {
-    "plugins": {
-        "kernel-libipsec": {"allow_peer_ts": True},
-        "kernel-netlink": {"fwmark": "!0x42"},
-        "socket-default": {"fwmark": "0x42"},
-    }
-}
 IN_THE_CLEAR = "(ip or ipv6) and not udp.port in {500, 4500} and not icmpv6.type in {130..143}"
 
 
 def without_pool(*local_ts: str, remote_ts: Sequence[str] = ()) -> Offer:
     child: Conf = {"remote_ts": remote_ts} if remote_ts else {}
-    return Offer(pools=(), local_ts=local_ts, settings=OUTSIDE, child=child)
+    return Offer(pools=(), local_ts=local_ts, settings=MARKED, child=child)
 
 
 def connect(lab: Lab, offer: Offer, *, address: str = GATEWAY_IPV4) -> dict[str, object]:

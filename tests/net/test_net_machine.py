@@ -241,6 +241,21 @@ def test_a_name_server_outside_the_tunnels_networks_is_asked_through_the_tunnel(
     assert [warning for warning in machine.warnings if "9.9.9.9" in warning]
 
 
+def test_only_name_servers_that_are_used_are_said_to_be() -> None:
+    """K14: the effect is what counts, not the wish."""
+    known = Facts(index=7, taken=frozenset({ip_address("192.0.2.10")}), lan=(ip_network("192.0.2.0/24"),))
+    machine = FakeMachine(facts=known)
+    wish = ("192.0.2.10", "192.0.2.77", "127.0.0.1", "10.99.0.53")
+    machine.apply(replace(SPLIT, dns=DnsConfig(servers=tuple(map(ip_address, wish)), mode="all")))
+    assert machine.servers == (ip_address("10.99.0.53"),)
+    assert len(machine.warnings) == 3
+    machine.apply(replace(SPLIT, dns=DnsConfig(servers=(ip_address("192.0.2.10"),), mode="all")))
+    assert machine.servers == ()
+    assert machine.dns.state is None
+    machine.apply(replace(SPLIT, dns=None))
+    assert (machine.servers, machine.warnings) == ((), [])
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
