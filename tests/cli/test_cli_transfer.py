@@ -123,3 +123,76 @@ def test_a_file_that_is_exported_is_private_and_replaces_nothing(shell: Shell) -
     assert shell.run("profile", "export", "nowhere").returncode == 10
     toml = shell.run("profile", "export", "work")
     assert toml.stdout.startswith("version = 1\n")
+
+
+EAP = {"name": "Office", "type": "ikev2-eap", "remote": {"addr": "vpn.example.com"}, "local": {}}
+
+
+def test_the_end_says_how_to_connect_or_what_is_missing(shell: Shell) -> None:
+    file = shell.home / "office.sswan"
+    file.write_text(json.dumps(EAP))
+    done = shell.run("profile", "import", str(file))
+    assert (done.returncode, done.stdout) == (9, "")
+    assert done.stderr.splitlines()[-1] == "still missing: auth.user"
+    assert (profiles(shell) / "Office.toml").exists()
+    invalid = shell.run("profile", "validate", "Office")
+    assert invalid.returncode == 9
+    assert "key 'auth.user' is missing" in invalid.stdout
+    done = shell.run("profile", "import", str(file), "--user", "alice", "--force")
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == "ready: ikeclient connect Office"
+    assert shell.run("profile", "validate", "Office").returncode == 0
+
+
+def test_a_check_writes_nothing_and_tells_in_json(shell: Shell) -> None:
+    file = shell.home / "office.sswan"
+    file.write_text(json.dumps({**EAP, "type": "ikev2-byod-eap", "mtu": 1300, "odd": True}))
+    before = sorted(profiles(shell).iterdir())
+    done = shell.run("profile", "import", str(file), "--check", "--json")
+    assert done.returncode == 9
+    document = json.loads(done.stdout)
+    assert (document["schema"], document["ready"], document["missing"]) == ("ikeclient.import/1", False, ["auth.user"])
+    assert [each["rank"] for each in document["warnings"]] == ["security", "other", "other"]
+    assert document["written"] == []
+    assert sorted(profiles(shell).iterdir()) == before
+    done = shell.run("profile", "import", str(file), "--check", "--user", "alice")
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == "ready: nothing is missing"
+    assert done.stderr.index("security: ") < done.stderr.index("warning: ")
+    refused = shell.run("profile", "import", str(shell.home / "odd.sswan"), "--json")
+    assert (refused.returncode, json.loads(refused.stdout)["ready"]) == (10, False)
+    assert shell.run("profile", "import", str(file), "--as", "-", "--json").returncode == 2
+
+
+def test_what_connect_cannot_do_yet_is_said_at_import_and_at_validate(shell: Shell) -> None:
+    file = shell.home / "tls.sswan"
+    file.write_text(json.dumps({**EAP, "type": "ikev2-eap-tls", "local": {"p12": "MAA="}}))
+    for command in (("import", str(file)), ("validate", "Office")):
+        done = shell.run("profile", *command)
+        assert done.returncode == 9
+        assert "eap-tls is not supported yet" in done.stderr
+
+
+def test_files_that_a_profile_names_have_to_be_there(shell: Shell) -> None:
+    path = profiles(shell) / "work.toml"
+    (profiles(shell) / "psk").unlink()
+    done = shell.run("profile", "validate", "work")
+    assert done.returncode == 9
+    assert f"{path}: key 'auth.psk' names {profiles(shell) / 'psk'}: there is no such file" in done.stdout
+
+
+def test_connect_takes_a_file_of_another_client(shell: Shell) -> None:
+    file = shell.home / "a.mobileconfig"
+    file.write_text(TEXT)
+    before = sorted(shell.home.rglob("*.psk"))
+    done = shell.run("connect", str(file), "--detach", mode="good")
+    assert done.returncode == 0, done.stderr
+    assert sorted(shell.home.rglob("*.psk")) == before
+    shown = shell.run("status", "--json")
+    assert [tunnel["name"] for tunnel in json.loads(shown.stdout)["tunnels"]] == ["My-office"]
+    assert shell.run("disconnect", "My-office").returncode == 0
+    (shell.home / "odd.sswan").write_text("{}")
+    refused = shell.run("connect", str(shell.home / "odd.sswan"), "--detach", mode="good")
+    assert refused.returncode == 9
+    assert "odd.sswan" in refused.stderr
+    assert shell.run("connect", "nowhere.sswan", "--detach", mode="good").returncode == 10

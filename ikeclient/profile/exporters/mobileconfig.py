@@ -10,6 +10,14 @@ from ikeclient.profile import proposals
 from ikeclient.profile.exporters.parts import Parts, text_of, unable
 from ikeclient.profile.importers.mobileconfig import ENCRYPTION, GROUPS, INTEGRITY, LIVENESS, PKCS12
 
+_CARRIED = frozenset(
+    {
+        *("gateway.address", "gateway.identity", "gateway.ca", "auth.method", "auth.identity", "auth.user", "auth.psk"),
+        *("auth.password", "auth.certificate", "auth.key", "auth.key_passphrase", "crypto.ike", "crypto.esp"),
+        *("network.routes", "network.exclude", "network.mtu", "network.dns_servers", "network.dns_domains"),
+        *("session.mobike", "session.liveness", "session.rekey_ike", "session.rekey_child"),
+    }
+)
 _SPACE = uuid.UUID("6f6b2f3a-0c55-5f0e-9d5e-6a1b0f2f7f11")
 
 
@@ -25,6 +33,7 @@ def write_mobileconfig(parts: Parts) -> bytes:
         "VPNType": "IKEv2",
         "IKEv2": ike,
         "IPv4": {"OverridePrimary": int(profile.network.routes == "all")},
+        **_dns(parts),
     }
     root = _payload("Configuration", name, "root") | {"PayloadContent": [vpn, *payloads]}
     return plistlib.dumps(root)
@@ -62,6 +71,8 @@ def _authentication(parts: Parts, ike: dict[str, Any]) -> list[dict[str, Any]]:
             ike["PayloadCertificateUUID"] = own["PayloadUUID"]
     elif method in ("eap", "eap-mschapv2", "eap-peap", "eap-ttls"):
         ike |= {"AuthenticationMethod": "None", "ExtendedAuthEnabled": 1, "AuthName": parts.user or ""}
+        if method != "eap":
+            parts.lost(f"auth.method {method}", "Apple's client takes what the gateway asks for")
         if password := text_of(parts.password(), "auth.password", parts):
             ike["AuthPassword"] = password
     else:
@@ -73,19 +84,30 @@ def _settings(parts: Parts, ike: dict[str, Any]) -> None:
     network, session = parts.profile.network, parts.profile.session
     ike["DeadPeerDetectionRate"] = _rate(session.liveness)
     ike["DisableMOBIKE"] = int(not session.mobike)
+    if LIVENESS[ike["DeadPeerDetectionRate"]] != session.liveness and "liveness" in session.model_fields_set:
+        parts.lost("session.liveness", f"{ike['DeadPeerDetectionRate']} is the nearest there")
     if network.mtu:
         ike["MTU"] = network.mtu
     if network.routes == "all" and "lan" in network.exclude:
         ike["ExcludeLocalNetworks"] = 1
+    elif "lan" in network.exclude:
+        parts.lost('network.exclude "lan"', "it goes with a full tunnel only")
     if network.routes not in ("all", "gateway"):
         parts.lost("network.routes", "the gateway decides there")
     if set(network.exclude) - {"lan"}:
         parts.lost("network.exclude", "there is no such setting there")
     _algorithms(parts, ike)
-    parts.lost_keys(
-        "gateway.port", "gateway.allow_sha1", "auth.signature", "network.dns", "network.request", "network.interface"
-    )
-    parts.lost_keys("session.retry", "session.up", "session.down", "session.encapsulation")
+    parts.lost_others(_CARRIED)
+
+
+def _dns(parts: Parts) -> dict[str, Any]:
+    network = parts.profile.network
+    if not network.dns_servers:
+        if network.dns_domains:
+            parts.lost("network.dns_domains", "they go with servers of their own there")
+        return {}
+    domains = {"SupplementalMatchDomains": list(network.dns_domains)} if network.dns_domains else {}
+    return {"DNS": {"ServerAddresses": [str(server) for server in network.dns_servers], **domains}}
 
 
 def _rate(liveness: int) -> str:
@@ -117,6 +139,8 @@ def _algorithms(parts: Parts, ike: dict[str, Any]) -> None:
             parts.lost(key, "no algorithm of the first proposal is known there")
             continue
         minutes = min(max(seconds // 60, 10), 1440)
+        if minutes * 60 != seconds:
+            parts.lost(f"the lifetime of {seconds} seconds in {key}", f"it becomes {minutes} minutes")
         ike[key] = {
             "EncryptionAlgorithm": wanted[0],
             "IntegrityAlgorithm": wanted[1],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ikeclient.crypto.certs import Certificate
@@ -71,13 +72,28 @@ class Parts:
         if not self.include_secrets:
             self.lost("auth.certificate", "it goes with a private key: --include-secrets")
             return None
-        data = self._sources().read_private(certificate, MAX_KEY_FILE, ("auth", "certificate", "file"))
-        if not is_pkcs12(data):
+        if not self.is_bundle:
             self.lost("auth.certificate, auth.key", "they are no PKCS#12 file: openssl pkcs12 -export makes one")
             return None
-        if self.profile.auth.key_passphrase is None:
-            return data, None
-        return data, self._secret("key_passphrase", self.profile.auth.key_passphrase, "passphrase")
+        data = self._sources().read_private(certificate, MAX_KEY_FILE, ("auth", "certificate", "file"))
+        return data, self.passphrase()
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether our certificate and its key are one PKCS#12 file. Raises ProfileError."""
+        certificate = self.profile.auth.certificate
+        if certificate is None or self.profile.auth.key is not None:
+            return False
+        return is_pkcs12(self._sources().read(certificate.file, MAX_KEY_FILE, ("auth", "certificate", "file")))
+
+    def passphrase(self) -> bytes | None:
+        """The passphrase of our key, or None."""
+        source = self.profile.auth.key_passphrase
+        return None if source is None else self._secret("key_passphrase", source, "passphrase")
+
+    def path(self, written: str) -> str:
+        """A file of the profile as a whole path."""
+        return str(self._sources().path(written))
 
     def _secret(self, key: str, source: SecretSource | None, name: str) -> bytes | None:
         if not self.include_secrets:
@@ -90,13 +106,17 @@ class Parts:
     def _sources(self) -> Sources:
         return Sources(base_dir=self.loaded.base_dir, ask=self.ask, author=self.loaded.author)
 
-    def lost_keys(self, *keys: str) -> None:
-        """Note those of these keys that the profile sets."""
-        for key in keys:
-            section, name = key.split(".")
+    def lost_others(self, carried: Collection[str]) -> None:
+        """Note every key that the profile sets to something of its own and that is not among the `carried` ones.
+
+        Whoever adds a key to profiles gets its warning from here.
+        """
+        for section in ("gateway", "auth", "crypto", "network", "session"):
             part = getattr(self.profile, section)
-            if name in part.model_fields_set:
-                self.lost(key, "there is no such setting there")
+            for name in sorted(part.model_fields_set):
+                key = f"{section}.{name}"
+                if key not in carried and getattr(part, name) != type(part).model_fields[name].default:
+                    self.lost(key, "there is no such setting there")
 
 
 def text_of(secret: bytes | None, what: str, parts: Parts) -> str | None:

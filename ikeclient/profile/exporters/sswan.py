@@ -1,4 +1,4 @@
-"""A profile for strongSwan's Android app (`.sswan`). The app asks for passwords itself."""
+"""A profile for strongSwan's Android app (`.sswan`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import uuid
 from typing import Any
 
-from ikeclient.profile.exporters.parts import Parts, unable
+from ikeclient.profile.exporters.parts import Parts, text_of, unable
 
 _TYPES = {
     "certificate": "ikev2-cert",
@@ -15,6 +15,14 @@ _TYPES = {
     **dict.fromkeys(("eap", "eap-mschapv2", "eap-md5", "eap-gtc", "eap-peap", "eap-ttls"), "ikev2-eap"),
 }
 _SPACE = uuid.UUID("6f6b2f3a-0c55-5f0e-9d5e-6a1b0f2f7f11")
+_CARRIED = frozenset(
+    {
+        *("gateway.address", "gateway.port", "gateway.identity", "gateway.ca"),
+        *("auth.method", "auth.identity", "auth.user", "auth.password", "auth.certificate", "auth.key"),
+        *("auth.key_passphrase", "crypto.ike", "crypto.esp", "network.routes", "network.exclude", "network.mtu"),
+        "network.dns_servers",
+    }
+)
 
 
 def write_sswan(parts: Parts) -> bytes:
@@ -45,21 +53,24 @@ def write_sswan(parts: Parts) -> bytes:
             document[key] = ",".join(texts)
     if profile.network.mtu:
         document["mtu"] = profile.network.mtu
+    if profile.network.dns_servers:
+        document["dns-servers"] = " ".join(str(server) for server in profile.network.dns_servers)
     document |= _split(parts)
-    parts.lost_keys(
-        "gateway.allow_sha1", "auth.signature", "network.dns", "network.request", "network.interface", "session.retry"
-    )
-    parts.lost_keys("session.up", "session.down", "session.mobike", "session.liveness", "session.rekey_ike")
-    parts.lost_keys("session.rekey_child")
+    parts.lost_others(_CARRIED)
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
 def _local(parts: Parts) -> dict[str, Any]:
     auth = parts.profile.auth
     local: dict[str, Any] = {"id": auth.identity} if auth.identity else {}
-    if _TYPES[auth.method] == "ikev2-eap" and parts.user:
-        local["eap_id"] = parts.user
-    if auth.method in ("certificate", "eap-tls") and (bundle := parts.pkcs12()):
+    if _TYPES[auth.method] == "ikev2-eap":
+        if auth.method != "eap":
+            parts.lost(f"auth.method {auth.method}", "the app takes what the gateway asks for")
+        if parts.user:
+            local["eap_id"] = parts.user
+        if password := text_of(parts.password(), "auth.password", parts):
+            local["shared_secret"] = password
+    elif bundle := parts.pkcs12():
         local["p12"] = base64.b64encode(bundle[0]).decode()
         if bundle[1] is not None:
             parts.lost("auth.key_passphrase", "the app asks for it")
@@ -69,7 +80,9 @@ def _local(parts: Parts) -> dict[str, Any]:
 def _split(parts: Parts) -> dict[str, Any]:
     network = parts.profile.network
     split: dict[str, Any] = {}
-    if not isinstance(network.routes, str):
+    if network.routes == "all":
+        split = {"block-ipv4": True, "block-ipv6": True}
+    elif not isinstance(network.routes, str):
         split["subnets"] = [str(route) for route in network.routes]
     if excluded := [str(item) for item in network.exclude if item != "lan"]:
         split["excluded"] = excluded

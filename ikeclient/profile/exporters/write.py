@@ -7,7 +7,9 @@ from typing import Any
 
 from ikeclient.errors import UsageError
 from ikeclient.profile.exporters.mobileconfig import write_mobileconfig
+from ikeclient.profile.exporters.networkmanager import write_networkmanager
 from ikeclient.profile.exporters.parts import Parts
+from ikeclient.profile.exporters.powershell import write_powershell
 from ikeclient.profile.exporters.sswan import write_sswan
 from ikeclient.profile.exporters.swanctl import write_swanctl
 from ikeclient.profile.present import SECRETS
@@ -21,6 +23,8 @@ class Format(StrEnum):
     MOBILECONFIG = "mobileconfig"
     SSWAN = "sswan"
     SWANCTL = "swanctl"
+    NETWORKMANAGER = "networkmanager"
+    POWERSHELL = "powershell"
 
 
 def write_foreign(parts: Parts, form: Format) -> bytes:
@@ -34,6 +38,10 @@ def write_foreign(parts: Parts, form: Format) -> bytes:
             return write_sswan(parts)
         case Format.SWANCTL:
             return write_swanctl(parts)
+        case Format.NETWORKMANAGER:
+            return write_networkmanager(parts)
+        case Format.POWERSHELL:
+            return write_powershell(parts)
 
 
 def _toml(parts: Parts) -> bytes:

@@ -284,6 +284,8 @@ class Fields:
         """True or false; some write 1 and 0."""
         self._asked.add(key)
         value = self._values.get(key)
+        if isinstance(value, str):
+            value = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0, "": 0}.get(value.strip().lower(), value)
         if value is not None and value not in (0, 1):
             raise ProfileError(f"{printable(self._where, 80)}: {printable(key, 80)} should be true or false")
         return None if value is None else bool(value)

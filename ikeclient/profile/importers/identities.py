@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from ikeclient.crypto.names import encode_name, name_text
 from ikeclient.errors import ParseError, ProfileError
@@ -76,9 +77,11 @@ def _prefixed(prefix: str, rest: str, whole: str) -> Identity:
     match prefix:
         case "ipv4" | "ipv6":
             try:
-                return identity_of(rest, "identity")
-            except ProfileError:
+                packed = ip_address(rest)
+            except ValueError:
                 raise ProfileError(f"the identity {shown(whole)} is not an address") from None
+            kind = IdType.IPV4_ADDR if packed.version == 4 else IdType.IPV6_ADDR
+            return Identity(type=kind, data=packed.packed)
         case "email" | "rfc822" | "userfqdn":
             return _text(IdType.RFC822_ADDR, rest)
         case "fqdn" | "dns":

@@ -10,7 +10,7 @@ from ikeclient.profile.importers.swanctl import choose, decode_text, routes
 from ikeclient.wire.text import printable
 
 MAX_WORDS = 10_000
-_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|([{},])|([^\s"{},]+)')
+_WORD = re.compile(r"""["'](.*?)(?<!\\)["']|([{},])|([^\s"'{},]+)""")
 _ALGORITHMS = {"enc", "auth", "prf", "group", "childsa", "ikesa", "noesn", "esn"}
 _NAMES = {
     "aes-128": "aes128",
@@ -87,9 +87,10 @@ def _policy(words: list[_Word], draft: Draft) -> Draft:
             "/etc/iked/ca; name the right one, or give --ca FILE"
         )
     networks = [words[i + 1][0] for i, word in enumerate(words[:-1]) if word == ("to", False)]
-    routes([network for network in networks if network not in ("dynamic", "any")] or ["dynamic"], "to", draft)
-    if ("any", False) in words and "any" in networks:
+    if "any" in networks:
         draft.set("network", "routes", "all")
+    else:
+        routes([network for network in networks if network != "dynamic"] or ["dynamic"], "to", draft)
     if "request" not in plain:
         draft.set("network", "request", [])
     for section, kind in (("ikesa", "ike"), ("childsa", "esp")):

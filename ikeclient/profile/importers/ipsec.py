@@ -136,14 +136,14 @@ class _File:
             line = _without_comment(line)
             if not line.strip():
                 continue
-            if match := _CONNECTION.fullmatch(line):
+            if match := _CONNECTION.fullmatch(line.strip()):
                 sections = self.connections if match[1] == "conn" else self.authorities
                 current = sections.setdefault(match[2], {})
-            elif _SETUP.fullmatch(line):
+            elif _SETUP.fullmatch(line.strip()):
                 current = self.setup
             elif match := _INCLUDE.fullmatch(line.strip()):
                 self._include(match[1].strip().strip('"'), depth)
-            elif _OTHER.fullmatch(line):
+            elif _OTHER.fullmatch(line.strip()):
                 current = None
             elif (match := _SETTING.fullmatch(line)) and current is not None and line[0].isspace():
                 key, value = match[1].lower(), _unquoted(match[2].strip())
@@ -172,7 +172,7 @@ class _File:
             seen.add(each)
             for key, value in self.connections[each].items():
                 result.setdefault(key, value)
-            waiting += re.split(r"[,\s]+", self.connections[each].get("also", ""))
+            waiting += _also(self.connections[each])
         defaults = self.connections.get("%default", {})
         return {**defaults, **result}
 
@@ -186,7 +186,9 @@ def read_ipsec(
     """
     file = _File(place)
     file.read(decode_text(data))
-    names = [name for name in file.connections if name != "%default"]
+    parts = {part for settings in file.connections.values() for part in _also(settings)}
+    every = [name for name in file.connections if name != "%default"]
+    names = [name for name in every if name == connection or name not in parts] or every
     clients = [name for name in names if _is_client(file.connection(name))]
     if not names and file.warnings:
         raise ProfileError(
@@ -218,12 +220,19 @@ def _draft(
     authorities = _authorities(file, draft)
     theirs = "right" if ours == "left" else "left"
     layout = replace(ipsec_layout(place), ours=f"{ours}subnet", theirs=f"{theirs}subnet")
+    if dialect is Dialect.LIBRESWAN:
+        layout = replace(layout, program="libreswan", store="its NSS database, which is not read")
     draft_connection(section, _secrets(place, secrets, draft), authorities, draft, layout, ask, dialect)
     for each in file.connections.keys() - {without, "%default"}:
         if _is_bypass(file.connection(each)):
             _exclude(file.connection(each), draft)
     _after(settings, ours, dialect, draft)
     return draft
+
+
+def _also(settings: Mapping[str, str]) -> list[str]:
+    """The connections that a connection takes settings over from."""
+    return [name for name in re.split(r"[,\s]+", settings.get("also", "")) if name]
 
 
 def _without_comment(line: str) -> str:
@@ -262,8 +271,10 @@ def _dialect(file: _File, settings: Mapping[str, str]) -> Dialect:
     theirs = len(settings.keys() & _LIBRESWAN) + len(setup & {"plutodebug", "logfile", "virtual-private", "protostack"})
     ours = len(settings.keys() & _STRONGSWAN) + len(setup & {"charondebug", "strictcrlpolicy", "cachecrls"})
     words = settings.get("ike", "") + settings.get("esp", "") + settings.get("phase2alg", "")
-    if re.search(r"[;+_]|\bdh\d", words):
+    if re.search(r"[;+]|\bdh\d|aes_|chacha20_", words):
         theirs += 1
+    if "!" in words or any(settings.get(f"{side}sourceip", "").startswith("%") for side in ("left", "right")):
+        ours += 1
     return Dialect.LIBRESWAN if theirs > ours else Dialect.STRONGSWAN
 
 
@@ -464,12 +475,17 @@ def _after(settings: Mapping[str, str], ours: str, dialect: Dialect, draft: Draf
     method = draft.method
     if method == "psk" and not any(item.key == ("auth", "psk") for item in draft.attachments):
         draft.warn("the pre-shared key is in ipsec.secrets, which is not there: give it with --secrets FILE")
-    if method.startswith("eap") and not any(item.key == ("auth", "password") for item in draft.attachments):
+    if (
+        method.startswith("eap")
+        and method != "eap-tls"
+        and not any(item.key == ("auth", "password") for item in draft.attachments)
+    ):
         draft.warn("the password is in ipsec.secrets, which is not there: it will be asked for, or give --secrets FILE")
     certificate = settings.get(f"{ours}cert", "")
-    if dialect is Dialect.LIBRESWAN and certificate and "." not in certificate and "/" not in certificate:
+    if dialect is Dialect.LIBRESWAN and certificate and not certificate.startswith("/"):
         draft.tables["auth"].pop("certificate", None)
         draft.tables["auth"].pop("key", None)
+        draft.warnings = [text for text in draft.warnings if "our private key" not in text]
         draft.warn(
             f"our certificate {printable(certificate, 80)} is in libreswan's NSS database: "
             "`pk12util -o FILE -n NAME -d sql:/var/lib/ipsec/nss` writes it, then give --p12 FILE"

@@ -31,6 +31,7 @@ class Layout:
     keys: tuple[str, ...]
     bundles: str
     any_by_default: bool = False
+    store: str = ""  # where the authorities are, if not in a directory
     ours: str = "local_ts"  # what the file calls the networks of each side
     theirs: str = "remote_ts"
 

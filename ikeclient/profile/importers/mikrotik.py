@@ -127,15 +127,15 @@ def _identity(written: str) -> str | None:
 
 
 def _profile(profile: _Entry, draft: Draft) -> None:
-    if not profile:
-        return
+    if not profile.keys() & {"enc-algorithm", "hash-algorithm", "dh-group"}:
+        return  # nothing was chosen
     ciphers = [_CIPHERS.get(each, each) for each in listed(profile.get("enc-algorithm", "aes-128"))]
     groups = listed(profile.get("dh-group", "modp2048"))
     draft.proposals("ike", ["-".join([*ciphers, profile.get("hash-algorithm", "sha1"), *groups])])
 
 
 def _proposal(proposal: _Entry, draft: Draft) -> None:
-    if not proposal:
+    if not proposal.keys() & {"enc-algorithms", "auth-algorithms"}:
         return
     ciphers = listed(proposal.get("enc-algorithms", "aes-256-cbc"))
     names = [

@@ -67,7 +67,7 @@ _SIGNS: tuple[tuple[re.Pattern[bytes], Kind], ...] = (
     (re.compile(rb"\b(Add|Set)-VpnConnection", re.IGNORECASE), Kind.POWERSHELL),
     (re.compile(rb"^\s*/ip[ /]+ipsec\b", re.MULTILINE), Kind.MIKROTIK),
     (
-        re.compile(rb"^\s*ikev2\s+(\"|active|passive|quick|esp|default|ipcomp|tunnel|transport)", re.MULTILINE),
+        re.compile(rb"^\s*ikev2\s+([\"']|active|passive|quick|esp|default|ipcomp|tunnel|transport)", re.MULTILINE),
         Kind.IKED,
     ),
 )
@@ -313,7 +313,8 @@ def _fill(draft: Draft, kind: Kind, extras: Extras) -> None:
         draft.warnings = [text for text in draft.warnings if "auth.certificate" not in text]
     if extras.authorities:
         draft.authorities(extras.authorities)
-        draft.risks = [text for text in draft.risks if not text.startswith("gateway.ca is not set")]
+        settled = ("gateway.ca is not set", "the gateway's authority", "our PKCS#12 file may hold")
+        draft.risks = [text for text in draft.risks if not text.startswith(settled)]
     if extras.secrets is not None and kind is not Kind.IPSEC:
         _use_secrets(draft, ipsec_secrets(_decode(extras.secrets)), extras)
 

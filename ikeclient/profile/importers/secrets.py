@@ -20,6 +20,7 @@ MAX_LINES = 10_000
 MAX_DEPTH = 4
 _WORD = re.compile(r'"(?P<double>[^"\n]*)"|\'(?P<single>[^\'\n]*)\'|(?P<plain>[^\s"\']+)')
 _KIND = re.compile(r":\s*(PSK|RSA|ECDSA|BLISS|PKCS8|PRIV|EAP|XAUTH|P12|NTLM|PIN|PPKS?)(?=\s|[\"'{]|\Z)", re.IGNORECASE)
+_SECTION = re.compile(r"(ike|eap|xauth|private|rsa|ecdsa|pkcs8|pkcs12|token|ntlm|ppk)(?![a-z])")
 _KEYS = {"rsa", "ecdsa", "bliss", "pkcs8", "priv", "private"}
 
 
@@ -71,7 +72,8 @@ def swanctl_secrets(section: Section) -> SecretFile:
     found: list[Secret] = []
     warnings: list[str] = []
     for name, entry in section.sections.items():
-        kind = re.split(r"[-_0-9]", name, maxsplit=1)[0]
+        match = _SECTION.match(name)
+        kind = match[1] if match else ""
         owners = tuple(value for key, value in entry.values.items() if key.startswith("id"))
         written = entry.values.get("secret")
         value = None if written is None else _decoded(written)

@@ -301,10 +301,10 @@ def _trust(remote: Section, authorities: Section, draft: Draft, layout: Layout) 
         names = [*(name for name in extra if name), *layout.known_authorities()]
     layout.trust(draft, names)
     if not draft.has("gateway", "ca"):
-        where = layout.path("", layout.authorities).rstrip("/")
+        where = layout.store or f"{layout.path('', layout.authorities).rstrip('/')}, of which none is there"
         draft.risk(
             f"gateway.ca is not set, so all public authorities are trusted: {layout.program} trusts the certificates "
-            f"in {where}, of which none is there; name the right one"
+            f"in {where}; name the right one, or give --ca FILE"
         )
 
 

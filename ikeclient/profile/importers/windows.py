@@ -89,12 +89,13 @@ class _Script:
                 position += 1
 
     def _assign(self, name: str, position: int) -> int:
+        """Take in a value that stands there; what a command would return is not known."""
         if position >= len(self._tokens):
             return position
         kind, text = self._tokens[position]
         if kind == "table":
             return self._table(name, position + 1)
-        if kind in ("string", "word"):
+        if kind == "string" or (kind == "word" and not re.fullmatch(r"[A-Za-z]+-[A-Za-z]+|@.*|\$\w+\..*", text)):
             self.variables[name] = self._value(kind, text)
         return position + 1
 
@@ -187,7 +188,8 @@ def read_powershell(data: bytes, connection: str | None, fallback: str, ask: Ask
     options = found[name]
     draft = Draft(name)
     _tunnel_type(_first(options, "tunneltype") or "Automatic", draft)
-    draft.set("gateway", "address", (_first(options, "serveraddress") or "").strip())
+    address = (_first(options, "serveraddress") or "").strip()
+    draft.set("gateway", "address", "" if "$" in address or "%" in address else address)
     _method([value.lower() for value in options.get("authenticationmethod", [])], text, draft)
     split = "splittunneling" in options and (_first(options, "splittunneling") or "true").lower() not in ("false", "0")
     routes = [
@@ -299,7 +301,8 @@ def _suites(options: Mapping[str, str], draft: Draft) -> None:
 
 def read_profile_xml(data: bytes, connection: str | None, fallback: str) -> Draft:
     """The connection of a ProfileXML (`VPNProfile`). Raises ProfileError."""
-    root = parse_xml(data)
+    text = decode_text(data)
+    root = parse_xml(data if text.lstrip().startswith("<") else _inside_script(text).encode())
     if root.name.lower() != "vpnprofile":
         root = next(iter(root.everywhere("VPNProfile")), root)
     native = root.find("NativeProfile")
@@ -340,6 +343,20 @@ def read_profile_xml(data: bytes, connection: str | None, fallback: str) -> Draf
         draft.lost(["Proxy"], "proxies are set in programs, not by the tunnel")
     _store(draft)
     return draft
+
+
+def _inside_script(text: str) -> str:
+    """The VPNProfile that a script puts together from text and variables."""
+    match = re.search(r"<VPNProfile[\s>].*?</VPNProfile>", text, re.DOTALL | re.IGNORECASE)
+    if match is None:
+        raise ProfileError("the VPNProfile in this script is not complete")
+    variables = _Script(text[: match.start()] + "\n" + text[match.end() :]).variables
+
+    def known(found: re.Match[str]) -> str:
+        value = variables.get((found[1] or found[2]).lower(), "")
+        return value.replace("&", "&amp;").replace("<", "&lt;")
+
+    return re.sub(r"""['"]\s*\+\s*\$(\w+)\s*\+\s*['"]|\$\(?(\w+)\)?""", known, match[0])
 
 
 def _profile_routes(root: Element) -> tuple[list[str], list[str]]:

@@ -1,0 +1,750 @@
+"""More of each kind: files as generators, vendors' instructions and administrators write them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import plistlib
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from foreign import mobileconfig, sswan
+from profile_world import CANARY, Owner
+
+from ikeclient.errors import ProfileError
+from ikeclient.profile.credentials import identity_of
+from ikeclient.profile.importers.algorithms import Dialect, read_proposals
+from ikeclient.profile.importers.draft import Draft
+from ikeclient.profile.importers.identities import AnyIdentity, read_identity
+from ikeclient.profile.importers.place import MAX_FILES, Archive, Place
+from ikeclient.profile.importers.read import Extras, Kind, kind_of, read_directory, read_foreign
+from ikeclient.profile.importers.secrets import ipsec_secrets
+from ikeclient.profile.importers.selectors import read_selectors
+from ikeclient.profile.load import parse_profile
+from ikeclient.wire.registry import IdType
+
+Write = Callable[..., Path]
+NOWHERE = Path("/nonexistent/place/file")
+
+
+def read(text: str | bytes, source: Path | None = NOWHERE, **arguments: Any) -> Draft:
+    data = text.encode() if isinstance(text, str) else text
+    draft = read_foreign(data, source=source, **arguments)
+    parse_profile(draft.toml("work"))
+    return draft
+
+
+def attached(draft: Draft, key: str) -> bytes | None:
+    return next((item.data for item in draft.attachments if item.key[1] == key), None)
+
+
+def refused(text: str | bytes, **arguments: Any) -> str:
+    with pytest.raises(ProfileError) as raised:
+        read(text, **arguments)
+    return " ".join(raised.value.lines())
+
+
+@pytest.mark.parametrize(
+    ("written", "profile"),
+    [
+        ("@vpn.example.com", "vpn.example.com"),
+        ("fqdn:vpn.example.com", "vpn.example.com"),
+        ("dns:vpn.example.com", "vpn.example.com"),
+        ("%vpn.example.com", "vpn.example.com"),
+        ("%@vpn.example.com", "vpn.example.com"),
+        ("@@alice@example.com", "alice@example.com"),
+        ("email:alice@example.com", "alice@example.com"),
+        ("rfc822:alice@example.com", "alice@example.com"),
+        ("userfqdn:alice@example.com", "alice@example.com"),
+        ("ipv4:192.0.2.1", "192.0.2.1"),
+        ("ipv6:2001:db8::1", "2001:db8::1"),
+        ("keyid:office", "keyid:office"),
+        ("@[office]", "keyid:office"),
+        ("@#6f6666696365", "keyid:office"),
+        ("asn1dn:C=CH, CN=gw", "C=CH, CN=gw"),
+        ("/C=CH/CN=gw", "C=CH, CN=gw"),
+        ("C=CH, O=A#1, CN=gw", "C=CH, O=A#1, CN=gw"),
+    ],
+)
+def test_an_identity_loses_the_prefix_that_says_nothing(written: str, profile: str) -> None:
+    assert read_identity(written) == profile
+    identity_of(profile, "gateway.identity")
+
+
+@pytest.mark.parametrize("written", ["%any", "%any6", "0.0.0.0", "*", "*.example.com", "C=CH, CN=*", "%fromcert"])
+def test_an_identity_may_be_any(written: str) -> None:
+    assert isinstance(read_identity(written), AnyIdentity)
+
+
+@pytest.mark.parametrize("written", ["xmppaddr:a@b", "ipv4:vpn.example.com", "@#zz", "asn1dn:nonsense", "fqdn:"])
+def test_an_identity_that_cannot_be_written_is_refused(written: str) -> None:
+    with pytest.raises(ProfileError):
+        read_identity(written)
+
+
+def test_a_key_id_is_not_taken_for_a_name() -> None:
+    found = read_identity("keyid:vpn.example.com")
+    assert isinstance(found, str)
+    assert identity_of(found, "gateway.identity").type == IdType.KEY_ID
+
+
+@pytest.mark.parametrize(
+    ("kind", "dialect", "text", "usable", "left_out"),
+    [
+        ("ike", "strongswan", "aes256-sha256-modp2048", ["aes256-sha256-modp2048"], []),
+        ("ike", "strongswan", "aes128gcm16-sha256-ecp256", ["aes128gcm16-prfsha256-ecp256"], []),
+        ("ike", "strongswan", "aes256-aes192-sha1-modp1024-ecp256", ["aes256-sha1-ecp256"], ["aes192", "modp1024"]),
+        (
+            *("ike", "strongswan", "aes256gcm16-aes256-sha384-ecp384"),
+            *(["aes256gcm16-prfsha384-ecp384", "aes256-sha384-ecp384"], []),
+        ),
+        ("ike", "strongswan", "3des-sha1-modp1024", [], ["3des", "modp1024"]),
+        ("ike", "strongswan", "aes256-sha256", [], []),
+        ("ike", "strongswan", "aes256-sha384-x25519-ke1_mlkem768", ["aes256-sha384-x25519"], ["ke1_mlkem768"]),
+        ("esp", "strongswan", "aes256gcm128-ecp384-esn", ["aes256gcm16-ecp384-esn"], []),
+        ("esp", "strongswan", "aes128-sha2_512-prfsha512-ecp256", ["aes128-sha512-ecp256"], []),
+        ("esp", "strongswan", "aes256-modp2048", [], []),
+        ("esp", "strongswan", "aes128-sha256-modp1024", ["aes128-sha256"], ["modp1024"]),
+        ("ike", "libreswan", "aes_gcm256-sha2_256;dh19", ["aes256gcm16-prfsha256-ecp256"], []),
+        ("ike", "libreswan", "aes256-sha2_512+sha2_256-dh14+dh19", ["aes256-sha512-sha256-modp2048-ecp256"], []),
+        ("ike", "libreswan", "aes256-sha2;modp2048", ["aes256-sha256-modp2048"], []),
+        ("ike", "libreswan", "chacha20_poly1305-sha2_512-dh31", ["chacha20poly1305-prfsha512-x25519"], []),
+        ("esp", "libreswan", "aes_gcm256-null", ["aes256gcm16"], []),
+        ("esp", "libreswan", "aes_gcm_c_256", ["aes256gcm16"], []),
+        ("esp", "libreswan", "aes-sha1", ["aes256-aes128-sha1"], []),
+        ("esp", "libreswan", "aes256", ["aes256-sha512-sha256"], []),
+    ],
+)
+def test_a_proposal_keeps_what_can_be_run_and_names_the_rest(
+    kind: Any, dialect: str, text: str, usable: list[str], left_out: list[str]
+) -> None:
+    found = read_proposals(kind, text, Dialect(dialect))
+    assert (list(found.usable), list(found.left_out)) == (usable, left_out)
+    assert bool(found.why) is not bool(usable)
+    assert found.post_quantum is ("mlkem" in text)
+
+
+def test_selectors_are_networks_ranges_and_ports() -> None:
+    found = read_selectors(["10.0.0.1-10.0.0.2", "dynamic", "10.1.0.0/16[tcp/80]", "192.0.2.1", "::/0", "what", "a-b"])
+    assert found.networks == ("10.0.0.1/32", "10.0.0.2/32", "10.1.0.0/16", "192.0.2.1/32", "::/0")
+    assert (found.others, found.limited, found.dynamic) == (("what", "a-b"), ("10.1.0.0/16[tcp/80]",), True)
+    assert not found.everything
+    assert read_selectors(["0.0.0.0/0", "::/0"]).everything
+    assert read_selectors(["10.0.0.0/255.0.0.0"]).networks == ("10.0.0.0/8",)
+    assert read_selectors(["::1-ffff::2"]).networks == ()  # more networks than anybody meant
+
+
+CLIENT = """
+conn work
+    keyexchange=ikev2
+    leftsourceip=%config
+    right=vpn.example.com
+"""
+
+
+def ipsec(*settings: str, base: str = CLIENT) -> str:
+    return base + "".join(f"    {setting}\n" for setting in settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "section", "expected"),
+    [
+        (ipsec("authby=secret", "leftid=a"), "gateway", {"address": "vpn.example.com"}),
+        (ipsec("authby=secret", "leftid=a", "rightid=%any"), "gateway", {"identity": "%any"}),
+        (ipsec("authby=secret", "leftid=a", "keyingtries=%forever"), "session", {}),
+        (ipsec("authby=secret", "leftid=a", "forceencaps=yes"), "session", {"encapsulation": "always"}),
+        (ipsec("authby=secret", "leftid=a", "mobike=no"), "session", {"mobike": False}),
+        (ipsec("leftauth=eap-mschapv2", "eap_identity=%identity", "leftid=a"), "auth", {"identity": "a"}),
+        (ipsec("leftauth=eap-tls", "leftid=%a"), "auth", {"method": "eap-tls", "identity": "a"}),
+        ("conn w\n  left=%any\n  right=192.0.2.1\n  authby=psk\n  leftid=a\n", "network", {"request": []}),
+        ("conn w\n left=192.0.2.1\n right=%defaultroute\n authby=psk\n", "gateway", {"address": "192.0.2.1"}),
+        ("conn w\n\tleft=192.0.2.9\n\tleftcert=a.pem\n\tright=gw\n", "gateway", {"address": "gw"}),
+        (
+            "conn w\n left=%defaultroute\n leftmodecfgclient=yes\n leftcert=alice.example.com\n right=gw.example.com\n"
+            " rightid=@gw.example.com\n ikev2=insist\n leftid=%fromcert\n rightca=%same\n rightsubnet=0.0.0.0/0\n",
+            "network",
+            {"request": ["ipv4", "ipv6", "dns"], "routes": "all"},
+        ),
+        (
+            "conn base\n ike=aes256-sha256-modp2048!\nconn work\n also=base\n right=192.0.2.1\n authby=psk\n",
+            "crypto",
+            {"ike": ["aes256-sha256-modp2048"]},
+        ),
+        (
+            "conn lan\n left=127.0.0.1\n right=127.0.0.1\n rightsubnet=192.168.0.0/16\n type=passthrough\n"
+            "conn work\n right=192.0.2.1\n authby=psk\n leftid=a\n rightsubnet=10.0.0.0/8\n",
+            "network",
+            {"routes": ["10.0.0.0/8"], "exclude": ["192.168.0.0/16"]},
+        ),
+    ],
+)  # fmt: skip
+def test_ipsec_conf_means_what_its_program_takes_it_for(text: str, section: str, expected: dict[str, Any]) -> None:
+    assert read(text).tables[section].items() >= expected.items()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("conn w\n left=192.0.2.1\n right=192.0.2.2\n ikev2=insist\n authby=secret\n", "which side is this machine"),
+        ("conn w\n left=%any\n right=%any\n authby=psk\n", "waits for others"),
+        ("conn w\n right=%any\n rightsourceip=10.3.0.0/24\n left=%any\n leftcert=gw.pem\n", "waits for others"),
+        (ipsec("authby=xauthrsasig"), "IKEv1"),
+        (ipsec("leftauth=pubkey", "leftauth2=xauth"), "two rounds"),
+        (ipsec("leftauth=xauth-eap", "rightauth=pubkey"), "IKEv1"),
+        (ipsec("leftauth=psk", "rightauth=pubkey", "leftid=a"), "the gateway with pubkey"),
+        (ipsec("leftauth=eap-aka", "rightauth=pubkey", "leftid=a"), "eap-aka is not supported"),
+        (ipsec("ah=sha256"), "AH"),
+        (ipsec("ppk=insist", "leftcert=a.pem", "ikev2=insist"), "post-quantum"),
+        (ipsec("type=drop"), "drops traffic"),
+        ("config setup\n charondebug=all\ninclude /etc/ipsec.d/*.conf\n", "no connection of its own"),
+    ],
+)  # fmt: skip
+def test_ipsec_conf_that_is_no_tunnel_of_ours_is_refused_in_words(text: str, said: str) -> None:
+    assert said in refused(text)
+
+
+def test_a_libreswan_certificate_is_in_a_database() -> None:
+    text = "conn w\n left=%defaultroute\n leftcert=alice.example.com\n right=gw.example.com\n ikev2=insist\n"
+    draft = read(text)
+    assert not draft.has("auth", "certificate")
+    assert any("NSS database" in text for text in draft.warnings)
+    assert any("NSS database" in text for text in draft.risks)
+
+
+SWAN = """
+connections {
+  work {
+    version = 2
+    remote_addrs = vpn.example.com
+    vips = 0.0.0.0
+    %s
+    local { auth = %s
+      id = alice }
+    remote { auth = %s
+      id = gw.example.com
+      %s
+    }
+    children { %s }
+  }
+}
+"""
+
+
+def swan(
+    *,
+    more: str = "",
+    ours: str = "psk",
+    theirs: str = "psk",
+    remote: str = "",
+    children: str = "net { remote_ts = 10.0.0.0/8 \n }",
+) -> str:
+    return SWAN % (more, ours, theirs, remote, children)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (swan(more="version = 1"), "IKEv1"),
+        (swan(ours="psk", theirs="pubkey"), "the gateway with pubkey"),
+        (swan(ours="pubkey", theirs="eap-tls"), "EAP alone"),
+        (swan(ours="xauth", theirs="pubkey"), "IKEv1"),
+        (swan(ours="eap-sim", theirs="pubkey"), "eap-sim is not supported"),
+        (swan(ours="pubkey", theirs="pubkey", remote="pubkeys = gw.pub"), "raw public keys"),
+        (swan(more="local-2 { auth = eap-mschapv2 \n }", ours="pubkey", theirs="pubkey"), "several rounds"),
+        (swan(more="ppk_required = yes"), "RFC 8784"),
+        (swan(more="mediation = yes"), "mediation"),
+        (swan(children="net { ah_proposals = sha256 \n }"), "AH"),
+        (swan(children="lan { mode = pass \n remote_ts = 10.0.0.0/8 \n }"), "no tunnel"),
+        ("secrets { ike-1 { secret = a \n } }", "secrets only"),
+    ],
+)
+def test_swanctl_conf_that_cannot_be_done_is_refused_in_words(text: str, said: str) -> None:
+    assert said in refused(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (swan(ours="pubkey", theirs="pubkey-sha256", remote="cacerts = a.pem"), "signature may be of any kind"),
+        (swan(ours="pubkey", theirs="pubkey", remote="ca_id = x\n cacerts = a.pem"), "ca_id"),
+        (swan(ours="pubkey", theirs="pubkey", remote="cert_policy = 1.2.3\n cacerts = a.pem"), "cert_policy"),
+        (swan(ours="pubkey", theirs="pubkey", remote="certs = gw.pem"), "not limited to gw.pem"),
+        (swan(ours="pubkey", theirs="pubkey", remote="revocation = ifuri"), "revocation = ifuri"),
+        (swan(ours="pubkey", theirs="pubkey"), "all public authorities are trusted"),
+        (swan(more="ppk_id = x"), "RFC 8784"),
+        (swan(children="a { remote_ts = 10.0.0.0/8 \n } b { remote_ts = 192.0.2.0/24 \n }"), "only the child a"),
+        (swan(children="n { remote_ts = 10.0.0.0/8\n local_ts = 192.168.0.0/24 \n }"), "local_ts"),
+        (swan(children="n { remote_ts = 10.0.0.0/8 \n } d { mode = drop\n remote_ts = 192.0.2.0/24 \n }"), "drops"),
+        (swan(more="proposals = aes256-sha256-x25519-ke1_mlkem768"), "post-quantum"),
+    ],
+)
+def test_what_swanctl_conf_asks_for_and_will_not_be_done_is_a_risk(text: str, said: str) -> None:
+    assert any(said in risk for risk in read(text).risks)
+
+
+def test_what_swanctl_takes_from_its_directories_is_named_there(
+    tmp_path: Path, authority: Owner, alice: Owner, write: Write
+) -> None:
+    for directory in ("x509", "x509ca", "private", "conf.d"):
+        (tmp_path / directory).mkdir()
+    write("x509ca/root.pem", authority.pem(), 0o644)
+    write("x509ca/README", "none")
+    write("x509/me.pem", alice.pem(), 0o644)
+    write("private/some.key", alice.key_pem())
+    write("conf.d/more.conf", "secrets { eap-1 { id = alice \n secret = 0sUzNjcjN0 \n } }")
+    text = swan(ours="pubkey", theirs="pubkey").replace("id = alice", "id = alice.example") + "include conf.d/*.conf\n"
+    draft = read(text, source=tmp_path / "swanctl.conf")
+    assert draft.tables["gateway"]["ca"] == [str(tmp_path / "x509ca/root.pem")]
+    assert draft.tables["auth"]["certificate"] == str(tmp_path / "x509/me.pem")
+    assert draft.tables["auth"]["key"] == str(tmp_path / "private/some.key")
+    assert (draft.risks, draft.warnings) == ([], [])
+    below = read(text, source=tmp_path / "conf.d" / "work.conf")
+    assert below.tables["auth"]["key"] == str(tmp_path / "private/some.key")
+
+
+def test_a_pkcs12_file_of_swanctl_brings_its_authorities(
+    tmp_path: Path, authority: Owner, alice: Owner, write: Write
+) -> None:
+    (tmp_path / "pkcs12").mkdir()
+    write("pkcs12/me.p12", alice.pkcs12(CANARY.encode(), [authority.certificate]))
+    secrets = f'secrets {{ pkcs12-me {{ file = me.p12 \n secret = "{CANARY}" \n }} }}'
+    draft = read(swan(ours="pubkey", theirs="pubkey") + secrets, source=tmp_path / "swanctl.conf")
+    assert draft.tables["auth"]["certificate"] == str(tmp_path / "pkcs12/me.p12")
+    assert attached(draft, "ca") == authority.pem()
+    assert attached(draft, "key_passphrase") == CANARY.encode()
+
+
+SECRETS = f"""
+# comment
+192.0.2.1 @gw.example.com : PSK "0x6162 # no comment"
+%any gw2 : PSK 0sYWJj
+alice : EAP {CANARY}   # a comment
+bob: EAP "b:c"
+: RSA me.key %prompt
+: P12 me.p12 'pass word'
+: PIN %smartcard1 1234
+"""
+
+
+def test_secrets_are_those_of_the_owner_with_their_own_notation() -> None:
+    found = ipsec_secrets(SECRETS)
+    assert found.of("psk", ["gw.example.com", "192.0.2.1"]) == b"0x6162 # no comment"
+    assert found.of("psk", ["fqdn:gw2"]) == b"abc"
+    assert found.of("eap", ["alice"]) == CANARY.encode()
+    assert found.of("eap", ["bob"]) == b"b:c"
+    assert found.of("eap", ["carol"]) is None
+    assert [(each.file, each.value) for each in found.files("key")] == [("me.key", None)]
+    assert [(each.file, each.value) for each in found.files("p12")] == [("me.p12", b"pass word")]
+    assert CANARY not in repr(found)
+    assert any("PIN" in text for text in found.warnings)
+
+
+def test_nothing_outside_the_directory_is_opened(tmp_path: Path, write: Write) -> None:
+    """F2: names, links and archives lead nowhere else."""
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    write("secret.conf", "secrets { ike-1 { secret = S3cr3t-CANARY \n } }")
+    (inside / "link.conf").symlink_to(tmp_path / "secret.conf")
+    (inside / "up").symlink_to(tmp_path)
+    place = Place(inside)
+    for name in (
+        "../secret.conf",
+        "link.conf",
+        "up/secret.conf",
+        str(tmp_path / "secret.conf"),
+        "/etc/passwd",
+        "\0",
+        "",
+    ):
+        assert place.read(name) is None
+    for pattern in ("../*.conf", "up/*.conf", "/etc/*", str(tmp_path / "*.conf")):
+        assert place.matching(pattern) == []
+    draft = read(
+        swan() + f"include ../*.conf\ninclude link.conf\ninclude {tmp_path}/*.conf\n", source=inside / "a.conf"
+    )
+    assert CANARY not in repr([item.data for item in draft.attachments])
+    assert sum("not read: include" in text for text in draft.warnings) >= 2
+
+
+def test_an_include_that_includes_itself_ends(tmp_path: Path, write: Write) -> None:
+    path = write("swanctl.conf", swan() + "include swanctl.conf\n")
+    assert read(path.read_bytes(), source=path).name == "work"
+    circle = write("ipsec.conf", ipsec("authby=psk", "leftid=a") + "include ipsec.conf\n")
+    assert read(circle.read_bytes(), source=circle).name == "work"
+
+
+def zipped(**files: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name.replace("__", "/"), data)
+    return buffer.getvalue()
+
+
+AZURE = """<?xml version="1.0"?><VpnProfile><VpnServer>gw.vpn.azure.com</VpnServer><VpnType>{kind}</VpnType>
+<CaCert>VpnServerRoot</CaCert><Routes>10.1.0.0/16</Routes><Auth>{auth}</Auth>
+<CustomDnsServers>10.1.0.4</CustomDnsServers></VpnProfile>"""
+
+
+def test_azures_zip_is_a_profile_with_its_authority(authority: Owner) -> None:
+    settings = AZURE.format(kind="IkeV2,OpenVPN", auth="EapMSCHAPv2").encode()
+    data = zipped(
+        Generic__VpnSettings=b"",
+        **{
+            "Generic/VpnSettings.xml": settings,
+            "Generic/VpnServerRoot.cer_0": authority.pem(),
+            "AzureVPN/azurevpnconfig.xml": b"<AzVpnProfile></AzVpnProfile>",
+            "WindowsAmd64/VpnClientSetupAmd64.exe": b"MZ" * 1000,
+        },
+    )
+    draft = read(data, source=Path("/tmp/azure.zip"))
+    assert (draft.method, draft.tables["network"]["routes"]) == ("eap-mschapv2", ["10.1.0.0/16"])
+    assert draft.tables["network"]["dns_servers"] == ["10.1.0.4"]
+    assert attached(draft, "ca") == authority.pem()
+    assert "OpenVPN" in refused(AZURE.format(kind="OpenVPN", auth="EAPTLS")).replace("openvpn", "OpenVPN")
+    assert "not known" in refused(AZURE.format(kind="IkeV2", auth="what"))
+
+
+def test_archives_are_bounded_and_lead_nowhere() -> None:
+    """F2"""
+    evil = Archive(zipped(**{"../../etc/x.conf": b"a", "/abs.conf": b"b", "C:\\x": b"c", "ok/a.conf": b"d"}))
+    assert evil.everything() == ["ok/a.conf"]
+    assert evil.read("../ok/../ok/a.conf") in (None, b"d")
+    assert "more than" in refused(zipped(**{f"f{n}": b"" for n in range(MAX_FILES + 1)}))
+    bomb = zipped(**{f"f{n}": b"\0" * (4 << 20) for n in range(20)})
+    assert len(bomb) < 1 << 20
+    assert "more than 64 MiB" in refused(bomb)
+    for data in (b"PK\x03\x04" + bytes(100), zipped(a=b"hello")[:-10]):
+        refused(data)
+    assert "no profile in it" in refused(zipped(a=b"hello"))
+
+
+def test_a_directory_is_one_profile_or_a_choice(tmp_path: Path, write: Write, authority: Owner) -> None:
+    write("a.sswan", sswan(authority))
+    write("notes.txt", "hello")
+    assert read_directory(tmp_path).slug == "Corp-VPN"
+    write("b.sswan", sswan(authority, name="Other"))
+    with pytest.raises(ProfileError) as raised:
+        read_directory(tmp_path)
+    assert raised.value.reason == "it holds a.sswan, b.sswan"
+    etc = tmp_path / "etc"
+    (etc / "conf.d").mkdir(parents=True)
+    write("etc/swanctl.conf", "include conf.d/*.conf\n")
+    write("etc/conf.d/work.conf", swan())
+    assert read_directory(etc).name == "work"
+
+
+def test_gaps_are_filled_by_options(authority: Owner, alice: Owner) -> None:
+    extras = Extras(
+        user="alice", gateway="gw.example.com", authorities=(authority.pem(),), bundle=alice.pkcs12(None), secrets=None
+    )
+    draft = read(AZURE.format(kind="IkeV2", auth="EAPTLS"), extras=extras)
+    assert draft.tables["gateway"] == {"address": "gw.example.com"}
+    assert (draft.risks, draft.warnings) == ([], [])
+    assert attached(draft, "ca") == authority.pem()
+    assert attached(draft, "certificate") == alice.pkcs12(None) or attached(draft, "certificate")
+    secrets = Extras(user="alice", secrets=b'alice : EAP "W0rd"')
+    eap = read(sswan(authority, local={}), extras=secrets)
+    assert (eap.tables["auth"]["user"], attached(eap, "password")) == ("alice", b"W0rd")
+
+
+def test_a_user_name_fills_in_who_we_are_with_a_key() -> None:
+    draft = read(
+        mobileconfig({"AuthenticationMethod": "SharedSecret", "SharedSecret": "x" * 9}), extras=Extras(user="a")
+    )
+    assert draft.tables["auth"]["identity"] == "a"
+
+
+@pytest.mark.parametrize("certificate_type", ["com.apple.security.scep", "com.apple.security.acme"])
+def test_a_certificate_that_each_device_gets_is_not_made_up(certificate_type: str) -> None:
+    ike = {"AuthenticationMethod": "Certificate", "PayloadCertificateUUID": "own"}
+    draft = read(mobileconfig(ike, {"PayloadType": certificate_type, "PayloadUUID": "own"}))
+    assert not draft.has("auth", "certificate")
+    assert any(certificate_type in text for text in draft.warnings)
+
+
+def test_apples_authority_has_to_be_the_one_that_is_named(authority: Owner) -> None:
+    root = {"PayloadType": "com.apple.security.root", "PayloadUUID": "ca", "PayloadContent": authority.pem()}
+    eap = {"AuthenticationMethod": "None", "ExtendedAuthEnabled": 1, "AuthName": "alice"}
+    named = mobileconfig({**eap, "ServerCertificateIssuerCommonName": "Test CA"}, root)
+    assert read(named).risks == []
+    other = mobileconfig({**eap, "ServerCertificateIssuerCommonName": "Other CA"}, root)
+    assert any("'Other CA' alone" in text for text in read(other).risks)
+    none = mobileconfig({**eap, "ServerCertificateIssuerCommonName": "Other CA"})
+    assert any("all public authorities" in text for text in read(none).risks)
+    common = mobileconfig({**eap, "ServerCertificateCommonName": "other.example.com"}, root)
+    assert any("common name" in text for text in read(common).risks)
+
+
+def test_apples_name_servers_come_along() -> None:
+    ike = {"AuthenticationMethod": "SharedSecret", "LocalIdentifier": "a"}
+    dns = {"ServerAddresses": ["10.0.0.53", "rubbish"], "SupplementalMatchDomains": ["corp.example", ""]}
+    network = read(mobileconfig(ike, DNS=dns)).tables["network"]
+    assert (network["dns_servers"], network["dns_domains"]) == (["10.0.0.53"], ["corp.example"])
+    over = read(mobileconfig(ike, DNS={**dns, "DNSProtocol": "HTTPS"}))
+    assert any("HTTPS" in text for text in over.risks)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"AuthenticationMethod": "SharedSecret", "ExtendedAuthEnabled": 1}, "shared secret and then asks for EAP"),
+        ({"AuthenticationMethod": "What"}, "'What' is not known"),
+        ({"AuthenticationMethod": "SharedSecret", "PPKIdentifier": "x"}, "RFC 8784"),
+    ],
+)
+def test_what_apples_file_wants_and_cannot_be_done_is_refused(change: dict[str, Any], said: str) -> None:
+    assert said in refused(mobileconfig(change))
+
+
+def test_a_configuration_profile_without_ikev2_says_what_it_holds() -> None:
+    other = {"PayloadType": "com.apple.vpn.managed", "VPNType": "L2TP", "PayloadUUID": "x"}
+    assert "L2TP" in refused(plistlib.dumps({"PayloadType": "Configuration", "PayloadContent": [other]}))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le", "utf-32", "utf-8-sig"])
+def test_text_of_any_unicode_encoding_is_read(encoding: str) -> None:
+    ike = {"AuthenticationMethod": "SharedSecret", "SharedSecret": CANARY, "LocalIdentifier": "a"}
+    text = mobileconfig(ike).decode().replace('encoding="UTF-8"', f'encoding="{encoding}"')
+    assert attached(read(text.encode(encoding)), "psk") == CANARY.encode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "risk"),
+    [
+        ({"type": "ikev2-byod-eap"}, "posture"),
+        ({"apps": ["org.example"]}, "single apps"),
+        ({"split-tunneling": {"block-ipv4": True}}, "IPv4 outside"),
+        ({"remote": {"addr": "a.example", "revocation": {"strict": True}}}, "revocation"),
+    ],
+)
+def test_what_the_app_would_enforce_is_a_risk(authority: Owner, changes: dict[str, Any], risk: str) -> None:
+    assert any(risk in text for text in read(sswan(authority, **changes)).risks)
+
+
+def test_two_rounds_of_the_app_are_refused(authority: Owner) -> None:
+    assert "RFC 4739" in refused(sswan(authority, type="ikev2-cert-eap"))
+
+
+def test_an_app_profile_may_write_lists_as_text(authority: Owner, alice: Owner) -> None:
+    folded = base64.encodebytes(alice.pkcs12(None, [authority.certificate])).decode()
+    changes = {
+        "type": "ikev2-cert",
+        "remote": {"addr": "a.example", "cert": base64.b64encode(authority.pem()).decode()},
+        "local": {"p12": folded, "rsa-pss": "true"},
+        "split-tunneling": {"subnets": "10.0.0.0/8 192.0.2.1-192.0.2.2, ::/0", "block-ipv6": "false"},
+    }
+    draft = read(json.dumps(json.loads(sswan(authority)) | changes))
+    assert draft.tables["network"]["routes"] == ["10.0.0.0/8", "192.0.2.1/32", "192.0.2.2/32", "::/0"]
+    assert attached(draft, "ca") == authority.pem()
+    assert draft.risks == []
+
+
+PARAMETERS = """
+$VpnServerAddress = "192.0.2.1"
+$VpnName = "Algo VPN $VpnServerAddress IKEv2"
+$Pass = Read-Host -AsSecureString -Prompt "password"
+$addVpnParams = @{
+    Name = $VpnName
+    ServerAddress = $VpnServerAddress
+    TunnelType = "IKEv2"
+    AuthenticationMethod = "MachineCertificate"
+}
+Add-VpnConnection @addVpnParams
+$setVpnParams = @{
+    ConnectionName = $VpnName
+    AuthenticationTransformConstants = "GCMAES256"
+    CipherTransformConstants = "GCMAES256"
+    EncryptionMethod = "AES256"
+    IntegrityCheckMethod = "SHA384"
+    DHGroup = "ECP384"
+    PfsGroup = "ECP384"
+    Force = $true
+}
+Set-VpnConnectionIPsecConfiguration @setVpnParams
+"""
+SETTINGS = "-AuthenticationTransformConstants GCMAES128 -CipherTransformConstants GCMAES128 -EncryptionMethod AES256"
+BATCH = f"""@echo off
+powershell -command "Add-VpnConnection -ServerAddress 'vpn.example.com' -Name 'A B' -AuthenticationMethod Certificate"
+powershell -command "Set-VpnConnectionIPsecConfiguration -ConnectionName 'A B' {SETTINGS} \\
+    -IntegrityCheckMethod SHA256 -PfsGroup None -DHGroup Group14 -Force"
+""".replace("\\\n    ", "")
+EAP_TLS = """<EapHostConfig xmlns="http://www.microsoft.com/provisioning/EapHostConfig"><EapMethod>
+<Type xmlns="http://www.microsoft.com/provisioning/EapCommon">13</Type></EapMethod></EapHostConfig>"""
+PROFILE_XML = f"""<VPNProfile><ProfileName>Contoso</ProfileName><NativeProfile>
+<Servers>vpn.contoso.com;Contoso</Servers><NativeProtocolType>IKEv2</NativeProtocolType>
+<Authentication><UserMethod>Eap</UserMethod><Eap><Configuration>{EAP_TLS}</Configuration></Eap></Authentication>
+<RoutingPolicyType>SplitTunnel</RoutingPolicyType>
+<CryptographySuite><AuthenticationTransformConstants>SHA256128</AuthenticationTransformConstants>
+<CipherTransformConstants>AES128</CipherTransformConstants><EncryptionMethod>AES128</EncryptionMethod>
+<IntegrityCheckMethod>SHA256</IntegrityCheckMethod><DHGroup>Group14</DHGroup><PfsGroup>PFS2048</PfsGroup>
+</CryptographySuite>
+</NativeProfile><Route><Address>10.0.0.0</Address><PrefixSize>8</PrefixSize></Route>
+<Route><Address>10.9.0.0</Address><PrefixSize>16</PrefixSize><ExclusionRoute>true</ExclusionRoute></Route>
+<DomainNameInformation><DomainName>.corp.contoso.com</DomainName>
+<DnsServers>10.0.0.2,10.0.0.3</DnsServers></DomainNameInformation>
+<LockDown>true</LockDown></VPNProfile>"""
+
+
+def test_a_script_with_hash_tables_is_read_and_not_run() -> None:
+    draft = read(PARAMETERS)
+    assert (draft.name, draft.method) == ("Algo VPN 192.0.2.1 IKEv2", "certificate")
+    assert draft.tables["crypto"] == {"ike": ["aes256-sha384-ecp384"], "esp": ["aes256gcm16-ecp384"]}
+    assert draft.tables["network"] == {"routes": "all"}
+    assert any("auth.certificate" in text for text in draft.warnings)
+
+
+def test_a_batch_file_is_read(authority: Owner, alice: Owner) -> None:
+    draft = read(BATCH)
+    assert draft.tables["gateway"] == {"address": "vpn.example.com"}
+    assert draft.tables["crypto"] == {"ike": ["aes256-sha256-modp2048"], "esp": ["aes128gcm16"]}
+    bundle = base64.b64encode(alice.pkcs12(None, [authority.certificate])).decode()
+    with_keys = read(PARAMETERS.replace("$VpnName =", f'$UserP12Base64 = "{bundle}"\n$VpnName ='))
+    assert attached(with_keys, "ca") == authority.pem()
+    assert not any("auth.certificate" in text for text in with_keys.warnings)
+
+
+def test_a_script_that_asks_for_the_address_needs_one() -> None:
+    text = '$address = Read-Host -Prompt "Enter: "\nAdd-VpnConnection -Name x -ServerAddress $address -TunnelType IKEv2'
+    assert "--gateway HOST" in refused(text)
+    assert read(text, extras=Extras(gateway="a.example")).tables["gateway"]["address"] == "a.example"
+    assert "L2tp" in refused("Add-VpnConnection -Name x -ServerAddress a `\n -TunnelType L2tp -L2tpPsk x")
+
+
+def test_profile_xml_is_read_alone_and_inside_a_script() -> None:
+    draft = read(PROFILE_XML)
+    assert (draft.name, draft.method, draft.tables["gateway"]["address"]) == ("Contoso", "eap-tls", "vpn.contoso.com")
+    assert draft.tables["network"] == {
+        "routes": ["10.0.0.0/8"],
+        "exclude": ["10.9.0.0/16"],
+        "dns_servers": ["10.0.0.2", "10.0.0.3"],
+        "dns_domains": ["corp.contoso.com"],
+    }
+    assert draft.tables["crypto"]["esp"] == ["aes128-sha256-modp2048"]
+    assert any("LockDown" in text for text in draft.risks)
+    script = "$Servers = 'vpn.contoso.com'\n$ProfileXML = '" + PROFILE_XML.replace(
+        "vpn.contoso.com", "' + $Servers + '"
+    )
+    assert read(script + "'").tables["gateway"]["address"] == "vpn.contoso.com"
+    bomb = PROFILE_XML.replace("<VPNProfile>", '<!DOCTYPE x [<!ENTITY a "aaaa">]><VPNProfile>', 1)
+    assert "document type" in refused(bomb)
+    assert "nested too deeply" in refused("<VPNProfile>" + "<a>" * 100)
+
+
+def test_a_phone_book_holds_connections_of_several_kinds() -> None:
+    book = "[Old]\r\nVpnStrategy=3\r\nPhoneNumber=a.example\r\n[Office]\r\nVpnStrategy=7\r\nCustomAuthKey=26\r\n"
+    book += "IpPrioritizeRemote=0\r\nPhoneNumber=vpn.example.com\r\n"
+    draft = read(book)
+    assert (draft.name, draft.method) == ("Office", "eap-mschapv2")
+    assert draft.tables["gateway"] == {"address": "vpn.example.com"}
+    assert "routes" not in draft.tables["network"]
+    assert "no IKEv2" in refused(book.replace("VpnStrategy=7", "VpnStrategy=5"))
+
+
+NM = """[connection]
+id=algo
+[vpn]
+address=192.0.2.1
+certificate=/etc/ca.pem
+encap=yes
+esp=aes128gcm16-ecp256;aes128-sha2_512-prfsha512-ecp256
+ike=aes128gcm16-prfsha512-ecp256;3des-sha1-modp1024
+method=key
+proposal=yes
+usercert=/etc/u.crt
+userkey=/etc/u.key
+service-type=org.freedesktop.NetworkManager.{service}
+[ipv4]
+dns=10.0.0.53;
+dns-search=corp.example;
+"""
+
+
+def test_networkmanager_with_a_key_and_name_servers() -> None:
+    draft = read(NM.format(service="strongswan"))
+    assert draft.tables["auth"] == {"method": "certificate", "certificate": "/etc/u.crt", "key": "/etc/u.key"}
+    assert draft.tables["crypto"]["esp"] == ["aes128gcm16-ecp256", "aes128-sha512-ecp256"]
+    assert draft.tables["network"] == {"request": [], "dns_servers": ["10.0.0.53"], "dns_domains": ["corp.example"]}
+    assert draft.tables["session"] == {"encapsulation": "always"}
+    assert any("3des-sha1-modp1024" in text for text in draft.warnings)
+    assert "no IKEv2" in refused(NM.format(service="openvpn"))
+
+
+def test_networkmanagers_libreswan_is_read_as_libreswan() -> None:
+    text = "[vpn]\nikev2=insist\nleftid=@alice\nright=gw.example.com\nrightid=@gw.example.com\nauthby=secret\n"
+    text += "service-type=org.freedesktop.NetworkManager.libreswan\n[vpn-secrets]\npskvalue=a long key\n"
+    draft = read(text)
+    assert draft.tables["gateway"] == {"address": "gw.example.com", "identity": "gw.example.com"}
+    assert (draft.tables["auth"]["identity"], attached(draft, "psk")) == ("alice", b"a long key")
+    assert "IKEv1" in refused(text.replace("ikev2=insist\n", ""))
+
+
+MIKROTIK = """/ip ipsec profile
+add dh-group=ecp521 enc-algorithm=aes-256 hash-algorithm=sha512 lifetime=1d name=site \\
+    nat-traversal=no
+/ip ipsec peer
+add address=192.0.2.1/32 exchange-mode=ike2 name=site profile=site
+/ip ipsec proposal
+add auth-algorithms="" enc-algorithms=aes-256-gcm name=site pfs-group=ecp521
+/ip ipsec identity
+add auth-method=pre-shared-key my-id=user-fqdn:a@b remote-id=fqdn:gw peer=site secret="a \\"b\\" c"
+/ip ipsec policy
+add dst-address=192.168.100.0/24 peer=site proposal=site src-address=192.168.200.0/24 tunnel=yes
+"""
+
+
+def test_routeros_sections_and_continued_lines() -> None:
+    draft = read(MIKROTIK)
+    assert draft.tables["gateway"] == {"address": "192.0.2.1", "identity": "gw"}
+    assert draft.tables["crypto"] == {"ike": ["aes256-sha512-ecp521"], "esp": ["aes256gcm16-ecp521"]}
+    assert (draft.tables["auth"]["identity"], attached(draft, "psk")) == ("a@b", b'a "b" c')
+    assert draft.tables["network"] == {"routes": ["192.168.100.0/24"], "request": []}
+    assert "no IKEv2 client" in refused(MIKROTIK.replace("exchange-mode=ike2", "passive=yes"))
+
+
+IKED = """gw = "gw.example.com"
+ikev2 'roadwarrior' active esp \\
+  from dynamic to any peer $gw \\
+  ikesa enc aes-256 prf hmac-sha2-256 auth hmac-sha2-256 group curve25519 \\
+  childsa enc aes-256-gcm group curve25519 \\
+  srcid roadwarrior dstid gw.example.com request address any iface lo1   # comment
+"""
+
+
+def test_iked_conf_with_macros_and_algorithms() -> None:
+    draft = read(IKED)
+    assert draft.tables["gateway"] == {"address": "gw.example.com", "identity": "gw.example.com"}
+    assert draft.tables["crypto"] == {"ike": ["aes256-sha256-prfsha256-x25519"], "esp": ["aes256gcm16-x25519"]}
+    assert draft.tables["network"] == {"routes": "all"}
+    assert any("/etc/iked/ca" in text for text in draft.risks)
+    assert "waits for others" in refused(IKED.replace("active", "passive"))
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"[Interface]\nPrivateKey = x\n[Peer]\n", "WireGuard"),
+        (b"client\nremote a.example 1194\n", "OpenVPN"),
+        (b"<AzVpnProfile></AzVpnProfile>", "OpenVPN"),
+        (b"remote anonymous {\n}\nsainfo anonymous {\n}\n", "racoon"),
+        (b"IPSec gateway a.example\nIPSec ID x\n", "vpnc"),
+        (b"[main]\nHost=a.example\nAuthType=1\n", "pcf"),
+        (b"alice : EAP secret\n", "--secrets FILE"),
+    ],
+)
+def test_what_is_something_else_is_named(data: bytes, said: str) -> None:
+    assert said in refused(data)
+
+
+def test_a_certificate_alone_is_named(authority: Owner, alice: Owner) -> None:
+    assert "--ca FILE" in refused(authority.pem())
+    assert "auth.certificate" in refused(alice.pem())
+
+
+def test_no_kind_is_taken_for_another() -> None:
+    assert kind_of(b"include ipsec.d/*.conf\n", "ipsec.conf") is Kind.IPSEC
+    assert kind_of(b"include conf.d/*.conf\n", "swanctl.conf") is Kind.SWANCTL
