@@ -70,7 +70,7 @@ class PathKeeper:
         if (search := self._searching()) is None:
             self.begin(attempt)
             return
-        if swallowed:
+        if swallowed or self._session.pump.bulk.stalled():
             search.suspect(now)
         if search.complete and search.raisable:
             search.widen(self._local(attempt))
@@ -95,5 +95,7 @@ class PathKeeper:
             session.configure(attempt, search.mtu)
         except IkeclientError as error:
             session.warn(error.message)
+        if session.status.mtu < before:
+            session.pump.shrink()
         if session.status.mtu != before:
             session.emit("mtu", mtu=session.status.mtu, path_mtu=search.mtu)

@@ -20,7 +20,8 @@ TRIES_SEARCHING = 2
 PRECISE = 4  # bytes; ESP grows in steps of four
 CONFIRM_AFTER = 60.0  # seconds between looks at the size in use, while there is traffic
 RAISE_AFTER = 600.0  # between attempts to use more (PMTU_RAISE_TIMER)
-SUSPECT_AFTER = 10.0  # after a look, before a suspicion causes another one
+SUSPECT_AFTER, SUSPECT_LONGEST = 2.0, 10.0  # after a look, before a suspicion causes another one: ever later
+SUSPECT_FORGOTTEN = 30.0  # without a suspicion, after which the next one is looked at soon again
 LOST_AFTER = 20.0  # without any outcome a probe is forgotten
 
 
@@ -47,6 +48,7 @@ class PathSearch:
         self._ceiling = max(ceiling, self._floor)
         self._asked: float | None = None
         self._looked = now
+        self._suspected, self._suspect_after = float("-inf"), SUSPECT_AFTER
         self._raise_at = now + RAISE_AFTER
         self._low = self._high = 0  # while searching: the largest that passed, the smallest that did not
         self.mtu = self._ceiling if known is None else max(min(known, self._ceiling), self._floor)
@@ -82,8 +84,11 @@ class PathSearch:
         return self._target
 
     def suspect(self, now: float) -> None:
-        """The tunnel seems to swallow packets: look at the size in use soon."""
-        if self._phase is Phase.COMPLETE and now - self._looked >= SUSPECT_AFTER:
+        """The tunnel seems to swallow packets: look at the size in use soon, but ever less often."""
+        if self._phase is Phase.COMPLETE and now - self._looked >= self._suspect_after:
+            forgotten = now - self._suspected >= SUSPECT_FORGOTTEN
+            self._suspect_after = SUSPECT_AFTER if forgotten else min(self._suspect_after * 2, SUSPECT_LONGEST)
+            self._suspected = now
             self._enter(Phase.CONFIRM, self.mtu)
 
     def widen(self, ceiling: int) -> None:

@@ -25,6 +25,7 @@ from ikeclient.esp.sa import InboundSa, OutboundSa, Packet
 from ikeclient.esp.selectors import PacketFilter, Selector
 from ikeclient.esp.table import SaTable
 from ikeclient.ike.events import ChildEstablished
+from ikeclient.tunnel.bulk import LONG, Bulk
 from ikeclient.tunnel.ports import IKE_PORT, Address, ChildCounters, DatagramSocket, PacketDevice, PumpCounters
 from ikeclient.tunnel.pump_offload import Inbound, Outbound
 from ikeclient.wire.selector import TrafficSelector
@@ -83,6 +84,7 @@ class Pump:
         offload: bool = True,
     ) -> None:
         self.table = SaTable()
+        self.bulk = Bulk(now)
         self.counters = PumpCounters()
         self.last_inbound: float | None = None
         self.last_outbound: float | None = None
@@ -134,9 +136,11 @@ class Pump:
             if not tun.enable_offload():
                 self._offload = False
                 return
-            self._outbound = Outbound(self.table, tun, self._send_run, self._send_packets)
+            self._outbound = Outbound(self.table, tun, self._send_run, self._send_packets, self.bulk.sent)
             limits = self._segments if self._clamp else None
-            self._inbound = Inbound(self.table, tun, self._heard, self._missed, self._handle_other, limits)
+            self._inbound = Inbound(
+                self.table, tun, self._heard, self._missed, self._handle_other, limits, self.bulk.received
+            )
             self.fast = True
         socket.enable_merging()
 
@@ -172,6 +176,14 @@ class Pump:
         self._segments = segment_sizes(inner)
         if self._inbound is not None and self._clamp:
             self._inbound.limits = self._segments
+
+    def shrink(self) -> None:
+        """The path carries less than it did: flows that stall for that reason hear of it at once, at both ends."""
+        ours, theirs = self.bulk.shrink(self.mtu)
+        if ours:
+            self._tun.write_batch(ours)
+        for answer in theirs:
+            self.send_probe(answer)
 
     # Child SAs
 
@@ -300,6 +312,8 @@ class Pump:
         else:
             packets = list(self._tun.read_batch(self._batch))
             count = len(packets)
+            if (long := next((packet for packet in packets if len(packet) >= LONG), None)) is not None:
+                self.bulk.sent(long, len(long))
             self._send_packets(packets)
         if not count:
             self._check_tun()
@@ -425,6 +439,8 @@ class Pump:
         if packets:
             if self._clamp:
                 clamp_batch(packets, *self._segments)
+            if len(packets[-1]) >= LONG:
+                self.bulk.received(packets[-1], len(packets[-1]))
             self._tun.write_batch(packets)
             self._check_tun()
 

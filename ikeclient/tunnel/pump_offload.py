@@ -18,6 +18,7 @@ from ikeclient.esp.offload_slots import Slots
 from ikeclient.esp.sa import InboundSa, OutboundSa, Packet, ReceivedRun
 from ikeclient.esp.table import SaTable
 from ikeclient.net.many import Arrival, Many
+from ikeclient.tunnel.bulk import LONG
 from ikeclient.tunnel.ports import IKE_PORT, Address, FrameDevice, RunSocket
 
 Examined = tuple[int, int, int, int, bool]
@@ -38,6 +39,7 @@ class Outbound:
     """From the TUN device to the socket.
 
     `send(run, size, count, tos)` sends sealed datagrams. `slowly(packets)` takes packets for the ordinary lane.
+    `bulk(packet, length)` sees the first frame of long packets of each call of `drain`.
     """
 
     def __init__(
@@ -46,9 +48,11 @@ class Outbound:
         tun: FrameDevice,
         send: Callable[[Packet, int, int, int], None],
         slowly: Callable[[list[Packet]], None],
+        bulk: Callable[[Packet, int], None],
     ) -> None:
         self._table = table
         self._tun = tun
+        self._bulk = bulk
         self._send = send
         self._slowly = slowly
         self._frame = bytearray(_FRAME)
@@ -66,12 +70,16 @@ class Outbound:
         looks for a second one.
         """
         frames = size = homeless = 0
+        seen = False
         read, into, frame, table = self._tun.read_into, self._into, self._frame, self._table
         while frames < limit and size < _BURST_OUT and (length := read(into)):
             frames += 1
             size += length
             examined = examine(frame, length)
             count, longest, _, _, look = examined
+            if longest >= LONG and not seen:
+                seen = True
+                self._bulk(self._packet, length - VNET_HEADER)
             if not path:
                 homeless += count or 1
             elif look or longest > mtu:
@@ -140,7 +148,8 @@ class Inbound:
 
     `other(data, source, local)` takes each datagram that is not ESP of ours, and the socket's own address; `heard()` is
     called after genuine ESP, and `missed()` when it tells that packets of ours got lost. `limits` are those of the MSS
-    over IPv4 and IPv6, or None where SYNs are left alone.
+    over IPv4 and IPv6, or None where SYNs are left alone. `bulk(packet, length)` sees the last frame of each run of
+    long packets.
 
     `piecemeal` tells whether the last call found several datagrams that neither sender nor network had merged: the
     longer one waits then, the more of them share a call.
@@ -154,8 +163,10 @@ class Inbound:
         missed: Callable[[], None],
         other: Callable[[bytes, Address, Address], None],
         limits: tuple[int, int] | None,
+        bulk: Callable[[Packet, int], None],
     ) -> None:
         self.limits = limits
+        self._bulk = bulk
         self.piecemeal = False
         self._table = table
         self._tun = tun
@@ -285,6 +296,9 @@ class Inbound:
                 if sa.selective != selective:
                     self._missed()
                 if frames:
+                    if stride >= LONG:
+                        start, finish, _, _ = frames[-1]
+                        self._bulk(self._out[start + VNET_HEADER : finish], finish - start - VNET_HEADER)
                     self._write(frames, look)
             at += count * stride
 
@@ -297,6 +311,8 @@ class Inbound:
         if packet is not None:
             if self.limits is not None:
                 packet = clamp_one(packet, *self.limits)
+            if len(packet) >= LONG:
+                self._bulk(packet, len(packet))
             self._tun.write_frame(b"".join((_NO_HEADER, packet)))
 
     def _write(self, frames: list[Frame], look: bool) -> None:

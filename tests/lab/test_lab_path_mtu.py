@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import re
+import subprocess
+import time
 
 import pytest
 from lab.gateway import Offer
@@ -81,6 +85,49 @@ def test_a_path_that_becomes_a_black_hole_is_noticed_when_an_upload_stalls(lab: 
     narrow(lab.network.gateway, 1300)
     assert upload(lab.network.client, INSIDE_IPV4, size=300_000, timeout=60)
     assert converged(lab, 1290, 1300) <= 1300
+
+
+def narrow_both_ways(lab: Lab, size: int) -> None:
+    for machine in (lab.network.gateway, lab.network.client):
+        narrow(machine, size)
+
+
+BUFFERS = "4096 32768 65536"  # small ones, so that a file is under way for as long as curl says
+
+
+@pytest.mark.parametrize("beside", ["alone", "beside a ping"])
+@pytest.mark.parametrize(("inside", "size"), [(INSIDE_IPV4, 1300), (INSIDE_IPV6, 1400)])
+@pytest.mark.parametrize("direction", ["upload", "download"])
+def test_a_file_under_way_when_the_path_narrows_goes_on_within_ten_seconds(
+    lab: Lab, direction: str, inside: str, size: int, beside: str
+) -> None:
+    """P13, G8: no ICMP from anybody; both ends of a stalled flow hear from us what fits now."""
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    machine = lab.network.client
+    assert path_mtu(lab) == 1500
+    for end in (machine, lab.network.gateway):
+        end.run("sysctl", "-qw", f"net.ipv4.tcp_rmem={BUFFERS}", f"net.ipv4.tcp_wmem={BUFFERS}")
+    if beside != "alone":
+        machine.start("ping", "-n", "-q", "-i", "0.2", INSIDE_IPV4)
+    url = f"http://[{inside}]" if ":" in inside else f"http://{inside}"
+    upwards = ("-X", "PUT", "-H", "Expect:", "--data-binary", f"@{lab.servers.path}", f"{url}/sink")
+    command = ("curl", "-sS", "--limit-rate", "150k", "--max-time", "60")
+    command += upwards if direction == "upload" else (f"{url}/blob",)
+    with lab.capture("inside", interface="ike0", expression="tcp") as capture:
+        transfer = machine.start(*command, stdout=subprocess.PIPE)
+        time.sleep(2.0)
+        narrow_both_ways(lab, size)
+        body, _ = transfer.communicate(timeout=70)
+    digest = body.decode() if direction == "upload" else hashlib.sha256(body).hexdigest()
+    assert digest == lab.servers.sha256
+    assert path_mtu(lab) <= size
+    progress = [
+        float(at)
+        for at, _ in capture.packets("tcp.len > 0 && !tcp.analysis.retransmission", "frame.time_relative", "tcp.seq")
+    ]
+    assert max(later - earlier for earlier, later in itertools.pairwise(progress)) < 10
 
 
 @pytest.fixture

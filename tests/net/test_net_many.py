@@ -153,6 +153,7 @@ def see_everything(pair: Pair, plan: list[tuple[int, int, int, int]]) -> None:
         lambda: None,
         lambda data, source, _: seen.append((data, source[1])),
         None,
+        lambda *_: None,
     )
     again = False
     while inbound.drain(pair.receiver, 64 if again else 500, again=again):

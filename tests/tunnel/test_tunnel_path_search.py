@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from random import Random
 
@@ -9,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.tunnel.path_search import CONFIRM_AFTER, LOST_AFTER, PRECISE, RAISE_AFTER, SUSPECT_AFTER, PathSearch
+from ikeclient.tunnel.path_search import (
+    CONFIRM_AFTER,
+    LOST_AFTER,
+    PRECISE,
+    RAISE_AFTER,
+    SUSPECT_AFTER,
+    SUSPECT_FORGOTTEN,
+    SUSPECT_LONGEST,
+    PathSearch,
+)
 
 Path = Callable[[int], bool]
 
@@ -189,6 +199,28 @@ def test_a_suspicion_causes_a_look_but_not_many() -> None:
     search.suspect(SUSPECT_AFTER + 1)
     run(search, carry(1300), SUSPECT_AFTER + 1)
     assert 1296 < search.mtu <= 1300
+
+
+def test_suspicions_that_prove_unfounded_cause_ever_fewer_looks() -> None:
+    """G8: at first soon, since a file may be stalling; a day of pings into nowhere costs one message in ten seconds."""
+    search = PathSearch(4, 1500, 0.0)
+    _, now = run(search, carry(1500))
+    looks: list[float] = []
+    while now < 200:
+        now += 0.5
+        search.suspect(now)
+        if not search.complete:
+            looks.append(now)
+            run(search, carry(1500), now)
+    pauses = [round(later - earlier, 1) for earlier, later in itertools.pairwise(looks)]
+    assert looks[0] <= SUSPECT_AFTER + 1
+    assert pauses == sorted(pauses)
+    assert pauses[-1] >= SUSPECT_LONGEST
+    search.suspect(now + SUSPECT_FORGOTTEN + SUSPECT_LONGEST)
+    run(search, carry(1500), now + SUSPECT_FORGOTTEN + SUSPECT_LONGEST)
+    now += SUSPECT_FORGOTTEN + SUSPECT_LONGEST + SUSPECT_AFTER + 1
+    search.suspect(now)
+    assert not search.complete, "long after, the next one is looked at soon again"
 
 
 def test_a_probe_without_any_outcome_is_repeated() -> None:

@@ -1,0 +1,167 @@
+"""Flows of long packets that stall, and the errors that make them go on."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ikeclient.esp.inner import internet_checksum, locate_transport
+from ikeclient.tunnel.bulk import CEASED, CEASED_LATEST, ENOUGH, LIVELY, REPEATED, Bulk
+
+HERE = {4: "10.88.0.1", 6: "fd88::1"}
+THERE = {4: "10.99.0.1", 6: "fd99::1"}
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def packet(
+    source: str, destination: str, text: int, sequence: int = 1000, *, port: int = 40000, flags: int = 16
+) -> bytes:
+    """A TCP packet with that much text, "don't fragment" set."""
+    tcp = struct.pack(">HHIIBBHHH", port, 80, sequence, 0, 5 << 4, flags, 0, 0, 0) + bytes(text)
+    addresses = ip_address(source).packed + ip_address(destination).packed
+    if ":" in source:
+        return struct.pack(">IHBB", 6 << 28, len(tcp), 6, 64) + addresses + tcp
+    return struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0x4000, 64, 6, 0) + addresses + tcp
+
+
+def upload(version: int, text: int = 1340, sequence: int = 1000, **more: int) -> bytes:
+    return packet(HERE[version], THERE[version], text, sequence, **more)
+
+
+def download(version: int, text: int = 1340, sequence: int = 1000, **more: int) -> bytes:
+    return packet(THERE[version], HERE[version], text, sequence, **more)
+
+
+def test_a_segment_that_is_sent_again_and_again_is_an_upload_that_stalls() -> None:
+    """G8"""
+    clock = Clock()
+    bulk = Bulk(clock)
+    for number in range(REPEATED + 1):
+        assert not bulk.stalled()
+        data = upload(4)
+        bulk.sent(data, len(data))
+        clock.now += 0.4 * number
+    assert bulk.stalled()
+    clock.now += 10
+    assert not bulk.stalled(), "given up long ago"
+
+
+def test_an_upload_that_goes_on_does_not_stall() -> None:
+    clock = Clock()
+    bulk = Bulk(clock)
+    for number in range(500):
+        data = upload(4, sequence=number * 1340)
+        bulk.sent(data, len(data))
+        clock.now += 0.01
+        assert not bulk.stalled()
+
+
+def test_a_download_that_ceases_is_looked_at_once() -> None:
+    """G8: nothing tells its end from a path that became narrower."""
+    clock = Clock()
+    bulk = Bulk(clock)
+    for number in range(ENOUGH):
+        data = download(4, sequence=number * 1340)
+        bulk.received(data, len(data))
+    assert not bulk.stalled()
+    clock.now += CEASED
+    assert bulk.stalled()
+    assert not bulk.stalled()
+    clock.now += CEASED_LATEST
+    assert not bulk.stalled()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_our_kernel_hears_of_the_segment_it_repeats(version: int) -> None:
+    """G8, P13"""
+    bulk = Bulk(Clock())
+    data = upload(version)
+    bulk.sent(data, len(data))
+    (answer,), theirs = bulk.shrink(1300)
+    assert theirs == []
+    source, destination, mtu, quoted = opened(answer)
+    assert (source, destination, mtu) == (THERE[version], HERE[version], 1300)
+    assert quoted == data[: len(quoted)]
+
+
+@pytest.mark.parametrize("last", [1340, 17])
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_far_end_hears_of_the_segment_that_did_not_come(version: int, last: int) -> None:
+    """G8, P13: also where the last one that came was a short one; sequence numbers wrap."""
+    bulk = Bulk(Clock())
+    start = 0xFFFFFFF0
+    for text in (1340, 1340, last):
+        data = download(version, text, start)
+        bulk.received(data, len(data))
+    ours, (answer,) = bulk.shrink(1300)
+    assert ours == []
+    source, destination, mtu, quoted = opened(answer)
+    assert (source, destination, mtu) == (HERE[version], THERE[version], 1300)
+    _, offset = locate_transport(quoted)
+    assert int.from_bytes(quoted[offset + 4 : offset + 8], "big") == (start + last) & 0xFFFFFFFF
+    assert quoted[offset : offset + 4] == data[offset : offset + 4]
+
+
+def test_ipv6_is_never_asked_for_less_than_it_promises() -> None:
+    """RFC 8200 section 5"""
+    bulk = Bulk(Clock())
+    data = upload(6)
+    bulk.sent(data, len(data))
+    (answer,), _ = bulk.shrink(1100)
+    assert opened(answer)[2] == 1280
+
+
+def test_flows_that_fit_or_are_over_hear_nothing() -> None:
+    clock = Clock()
+    bulk = Bulk(clock)
+    for data in (upload(4, 900), upload(4, 1340, port=1, flags=1), upload(4, 0, port=2)):
+        bulk.sent(data, len(data))
+    assert bulk.shrink(1300) == ([], [])
+    data = download(4)
+    bulk.received(data, len(data))
+    clock.now += LIVELY + 1
+    assert bulk.shrink(1300) == ([], [])
+
+
+def test_a_flow_hears_once_and_there_are_not_many() -> None:
+    bulk = Bulk(Clock())
+    for port in range(1, 3000):
+        data = upload(4, port=port)
+        bulk.sent(data, len(data))
+        bulk.received(data, len(data))
+    ours, theirs = bulk.shrink(1300)
+    assert (len(ours), len(theirs)) == (64, 64)
+    assert bulk.shrink(1200) == ([], [])
+
+
+@given(st.lists(st.binary(min_size=0, max_size=160)), st.integers(68, 9000))
+def test_no_packet_from_either_side_hurts(packets: list[bytes], mtu: int) -> None:
+    """N6: what comes out of the tunnel is the gateway's."""
+    bulk = Bulk(Clock())
+    for data in packets:
+        bulk.sent(data, len(data))
+        bulk.received(memoryview(data), 60000)
+    bulk.stalled()
+    bulk.shrink(mtu)
+
+
+def opened(error: bytes) -> tuple[str, str, int, bytes]:
+    """Source, destination, MTU and quoted packet of an ICMP error."""
+    if error[0] >> 4 == 4:
+        assert (error[9], error[20], error[21]) == (1, 3, 4)
+        assert internet_checksum(error[20:]) == 0
+        source, destination = error[12:16], error[16:20]
+        return str(ip_address(source)), str(ip_address(destination)), int.from_bytes(error[26:28], "big"), error[28:]
+    assert (error[6], error[40]) == (58, 2)
+    source, destination = error[8:24], error[24:40]
+    return str(ip_address(source)), str(ip_address(destination)), int.from_bytes(error[44:48], "big"), error[48:]
