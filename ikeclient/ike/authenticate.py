@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ikeclient.crypto.certs import Certificate, TrustStore, validate_gateway
+from ikeclient.crypto.identity import identity_text
 from ikeclient.crypto.keymat import shared_key_auth, signed_octets
 from ikeclient.crypto.names import same_name
 from ikeclient.crypto.schemes import Scheme
@@ -94,7 +95,7 @@ def verify_shared_key(candidate: Candidate, secret: bytes, identity: Identity, a
     expected = shared_key_auth(candidate.suite.prf, secret, responder_octets(candidate, identity))
     if not hmac.compare_digest(expected, auth.data):
         raise GatewayNotAuthenticated(
-            f"the gateway {identity} did not prove that it knows {what}",
+            f"the gateway {shown(identity)} did not prove that it knows {what}",
             reason="its AUTH payload does not verify",
         )
 
@@ -117,10 +118,15 @@ def verify_gateway(
     match config.auth:
         case PskAuth(psk=psk):
             if config.gateway_identity is not None and not same_identity(identity, config.gateway_identity):
-                raise _wrong_identity(config.gateway_identity, [str(identity)])
+                raise _wrong_identity(config.gateway_identity, [shown(identity)])
             verify_shared_key(candidate, psk, identity, auth, "the pre-shared key")
         case _:
             _verify_signature(config, config.auth.trust, candidate, identity, certificates, auth, now)
+
+
+def shown(identity: Identity) -> str:
+    """An identity as a profile would have it."""
+    return identity_text(identity.type, identity.data)
 
 
 def same_identity(one: Identity, other: Identity) -> bool:
@@ -134,7 +140,7 @@ def same_identity(one: Identity, other: Identity) -> bool:
 
 def _wrong_identity(wanted: Identity, offered: Sequence[str]) -> GatewayNotAuthenticated:
     return GatewayNotAuthenticated(
-        f"the gateway is not {wanted}",
+        f"the gateway is not {shown(wanted)}",
         reason=f"it says it is {', '.join(offered)}",
         hint="set [gateway] identity if that is the right gateway",
     )
@@ -159,7 +165,7 @@ def _verify_signature(
     wanted = config.gateway_identity or identity
     validate_gateway(chain, trust, now, wanted.type, wanted.data)
     if not same_identity(identity, wanted) and not chain[0].matches(identity.type, identity.data):
-        raise _wrong_identity(wanted, [str(identity)])
+        raise _wrong_identity(wanted, [shown(identity)])
     try:
         octets = responder_octets(candidate, identity)
         verify(chain[0].public_key, auth.method, auth.data, octets, allow_sha1=config.allow_sha1)

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Literal
 
+from ikeclient.crypto.identity import identity_text
 from ikeclient.crypto.schemes import SCHEME_NAMES, Scheme
 from ikeclient.crypto.signature import PrivateKey
 from ikeclient.crypto.transforms import AlgorithmProposal
@@ -219,7 +220,8 @@ def _auth(profile: Profile, sources: Sources) -> tuple[Identity, PskAuth | Certi
             chain, key = load_certificate(auth, sources)
             own = identity_of(auth.identity, "auth.identity") if auth.identity else certificate_identity(chain[0])
             if not chain[0].matches(own.type, own.data):
-                sources.warnings.append(f"our certificate does not hold the identity {own}; the gateway may refuse it")
+                who = identity_text(own.type, own.data)
+                sources.warnings.append(f"our certificate does not hold the identity {who}; the gateway may refuse it")
             return own, CertificateAuth(chain=chain, key=key, trust=trust, signature=_signature_schemes(auth, key))
         case method if method in EAP_METHODS:
             own, account = _eap_identities(auth)
@@ -269,15 +271,7 @@ def _eap_identities(auth: Auth) -> tuple[Identity, str]:
     if account is None or own is None:
         hint = 'for example: identity = "alice@example.com"'
         raise ProfileError("key 'auth.identity' is missing", reason=f"method {auth.method} needs it", hint=hint)
-    try:
-        return identity_of(own, "auth.identity" if auth.identity else "auth.user"), account
-    except ProfileError as error:
-        if own.isascii():
-            raise
-        hint = "keep the name in 'auth.user' and give 'auth.identity' an ASCII text, such as alice@example.com"
-        raise ProfileError(
-            "an IKE identity cannot hold non-ASCII characters", reason=error.message, hint=hint
-        ) from None
+    return identity_of(own, "auth.identity" if auth.identity else "auth.user"), account
 
 
 def _warn_of_unused(auth: Auth, warnings: list[str]) -> None:

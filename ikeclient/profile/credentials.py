@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,9 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ikeclient.crypto.certs import Certificate, TrustStore, load_pkcs12
-from ikeclient.crypto.names import encode_name
+from ikeclient.crypto.identity import PREFIXES, parse_identity
 from ikeclient.crypto.signature import PassphraseNeeded, PrivateKey
-from ikeclient.errors import ParseError, ProfileError, UsageError
+from ikeclient.errors import ProfileError, UsageError
 from ikeclient.profile.author import Author, Key, expand
 from ikeclient.profile.files import FileFault, read_configuration, read_private, read_regular, shown_path
 from ikeclient.profile.schema import Auth, Gateway, KeyFile, SecretSource
@@ -36,7 +35,6 @@ SYSTEM_TRUST = (
 MAX_BUNDLE = 4 << 20  # bytes
 MAX_KEY_FILE = 1 << 20
 MIN_PSK = 8  # bytes; shorter ones are found by trying
-_DN = re.compile(r"\s*[A-Za-z]+\s*=")
 _Loaded = TypeVar("_Loaded")
 
 
@@ -97,16 +95,17 @@ class Sources:
 
 
 def identity_of(text: str, key: str) -> Identity:
-    """The IKE identity that the text of `key` means; `C=CH, CN=...` is a distinguished name. Raises ProfileError."""
+    """The IKE identity that the text of `key` means, see `crypto.identity`. Raises ProfileError."""
     try:
-        if _DN.match(text):
-            return Identity(type=IdType.DER_ASN1_DN, data=encode_name(text))
-        return Identity.from_text(text)
-    except (ValueError, ParseError):
+        type_, data = parse_identity(text)
+    except ValueError as error:
         raise ProfileError(
             f"key '{key}' is not an identity: {shown(text)}",
-            hint="write an address, a host name, user@domain, a distinguished name (C=CH, CN=...) or keyid:...",
+            reason=f"it {error}",
+            hint="write an address, a host name, user@domain, a distinguished name (C=CH, CN=...),"
+            f" or its type in front: {', '.join(f'{prefix}:' for prefix in PREFIXES)}",
         ) from None
+    return Identity(type=type_, data=data)
 
 
 def load_psk(auth: Auth, sources: Sources) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Self
 
 from ikeclient.errors import ParseError
@@ -18,28 +18,13 @@ _ADDRESS_LENGTH = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}
 class Identity:
     """Who somebody claims to be: the body that IDi and IDr share (RFC 7296 section 3.5).
 
-    The reserved bytes mean nothing, but AUTH covers them as they were sent, so they are kept.
+    The reserved bytes mean nothing, but AUTH covers them as they were sent, so they are kept. As text it is for a
+    debugger: `crypto.identity` has the form that people write.
     """
 
     type: IdType
     data: bytes
     reserved: bytes = field(default=bytes(3), compare=False, repr=False)
-
-    @classmethod
-    def from_text(cls, text: str) -> Self:
-        """The identity that a person means by `text`: an address, `user@domain`, `keyid:...` or a host name.
-
-        Distinguished names need an X.509 encoder and are built elsewhere. Raises `ValueError` for other text.
-        """
-        if text.startswith("keyid:"):
-            return cls(type=IdType.KEY_ID, data=text.removeprefix("keyid:").encode())
-        try:
-            address = ip_address(text)
-        except ValueError:
-            if not text or not text.isascii() or not text.isprintable():
-                raise ValueError(f"{text!r} is not an identity") from None
-            return cls(type=IdType.RFC822_ADDR if "@" in text else IdType.FQDN, data=text.encode("ascii"))
-        return cls(type=IdType.IPV4_ADDR if address.version == 4 else IdType.IPV6_ADDR, data=address.packed)
 
     @classmethod
     def parse(cls, reader: Reader) -> Self:

@@ -1,10 +1,14 @@
-"""Which names of a certificate prove which identities of IKE."""
+"""How identities are written, and which names of a certificate prove which of them."""
 
 from __future__ import annotations
 
-import pytest
+import re
 
-from ikeclient.crypto.identity import identity_text, proves
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ikeclient.crypto.identity import identity_text, parse_identity, proves
 from ikeclient.crypto.names import encode_name
 from ikeclient.wire.registry import IdType
 
@@ -87,14 +91,114 @@ def test_kinds_never_mix(offered: IdType, wanted: IdType) -> None:
     [
         (IdType.FQDN, b"vpn.example.com", "vpn.example.com"),
         (IdType.FQDN, b"vpn\0\x1b[31m", "vpn\\x00\\x1b[31m"),
-        (IdType.RFC822_ADDR, b"\xff@example.com", "\\xff@example.com"),
+        (IdType.RFC822_ADDR, b"\xff@example.com", "email:#ff406578616d706c652e636f6d"),
         (IdType.IPV4_ADDR, bytes([192, 0, 2, 1]), "192.0.2.1"),
-        (IdType.IPV4_ADDR, bytes(3), "IPV4_ADDR 000000"),
+        (IdType.IPV4_ADDR, bytes(3), "{1}:#000000"),
         (IdType.IPV6_ADDR, bytes(15) + b"\x01", "::1"),
         (IdType.DER_ASN1_DN, encode_name("C=CH, CN=x"), "C=CH, CN=x"),
-        (IdType.KEY_ID, b"group", "KEY_ID 67726f7570"),
+        (IdType.KEY_ID, b"group", "keyid:group"),
+        (IdType.KEY_ID, b"\0\x01", "keyid:#0001"),
+        (IdType(200), b"\x01", "{200}:#01"),
     ],
 )
 def test_identities_read_well_and_safely(id_type: IdType, value: bytes, text: str) -> None:
     """K10: shown escaped."""
     assert identity_text(id_type, value) == text
+
+
+WRITTEN = [
+    ("vpn.example.com", IdType.FQDN, b"vpn.example.com"),
+    ("@vpn.example.com", IdType.FQDN, b"vpn.example.com"),
+    ("fqdn:vpn.example.com", IdType.FQDN, b"vpn.example.com"),
+    ("dns:vpn.example.com", IdType.FQDN, b"vpn.example.com"),
+    ("FQDN: 10.0.0.1", IdType.FQDN, b"10.0.0.1"),
+    ("@10.0.0.1", IdType.FQDN, b"10.0.0.1"),
+    ("fqdn:alice@example.com", IdType.FQDN, b"alice@example.com"),
+    ("@C=CH, CN=x", IdType.FQDN, b"C=CH, CN=x"),
+    ("fqdn:#c0ffee", IdType.FQDN, b"\xc0\xff\xee"),
+    ("Filiale Zürich", IdType.FQDN, "Filiale Zürich".encode()),
+    ("z\u00fcrich.example", IdType.FQDN, "zürich.example".encode()),
+    ("拠点7", IdType.FQDN, "拠点7".encode()),
+    ("DOMAIN\\alice", IdType.FQDN, b"DOMAIN\\alice"),
+    ("branch:7", IdType.FQDN, b"branch:7"),
+    ("alice@example.com", IdType.RFC822_ADDR, b"alice@example.com"),
+    ("josé@example.com", IdType.RFC822_ADDR, "josé@example.com".encode()),
+    ("@@alice", IdType.RFC822_ADDR, b"alice"),
+    ("email:alice", IdType.RFC822_ADDR, b"alice"),
+    ("rfc822:alice@example.com", IdType.RFC822_ADDR, b"alice@example.com"),
+    ("userfqdn:alice@example.com", IdType.RFC822_ADDR, b"alice@example.com"),
+    ("keyid:branch-7", IdType.KEY_ID, b"branch-7"),
+    ("keyid:Zürich", IdType.KEY_ID, "Zürich".encode()),
+    ("keyid:10.0.0.1", IdType.KEY_ID, b"10.0.0.1"),
+    ("keyid:#01:02:ff", IdType.KEY_ID, b"\x01\x02\xff"),
+    ("@#0102ff", IdType.KEY_ID, b"\x01\x02\xff"),
+    ("@#0x0102FF", IdType.KEY_ID, b"\x01\x02\xff"),
+    ("@[group one]", IdType.KEY_ID, b"group one"),
+    ("192.0.2.1", IdType.IPV4_ADDR, bytes((192, 0, 2, 1))),
+    ("ipv4:192.0.2.1", IdType.IPV4_ADDR, bytes((192, 0, 2, 1))),
+    ("ipv4:#c0000201", IdType.IPV4_ADDR, bytes((192, 0, 2, 1))),
+    ("2001:db8::1", IdType.IPV6_ADDR, bytes.fromhex("20010db8000000000000000000000001")),
+    ("ipv6:::1", IdType.IPV6_ADDR, bytes(15) + b"\x01"),
+    ("C=CH, CN=x", IdType.DER_ASN1_DN, encode_name("C=CH, CN=x")),
+    ("asn1dn:C=CH, CN=Zürich", IdType.DER_ASN1_DN, encode_name("C=CH, CN=Zürich")),
+    ("/C=CH/CN=x", IdType.DER_ASN1_DN, encode_name("C=CH, CN=x")),
+    ("asn1dn:#3000", IdType.DER_ASN1_DN, b"\x30\x00"),
+    ("@~3000", IdType.DER_ASN1_DN, b"\x30\x00"),
+    ("{200}:#0102", IdType(200), b"\x01\x02"),
+]
+
+
+@pytest.mark.parametrize(("text", "id_type", "value"), WRITTEN, ids=[text for text, *_ in WRITTEN])
+def test_what_people_write_has_one_meaning_and_can_be_written_back(text: str, id_type: IdType, value: bytes) -> None:
+    """G16: types by their form, by prefixes and by the signs of strongSwan and libreswan; UTF-8."""
+    assert parse_identity(text) == (id_type, value)
+    assert parse_identity(identity_text(id_type, value)) == (id_type, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "empty"),
+        ("a\0b", "control character"),
+        ("a\nb", "control character"),
+        ("\x1b[2J", "control character"),
+        ("fqdn:", "nothing behind its type"),
+        ("keyid:#", "nothing behind the #"),
+        ("@@", "nothing"),
+        ("@", "nothing"),
+        ("@#zz", "not hexadecimal"),
+        ("keyid:#123", "not hexadecimal"),
+        ("ipv4:example.com", "not an address"),
+        ("ipv4:2001:db8::1", "other family"),
+        ("ipv6:192.0.2.1", "other family"),
+        ("ipv4:#01", "wrong length"),
+        ("asn1dn:vpn.example.com", "not an attribute"),
+        ("C=CH, XYZ=1", "not an attribute"),
+        ("%any", "no particular identity"),
+        ("keydi:branch", "did you mean keyid:"),
+        ("fqnd:vpn.example.com", "did you mean fqdn:"),
+        ("e-mail:alice@example.com", "did you mean email:"),
+    ],
+)
+def test_what_is_no_identity_says_why(text: str, why: str) -> None:
+    """G16"""
+    with pytest.raises(ValueError, match=re.escape(why)):
+        parse_identity(text)
+
+
+@given(st.sampled_from([IdType.FQDN, IdType.RFC822_ADDR, IdType.KEY_ID]), st.text(min_size=1, max_size=60))
+def test_any_printable_text_of_any_type_can_be_written_back(id_type: IdType, text: str) -> None:
+    """G16"""
+    shown = identity_text(id_type, text.encode("utf-8", "surrogatepass"))
+    assert shown.isprintable()
+    if text.isprintable():
+        assert parse_identity(shown) == (id_type, text.encode())
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_an_identity_or_none(text: str) -> None:
+    try:
+        found = parse_identity(text)
+    except ValueError:
+        return
+    assert parse_identity(identity_text(*found)) == found or found[0] == IdType.DER_ASN1_DN

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 import pytest
 from eap_gateway import SUCCESS
 from eap_gateway import request as eap_request
-from sim_gateway import GATEWAY_ID, PASSWORD, GatewaySetup, ipv4
+from sim_gateway import GATEWAY_ID, PASSWORD, GatewaySetup, ipv4, named
 from sim_script import (
     AUTH,
     CREATE_CHILD,
@@ -252,7 +252,7 @@ def test_the_gateway_is_told_that_it_was_not_believed() -> None:
 
 
 IDENTITIES: dict[str, Identity] = {
-    "another": Identity.from_text("evil.example.com"),
+    "another": named("evil.example.com"),
     "trailing dot": Identity(type=IdType.FQDN, data=b"vpn.example.com."),
     "NUL": Identity(type=IdType.FQDN, data=b"vpn.example.com\0.evil.example.com"),
     "space": Identity(type=IdType.FQDN, data=b"vpn.example.com "),
@@ -289,7 +289,7 @@ def test_host_names_compare_without_case(auth: str) -> None:
 
 def test_an_identity_that_only_the_certificate_confirms_is_accepted() -> None:
     """The gateway calls itself by its address, and the certificate has both that and the configured name."""
-    identity = Identity.from_text("203.0.113.7")
+    identity = named("203.0.113.7")
     world = World(config=client_config("certificate"), setup=GatewaySetup(auth="certificate", identity=identity))
     world.connect()
     (up,) = [event for event in world.events if isinstance(event, IkeEstablished)]

@@ -14,7 +14,7 @@ from eap_gateway import request as eap_request
 from hypothesis import given
 from hypothesis import strategies as st
 from sim_certificates import NOW, stranger_certificate, stranger_key, user_certificate
-from sim_gateway import CBC, ESP_GCM, GatewaySetup
+from sim_gateway import CBC, ESP_GCM, GatewaySetup, named
 from sim_script import AUTH, INIT, Scribe, deletes, instead, notify, only
 from sim_world import PATH, Weather, World, client_config
 
@@ -34,7 +34,7 @@ from ikeclient.ike.exchanges.informational import delete_ike_sa
 from ikeclient.ike.initiator import Initiator
 from ikeclient.ike.state import State
 from ikeclient.wire.config import ConfigPayload
-from ikeclient.wire.identity import AuthPayload, Identity
+from ikeclient.wire.identity import AuthPayload
 from ikeclient.wire.notify import EapPayload, NotifyPayload
 from ikeclient.wire.registry import AuthMethod, EapType, HashAlgorithm, NotifyType
 from ikeclient.wire.selector import TrafficSelector
@@ -159,13 +159,13 @@ FAILURES: dict[str, tuple[Callable[[], World], type[IkeclientError], int, tuple[
         ("no inner address", "CFG_REPLY", "[network] request"),
     ),
     "the gateway is another": (
-        lambda: changed(gateway_identity=Identity.from_text("other.example.com")),
+        lambda: changed(gateway_identity=named("other.example.com")),
         GatewayNotAuthenticated,
         7,
         ("other.example.com", "vpn.example.com", "[gateway] identity"),
     ),
     "the gateway's certificate is another's": (
-        lambda: changed("certificate", gateway_identity=Identity.from_text("other.example.com")),
+        lambda: changed("certificate", gateway_identity=named("other.example.com")),
         GatewayNotAuthenticated,
         7,
         ("other.example.com", "vpn.example.com", "identity"),

@@ -16,6 +16,7 @@ from eap_gateway import request as eap_request
 from sim_certificates import gateway_certificate, gateway_key, trust
 
 from ikeclient.crypto.certs import Certificate
+from ikeclient.crypto.identity import parse_identity
 from ikeclient.crypto.key_exchange import generate
 from ikeclient.crypto.keymat import child_keys, ike_keys, shared_key_auth
 from ikeclient.crypto.schemes import Family
@@ -58,8 +59,16 @@ Edit = Callable[[list[Payload]], list[Payload]]
 
 PSK = b"a shared secret of many bytes"
 USER, PASSWORD = "alice", "wonderland"
-CLIENT_ID = Identity.from_text("alice@example.com")
-GATEWAY_ID = Identity.from_text("vpn.example.com")
+
+
+def named(text: str) -> Identity:
+    """The identity that a person means by `text`."""
+    type_, data = parse_identity(text)
+    return Identity(type=type_, data=data)
+
+
+CLIENT_ID = named("alice@example.com")
+GATEWAY_ID = named("vpn.example.com")
 INNER = "10.88.0.1"
 
 GCM = AlgorithmProposal(

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from sim_certificates import NOW, trust
-from sim_gateway import GATEWAY_ID, GatewaySetup
+from sim_gateway import GATEWAY_ID, GatewaySetup, named
 from sim_world import World, client_config
 
 from ikeclient.crypto.certs import Certificate
@@ -116,7 +116,7 @@ def test_what_was_accepted_is_asked_first_the_next_time() -> None:
     again.connect()
     assert (requests(again, "init"), requests(again, "auth")) == (1, 1)
     assert notices(again) == []
-    other = replace(config(), gateway_identity=Identity.from_text("other.example.com"))
+    other = replace(config(), gateway_identity=named("other.example.com"))
     assert other.as_accepted(first.client.accepted) == other
 
 
@@ -203,7 +203,7 @@ def test_sha1_signs_for_a_gateway_without_rfc_7427_if_the_profile_says_so() -> N
 def test_a_gateway_that_signs_with_sha1_names_the_way_out_too() -> None:
     """N26: with EAP only the gateway signs, as Azure's and Windows' do."""
     certificate, key = rsa_user()
-    trusting = replace(client_config("eap"), gateway_identity=Identity.from_text("alice@example.com"))
+    trusting = replace(client_config("eap"), gateway_identity=named("alice@example.com"))
     world = World(config=trusting, setup=GatewaySetup(auth="eap", chain=(certificate.der,), key=key))
 
     def classic(payloads: list[Payload]) -> list[Payload]:
@@ -212,7 +212,7 @@ def test_a_gateway_that_signs_with_sha1_names_the_way_out_too() -> None:
         method, data = key.sign(octets, None, allow_sha1=True)
         return [AuthPayload(method=method, data=data) if isinstance(p, AuthPayload) else p for p in payloads]
 
-    world.gateway.setup.identity = Identity.from_text("alice@example.com")
+    world.gateway.setup.identity = named("alice@example.com")
     world.gateway.edit["auth"] = classic
     world.start()
     assert world.run(60, World.finished)

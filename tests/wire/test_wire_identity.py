@@ -1,5 +1,3 @@
-from ipaddress import ip_address
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,29 +8,6 @@ from ikeclient.wire.cursor import Reader, Writer
 from ikeclient.wire.identity import AuthPayload, CertPayload, CertReqPayload, Identity, IdiPayload, IdrPayload
 from ikeclient.wire.payload import Message
 from ikeclient.wire.registry import AuthMethod, CertEncoding, IdType
-
-
-@pytest.mark.parametrize(
-    ("text", "type_", "data"),
-    [
-        ("vpn.example.com", IdType.FQDN, b"vpn.example.com"),
-        ("alice@example.com", IdType.RFC822_ADDR, b"alice@example.com"),
-        ("192.0.2.1", IdType.IPV4_ADDR, bytes.fromhex("c0000201")),
-        ("2001:db8::1", IdType.IPV6_ADDR, ip_address("2001:db8::1").packed),
-        ("keyid:branch-7", IdType.KEY_ID, b"branch-7"),
-        ("keyid:Zürich", IdType.KEY_ID, "Zürich".encode()),
-    ],
-)
-def test_text_becomes_the_identity_a_person_means(text: str, type_: IdType, data: bytes) -> None:
-    identity = Identity.from_text(text)
-    assert (identity.type, identity.data) == (type_, data)
-    assert Identity.parse(Reader(identity.body())) == identity
-
-
-@pytest.mark.parametrize("text", ["", "zürich.example", "a\0b", "a\nb", "\x1b[2J"])
-def test_text_that_is_no_identity_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not an identity"):
-        Identity.from_text(text)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +55,9 @@ def test_reserved_bytes_mean_nothing_but_are_signed_as_they_came(
     """N8: the identity is the same one, and AUTH covers RestOfIDPayload with the reserved bytes (section 2.15)."""
     body = bytes((IdType.FQDN,)) + reserved + b"vpn.example"
     identity = kind.parse(Reader(body)).identity
-    assert identity == Identity.from_text("vpn.example")
+    assert identity == Identity(type=IdType.FQDN, data=b"vpn.example")
     assert identity.body() == body
-    assert Identity.from_text("vpn.example").body()[1:4] == bytes(3)
+    assert Identity(type=IdType.FQDN, data=b"vpn.example").body()[1:4] == bytes(3)
 
 
 def test_the_three_opaque_payloads_of_sections_3_6_to_3_8() -> None:

@@ -247,7 +247,7 @@ class AuthExchange:
         except IkeclientError as problem:
             child_error = problem
         return AuthOutcome(
-            gateway_identity=str(identity),
+            gateway_identity=authenticate.shown(identity),
             child=child,
             child_error=child_error,
             configuration=configuration,
