@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-from sim_gateway import CBC, GatewaySetup
+from sim_gateway import CBC, GatewaySetup, named
 from sim_script import AUTH, INFORMATIONAL, INIT, authenticating, deletes, forged_init, opened, without
 from sim_world import AUTHS, PATH, Sent, Weather, World, assert_same_state, client_config, reverse
 
@@ -18,7 +18,6 @@ from ikeclient.ike.events import Notice
 from ikeclient.ike.exchanges import init as init_module
 from ikeclient.ike.exchanges.init import Candidate
 from ikeclient.ike.state import State
-from ikeclient.wire.identity import Identity
 from ikeclient.wire.key_exchange import NoncePayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Message, Payload
@@ -264,7 +263,7 @@ def test_port_4500_is_asked_before_a_silent_candidate_is_given_up_and_not_sooner
 
 # Answers from other addresses of the gateway
 
-LONG = Identity.from_text("alice@" + "a" * 750 + ".example.com")
+LONG = named("alice@" + "a" * 750 + ".example.com")
 ELSEWHERE = ip_address("203.0.113.99")
 
 
