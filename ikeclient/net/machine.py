@@ -231,7 +231,9 @@ class Machine:
         example = next((address for address in missed.values() if address), None)
         raise PlatformError(
             f"nothing leads into the tunnel's interface {config.interface}",
-            reason="other rules or routes of this machine come first" if example else "everything is excluded from it",
+            reason="other rules or routes of this machine come first"
+            if example
+            else "; ".join(self.warnings) or "everything is excluded from it",
             hint=f"see `ip rule` and `ip route get {example}`" if example else "see [network] routes and exclude",
         )
 

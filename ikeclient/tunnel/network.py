@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from itertools import chain, islice
 from typing import Literal
 
 from ikeclient.errors import NegotiationRefused
@@ -25,6 +26,7 @@ from ikeclient.wire.selector import TrafficSelector
 
 MARK = 0x1CE  # of our outer sockets
 MAX_ROUTES = 256
+MAX_PARTS = 2048  # networks that the selectors' ranges consist of, before neighbours are joined
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +59,23 @@ def inner_addresses(
 
 
 def routes_into(selectors: Sequence[TrafficSelector], families: Collection[int]) -> tuple[IPNetwork, ...]:
-    """The networks that the negotiated selectors let through, for the families we have an inner address of."""
-    networks = [network for selector in selectors if selector.version in families for network in selector.networks()]
+    """The networks that the negotiated selectors let through, for the families we have an inner address of.
+
+    Raises NegotiationRefused for ranges that consist of so many that the event loop would stand still.
+    """
+    parts = chain.from_iterable(selector.networks() for selector in selectors if selector.version in families)
+    networks = list(islice(parts, MAX_PARTS + 1))
+    if len(networks) > MAX_PARTS:
+        raise _too_many(f"more than {MAX_PARTS}")
     return _collapsed(network for network in networks if not network.is_loopback)
+
+
+def _too_many(count: str) -> NegotiationRefused:
+    return NegotiationRefused(
+        f"the gateway's traffic selectors make {count} routes",
+        reason=f"at most {MAX_ROUTES} are accepted",
+        hint="list the networks you need in [network] routes",
+    )
 
 
 def _collapsed(networks: Iterable[IPNetwork]) -> tuple[IPNetwork, ...]:
@@ -149,11 +165,7 @@ def machine_config(
             hint="this is for the gateway's administrator: addresses and traffic selectors are of different families",
         )
     if len(routes) > MAX_ROUTES:
-        raise NegotiationRefused(
-            f"the gateway's traffic selectors make {len(routes)} routes",
-            reason=f"at most {MAX_ROUTES} are accepted",
-            hint="list the networks you need in [network] routes",
-        )
+        raise _too_many(str(len(routes)))
     dns, warnings = dns_config(network, configuration, routes)
     by_gateway = network.routes == "gateway"
     config = MachineConfig(

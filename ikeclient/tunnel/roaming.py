@@ -161,6 +161,8 @@ class Roaming:
         best = self._best(attempt)
         if best is None:
             self._offline()
+            if any(map(self._monitor.sources_for, self._named)):
+                attempt.driver.abandon()  # the network leads to an address that may not be asked now: begin anew
             return
         was_offline = self._session.status.state != "connected"
         disturbed = change.resumed or change.stalled or any(a.address == path.local_address for a in change.gained)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summarize_address_range
 from typing import ClassVar, Self
@@ -38,9 +39,9 @@ class TrafficSelector:
         """4 or 6."""
         return self.start.version
 
-    def networks(self) -> list[IPv4Network | IPv6Network]:
-        """The fewest networks that cover the addresses exactly."""
-        return list(summarize_address_range(self.start, self.end))
+    def networks(self) -> Iterator[IPv4Network | IPv6Network]:
+        """The fewest networks that cover the addresses exactly, in order: up to 254 of them for an odd range."""
+        return summarize_address_range(self.start, self.end)
 
     @property
     def _ports(self) -> tuple[int, int]:
@@ -60,8 +61,8 @@ class TrafficSelector:
         return self.start_port <= other.start_port <= other.end_port <= self.end_port
 
     def __str__(self) -> str:
-        networks = self.networks()
-        addresses = str(networks[0]) if len(networks) == 1 else f"{self.start}-{self.end}"
+        network = next(self.networks())
+        addresses = str(network) if network.broadcast_address == self.end else f"{self.start}-{self.end}"
         ports = "" if self._ports == _ANY_PORT else f"/{self.start_port}-{self.end_port}"
         return f"{addresses}[{self.protocol}{ports}]" if self.protocol or ports else addresses
 

@@ -110,14 +110,21 @@ def test_a_gateway_that_only_knows_the_address_of_the_nat_is_refused(make_lab: M
     assert "TS_UNACCEPTABLE" in connection.stderr
 
 
-def test_in_a_new_network_the_new_address_is_agreed_on(lab: Lab) -> None:
+@pytest.mark.parametrize("flushed", [False, True])
+def test_in_a_new_network_the_new_address_is_agreed_on(lab: Lab, flushed: bool) -> None:
     """With MOBIKE the gateway would go on expecting packets from the old one: a new connection is made."""
     lab.network.add_second_path()
     connect(lab, without_pool("10.99.0.0/24"))
     machine = lab.network.client
     assert ping(machine, INSIDE_IPV4) == 3
-    lab.network.use_second_path()
-    status = lab.client.wait_moved(SECOND_CLIENT_IPV4)
+    with lab.capture("one") as one, lab.capture("two", interface="wan2") as two:
+        flood = machine.start("ping", "-n", "-q", "-i", "0.005", INSIDE_IPV4)
+        if flushed:
+            machine.ip("address", "flush", "dev", "wan")
+        lab.network.use_second_path()
+        status = lab.client.wait_moved(SECOND_CLIENT_IPV4)
+        flood.terminate()
+    assert [packet for capture in (one, two) for packet in in_the_clear(capture) if INSIDE_IPV4 in packet] == []
     assert status["addresses"] == [f"{SECOND_CLIENT_IPV4}/32"]
     assert status["reconnects"] == 1
     assert status["roams"] == 0

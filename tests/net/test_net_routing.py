@@ -106,6 +106,18 @@ def test_everything_excluded_is_no_tunnel(lab: Lab, state_dir: Path) -> None:
     lab.inside(body)
 
 
+def test_a_tunnel_of_ipv6_alone_is_refused_where_the_interface_has_none(lab: Lab, state_dir: Path) -> None:
+    def body() -> None:
+        _ike0 = tun()
+        sh("echo 1 > /proc/sys/net/ipv6/conf/ike0/disable_ipv6")
+        config = replace(SPLIT, addresses=SPLIT.addresses[1:], routes=SPLIT.routes[1:])
+        with pytest.raises(PlatformError, match="nothing leads into") as caught:
+            Machine(state_dir, "work").apply(config)
+        assert "IPv6 is disabled" in str(caught.value.reason)
+
+    lab.inside(body)
+
+
 def test_our_own_address_inside_the_tunnel_stays_in_reach_of_the_lan(lab: Lab, state_dir: Path) -> None:
     """K22: what was agreed goes into the tunnel from the outer address; nothing else changes, the gateway included."""
 

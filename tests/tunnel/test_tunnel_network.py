@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -165,6 +166,19 @@ def test_selectors_that_would_flood_the_routing_table_are_refused() -> None:
     )
     with pytest.raises(NegotiationRefused):
         machine_config(settings(), granted("10.88.0.1/32"), selectors("10.88.0.1/32"), odd, LINK)
+
+
+def test_ranges_that_consist_of_very_many_networks_are_refused_at_once() -> None:
+    """S18: 255 odd ranges of IPv6 are 56,000 networks, and joining them would take a second."""
+    base = 0x2000 << 112
+    odd = tuple(
+        TrafficSelector(start=ip_address(base + (n << 112) + 1), end=ip_address(base + ((n + 1) << 112) - 2))
+        for n in range(0, 510, 2)
+    )
+    before = time.process_time()
+    with pytest.raises(NegotiationRefused, match="more than 2048 routes"):
+        machine_config(settings(), granted("fd88::1/128"), selectors("fd88::1/128"), odd, LINK)
+    assert time.process_time() - before < 0.5
 
 
 def planned(configuration: Configuration, local: str, *remote: str, **changes: Any) -> MachineConfig:

@@ -208,6 +208,19 @@ def test_a_new_connection_does_not_bring_new_probes(rig: Rig) -> None:
     assert 0 < probed <= PROBES + 1
 
 
+def test_where_nothing_else_is_left_to_ask_a_new_connection_is_made(rig: Rig) -> None:
+    """S19: the network leads to an address of the gateway's name only, and that was asked often enough."""
+    named = ip_address("2001:db8::7")
+    rig.roaming.established(rig.attempt, [GATEWAY, named])
+    rig.monitor.ours = [ip_address("2001:db8::10")]
+    for _ in range(PROBES_EACH):
+        rig.roaming._changed(Change())
+    assert [remote for _, remote, _ in rig.link.moves] == [named] * PROBES_EACH
+    assert not rig.link.abandoned
+    rig.roaming._changed(Change())
+    assert rig.link.abandoned
+
+
 def test_our_own_addresses_are_never_the_gateways(rig: Rig) -> None:
     """S12: nor the inner one, where packets would turn round in the tunnel."""
     inner = ip_address("203.0.113.200")

@@ -129,7 +129,7 @@ def test_a_selector_does_not_contain_what_is_wider_or_else(asked: TrafficSelecto
 
 @given(traffic_selectors(), st.data())
 def test_the_networks_of_a_selector_cover_it_exactly(selector: TrafficSelector, data: st.DataObject) -> None:
-    networks = selector.networks()
+    networks = list(selector.networks())
     assert sum(network.num_addresses for network in networks) == int(selector.end) - int(selector.start) + 1
     inside = data.draw(st.integers(int(selector.start), int(selector.end)))
     assert any(type(selector.start)(inside) in network for network in networks)
