@@ -219,13 +219,21 @@ class Handshake:
         return any(contender.heard for contender in self._contenders)
 
     @property
+    def _forged(self) -> bool:
+        """Whether some answers are not the gateway's for sure."""
+        return any(init.forged for init in self._inits.values())
+
+    @property
     def _asked_nat_port(self) -> bool:
         return any(init.path.remote_port != IKE_PORT for init in self._inits.values())
 
     @property
     def _verdict_at(self) -> float | None:
-        """When to stop waiting for a better answer than the refusals so far; None while there is none to believe."""
-        if self._contenders or self._answers.following(self._may_try) is not None:
+        """When to stop waiting for a better answer than the refusals so far; None while there is none to believe.
+
+        Where somebody is known to forge answers, nothing is believed before the deadline.
+        """
+        if self._contenders or self._forged or self._answers.following(self._may_try) is not None:
             return None
         if self._failure is not None and self._first_at is not None:
             return self._first_at + BETTER_ANSWER
@@ -263,7 +271,7 @@ class Handshake:
     def _may_try(self, waiting: Waiting) -> bool:
         """Whether trying this answer cannot be a second login at a gateway that is merely slow."""
         pending = [contender.candidate.spi_i for contender in self._contenders if contender.waits]
-        if not pending or any(init.forged for init in self._inits.values()):
+        if not pending or self._forged:
             return True
         return waiting.repeated and all(spi_i == waiting.init.spi_i for spi_i in pending)
 

@@ -8,13 +8,24 @@ from ipaddress import ip_address
 
 import pytest
 from sim_gateway import CBC, GatewaySetup, named
-from sim_script import AUTH, INFORMATIONAL, INIT, authenticating, deletes, forged_init, opened, without
+from sim_script import (
+    AUTH,
+    INFORMATIONAL,
+    INIT,
+    authenticating,
+    deletes,
+    forged_init,
+    opened,
+    spi_of,
+    unprotected,
+    without,
+)
 from sim_world import AUTHS, PATH, Sent, Weather, World, assert_same_state, client_config, reverse
 
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, NegotiationRefused, NoResponse
 from ikeclient.ike import authenticate
 from ikeclient.ike.config import IkeConfig
-from ikeclient.ike.events import Notice
+from ikeclient.ike.events import CredentialNeeded, Notice
 from ikeclient.ike.exchanges import init as init_module
 from ikeclient.ike.exchanges.init import Candidate
 from ikeclient.ike.state import State
@@ -468,3 +479,52 @@ def test_only_what_is_too_long_is_cut_and_only_once() -> None:
     psk.start()
     psk.run(25)
     assert len({s.data for s in psk.log if s.data[18] == AUTH}) == 1
+
+
+def test_where_answers_are_forged_no_refusal_is_believed_before_the_deadline() -> None:
+    """N14, N21, N22: refusals of every kind come at once, the gateway's answer after seconds."""
+    world = World(late=slow(3.0, INIT))
+    world.start()
+    world.run(0.05)
+    spis = (spi_of(world), bytes(8))
+    for kind in (NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.INVALID_SYNTAX):
+        world.to_client(unprotected(INIT, spis, [NotifyPayload(type=kind)]))
+    world.to_client(forged_init(world, without_nat_detection))
+    attacker = World(seed=99, setup=GatewaySetup(psk=b"another")).gateway
+    attacker.receive(world.log[0].data, reverse(world.log[0].path), world.now)
+    world.to_client(attacker.outbox.pop().data)
+    attacker.edit["auth"] = lambda _: [NotifyPayload(type=NotifyType.AUTHENTICATION_FAILED)]
+    for sent in list(world.log):
+        if sent.data[18] == AUTH:
+            attacker.receive(sent.data, reverse(sent.path), world.now)
+            world.to_client(attacker.outbox.pop().data)
+    assert world.run(31, World.finished)
+    assert world.connected, world.error and world.error.lines()
+    denied = World(config=replace(client_config(), timeout=8.0), drop=lambda _: True)
+    denied.start()
+    for kind in (NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.INVALID_SYNTAX):
+        denied.to_client(unprotected(INIT, (spi_of(denied), bytes(8)), [NotifyPayload(type=kind)]))
+    assert denied.run(9, lambda w: w.closed)
+    assert denied.now == pytest.approx(8.0)
+    assert isinstance(denied.error, NegotiationRefused)
+
+
+def test_the_gateway_that_has_proven_itself_is_the_only_one_left() -> None:
+    """N21: before a person is asked for the password, say."""
+    config = client_config("eap")
+    config = replace(config, auth=replace(config.auth, password=None))
+    world = World(config=config, setup=GatewaySetup(auth="eap"), weather=SLOW)
+    world.start()
+    world.run(0.05)
+    for number in range(5):
+        world.to_client(forged_init(world, seed=str(number)))
+    assert world.run(5, lambda w: any(isinstance(event, CredentialNeeded) for event in w.events))
+    handshake = world.client._handshake
+    assert handshake is not None
+    (contender,) = handshake._contenders
+    assert contender.exchange.gateway_verified
+    world.to_client(forged_init(world, seed="late"))
+    assert handshake._contenders == [contender]
+    world.at_client(lambda client, now: client.supply("wonderland", now))
+    assert world.run(5, World.finished)
+    assert world.connected

@@ -93,6 +93,30 @@ def test_no_address_is_left_after_refusals(lab: Lab) -> None:
     assert "NO_PROPOSAL_CHOSEN" in connection.stderr
 
 
+def test_a_slow_login_at_one_address_is_not_repeated_at_another(lab: Lab) -> None:
+    """K20: both lead to the same gateway, which works on the login when the first one's share of the time is over."""
+    lab.network.add_second_path()
+    lab.gateway.listen = ("10.1.0.1", "10.2.0.1")
+    lab.gateway.serve(Offer(settings=slow(8000)))
+    lab.client.write_profile(lab.gateway, addresses("10.2.0.1", GATEWAY_IPV4))
+    connection = lab.client.start("work", "--timeout", "14")
+    assert connection.wait_connected()["gateway"]["address"] == "10.2.0.1"
+    assert ping(lab.network.client, INSIDE_IPV4, count=3) == 3
+    assert len(established(lab)) == 1
+
+
+def test_an_address_at_which_a_login_cannot_arrive_gives_way_to_the_next(lab: Lab) -> None:
+    """Port 500 answers there, and port 4500 is blocked."""
+    lab.network.add_second_path()
+    lab.network.gateway.add_rules("input", "ip daddr 10.2.0.1 udp dport 4500 counter drop")
+    lab.gateway.listen = ("10.1.0.1", "10.2.0.1")
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway, addresses("10.2.0.1", GATEWAY_IPV4))
+    connection = lab.client.start("work", "--timeout", "14")
+    assert connection.wait_connected()["gateway"]["address"] == GATEWAY_IPV4
+    assert "10.2.0.1: the gateway 10.2.0.1 stopped answering during IKE_AUTH" in connection.stderr
+
+
 def test_a_proven_refusal_of_the_password_asks_no_other_address(lab: Lab) -> None:
     """Each further address would be one more failed login of that user."""
     lab.network.add_second_path()

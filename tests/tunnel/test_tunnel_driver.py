@@ -41,7 +41,12 @@ class FakeInitiator:
 
     def close(self, now: float) -> None:
         self.closed_at = now
+        self.deadline = None
         self.events.append(Closed())
+
+    def give_up(self, now: float) -> None:
+        self.close(now)
+        self.deadline = now + 0.01  # the gateway has to be told once more
 
     def datagrams_to_send(self) -> list[Datagram]:
         taken = list(self.datagrams)
@@ -143,10 +148,34 @@ def test_closed_resolves_with_the_last_event_and_no_timer_is_left() -> None:
     run(scenario)
 
 
+def test_what_is_closed_goes_on_telling_the_gateway_until_nothing_is_left_to_say() -> None:
+    """K20: the DELETE of a login that was given up is repeated."""
+
+    async def scenario(driver: Driver, initiator: FakeInitiator, _: list[Any], __: list[float]) -> None:
+        driver.start(PATH)
+        driver.give_up()
+        assert driver.closed.done()
+        assert not driver.done.done()
+        await asyncio.wait_for(driver.done, 5)
+        assert len(initiator.timer_calls) == 1
+
+    run(scenario)
+
+
+def test_what_is_closed_and_has_nothing_to_say_is_done() -> None:
+    async def scenario(driver: Driver, *_: Any) -> None:
+        driver.start(PATH)
+        driver.close()
+        assert driver.done.done()
+
+    run(scenario)
+
+
 def test_abandoning_ends_the_wait_for_the_end() -> None:
     async def scenario(driver: Driver, *_: Any) -> None:
         driver.start(PATH)
         driver.abandon()
         assert await asyncio.wait_for(driver.closed, 1) == Closed()
+        assert driver.done.done()
 
     run(scenario)

@@ -1,0 +1,108 @@
+"""A new authentication beside the connection in use: a login, which time alone neither starts nor ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ikeclient.errors import NoResponse
+from ikeclient.ike.events import Closed, Event
+from ikeclient.tunnel import renewal
+from ikeclient.tunnel.renewal import Renewal
+
+
+class Aside:
+    """An attempt whose gateway does what a test says."""
+
+    def __init__(self, heard: Callable[[Event], None]) -> None:
+        self.heard = heard
+        self.given_up = False
+        self.initiator = SimpleNamespace(logging_in=False)
+        self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+        self.driver = SimpleNamespace(closed=self.closed, initiator=self.initiator, give_up=self._give_up)
+
+    def start(self) -> None:
+        """Nothing is sent."""
+
+    def _give_up(self) -> None:
+        self.given_up = True
+
+
+def run(scenario: Callable[[Renewal, list[Aside], list[Aside]], Any]) -> None:
+    async def main() -> None:
+        opened: list[Aside] = []
+        left: list[Aside] = []
+
+        def open_(heard: Callable[[Event], None]) -> Any:
+            opened.append(Aside(heard))
+            return opened[-1]
+
+        made = Renewal(open_, lambda *_: None, lambda *_: None, lambda _: None, left.append)  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        await scenario(made, opened, left)
+        made.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_login_under_way_is_waited_for_when_the_connection_in_use_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """K20: the gateway works on it, and another connection would be another login."""
+    monkeypatch.setattr(renewal, "PATIENCE", 0.01)
+
+    async def scenario(made: Renewal, opened: list[Aside], left: list[Aside]) -> None:
+        opened[0].initiator.logging_in = True
+        waiting = asyncio.ensure_future(made.last_chance())
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        assert not opened[0].given_up
+        opened[0].closed.set_result(Closed(error=NoResponse("too late")))
+        await asyncio.wait_for(waiting, 10)
+        assert left == opened
+
+    run(scenario)
+
+
+def test_an_attempt_that_nobody_has_answered_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renewal, "PATIENCE", 0.01)
+
+    async def scenario(made: Renewal, opened: list[Aside], left: list[Aside]) -> None:
+        await asyncio.wait_for(made.last_chance(), 10)
+        assert opened[0].given_up
+        assert left == opened
+
+    run(scenario)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until something is true."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it does not become true")
+
+
+def test_pauses_between_logins_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """K20: one that is refused or too slow is not tried every few seconds."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 6:
+            await asyncio.Event().wait()
+
+    async def scenario(made: Renewal, opened: list[Aside], left: list[Aside]) -> None:
+        monkeypatch.setattr(renewal, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
+        for number in range(6):
+            await until(lambda number=number: len(opened) > number)  # type: ignore[misc]
+            opened[number].closed.set_result(Closed(error=NoResponse("no")))
+        await until(lambda: len(pauses) == 6)
+        assert pauses == [5.0, 10.0, 20.0, 40.0, 80.0, 80.0]
+        assert all(each.given_up for each in opened)
+        assert left == opened
+
+    run(scenario)
