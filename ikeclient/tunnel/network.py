@@ -121,17 +121,21 @@ def blocked_families(
 
 
 def dns_config(
-    network: NetworkSettings, configuration: Configuration, routes: Sequence[IPNetwork]
+    network: NetworkSettings,
+    configuration: Configuration,
+    routes: Sequence[IPNetwork],
+    carried: Sequence[IPNetwork] = (),
 ) -> tuple[DnsConfig | None, tuple[str, ...]]:
     """How names are resolved while the tunnel is up, and a warning for each server that the tunnel does not reach.
 
-    Servers and domains of the profile are used instead of the gateway's.
+    `carried` are networks that the tunnel would take, too: a server there gets a route of its own. Servers and domains
+    of the profile are used instead of the gateway's.
     """
     servers = network.dns_servers or configuration.dns_servers
     domains = network.dns_domains or configuration.dns_domains
     if network.dns == "none" or not servers:
         return None, ()
-    reached = tuple(s for s in servers if any(s in route for route in routes))
+    reached = tuple(s for s in servers if any(s in route for route in (*routes, *carried)))
     missed = [server for server in servers if server not in reached]
     warnings = tuple(f"DNS server {server} is not used: the tunnel does not lead to it" for server in missed)
     mode: Literal["split", "all"] = "all" if network.dns == "all" else "split"
@@ -141,6 +145,14 @@ def dns_config(
     if not reached or (mode == "split" and not domains):
         return None, warnings
     return DnsConfig(servers=reached, domains=domains, mode=mode), warnings
+
+
+def _outside(configuration: Configuration) -> str:
+    """What the gateway excludes, in words."""
+    networks = [str(network) for network in configuration.excluded[:8]]
+    more = len(configuration.excluded) - len(networks)
+    lan = ["the networks this machine is on"] if configuration.exclude_lan else []
+    return ", ".join([*networks, *([f"{more} more"] if more else []), *lan])
 
 
 def machine_config(
@@ -157,7 +169,8 @@ def machine_config(
     """
     addresses, own = inner_addresses(configuration, local)
     families = {address.version for address in (*addresses, *own)}
-    routes, split = split_by_gateway(network, configuration, routes_into(remote, families))
+    carried = routes_into(remote, families)
+    routes, split = split_by_gateway(network, configuration, carried)
     if not routes:
         raise NegotiationRefused(
             "nothing would go through the tunnel",
@@ -166,8 +179,10 @@ def machine_config(
         )
     if len(routes) > MAX_ROUTES:
         raise _too_many(str(len(routes)))
-    dns, warnings = dns_config(network, configuration, routes)
+    dns, warnings = dns_config(network, configuration, routes, carried)
     by_gateway = network.routes == "gateway"
+    if by_gateway and (outside := _outside(configuration)):
+        warnings += (f"stays outside the tunnel, as the gateway wants: {outside}",)
     config = MachineConfig(
         interface=link.interface,
         mtu=link.mtu,

@@ -442,6 +442,17 @@ def test_without_an_assigned_address_another_ones_is_refused(request_: frozenset
     assert "TSi" in str(error.reason)
 
 
+@pytest.mark.parametrize("own", ["127.0.0.1", "169.254.3.4"])
+def test_our_own_address_is_no_inner_one_if_it_is_of_this_machine_or_link_alone(own: str) -> None:
+    """K22: as when the gateway is reached by way of a relay on this machine."""
+    path = replace(PATH, local_address=ip_address(own))
+    world = World(config=replace(client_config(), request=frozenset()), setup=GatewaySetup(), path=path)
+    world.gateway.edit["auth"] = unassigned(f"{own}/32")
+    world.start()
+    assert world.run(35, World.finished)
+    assert own in str(failed(world, NegotiationRefused).reason)
+
+
 def test_extended_sequence_numbers_are_not_forced_on_us() -> None:
     """K16."""
     config = replace(client_config(), esn=False)

@@ -108,6 +108,18 @@ def test_an_inner_address_of_the_lan_is_refused(lab: Lab, pool: str) -> None:
     assert lab.client.traces() == before
 
 
+def test_a_name_server_beside_the_listed_subnets_is_asked_through_the_tunnel(lab: Lab) -> None:
+    """K14."""
+    offer = Offer(pools=("p4",), local_ts=("0.0.0.0/0",), attributes={"subnet": ["10.99.0.0/28"]}, dns=(INSIDE_DNS,))
+    lab.gateway.serve(offer)
+    lab.client.write_profile(lab.gateway)
+    lab.client.connect()
+    status = lab.client.status()
+    assert status is not None
+    assert (status["routes"], status["dns"]["servers"]) == (["10.99.0.0/28"], [INSIDE_DNS])
+    assert in_tunnel(peer_address(lab.network.client, INSIDE_DNS))
+
+
 def test_a_name_server_of_the_lan_is_not_asked_past_the_tunnel(lab: Lab) -> None:
     """K14: nor this machine itself."""
     lab.gateway.serve(Offer(pools=("p4",), local_ts=("0.0.0.0/0",), dns=("10.1.0.53", CLIENT_IPV4, INSIDE_DNS)))

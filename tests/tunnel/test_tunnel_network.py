@@ -241,6 +241,19 @@ def test_what_the_gateway_wants_outside_stays_outside_unless_the_profile_says_wh
     config = planned(configuration, "10.88.0.1/32", *EVERYTHING, exclude=networks("172.16.0.0/12"))
     assert config.exclude == networks("172.16.0.0/12", "192.168.7.0/24")
     assert config.exclude_lan
+    _, warnings = machine_config(settings(), configuration, selectors("10.88.0.1/32"), selectors(*EVERYTHING), LINK)
+    assert warnings == (
+        "stays outside the tunnel, as the gateway wants: 192.168.7.0/24, the networks this machine is on",
+    )
     for routes in ("all", networks("0.0.0.0/0")):
         config = planned(configuration, "10.88.0.1/32", *EVERYTHING, routes=routes)
         assert (config.exclude, config.exclude_lan) == ((), False)
+
+
+def test_a_name_server_beside_the_listed_subnets_is_used_where_the_selectors_carry_it() -> None:
+    """K14: the machine gives it a route of its own."""
+    servers = (ip_address("10.97.0.53"),)
+    config = planned(listing("10.99.0.0/24", dns_servers=servers), "10.88.0.1/32", "0.0.0.0/0")
+    assert config.dns is not None
+    assert (config.dns.servers, config.routes) == (servers, networks("10.99.0.0/24"))
+    assert planned(listing(dns_servers=servers), "10.88.0.1/32", "10.99.0.0/24").dns is None

@@ -297,6 +297,12 @@ class AuthExchange:
                 reason=reason,
                 hint="give the gateway an address pool" + (", or set [network] request = []" if wanted else ""),
             )
+        if self._own.is_loopback or self._own.is_link_local:
+            raise NegotiationRefused(
+                "the gateway assigned no inner address",
+                reason=f"this machine's own on the way to it, {self._own}, means nothing inside the tunnel",
+                hint="give the gateway an address pool",
+            )
         if wanted:
             self._notices.append(f"the gateway assigned no inner address: {self._own} is used inside the tunnel, too")
         return (self._own,)
