@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,12 +13,13 @@ import typer
 from ikeclient.cli.terminal import tell
 from ikeclient.control import client, waiting
 from ikeclient.control.protocol import Command
-from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, UsageError
+from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, PlatformError, UsageError
 
 Name = Annotated[
     str | None, typer.Argument(metavar="[NAME]", help="The tunnel; not needed when only one runs.", show_default=False)
 ]
 _SECONDS = 5.0
+_SHOWN = 3  # commands of an error
 
 
 def disconnect(
@@ -25,7 +29,7 @@ def disconnect(
     """End a tunnel: the gateway is told, the machine restored, the process gone."""
     if every and name is not None:
         raise UsageError("name one tunnel or say --all, not both")
-    names = client.list_tunnels() if every else [client.resolve(name)]
+    names = client.list_tunnels() if every else [_running(name)]
     failure: IkeclientError | None = None
     for each in names:
         try:
@@ -35,14 +39,54 @@ def disconnect(
                     f"tunnel '{each}' was told to end but is still there after {_SECONDS:.0f} s",
                     reason=f"its process is {pid}" if pid else None,
                 )
+            _require_restored(each)
             tell(f"{each} disconnected")
         except NoSuchTunnel:
             if not every:
                 raise
         except IkeclientError as error:
             failure = error
+    if failure is None and every:
+        _require_restored(None)
     if failure is not None:
         raise failure
+
+
+def _running(name: str | None) -> str:
+    """The tunnel that is meant. Raises NoSuchTunnel, or PlatformError if all there is of it is what it left."""
+    try:
+        return client.resolve(name)
+    except NoSuchTunnel:
+        _require_restored(name)
+        raise
+
+
+def _require_restored(name: str | None) -> None:
+    """Raise PlatformError if the tunnel, or without a name any tunnel, has died and left something to undo."""
+    directory = client.runtime_directory()
+    for dead, commands in _left_behind(directory, name):
+        shown = "; ".join(commands[:_SHOWN]) + (f" and {len(commands) - _SHOWN} more" if len(commands) > _SHOWN else "")
+        raise PlatformError(
+            f"tunnel '{dead}' has ended, but this machine is not as it was",
+            reason=f"still to be undone: {shown}",
+            hint="`ikeclient repair` does it, and so does the next `connect`",
+        )
+
+
+def _left_behind(directory: Path, name: str | None) -> list[tuple[str, list[str]]]:
+    """Tunnels whose process is gone and whose journal is there, each with what would undo what it left."""
+    from ikeclient.net.journal import SUFFIX, JournalError, load, open_directory
+
+    left = []
+    with contextlib.suppress(OSError, PlatformError), open_directory(directory) as opened:
+        found = sorted(each for each in os.listdir(opened) if each.endswith(SUFFIX))
+        for filename in found if name is None else [name + SUFFIX]:
+            with contextlib.suppress(OSError, JournalError):
+                journal = load(opened, filename)
+                if journal.steps and not journal.alive:
+                    commands = [line for step in reversed(journal.steps) for line in step.undo_commands()]
+                    left.append((filename.removesuffix(SUFFIX), commands))
+    return left
 
 
 def reconnect(name: Name = None) -> None:
@@ -74,3 +118,4 @@ def wait(
         waiting.wait_up(name, timeout)
     else:
         waiting.wait_down(name, timeout)
+        _require_restored(name)

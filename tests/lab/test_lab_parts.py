@@ -54,6 +54,11 @@ def test_a_tunnel_whose_helper_is_killed_ends_and_tells_what_is_left(lab: Lab, w
     assert "disconnected" not in [event["event"] for event in told]
     left = lab.client.traces()
     assert {name for name in before if left[name] != before[name]} == {"resolver"}
+    for command in (("disconnect", "--all"), ("disconnect",), ("disconnect", "work"), ("wait", "--for", "down")):
+        ended = lab.client.run(*command)
+        assert ended.returncode == 12, command
+        assert "/etc/resolv.conf" in ended.stderr
+        assert "`ikeclient repair`" in ended.stderr
     if when == "connected":
         assert lab.gateway.list_sas() == []
     else:
@@ -124,3 +129,24 @@ def test_a_full_disk_below_its_words_does_not_end_a_tunnel(lab: Lab) -> None:
     assert planned.returncode == 12
     assert "cannot write to standard output" in planned.stderr
     assert "bug" not in planned.stderr
+
+
+def test_a_disconnect_that_cannot_undo_everything_says_so_and_repair_does_the_rest(lab: Lab) -> None:
+    """O21, O12: both processes exit with 12, and nobody is told `disconnected`."""
+    lab.gateway.serve(GRANT)
+    lab.client.write_profile(lab.gateway)
+    machine = lab.network.client
+    before = lab.client.traces()
+    connection = lab.client.connect()
+    machine.run("sh", "-ec", "mount --bind /etc /etc; mount -o remount,ro,bind /etc")
+    ended = lab.client.run("disconnect", "work")
+    assert ended.returncode == 12
+    assert "/etc/resolv.conf" in ended.stderr
+    assert "work disconnected" not in ended.stderr
+    assert connection.wait(SOON) == 12
+    assert "this machine is not as it was" in connection.stderr
+    assert lab.gateway.list_sas() == []
+    machine.run("umount", "/etc")
+    assert lab.client.run("repair").returncode == 0
+    assert lab.client.traces() == before
+    assert lab.client.run("disconnect", "--all").returncode == 0
