@@ -88,6 +88,7 @@ class Dns:
         records: Sequence[Path] = RECORDS,
     ) -> None:
         self._records = records
+        self._others = serves_another_network(resolv_conf)  # now: later our ancestors may be gone
         self._file = ResolvConf(resolv_conf, owner)
         self._directories = directories
         self._resolved = resolved
@@ -106,7 +107,7 @@ class Dns:
         """The step for this configuration, and warnings. `previous` is ours that is in force now."""
         if not config.servers:
             return None, []
-        if serves_another_network(self._file.path):
+        if self._others:
             why = f"{self._file.path} serves another network namespace as well"
             return None, [f"DNS is left alone: {why}; give this one a file of its own in /etc/netns"]
         backend = self.backend()

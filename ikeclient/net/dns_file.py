@@ -4,6 +4,8 @@ What stood there is remembered twice: in the tunnel's journal, and in a journal 
 on a file system that a power loss empties while this file stays. The second also tells which tunnel has the file:
 it can serve one at a time.
 
+A file that is mounted over the machine's for one network namespace has a journal of its own there.
+
 The file is replaced by renaming, so no reader ever sees half of it. Containers mount a single file there, which cannot
 be renamed over; such a file is rewritten in place. Only a file that still is what we wrote is given back its former
 content: whoever rewrote it in the meantime (a DHCP client) knows better.
@@ -61,6 +63,21 @@ def holds(path: Path, step: ResolvConfFile) -> bool:
     return content is not None and not path.is_symlink() and step.text.encode().startswith(content)
 
 
+def _own_mount(path: Path) -> str:
+    """What tells a file that is mounted there alone from others below the same directory; else nothing.
+
+    `ip netns exec` mounts one for each network namespace over the machine's.
+    """
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+        status = path.stat()
+    except OSError:
+        return ""
+    if not any(line.split()[4] == str(path) for line in mounts.splitlines()):
+        return ""
+    return f".{status.st_dev}-{status.st_ino}"
+
+
 def _content(path: Path) -> bytes | None:
     try:
         with path.open("rb") as file:
@@ -75,7 +92,7 @@ class ResolvConf:
     def __init__(self, path: Path, owner: Owner) -> None:
         self.path = path
         self._owner = owner
-        self._sidecar = path.name + ".ikeclient" + SUFFIX
+        self._sidecar = path.name + ".ikeclient" + _own_mount(path) + SUFFIX
         self._journal = Journal(path.parent, self._sidecar, owner)
 
     def read(self) -> bytes | None:
@@ -149,8 +166,9 @@ class ResolvConf:
         done = []
         for step in recorded.steps:
             if isinstance(step, ResolvConfFile):
-                name = recorded.owner.name
-                done += self.undo(step) or [f"gave {self.path} back its content from before the tunnel {name}"]
+                ours, name = self._holds(step), recorded.owner.name
+                done += self.undo(step)
+                done += [f"gave {self.path} back its content from before the tunnel {name}"] if ours else []
         return done
 
     def _record(self, steps: list[ResolvConfFile]) -> None:

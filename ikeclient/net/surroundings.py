@@ -7,8 +7,10 @@ means something in one PID namespace only.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct
 
@@ -52,24 +54,47 @@ def pid_namespace() -> str | None:
         return None
 
 
+def _who_to_compare_with() -> Iterator[str]:
+    """The first process; if it may not be looked at, our ancestors, down to the one that changed namespaces."""
+    with contextlib.suppress(OSError):
+        os.stat("/proc/1/ns/net")
+        yield "/proc/1"
+        return
+    pid = os.getppid()
+    while pid > 1:
+        yield f"/proc/{pid}"
+        try:
+            status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return
+        pid = int(status.rpartition(")")[2].split()[1])
+
+
+def _in_other_networks() -> Iterator[str]:
+    ours = os.stat("/proc/thread-self/ns/net")
+    for process in _who_to_compare_with():
+        with contextlib.suppress(OSError):
+            if not os.path.samestat(os.stat(f"{process}/ns/net"), ours):
+                yield process
+
+
 def is_of_another_network() -> bool:
-    """Whether the calling thread has another network than the first process. Unknown is no."""
-    try:
-        return not os.path.samestat(os.stat("/proc/1/ns/net"), os.stat("/proc/thread-self/ns/net"))
-    except OSError:
-        return False
+    """Whether the calling thread has another network than the machine. Unknown is no."""
+    with contextlib.suppress(OSError):
+        return any(True for _ in _in_other_networks())
+    return False
 
 
 def serves_another_network(path: Path) -> bool:
-    """Whether `path` is the first process's file too, while that process has another network than the calling thread.
+    """Whether `path` is the file of the machine too, while that has another network than the calling thread.
 
-    Then the file is the machine's, and a tunnel in a network namespace of its own has no business with it. A container
-    has its own first process, and `ip netns exec` covers the file if there is one below /etc/netns.
+    Then a tunnel in a network namespace of its own has no business with it. A container has its own first process, and
+    `ip netns exec` covers the file if there is one below /etc/netns.
     """
-    if not is_of_another_network():
-        return False
-    try:
+    with contextlib.suppress(OSError):
         there = path if path.is_symlink() or path.exists() else path.parent
-        return os.path.samestat(there.lstat(), os.lstat(f"/proc/1/root{there.absolute()}"))
-    except OSError:
-        return False  # whoever may not look at the first process's files may not write them either
+        for process in _in_other_networks():
+            with contextlib.suppress(OSError):
+                if os.path.samestat(there.lstat(), os.lstat(f"{process}/root{there.absolute()}")):
+                    return True
+    return False

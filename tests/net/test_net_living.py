@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -367,3 +368,73 @@ def test_routes_and_rules_read_back_are_the_steps_that_were_taken(lab: Lab, stat
         machine.revert()
 
     in_child(body, namespace=lab.client)
+
+
+SHARED = """
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+from ikeclient.net.dns import Dns
+from ikeclient.net.interfaces import DnsConfig
+from ikeclient.net.journal import this_process
+names = Dns(this_process("work"), Path(sys.argv[2]), directories=())
+step, warnings = names.prepare(DnsConfig(servers=(ip_address("10.99.0.53"),), mode="all"), "ike0", None)
+print(step is not None, warnings)
+if step is not None:
+    names.apply(step)
+    print(sorted(path.name for path in Path(sys.argv[1]).glob("resolv.conf*")))
+    names.undo(step)
+"""
+
+
+@pytest.mark.parametrize(
+    ("prefix", "command", "left_alone"),
+    [
+        ((), "{}", False),
+        (("unshare", "--net"), "{}", True),
+        (ELSEWHERE, "unshare --net {}", True),
+        ((*ELSEWHERE, "--net"), "{}", False),
+        (("unshare", "--net", "--mount"), "mount --bind $own $path; {}", False),
+        (("unshare", "--net", "--mount"), "mount -t tmpfs none $dir; cp $own $path; {}", False),
+    ],
+    ids=["the machine", "a network", "a network in a container", "a container", "ip netns exec", "its own directory"],
+)
+def test_a_file_that_serves_another_network_is_left_alone(
+    tmp_path: Path, prefix: Sequence[str], command: str, left_alone: bool
+) -> None:
+    """O10, O19: what serves everybody else is not ours; a container's own file is, and so is one of /etc/netns."""
+    directory = tmp_path / "etc"
+    directory.mkdir()
+    path, own = directory / "resolv.conf", tmp_path / "own"
+    for file in (path, own):
+        file.write_text("nameserver 192.0.2.53\n")
+    python = shlex.join([sys.executable, "-c", SHARED, str(directory), str(path)])
+    names = {"own": str(own), "path": str(path), "dir": str(directory)}
+    done = subprocess.run(
+        [*prefix, "sh", "-ec", command.format(python) + "; true"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **names},
+        timeout=60,
+    )
+    prepared, _, warning = done.stdout.partition("\n")[0].partition(" ")
+    assert prepared == str(not left_alone), done.stdout + done.stderr
+    assert ("serves another network namespace" in warning) == left_alone
+    assert path.read_text() == own.read_text() == "nameserver 192.0.2.53\n"
+    assert [each.name for each in directory.iterdir()] == ["resolv.conf"]
+
+
+def test_files_mounted_over_one_another_do_not_share_a_journal(tmp_path: Path) -> None:
+    """O19: `ip netns exec` mounts the file of each namespace over the machine's, in one directory."""
+    path = tmp_path / "resolv.conf"
+    journals = set()
+    for number in range(2):
+        own = tmp_path / f"own{number}"
+        for file in (path, own):
+            file.write_text("nameserver 192.0.2.53\n")
+        python = shlex.join([sys.executable, "-c", SHARED, str(tmp_path), str(path)])
+        command = ["unshare", "--net", "--mount", "sh", "-ec", f"mount --bind {own} {path}; {python}"]
+        shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()[1]
+        journals.add(shown)
+    assert len(journals) == 2

@@ -193,10 +193,13 @@ def test_a_resolver_configuration_that_was_overwritten_is_ours_again(
     """O10: a DHCP client renewed its lease; what it wrote is what comes back at the end."""
     monkeypatch.setattr(mender, "PERIOD", 0.05)
     path = tmp_path / "resolv.conf"
-    path.write_text("nameserver 192.0.2.53\n")
     config = replace(FULL, dns=DnsConfig(servers=(ip_address("10.99.0.53"),), mode="all"))
 
     def body() -> None:
+        unshare(CLONE_NEWNS)  # else it would be the file of the test's own network as well
+        sh(f"mount --make-rprivate /; mount -t tmpfs none {tmp_path}")
+        path.write_text("nameserver 192.0.2.53\n")
+
         async def overwritten(_: Machine, told: list[str]) -> None:
             path.write_text("nameserver 192.0.2.54\n")
             await until(lambda: "10.99.0.53" in path.read_text())
@@ -204,9 +207,9 @@ def test_a_resolver_configuration_that_was_overwritten_is_ours_again(
             assert "name servers" in told[0]
 
         watched(state_dir, config, overwritten, path)
+        assert path.read_text() == "nameserver 192.0.2.54\n"
 
     lab.inside(body)
-    assert path.read_text() == "nameserver 192.0.2.54\n"
 
 
 def test_what_cannot_be_put_back_is_said_and_the_rest_is(lab: Lab, state_dir: Path) -> None:
