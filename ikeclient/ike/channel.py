@@ -162,6 +162,10 @@ class Channel:
         """Whether a request with this ID is the peer's next one, or the one answered last, come again."""
         return self._responses.fresh(message_id) or bool(self._responses.repeated(message_id))
 
+    def genuine(self, data: bytes, message: Message) -> bool:
+        """Whether a message is the peer's; nothing is changed."""
+        return self._envelope.genuine(data, message)
+
     def incoming(self, data: bytes, message: Message, path: Path, now: float) -> tuple[Payload, ...] | None:
         """The payloads of a new request of the peer's; None for anything else.
 
@@ -172,7 +176,7 @@ class Channel:
             cached = self._responses.repeated(message.header.message_id)
             last = message.payloads[-1] if message.payloads else None
             later_fragment = isinstance(last, EncryptedFragmentPayload) and last.number != 1
-            if cached and not later_fragment and self._envelope.genuine(data, message):
+            if cached and not later_fragment and self.genuine(data, message):
                 self._transmit(cached, path)
             return None
         try:

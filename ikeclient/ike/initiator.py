@@ -4,8 +4,9 @@ First a `Handshake` looks for the gateway, then a `Lineage` of IKE SAs keeps the
 one stream of events here. IKE SAs that the handshake gave up are deleted until the gateway acknowledges, also after
 `Closed`: as long as `next_deadline` is not None the initiator wants its datagrams and its time.
 
-An unexpected exception while an authenticated message is dealt with may leave an IKE SA half changed. So it ends this
-connection with an error that says where the bug is, and nothing else; the next connection starts afresh.
+An unexpected exception is a bug of ours, told in a notice without a word from outside. Over a message that is not
+authentic it changes nothing: the message is dropped. Over an authentic one it may leave an IKE SA half changed, so it
+ends this connection with an error that says where the bug is; the next connection starts afresh.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Initiator:
         self._handshake: Handshake | None = None
         self._lineage: Lineage | None = None
         self._leaving: list[IkeSa] = []
+        self._faults: set[str] = set()
         self._nat = NatStatus(local=False, remote=False)
         self._outbox: deque[Datagram] = deque()
         self._events: deque[Event] = deque()
@@ -106,22 +108,52 @@ class Initiator:
 
         Payloads are read only from a message that is due, and no more of them than such a message needs in the clear.
         """
-        header = self._due(data)
-        if header is None:
-            return
-        most = INIT_STRUCTURES if header.exchange == ExchangeType.IKE_SA_INIT else OUTER_STRUCTURES
         try:
-            message = Message.parse(data, header, most)
-        except ParseError:
+            message = self._read(data)
+            if message is None:
+                return
+            if self._handshake is not None:
+                self._handshake.receive(data, message, path, now)
+        except Exception as error:  # nothing here is authenticated
+            self._fault(error)
             return
         for sa in self._leaving:
-            if sa.spis == header.spi_i + header.spi_r:
-                self._guarded(now, lambda sa=sa: sa.receive(data, message, path, now), sa)  # type: ignore[misc]
-        if (handshake := self._handshake) is not None:
-            handshake.receive(data, message, path, now)
-        elif (lineage := self._lineage) is not None:
-            self._guarded(now, lambda: lineage.receive(data, message, path, now))
+            if sa.spis == message.header.spi_i + message.header.spi_r:
+                self._hand(sa.receive, sa, data, message, path, now)
+        if (lineage := self._lineage) is not None and (owner := lineage.find(message.header)) is not None:
+            self._hand(lineage.receive, owner, data, message, path, now)
         self._guarded(now, lambda: self._settle(now))
+
+    def _read(self, data: bytes) -> Message | None:
+        header = self._due(data)
+        if header is None:
+            return None
+        most = INIT_STRUCTURES if header.exchange == ExchangeType.IKE_SA_INIT else OUTER_STRUCTURES
+        try:
+            return Message.parse(data, header, most)
+        except ParseError:
+            return None
+
+    def _hand(
+        self,
+        receive: Callable[[bytes, Message, Path, float], None],
+        sa: IkeSa,
+        data: bytes,
+        message: Message,
+        path: Path,
+        now: float,
+    ) -> None:
+        """Let `sa` have a message, which may be anybody's."""
+        try:
+            receive(data, message, path, now)
+        except Exception as error:  # as in `_guarded`, if the message is authentic
+            genuine = False
+            with suppress(Exception):
+                genuine = sa.channel.genuine(data, message)
+            if genuine:
+                self._broken(sa, error, now)
+            else:
+                self._fault(error)
 
     def handle_timer(self, now: float, *, deaf: bool = False) -> None:
         """Do everything whose time has come.
@@ -131,8 +163,8 @@ class Initiator:
         """
         for sa in self._leaving:
             self._guarded(now, lambda sa=sa: sa.handle_timer(now), sa)  # type: ignore[misc]
-        if self._handshake is not None:
-            self._handshake.handle_timer(now)
+        if (handshake := self._handshake) is not None:
+            self._guarded(now, lambda: handshake.handle_timer(now))
         if (lineage := self._lineage) is not None:
             self._guarded(now, lambda: lineage.handle_timer(now, deaf=deaf))
         self._guarded(now, lambda: self._settle(now))
@@ -142,21 +174,29 @@ class Initiator:
         try:
             call()
         except Exception as error:  # whatever it is, the process and the machine's routes have to outlive it
-            sa = sa or (self._lineage.current if self._lineage is not None else None)
-            bug = shortage(error) or bug_error(
-                error, f"in {place_of(error)}, while a message of the gateway was dealt with"
-            )
-            self._events.append(Notice(text=f"a bug in ikeclient: {type(error).__name__} in {place_of(error)}"))
-            if sa is None:
-                self._finish(bug)
-                return
-            with suppress(Exception):
-                sa.error = bug
-                sa.leave(now)
-                self._outbox.extend(_taken(sa.channel.outbox))
-            sa.close(bug)
-            if self._lineage is not None and sa is self._lineage.current:
-                self._finish(bug)
+            self._broken(sa or (self._lineage.current if self._lineage is not None else None), error, now)
+
+    def _broken(self, sa: IkeSa | None, error: Exception, now: float) -> None:
+        """An IKE SA may be half changed by a bug of ours: end it."""
+        bug = shortage(error) or bug_error(error, f"in {self._fault(error)}, over something authentic of the gateway's")
+        if sa is None:
+            self._finish(bug)
+            return
+        with suppress(Exception):
+            sa.error = bug
+            sa.leave(now)
+            self._outbox.extend(_taken(sa.channel.outbox))
+        sa.close(bug)
+        if self._lineage is not None and sa is self._lineage.current:
+            self._finish(bug)
+
+    def _fault(self, error: Exception) -> str:
+        """Tell about a bug of ours, once for each place, which is returned."""
+        place = place_of(error)
+        if place not in self._faults:
+            self._faults.add(place)
+            self._events.append(Notice(text=f"a bug in ikeclient: {type(error).__name__} in {place}"))
+        return place
 
     def supply(self, credential: str, now: float) -> None:
         """Answer `CredentialNeeded`."""

@@ -29,16 +29,17 @@ class Lineage:
 
     def awaits(self, header: Header) -> bool:
         """Whether a message with this header may be due."""
-        sa = self._find(header)
+        sa = self.find(header)
         return sa is not None and sa.awaits(header)
 
-    def _find(self, header: Header) -> IkeSa | None:
+    def find(self, header: Header) -> IkeSa | None:
+        """The IKE SA that a message belongs to, by its SPIs."""
         spis = header.spi_i + header.spi_r
         return next((sa for sa in self._all if sa.spis == spis), None)
 
     def receive(self, data: bytes, message: Message, path: Path, now: float) -> None:
         """Hand a message to the IKE SA that its SPIs name, if there is one."""
-        sa = self._find(message.header)
+        sa = self.find(message.header)
         if sa is not None:
             sa.receive(data, message, path, now)
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sim_certificates import NOW, stranger_certificate, stranger_key, user_certificate
 from sim_gateway import CBC, ESP_GCM, GatewaySetup, named
-from sim_script import AUTH, INIT, Scribe, deletes, instead, notify, only
-from sim_world import PATH, Weather, World, client_config
+from sim_script import AUTH, INFORMATIONAL, INIT, Scribe, deletes, instead, notify, only, unprotected
+from sim_world import PATH, Weather, World, assert_same_state, client_config
 
 from ikeclient.crypto.certs import TrustStore
 from ikeclient.crypto.transforms import ENCRYPTION, KEY_EXCHANGE
@@ -27,15 +27,17 @@ from ikeclient.errors import (
     NegotiationRefused,
     NoResponse,
 )
-from ikeclient.ike import lineage, responder
+from ikeclient.ike import channel, envelope, lineage, responder
 from ikeclient.ike.config import CertificateAuth, PskAuth
-from ikeclient.ike.events import ChildEstablished, Closed, IkeEstablished, IkeKeysDerived, PathChanged, Progress
+from ikeclient.ike.events import ChildEstablished, Closed, IkeEstablished, IkeKeysDerived, Notice, PathChanged, Progress
 from ikeclient.ike.exchanges.informational import delete_ike_sa
 from ikeclient.ike.initiator import Initiator
+from ikeclient.ike.sa import IkeSa
 from ikeclient.ike.state import State
 from ikeclient.wire.config import ConfigPayload
 from ikeclient.wire.identity import AuthPayload
 from ikeclient.wire.notify import EapPayload, NotifyPayload
+from ikeclient.wire.payload import Message
 from ikeclient.wire.registry import AuthMethod, EapType, HashAlgorithm, NotifyType
 from ikeclient.wire.selector import TrafficSelector
 
@@ -462,3 +464,47 @@ def test_a_bug_over_an_authenticated_message_ends_that_connection_in_order(
     world.run(5)
     assert all(each.current.state is State.CLOSED for each in world.gateway.connected)
     assert world.client.next_deadline() is None
+
+
+def unauthentic(world: World) -> list[bytes]:
+    """Messages that anybody can send who has seen the SPIs of the connection."""
+    scribe = Scribe(world.sa.keying)
+    damaged = bytearray(scribe.one(37, (), message_id=0))
+    damaged[-1] ^= 1
+    hint = unprotected(INFORMATIONAL, scribe.spis, [notify(NotifyType.INVALID_IKE_SPI)], message_id=0)
+    return [bytes(damaged), hint]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Message, "parse"),
+        (lineage.Lineage, "receive"),
+        (IkeSa, "receive"),
+        (IkeSa, "_hinted"),
+        (channel.Channel, "incoming"),
+        (envelope.Envelope, "open"),
+        (envelope.Envelope, "_opened"),
+    ],
+)
+def test_a_bug_over_a_message_that_is_not_authentic_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str
+) -> None:
+    """N3, N4: the message is dropped, a notice tells where the bug is, once, and the connection goes on."""
+    world = World()
+    world.connect()
+
+    def broken(*_: object, **__: object) -> None:
+        raise IndexError("canary")
+
+    hostile = unauthentic(world)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, broken)
+        for data in hostile * 3:
+            world.to_client(data)
+    told = [event for event in world.events if isinstance(event, Notice) and "IndexError" in event.text]
+    assert len(told) == 1
+    assert "canary" not in told[0].text
+    world.run(120)
+    assert not world.closed
+    assert_same_state(world)
