@@ -26,16 +26,21 @@ def no_answer(address: IPAddress, ports: Iterable[int], *, strangers: Sequence[I
 
 
 def silent_during_auth(
-    address: IPAddress, port: int, *, answers: bool = False, strangers: Sequence[IPAddress] = ()
+    address: IPAddress, port: int, *, answers: bool = False, began: bool = False, strangers: Sequence[IPAddress] = ()
 ) -> NoResponse:
-    """IKE_SA_INIT was answered, IKE_AUTH was not; `answers` tells whether `port` has answered anything else."""
+    """IKE_SA_INIT was answered, IKE_AUTH was not.
+
+    `answers` tells whether `port` has answered anything else, `began` whether earlier messages of IKE_AUTH were.
+    """
     reason = f"it answered IKE_SA_INIT, then nothing on UDP port {port}"
     hint = "a firewall may block UDP 4500 or drop IP fragments"
-    if answers:
+    if began or answers:
         reason = f"it answers IKE_SA_INIT on UDP port {port}, but not IKE_AUTH"
         hint = (
             "it may wait for a person or another server: try --timeout 120; or something on the way drops IP fragments"
         )
+    if began:
+        reason = f"it answered the first messages of IKE_AUTH on UDP port {port}, but not the last one"
     return NoResponse(
         f"the gateway {address} stopped answering during IKE_AUTH", reason=reason + _elsewhere(strangers), hint=hint
     )

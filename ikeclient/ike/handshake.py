@@ -72,6 +72,11 @@ class Contender:
         return self.sa.state is State.AUTHENTICATING
 
     @property
+    def proven(self) -> bool:
+        """Whether it is the gateway, and what we prove to it is about the request that it answered."""
+        return self.exchange.gateway_verified and self.candidate.certain
+
+    @property
     def heard(self) -> bool:
         """Whether it has shown that it has the keys, as a forged one usually cannot."""
         return self.sa.last_heard > float("-inf")
@@ -146,7 +151,7 @@ class Handshake:
             return
         self._note_source(path)
         self._nat_port_answers |= init.path.remote_port != IKE_PORT
-        if self._waited_for(init) and not any(isinstance(p, SaPayload) for p in message.payloads):
+        if self._waited_for(init) and not self._forged and not any(isinstance(p, SaPayload) for p in message.payloads):
             init.postpone(now)  # that somebody is there is all there was to learn
             return
         try:
@@ -385,16 +390,19 @@ class Handshake:
             sa.channel.outbox.clear()
             self.events.extend(sa.events)
             sa.events.clear()
-            if contender.exchange.gateway_verified and len(self._contenders) + len(self._inits) > 1:
+            if contender.proven and len(self._contenders) + len(self._inits) > 1:
                 self._only(contender, now)
             if sa.state is State.CLOSED:
                 self._contenders.remove(contender)
                 self._failure = self._failure or sa.error
                 self._next_try = self._next_try or contender.exchange.next_try
-                if contender.exchange.gateway_verified:
+                if contender.exchange.gateway_verified and not contender.exchange.doubtful:
                     self.proven = True
                     self._end(sa.error)
                     return
+        if not self._contenders:
+            for init in self._inits.values():
+                init.hurry(now)
         if not self._contenders and not self._inits:
             self._end(None)
         elif (verdict_at := self._verdict_at) is not None and now >= verdict_at and not self._try_again(now):
@@ -451,7 +459,9 @@ class Handshake:
         asked, others = self._path.remote_address, tuple(self._strangers)
         if self._contenders:
             port = self._contenders[0].sa.channel.path.remote_port
-            return endings.silent_during_auth(asked, port, answers=self._nat_port_answers, strangers=others)
+            return endings.silent_during_auth(
+                asked, port, answers=self._nat_port_answers, began=self._heard, strangers=others
+            )
         return endings.no_answer(asked, {init.path.remote_port for init in self._inits.values()}, strangers=others)
 
     def _end(self, error: IkeclientError | None) -> None:

@@ -107,6 +107,7 @@ class AuthExchange:
         self._gateway, self._own = path.remote_address, path.local_address
         self._notices: list[str] = []
         self.gateway_verified = False
+        self.doubtful = False  # whether the refusal may be due to a forged cookie: our AUTH covers another request
         self.next_try: IkeConfig | None = None  # set when the gateway refuses us without having proven anything
 
     def run(self) -> AuthGenerator:
@@ -222,6 +223,7 @@ class AuthExchange:
         assert not isinstance(final, str)
         theirs = find(final, AuthPayload)
         if theirs is None:
+            self.doubtful = not self._candidate.certain
             self._raise_refusal(final)
             raise GatewayNotAuthenticated("the gateway did not confirm the EAP keys", reason="AUTH is missing")
         authenticate.verify_shared_key(

@@ -64,6 +64,7 @@ class Candidate:
     fragmentation: bool
     peer_hashes: frozenset[HashAlgorithm] | None
     authorities: bytes
+    certain: bool = True  # false: it may answer an earlier request with the same key share, but for the cookie
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,7 @@ class Answer:
     nonce: bytes
     public: bytes
     share: KeyShare = field(repr=False)
+    certain: bool
 
 
 def new_spi(entropy: Callable[[int], bytes]) -> bytes:
@@ -102,7 +104,7 @@ def peer_hashes(payloads: tuple[Payload, ...]) -> frozenset[HashAlgorithm] | Non
     return None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Form:
     """The request as it was last sent with one key share; an answer belongs to the form with its group.
 
@@ -115,6 +117,7 @@ class _Form:
     request: bytes = b""
     sent: int = 0
     cookies: int = 0
+    changed: bool = False  # whether other requests were sent with this key share before
 
 
 class InitExchange:
@@ -136,7 +139,9 @@ class InitExchange:
         self._cookie = b""
         self._next_cookie = b""
         self._cookies = 0
+        self._choices = 0  # cookies since the last request, while some are forged for sure
         self._late = 0  # answers to earlier forms that may still come
+        self._disputed = False  # whether answers contradict each other about the group, so that one is forged
         self._retries = 0
         self._seen: dict[int, int] = {}  # how often each different answer came
         self._requests = 0
@@ -155,12 +160,19 @@ class InitExchange:
     # Sending
 
     def send(self, now: float) -> bytes:
-        """The request in its present form; arms the retransmission timer."""
+        """The request in its present form; arms the retransmission timer.
+
+        Where the group is disputed, each of those that were asked for has its turn.
+        """
+        if self._disputed and not self._next_cookie:
+            used = list(self._forms.values())
+            self._form = used[(used.index(self._form) + 1) % len(used)]
         if self._next_cookie:
             self._cookie, self._next_cookie = self._next_cookie, b""
             self._wait = FIRST_WAIT
             self._late += self._form.sent - 1
             self._form.sent = 0
+        self._choices = 0
         cookie = (NotifyPayload(type=NotifyType.COOKIE, data=self._cookie),) if self._cookie else ()
         share = self._form.share
         payloads: tuple[Payload, ...] = (
@@ -181,7 +193,9 @@ class InitExchange:
             response=False,
             message_id=0,
         )
-        self._form.request = Message(header=header, payloads=payloads).emit()
+        request = Message(header=header, payloads=payloads).emit()
+        self._form.changed |= self._form.request not in (b"", request)
+        self._form.request = request
         self._form.sent += 1
         self._requests += 1
         self.resend_at = now + self._wait
@@ -194,6 +208,13 @@ class InitExchange:
             self._postponed = True
             self._wait = LONGEST_WAIT
             self.resend_at = now + self._wait
+
+    def hurry(self, now: float) -> None:
+        """There is no candidate any more that may be worth waiting for."""
+        if self._postponed and self.resend_at is not None:
+            self._postponed = False
+            self._wait = FIRST_WAIT
+            self.resend_at = min(self.resend_at, now + self._wait)
 
     # Receiving
 
@@ -257,6 +278,11 @@ class InitExchange:
     def _take_cookie(self, cookie: bytes) -> bool:
         if not 1 <= len(cookie) <= 64 or cookie in (self._cookie, self._next_cookie):
             return False
+        if self.forged:  # nothing is sent for it, so none need be refused; chance decides which one is returned next
+            self._choices += 1
+            if int.from_bytes(self._entropy(4), "big") % self._choices == 0:
+                self._next_cookie = cookie
+            return False
         if self._cookies >= MAX_COOKIES or self._retries >= MAX_RETRIES:
             self._unusable("the gateway did not get past asking for cookies", f"{self._cookies} cookies were returned")
             return False
@@ -270,9 +296,15 @@ class InitExchange:
         return first
 
     def _take_group(self, error: NotifyPayload, now: float) -> bool:
-        """Try the group that the gateway wants, once, and only one that was offered: this message may be forged."""
+        """Try the group that the gateway wants, once, and only one that was offered: this message may be forged.
+
+        Where it is one that was left, because of such a message, the one or the other is not the gateway's.
+        """
         group = KeyExchangeId(int.from_bytes(error.data, "big"))
-        if len(error.data) != 2 or group in self._forms:
+        if len(error.data) != 2:
+            return False
+        if group in self._forms:
+            self._disputed |= self._forms[group] is not self._form
             return False
         if group not in self._untried:
             self._remember(refusal(error.type, detail=f"it wants {group}"), now)
@@ -312,6 +344,7 @@ class InitExchange:
             nonce=nonce,
             public=ke.data,
             share=form.share,
+            certain=not form.changed,
         )
 
     def _encapsulates_nothing(self, now: float) -> None:
@@ -343,4 +376,5 @@ class InitExchange:
             fragmentation=has_notify(payloads, NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
             peer_hashes=peer_hashes(payloads),
             authorities=b"".join(r.authorities for r in requests),
+            certain=answer.certain,
         )
