@@ -20,7 +20,7 @@ from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF
 from ikeclient.errors import NoResponse, ProtocolError
 from ikeclient.ike.events import IKE_PORT, NAT_PORT, IPAddress, NatStatus, Path
 from ikeclient.ike.exchanges.base import error_notify, find, has_notify, notifies
-from ikeclient.ike.exchanges.init import NO_SPI, new_spi, peer_hashes, signature_hashes
+from ikeclient.ike.exchanges.init import COOKIE_LENGTH, NO_SPI, new_spi, peer_hashes, signature_hashes
 from ikeclient.ike.initiator import INIT_STRUCTURES
 from ikeclient.ike.nat import detected, detection_notifies
 from ikeclient.ike.negotiate import accept_ike, offer_ike
@@ -106,7 +106,7 @@ class _Line:
         for _ in range(_ROUNDS):
             answer = self._exchange(self._request(spi, nonce, offer, KePayload(method=group, data=share), cookie), spi)
             given = answer and next((n for n in notifies(answer.message.payloads) if n.type == NotifyType.COOKIE), None)
-            if not given or not given.data or given.data == cookie:
+            if not given or not 1 <= len(given.data) <= COOKIE_LENGTH or given.data == cookie:
                 break
             self.cookie, cookie = True, given.data
         return answer
@@ -161,9 +161,11 @@ def _parsed(data: bytes, spi: bytes) -> Message | None:
         header = Header.parse(data)
         if header.exchange != ExchangeType.IKE_SA_INIT or not header.response or header.spi_i != spi:
             return None
-        return Message.parse(data, header, INIT_STRUCTURES)
+        message = Message.parse(data, header, INIT_STRUCTURES)
+        find(message.payloads, SaPayload)  # of which there is one at most
     except ProtocolError:
         return None
+    return message
 
 
 def probe(host: str, address: IPAddress) -> Findings:

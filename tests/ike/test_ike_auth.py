@@ -40,17 +40,19 @@ from ikeclient.errors import (
 )
 from ikeclient.ike.authenticate import responder_octets
 from ikeclient.ike.config import IkeConfig
-from ikeclient.ike.events import ChildEstablished, Closed, IkeEstablished, Notice
+from ikeclient.ike.events import ChildEstablished, Closed, Configuration, IkeEstablished, Notice
 from ikeclient.ike.exchanges.auth import asked_selectors, auth_lifetime
 from ikeclient.ike.keying import Keying
 from ikeclient.ike.selectors import ANY_IPV4, ANY_IPV6
-from ikeclient.wire.config import ConfigPayload
+from ikeclient.wire.config import ConfigAttribute, ConfigPayload
 from ikeclient.wire.identity import AuthPayload, CertPayload, CertReqPayload, Identity, IdrPayload
 from ikeclient.wire.notify import DeletePayload, EapPayload, NotifyPayload
 from ikeclient.wire.payload import Message, Payload, RawPayload
 from ikeclient.wire.registry import (
     AuthMethod,
     CertEncoding,
+    ConfigAttributeType,
+    ConfigType,
     EapType,
     EncryptionId,
     ExchangeType,
@@ -408,6 +410,42 @@ def test_of_wider_selectors_only_what_is_ours_is_installed() -> None:
     child = child_of(world)
     assert [str(selector) for selector in child.local_selectors] == ["10.88.0.1/32"]
     assert [str(selector) for selector in child.remote_selectors] == ["10.99.0.0/24"]
+
+
+V4, V4_TOO, V6 = "10.88.0.1", "10.88.0.2", "fd88::1"
+
+
+@pytest.mark.parametrize(
+    ("assigned", "tsi", "used"),
+    [
+        ([V4, V4_TOO], [V4_TOO], [V4_TOO]),
+        ([V4, V4_TOO], [V4], [V4]),
+        ([V4, V6], [V4], [V4]),
+        ([V6, V4], [V4], [V4]),
+        ([V4, V6], [V6], [V6]),
+        ([V4, V6], [V4, V6], [V4, V6]),
+    ],
+)
+def test_an_address_that_the_selectors_leave_out_is_not_used(
+    assigned: list[str], tsi: list[str], used: list[str]
+) -> None:
+    """K11, K12: the machine would send from it, and nothing of that would pass."""
+    attributes = tuple(
+        ConfigAttribute(
+            type=ConfigAttributeType.INTERNAL_IP6_ADDRESS if ":" in each else ConfigAttributeType.INTERNAL_IP4_ADDRESS,
+            value=ip_address(each).packed,
+        )
+        for each in assigned
+    )
+    reply = instead(ConfigPayload, ConfigPayload(type=ConfigType.REPLY, attributes=attributes))
+    selectors = instead(TsiPayload, TsiPayload(selectors=tuple(ipv4(each) for each in tsi)))
+    config = replace(client_config(), request=frozenset({"ipv4", "ipv6"}))
+    world = answered("auth", lambda payloads: selectors(reply(payloads)), config=config)
+    (configuration,) = [event for event in world.events if isinstance(event, Configuration)]
+    assert [str(address.ip) for address in configuration.addresses] == used
+    assert child_of(world).local_selectors == tuple(ipv4(each) for each in used)
+    told = " ".join(event.text for event in world.events if isinstance(event, Notice))
+    assert [each for each in assigned if f" {each} " in told] == [each for each in assigned if each not in used]
 
 
 def unassigned(tsi: str) -> Edit:

@@ -184,6 +184,7 @@ def test_a_recorded_reply_assigns_what_the_gateway_was_told_to() -> None:
         ("::", "unspecified"),
         ("::1", "a loopback address"),
         ("ff02::1", "a multicast address"),
+        ("fe80::1", "a link-local address"),
         ("::ffff:127.0.0.1", "a loopback address"),
         ("::ffff:10.88.0.1", "an IPv4 address in IPv6 notation"),
         ("203.0.113.7", "the gateway's own address"),
@@ -201,6 +202,39 @@ def test_an_address_that_nobody_can_have_is_refused_with_its_reason(address: str
         f"that is {reason}",
         "the gateway's address pool is misconfigured: ask its administrator",
     ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "addresses", "servers", "subnets"),
+    [
+        (set(), [], [], []),
+        ({"dns"}, [], ["10.99.0.53", "fd99::53"], []),
+        ({"ipv4"}, ["10.88.0.1"], [], ["10.99.0.0/16"]),
+        ({"ipv6"}, ["fd88::1"], [], ["fd99::/64"]),
+        ({"ipv4", "dns"}, ["10.88.0.1"], ["10.99.0.53", "fd99::53"], ["10.99.0.0/16"]),
+    ],
+)
+def test_what_was_not_asked_for_is_not_taken(
+    wanted: set[str], addresses: list[str], servers: list[str], subnets: list[str]
+) -> None:
+    """K12, K14: a profile that leaves name resolution alone, or wants no IPv6, is not overruled by the gateway."""
+    payload = config(
+        address4("10.88.0.1"),
+        address6("fd88::1"),
+        (T.INTERNAL_IP4_DNS, packed("10.99.0.53")),
+        (T.INTERNAL_IP6_DNS, packed("fd99::53")),
+        (T.INTERNAL_IP4_SUBNET, packed("10.99.0.0") + packed("255.255.0.0")),
+        (T.INTERNAL_IP6_SUBNET, packed("fd99::") + b"\x40"),
+        (T.UNITY_LOCAL_LAN, bytes(14) if "ipv4" not in wanted else b""),
+        (T.UNITY_DEF_DOMAIN, b"corp.example" if "dns" not in wanted else b""),
+    )
+    configuration, notices = reply(payload, wanted=frozenset(wanted))
+    assert [str(address.ip) for address in configuration.addresses] == addresses
+    assert [str(server) for server in configuration.dns_servers] == servers
+    assert [str(subnet) for subnet in configuration.subnets] == subnets
+    assert configuration.dns_domains == ()
+    assert not configuration.exclude_lan
+    assert notices == ()
 
 
 @pytest.mark.parametrize("address", ["10.88.0.1", "100.64.0.1", "169.254.7.7", "192.0.2.1", "240.0.0.1", "8.8.8.8"])

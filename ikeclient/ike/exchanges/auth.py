@@ -7,7 +7,7 @@ an authentication failure and is not reported as one.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import ip_network
 
@@ -240,8 +240,12 @@ class AuthExchange:
             error = error_notify(answer)
             if error is not None and find(answer, SaPayload) is None:
                 raise refusal(error.type)
-            configuration, notices = cfg.reply(find(answer, ConfigPayload), gateway=self._gateway)
+            configuration, notices = cfg.reply(
+                find(answer, ConfigPayload), gateway=self._gateway, wanted=self._config.request
+            )
             child = self._child(answer, configuration)
+            kept = tuple(address for address in configuration.addresses if address.ip in child.addresses)
+            configuration = replace(configuration, addresses=kept)
         except ProtocolError as problem:
             child_error = NegotiationRefused(
                 "the gateway's answer for the Child SA was not usable", reason=str(problem)
@@ -282,15 +286,22 @@ class AuthExchange:
         )
 
     def _inner_addresses(self, local: Sequence[TrafficSelector], configuration: Configuration) -> tuple[IPAddress, ...]:
-        """The addresses that packets in the tunnel are from: those assigned, else our own outer one if TSi has it.
+        """The addresses that packets in the tunnel are from: those assigned, else our own outer one, where TSi has it.
 
-        One of several is enough: a gateway may assign an IPv6 address and let only IPv4 through.
+        One of several is enough: a gateway may assign an IPv6 address and let only IPv4 through. From the others
+        nothing would pass, so they are not used.
         """
         assigned = tuple(address.ip for address in configuration.addresses)
         if assigned:
-            if not intersect(hosts(assigned), local):
+            usable = tuple(address for address in assigned if intersect(hosts((address,)), local))
+            if not usable:
                 raise ProtocolError(f"TSi does not contain the assigned address {assigned[0]}")
-            return assigned
+            self._notices += [
+                f"the inner address {address} is not used: the gateway assigned it, but its selectors leave it out"
+                for address in assigned
+                if address not in usable
+            ]
+            return usable
         wanted = self._config.request & {"ipv4", "ipv6"}
         if not intersect(hosts((self._own,)), local):
             reason = f"its answer has no CFG_REPLY with an address, and TSi is {local[0]}, not our own {self._own}"

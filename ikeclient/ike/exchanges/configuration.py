@@ -166,6 +166,8 @@ class _Reply:
 
     def _assign(self, address: IPv4Interface | IPv6Interface) -> None:
         bad = "the gateway's own address" if address.ip == self._gateway else _unusable(address.ip)
+        if address.version == 6 and address.ip.is_link_local:
+            bad = "a link-local address"
         if bad:
             raise NegotiationRefused(
                 f"the gateway assigned the address {address.ip}",
@@ -224,24 +226,29 @@ class _Reply:
         self._keep(self.subnets, subnet, MAX_SUBNETS, "subnets")
 
 
-_HANDLERS: dict[ConfigAttributeType, Callable[[_Reply, bytes], None]] = {
-    _T.INTERNAL_IP4_ADDRESS: _Reply.address4,
-    _T.INTERNAL_IP4_NETMASK: _Reply.netmask,
-    _T.INTERNAL_IP6_ADDRESS: _Reply.address6,
-    _T.INTERNAL_IP4_DNS: _Reply.server4,
-    _T.INTERNAL_IP6_DNS: _Reply.server6,
-    _T.INTERNAL_DNS_DOMAIN: _Reply.domain,
-    _T.UNITY_DEF_DOMAIN: _Reply.domain,
-    _T.UNITY_SPLITDNS_NAME: _Reply.domain,
-    _T.INTERNAL_IP4_SUBNET: _Reply.subnet4,
-    _T.INTERNAL_IP6_SUBNET: _Reply.subnet6,
-    _T.UNITY_SPLIT_INCLUDE: _Reply.split_include,
-    _T.UNITY_LOCAL_LAN: _Reply.local_lan,
+_Handler = Callable[[_Reply, bytes], None]
+
+_HANDLERS: dict[ConfigAttributeType, tuple[_Handler, str]] = {  # with what has to be asked for
+    _T.INTERNAL_IP4_ADDRESS: (_Reply.address4, "ipv4"),
+    _T.INTERNAL_IP4_NETMASK: (_Reply.netmask, "ipv4"),
+    _T.INTERNAL_IP6_ADDRESS: (_Reply.address6, "ipv6"),
+    _T.INTERNAL_IP4_DNS: (_Reply.server4, "dns"),
+    _T.INTERNAL_IP6_DNS: (_Reply.server6, "dns"),
+    _T.INTERNAL_DNS_DOMAIN: (_Reply.domain, "dns"),
+    _T.UNITY_DEF_DOMAIN: (_Reply.domain, "dns"),
+    _T.UNITY_SPLITDNS_NAME: (_Reply.domain, "dns"),
+    _T.INTERNAL_IP4_SUBNET: (_Reply.subnet4, "ipv4"),
+    _T.INTERNAL_IP6_SUBNET: (_Reply.subnet6, "ipv6"),
+    _T.UNITY_SPLIT_INCLUDE: (_Reply.split_include, "ipv4"),
+    _T.UNITY_LOCAL_LAN: (_Reply.local_lan, "ipv4"),
 }
+_EVERYTHING = frozenset({"ipv4", "ipv6", "dns"})
 
 
-def reply(payload: ConfigPayload | None, *, gateway: IPAddress | None = None) -> tuple[Configuration, tuple[str, ...]]:
-    """What a CFG_REPLY assigns, and a notice for each item that was refused.
+def reply(
+    payload: ConfigPayload | None, *, gateway: IPAddress | None = None, wanted: frozenset[str] = _EVERYTHING
+) -> tuple[Configuration, tuple[str, ...]]:
+    """What a CFG_REPLY assigns of what was `wanted`, and a notice for each item that was refused.
 
     `gateway` is the gateway's outer address, which it cannot give away. Raises `NegotiationRefused` for an inner
     address that nobody can have.
@@ -249,8 +256,8 @@ def reply(payload: ConfigPayload | None, *, gateway: IPAddress | None = None) ->
     collected = _Reply(gateway)
     if payload is not None and payload.type == ConfigType.REPLY:
         for attribute in payload.attributes:
-            handler = _HANDLERS.get(attribute.type)
-            if handler is None or not attribute.value:
+            handler, kind = _HANDLERS.get(attribute.type, (None, ""))
+            if handler is None or kind not in wanted or not attribute.value:
                 continue
             try:
                 handler(collected, attribute.value)

@@ -34,6 +34,7 @@ from ikeclient.wire.registry import ExchangeType, HashAlgorithm, KeyExchangeId, 
 from ikeclient.wire.sa import SaPayload
 
 MAX_COOKIES = 5
+COOKIE_LENGTH = 64  # bytes at most (section 2.6)
 MAX_RETRIES = 8
 MAX_SEEN = 16384  # different answers that are remembered, by their hash
 NO_ENCAPSULATION_WAIT = 2.0  # seconds in which port 4500 may show that the gateway knows UDP encapsulation after all
@@ -276,7 +277,7 @@ class InitExchange:
         return changed
 
     def _take_cookie(self, cookie: bytes) -> bool:
-        if not 1 <= len(cookie) <= 64 or cookie in (self._cookie, self._next_cookie):
+        if not 1 <= len(cookie) <= COOKIE_LENGTH or cookie in (self._cookie, self._next_cookie):
             return False
         if self.forged:  # nothing is sent for it, so none need be refused; chance decides which one is returned next
             self._choices += 1
