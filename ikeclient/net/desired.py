@@ -73,7 +73,8 @@ class Facts:
 
     `index` 0: the interface does not exist yet. `ipv6`: the kernel speaks IPv6 at all; `interface_ipv6`: it may be used
     on the interface. `lan` holds the networks other interfaces are on, `taken` the addresses they have.
-    `routers` are the next hops of default routes.
+    Of the networks in `lan`, `inside` holds those of containers and virtual machines: of bridges without a default
+    route. `routers` are the next hops of default routes.
     `reverse_path` holds the kinds of reverse path filter in use on any of them: 1 strict, 2 loose.
     """
 
@@ -84,6 +85,7 @@ class Facts:
     interface_ipv6: bool = True
     lan: tuple[IPNetwork, ...] = ()
     taken: frozenset[IPAddress] = frozenset()
+    inside: frozenset[IPNetwork] = frozenset()
     routers: frozenset[IPAddress] = frozenset()
     reverse_path: frozenset[int] = frozenset()
 
@@ -142,8 +144,11 @@ def desired(
 
 
 def _check_inner(inner: IPAddress, facts: Facts) -> None:
-    """Refuse an address of the machine or its LAN: our rules drop what comes to it from there."""
-    lan = next((network for network in facts.lan if inner in network), None)
+    """Refuse an address of the machine or its LAN: our rules drop what comes to it from there.
+
+    A container or virtual machine may lose one, since its networks are chosen without regard to anybody's pools.
+    """
+    lan = next((network for network in facts.lan if inner in network and network not in facts.inside), None)
     if inner in facts.taken:
         why = "this machine has it already"
     elif inner.is_loopback or inner.is_unspecified or inner.is_multicast:

@@ -182,13 +182,15 @@ class Kernel:
         with _errors("ip link show"):
             links = list(self._netlink.get_links())
             addresses = list(self._netlink.get_addr())
-            hops = [r.get_attr("RTA_GATEWAY") for f in _FAMILY.values() for r in self._defaults(f)]
+            defaults = [route for family in _FAMILY.values() for route in self._defaults(family)]
         ours = next((link for link in links if link.get_attr("IFLA_IFNAME") == interface), None)
         elsewhere = {
             link["index"]
             for link in links
             if link is not ours and link["flags"] & _IFF_UP and not link["flags"] & (_IFF_LOOPBACK | _IFF_POINTOPOINT)
         }
+        uplinks = {route.get_attr("RTA_OIF") for route in defaults}
+        inside = {link["index"] for link in links if _is_bridge(link)} - uplinks
         others = [address for address in addresses if ours is None or address["index"] != ours["index"]]
         ipv6 = Path("/proc/sys/net/ipv6")
         disabled = ipv6 / "conf" / (interface if ours else "default") / "disable_ipv6"
@@ -198,13 +200,12 @@ class Kernel:
             up=bool(ours and ours["flags"] & _IFF_UP),
             ipv6=ipv6.is_dir(),
             interface_ipv6=_read(disabled) == "0",
-            lan=tuple(
-                dict.fromkeys(net for address in others if address["index"] in elsewhere for net in _network(address))
-            ),
+            lan=_networks(others, elsewhere),
+            inside=frozenset(_networks(others, inside)) - frozenset(_networks(others, elsewhere - inside)),
             taken=frozenset(
                 ip_address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")) for address in others
             ),
-            routers=frozenset(ip_address(hop) for hop in hops if hop),
+            routers=frozenset(ip_address(hop) for route in defaults if (hop := route.get_attr("RTA_GATEWAY"))),
             reverse_path=_reverse_path(interface),
         )
 
@@ -465,6 +466,16 @@ def _name_of(index: int) -> str | None:
         return socket.if_indextoname(index)
     except OSError:
         return None
+
+
+def _is_bridge(link: Any) -> bool:
+    kind = link.get_attr("IFLA_LINKINFO")
+    return kind is not None and kind.get_attr("IFLA_INFO_KIND") == "bridge"
+
+
+def _networks(addresses: list[Any], interfaces: set[int]) -> tuple[IPNetwork, ...]:
+    """The networks that these interfaces are on."""
+    return tuple(dict.fromkeys(net for each in addresses if each["index"] in interfaces for net in _network(each)))
 
 
 def _network(address: Any) -> list[IPNetwork]:

@@ -165,6 +165,13 @@ def test_an_inner_address_that_would_cut_the_machine_off_is_refused(address: str
     assert caught.value.exit_code == 6
 
 
+def test_an_address_in_a_network_of_containers_may_be_an_inner_one() -> None:
+    """K12."""
+    bridge = ip_network("10.88.0.0/16")
+    steps, _ = desired(CONFIG, Facts(index=7, lan=(bridge,), inside=frozenset({bridge})))
+    assert any(isinstance(step, Address) for step in steps)
+
+
 OWN = replace(CONFIG, addresses=(), own=(ip_address("192.0.2.10"), ip_address("2001:db8::10")))
 
 

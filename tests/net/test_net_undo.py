@@ -332,6 +332,23 @@ def test_a_second_instance_of_a_running_tunnel_is_refused(lab: Lab, state_dir: P
     lab.inside(body)
 
 
+def test_networks_of_containers_are_no_reason_to_refuse_an_inner_address(lab: Lab, state_dir: Path) -> None:
+    """K12: a container daemon takes half of 172.16.0.0/12 for its bridges, and pools are there as well."""
+
+    def body() -> None:
+        _ike0 = tun()
+        sh("ip link add cni0 type bridge; ip link set cni0 up; ip address add 10.88.0.254/16 dev cni0")
+        machine = Machine(state_dir, "work")
+        machine.apply(SPLIT)
+        machine.revert()
+        sh("ip route replace default via 10.88.0.253 dev cni0")  # a bridge that leads to the world is the LAN
+        with pytest.raises(NegotiationRefused) as caught:
+            machine.apply(SPLIT)
+        assert "10.88.0.0/16" in str(caught.value.reason)
+
+    lab.inside(body)
+
+
 def test_an_address_of_this_machine_is_refused_as_an_inner_one(lab: Lab, state_dir: Path) -> None:
     """K12."""
 
