@@ -9,7 +9,7 @@ import pytest
 from lab.gateway import Offer
 from lab.machines import wait_for
 from lab.network import CLIENT_IPV4, INSIDE_DNS, INSIDE_IPV4, INTERNET_IPV4, SECOND_CLIENT_IPV4, Topology
-from lab.traffic import Pinger, fetch, peer_address, ping, reaches
+from lab.traffic import Pinger, carries, fetch, peer_address, ping, reaches
 from lab.world import Lab, MakeLab
 
 
@@ -34,6 +34,28 @@ def test_a_restarted_gateway_is_noticed_soon_and_the_tunnel_comes_back(lab: Lab)
     status = lab.client.status("work")
     assert status is not None
     assert status["reconnects"] == 1
+
+
+def test_a_gateway_that_reboots_is_back_within_a_minute(lab: Lab) -> None:
+    """S14: first no answers, then one that has never heard of us; the routes stay, and nothing leaves meanwhile."""
+    everything = Offer(local_ts=("0.0.0.0/0",), pools=("p4",))
+    lab.gateway.serve(everything)
+    lab.client.write_profile(lab.gateway, {"network": {"routes": "all"}})
+    connection = lab.client.connect()
+    lab.network.client.start("ping", "-n", "-q", "-i", "0.2", INTERNET_IPV4)
+    with lab.capture(expression=f"ip and dst host {INTERNET_IPV4}") as capture:
+        started = time.monotonic()
+        blocked = [lab.network.gateway.block_udp_port(port) for port in (500, 4500)]
+        lab.gateway.restart()
+        lab.client.wait_state("reconnecting", timeout=25)
+        assert " dev ike0" in lab.network.client.run("ip", "route", "get", INTERNET_IPV4).stdout
+        time.sleep(max(0.0, started + 20 - time.monotonic()))
+        for rules in blocked:
+            rules.remove()
+        lab.client.wait_state("connected", timeout=60 - (time.monotonic() - started))
+        carries(lab.network.client, INTERNET_IPV4)
+    assert capture.count("ip") == 0
+    assert connection.stderr.count("connected in") == 2
 
 
 @pytest.mark.timeout(240)

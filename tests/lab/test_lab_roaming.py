@@ -16,6 +16,7 @@ from lab.network import (
     CLIENT_ROUTER,
     GATEWAY_IPV4,
     INSIDE_IPV4,
+    INTERNET_IPV4,
     SECOND_GATEWAY_IPV4,
     SECOND_GATEWAY_IPV6,
     Topology,
@@ -296,3 +297,60 @@ def test_no_traffic_goes_to_addresses_at_which_the_gateway_has_never_answered(la
     assert one.count(f"isakmp && {asked}") + two.count(f"isakmp && {asked}") <= 24
     lab.client.wait_state("connected", timeout=60)
     carries(machine, INSIDE_IPV4)
+
+
+def test_a_network_that_flaps_under_a_full_tunnel_lets_nothing_out_and_leaves_nothing_behind(lab: Lab) -> None:
+    """S16: cables, addresses and default routes come and go; nothing in the clear, no descriptor, the last one wins."""
+    lab.network.add_second_path()
+    everything = Offer(local_ts=("0.0.0.0/0",), pools=("p4",))
+    lab.gateway.serve(everything)
+    lab.client.write_profile(lab.gateway, {"network": {"routes": "all"}})
+    connection = lab.client.connect()
+    machine = lab.network.client
+    descriptors = f"/proc/{connection.process.pid}/fd"
+    at_first = len(machine.run("ls", descriptors).stdout.split())
+    machine.start("ping", "-n", "-q", "-i", "0.05", INTERNET_IPV4)
+    clear = f"ip and dst host {INTERNET_IPV4}"
+
+    def address_vanishes() -> None:
+        machine.ip("address", "flush", "dev", "wan")
+
+    def address_returns() -> None:
+        machine.ip("address", "replace", "10.1.0.2/24", "dev", "wan")
+        machine.ip("route", "replace", "default", "via", GATEWAY_IPV4, "dev", "wan")
+
+    def offline() -> None:
+        for device in ("wan", "wan2"):
+            machine.set_link(device, up=False)
+
+    def online() -> None:
+        for device in ("wan", "wan2"):
+            machine.set_link(device, up=True)
+        lab.network.use_first_path()
+
+    states = (
+        lab.network.use_second_path,
+        lab.network.use_first_path,
+        address_vanishes,
+        address_returns,
+        offline,
+        online,
+    )
+    chance = random.Random(5)
+    with lab.capture("one", expression=clear) as one, lab.capture("two", interface="wan2", expression=clear) as two:
+        for _ in range(6):
+            for change in states:
+                change()
+                time.sleep(chance.uniform(0.05, 0.8))
+        machine.set_link("wan2", up=False)
+        status = lab.client.wait_moved("10.1.0.2", timeout=60)
+        carries(machine, INTERNET_IPV4)
+    assert one.count("ip") == two.count("ip") == 0
+    assert status["local"]["address"] == "10.1.0.2"
+    assert connection.process.poll() is None
+    wait_for(
+        lambda: len(machine.run("ls", descriptors).stdout.split()) <= at_first + 2,
+        timeout=20,
+        what="the sockets of paths that were left to be closed",
+        interval=0.5,
+    )
