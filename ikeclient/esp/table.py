@@ -102,13 +102,16 @@ class SaTable:
             packets = rest
             if not packets:
                 break
-        if packets and self.awaited is not None:
-            measure = self.awaited.measure
-            late = [bytes(packet) for packet in packets if measure(packet, len(packet)) == len(packet) > 0]
-            self.unrouted += max(len(self.waiting) + len(late) - MOST_WAITING, 0) - len(late)
-            self.waiting.extend(late)
-        self.unrouted += len(packets)
+        self.unrouted += self.hold(packets)
         return routed
+
+    def hold(self, packets: Sequence[Packet]) -> int:
+        """Let packets wait that an SA to come will accept; returns how many are lost for that."""
+        if self.awaited is None:
+            return len(packets)
+        measure, before = self.awaited.measure, len(self.waiting)
+        self.waiting.extend(bytes(packet) for packet in packets if measure(packet, len(packet)) == len(packet) > 0)
+        return len(packets) - (len(self.waiting) - before)
 
 
 def _addresses(packet: Packet) -> bytes:

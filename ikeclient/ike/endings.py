@@ -73,9 +73,13 @@ def silent(address: IPAddress) -> NoResponse:
     )
 
 
-def ended_by_gateway() -> NoResponse:
-    """The gateway deleted the IKE SA or the last Child SA, in an orderly way."""
-    return NoResponse("the gateway ended the connection", reason="it sent a DELETE")
+class EndedByGateway(NoResponse):
+    """The gateway deleted the IKE SA, in an orderly way."""
+
+
+def ended_by_gateway() -> EndedByGateway:
+    """The gateway deleted the IKE SA or every Child SA, in an orderly way."""
+    return EndedByGateway("the gateway ended the connection", reason="it sent a DELETE")
 
 
 def no_child(type_: NotifyType) -> NoResponse:

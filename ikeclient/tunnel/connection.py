@@ -13,6 +13,7 @@ from typing import Any
 
 from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse, PlatformError
 from ikeclient.ike.config import IkeConfig
+from ikeclient.ike.endings import EndedByGateway
 from ikeclient.ike.events import (
     ChildClosed,
     Event,
@@ -35,7 +36,7 @@ from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.pump import Address
 from ikeclient.tunnel.renewal import Renewal
 from ikeclient.tunnel.resolve import resolve_unless
-from ikeclient.tunnel.retries import Retries
+from ikeclient.tunnel.retries import IDLE, Retries
 from ikeclient.tunnel.roaming import Roaming
 from ikeclient.tunnel.session import Device, Publish, Session
 from ikeclient.tunnel.upkeep import upkeep
@@ -64,6 +65,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._stopping, self._wake = asyncio.Event(), asyncio.Event()
         self._again = False
+        self._wanted = False  # whether a packet wants to leave while there is no connection
         self._proven = False  # whether the gateway of the last failed attempt had proven its identity
         self._accepted: IkeConfig | None = None  # how the gateway was asked when it last accepted
         self.known: Known = []  # addresses of the gateway with their host names, the best first
@@ -190,9 +192,11 @@ class Connection:
             if self._attempt is not None:
                 error = await self._over()
                 self._drop(error)
-                retries.lost(boottime())
+                retries.lost(boottime(), idle=isinstance(error, EndedByGateway) and self.session.quiet_for(IDLE))
                 if self.profile.session.retry == 0 and not self._again and not self._stopping.is_set():
                     raise error or NoResponse("the connection ended")
+            if retries.on_demand and not self._again:
+                await self._until_wanted()
             await self._pause(0.0 if self._again else retries.pause(), patient=retries.patient)
             self._again = False
             if self._stopping.is_set():
@@ -242,6 +246,14 @@ class Connection:
             return
         await self._connect(*self.known[failures % len(self.known)], self._options.timeout)
         self.session.status.reconnects += 1
+
+    async def _until_wanted(self) -> None:
+        """Wait until a packet wants to leave, or a person wants the connection."""
+        self.session.wait_for_packets()
+        self._wanted = False
+        while not (self._wanted or self._again or self._stopping.is_set()):
+            self._wake.clear()
+            await self._wake.wait()
 
     async def _pause(self, seconds: float, *, patient: bool) -> None:
         """Wait, unless something happens that makes another attempt worth while; a `patient` pause only gives way to
@@ -449,6 +461,9 @@ class Connection:
         if self._attempt is not None and self._attempt.established:
             self._attempt.driver.initiator.make_child(boottime())
             self._attempt.driver.flush()
+        elif self._attempt is None and not self._wanted:
+            self._wanted = True
+            self._wake.set()
 
     def _on_tun_lost(self) -> None:
         if not self._stopping.is_set() and self.session.reopen_device():

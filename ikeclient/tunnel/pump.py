@@ -332,7 +332,7 @@ class Pump:
         if packets and max(map(len, packets)) > self.mtu:
             packets = self._refuse_too_big(packets)
         if self.remote is None or self._sending is None or self.remote[1] == IKE_PORT:
-            self.counters.no_path += len(packets)
+            self.counters.no_path += self.table.hold(packets)
             return
         for outbound, accepted in self.table.route(packets):
             if self._clamp:

@@ -81,7 +81,10 @@ class Outbound:
                 seen = True
                 self._bulk(self._packet, length - VNET_HEADER)
             if not path:
-                homeless += count or 1
+                if count and table.awaited is not None:
+                    self._slowly(self._split(length, examined))
+                else:
+                    homeless += count or 1
             elif look or longest > mtu:
                 self.flush()
                 self._slowly(self._split(length, examined))

@@ -7,7 +7,8 @@ no further SAs, other selectors), and everything that somebody in its place says
 
 An attempt that authenticates is not free: it may burn a one-time password, ask a person, or count as a guess. So
 pauses grow until a connection has lasted for a while, and those after refused credentials are longer, and only a person
-can shorten them.
+can shorten them. A gateway that ends a connection over which nothing passed, and the next one as well, gets another
+login when a packet wants to leave, and not before.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from ikeclient.errors import AuthenticationFailed, IkeclientError
 from ikeclient.tunnel.backoff import Backoff
 
 STABLE = 60.0  # seconds after which a connection counts as one that works
+IDLE = 2.5  # seconds in which nothing passed, after which the end of a connection is that of an idle one
+IDLE_LONGEST = 3600.0  # a connection that lasted longer did not end for being idle
+IDLE_ENDS = 2  # of them in a row, until the next connection waits for a packet
 REFUSED_FIRST = 5.0  # the shortest pause after credentials were refused; it doubles with each further refusal
 _MOST_DOUBLINGS = 6
 
@@ -28,6 +32,7 @@ class Retries:
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._backoff = Backoff(entropy)
         self._up_at = float("-inf")
+        self._idle_ends = 0
         self.failures = 0  # attempts in a row that led to no connection
         self.refused = 0  # the last of them in which a proven gateway refused our credentials
 
@@ -36,8 +41,9 @@ class Retries:
         self._up_at = now
         self.failures = self.refused = 0
 
-    def lost(self, now: float) -> None:
-        """The connection is over."""
+    def lost(self, now: float, *, idle: bool = False) -> None:
+        """The connection is over; `idle` tells that the gateway ended it in order, and that nothing had passed."""
+        self._idle_ends = self._idle_ends + 1 if idle and now - self._up_at < IDLE_LONGEST else 0
         if now - self._up_at >= STABLE:
             self._backoff.reset()
 
@@ -50,6 +56,11 @@ class Retries:
         """How long to wait before the next attempt, in seconds."""
         pause = self._backoff.pause()
         return max(pause, REFUSED_FIRST * 2.0 ** min(self.refused - 1, _MOST_DOUBLINGS)) if self.refused else pause
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether the next attempt waits until a packet wants to leave."""
+        return self._idle_ends >= IDLE_ENDS
 
     @property
     def patient(self) -> bool:

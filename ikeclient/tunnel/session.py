@@ -310,6 +310,16 @@ class Session:
             self.status.enter("reconnecting")
             self.emit("reconnecting", error=error.lines() if error else [])
 
+    def quiet_for(self, seconds: float) -> bool:
+        """Whether nothing has passed the tunnel for so long, in either direction."""
+        last = max(self.pump.last_outbound or 0.0, self.pump.last_inbound or 0.0)
+        return boottime() - max(last, self.started) >= seconds
+
+    def wait_for_packets(self) -> None:
+        """No connection is made until a packet wants to leave; `on_waiting` tells of it."""
+        self.pump.expect(self._last_child)
+        self.emit("notice", text="the gateway ends connections that are idle: the next packet makes another one")
+
     def end(self) -> None:
         """Leave the machine as it was."""
         self._machine.revert()

@@ -98,3 +98,23 @@ def test_an_idle_tunnel_moves_to_another_network(lab: Lab) -> None:
     assert lab.client.wait_moved("10.2.0.2")["idle"]
     assert ping(lab.network.client, INSIDE_IPV4) == 3
     assert lab.gateway.counters()["ike-auth-in-req"] == 1
+
+
+def test_a_gateway_that_ends_idle_connections_altogether_gets_a_login_for_the_next_packet(lab: Lab) -> None:
+    """G18: twice is a habit. The routes stay, and nothing leaves in the clear."""
+    lab.gateway.serve(Offer(child={"inactivity": "3s"}, settings={"inactivity_close_ike": True}))
+    lab.client.write_profile(lab.gateway)
+    connection = lab.client.connect()
+    machine = lab.network.client
+    wait_for(lambda: "the next packet" in connection.stderr, timeout=40, what="the second idle end", interval=0.1)
+    logins = lab.gateway.counters()["ike-auth-in-req"]
+    assert logins == 2
+    assert status(lab)["state"] == "reconnecting"
+    time.sleep(15)
+    assert lab.gateway.counters()["ike-auth-in-req"] == logins
+    assert " dev ike0" in machine.run("ip", "route", "get", INSIDE_IPV4).stdout
+    machine.start("ping", "-n", "-q", "-i", "0.5", INSIDE_IPV4)
+    lab.client.wait_state("connected", timeout=20)
+    assert ping(machine, INSIDE_IPV4) == 3
+    assert lab.gateway.counters()["ike-auth-in-req"] == logins + 1
+    assert connection.terminate() == 0

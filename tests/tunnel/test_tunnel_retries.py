@@ -14,7 +14,7 @@ from ikeclient.errors import (
     NoResponse,
 )
 from ikeclient.tunnel.backoff import FIRST, LONGEST
-from ikeclient.tunnel.retries import REFUSED_FIRST, STABLE, Retries
+from ikeclient.tunnel.retries import IDLE_LONGEST, REFUSED_FIRST, STABLE, Retries
 
 REFUSED = AuthenticationFailed("the gateway refused our credentials", reason="E=691")
 
@@ -115,3 +115,21 @@ def test_connections_that_end_at_once_are_made_again_ever_more_slowly() -> None:
     retries.up(now)
     retries.lost(now + STABLE)
     assert retries.pause() == FIRST
+
+
+def test_a_gateway_that_ends_idle_connections_gets_a_login_when_a_packet_wants_out() -> None:
+    """G18: the second time; a connection that was used, or that lasted, changes that."""
+    retries = made()
+    retries.lost(10.0, idle=True)
+    assert not retries.on_demand
+    retries.up(10.0)
+    retries.lost(20.0, idle=True)
+    assert retries.on_demand
+    retries.up(30.0)
+    assert retries.on_demand, "until it turns out to be of use"
+    retries.lost(40.0, idle=False)
+    assert not retries.on_demand
+    for _ in range(5):
+        retries.up(40.0)
+        retries.lost(40.0 + IDLE_LONGEST, idle=True)
+        assert not retries.on_demand
