@@ -95,6 +95,9 @@ def profile(random: Random) -> None:
         assert all(line.isprintable() for line in found.lines()), found.lines()
 
 
+FILES = Path(__file__).parent / "profile" / "files"
+
+
 @functools.cache
 def _foreign() -> tuple[bytes, ...]:
     root = issue(common_name("Corp Root"))
@@ -107,6 +110,7 @@ def _foreign() -> tuple[bytes, ...]:
         sswan(root, local={"p12": base64.b64encode(alice.pkcs12(None)).decode(), "id": "alice"}, type="ikev2-cert"),
         SWANCTL.encode(),
         IPSEC.encode(),
+        *(path.read_bytes() for path in sorted(FILES.iterdir())),
     )
 
 

@@ -158,6 +158,7 @@ def _import(
     from ikeclient.profile.importers.stage import staged
     from ikeclient.profile.load import load_profile, parse_profile
     from ikeclient.profile.lookup import is_path
+    from ikeclient.profile.problems import InvalidProfile
 
     source = None if file == "-" else Path(file).expanduser()
     shown = "standard input" if source is None else printable(source)
@@ -165,6 +166,9 @@ def _import(
         draft = _draft(file, source, kind, connection, extras)
         path = _target(draft.slug if name in (None, "-") else name or "")
         checked = parse_profile(draft.toml(path.stem), "the imported profile")
+    except InvalidProfile as error:  # its lines are those of a profile that nobody has seen
+        problem = error.problems[0]
+        raise ProfileError(f"{shown}: key '{problem.key}' {problem.text}", hint=problem.hint) from None
     except ProfileError as error:
         raise ProfileError(f"{shown}: {error.message}", reason=error.reason, hint=error.hint) from None
     outcome = _Outcome(

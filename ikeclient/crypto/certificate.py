@@ -237,7 +237,18 @@ def _encoded(entry: pkcs12.PKCS12Certificate) -> bytes:
 def _blocks(data: bytes) -> list[bytes]:
     if b"-----BEGIN " not in data:
         return [data] if data else []
-    return [match[0] for match in _PEM.finditer(data)]
+    found = []
+    position = 0
+    while (start := data.find(b"-----BEGIN ", position)) >= 0:
+        end = data.find(b"-----END ", start)
+        stop = data.find(b"-----", end + 9) if end >= 0 else -1
+        if stop < 0:
+            break
+        position = stop + 5
+        start = data.rfind(b"-----BEGIN ", start, end)  # the last one: what comes before it has no end
+        if _PEM.fullmatch(data, start, position):
+            found.append(data[start:position])
+    return found
 
 
 def _decoded(block: bytes) -> bytes:

@@ -94,7 +94,7 @@ def test_files_that_are_no_profile_have_the_exit_codes_of_profiles(shell: Shell)
     bad = TEXT.replace("vpn.example.com", "http://vpn.example.com/")
     done = shell.run("profile", "import", "-", stdin=bad)
     assert done.returncode == 9
-    assert "must be a bare host name" in done.stderr
+    assert "standard input: key 'gateway.address' must be a bare host name" in done.stderr
 
 
 def test_export_and_import_can_be_joined_by_a_pipe(shell: Shell) -> None:

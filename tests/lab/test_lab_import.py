@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from lab.gateway import PASSWORD, USER, Offer
+from lab.gateway import PASSWORD, PSK, USER, Offer
 from lab.network import GATEWAY_IPV4, GATEWAY_NAME, INSIDE_IPV4
 from lab.pki import CLIENT_NAME
 from lab.traffic import ping
@@ -87,4 +87,39 @@ def test_what_was_exported_for_swanctl_comes_back_and_connects(lab: Lab) -> None
     exported = lab.client.run("profile", "export", "work", "--format", "swanctl", "--include-secrets")
     assert exported.returncode == 0, exported.stderr
     imported(lab, exported.stdout)
+    connects(lab)
+
+
+def test_an_ipsec_conf_with_its_secrets_beside_it_connects_as_it_is(lab: Lab) -> None:
+    lab.gateway.serve(Offer(auth="psk"))
+    place = lab.client.directory / "etc"
+    place.mkdir()
+    (place / "ipsec.conf").write_text(
+        f"conn office\n  keyexchange=ikev2\n  authby=secret\n  leftsourceip=%config\n  leftid=@@{CLIENT_NAME}\n"
+        f"  right={GATEWAY_IPV4}\n  rightid=%@{GATEWAY_NAME}\n  rightsubnet={INSIDE_IPV4}/32\n"
+    )
+    (place / "ipsec.secrets").write_text(f'@@{CLIENT_NAME} @{GATEWAY_NAME} : PSK "{PSK}"\n')
+    (place / "ipsec.secrets").chmod(0o600)
+    done = lab.client.run("connect", str(place / "ipsec.conf"), "--detach")
+    assert done.returncode == 0, done.stderr
+    assert ping(lab.network.client, INSIDE_IPV4) == 3
+    assert lab.client.disconnect("office").returncode == 0
+    assert not lab.client.run("profile", "list").stdout
+
+
+def test_the_authority_inside_the_container_vouches_for_the_gateway(lab: Lab) -> None:
+    lab.gateway.serve(Offer(auth="certificate"))
+    own = lab.gateway.client_certificate(lab.gateway.offer)
+    authority = lab.gateway.certificate(lab.gateway.offer).authority_file
+    bundle = lab.client.directory / "own.p12"
+    command = ["openssl", "pkcs12", "-export", "-inkey", str(own.key_file), "-in", str(own.chain_file)]
+    command += ["-certfile", str(authority), "-keypbe", "NONE", "-certpbe", "NONE", "-nomac", "-passout", "pass:"]
+    subprocess.run([*command, "-out", str(bundle)], check=True, capture_output=True)
+    document = {
+        "name": "Lab",
+        "type": "ikev2-cert",
+        "remote": {"addr": GATEWAY_IPV4, "id": GATEWAY_NAME},
+        "local": {"id": CLIENT_NAME, "p12": base64.b64encode(bundle.read_bytes()).decode()},
+    }
+    imported(lab, json.dumps(document))
     connects(lab)

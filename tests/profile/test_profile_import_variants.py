@@ -6,8 +6,10 @@ import base64
 import io
 import json
 import plistlib
+import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from ikeclient.profile.importers.secrets import ipsec_secrets
 from ikeclient.profile.importers.selectors import read_selectors
 from ikeclient.profile.load import parse_profile
 from ikeclient.wire.registry import IdType
+from ikeclient.wire.text import printable
 
 Write = Callable[..., Path]
 NOWHERE = Path("/nonexistent/place/file")
@@ -748,3 +751,53 @@ def test_a_certificate_alone_is_named(authority: Owner, alice: Owner) -> None:
 def test_no_kind_is_taken_for_another() -> None:
     assert kind_of(b"include ipsec.d/*.conf\n", "ipsec.conf") is Kind.IPSEC
     assert kind_of(b"include conf.d/*.conf\n", "swanctl.conf") is Kind.SWANCTL
+
+
+SIZE = 1 << 20  # bytes
+
+
+def filled(head: bytes, unit: bytes, tail: bytes = b"") -> bytes:
+    return head + unit * ((SIZE - len(head) - len(tail) - 10) // len(unit)) + tail
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        filled(b"", b"\n", b"x"),
+        filled(b"", b"include x*a*a*a*b\n"),
+        filled(b"connections {\n", b"word ", b"\n}"),
+        filled(b'connections {\n a = "', b'\\"', b"\n}"),
+        filled(b"connections { w { remote_addrs = a\n remote { id = /", b"C=a/", b"\n } } }"),
+        filled(b"conn w\n  right=x\n  also=", b"a,", b"\n"),
+        filled(b"", b"-----BEGIN PKCS7-----\n"),
+        filled(b"", b"-----BEGIN CERTIFICATE-----\n"),
+        filled(b"Add-VpnConnection -Name x\n", b"<#"),
+        filled(b"Add-VpnConnection -Name x\n", b"@'\n"),
+        filled(b"Add-VpnConnection -Name x -ServerAddress a -TunnelType Ikev2\n", b"<Type"),
+        b'$a = "%s"\n' % (b"a" * 1000) + b'$a = "$a$a$a$a$a$a$a$a"\n' * 30 + b"Add-VpnConnection -Name $a",
+        filled(b"x <VPNProfile>", b"<VPNProfile>"),
+        filled(b"<VPNProfile><NativeProfile>", b"a<b/>"),
+        filled(b"/ip ipsec peer\nadd ", b"a"),
+        filled(b'ikev2 "a" active ', b'"#'),
+        filled(
+            b"[vpn]\nservice-type=org.freedesktop.NetworkManager.strongswan\nmethod=psk\nproposal=yes\nike=", b"aes256;"
+        ),
+        filled(b'{"type":"ikev2-eap","remote":{"addr":"a"},"split-tunneling":{"subnets":"', b"::-ffff:: ", b'"}}'),
+        b"\x30\x80" + bytes.fromhex("06092a864886f70d010702") + b"\xa0\x80" + b"\x30\x80" * 500_000,
+        filled(b"<plist><dict>", b"<key>a</key><dict>"),
+    ],
+    ids=lambda data: printable(data, 30),
+)
+def test_no_file_takes_long(data: bytes) -> None:
+    """F2: whatever stands in it, reading ends soon."""
+    began = time.monotonic()
+    with suppress(ProfileError):
+        read_foreign(data, source=NOWHERE).toml("work")
+    assert time.monotonic() - began < 20  # not a benchmark: a hang
+
+
+def test_a_container_that_would_be_hashed_for_hours_is_left_alone(authority: Owner) -> None:
+    """F2"""
+    slow = bytes.fromhex("3013 020103 300e 04020000 02087fffffffffffffff")
+    draft = read(sswan(authority, type="ikev2-cert", local={"p12": base64.b64encode(slow).decode()}))
+    assert any("hashed more than" in text for text in draft.warnings)

@@ -5,6 +5,7 @@ Signatures on profiles are not verified: whoever imports one decides whom to tru
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from ikeclient.crypto.certs import Certificate, load_pkcs12
@@ -13,7 +14,8 @@ from ikeclient.errors import ParseError, ProfileError
 from ikeclient.profile.importers.draft import Ask, Draft
 
 SIGNED_DATA = bytes.fromhex("2a864886f70d010702")  # 1.2.840.113549.1.7.2, RFC 5652 section 5
-_OCTET_STRING, _CONSTRUCTED_STRING = 0x04, 0x24
+MAX_ROUNDS = 10_000_000  # a few seconds
+_INTEGER, _OCTET_STRING, _CONSTRUCTED_STRING = 0x02, 0x04, 0x24
 _MAX_DEPTH = 16
 _MAX_ELEMENTS = 20_000
 _MAX_CERTIFICATES = 32
@@ -44,6 +46,8 @@ def open_bundle(draft: Draft, data: bytes, passphrase: bytes | None, ask: Ask | 
 
 
 def _chain(data: bytes, passphrase: bytes | None, ask: Ask | None) -> list[Certificate]:
+    if _rounds(memoryview(data), 0) > MAX_ROUNDS:
+        raise ProfileError(f"its passphrase is hashed more than {MAX_ROUNDS} times")
     attempts: list[bytes | None] = [passphrase] if passphrase else [None, b""]
     for attempt in attempts:
         try:
@@ -59,6 +63,22 @@ def _chain(data: bytes, passphrase: bytes | None, ask: Ask | None) -> list[Certi
     if not typed:
         raise PassphraseNeeded("the PKCS#12 file needs a passphrase")
     return load_pkcs12(data, typed.encode("utf-8", "surrogateescape"))[1]
+
+
+def _rounds(data: memoryview, depth: int) -> int:
+    """The largest number that stands behind a salt: how often a passphrase is hashed (RFC 7292, RFC 8018)."""
+    try:
+        elements = _elements(data)
+    except ParseError:
+        return 0
+    found = 0
+    for (first, _), (second, number) in itertools.pairwise(elements):
+        if first == _OCTET_STRING and second == _INTEGER:
+            found = max(found, int.from_bytes(number[:16]))
+    for tag, inner in elements:
+        if depth < _MAX_DEPTH and (tag & 0x20 or tag == _OCTET_STRING):
+            found = max(found, _rounds(inner, depth + 1))
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from ikeclient.profile import values
 from ikeclient.profile.importers.algorithms import Dialect, read_proposals
 from ikeclient.profile.importers.identities import AnyIdentity, read_identity
 from ikeclient.profile.proposals import DEFAULT_ESP, DEFAULT_IKE
+from ikeclient.profile.schema import MAX_PROPOSALS
 from ikeclient.profile.secrets import Ask
 from ikeclient.profile.toml_text import toml_lines
 from ikeclient.wire.text import printable
@@ -172,7 +173,9 @@ class Draft:
     ) -> None:
         """Proposals in another program's keywords: what we can run of each; `default` stands for our own."""
         kept: list[str] = []
-        for text in texts:
+        if len(texts) > MAX_PROPOSALS:
+            self.warn(f"not carried over: the {kind} proposals beyond the first {MAX_PROPOSALS}")
+        for text in texts[:MAX_PROPOSALS]:
             if text == "default":
                 kept += _DEFAULTS[kind]
                 continue
@@ -188,7 +191,7 @@ class Draft:
         if texts and not kept:
             self.warn(f"no {kind} proposal is left, so ikeclient's own are offered")
         if kept:
-            self.set("crypto", kind, list(dict.fromkeys(kept)))
+            self.set("crypto", kind, list(dict.fromkeys(kept))[:MAX_PROPOSALS])
 
     @property
     def slug(self) -> str:

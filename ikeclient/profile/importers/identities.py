@@ -14,6 +14,7 @@ from ikeclient.profile.values import shown
 from ikeclient.wire.registry import IdType
 
 ANY = ("%any", "%any6", "%any4", "0.0.0.0", "::", "*", "%")  # noqa: S104 - any identity, nothing is bound
+MAX_LENGTH = 1024
 _UNWRITABLE = ("ipv4net:", "ipv6net:", "ipv4range:", "ipv6range:", "asn1gn:", "xmppaddr:")
 
 
@@ -27,6 +28,8 @@ class AnyIdentity:
 def read_identity(written: str) -> str | AnyIdentity:
     """The identity for a profile. Raises ProfileError for one that cannot be used."""
     text = written.strip()
+    if len(text) > MAX_LENGTH:
+        raise ProfileError(f"the identity {shown(text)} has more than {MAX_LENGTH} characters")
     if text.lower() in ANY:
         return AnyIdentity(written=text)
     if text.lower() in ("%fromcert", "%cert"):

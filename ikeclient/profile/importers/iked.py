@@ -11,6 +11,7 @@ from ikeclient.wire.text import printable
 
 MAX_WORDS = 10_000
 _WORD = re.compile(r"""["'](.*?)(?<!\\)["']|([{},])|([^\s"'{},]+)""")
+_MACRO = re.compile(r'^[ \t]*([A-Za-z_]\w*)[ \t]*=[ \t]*"?([^"\n]*)"?[ \t]*$', re.MULTILINE)
 _ALGORITHMS = {"enc", "auth", "prf", "group", "childsa", "ikesa", "noesn", "esn"}
 _NAMES = {
     "aes-128": "aes128",
@@ -32,9 +33,9 @@ def read_iked(data: bytes, connection: str | None, fallback: str) -> Draft:
     """The one active policy in the file, or the one called `connection`. Raises ProfileError."""
     text = re.sub(r"\\\n", " ", decode_text(data))
     text = "\n".join(_without_comment(line) for line in text.splitlines())
-    macros = dict(re.findall(r'^\s*([A-Za-z_]\w*)\s*=\s*"?([^"\n]*?)"?\s*$', text, re.MULTILINE))
+    macros = dict(_MACRO.findall(text))
     policies: dict[str, list[_Word]] = {}
-    for number, part in enumerate(re.split(r"^\s*ikev2\b", text, flags=re.MULTILINE)[1:], 1):
+    for number, part in enumerate(re.split(r"^[ \t]*ikev2\b", text, flags=re.MULTILINE)[1:], 1):
         words = _words(part, macros)
         name = words[0][0] if words and words[0][1] else f"policy{number}"
         policies[name] = words
@@ -46,7 +47,15 @@ def read_iked(data: bytes, connection: str | None, fallback: str) -> Draft:
 
 
 def _without_comment(line: str) -> str:
-    return re.sub(r'^((?:[^"#]|"(?:[^"\\]|\\.)*")*)#.*$', r"\1", line)
+    quote = ""
+    for position, character in enumerate(line):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        elif character == "#":
+            return line[:position]
+    return line
 
 
 def _words(text: str, macros: dict[str, str]) -> list[_Word]:

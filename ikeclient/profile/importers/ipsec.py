@@ -24,6 +24,7 @@ from ikeclient.wire.text import printable
 
 MAX_LINES = 10_000
 MAX_DEPTH = 4
+MAX_ALSO = 50  # connections that one takes settings over from
 _CONNECTION = re.compile(r"(conn|ca)\s+(\S+)\s*")
 _SETUP = re.compile(r"config\s+setup\s*")
 _OTHER = re.compile(r"version\s+\S+.*")
@@ -164,15 +165,13 @@ class _File:
     def connection(self, name: str) -> _Settings:
         """The settings of a connection with what it takes over by `also` and from `%default`."""
         result: _Settings = {}
-        waiting, seen = [name], set()
-        while waiting:
-            each = waiting.pop(0)
-            if each in seen or each not in self.connections:
-                continue
-            seen.add(each)
-            for key, value in self.connections[each].items():
+        order = [name]
+        for each in order:  # which grows meanwhile
+            for key, value in self.connections.get(each, {}).items():
                 result.setdefault(key, value)
-            waiting += _also(self.connections[each])
+            for other in _also(self.connections.get(each, {})):
+                if other not in order and len(order) < MAX_ALSO:
+                    order.append(other)
         defaults = self.connections.get("%default", {})
         return {**defaults, **result}
 
@@ -232,7 +231,7 @@ def _draft(
 
 def _also(settings: Mapping[str, str]) -> list[str]:
     """The connections that a connection takes settings over from."""
-    return [name for name in re.split(r"[,\s]+", settings.get("also", "")) if name]
+    return [name for name in re.split(r"[,\s]+", settings.get("also", ""), maxsplit=MAX_ALSO)[:MAX_ALSO] if name]
 
 
 def _without_comment(line: str) -> str:

@@ -13,7 +13,7 @@ from ikeclient.wire.text import printable
 
 MAX_LINES = 20_000
 _PATH = re.compile(r"/ip[ /]+ipsec(?:[ /]+([a-z-]+(?: group)?))?")
-_PAIR = re.compile(r'([A-Za-z0-9-]+)=("(?:[^"\\]|\\.)*"|[^\s"]*)')
+_PAIR = re.compile(r'(?<![A-Za-z0-9-])([A-Za-z0-9-]+)=("(?:[^"\\]|\\.)*"|[^\s"]*)')
 _METHODS = {
     "pre-shared-key": "psk",
     "digital-signature": "certificate",
@@ -60,7 +60,7 @@ def read_mikrotik(data: bytes, connection: str | None, fallback: str) -> Draft:
 
 def _entries(text: str) -> dict[str, list[_Entry]]:
     """What is added or set below each path of `/ip ipsec`."""
-    text = re.sub(r"\\\r?\n\s*", "", text)
+    text = re.sub(r"\\\r?\n[ \t]*", "", text)
     lines = text.splitlines()
     if len(lines) > MAX_LINES:
         raise ProfileError(f"this has more than {MAX_LINES} lines")

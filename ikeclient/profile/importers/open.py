@@ -20,7 +20,7 @@ from ikeclient.profile.secrets import Ask, Secret
 from ikeclient.profile.trust import writer
 
 MAX_LENGTH = 4 << 20  # bytes
-_OURS = re.compile(rb"^\s*(\[gateway\]|gateway\s*[.=])", re.MULTILINE)
+_OURS = re.compile(rb"^[ \t]*(\[gateway\]|gateway[ \t]*[.=])", re.MULTILINE)
 
 
 @contextmanager

@@ -56,26 +56,31 @@ class Extras:
     ask: Ask | None = None
 
 
-_PKCS7 = re.compile(rb"-----BEGIN (?:PKCS7|CMS)-----(.*?)-----END (?:PKCS7|CMS)-----", re.DOTALL)
-_SWANCTL = re.compile(rb"^\s*(connections|secrets|pools|authorities)\b[^\n=]*\{", re.MULTILINE)
-_CONN = re.compile(rb"^(conn|ca)\s+\S+\s*(#[^\n]*)?$|^config\s+setup\b", re.MULTILINE)
-_INCLUDE = re.compile(rb"^\s*include\s+\S+", re.MULTILINE)
+_PKCS7 = (b"-----BEGIN PKCS7-----", b"-----BEGIN CMS-----")
+_SWANCTL = re.compile(rb"^[ \t]*(connections|secrets|pools|authorities)\b[^\n=]*\s{0,100}\{", re.MULTILINE)
+_CONN = re.compile(rb"^(conn|ca)[ \t]+\S+[ \t\r]*(#[^\n]*)?$|^config[ \t]+setup\b", re.MULTILINE)
+_INCLUDE = re.compile(rb"^[ \t]*include[ \t]+\S+", re.MULTILINE)
 _SIGNS: tuple[tuple[re.Pattern[bytes], Kind], ...] = (
     (re.compile(rb"<VPNProfile[\s>]", re.IGNORECASE), Kind.PROFILEXML),
-    (re.compile(rb"^\s*\[vpn\]\s*$", re.MULTILINE), Kind.NETWORKMANAGER),
-    (re.compile(rb"^\s*(VpnStrategy|PhoneNumber)=", re.MULTILINE), Kind.PHONEBOOK),
+    (re.compile(rb"^[ \t]*\[vpn\][ \t\r]*$", re.MULTILINE), Kind.NETWORKMANAGER),
+    (re.compile(rb"^[ \t]*(VpnStrategy|PhoneNumber)=", re.MULTILINE), Kind.PHONEBOOK),
     (re.compile(rb"\b(Add|Set)-VpnConnection", re.IGNORECASE), Kind.POWERSHELL),
-    (re.compile(rb"^\s*/ip[ /]+ipsec\b", re.MULTILINE), Kind.MIKROTIK),
+    (re.compile(rb"^[ \t]*/ip[ /]+ipsec\b", re.MULTILINE), Kind.MIKROTIK),
     (
-        re.compile(rb"^\s*ikev2\s+([\"']|active|passive|quick|esp|default|ipcomp|tunnel|transport)", re.MULTILINE),
+        re.compile(
+            rb"^[ \t]*ikev2[ \t]+([\"']|active|passive|quick|esp|default|ipcomp|t(unnel|ransport))", re.MULTILINE
+        ),
         Kind.IKED,
     ),
 )
 _OTHERS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"<AzVpnProfile[\s>]"), "an Azure VPN client profile, which is OpenVPN"),
-    (re.compile(rb"^\s*\[Interface\]\s*$", re.MULTILINE), "a WireGuard configuration"),
-    (re.compile(rb"^\s*(remote\s+\S+\s+\d+|client|dev\s+tun)\s*$", re.MULTILINE), "an OpenVPN configuration"),
-    (re.compile(rb"^\s*(remote\s+\S+\s*\{|sainfo\s)", re.MULTILINE), "a racoon configuration, which is IKEv1"),
+    (re.compile(rb"^[ \t]*\[Interface\][ \t\r]*$", re.MULTILINE), "a WireGuard configuration"),
+    (
+        re.compile(rb"^[ \t]*(remote[ \t]+\S+[ \t]+\d+|client|dev tun)[ \t\r]*$", re.MULTILINE),
+        "an OpenVPN configuration",
+    ),
+    (re.compile(rb"^[ \t]*(remote[ \t]+\S+[ \t]*\{|sainfo\s)", re.MULTILINE), "a racoon configuration, which is IKEv1"),
     (re.compile(rb"^IPSec gateway\s", re.MULTILINE), "a vpnc configuration, which is IKEv1"),
     (re.compile(rb"^\[main\][^\[]*^Host=", re.MULTILINE | re.DOTALL), "a Cisco .pcf profile, which is IKEv1"),
 )
@@ -226,8 +231,10 @@ def _text(data: bytes) -> bytes:
 def _read(data: bytes, name: str, place: Place, kind: Kind | None, connection: str | None, extras: Extras) -> Draft:
     signer: str | None = None
     signed = False
-    if match := _PKCS7.search(data):
-        data = decode_base64(match[1].decode("ascii", "replace"), "the signed message")
+    for start in _PKCS7:
+        if start in data:
+            body = data.partition(start)[2].partition(b"-----END ")[0]
+            data = decode_base64(body.decode("ascii", "replace"), "the signed message")
     if is_signed(data):
         opened = unwrap(data)
         data, signer, signed = opened.content, opened.signer, True

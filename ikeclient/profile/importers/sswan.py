@@ -8,6 +8,7 @@ from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.containers import open_bundle
 from ikeclient.profile.importers.draft import Ask, Draft, Fields, decode_base64
 from ikeclient.profile.importers.selectors import networks_of
+from ikeclient.profile.values import MAX_NETWORKS
 from ikeclient.wire.text import printable
 
 METHODS = {
@@ -115,6 +116,8 @@ def _split(split: Fields | None, draft: Draft) -> None:
 def _networks(split: Fields, key: str, draft: Draft) -> list[str]:
     """A list, or text with white space between, of networks and ranges."""
     written = split.words(key)
+    if len(written) > MAX_NETWORKS:
+        raise ProfileError(f"split-tunneling.{key} lists {len(written)} networks, at most {MAX_NETWORKS} are possible")
     found = [network for item in written for network in networks_of(item)]
     bad = [printable(item, 60) for item in written if not networks_of(item)]
     draft.lost([f"split-tunneling.{key} {item}" for item in bad], "it is no network")

@@ -52,8 +52,8 @@ GROUPS = {
 _EAP_TYPES = {"13": "eap-tls", "21": "eap-ttls", "25": "eap-peap", "26": "eap-mschapv2", "6": "eap-gtc"}
 _SWITCHES = ("splittunneling", "force", "passthru", "allusersconnection", "alluserconnection", "remembercredential")
 _TOKEN = re.compile(
-    r"""(?P<skip>[ \t]+|`\r?\n|\#[^\n]*|<\#.*?\#>)
-      | (?P<here>@'\r?\n.*?\n'@|@"\r?\n.*?\n"@)
+    r"""(?P<skip>[ \t]+|`\r?\n|\#[^\n]*)
+      | (?P<block><\#|@'\r?\n|@"\r?\n)
       | "(?P<double>(?:[^"`]|`.|"")*)" | '(?P<single>(?:[^']|'')*)'
       | (?P<table>@\{)
       | (?P<sign>[(){}\[\],;=|&]|\r?\n)
@@ -61,6 +61,10 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _ASSIGNMENT = re.compile(r"\$(?:(?:script|global|local):)?(\w+)\Z", re.IGNORECASE)
+_CONCATENATED = re.compile(r"""['"]\s{0,20}\+\s{0,20}\$(\w+)\s{0,20}\+\s{0,20}['"]|\$\(?(\w+)\)?""")
+_BLOCK_ENDS = {"<#": "#>", "@'": "\n'@", '@"': '\n"@'}
+_TYPE = re.compile(r"<(?:\w{1,40}:)?Type\b[^<>]{0,200}>[ \t\r\n]{0,20}(\d{1,5})[ \t\r\n]{0,20}</")
+MAX_SCRIPT = 1 << 20  # bytes
 _Token = tuple[str, str]  # kind and text
 _Command = dict[str, list[str]]
 
@@ -69,6 +73,9 @@ class _Script:
     """Variables, hash tables and commands of a script."""
 
     def __init__(self, text: str) -> None:
+        """Raises ProfileError for a script that is too long."""
+        if len(text) > MAX_SCRIPT:
+            raise ProfileError(f"this script is larger than {MAX_SCRIPT >> 20} MiB")
         self.variables: dict[str, str] = {}
         self.tables: dict[str, dict[str, list[str]]] = {}
         self.commands: list[tuple[str, _Command]] = []
@@ -141,7 +148,7 @@ class _Script:
         """Text with the variables that it names; text in single quotes comes without any."""
         if kind == "word" and (match := _ASSIGNMENT.match(text)):
             return self.variables.get(match[1].lower(), text)
-        return re.sub(r"\$\{?(\w+)\}?", lambda match: self.variables.get(match[1].lower(), match[0]), text)
+        return _filled(re.compile(r"\$\{?(\w+)\}?"), text, self.variables, keep=True)
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -155,8 +162,9 @@ def _tokens(text: str) -> list[_Token]:
         position = match.end()
         if match["skip"] is not None:
             continue
-        if match["here"] is not None:
-            found.append(("here", match["here"]))
+        if match["block"] is not None:  # a comment or a text of many lines, neither of which names anything
+            end = text.find(_BLOCK_ENDS[match["block"][:2]], position)
+            position = len(text) if end < 0 else end + 3
         elif match["double"] is not None:
             found.append(("string", re.sub(r"`(.)", r"\1", match["double"].replace('""', '"'))))
         elif match["single"] is not None:
@@ -216,7 +224,13 @@ def read_powershell(data: bytes, connection: str | None, fallback: str, ask: Ask
 
 def _without_shell(text: str) -> str:
     """A batch file calls PowerShell with a command in quotes: the quotes go."""
-    return re.sub(r'(?im)^(.*powershell[^\n]*?-command\s+)"(.*)"', r"\1\n\2\n", text)
+    lines = []
+    for line in text.splitlines():
+        before, command, rest = line.partition("-command ")
+        if command and "powershell" in before.lower() and rest.strip()[:1] == '"':
+            line = rest.strip()[1:].rpartition('"')[0] or rest
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _first(options: Mapping[str, list[str]], *keys: str) -> str | None:
@@ -234,7 +248,7 @@ def _method(methods: list[str], text: str, draft: Draft) -> None:
     if "machinecertificate" in methods or "certificate" in methods:
         draft.set("auth", "method", "certificate")
         return
-    types = re.findall(r"<(?:\w+:)?Type\b[^>]*>\s*(\d+)\s*</(?:\w+:)?Type>", text)
+    types = _TYPE.findall(text)
     found = next((_EAP_TYPES[each] for each in types if each in _EAP_TYPES), None)
     if methods and not set(methods) & {"eap", "mschapv2", "chap", "pap"}:
         raise ProfileError(f"the authentication method {printable(methods[0], 40)} is not known")
@@ -347,16 +361,32 @@ def read_profile_xml(data: bytes, connection: str | None, fallback: str) -> Draf
 
 def _inside_script(text: str) -> str:
     """The VPNProfile that a script puts together from text and variables."""
-    match = re.search(r"<VPNProfile[\s>].*?</VPNProfile>", text, re.DOTALL | re.IGNORECASE)
-    if match is None:
+    lower = text.lower()
+    start = lower.find("<vpnprofile")
+    end = lower.find("</vpnprofile>", start)
+    if start < 0 or end < 0:
         raise ProfileError("the VPNProfile in this script is not complete")
-    variables = _Script(text[: match.start()] + "\n" + text[match.end() :]).variables
+    end += len("</vpnprofile>")
+    variables = _Script(text[:start] + "\n" + text[end:]).variables
 
-    def known(found: re.Match[str]) -> str:
-        value = variables.get((found[1] or found[2]).lower(), "")
-        return value.replace("&", "&amp;").replace("<", "&lt;")
+    escaped = {name: value.replace("&", "&amp;").replace("<", "&lt;") for name, value in variables.items()}
+    return _filled(_CONCATENATED, text[start:end], escaped, keep=False)
 
-    return re.sub(r"""['"]\s*\+\s*\$(\w+)\s*\+\s*['"]|\$\(?(\w+)\)?""", known, match[0])
+
+def _filled(pattern: re.Pattern[str], text: str, variables: Mapping[str, str], *, keep: bool) -> str:
+    """Text with the values of variables in it; raises ProfileError if it becomes too long."""
+    budget = MAX_SCRIPT
+
+    def value(match: re.Match[str]) -> str:
+        nonlocal budget
+        name = next(group for group in match.groups() if group is not None)
+        found = variables.get(name.lower(), match[0] if keep else "")
+        budget -= len(found)
+        if budget < 0:
+            raise ProfileError("the variables of this script become too long")
+        return found
+
+    return pattern.sub(value, text)
 
 
 def _profile_routes(root: Element) -> tuple[list[str], list[str]]:

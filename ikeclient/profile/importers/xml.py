@@ -39,12 +39,12 @@ class Element:
     def everywhere(self, name: str) -> list[Element]:
         """All elements of that name below this one."""
         found: list[Element] = []
-        waiting = list(self.children)
+        waiting = self.children[::-1]
         while waiting:
-            each = waiting.pop(0)
+            each = waiting.pop()
             if each.name.lower() == name.lower():
                 found.append(each)
-            waiting = each.children + waiting
+            waiting += reversed(each.children)
         return found
 
 
