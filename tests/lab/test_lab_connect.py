@@ -289,8 +289,11 @@ def test_a_child_that_the_gateway_deletes_is_made_again_without_a_new_connection
     lab.gateway.terminate(child="net")
 
     def replaced() -> bool:
+        ping(lab.network.client, INSIDE_IPV4, count=1)  # it is made when a packet wants to leave
         status = lab.client.status("work")
-        return bool(status and status["children"] and status["children"][0]["rekeys"] == 1)
+        return bool(
+            status and status["children"] and status["children"][0]["spi_in"] != before["children"][0]["spi_in"]
+        )
 
     wait_for(replaced, timeout=10, what="another Child SA")
     carries_traffic(lab)
