@@ -396,7 +396,11 @@ class Connection:
         return Attempt(config, path.remote_address, path.remote_port, pump, on_event, beside=self._attempt)
 
     def _take_over(self, new: Attempt, events: list[Event]) -> None:
-        """Put the new connection in the place of the one in use, which says farewell and goes."""
+        """Put the new connection in the place of the one in use, which says farewell and goes.
+
+        Raises IkeclientError where the machine cannot be made to fit what the gateway granted this time.
+        """
+        self.session.prepare(events, new)
         old, self._attempt, self._renewal = self._attempt, new, None
         assert old is not None
         new.take_over(old)

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ikeclient.errors import IkeclientError, NoResponse
-from ikeclient.ike.events import ChildEstablished, Event
+from ikeclient.errors import IkeclientError, NegotiationRefused, NoResponse
+from ikeclient.ike.events import ChildEstablished, CredentialNeeded, Event
 from ikeclient.tunnel.attempt import Attempt
 
 PAUSE = 5.0  # seconds between the first two attempts; doubled each time
@@ -27,8 +27,8 @@ class Renewal:
     """One new authentication, tried until it succeeds or is cancelled.
 
     `open_` starts an attempt that reports to the function it is given. `take_over` gets the attempt when it is up, and
-    what it has reported so far; `report` is where it reports from then on. `failed` is told why one did not succeed,
-    and `leave` gets what was given up, until the gateway knows that.
+    what it has reported so far; it raises IkeclientError if that is of no use. `report` is where the attempt reports
+    from then on. `failed` is told why one did not succeed, and `leave` gets what was given up, until the gateway knows.
     """
 
     def __init__(
@@ -95,8 +95,13 @@ class Renewal:
                 self._report(attempt, event)
                 return
             events.append(event)
-            if isinstance(event, ChildEstablished) and not up.done():
-                up.set_result(None)
+            if up.done():
+                return
+            match event:
+                case ChildEstablished():
+                    up.set_result(None)
+                case CredentialNeeded(prompt=prompt):  # of a person, whom nobody can ask now
+                    up.set_exception(NegotiationRefused("the gateway asks for a credential", reason=prompt))
 
         attempt = self.attempt = self._open(heard)
         attempt.start()
@@ -104,5 +109,10 @@ class Renewal:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not up.done():
             raise attempt.driver.closed.result().error or NoResponse("the connection ended before it was up")
+        up.result()
         self.attempt, taken = None, True
-        self._take_over(attempt, events)
+        try:
+            self._take_over(attempt, events)
+        except IkeclientError:
+            self.attempt, taken = attempt, False
+            raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ikeclient.errors import IkeclientError, NegotiationRefused
@@ -244,7 +244,20 @@ class Session:
         """
         child = next(iter(self.status.children.values()), self._last_child)
         assert child is not None, "configured before the first Child SA"
-        configuration = self.status.configuration
+        self._arrange(self.status.configuration, child, attempt, outer)
+
+    def prepare(self, events: Sequence[Event], attempt: Attempt) -> None:
+        """Make the machine fit a connection that is about to take over, from the `events` in which it came up.
+
+        Raises IkeclientError after rolling back: then the connection in use goes on.
+        """
+        configuration = next(event for event in events if isinstance(event, Configuration))
+        child = next(event for event in events if isinstance(event, ChildEstablished))
+        self._arrange(configuration, child, attempt, None)
+
+    def _arrange(
+        self, configuration: Configuration, child: ChildEstablished, attempt: Attempt, outer: int | None
+    ) -> None:
         remote = attempt.path.remote_address
         outer = outer or self.outer_mtu(attempt)
         self._measured = (attempt.path.local_address, remote), outer

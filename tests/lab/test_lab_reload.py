@@ -13,7 +13,7 @@ import pytest
 from lab.client import Connection
 from lab.gateway import PSK, Offer
 from lab.machines import wait_for
-from lab.network import GATEWAY_NAME, INSIDE_DNS, INSIDE_IPV4, INSIDE_NETWORKS
+from lab.network import GATEWAY_NAME, INSIDE_DNS, INSIDE_IPV4, INSIDE_IPV6, INSIDE_NETWORKS
 from lab.traffic import ping, reaches
 from lab.world import Lab
 
@@ -111,6 +111,21 @@ def test_a_profile_that_the_gateway_refuses_is_taken_back(lab: Lab) -> None:
     assert lab.client.wait_state("connected")["ike"]["spi_i"] == spi
     assert ping(lab.network.client, INSIDE_IPV4) == 3
     hang_up(connection, "going back to the former profile")  # it is tried again when it is told to
+
+
+def test_an_inner_address_of_the_lan_is_refused_at_a_new_authentication_too(lab: Lab) -> None:
+    """K12: else the tunnel says that it is connected, and its machine has another address than its selectors."""
+    lab.gateway.serve(Offer(pools=("p6",)))
+    lab.client.write_profile(lab.gateway)
+    connection = lab.client.start("work", prefix=SERVICE)
+    connection.wait_connected()
+    before = lab.client.wait_state("connected")
+    lab.gateway.serve(Offer(pool_ipv4="10.1.0.53/32"))
+    lab.client.write_profile(lab.gateway, {"session": {"liveness": 40}})
+    hang_up(connection, "connecting anew", "10.1.0.53 cannot be used")
+    after = lab.client.wait_state("connected")
+    assert (after["addresses"], after["ike"]["spi_i"]) == (before["addresses"], before["ike"]["spi_i"])
+    assert ping(lab.network.client, INSIDE_IPV6) == 3
 
 
 def test_another_gateway_that_is_silent_costs_an_outage_and_no_more(lab: Lab) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from ikeclient.errors import NoResponse
-from ikeclient.ike.events import Closed, Event
+from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
+from ikeclient.crypto.transforms import ENCRYPTION, EspSuite
+from ikeclient.errors import IkeclientError, NegotiationRefused, NoResponse
+from ikeclient.ike.events import ChildEstablished, Closed, CredentialNeeded, Event
 from ikeclient.tunnel import renewal
 from ikeclient.tunnel.renewal import Renewal
 
@@ -32,7 +34,12 @@ class Aside:
         self.given_up = True
 
 
-def run(scenario: Callable[[Renewal, list[Aside], list[Aside]], Any]) -> None:
+def run(
+    scenario: Callable[[Renewal, list[Aside], list[Aside]], Any],
+    *,
+    take_over: Callable[..., None] = lambda *_: None,
+    failed: Callable[[IkeclientError], None] = lambda _: None,
+) -> None:
     async def main() -> None:
         opened: list[Aside] = []
         left: list[Aside] = []
@@ -41,7 +48,7 @@ def run(scenario: Callable[[Renewal, list[Aside], list[Aside]], Any]) -> None:
             opened.append(Aside(heard))
             return opened[-1]
 
-        made = Renewal(open_, lambda *_: None, lambda *_: None, lambda _: None, left.append)  # type: ignore[arg-type]
+        made = Renewal(open_, take_over, lambda *_: None, failed, left.append)  # type: ignore[arg-type]
         await asyncio.sleep(0)
         await scenario(made, opened, left)
         made.cancel()
@@ -75,6 +82,51 @@ def test_an_attempt_that_nobody_has_answered_is_not_waited_for_long(monkeypatch:
         assert left == opened
 
     run(scenario)
+
+
+UP = ChildEstablished(
+    spi_in=1000,
+    spi_out=2000,
+    suite=EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None),
+    keys=ChildKeys(
+        inbound=DirectionKeys(encryption=bytes(20), integrity=b""),
+        outbound=DirectionKeys(encryption=bytes(20), integrity=b""),
+    ),
+    local_selectors=(),
+    remote_selectors=(),
+    rekey_at=0.0,
+)
+
+
+def test_what_cannot_be_used_takes_nothing_over() -> None:
+    """K12: an inner address of the LAN, granted at a later authentication. The connection in use stays."""
+    told: list[IkeclientError] = []
+
+    def take_over(*_: object) -> None:
+        raise NegotiationRefused("the inner address 10.1.0.53 cannot be used")
+
+    async def scenario(made: Renewal, opened: list[Aside], left: list[Aside]) -> None:
+        opened[0].heard(UP)
+        await until(lambda: bool(told))
+        assert opened[0].given_up
+        assert left == opened
+
+    run(scenario, take_over=take_over, failed=told.append)
+    assert "10.1.0.53" in told[0].message
+
+
+def test_a_question_that_nobody_can_answer_ends_the_attempt_at_once() -> None:
+    """G1: a gateway that wants another one-time password would be waited for until the attempt is out of time."""
+    told: list[IkeclientError] = []
+
+    async def scenario(made: Renewal, opened: list[Aside], left: list[Aside]) -> None:
+        opened[0].heard(CredentialNeeded(kind="password", prompt="Token"))
+        await until(lambda: bool(told))
+        assert opened[0].given_up
+        assert left == opened
+
+    run(scenario, failed=told.append)
+    assert told[0].reason == "Token"
 
 
 async def until(condition: Callable[[], bool]) -> None:
