@@ -184,7 +184,9 @@ def test_a_recorded_reply_assigns_what_the_gateway_was_told_to() -> None:
         ("::", "unspecified"),
         ("::1", "a loopback address"),
         ("ff02::1", "a multicast address"),
+        ("169.254.7.7", "a link-local address"),
         ("fe80::1", "a link-local address"),
+        ("febf::1", "a link-local address"),
         ("::ffff:127.0.0.1", "a loopback address"),
         ("::ffff:10.88.0.1", "an IPv4 address in IPv6 notation"),
         ("203.0.113.7", "the gateway's own address"),
@@ -237,9 +239,9 @@ def test_what_was_not_asked_for_is_not_taken(
     assert notices == ()
 
 
-@pytest.mark.parametrize("address", ["10.88.0.1", "100.64.0.1", "169.254.7.7", "192.0.2.1", "240.0.0.1", "8.8.8.8"])
+@pytest.mark.parametrize("address", ["10.88.0.1", "100.64.0.1", "192.0.2.1", "240.0.0.1", "8.8.8.8"])
 def test_every_other_address_may_be_assigned(address: str) -> None:
-    """Gateways assign from private, shared, link-local and even reserved space."""
+    """Gateways assign from private, shared and even reserved space."""
     configuration, notices = reply(config(address4(address)), gateway=ip_address("203.0.113.7"))
     assert configuration.addresses == (ip_interface(f"{address}/32"),)
     assert notices == ()

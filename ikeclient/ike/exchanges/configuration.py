@@ -166,7 +166,7 @@ class _Reply:
 
     def _assign(self, address: IPv4Interface | IPv6Interface) -> None:
         bad = "the gateway's own address" if address.ip == self._gateway else _unusable(address.ip)
-        if address.version == 6 and address.ip.is_link_local:
+        if address.ip.is_link_local:  # nothing for such an address comes out of the tunnel (`esp/selectors.py`)
             bad = "a link-local address"
         if bad:
             raise NegotiationRefused(
