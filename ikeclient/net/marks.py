@@ -22,6 +22,8 @@ from struct import Struct
 from ikeclient.net.drop import CAP_NET_ADMIN
 from ikeclient.net.steps import Route, Rule, Step, tunnel_table
 
+_ASKERS = 128
+_LISTENING = "00010000"  # flags in /proc/net/unix
 _CREDENTIALS = Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -56,7 +58,7 @@ class Marks:
             mark = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 mark.bind(_address(name))
-                mark.listen(1)
+                mark.listen(_ASKERS)
             except OSError:
                 mark.close()
                 return False
@@ -79,8 +81,10 @@ class Marks:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as question:
             try:
                 question.connect(_address(name))
+            except BlockingIOError:  # nobody accepts, so this many have asked, or somebody pretends that they have
+                return _may_change_networks(_holder(name))
             except OSError as error:
-                return error.errno != errno.ECONNREFUSED  # EAGAIN: many ask
+                return error.errno != errno.ECONNREFUSED
             credentials = question.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _ = _CREDENTIALS.unpack(credentials)
         return uid in (0, os.geteuid()) or _may_change_networks(pid)
@@ -88,6 +92,19 @@ class Marks:
     def __del__(self) -> None:
         for mark in self._held.values():
             mark.close()
+
+
+def _holder(name: str) -> int:
+    """The process that has the socket of a mark open; 0 if it is not to be seen."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/thread-self/net/unix").read_text(encoding="utf-8", errors="replace").splitlines()
+        ours = (line.split() for line in lines if line.endswith(f" @ikeclient/{name}"))
+        inode = next((words[6] for words in ours if words[3] == _LISTENING), None)
+        for link in Path("/proc").glob("[0-9]*/fd/*") if inode else ():
+            with contextlib.suppress(OSError):
+                if os.readlink(link) == f"socket:[{inode}]":
+                    return int(link.parts[2])
+    return 0
 
 
 def _may_change_networks(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -274,8 +275,9 @@ def test_what_others_made_is_no_leftover(lab: Lab) -> None:
     lab.inside(body)
 
 
-def test_a_stranger_cannot_answer_for_a_dead_tunnel(lab: Lab, state_dir: Path) -> None:
-    """O20: any user can take the name of a mark."""
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_stranger_cannot_answer_for_a_dead_tunnel(lab: Lab, state_dir: Path, busy: bool) -> None:
+    """O20: any user can take the name of a mark, and be too busy to be asked."""
 
     def body() -> None:
         before = state()
@@ -288,11 +290,16 @@ def test_a_stranger_cannot_answer_for_a_dead_tunnel(lab: Lab, state_dir: Path) -
         if child == 0:
             os.setgid(65534)
             os.setuid(65534)
-            sockets = [socket.socket(socket.AF_UNIX) for _ in range(3)]
-            names = ("table/7400", "address/10.88.0.1/32", "address/fd88::1/128")
-            for each, name in zip(sockets, names, strict=True):
-                each.bind(f"\0ikeclient/{name}")
-                each.listen(8)
+            kept = []
+            for name in ("table/7400", "address/10.88.0.1/32", "address/fd88::1/128"):
+                mark = socket.socket(socket.AF_UNIX)
+                mark.bind(f"\0ikeclient/{name}")
+                mark.listen(0 if busy else 100)
+                kept.append(mark)
+                if busy:
+                    asker = socket.socket(socket.AF_UNIX)
+                    asker.connect(f"\0ikeclient/{name}")
+                    kept.append(asker)
             os.write(writable, b"up")
             time.sleep(600)
         assert os.read(readable, 2) == b"up"
@@ -302,6 +309,32 @@ def test_a_stranger_cannot_answer_for_a_dead_tunnel(lab: Lab, state_dir: Path) -
         finally:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+
+    lab.inside(body)
+
+
+def test_a_living_tunnel_that_many_asked_for_still_lives(lab: Lab, state_dir: Path) -> None:
+    """O19: any user can ask, and nobody answers."""
+
+    def body() -> None:
+        with living(state_dir):
+            (state_dir / "work.undo.json").unlink()
+            before = state()
+            askers = []
+            for _ in range(1000):
+                asker = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+                askers.append(asker)
+                if asker.connect_ex("\0ikeclient/table/7400") == errno.EAGAIN:
+                    break
+            else:
+                pytest.fail("it has time for everybody")
+            sh("ip link set ike0 down")  # else its carrier would tell
+            down = state()
+            assert "lookup 7400" in before
+            assert remove_leftovers() == []
+            assert state() == down
+            for asker in askers:
+                asker.close()
 
     lab.inside(body)
 
