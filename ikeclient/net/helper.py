@@ -81,6 +81,7 @@ class Keeper:
         self._dns = dns or Dns(owner, resolv_conf)
         self._journal = journal or Journal(state_dir, owner.name + SUFFIX, owner)
         self._prepared: list[DnsStep] = []
+        self._written: list[Step] = []
 
     def answer(self, request: Message) -> dict[str, object]:
         """Do what is asked; the answer tells of a failure. Never raises for anything a tunnel can send."""
@@ -96,7 +97,9 @@ class Keeper:
     def _do(self, request: Message) -> dict[str, object]:
         match request:
             case {"do": "journal", "steps": list(steps)}:
-                self._journal.write([self._checked(step) for step in steps])
+                written = [self._checked(step) for step in steps]
+                self._journal.write(written)
+                self._written = written
                 return {}
             case {"do": "prepare", "previous": previous}:
                 return self._prepare(request, None if previous is None else self._known(previous))
@@ -127,6 +130,9 @@ class Keeper:
         return {"step": step and encode(step), "warnings": refused + warnings}
 
     def _checked(self, data: object) -> Step:
+        """A step, or the number of one in what was written last."""
+        if type(data) is int and 0 <= data < len(self._written):
+            return self._written[data]
         step = decode(data)
         return self._known(data) if isinstance(step, DnsStep) else step
 
@@ -208,14 +214,21 @@ class HelperDns:
 
 
 class HelperJournal:
-    """The journal by way of the helper; a `JournalStore`."""
+    """The journal by way of the helper; a `JournalStore`.
+
+    There may be hundreds of steps, of which one changes: those that were written before are sent as their numbers.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._written: dict[Step, int] = {}
 
     def write(self, steps: Sequence[Step]) -> None:
         """Replace what is kept; durable when it returns. Raises PlatformError, and the old content is then kept."""
-        self._channel.ask("journal", steps=[encode(step) for step in steps])
+        self._channel.ask(
+            "journal", steps=[encode(step) if (at := self._written.get(step)) is None else at for step in steps]
+        )
+        self._written = {step: number for number, step in enumerate(steps)}
 
 
 def _warnings(answer: Message) -> list[str]:

@@ -68,8 +68,14 @@ _T = TypeVar("_T")
 
 
 def load_library() -> None:
-    """Load what the first tunnel needs, at a time that suits."""
-    import pyroute2  # noqa: F401
+    """Load what the first tunnel needs, at a time that suits; the library also prepares itself at its first use."""
+    with contextlib.suppress(PlatformError):
+        off_loop(lambda: _look_once(Kernel()))
+
+
+def _look_once(kernel: Kernel) -> None:
+    with kernel:
+        kernel.facts("lo")
 
 
 def _set(name: str, value: str) -> None:
@@ -307,6 +313,7 @@ class Kernel:
     def missing(self, steps: Sequence[NetlinkStep]) -> list[NetlinkStep]:
         """Those of these steps of ours that are not in force. Raises PlatformError."""
         assert self._direct is not None
+        ours = set(steps)
         tables = sorted({step.table for step in steps if isinstance(step, Route)})
         link = next((step for step in steps if isinstance(step, Link)), None)
         with _errors("ip route show table all"):
@@ -316,7 +323,7 @@ class Kernel:
                 for seen in routing.rules(self._direct, version):
                     if seen.rule is not None:
                         there.add(seen.rule)
-                    if seen.priority == 0 and seen.rule in steps:
+                    if seen.priority == 0 and seen.rule in ours:
                         behind.append(False)
                     elif seen.priority == 0 and seen.table == LOCAL and seen.rule is None:
                         behind = [True for _ in behind]

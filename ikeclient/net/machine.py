@@ -259,10 +259,10 @@ class Machine:
     def _change(self, kernel: KernelAdapter, steps: list[Step], config: MachineConfig) -> None:
         before = self._undo
         present = {step.key: step for step in before}
-        wanted = {step.key for step in steps}
+        wanted = {step.key: step for step in steps}
         fresh = [step for step in steps if present.get(step.key) != step]
         gone = [step for step in reversed(before) if step.key not in wanted]
-        kept = [step for step in before if step in steps]
+        kept = [step for step in before if wanted.get(step.key) == step]
         self._kernel.marks.hold([*before, *steps], *self._table)
         taken: list[Step] = []
         try:

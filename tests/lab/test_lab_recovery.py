@@ -21,16 +21,26 @@ EVERYTHING = {"network": {"routes": "all"}}
 SOON = 4.0  # seconds: DELETE has two, the machine's restoration the rest
 
 
-@pytest.mark.parametrize("following", ["the same", "another", "one that fails"])
-def test_a_killed_tunnel_is_undone_by_the_next_start(lab: Lab, following: str) -> None:
-    """O3, F16: rules, the block of IPv6 and DNS survive SIGKILL, and the next tunnel of any name clears them away."""
+@pytest.mark.parametrize(
+    ("following", "number"),
+    [
+        ("the same", signal.SIGKILL),
+        ("the same", signal.SIGSEGV),
+        ("another", signal.SIGKILL),
+        ("one that fails", signal.SIGKILL),
+    ],
+)
+def test_a_killed_tunnel_is_undone_by_the_next_start(lab: Lab, following: str, number: signal.Signals) -> None:
+    """O3, F16: rules, the block of IPv6 and DNS survive a crash, and the next tunnel of any name clears them away."""
     lab.gateway.serve(FULL)
     lab.client.write_profile(lab.gateway, EVERYTHING)
     lab.client.write_profile(lab.gateway, EVERYTHING, name="another")
     lab.client.write_profile(lab.gateway, {"gateway": {"address": "10.1.0.99"}}, name="failing")
     machine = lab.network.client
     before = lab.client.traces()
-    lab.client.connect().kill()
+    connection = lab.client.connect()
+    connection.process.send_signal(number)
+    assert connection.wait() == 128 + number
     left = lab.client.traces()
     changed = {name for name in before if before[name] != left[name]}
     assert changed == {"rules", "rules6", "routes", "routes6", "resolver"}

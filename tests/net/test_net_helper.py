@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from ipaddress import ip_address
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from ikeclient.net.dns_file import ResolvConf
 from ikeclient.net.helper import LENGTH, Channel, HelperDns, HelperJournal, Keeper, packed, unpacked
 from ikeclient.net.interfaces import DnsConfig
 from ikeclient.net.journal import SUFFIX, encode, load, open_directory, this_process
-from ikeclient.net.steps import Link, ResolvConfFile, ResolvedLink
+from ikeclient.net.steps import Link, ResolvConfFile, ResolvedLink, Route, Step
 
 CONFIG = DnsConfig(servers=(ip_address("10.99.0.53"),), domains=("corp.example",), mode="all")
 BEFORE = "nameserver 203.0.113.53\n"
@@ -96,6 +98,40 @@ def test_the_journal_is_written_for_the_tunnel(keeper: Keeper, state_dir: Path) 
             assert load(directory, "work" + SUFFIX) == (this_process("work"), [LINK], True)
         journal.write([])
     assert list(state_dir.iterdir()) == []
+
+
+def test_of_many_steps_only_the_new_ones_travel(keeper: Keeper, state_dir: Path) -> None:
+    """S18: a change of the MTU does not send hundreds of routes again; what is written is the same."""
+    many: list[Step] = [
+        Route(destination=ip_network((0x0A000000 + (number << 8), 24)), table=7400, kind="throw")
+        for number in range(500)
+    ]
+    changed: list[Step] = [*many[250:], replace(LINK, mtu=1300), *many[:250]]
+    sizes = []
+    with channel_to(keeper) as channel:
+        ask = channel.ask
+
+        def measured(do: str, **details: object) -> dict[str, object]:
+            sizes.append(len(json.dumps(details)))
+            return ask(do, **details)
+
+        channel.ask = measured  # type: ignore[method-assign]
+        journal = HelperJournal(channel)
+        for steps in ([LINK, *many], changed):
+            journal.write(steps)
+            with open_directory(state_dir) as directory:
+                assert load(directory, "work" + SUFFIX) == (this_process("work"), steps, True)
+        journal.write([])
+    assert sizes[0] > 10 * sizes[1]
+
+
+@pytest.mark.parametrize("number", [-1, 1, True, 2**64, "0", 0.0])
+def test_a_step_is_not_named_by_any_other_number(keeper: Keeper, number: object) -> None:
+    with channel_to(keeper) as channel:
+        channel.ask("journal", steps=[encode(LINK)])
+        with pytest.raises(PlatformError, match="refuses"):
+            channel.ask("journal", steps=[number])
+        channel.ask("journal", steps=[0])
 
 
 def test_the_tunnels_own_files_are_removed_and_no_others(keeper: Keeper, state_dir: Path) -> None:
