@@ -211,8 +211,13 @@ def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, .
         )
     now = datetime.now(UTC)
     if not own.not_before <= now <= own.not_after:
-        state = f"expired at {own.not_after:%Y-%m-%d %H:%M} UTC" if now > own.not_after else "is not valid yet"
-        sources.warnings.append(f"{shown_path(path)}: our certificate {state}; the gateway will probably refuse it")
+        state = f"expired at {own.not_after:%Y-%m-%d %H:%M} UTC"
+        if now < own.not_before:
+            state = f"is not valid before {own.not_before:%Y-%m-%d %H:%M} UTC"
+        clock = f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC"
+        sources.warnings.append(
+            f"{shown_path(path)}: our certificate {state}; the gateway will probably refuse it ({clock})"
+        )
     return (own, *(certificate for certificate in chain if certificate != own)), key
 
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from functools import lru_cache, partial
 from ipaddress import ip_address
 
@@ -24,7 +23,7 @@ from ikeclient.ike.initiator import Initiator
 from ikeclient.net.hints import PathHint
 from ikeclient.net.path import local_address_for
 from ikeclient.net.udp import UdpSocket
-from ikeclient.tunnel.clock import boottime
+from ikeclient.tunnel.clock import boottime, local_time
 from ikeclient.tunnel.driver import Driver
 from ikeclient.tunnel.loop import unwatch, watch
 from ikeclient.tunnel.network import outer_mark
@@ -61,7 +60,7 @@ class Attempt:
         if beside is not None:
             self._sockets += filter(None, [beside._socket_of(beside.path)])
         self.path: Path = beside.path if beside is not None else self._open_first(remote, port)
-        initiator = Initiator(config, os.urandom, lambda: datetime.now().astimezone())
+        initiator = Initiator(config, os.urandom, local_time)
         self.driver = Driver(initiator, boottime, self._send, on_event, self._deaf)
 
     def _open_first(self, remote: IPAddress, port: int) -> Path:
