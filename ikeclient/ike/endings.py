@@ -14,9 +14,20 @@ def _elsewhere(addresses: Sequence[IPAddress]) -> str:
     return f"; an answer came from {', '.join(map(str, addresses))}" if addresses else ""
 
 
-def no_answer(address: IPAddress, ports: Iterable[int], *, strangers: Sequence[IPAddress] = ()) -> NoResponse:
-    """Nothing usable came back at all; `strangers` are addresses that answered although they were not asked."""
+def no_answer(
+    address: IPAddress, ports: Iterable[int], *, strangers: Sequence[IPAddress] = (), nonsense: bool = False
+) -> NoResponse:
+    """Nothing usable came back at all.
+
+    `strangers` are addresses that answered although they were not asked; `nonsense` tells that what came was no IKE.
+    """
     silent_ports = " nor ".join(map(str, sorted(ports)))
+    if nonsense:
+        return NoResponse(
+            f"no IKE answer from {address}",
+            reason=f"something answers, but not with IKE, from UDP port {silent_ports}",
+            hint="a captive portal may answer in the gateway's place: log in to the network with a browser first",
+        )
     where = f"UDP port {silent_ports} of that address" if strangers else f"UDP port {silent_ports}"
     return NoResponse(
         f"no IKE answer from {address}",

@@ -112,6 +112,7 @@ class Handshake:
         self._first_at: float | None = None  # when the first candidate came
         self._try_at = now  # when the next waiting answer may be tried, if there is one
         self._nat_port_answers = False
+        self.nonsense = False  # whether something came from the gateway's address that is no answer
         self._strangers: dict[IPAddress, None] = {}  # addresses that answered although they were not asked
         self._faults: set[str] = set()
         self.winner: Contender | None = None
@@ -462,7 +463,8 @@ class Handshake:
             return endings.silent_during_auth(
                 asked, port, answers=self._nat_port_answers, began=self._heard, strangers=others
             )
-        return endings.no_answer(asked, {init.path.remote_port for init in self._inits.values()}, strangers=others)
+        ports = {init.path.remote_port for init in self._inits.values()}
+        return endings.no_answer(asked, ports, strangers=others, nonsense=self.nonsense)
 
     def _end(self, error: IkeclientError | None) -> None:
         self.over = True

@@ -88,6 +88,11 @@ class Initiator:
         """
         return self._due(data) is not None
 
+    def note_nonsense(self) -> None:
+        """Take note that something else than an answer came from the gateway's address, for the error."""
+        if self._handshake is not None:
+            self._handshake.nonsense = True
+
     def _due(self, data: bytes) -> Header | None:
         """The header of a message that may be due, by its SPIs, direction, exchange and message ID."""
         spis = data[:SPIS_LENGTH]

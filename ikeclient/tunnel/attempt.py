@@ -102,6 +102,8 @@ class Attempt:
     def receive(self, data: bytes, source: Address, local: Address) -> bool:
         """Take an IKE message that the pump found on the socket bound to `local`; false if it is not due here."""
         if not self.driver.initiator.awaits(data) or not any(socket.local == local for socket in self._sockets):
+            if source[0] == str(self.path.remote_address):
+                self.driver.initiator.note_nonsense()
             return False
         self.driver.receive(data, _path(source, local))
         return True
