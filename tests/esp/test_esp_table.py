@@ -9,7 +9,7 @@ from ikeclient.crypto.keymat import DirectionKeys
 from ikeclient.crypto.transforms import ENCRYPTION, EspSuite
 from ikeclient.esp.sa import InboundSa, OutboundSa
 from ikeclient.esp.selectors import PacketFilter, Selector
-from ikeclient.esp.table import MOST_KNOWN, SaTable
+from ikeclient.esp.table import MOST_KNOWN, MOST_WAITING, SaTable
 
 SUITE = EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None)
 KEYS = DirectionKeys(encryption=bytes(20), integrity=b"")
@@ -158,3 +158,16 @@ def test_what_is_remembered_is_bounded() -> None:
     for n in range(MOST_KNOWN + 10):
         assert chosen(table, ipv4(udp(), source=VIP4, destination=f"10.99.{n >> 8}.{n & 255}")) == 2
     assert len(table._known) == 10
+
+
+def test_what_an_sa_to_come_will_accept_waits_and_nothing_else_does() -> None:
+    """G18: the last few packets only, each counted as lost that is displaced."""
+    table = SaTable()
+    table.awaited = child(0x1000, HOST4)[1].filter
+    assert routed(table, TO4, TO6, ELSEWHERE, NOT_OURS, b"") == []
+    assert list(table.waiting) == [TO4]
+    assert table.unrouted == 4
+    assert table.hold([TO4] * (MOST_WAITING + 3)) == 4
+    assert len(table.waiting) == MOST_WAITING
+    table.awaited = None
+    assert table.hold([TO4]) == 1
