@@ -68,8 +68,8 @@ def check_profile(loaded: LoadedProfile) -> Check:
         compiled = compile_profile(
             loaded.profile, loaded.base_dir, None, name=loaded.name, author=loaded.author, files_only=True
         )
-    except SecretNotRead:
-        return Check()
+    except SecretNotRead as unread:
+        return Check(warnings=unread.warnings)
     except ProfileError as error:
         return Check(error=error)
     except IkeclientError as error:

@@ -22,6 +22,7 @@ from ikeclient.profile import proposals
 from ikeclient.profile.author import Author
 from ikeclient.profile.capability import usable
 from ikeclient.profile.credentials import (
+    SecretNotRead,
     Sources,
     certificate_identity,
     identity_of,
@@ -155,8 +156,12 @@ def compile_profile(
     selectors = _selectors(network, sources.warnings)
     ike_proposals, esp_proposals = _proposals(profile)
     gateway_identity = _gateway_identity(profile)
-    local_identity, auth = _auth(profile, sources)
     _warn_of_unused(profile.auth, sources.warnings)
+    try:
+        local_identity, auth = _auth(profile, sources)
+    except SecretNotRead as unread:
+        unread.warnings = tuple(sources.warnings)
+        raise
     if profile.gateway.ca is not None and profile.auth.method == "psk":
         sources.warnings.append("key 'gateway.ca' is not used by method psk")
     return CompiledProfile(

@@ -39,7 +39,12 @@ _Loaded = TypeVar("_Loaded")
 
 
 class SecretNotRead(Exception):
-    """A secret has to be asked for, or comes from elsewhere than a file; everything before it was right."""
+    """A secret has to be asked for, or comes from elsewhere than a file; everything before it was right.
+
+    `warnings` are sentences for people about what was read until then.
+    """
+
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

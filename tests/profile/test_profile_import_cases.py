@@ -257,6 +257,15 @@ def test_what_connect_would_miss_is_told_by_the_same_checks(name: str, missing: 
     assert check.ready is (not missing and not error)
 
 
+def test_what_is_left_out_is_told_before_anybody_is_asked() -> None:
+    draft = read("59-ts-default-of-one-family.swanctl.conf")
+    draft.leave_out()
+    with staged(draft, "work", environ={}) as loaded:
+        check = check_profile(loaded)
+    assert check.ready
+    assert any("::/0 is left out" in text for text in check.warnings)
+
+
 def test_secrets_come_from_the_file_beside_or_from_the_one_that_is_given(tmp_path: Path) -> None:
     source = tmp_path / "ipsec.conf"
     source.write_bytes((FILES / "01-rightid-at.ipsec.conf").read_bytes())

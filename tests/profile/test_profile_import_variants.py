@@ -165,6 +165,9 @@ def ipsec(*settings: str, base: str = CLIENT) -> str:
         (ipsec("leftauth=eap-tls", "leftid=%a"), "auth", {"method": "eap-tls", "identity": "a"}),
         ("conn w\n  left=%any\n  right=192.0.2.1\n  authby=psk\n  leftid=a\n", "network", {"request": []}),
         ("conn w\n left=192.0.2.1\n right=%defaultroute\n authby=psk\n", "gateway", {"address": "192.0.2.1"}),
+        ("conn w\n right=%gw.example.com\n authby=psk\n", "gateway", {"address": "gw.example.com"}),
+        ("conn w\n right=gw\n leftauth=secret\n rightauth=secret\n ikev2=yes\n", "auth", {"method": "psk"}),
+        ("conn w\n right=gw\n leftautheap=tls\n rightauth=rsasig\n ikev2=yes\n", "auth", {"method": "eap-tls"}),
         ("conn w\n\tleft=192.0.2.9\n\tleftcert=a.pem\n\tright=gw\n", "gateway", {"address": "gw"}),
         (
             "conn w\n left=%defaultroute\n leftmodecfgclient=yes\n leftcert=alice.example.com\n right=gw.example.com\n"
@@ -412,6 +415,21 @@ def test_azures_zip_is_a_profile_with_its_authority(authority: Owner) -> None:
     assert "not known" in refused(AZURE.format(kind="IkeV2", auth="what"))
 
 
+def test_a_copy_of_etc_may_lie_anywhere(tmp_path: Path, write: Write, authority: Owner) -> None:
+    (tmp_path / "ipsec.d/cacerts").mkdir(parents=True)
+    write("ipsec.d/work.conf", ipsec("leftauth=eap-mschapv2", "rightauth=pubkey", "leftid=alice"))
+    write("ipsec.d/cacerts/ca.pem", authority.pem(), 0o644)
+    write("ipsec.secrets", "alice : EAP W0rd\n")
+    path = write("ipsec.conf", "config setup\ninclude /etc/ipsec.d/*.conf\n")
+    draft = read(path.read_bytes(), source=path)
+    assert (draft.name, attached(draft, "password")) == ("work", b"W0rd")
+    assert draft.tables["gateway"]["ca"] == [str(tmp_path / "ipsec.d/cacerts/ca.pem")]
+    assert read_directory(tmp_path).tables == draft.tables
+    names = ("ipsec.conf", "ipsec.secrets", "ipsec.d/work.conf", "ipsec.d/cacerts/ca.pem")
+    packed = read(zipped(**{f"etc/{name}": (tmp_path / name).read_bytes() for name in names}))
+    assert (attached(packed, "password"), attached(packed, "ca")) == (b"W0rd", authority.pem())
+
+
 def test_archives_are_bounded_and_lead_nowhere() -> None:
     """F2"""
     evil = Archive(zipped(**{"../../etc/x.conf": b"a", "/abs.conf": b"b", "C:\\x": b"c", "ok/a.conf": b"d"}))
@@ -636,6 +654,14 @@ def test_profile_xml_is_read_alone_and_inside_a_script() -> None:
     bomb = PROFILE_XML.replace("<VPNProfile>", '<!DOCTYPE x [<!ENTITY a "aaaa">]><VPNProfile>', 1)
     assert "document type" in refused(bomb)
     assert "nested too deeply" in refused("<VPNProfile>" + "<a>" * 100)
+
+
+@pytest.mark.parametrize(("option", "method"), [("-Tls", "eap-tls"), ("-Peap", "eap-peap"), ("", "eap")])
+def test_a_script_may_make_its_eap_configuration(option: str, method: str) -> None:
+    text = (
+        f"$a = New-EapConfiguration {option} -VerifyServerIdentity\nAdd-VpnConnection -Name x -ServerAddress a.example"
+    )
+    assert read(text + " -TunnelType IKEv2 -AuthenticationMethod Eap -EapConfigXmlStream $a.X").method == method
 
 
 def test_a_phone_book_holds_connections_of_several_kinds() -> None:

@@ -101,7 +101,7 @@ _SILENT_SIDE = {
     *("sourceip", "firewall", "sendcert", "nexthop", "hostaccess", "allowany", "modecfgclient", "modecfgserver"),
     *("rsasigkey", "ecdsakey", "sigkey", "xauthclient", "xauthserver", "addresspool", "ikeport", "dns", "username"),
     *("xauthusername", "pubkey", "auth2", "id2", "cert2", "ca2", "groups", "policy", "protoport", "ca", "subnetwithin"),
-    *("vti", "autoca", "sendca"),
+    *("vti", "autoca", "sendca", "autheap"),
 }
 _SILENT = {
     *("auto", "keyexchange", "ikev2", "authby", "also", "fragmentation", "rekey", "margintime", "rekeymargin"),
@@ -261,7 +261,9 @@ def _is_client(settings: Mapping[str, str]) -> bool:
 
 
 def _anywhere(address: str) -> bool:
-    return address in ("", "0.0.0.0", "::", "0.0.0.0/0", "::/0") or address.startswith("%")  # noqa: S104
+    if address.startswith("%"):  # a keyword, or to strongSwan a host name that may move
+        return "." not in address and ":" not in address
+    return address in ("", "0.0.0.0", "::", "0.0.0.0/0", "::/0")  # noqa: S104
 
 
 def _dialect(file: _File, settings: Mapping[str, str]) -> Dialect:
@@ -375,6 +377,9 @@ def _section(settings: Mapping[str, str], ours: str, dialect: Dialect, draft: Dr
         root.values["ppk_required"] = "yes"
     if root.values.get("encap") == "auto":
         del root.values["encap"]
+    for side, name in ((ours, "local"), (theirs, "remote")):
+        if (eap := settings.get(f"{side}autheap", "none")) != "none":
+            parts[name].values["auth"] = f"eap-{eap}"
     user = settings.get("eap_identity") or settings.get(f"{ours}username") or settings.get(f"{ours}xauthusername")
     if user:
         parts["local"].values["eap_id"] = user
@@ -390,7 +395,7 @@ def _section(settings: Mapping[str, str], ours: str, dialect: Dialect, draft: Dr
 
 def _put(parts: Mapping[str, Section], where: tuple[str, str], value: str) -> None:
     section, name = where
-    parts[section].values[name] = value
+    parts[section].values[name] = _AUTHBY.get(value.lower(), value) if name == "auth" else value
 
 
 def _request(settings: Mapping[str, str], ours: str, dialect: Dialect, root: Section) -> None:

@@ -22,6 +22,8 @@ MAX_TOTAL = 64 << 20
 MAX_DEPTH = 4
 MAX_READS = 200
 
+_ROOTS = tuple(Path(name) for name in ("/etc/swanctl", "/etc/strongswan/swanctl", "/etc/strongswan", "/etc"))
+
 
 class Place:
     """A directory, or nothing at all: then every file is missing."""
@@ -62,7 +64,8 @@ class Place:
             names = sorted(entry.name for entry in found.iterdir() if entry.is_file())[:MAX_FILES]
         except OSError:
             return []
-        return [f"{directory}/{name}" if directory else name for name in fnmatch.filter(names, last)]
+        matching = [f"{directory}/{name}" if directory else name for name in fnmatch.filter(names, last)]
+        return [name for name in matching if self._inside(name) is not None]
 
     def everything(self) -> list[str]:
         """The names of all files inside, nearest first. Raises ProfileError if there are too many."""
@@ -97,7 +100,7 @@ class Place:
             return ""
         path = Path(name)
         if path.is_absolute():
-            for root in (self.root, self.root.resolve()):
+            for root in (self.root, self.root.resolve(), *_ROOTS):  # a copy of /etc may lie anywhere
                 if path.is_relative_to(root):
                     return str(path.relative_to(root))
             return ""
@@ -138,11 +141,11 @@ class Archive(Place):
 
     def read(self, name: str) -> bytes | None:
         """The content of a file inside, None for anything else."""
-        return self._files.get(_tidy(self._prefix + name))
+        return self._files.get(_tidy(self._prefix + _without_root(name)))
 
     def matching(self, pattern: str) -> list[str]:
         """The names of files inside that match a pattern, sorted."""
-        wanted = _tidy(self._prefix + pattern)
+        wanted = _tidy(self._prefix + _without_root(pattern))
         depth = wanted.count("/")
         return [
             name.removeprefix(self._prefix)
@@ -176,6 +179,11 @@ def _read_below(path: Path, root: Path | None) -> bytes | None:
         except OSError:
             return None
     return data if len(data) <= MAX_FILE else None
+
+
+def _without_root(name: str) -> str:
+    path = PurePosixPath(name)
+    return next((str(path.relative_to(root)) for root in _ROOTS if path.is_relative_to(root)), name)
 
 
 def _tidy(name: str) -> str:

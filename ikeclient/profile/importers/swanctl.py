@@ -317,6 +317,8 @@ def _local(local: Section, remote: Section, secrets: SecretFile, draft: Draft, l
     if values.get("aaa_id") and method in ("eap-tls", "eap-ttls", "eap-peap", "eap"):
         draft.risk(f"not enforced: aaa_id = {printable(values['aaa_id'], 80)} (who the server behind EAP must be)")
     owners = [name for name in (user, identity) if name]
+    if method == "psk" and not identity:
+        draft.warn(f"{layout.program} sends this machine's address as our identity: set auth.identity, or give --user")
     if method == "psk":
         peer = remote.values.get("id")
         found = secrets.of("psk", [name for name in (*owners, peer, *_remote_names(draft)) if name])

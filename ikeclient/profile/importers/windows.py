@@ -250,6 +250,9 @@ def _method(methods: list[str], text: str, draft: Draft) -> None:
         return
     types = _TYPE.findall(text)
     found = next((_EAP_TYPES[each] for each in types if each in _EAP_TYPES), None)
+    made = text.lower().partition("new-eapconfiguration")[2].partition("\n")[0].split()
+    for option, meant in (("-peap", "eap-peap"), ("-ttls", "eap-ttls"), ("-tls", "eap-tls")):
+        found = found or (meant if option in made else None)
     if methods and not set(methods) & {"eap", "mschapv2", "chap", "pap"}:
         raise ProfileError(f"the authentication method {printable(methods[0], 40)} is not known")
     draft.set("auth", "method", found or "eap")
