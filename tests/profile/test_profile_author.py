@@ -18,6 +18,7 @@ from ikeclient.profile.author import Author, NoRights
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.credentials import Sources
 from ikeclient.profile.files import FileFault, read_regular
+from ikeclient.profile.importers.read import read_directory, read_foreign
 from ikeclient.profile.load import load_profile
 from ikeclient.profile.trust import changeable, places
 
@@ -373,3 +374,38 @@ def test_authors_are_compared_by_who_they_are() -> None:
 def test_a_profile_error_is_what_all_of_it_raises(eves: Path) -> None:
     with pytest.raises(ProfileError):
         build(put(eves / "work.toml", PSK, EVE))
+
+
+IPSEC_CONF = """
+conn office
+  keyexchange=ikev2
+  right=vpn.example.com
+  rightauth=pubkey
+  leftauth=eap-gtc
+  eap_identity=root
+  leftsourceip=%config
+  auto=add
+"""
+
+
+@pytest.mark.parametrize(("whole_directory", "owner"), [(False, 0), (True, 0), (True, EVE)])
+def test_what_an_imported_file_of_another_user_leads_to_is_read_with_that_users_eyes(
+    land: Path, whole_directory: bool, owner: int
+) -> None:
+    """F17: in a directory that both can write to, Eve's file includes a secret of root's, for a gateway of hers."""
+    shared = directory(land / "shared", owner, 0o1777)
+    source = put(shared / "ipsec.conf", IPSEC_CONF, EVE)
+    put(shared / "roots.secrets", f'root : EAP "{CANARY}"\n', 0)
+
+    def imported(secrets: str, owner: int) -> str:
+        put(shared / "ipsec.secrets", secrets, owner)
+        data = source.read_bytes()
+        draft = read_directory(shared) if whole_directory else read_foreign(data, source=source)
+        return repr([item.data for item in draft.attachments])
+
+    assert CANARY not in imported("include roots.secrets\n", EVE)
+    assert CANARY not in imported(f'root : EAP "{CANARY}"\n', 0)
+    assert "eves-own" in imported('root : EAP "eves-own"\n', EVE)
+    os.chown(source, 0, 0)
+    if owner == 0:
+        assert CANARY in imported("include roots.secrets\n", 0), "root's own file leads where root wants"

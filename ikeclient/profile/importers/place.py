@@ -1,7 +1,8 @@
 """What may be read beside an imported file: one directory that the user named, or one archive, within bounds.
 
 Names come from strangers. Nothing is opened that lies outside once every symbolic link is resolved, and an archive is
-never unpacked to disk.
+never unpacked to disk. Root can read every file: from a file of somebody else's it follows names only to files that are
+that user's, or everybody's to read, since what is imported goes to a gateway which that user chose.
 """
 
 from __future__ import annotations
@@ -26,12 +27,25 @@ _ROOTS = tuple(Path(name) for name in ("/etc/swanctl", "/etc/strongswan/swanctl"
 
 
 class Place:
-    """A directory, or nothing at all: then every file is missing."""
+    """A directory, or nothing at all: then every file is missing.
 
-    def __init__(self, root: Path | None) -> None:
+    `owner` is the user whose names are followed; None if that is nobody else than we are.
+    """
+
+    def __init__(self, root: Path | None, owner: int | None = None) -> None:
         self.root = root
+        self.owner = owner
         self._budget = MAX_TOTAL
         self._reads = MAX_READS
+
+    @classmethod
+    def beside(cls, source: Path) -> Place:
+        """The directory that the file `source` is in, or that `source` is."""
+        try:
+            owner = source.stat().st_uid if os.geteuid() == 0 else 0
+        except OSError:
+            owner = 0
+        return cls(source if source.is_dir() else source.parent, owner or None)
 
     @property
     def attached(self) -> bool:
@@ -48,7 +62,7 @@ class Place:
         if found is None:
             return None
         self._spend()
-        data = _read_below(found, self.root)
+        data = _read_below(found, self.root, self.owner)
         if data is None:
             return None
         self._budget -= len(data)
@@ -158,8 +172,8 @@ class Archive(Place):
         return sorted(self._files, key=lambda name: (name.count("/"), name))
 
 
-def _read_below(path: Path, root: Path | None) -> bytes | None:
-    """The content of a regular file, which is still below `root` once it is open."""
+def _read_below(path: Path, root: Path | None, owner: int | None) -> bytes | None:
+    """The content of a regular file, which is still below `root` once it is open, and not kept from `owner`."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return None
@@ -169,11 +183,10 @@ def _read_below(path: Path, root: Path | None) -> bytes | None:
     with open(descriptor, "rb") as file:
         try:
             where = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-            if (
-                root is None
-                or not where.is_relative_to(root.resolve())
-                or not stat.S_ISREG(os.fstat(descriptor).st_mode)
-            ):
+            status = os.fstat(descriptor)
+            if root is None or not where.is_relative_to(root.resolve()) or not stat.S_ISREG(status.st_mode):
+                return None
+            if owner is not None and status.st_uid != owner and not status.st_mode & stat.S_IROTH:
                 return None
             data = file.read(MAX_FILE + 1)
         except OSError:

@@ -147,7 +147,7 @@ def read_foreign(
     extras = extras or Extras()
     if data.startswith(b"PK\x03\x04"):
         return _read_place(Archive(data), kind, connection, extras)
-    place = Place(None if source is None else source.absolute().parent)
+    place = Place(None) if source is None else Place.beside(source.absolute())
     name = "imported" if source is None else source.name
     return _read(data, name, place, kind, connection, extras)
 
@@ -156,7 +156,7 @@ def read_directory(
     directory: Path, kind: Kind | None = None, *, connection: str | None = None, extras: Extras | None = None
 ) -> Draft:
     """The one profile in a directory. Raises ProfileError if there is none or more than one."""
-    return _read_place(Place(directory.absolute()), kind, connection, extras or Extras())
+    return _read_place(Place.beside(directory.absolute()), kind, connection, extras or Extras())
 
 
 def _read_place(place: Place, kind: Kind | None, connection: str | None, extras: Extras) -> Draft:
@@ -187,7 +187,11 @@ def _read_place(place: Place, kind: Kind | None, connection: str | None, extras:
         raise ProfileError("there is no profile in it", hint=f"known are {', '.join(Kind)}")
     name, each, data = chosen
     directory, _, last = name.rpartition("/")
-    inner = place.below(directory) if isinstance(place, Archive) else Place((place.root or Path("/")) / directory)
+    if isinstance(place, Archive):
+        inner: Place = place.below(directory)
+    else:
+        inner = Place.beside((place.root or Path("/")) / name)
+        inner.owner = inner.owner or place.owner
     return _read(data, last, inner, each, connection, extras)
 
 
@@ -288,7 +292,7 @@ def _decode(secrets: bytes) -> str:
 def _above(place: Place, directory: str) -> Place:
     """The directory of the program's files, for a file in a directory below it."""
     root = place.root
-    return Place(root.parent) if root is not None and root.name == directory else place
+    return Place(root.parent, place.owner) if root is not None and root.name == directory else place
 
 
 def _read_bundle(data: bytes, fallback: str, extras: Extras) -> Draft:
