@@ -90,7 +90,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"chacha20poly1305"), r"chacha20poly1305"),
     (re.compile(r"ecp(256|384|521)"), r"ecp\1"),
 )
-_POST_QUANTUM = re.compile(r"(ke[1-7])?(mlkem|kyber|frodo|bike|hqc|ntru)\w*")
+_POST_QUANTUM = re.compile(r"(ke[1-7])?(mlkem|kyber|frodo|bike|hqc|s?ntru|saber)\w*")
 _NOTHING = {"null", "none", "modpnone", "ke1none", "prfnull"}
 _LIBRESWAN_INTEGRITY = ("sha512", "sha256")
 _LIBRESWAN_GROUPS = ("modp2048", "modp3072", "modp4096", "modp8192", "ecp256", "ecp384", "ecp521", "x25519")

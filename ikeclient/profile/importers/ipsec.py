@@ -257,7 +257,19 @@ def _is_client(settings: Mapping[str, str]) -> bool:
     """Whether there is an address to connect to and something to connect for."""
     if _is_bypass(settings) or settings.get("type") in ("drop", "reject"):
         return False
-    return any(not _anywhere(settings.get(side, "")) for side in ("left", "right"))
+    return _serves(settings) is None and any(not _anywhere(settings.get(side, "")) for side in ("left", "right"))
+
+
+def _serves(settings: Mapping[str, str]) -> str | None:
+    """The side that others connect from, if the connection is a gateway's own: %any, with addresses given to it."""
+    for theirs, ours in (("left", "right"), ("right", "left")):
+        if settings.get(theirs) not in ("%any", "%any4", "%any6") or _asks(settings, theirs):
+            continue
+        given = settings.get(f"{theirs}sourceip") or settings.get(f"{theirs}addresspool")
+        shown = not settings.get(f"{theirs}cert") and not settings.get(f"{theirs}auth", "").startswith("eap")
+        if given or f"{ours}firewall" in settings or (shown and f"{ours}cert" in settings):
+            return theirs
+    return None
 
 
 def _anywhere(address: str) -> bool:
@@ -316,6 +328,8 @@ def _our_side(settings: Mapping[str, str], dialect: Dialect) -> str:
     """`left` or `right`; raises ProfileError if the file does not say which is this machine."""
     sure = {side: _asks(settings, side) for side in ("left", "right")}
     anywhere = {side: _anywhere(settings.get(side, "")) for side in ("left", "right")}
+    if side := _serves(settings):
+        raise ProfileError("this connection waits for others", reason=f"{side} is %any, and the rest is a gateway's")
     if all(anywhere.values()):
         raise ProfileError("this connection waits for others", reason="neither left nor right is an address")
     for evidence in (sure, anywhere, {side: _owns(settings, side) for side in ("left", "right")}):
