@@ -43,8 +43,12 @@ def intersect(ours: Sequence[TrafficSelector], theirs: Sequence[TrafficSelector]
     Where the offer is so fragmented that a payload cannot hold all of it, the rest is left out: that is narrowing too.
     """
     result: dict[TrafficSelector, None] = {}
+    ranges = [(one.version, int(one.start), int(one.end), one) for one in ours]
     for one_of_theirs in theirs:
-        for one_of_ours in ours:
+        # Both lists may be long, and few pairs have an address in common: the others must cost next to nothing.
+        version, start, end = one_of_theirs.version, int(one_of_theirs.start), int(one_of_theirs.end)
+        near = [one for of, low, high, one in ranges if low <= end and start <= high and of == version]
+        for one_of_ours in near:
             common = _common(one_of_ours, one_of_theirs)
             if common is not None:
                 result[common] = None
