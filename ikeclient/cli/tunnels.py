@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +16,9 @@ from ikeclient.cli.terminal import tell
 from ikeclient.control import client, waiting
 from ikeclient.control.protocol import Command
 from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, PlatformError, UsageError
+
+if TYPE_CHECKING:
+    from ikeclient.net.steps import Step
 
 Name = Annotated[
     str | None, typer.Argument(metavar="[NAME]", help="The tunnel; not needed when only one runs.", show_default=False)
@@ -83,10 +88,30 @@ def _left_behind(directory: Path, name: str | None) -> list[tuple[str, list[str]
         for filename in found if name is None else [name + SUFFIX]:
             with contextlib.suppress(OSError, JournalError):
                 journal = load(opened, filename)
-                if journal.steps and not journal.alive:
-                    commands = [line for step in reversed(journal.steps) for line in step.undo_commands()]
+                steps = [] if journal.alive else _in_force(journal.steps)
+                commands = [line for step in reversed(steps) for line in step.undo_commands()]
+                if commands:
                     left.append((filename.removesuffix(SUFFIX), commands))
     return left
+
+
+def _in_force(steps: Sequence[Step]) -> list[Step]:
+    """Those of a dead tunnel's steps that still have an effect: it may have undone some without noting it."""
+    from ikeclient.net.kernel import Kernel
+    from ikeclient.net.steps import Address, Link, LocalRuleLast, Route, Rule
+
+    of_device = [step for step in steps if isinstance(step, Link | Address)]
+    others = [step for step in steps if isinstance(step, Route | Rule)]
+    gone: set[Step] = set()
+    with contextlib.suppress(PlatformError), Kernel() as kernel:
+        gone.update(kernel.missing(others))
+    for step in of_device:
+        try:
+            socket.if_indextoname(step.index)
+        except OSError:  # the device went with its process
+            gone.add(step)
+    # Where the kernel's own rule stands says nothing: it may have been there before.
+    return [step for step in steps if step not in gone and not isinstance(step, LocalRuleLast)]
 
 
 def reconnect(name: Name = None) -> None:

@@ -150,3 +150,18 @@ def test_a_disconnect_that_cannot_undo_everything_says_so_and_repair_does_the_re
     assert lab.client.run("repair").returncode == 0
     assert lab.client.traces() == before
     assert lab.client.run("disconnect", "--all").returncode == 0
+
+
+def test_what_a_tunnel_undid_without_its_helper_counts_as_undone(lab: Lab) -> None:
+    """O21: the journal still names it, but `disconnect` looks at the machine."""
+    lab.gateway.serve()
+    lab.client.write_profile(lab.gateway)
+    before = lab.client.traces()
+    connection = lab.client.connect()
+    os.kill(helper_of(connection.process.pid), signal.SIGKILL)
+    assert connection.wait(SOON) == 12
+    assert lab.client.traces() == before
+    ended = lab.client.run("disconnect", "--all")
+    assert ended.returncode == 0, ended.stderr
+    assert lab.client.run("repair").returncode == 0
+    assert lab.network.client.run("ls", "/run/ikeclient").stdout.split() in ([], ["work.sock"])
