@@ -166,7 +166,7 @@ def _import(
         draft = _draft(file, source, kind, connection, extras)
         path = _target(draft.slug if name in (None, "-") else name or "")
         checked = parse_profile(draft.toml(path.stem), "the imported profile")
-    except InvalidProfile as error:  # its lines are those of a profile that nobody has seen
+    except InvalidProfile as error:  # its lines are those of a profile that has not been written
         problem = error.problems[0]
         raise ProfileError(f"{shown}: key '{problem.key}' {problem.text}", hint=problem.hint) from None
     except ProfileError as error:
@@ -233,7 +233,7 @@ def _read(file: str) -> bytes:
             raise UsageError("standard input is closed")
         return sys.stdin.buffer.read(MAX_ARCHIVE + 1)
     try:
-        return read_regular(Path(file).expanduser(), MAX_ARCHIVE if file.endswith(".zip") else MAX_LENGTH).data
+        return read_regular(Path(file).expanduser(), MAX_ARCHIVE if file.lower().endswith(".zip") else MAX_LENGTH).data
     except FileFault as fault:
         kind = ProfileNotFound if fault.missing else ProfileError
         raise kind(f"{printable(file)}: {fault.reason}", hint=fault.hint) from None

@@ -1,7 +1,7 @@
 """Whether a profile can connect: everything that `connect` does before its first packet, without asking anybody.
 
 Secrets that would have to be typed, or that come from a command, a keyring, the environment or systemd, are not read;
-all the rest is, files included. What is not there is told as keys, so that a person knows what to fill in.
+all the rest is, files included. What is not there is told as keys to fill in.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ from ikeclient.errors import ProfileError
 from ikeclient.profile.credentials import identity_of
 from ikeclient.profile.importers.algorithms import Dialect, read_proposals
 from ikeclient.profile.importers.draft import Draft
+from ikeclient.profile.importers.foreign_secrets import ipsec_secrets
 from ikeclient.profile.importers.identities import AnyIdentity, read_identity
-from ikeclient.profile.importers.place import MAX_FILES, Archive, Place
+from ikeclient.profile.importers.neighbours import MAX_FILES, Archive, Neighbours
 from ikeclient.profile.importers.read import Extras, Kind, kind_of, read_directory, read_foreign
-from ikeclient.profile.importers.secrets import ipsec_secrets
 from ikeclient.profile.importers.selectors import read_selectors
 from ikeclient.profile.load import parse_profile
 from ikeclient.wire.registry import IdType
@@ -367,7 +367,7 @@ def test_nothing_outside_the_directory_is_opened(tmp_path: Path, write: Write) -
     write("secret.conf", "secrets { ike-1 { secret = S3cr3t-CANARY \n } }")
     (inside / "link.conf").symlink_to(tmp_path / "secret.conf")
     (inside / "up").symlink_to(tmp_path)
-    place = Place(inside)
+    place = Neighbours(inside)
     for name in (
         "../secret.conf",
         "link.conf",

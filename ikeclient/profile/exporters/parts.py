@@ -109,7 +109,7 @@ class Parts:
     def lost_others(self, carried: Collection[str]) -> None:
         """Note every key that the profile sets to something of its own and that is not among the `carried` ones.
 
-        Whoever adds a key to profiles gets its warning from here.
+        A key that is new in profiles gets its warning from here.
         """
         for section in ("gateway", "auth", "crypto", "network", "session"):
             part = getattr(self.profile, section)

@@ -1,4 +1,4 @@
-"""A profile in the format that somebody asks for."""
+"""Write a profile in one of the formats of other clients."""
 
 from __future__ import annotations
 

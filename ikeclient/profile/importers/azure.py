@@ -5,7 +5,7 @@ from __future__ import annotations
 from ikeclient.crypto.certs import Certificate
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.draft import Draft
-from ikeclient.profile.importers.place import Place
+from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import networks_of
 from ikeclient.profile.importers.swanctl import listed
 from ikeclient.profile.importers.xml import parse_xml
@@ -15,7 +15,7 @@ _METHODS = {"eaptls": "eap-tls", "eapmschapv2": "eap-mschapv2", "certificate": "
 _SUFFIXES = (".cer", ".cer_0", ".crt", ".pem", "")
 
 
-def read_azure(data: bytes, fallback: str, place: Place) -> Draft:
+def read_azure(data: bytes, fallback: str, place: Neighbours) -> Draft:
     """The tunnel of VpnSettings.xml. Raises ProfileError."""
     root = parse_xml(data)
     kinds = [kind.lower() for kind in listed(root.value("VpnType"))]
@@ -43,7 +43,7 @@ def read_azure(data: bytes, fallback: str, place: Place) -> Draft:
     return draft
 
 
-def _authority(name: str, place: Place, draft: Draft) -> None:
+def _authority(name: str, place: Neighbours, draft: Draft) -> None:
     """The authority is named without its suffix, and some Azure gateways number it."""
     safe = name if name and "/" not in name and "\\" not in name else ""
     for suffix in _SUFFIXES if safe else ():

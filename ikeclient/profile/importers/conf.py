@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from ikeclient.errors import ProfileError
-from ikeclient.profile.importers.place import Place
+from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.wire.text import printable
 
 MAX_DEPTH = 8  # of sections, and of files that include each other
@@ -54,13 +54,13 @@ def _spend(budget: list[int]) -> None:
         raise ProfileError("its references between sections make too many settings")
 
 
-def parse_conf(text: str, warnings: list[str], place: Place | None = None) -> Section:
+def parse_conf(text: str, warnings: list[str], place: Neighbours | None = None) -> Section:
     """The sections of a swanctl.conf with the files of `place` that it includes.
 
     Raises ProfileError with the line that is wrong.
     """
     root = Section()
-    _Parser(warnings, place or Place(None)).parse(text, [(root, [])], 0, "")
+    _Parser(warnings, place or Neighbours(None)).parse(text, [(root, [])], 0, "")
     return root
 
 
@@ -70,7 +70,7 @@ _Stack = list[tuple[Section, list[str]]]
 class _Parser:
     """One walk through a file and what it includes, with one budget for all of it."""
 
-    def __init__(self, warnings: list[str], place: Place) -> None:
+    def __init__(self, warnings: list[str], place: Neighbours) -> None:
         self._warnings = warnings
         self._place = place
         self._settings = 0

@@ -1,6 +1,6 @@
 """What is inside DER: PKCS#12 containers with our key and perhaps authorities, and signed messages (CMS).
 
-Signatures on profiles are not verified: whoever imports one decides whom to trust. Who claims to have signed is told.
+Signatures on profiles are not verified: the user decides whom to trust. Who claims to have signed is told.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class Draft:
         if self.method == "psk":
             self.set("gateway", "identity", "%any")
             self.risk(
-                f"gateway.identity is %any ({written}): whoever has the pre-shared key may be the gateway; "
+                f"gateway.identity is %any ({written}): anything with the pre-shared key may be the gateway; "
                 "name its identity if you know it"
             )
         else:
@@ -251,7 +251,7 @@ def decode_base64(written: str, what: str) -> bytes:
 
 
 class Fields:
-    """A mapping from a stranger, read key by key with the type that is due; `rest` is what nobody asked for."""
+    """A mapping from a stranger, read key by key with the type that is due; `rest` is what was not asked for."""
 
     def __init__(self, values: object, where: str) -> None:
         """Raises ProfileError for what is no mapping with names as keys."""

@@ -15,9 +15,9 @@ from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.algorithms import Dialect
 from ikeclient.profile.importers.conf import Section
 from ikeclient.profile.importers.draft import Ask, Draft
+from ikeclient.profile.importers.foreign_secrets import SecretFile, ipsec_secrets
 from ikeclient.profile.importers.layout import ipsec_layout
-from ikeclient.profile.importers.place import Place
-from ikeclient.profile.importers.secrets import SecretFile, ipsec_secrets
+from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import read_selectors
 from ikeclient.profile.importers.swanctl import choose, decode_text, draft_connection, listed
 from ikeclient.wire.text import printable
@@ -119,7 +119,7 @@ _SILENT = {
 class _File:
     """The sections of an ipsec.conf and of what it includes."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Neighbours) -> None:
         self.connections: dict[str, _Settings] = {}
         self.authorities: dict[str, _Settings] = {}
         self.setup: _Settings = {}
@@ -177,7 +177,12 @@ class _File:
 
 
 def read_ipsec(
-    data: bytes, connection: str | None, fallback: str, place: Place, ask: Ask | None = None, secrets: str | None = None
+    data: bytes,
+    connection: str | None,
+    fallback: str,
+    place: Neighbours,
+    ask: Ask | None = None,
+    secrets: str | None = None,
 ) -> Draft:
     """The one connection in the file that a client can make, or the one called `connection`.
 
@@ -199,7 +204,7 @@ def read_ipsec(
     return _draft(name or fallback, file.connection(name), file, place, ask, secrets, without=name)
 
 
-def draft_settings(name: str, settings: _Settings, place: Place, ask: Ask | None, secrets: str) -> Draft:
+def draft_settings(name: str, settings: _Settings, place: Neighbours, ask: Ask | None, secrets: str) -> Draft:
     """A connection whose settings come from elsewhere in libreswan's words. Raises ProfileError."""
     file = _File(place)
     file.setup["plutodebug"] = "none"
@@ -207,7 +212,14 @@ def draft_settings(name: str, settings: _Settings, place: Place, ask: Ask | None
 
 
 def _draft(
-    name: str, settings: _Settings, file: _File, place: Place, ask: Ask | None, secrets: str | None, *, without: str
+    name: str,
+    settings: _Settings,
+    file: _File,
+    place: Neighbours,
+    ask: Ask | None,
+    secrets: str | None,
+    *,
+    without: str,
 ) -> Draft:
     draft = Draft(name)
     for warning in file.warnings:
@@ -467,7 +479,7 @@ def _authorities(file: _File, draft: Draft) -> Section:
     return section
 
 
-def _secrets(place: Place, given: str | None, draft: Draft) -> SecretFile:
+def _secrets(place: Neighbours, given: str | None, draft: Draft) -> SecretFile:
     if given is not None:
         return ipsec_secrets(given)
     data = place.read("ipsec.secrets")

@@ -10,7 +10,7 @@ from ikeclient.crypto.certs import Certificate
 from ikeclient.crypto.signature import PrivateKey
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.draft import Draft
-from ikeclient.profile.importers.place import Place
+from ikeclient.profile.importers.neighbours import Neighbours
 
 MAX_AUTHORITIES = 64
 _CERTIFICATES = (".pem", ".crt", ".cer", ".der")
@@ -24,7 +24,7 @@ class Layout:
     """
 
     program: str
-    place: Place
+    place: Neighbours
     root: str
     certificates: str
     authorities: str
@@ -115,7 +115,7 @@ class Layout:
         return found[:MAX_AUTHORITIES]
 
 
-def swanctl_layout(place: Place) -> Layout:
+def swanctl_layout(place: Neighbours) -> Layout:
     """The directories of swanctl.conf."""
     return Layout(
         program="swanctl",
@@ -129,7 +129,7 @@ def swanctl_layout(place: Place) -> Layout:
     )
 
 
-def ipsec_layout(place: Place) -> Layout:
+def ipsec_layout(place: Neighbours) -> Layout:
     """The directories of ipsec.conf."""
     return Layout(
         program="ipsec",

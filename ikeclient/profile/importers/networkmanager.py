@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.draft import Ask, Draft
 from ikeclient.profile.importers.ipsec import draft_settings
-from ikeclient.profile.importers.place import Place
+from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import networks_of
 from ikeclient.profile.importers.swanctl import decode_text, routes
 from ikeclient.wire.text import printable
@@ -53,7 +53,7 @@ def _value(written: str) -> str:
 
 
 def read_networkmanager(
-    data: bytes, connection: str | None, fallback: str, place: Place, ask: Ask | None = None
+    data: bytes, connection: str | None, fallback: str, place: Neighbours, ask: Ask | None = None
 ) -> Draft:
     """The connection in the file. Raises ProfileError."""
     sections = {
@@ -125,7 +125,9 @@ def _strongswan(name: str, vpn: Mapping[str, str], secrets: Mapping[str, str]) -
     return draft
 
 
-def _libreswan(name: str, vpn: Mapping[str, str], secrets: Mapping[str, str], place: Place, ask: Ask | None) -> Draft:
+def _libreswan(
+    name: str, vpn: Mapping[str, str], secrets: Mapping[str, str], place: Neighbours, ask: Ask | None
+) -> Draft:
     if vpn.get("ikev2", "no") in ("no", "never", "permit"):
         raise ProfileError("this connection is for IKEv1", hint="ikeclient speaks IKEv2")
     settings = {key.lower(): value for key, value in vpn.items() if not key.startswith(("service-type", "password-"))}

@@ -20,6 +20,7 @@ from ikeclient.profile.secrets import Ask, Secret
 from ikeclient.profile.trust import writer
 
 MAX_LENGTH = 4 << 20  # bytes
+MAX_ARCHIVE = 64 << 20
 _OURS = re.compile(rb"^[ \t]*(\[gateway\]|gateway[ \t]*[.=])", re.MULTILINE)
 
 
@@ -71,7 +72,7 @@ def _foreign(reference: str | None, environ: Mapping[str, str]) -> tuple[Path, b
         else:
             return None
     try:
-        content = read_regular(path, MAX_LENGTH)
+        content = read_regular(path, MAX_ARCHIVE if path.suffix.lower() == ".zip" else MAX_LENGTH)
     except FileFault:
         return None
     if _OURS.search(content.data) and not content.data.startswith(b"PK"):
@@ -93,7 +94,7 @@ def _key(path: Path) -> str:
 
 
 def _remembering(ask: Ask | None, kept: dict[str, Secret], path: Path) -> Ask:
-    """Ask once: the profile may be read again when nobody can be asked."""
+    """Ask once: the profile may be read again without a terminal."""
 
     def answer(prompt: str) -> str:
         key = _key(path)

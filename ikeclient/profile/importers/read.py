@@ -14,13 +14,13 @@ from ikeclient.profile.credentials import is_pkcs12
 from ikeclient.profile.importers.azure import read_azure
 from ikeclient.profile.importers.containers import is_signed, open_bundle, unwrap
 from ikeclient.profile.importers.draft import MAX_LENGTH, Ask, Draft, decode_base64
+from ikeclient.profile.importers.foreign_secrets import SecretFile, ipsec_secrets, is_ipsec_secrets
 from ikeclient.profile.importers.iked import read_iked
 from ikeclient.profile.importers.ipsec import read_ipsec
 from ikeclient.profile.importers.mikrotik import read_mikrotik
 from ikeclient.profile.importers.mobileconfig import read_mobileconfig
+from ikeclient.profile.importers.neighbours import Archive, Neighbours
 from ikeclient.profile.importers.networkmanager import read_networkmanager
-from ikeclient.profile.importers.place import Archive, Place
-from ikeclient.profile.importers.secrets import SecretFile, ipsec_secrets, is_ipsec_secrets
 from ikeclient.profile.importers.sswan import read_sswan
 from ikeclient.profile.importers.swanctl import read_swanctl
 from ikeclient.profile.importers.windows import read_phonebook, read_powershell, read_profile_xml
@@ -117,7 +117,7 @@ def kind_of(data: bytes, name: str = "") -> Kind:
 
 
 def _name_other(data: bytes) -> None:
-    """Raise ProfileError for files that people take for profiles."""
+    """Raise ProfileError for files that are often taken for profiles."""
     if is_ipsec_secrets(data[:65536].decode("utf-8", "replace")):
         raise ProfileError(
             "this is an ipsec.secrets file: secrets without a connection",
@@ -147,7 +147,7 @@ def read_foreign(
     extras = extras or Extras()
     if data.startswith(b"PK\x03\x04"):
         return _read_place(Archive(data), kind, connection, extras)
-    place = Place(None) if source is None else Place.beside(source.absolute())
+    place = Neighbours(None) if source is None else Neighbours.beside(source.absolute())
     name = "imported" if source is None else source.name
     return _read(data, name, place, kind, connection, extras)
 
@@ -156,10 +156,10 @@ def read_directory(
     directory: Path, kind: Kind | None = None, *, connection: str | None = None, extras: Extras | None = None
 ) -> Draft:
     """The one profile in a directory. Raises ProfileError if there is none or more than one."""
-    return _read_place(Place.beside(directory.absolute()), kind, connection, extras or Extras())
+    return _read_place(Neighbours.beside(directory.absolute()), kind, connection, extras or Extras())
 
 
-def _read_place(place: Place, kind: Kind | None, connection: str | None, extras: Extras) -> Draft:
+def _read_place(place: Neighbours, kind: Kind | None, connection: str | None, extras: Extras) -> Draft:
     """The one profile among the files of a directory or an archive; what it needs may lie beside it."""
     found: list[tuple[str, Kind, bytes]] = []
     refused: list[ProfileError] = []
@@ -188,9 +188,9 @@ def _read_place(place: Place, kind: Kind | None, connection: str | None, extras:
     name, each, data = chosen
     directory, _, last = name.rpartition("/")
     if isinstance(place, Archive):
-        inner: Place = place.below(directory)
+        inner: Neighbours = place.below(directory)
     else:
-        inner = Place.beside((place.root or Path("/")) / name)
+        inner = Neighbours.beside((place.root or Path("/")) / name)
         inner.owner = inner.owner or place.owner
     return _read(data, last, inner, each, connection, extras)
 
@@ -232,7 +232,9 @@ def _text(data: bytes) -> bytes:
     return data
 
 
-def _read(data: bytes, name: str, place: Place, kind: Kind | None, connection: str | None, extras: Extras) -> Draft:
+def _read(
+    data: bytes, name: str, place: Neighbours, kind: Kind | None, connection: str | None, extras: Extras
+) -> Draft:
     signer: str | None = None
     signed = False
     for start in _PKCS7:
@@ -249,13 +251,13 @@ def _read(data: bytes, name: str, place: Place, kind: Kind | None, connection: s
     fallback = PurePosixPath(name).stem or "imported"
     draft = _draft(data, kind, connection, fallback, place, extras)
     if signed:
-        draft.risk(f"signed by {signer or 'somebody who does not say who'}, not verified")
+        draft.risk(f"signed by {signer or 'an unknown signer'}, not verified")
     _fill(draft, kind, extras)
     _require_gateway(draft)
     return draft
 
 
-def _draft(data: bytes, kind: Kind, connection: str | None, fallback: str, place: Place, extras: Extras) -> Draft:
+def _draft(data: bytes, kind: Kind, connection: str | None, fallback: str, place: Neighbours, extras: Extras) -> Draft:
     ask = extras.ask if extras.bundle is None and not extras.authorities else None
     match kind:
         case Kind.MOBILECONFIG:
@@ -289,10 +291,10 @@ def _decode(secrets: bytes) -> str:
     return secrets.decode("utf-8", "surrogateescape")
 
 
-def _above(place: Place, directory: str) -> Place:
+def _above(place: Neighbours, directory: str) -> Neighbours:
     """The directory of the program's files, for a file in a directory below it."""
     root = place.root
-    return Place(root.parent, place.owner) if root is not None and root.name == directory else place
+    return Neighbours(root.parent, place.owner) if root is not None and root.name == directory else place
 
 
 def _read_bundle(data: bytes, fallback: str, extras: Extras) -> Draft:

@@ -18,9 +18,9 @@ from ikeclient.profile.importers.algorithms import Dialect
 from ikeclient.profile.importers.conf import Section, parse_conf
 from ikeclient.profile.importers.containers import open_bundle
 from ikeclient.profile.importers.draft import Ask, Draft
+from ikeclient.profile.importers.foreign_secrets import SecretFile, swanctl_secrets
 from ikeclient.profile.importers.layout import Layout, swanctl_layout
-from ikeclient.profile.importers.place import Place
-from ikeclient.profile.importers.secrets import SecretFile, swanctl_secrets
+from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import read_selectors
 from ikeclient.profile.schema import AuthMethod
 from ikeclient.wire.text import printable
@@ -52,7 +52,9 @@ _SILENT = {  # carried over, said by us anyway, or without a meaning here
 }
 
 
-def read_swanctl(data: bytes, connection: str | None, fallback: str, place: Place, ask: Ask | None = None) -> Draft:
+def read_swanctl(
+    data: bytes, connection: str | None, fallback: str, place: Neighbours, ask: Ask | None = None
+) -> Draft:
     """The one connection in the file that a client can make, or the one called `connection`. Raises ProfileError."""
     warnings: list[str] = []
     root = parse_conf(decode_text(data), warnings, place)

@@ -13,7 +13,7 @@ from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.conf import Section
 from ikeclient.profile.importers.draft import decode_base64
 from ikeclient.profile.importers.identities import AnyIdentity, read_identity
-from ikeclient.profile.importers.place import Place
+from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.wire.text import printable
 
 MAX_LINES = 10_000
@@ -25,7 +25,7 @@ _KEYS = {"rsa", "ecdsa", "bliss", "pkcs8", "priv", "private"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Secret:
+class ForeignSecret:
     """One secret of `kind` psk, eap, key or p12. `file` is what a key or container is in; `value` is decoded."""
 
     kind: str
@@ -38,7 +38,7 @@ class Secret:
 class SecretFile:
     """The secrets of one file, and what in it could not be used."""
 
-    secrets: tuple[Secret, ...] = ()
+    secrets: tuple[ForeignSecret, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def of(self, kind: str, owners: Sequence[str]) -> bytes | None:
@@ -54,7 +54,7 @@ class SecretFile:
                 best = (rank, secret.value)
         return best[1]
 
-    def files(self, kind: str) -> list[Secret]:
+    def files(self, kind: str) -> list[ForeignSecret]:
         """The keys or containers that are named."""
         return [secret for secret in self.secrets if secret.kind == kind and secret.file]
 
@@ -69,7 +69,7 @@ def _plain(owner: str) -> str:
 
 def swanctl_secrets(section: Section) -> SecretFile:
     """The `secrets` section of a swanctl.conf. Raises ProfileError."""
-    found: list[Secret] = []
+    found: list[ForeignSecret] = []
     warnings: list[str] = []
     for name, entry in section.sections.items():
         match = _SECTION.match(name)
@@ -80,13 +80,13 @@ def swanctl_secrets(section: Section) -> SecretFile:
         file = entry.values.get("file")
         match kind:
             case "ike":
-                found.append(Secret(kind="psk", owners=owners, value=value))
+                found.append(ForeignSecret(kind="psk", owners=owners, value=value))
             case "eap" | "xauth":
-                found.append(Secret(kind="eap", owners=owners, value=value))
+                found.append(ForeignSecret(kind="eap", owners=owners, value=value))
             case "private" | "rsa" | "ecdsa" | "pkcs8":
-                found.append(Secret(kind="key", file=file, value=value))
+                found.append(ForeignSecret(kind="key", file=file, value=value))
             case "pkcs12":
-                found.append(Secret(kind="p12", file=file, value=value))
+                found.append(ForeignSecret(kind="p12", file=file, value=value))
             case "token":
                 warnings.append(f"not carried over: the secret {name} (keys on a PKCS#11 token are not supported)")
             case "ntlm":
@@ -112,12 +112,12 @@ def is_ipsec_secrets(text: str) -> bool:
     return any(_KIND.search(line.partition("#")[0]) for line in text.splitlines()[:MAX_LINES])
 
 
-def ipsec_secrets(text: str, place: Place | None = None, depth: int = 0) -> SecretFile:
+def ipsec_secrets(text: str, place: Neighbours | None = None, depth: int = 0) -> SecretFile:
     """The secrets of an ipsec.secrets file and of those of `place` that it includes. Raises ProfileError."""
     lines = text.splitlines()
     if len(lines) > MAX_LINES:
         raise ProfileError(f"the secrets have more than {MAX_LINES} lines")
-    found: list[Secret] = []
+    found: list[ForeignSecret] = []
     warnings: list[str] = []
     for entry in _entries(lines):
         if entry.split(None, 1)[0] == "include":
@@ -162,7 +162,7 @@ def _without_comment(line: str) -> str:
     return line.rstrip()
 
 
-def _entry(entry: str, warnings: list[str]) -> Secret | None:
+def _entry(entry: str, warnings: list[str]) -> ForeignSecret | None:
     """`[selectors] : KIND ...`; the kind tells the colon from those of addresses and prefixes."""
     match = _KIND.search(entry)
     if match is None:
@@ -174,12 +174,12 @@ def _entry(entry: str, warnings: list[str]) -> Secret | None:
     match kind:
         case "psk" | "eap" | "xauth":
             value = _secret(*words[0]) if words else None
-            return Secret(kind="psk" if kind == "psk" else "eap", owners=owners, value=value)
+            return ForeignSecret(kind="psk" if kind == "psk" else "eap", owners=owners, value=value)
         case "p12":
             passphrase = _passphrase(words[1:])
-            return Secret(kind="p12", file=words[0][0] if words else None, value=passphrase)
+            return ForeignSecret(kind="p12", file=words[0][0] if words else None, value=passphrase)
         case _ if kind in _KEYS and words and words[0][0] != "{":
-            return Secret(kind="key", file=words[0][0], value=_passphrase(words[1:]))
+            return ForeignSecret(kind="key", file=words[0][0], value=_passphrase(words[1:]))
     warnings.append(f"not carried over: a secret of the kind {printable(kind.upper(), 20)}")
     return None
 

@@ -26,7 +26,7 @@ MAX_READS = 200
 _ROOTS = tuple(Path(name) for name in ("/etc/swanctl", "/etc/strongswan/swanctl", "/etc/strongswan", "/etc"))
 
 
-class Place:
+class Neighbours:
     """A directory, or nothing at all: then every file is missing.
 
     `owner` is the user whose names are followed; None if that is nobody else than we are.
@@ -39,7 +39,7 @@ class Place:
         self._reads = MAX_READS
 
     @classmethod
-    def beside(cls, source: Path) -> Place:
+    def beside(cls, source: Path) -> Neighbours:
         """The directory that the file `source` is in, or that `source` is."""
         try:
             owner = source.stat().st_uid if os.geteuid() == 0 else 0
@@ -131,7 +131,7 @@ class Place:
             return None
 
 
-class Archive(Place):
+class Archive(Neighbours):
     """The files of a zip archive, held in memory."""
 
     def __init__(self, data: bytes, prefix: str = "", files: dict[str, bytes] | None = None) -> None:
