@@ -159,6 +159,17 @@ class Attempt:
         other.on_hint = self.hint
         self.borrowing, other.borrowing = False, True
 
+    def inherit(self, other: Attempt) -> bool:
+        """Own the sockets of `other`, which is over, if this one borrows them; whether it does.
+
+        A login that was given up is to be deleted, which takes as long as the gateway works on it.
+        """
+        if not self.borrowing or not any(socket in other._sockets for socket in self._sockets):
+            return False
+        self.take_over(other)
+        self._retired = True  # another connection may send ESP by now
+        return True
+
     def hint(self, hint: PathHint) -> None:
         """Take what is said about a path that was another attempt's."""
         self.on_hint(hint)

@@ -346,6 +346,7 @@ class Connection:
 
     async def _end(self) -> None:
         """DELETE to the gateway, hooks, and the machine as it was."""
+        self.stop_renewing()
         told = [attempt.driver.done for attempt in self._leaving]
         await asyncio.gather(self._farewell(), *([asyncio.wait(told, timeout=FAREWELL)] if told else []))
         self._stopping.set()
@@ -419,6 +420,7 @@ class Connection:
     def _left(self, attempt: Attempt) -> None:
         if attempt in self._leaving:
             self._leaving.remove(attempt)
+            any(other.inherit(attempt) for other in self._leaving)
             attempt.release()
 
     def _renewal_failed(self, error: IkeclientError) -> None:

@@ -1,0 +1,105 @@
+"""Attempts that share a socket: each says its farewell, whichever is over first."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_address
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ikeclient.crypto.transforms import ENCRYPTION, KEY_EXCHANGE, PRF, AlgorithmProposal
+from ikeclient.ike.config import IkeConfig, PskAuth
+from ikeclient.ike.events import Datagram
+from ikeclient.tunnel.attempt import Attempt
+from ikeclient.tunnel.clock import boottime
+from ikeclient.tunnel.connection import Connection
+from ikeclient.tunnel.pump import Packet, Pump
+from ikeclient.wire.identity import Identity
+from ikeclient.wire.registry import IdType
+
+GCM = AlgorithmProposal(
+    encryption=(ENCRYPTION["aes128gcm16"],), prf=(PRF["prfsha256"],), key_exchange=(KEY_EXCHANGE["x25519"],)
+)
+CONFIG = IkeConfig(
+    local_identity=Identity(type=IdType.FQDN, data=b"alice.example.com"),
+    gateway_identity=None,
+    auth=PskAuth(psk=b"a shared secret of many bytes"),
+    ike_proposals=(GCM,),
+    esp_proposals=(replace(GCM, prf=(), key_exchange=()),),
+)
+
+
+class Device:
+    """No packets."""
+
+    lost = False
+
+    def read_batch(self, limit: int) -> list[Packet]:
+        del limit
+        return []
+
+    def write_batch(self, packets: list[Packet]) -> int:  # type: ignore[override]
+        return len(packets)
+
+
+def run(scenario: Callable[[Pump, socket.socket], None]) -> None:
+    async def main() -> None:
+        pump = Pump(
+            Device(),  # type: ignore[arg-type]
+            lambda *_: True,
+            boottime,
+            entropy=os.urandom,
+            offload=False,
+        )
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gateway:
+            gateway.bind(("127.0.0.1", 0))
+            gateway.settimeout(10)
+            scenario(pump, gateway)
+
+    asyncio.run(main())
+
+
+def leave(leaving: list[Attempt], attempt: Attempt) -> None:
+    Connection._left(cast(Any, SimpleNamespace(_leaving=leaving)), attempt)
+
+
+@pytest.mark.parametrize("connected_again", [False, True])
+def test_a_login_beside_a_connection_that_is_over_can_still_be_deleted(connected_again: bool) -> None:
+    """G1, K20: the gateway understands the DELETE once it has dealt with the login, long after the connection is over.
+
+    And the end of that farewell leaves the connection alone that was made meanwhile.
+    """
+
+    def scenario(pump: Pump, gateway: socket.socket) -> None:
+        port = gateway.getsockname()[1]
+
+        def attempt(beside: Attempt | None = None) -> Attempt:
+            return Attempt(CONFIG, ip_address("127.0.0.1"), port, pump, lambda _: None, beside=beside)
+
+        old = attempt()
+        aside = attempt(beside=old)
+        old.retire()
+        leaving = [aside, old]
+        leave(leaving, old)
+        assert leaving == [aside]
+        aside._send(Datagram(b"the DELETE, again", aside.path))
+        data, source = gateway.recvfrom(100)
+        assert data.endswith(b"the DELETE, again")
+        assert source[1] == old.path.local_port
+        if connected_again:
+            new = attempt()
+            pump.set_remote(("127.0.0.1", port))
+        leave(leaving, aside)
+        assert pump.remote == (("127.0.0.1", port) if connected_again else None)
+        if connected_again:
+            new._send(Datagram(b"the new one", new.path))
+            assert gateway.recvfrom(100)[0].endswith(b"the new one")
+            new.release()
+
+    run(scenario)
