@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from profile_world import CANARY, PSK
 from ikeclient.errors import ProfileError, ProfileNotFound
 from ikeclient.ike.config import CertificateAuth
 from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.importers import stage
 from ikeclient.profile.importers.open import opened
 from ikeclient.profile.secrets import Secret
 
@@ -25,7 +25,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where temporary files go."""
     path = tmp_path / "scratch"
     path.mkdir(mode=0o711)
-    monkeypatch.setattr(tempfile, "tempdir", str(path))
+    monkeypatch.setattr(stage, "MEMORY", path)
     return path
 
 

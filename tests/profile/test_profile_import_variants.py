@@ -436,6 +436,9 @@ def test_a_copy_of_etc_may_lie_anywhere(tmp_path: Path, write: Write, authority:
     assert (draft.name, attached(draft, "password")) == ("work", b"W0rd")
     assert draft.tables["gateway"]["ca"] == [str(tmp_path / "ipsec.d/cacerts/ca.pem")]
     assert read_directory(tmp_path).tables == draft.tables
+    swanctl = swan(ours="pubkey", theirs="pubkey", remote="cacerts = /etc/ipsec.d/cacerts/ca.pem, /etc/other.pem")
+    named = read(swanctl, source=tmp_path / "swanctl.conf").tables["gateway"]["ca"]
+    assert named == [str(tmp_path / "ipsec.d/cacerts/ca.pem"), "/etc/other.pem"]
     names = ("ipsec.conf", "ipsec.secrets", "ipsec.d/work.conf", "ipsec.d/cacerts/ca.pem")
     packed = read(zipped(**{f"etc/{name}": (tmp_path / name).read_bytes() for name in names}))
     assert (attached(packed, "password"), attached(packed, "ca")) == (b"W0rd", authority.pem())

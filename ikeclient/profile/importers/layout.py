@@ -38,7 +38,7 @@ class Layout:
     def path(self, name: str, directory: str) -> str:
         """How a profile names a file that the program looks for in `directory`."""
         if name.startswith(("/", "~")):
-            return name
+            return self.place.copy_of(name) or name
         inside = f"{directory}/{name}"
         if self.place.root is None and not self.place.attached:
             return str(Path(self.root) / inside)

@@ -56,6 +56,10 @@ class Neighbours:
         """How a profile names the file."""
         return str((self.root or Path("/")) / name)
 
+    def copy_of(self, name: str) -> str | None:
+        """The path of the file that stands for an absolute `name` in a copy of /etc; None if there is none."""
+        return None if self.root is None or self._inside(name) is None else str(self.root / self._relative(name))
+
     def read(self, name: str) -> bytes | None:
         """The content of a file inside, None for anything else. Raises ProfileError if too much is asked for."""
         found = self._inside(name)

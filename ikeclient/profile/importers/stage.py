@@ -18,6 +18,8 @@ from ikeclient.profile.author import Author
 from ikeclient.profile.importers.draft import Draft
 from ikeclient.profile.load import LoadedProfile, load_profile
 
+MEMORY = Path("/dev/shm")  # noqa: S108 - what is in it never reaches a disk; the directory made there is private
+
 
 @contextmanager
 def staged(
@@ -33,7 +35,8 @@ def staged(
     `author` is the user with whose rights what it names is read, None for our own; the files are then that user's.
     """
     try:
-        directory = Path(tempfile.mkdtemp(prefix="ikeclient-import-"))
+        memory = str(MEMORY) if os.access(MEMORY, os.W_OK) else None
+        directory = Path(tempfile.mkdtemp(prefix="ikeclient-import-", dir=memory))
     except OSError as error:
         raise ProfileError(
             "an imported profile cannot be put into a temporary directory", reason=error.strerror
