@@ -379,7 +379,14 @@ class Connection:
         if self._stopping.is_set() or self._attempt is None or not self._attempt.established:
             return False
         if self._renewal is None:
-            self._renewal = Renewal(self._open_aside, self._take_over, self._report, self._renewal_failed, self._let_go)
+            self._renewal = Renewal(
+                self._open_aside,
+                self._take_over,
+                self._report,
+                self._renewal_failed,
+                self._let_go,
+                refusals=self.profile.session.refusals,
+            )
         return True
 
     def stop_renewing(self) -> None:

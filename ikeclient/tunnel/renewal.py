@@ -2,7 +2,8 @@
 
 A gateway may limit how long an authentication is good for (RFC 4478), and only a new IKE SA authenticates
 (RFC 7296 section 2.8.3). Each attempt is a login: it is not cut short while the gateway may be working on it, and the
-pauses between attempts grow.
+pauses between attempts grow. Credentials that a proven gateway refused several times are left alone, since more of that
+can lock an account: the connection in use goes on for as long as the gateway lets it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ikeclient.errors import IkeclientError, NegotiationRefused, NoResponse
+from ikeclient.errors import AuthenticationFailed, IkeclientError, NegotiationRefused, NoResponse
 from ikeclient.ike.events import ChildEstablished, CredentialNeeded, Event
 from ikeclient.tunnel.attempt import Attempt
 
@@ -29,6 +30,7 @@ class Renewal:
     `open_` starts an attempt that reports to the function it is given. `take_over` gets the attempt when it is up, and
     what it has reported so far; it raises IkeclientError if that is of no use. `report` is where the attempt reports
     from then on. `failed` is told why one did not succeed, and `leave` gets what was given up, until the gateway knows.
+    After so many `refusals` of our credentials there is no further attempt.
     """
 
     def __init__(
@@ -38,8 +40,11 @@ class Renewal:
         report: Callable[[Attempt, Event], None],
         failed: Callable[[IkeclientError], None],
         leave: Callable[[Attempt], None],
+        *,
+        refusals: int,
     ) -> None:
         self.attempt: Attempt | None = None
+        self._refusals = refusals  # of our credentials in a row, that are still to be had
         self._open = open_
         self._take_over = take_over
         self._report = report
@@ -74,10 +79,12 @@ class Renewal:
 
     async def _run(self) -> None:
         pause = PAUSE
-        while True:
+        while self._refusals > 0:
             try:
                 await self._once()
             except IkeclientError as error:
+                proven = self.attempt is not None and self.attempt.driver.initiator.refused_by_gateway
+                self._refusals -= proven and isinstance(error, AuthenticationFailed)
                 self._forget()
                 self._failed(error)
                 await asyncio.sleep(pause)

@@ -11,7 +11,7 @@ import pytest
 
 from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
 from ikeclient.crypto.transforms import ENCRYPTION, EspSuite
-from ikeclient.errors import IkeclientError, NegotiationRefused, NoResponse
+from ikeclient.errors import AuthenticationFailed, IkeclientError, NegotiationRefused, NoResponse
 from ikeclient.ike.events import ChildEstablished, Closed, CredentialNeeded, Event
 from ikeclient.tunnel import renewal
 from ikeclient.tunnel.renewal import Renewal
@@ -23,7 +23,7 @@ class Aside:
     def __init__(self, heard: Callable[[Event], None]) -> None:
         self.heard = heard
         self.given_up = False
-        self.initiator = SimpleNamespace(logging_in=False)
+        self.initiator = SimpleNamespace(logging_in=False, refused_by_gateway=False)
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self.driver = SimpleNamespace(closed=self.closed, initiator=self.initiator, give_up=self._give_up)
 
@@ -48,7 +48,7 @@ def run(
             opened.append(Aside(heard))
             return opened[-1]
 
-        made = Renewal(open_, take_over, lambda *_: None, failed, left.append)  # type: ignore[arg-type]
+        made = Renewal(open_, take_over, lambda *_: None, failed, left.append, refusals=3)  # type: ignore[arg-type]
         await asyncio.sleep(0)
         await scenario(made, opened, left)
         made.cancel()
@@ -155,6 +155,31 @@ def test_pauses_between_logins_grow(monkeypatch: pytest.MonkeyPatch) -> None:
         await until(lambda: len(pauses) == 6)
         assert pauses == [5.0, 10.0, 20.0, 40.0, 80.0, 80.0]
         assert all(each.given_up for each in opened)
+        assert left == opened
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_credentials_that_a_proven_gateway_refuses_are_not_tried_for_ever(
+    monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    """G2, E9: each attempt is a guess in the gateway's eyes, and the connection in use needs none."""
+
+    async def sleep(_: float) -> None:
+        """No pause."""
+
+    async def scenario(made: Renewal, opened: list[Aside], left: list[Aside]) -> None:
+        monkeypatch.setattr(renewal, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
+        for number, proven in enumerate([True, False, True, True]):
+            await until(lambda number=number: len(opened) > number)  # type: ignore[misc]
+            opened[number].initiator.refused_by_gateway = proven
+            opened[number].closed.set_result(Closed(error=AuthenticationFailed("the gateway refused our credentials")))
+        await until(made._task.done)
+        if restarted:
+            made.restart()
+            await until(made._task.done)
+        assert len(opened) == 4
         assert left == opened
 
     run(scenario)
