@@ -120,14 +120,14 @@ class Machine:
 
     def uphold(self) -> list[Step]:
         """Put back what others took away of what `apply` did; returns that. Raises PlatformError if it cannot be."""
-        return off_loop(self._uphold) if self._undo else []
+        return off_loop(self._uphold) if self._config is not None else []
 
     def renew(self) -> None:
         """Apply the last configuration again: the interface is a new one of the same name, or DNS was overwritten.
 
         Raises PlatformError.
         """
-        if self._config is not None and self._undo:
+        if self._config is not None:
             self.apply(self._config)
 
     def revert(self) -> None:
@@ -325,6 +325,7 @@ class Machine:
 
     def _revert(self) -> None:
         self.left = []
+        self._config = None
         if not self._undo:
             return
         with self._kernel as kernel:

@@ -217,6 +217,22 @@ def test_what_revert_cannot_undo_stays_in_the_journal_with_a_warning() -> None:
     assert machine.kernel.state == {}
 
 
+def test_what_was_given_back_is_upheld_no_more() -> None:
+    """O18: not even what could not be undone, and nothing is applied again."""
+    machine = FakeMachine()
+    machine.apply(SPLIT)
+    machine.kernel.state.popitem()
+    assert len(machine.uphold()) == 1
+    machine.faults.calls, machine.faults.at = 0, 2
+    machine.revert()
+    left = dict(machine.kernel.state)
+    assert len(left) == 1
+    machine.kernel.state.clear()
+    assert machine.uphold() == []
+    machine.renew()
+    assert machine.kernel.state == {}
+
+
 def test_gateway_supplied_names_that_are_not_names_get_nowhere() -> None:
     """K13, K14."""
     machine = FakeMachine()
