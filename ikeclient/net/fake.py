@@ -74,6 +74,10 @@ class FakeKernel:
         """Whether no route here is in that table."""
         return not any(isinstance(step, Route) and step.table == table for step in self.state.values())
 
+    def has_interface(self, index: int) -> bool:
+        """There is the one."""
+        return index == self.known.index
+
     def interface_to(self, address: IPAddress) -> int:
         """The interface of the most specific route in force, if a rule leads to its table."""
         self._faults.check(f"ip route get {address}")

@@ -118,6 +118,9 @@ class KernelAdapter(Protocol):
     def interface_to(self, address: IPAddress) -> int:
         """The index of the interface by which an ordinary packet to `address` leaves now; 0 if there is none."""
 
+    def has_interface(self, index: int) -> bool:
+        """Whether there is an interface of that index."""
+
     def apply(self, steps: Sequence[tuple[NetlinkStep, bool]]) -> list[PlatformError | None]:
         """Take steps in order; each with whether it is ours already and may be there. Returns what refused each.
 
@@ -227,6 +230,10 @@ class Kernel:
                     return False
             return not routing.is_used(self._direct, table)
 
+    def has_interface(self, index: int) -> bool:
+        """Whether there is an interface of that index."""
+        return _name_of(index) is not None
+
     def interface_to(self, address: IPAddress) -> int:
         """The index of the interface by which an ordinary packet to `address` leaves now; 0 if there is none."""
         assert self._direct is not None
@@ -333,7 +340,7 @@ class Kernel:
         if link is not None and device is not None:
             up, mtu, addresses = device
             there |= {step for step in steps if isinstance(step, Address) and step.address.ip in addresses}
-            if up and mtu == link.mtu:
+            if up and mtu == link.mtu and _name_of(link.index) == link.interface:
                 there.add(link)
         elif link is not None:  # what hangs on the device cannot be put back without it
             there |= {step for step in steps if isinstance(step, Link | Address) or _index(step) == link.index}
@@ -366,6 +373,9 @@ class Kernel:
         return found
 
     def _set_up_link(self, step: Link) -> None:
+        if _name_of(step.index) != step.interface:
+            self._netlink.link("set", index=step.index, state="down")
+            self._netlink.link("set", index=step.index, ifname=step.interface)
         ipv6 = Path("/proc/sys/net/ipv6/conf")
         if ipv6.is_dir() and not (ipv6 / step.interface).is_dir():
             # Its MTU was too small for IPv6, which begins anew now, with default settings: not before they are changed.

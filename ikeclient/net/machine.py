@@ -69,6 +69,7 @@ class Machine:
         self.warnings: list[str] = []
         self.servers: tuple[IPAddress, ...] = ()
         self.left: list[str] = []
+        self.amiss: list[str] = []
         self._state_dir = state_dir
         self._resolv_conf = resolv_conf
         self._filename = name + SUFFIX
@@ -119,7 +120,10 @@ class Machine:
         return link, frozenset(step.table for step in self._undo if isinstance(step, Route))
 
     def uphold(self) -> list[Step]:
-        """Put back what others took away of what `apply` did; returns that. Raises PlatformError if it cannot be."""
+        """Put back what others took away of what `apply` did; returns that. Raises PlatformError if it cannot be.
+
+        Afterwards `amiss` says what is wrong all the same and not ours to change.
+        """
         return off_loop(self._uphold) if self._config is not None else []
 
     def renew(self) -> None:
@@ -202,9 +206,19 @@ class Machine:
                 self._change(kernel, self._desired(kernel, self._config), self._config)
                 if self._overwritten():
                     refusals.append(PlatformError(f"another program changed {self._resolv_conf}"))
+            self.amiss = self._look_for_more(kernel)
         for refusal in refusals:
             raise refusal
         return [*missing, *names]
+
+    def _look_for_more(self, kernel: KernelAdapter) -> list[str]:
+        assert self._config is not None
+        if not kernel.has_interface(self.extent[0]):
+            return [f"the interface {self._config.interface} is gone: nothing passes the tunnel"]
+        missed, _ = self._missed(kernel, self._config, self._undo)
+        return [
+            f"no IPv{version} traffic enters the tunnel: other rules or routes lead elsewhere" for version in missed
+        ]
 
     def _overwritten(self) -> list[Step]:
         """What somebody else wrote over of name resolution; only a file can be looked at for nothing."""
@@ -215,17 +229,8 @@ class Machine:
 
     def _confirm(self, kernel: KernelAdapter, config: MachineConfig, steps: list[Step]) -> None:
         """Ask the kernel whether packets now enter the tunnel: that every step was taken does not say so."""
-        index = next(step.index for step in steps if isinstance(step, Link))
-        asked = samples(config, [step for step in steps if not isinstance(step, DnsStep)])
-        missed: dict[Version, IPAddress | None] = {}
-        for version, addresses in asked.items():
-            address = None
-            for address in addresses:
-                if kernel.interface_to(address) == index:
-                    break
-            else:
-                missed[version] = address
-        if len(missed) < len(asked):
+        missed, asked = self._missed(kernel, config, steps)
+        if len(missed) < asked:
             self._warn([f"no IPv{version} traffic enters the tunnel: other rules lead elsewhere" for version in missed])
             return
         example = next((address for address in missed.values() if address), None)
@@ -236,6 +241,23 @@ class Machine:
             else "; ".join(self.warnings) or "everything is excluded from it",
             hint=f"see `ip rule` and `ip route get {example}`" if example else "see [network] routes and exclude",
         )
+
+    @staticmethod
+    def _missed(
+        kernel: KernelAdapter, config: MachineConfig, steps: list[Step]
+    ) -> tuple[dict[Version, IPAddress | None], int]:
+        """The families of which nothing enters the tunnel, each with an example, and how many should."""
+        index = next(step.index for step in steps if isinstance(step, Link))
+        asked = samples(config, [step for step in steps if not isinstance(step, DnsStep)])
+        missed: dict[Version, IPAddress | None] = {}
+        for version, addresses in asked.items():
+            address = None
+            for address in addresses:
+                if kernel.interface_to(address) == index:
+                    break
+            else:
+                missed[version] = address
+        return missed, len(asked)
 
     def _check_journal(self) -> list[str]:
         """Undo what a dead process of our name left; refuses to run beside a living one."""

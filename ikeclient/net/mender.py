@@ -24,6 +24,7 @@ from ikeclient.net.steps import Address, DnsStep, Link, LocalRuleLast, Route, Ru
 
 APART = 0.02  # seconds between two looks that notifications cause
 PERIOD = 5.0  # seconds between looks without any
+AGAIN = 1.0  # seconds until a look tells whether something amiss was for a moment only
 MANY, WITHIN, WAIT = 20, 60.0, 5.0  # so many repairs in so many seconds, and each further one waits so long
 TELL = 0.5  # seconds from the first repair of a burst to its notice
 
@@ -50,6 +51,8 @@ class Mender:
         self._repairs: deque[float] = deque(maxlen=MANY)
         self._mended: dict[str, None] = {}  # what is to be told, in order
         self._failed: str | None = None
+        self._amiss: list[str] = []  # at the last look; said when it lasts
+        self._said: list[str] = []
         self._warned = False
         self._timer = self._loop.call_later(PERIOD, self._look)
         self._teller: asyncio.TimerHandle | None = None
@@ -114,11 +117,21 @@ class Mender:
         else:
             self._failed = None
         self._looked = self._loop.time()
-        self._timer = self._loop.call_later(PERIOD, self._look)
+        again = self._say_what_lasts()
+        self._timer = self._loop.call_later(AGAIN if again else PERIOD, self._look)
         if mended:
             self._repairs.append(self._looked)
             self._mended |= dict.fromkeys(_word(step) for step in mended)
             self._teller = self._teller or self._loop.call_later(TELL, self._report)
+
+    def _say_what_lasts(self) -> bool:
+        """Tell what is amiss for the second time in a row; whether something is for the first time."""
+        before, self._amiss = self._amiss, self._machine.amiss
+        for text in self._amiss:
+            if text in before and text not in self._said:
+                self._tell(text)
+        self._said = [text for text in self._amiss if text in before]
+        return self._said != self._amiss
 
     def _report(self) -> None:
         self._teller = None

@@ -30,6 +30,7 @@ SABOTAGE = {
     "IPv6 off": "echo 1 > /proc/sys/net/ipv6/conf/ike0/disable_ipv6",
     "MTU": "ip link set ike0 mtu 1200",
     "another MTU": "ip link set ike0 mtu 1300",
+    "name": "ip link set ike0 down; ip link set ike0 name other; ip link set other up",
     "a guard of the inner address": "ip rule delete priority 0 to 10.88.0.1 blackhole",
     "a rule": "ip rule delete priority 20010",
     "another rule": "ip -6 rule delete priority 20011",
@@ -183,6 +184,39 @@ def test_changes_of_others_cause_no_look(lab: Lab, state_dir: Path) -> None:
                 sh(f"ip route delete 10.9.{number}.0/24")
 
         watched(state_dir, FULL, busy)
+
+    lab.inside(body)
+
+
+def test_rules_of_others_that_lead_past_the_tunnel_are_said(lab: Lab, state_dir: Path) -> None:
+    """O18: they are not ours to remove, and their end is noticed too."""
+
+    def body() -> None:
+        async def bypassed(machine: Machine, told: list[str]) -> None:
+            sh("ip rule add priority 100 lookup main")
+            await until(lambda: bool(told))
+            assert told == ["no IPv4 traffic enters the tunnel: other rules or routes lead elsewhere"]
+            sh("ip rule delete priority 100")
+            await until(lambda: machine.amiss == [])
+
+        watched(state_dir, FULL, bypassed)
+
+    lab.inside(body)
+
+
+def test_an_interface_that_was_carried_away_is_missed(lab: Lab, state_dir: Path) -> None:
+    """O18: it exists in another namespace, so its descriptor says nothing; here everything stays closed."""
+
+    def body() -> None:
+        async def carried(_: Machine, told: list[str]) -> None:
+            sh(f"ip link set ike0 netns {lab.lan}")
+            await until(lambda: bool(told))
+            assert told == ["the interface ike0 is gone: nothing passes the tunnel"]
+            assert device("8.8.8.8") not in ("v0", "ike0")
+            sh(f"ip -n {lab.lan} link set ike0 netns {lab.client}")
+            await until(lambda: device("8.8.8.8") == device("2600::1") == "ike0")
+
+        watched(state_dir, FULL, carried)
 
     lab.inside(body)
 
