@@ -291,6 +291,32 @@ def test_the_inner_address_outlives_every_rekey(tsi: str) -> None:
     assert rekeyed.child.installed_local == HERE
 
 
+@pytest.mark.parametrize(
+    ("tsi", "passes"),
+    [
+        (["10.88.0.1/32", "fd88::1/128"], True),
+        (["0.0.0.0/0", "::/0"], True),
+        (["10.88.0.1/32"], False),
+        (["fd88::1/128"], False),
+    ],
+)
+def test_none_of_several_inner_addresses_is_left_behind_by_a_rekey(tsi: list[str], passes: bool) -> None:
+    """K11, K21: the machine goes on sending from it, and nothing of that would pass."""
+    here = (ipv4("10.88.0.1/32"), ipv4("fd88::1/128"))
+    both = replace(child(ours=True), local=here, addresses=(ip_address("10.88.0.1"), ip_address("fd88::1")))
+    entropy = random.Random("ours").randbytes
+    exchange = rekey_child(both, [ESP_GCM], PRF_256, SK_D, spi_in=0xA0000002, esn=True, spare=(), entropy=entropy)
+    answer = Peer(ESP_GCM).answer(swap(next(exchange).payloads, TsiPayload(selectors=HERE)))
+    answer = swap(answer, TsiPayload(selectors=tuple(map(ipv4, tsi))))
+    if passes:
+        rekeyed = finish(exchange, answer)
+        assert isinstance(rekeyed, ChildRekeyed)
+        assert rekeyed.child.installed_local == here
+    else:
+        with pytest.raises(ProtocolError, match="TSi"):
+            exchange.send(answer)
+
+
 def test_the_inner_address_outlives_a_rekey_by_the_gateway() -> None:
     """K21."""
     everything = (ipv4("0.0.0.0/0"),)

@@ -159,8 +159,9 @@ def _request(old: ChildSa, offer: SaPayload, nonce: bytes, share: KeyShare | Non
 
 
 def _still_covered(local: Sequence[TrafficSelector], addresses: tuple[IPAddress, ...]) -> tuple[IPAddress, ...]:
-    if addresses:
-        narrowed("TSi", hosts(addresses), local)
+    """The inner addresses, from all of which packets must still pass: else this would be a tunnel that looks alive."""
+    for address in addresses:
+        narrowed("TSi", hosts((address,)), local)
     return addresses
 
 
