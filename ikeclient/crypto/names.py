@@ -1,12 +1,13 @@
 """Distinguished names: how they look to people, and when two are the same (RFC 5280 section 7.1).
 
 They are handled as DER, because an ID_DER_ASN1_DN payload is compared with what stands in a certificate. Two names are
-the same when their attributes are, whatever string type, case and spacing they are written in.
+the same when their attributes are, whatever string type, case, spacing and form of Unicode they are written in.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import TypeAlias
 
 from ikeclient.crypto import der
@@ -41,6 +42,7 @@ _ENCODINGS: dict[int, str] = {
 _UTF8_STRING, _PRINTABLE_STRING, _IA5_STRING = 0x0C, 0x13, 0x16
 _UNDECODED = "\udc00"  # no decoded string holds a lone surrogate, so that none equals an undecodable value
 _MAX_PRINTED = 256
+_MAX_COMPOSED = 256  # characters; to put marks into order takes time that grows with the square (RFC 5280: 64 at most)
 
 Attribute: TypeAlias = tuple[str, str]
 NormalName: TypeAlias = tuple[frozenset[Attribute], ...]
@@ -59,10 +61,15 @@ def clause(error: Exception) -> str:
 
 def normalise(name: bytes) -> NormalName:
     """A DER Name as a value that is equal for equal names. Raises ParseError."""
-    return tuple(
-        frozenset((oid, " ".join(value.split()).casefold()) for oid, value in relative)
-        for relative in _relative_names(name)
-    )
+    return tuple(frozenset((oid, _prepared(value)) for oid, value in relative) for relative in _relative_names(name))
+
+
+def _prepared(value: str) -> str:
+    """A string as it is compared (RFC 4518 section 2): letters may be composed in several ways, and some are unseen."""
+    if not value.isascii() and len(value) <= _MAX_COMPOSED:
+        seen = "".join(character for character in value if unicodedata.category(character) != "Cf")
+        value = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
+    return " ".join(value.split()).casefold()
 
 
 def name_key(name: bytes) -> NormalName | bytes:
