@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from sim_gateway import GCM, GatewaySetup
 from sim_script import AUTH, INIT, forged_init, notify, only, spi_of, unprotected
-from sim_world import PASSWORD, Sent, World, client_config, reverse
+from sim_world import PASSWORD, Sent, Weather, World, client_config, reverse
 
 from ikeclient.crypto.transforms import KEY_EXCHANGE
 from ikeclient.errors import AuthenticationFailed, NoResponse
@@ -97,6 +97,15 @@ def test_a_cookie_on_one_port_is_returned_although_a_forged_answer_came_on_the_o
     forge(world, ["a good one"], 3, 0, requests=1)
     forging = world.drop
     world.drop = lambda sent: forging(sent) or sent.path.remote_port == 500 or reverse(sent.path).remote_port == 500
+    world.connect()
+    assert logins(world) == 1
+
+
+@pytest.mark.parametrize("kind", ["no proposal", "invalid syntax", "a group that was not offered"])
+def test_a_refusal_is_not_believed_while_somebody_asks_for_a_cookie(kind: str) -> None:
+    """N14, N16: by way of a satellite the gateway's answer to the cookie comes after refusals are believed."""
+    world = World(setup=GatewaySetup(cookies=1), weather=Weather(delay=0.35))
+    forge(world, [kind], 1, 0)
     world.connect()
     assert logins(world) == 1
 

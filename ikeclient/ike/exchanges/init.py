@@ -38,6 +38,7 @@ COOKIE_LENGTH = 64  # bytes at most (section 2.6)
 MAX_RETRIES = 8
 MAX_SEEN = 16384  # different answers that are remembered, by their hash
 NO_ENCAPSULATION_WAIT = 2.0  # seconds in which port 4500 may show that the gateway knows UDP encapsulation after all
+CONTRADICTED_WAIT = 5.0  # seconds that a refusal is not believed after somebody has asked for a cookie as well
 NONCE_LENGTH = 32
 NO_SPI = bytes(8)
 
@@ -261,6 +262,8 @@ class InitExchange:
         cookie = next((n for n in notifies(payloads) if n.type == NotifyType.COOKIE), None)
         error = error_notify(payloads)
         if cookie is not None:
+            if self.give_up_at is not None:  # nobody refuses and then asks for a cookie: one of the two is forged
+                self.give_up_at = max(self.give_up_at, now + CONTRADICTED_WAIT)
             changed = self._take_cookie(cookie.data)
         elif error is not None and error.type == NotifyType.INVALID_KE_PAYLOAD:
             changed = self._take_group(error, now)
