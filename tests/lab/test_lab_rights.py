@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import pwd
-import signal
 import sys
 from pathlib import Path
 
@@ -114,25 +113,6 @@ def test_nothing_is_loaded_from_files_after_rights_were_given_up(lab: Lab) -> No
     carries(lab.network.client, INSIDE_IPV4)
     assert connection.interrupt() == 130
     assert imports.read_text().split() == []
-
-
-def test_a_killed_helper_costs_a_warning_and_no_route(lab: Lab) -> None:
-    """O3: without its helper a tunnel ends in order, and the next start undoes the rest."""
-    lab.gateway.serve(GRANT)
-    lab.client.write_profile(lab.gateway)
-    before = lab.client.traces()
-    connection = lab.client.connect()
-    [helper] = children_of(connection.process.pid)
-    os.kill(helper, signal.SIGKILL)
-    carries(lab.network.client, INSIDE_IPV4)
-    assert connection.terminate() == 0
-    assert "not undone" in connection.stderr
-    after = lab.client.traces()
-    assert {name for name in before if before[name] != after[name]} == {"resolver"}
-    lab.client.connect()
-    lab.client.disconnect()
-    assert lab.client.traces() == before
-    assert lab.network.client.run("ls", "/run/ikeclient").stdout == ""
 
 
 def test_a_killed_tunnel_takes_its_helper_with_it(lab: Lab) -> None:
