@@ -8,9 +8,9 @@ except ImportError:
     modules = []
 else:
     extension = Extension(
-        "ikeclient.esp._offload",
-        ["ikeclient/esp/_offload.pyx"],
-        depends=["ikeclient/esp/_coalesce.pxi"],
+        "ikeclient.esp.codec._offload",
+        ["ikeclient/esp/codec/_offload.pyx"],
+        depends=["ikeclient/esp/codec/_coalesce.pxi"],
         extra_compile_args=["-O3"],
     )
     modules = cythonize([extension], language_level=3)

@@ -110,7 +110,7 @@ def machine() -> dict[str, str]:
     """What it ran on."""
     import cryptography
 
-    from ikeclient.esp.offload import ACTIVE
+    from ikeclient.esp.codec.choice import ACTIVE
 
     info = Path("/proc/cpuinfo").read_text()
     model = next((line.partition(":")[2].strip() for line in info.splitlines() if "model name" in line), "?")

@@ -20,16 +20,16 @@ from functools import partial
 from ipaddress import ip_network
 
 if "--plain" in sys.argv:  # before anybody asks for the compiled codec
-    sys.modules["ikeclient.esp._offload"] = None  # type: ignore[assignment]
+    sys.modules["ikeclient.esp.codec._offload"] = None  # type: ignore[assignment]
 
-from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, EspSuite
-from ikeclient.esp.offload import ACTIVE
+from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
+from ikeclient.dataplane.event_loop import Spacing, run_loop, watch
+from ikeclient.dataplane.pump import Pump
+from ikeclient.esp.codec.choice import ACTIVE
 from ikeclient.ike.events import ChildEstablished
-from ikeclient.net.tun import TunDevice
-from ikeclient.net.udp import UdpSocket
-from ikeclient.tunnel.loop import Spacing, run_loop, watch
-from ikeclient.tunnel.pump import Pump
+from ikeclient.net.device.tun import TunDevice
+from ikeclient.net.transport.udp import UdpSocket
 from ikeclient.wire.selector import TrafficSelector
 
 

@@ -23,7 +23,7 @@ import fuzz_files  # noqa: E402
 import fuzz_ike  # noqa: E402
 import fuzz_packets  # noqa: E402
 
-from ikeclient.esp import offload  # noqa: E402
+from ikeclient.esp.codec import choice as offload  # noqa: E402
 
 TARGETS: dict[str, Callable[[Random], None]] = {
     "wire": fuzz_packets.wire,

@@ -23,12 +23,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fuzz_damage import Node, damaged, reshaped, tree
 from sim_certificates import NOW, authority
 
-from ikeclient.crypto import der
-from ikeclient.crypto.certs import Certificate, TrustStore, validate_gateway
-from ikeclient.crypto.identity import identity_text, parse_identity, proves
-from ikeclient.crypto.names import encode_name, mailboxes, name_key, name_text, normalise, same_name
-from ikeclient.crypto.schemes import SCHEME_NAMES, Family, Scheme, algorithm_identifier, parse_algorithm_identifier
-from ikeclient.crypto.signature import PrivateKey, verify
+from ikeclient.crypto.pki import der
+from ikeclient.crypto.pki.identity import identity_text, parse_identity, proves
+from ikeclient.crypto.pki.names import encode_name, mailboxes, name_key, name_text, normalise, same_name
+from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_gateway
+from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Family, Scheme, algorithm_identifier, parse_algorithm_identifier
+from ikeclient.crypto.sign.signature import PrivateKey, verify
 from ikeclient.errors import GatewayNotAuthenticated, ParseError, ProfileError, SignatureError
 from ikeclient.wire.cursor import Reader
 from ikeclient.wire.identity import IdrPayload

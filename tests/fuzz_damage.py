@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from ikeclient.crypto import der
+from ikeclient.crypto.pki import der
 from ikeclient.errors import ParseError
 
 

@@ -19,7 +19,7 @@ from profile_world import CERTIFICATE, EAP, PSK, common_name, issue
 from ikeclient.control import protocol
 from ikeclient.errors import IkeclientError, ParseError, ProfileError
 from ikeclient.profile.importers.read import Kind, kind_of, read_foreign
-from ikeclient.profile.load import LoadedProfile, parse_profile
+from ikeclient.profile.load.load import LoadedProfile, parse_profile
 from ikeclient.profile.present import redacted
 
 T = TypeVar("T")

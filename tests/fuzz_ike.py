@@ -20,15 +20,15 @@ from sim_gateway import ESP_GCM, NET, GatewaySetup
 from sim_script import Scribe
 from sim_world import AUTHS, PATH, Sent, Weather, World, client_config, reverse
 
-from ikeclient.crypto.keymat import IkeKeys
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, IkeSuite
+from ikeclient.crypto.algorithms.keymat import IkeKeys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, IkeSuite
 from ikeclient.errors import IkeclientError, IntegrityError, NegotiationRefused, ParseError, ProtocolError
-from ikeclient.ike.child import agreed
-from ikeclient.ike.envelope import MAX_MESSAGE, Envelope
 from ikeclient.ike.events import Closed, Configuration, Notice, Path
-from ikeclient.ike.exchanges import configuration as cfg
-from ikeclient.ike.negotiate import offer_esp
-from ikeclient.ike.selectors import ANY_IPV4, ANY_IPV6, intersect, narrowed
+from ikeclient.ike.v2.child.child_sa import agreed
+from ikeclient.ike.v2.exchanges import configuration as cfg
+from ikeclient.ike.v2.message.envelope import MAX_MESSAGE, Envelope
+from ikeclient.ike.v2.rules.negotiate import offer_esp
+from ikeclient.ike.v2.rules.selectors import ANY_IPV4, ANY_IPV6, intersect, narrowed
 from ikeclient.wire.config import ConfigAttribute, ConfigPayload
 from ikeclient.wire.cursor import Reader, Writer
 from ikeclient.wire.header import Header

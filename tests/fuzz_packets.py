@@ -9,13 +9,14 @@ from random import Random
 import offload_packets as packets
 from fuzz_damage import damaged
 
-from ikeclient.crypto.keymat import DirectionKeys
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, EspSuite
+from ikeclient.crypto.algorithms.keymat import DirectionKeys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
 from ikeclient.errors import IkeclientError
-from ikeclient.esp import offload, offload_plain
-from ikeclient.esp.offload_slots import Slots
-from ikeclient.esp.sa import InboundSa, OutboundSa, ReceivedRun
-from ikeclient.esp.selectors import PacketFilter, Selector
+from ikeclient.esp.codec import choice as offload
+from ikeclient.esp.codec import plain as offload_plain
+from ikeclient.esp.codec.slots import Slots
+from ikeclient.esp.sa.pair import InboundSa, OutboundSa, ReceivedRun
+from ikeclient.esp.sa.selectors import PacketFilter, Selector
 from ikeclient.proxy import http, socks
 from ikeclient.wire.eap import EapPacket
 from ikeclient.wire.header import HEADER_LENGTH, Header
@@ -134,7 +135,7 @@ def agree(name: str, *arguments: object) -> tuple[int, ...]:
     results = []
     modules = [offload_plain]
     if offload.ACTIVE == "compiled":
-        from ikeclient.esp import _offload
+        from ikeclient.esp.codec import _offload
 
         modules.append(_offload)
     for module in modules:

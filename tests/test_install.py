@@ -70,14 +70,14 @@ def codec(where: Path) -> str:
 
 
 def test_the_source_distribution_has_what_the_compiled_module_is_made_of(source: Path) -> None:
-    assert {path.name for path in (source / "ikeclient/esp").iterdir()} >= {"_offload.pyx", "_coalesce.pxi"}
+    assert {path.name for path in (source / "ikeclient/esp/codec").iterdir()} >= {"_offload.pyx", "_coalesce.pxi"}
 
 
 @pytest.mark.skipif(shutil.which("cc") is None and shutil.which("gcc") is None, reason="no C compiler here")
 def test_a_wheel_built_with_a_compiler_carries_the_compiled_codec(tools: Path, source: Path, tmp_path: Path) -> None:
     wheel = call("build_wheel", tools, source, tmp_path / "dist")
     names = zipfile.ZipFile(wheel).namelist()
-    assert any(name.startswith("ikeclient/esp/_offload.") and name.endswith(".so") for name in names)
+    assert any(name.startswith("ikeclient/esp/codec/_offload.") and name.endswith(".so") for name in names)
     assert not any(name.endswith((".pyx", ".pxi", ".c")) for name in names)
     assert "compiled codec" in codec(installed(wheel, tmp_path / "site"))
 
@@ -90,9 +90,9 @@ def test_without_a_compiler_it_installs_works_and_says_so(tools: Path, source: P
     site = installed(wheel, tmp_path / "site")
     assert "plain Python codec" in codec(site)
     program = (
-        "from ikeclient.esp import offload, offload_plain\n"
+        "from ikeclient.esp.codec import choice as offload, plain as offload_plain\n"
         "assert offload.coalesce is offload_plain.coalesce\n"
-        "import ikeclient.tunnel.supervisor\n"
+        "import ikeclient.process.run\n"
         "print(offload.examine(bytes(10) + b'\\x45' + bytes(27), 38))\n"
     )
     assert run(sys.executable, "-c", program, cwd=site, PYTHONPATH=str(site)) == "(1, 28, 28, 0, False)\n"

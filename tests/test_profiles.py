@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from ikeclient.ike.config import CertificateAuth, EapAuth, PskAuth
 from ikeclient.profile.compile import CompiledProfile, compile_profile
-from ikeclient.profile.load import load_profile, parse_profile
+from ikeclient.profile.load.load import load_profile, parse_profile
 
 PROFILES = Path(__file__).resolve().parent.parent / "profiles"
 MADE_BY_HAND = sorted(path for path in PROFILES.glob("*.toml") if path.stem != "lab")
@@ -53,7 +53,7 @@ def secrets(tmp_path: Path) -> Path:
 
 
 def compiled(name: str, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> CompiledProfile:
-    monkeypatch.setattr("ikeclient.profile.credentials.SYSTEM_TRUST", (secrets / "corp-ca.pem",))
+    monkeypatch.setattr("ikeclient.profile.secrets.credentials.SYSTEM_TRUST", (secrets / "corp-ca.pem",))
     loaded = load_profile(str(PROFILES / f"{name}.toml"))
     return compile_profile(loaded.profile, secrets, None, name=loaded.name)
 

@@ -30,7 +30,7 @@ from ikeclient.cli import (
     version,
 )
 from ikeclient.cli.context import settings
-from ikeclient.cli.terminal import show_error, tell
+from ikeclient.cli.view.terminal import show_error, tell
 from ikeclient.control.protocol import encode
 from ikeclient.errors import IkeclientError, Interrupted, UsageError, output_failed, shortage
 

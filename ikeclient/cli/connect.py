@@ -15,15 +15,15 @@ import typer
 
 from ikeclient.cli.context import settings
 from ikeclient.cli.options import ChosenLogFormat, Overrides, Timeout
-from ikeclient.cli.progress import LogFormat, Progress, chosen_format
-from ikeclient.cli.terminal import asker, emit, read_secret, styled, tell
+from ikeclient.cli.view.progress import LogFormat, Progress, chosen_format
+from ikeclient.cli.view.terminal import asker, emit, read_secret, styled, tell
 from ikeclient.control import client
 from ikeclient.errors import UsageError
 
 if TYPE_CHECKING:
+    from ikeclient.process.run import ConnectOptions
     from ikeclient.profile.compile import CompiledProfile
-    from ikeclient.profile.secrets import Secret
-    from ikeclient.tunnel.supervisor import ConnectOptions
+    from ikeclient.profile.secrets.secrets import Secret
 
 Listener = Callable[[dict[str, object]], None]
 
@@ -79,7 +79,7 @@ def connect(
 
 def _compile(reading: Reading, password_stdin: bool, progress: Progress, *, check_running: bool) -> CompiledProfile:
     """The profile with all its secrets. Whatever is wrong is found before anybody is asked for a password."""
-    from ikeclient.net.privileges import forbid_core_dumps
+    from ikeclient.net.rights.privileges import forbid_core_dumps
 
     forbid_core_dumps()
     compiled = reading.read(
@@ -144,7 +144,7 @@ def _refuse_second(name: str) -> None:
 def _options(
     compiled: CompiledProfile, timeout: float, keylog: Path | None, progress: Progress, reading: Reading
 ) -> ConnectOptions:
-    from ikeclient.tunnel.supervisor import ConnectOptions
+    from ikeclient.process.run import ConnectOptions
 
     if keylog is not None:
         text = f"the keys of this connection go to {keylog.absolute()}: whoever reads them can read the traffic"
@@ -162,7 +162,7 @@ def _options(
 def _run(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:
     from ikeclient.cli.failure import outline
     from ikeclient.cli.journal import log_to
-    from ikeclient.tunnel.supervisor import run
+    from ikeclient.process.run import run
 
     def show(event: dict[str, object]) -> None:
         progress(event)
@@ -175,7 +175,7 @@ def _run(compiled: CompiledProfile, options: ConnectOptions, progress: Progress)
 
 def _run_detached(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:
     from ikeclient.cli.detach import run_detached
-    from ikeclient.tunnel.supervisor import run
+    from ikeclient.process.run import run
 
     log = options.runtime_directory / f"{options.name}.log"
     run_detached(lambda listener: run(compiled, options, listener), progress, log, settings.verbosity)
@@ -183,7 +183,7 @@ def _run_detached(compiled: CompiledProfile, options: ConnectOptions, progress: 
 
 def _plan(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:
     from ikeclient.cli.journal import log_to
-    from ikeclient.tunnel.supervisor import plan
+    from ikeclient.process.run import plan
 
     log_to(progress.log, settings.verbosity)
     for line in plan(compiled, options, progress):

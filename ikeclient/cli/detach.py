@@ -19,8 +19,8 @@ from pathlib import Path
 
 from ikeclient.cli.failure import unexpected
 from ikeclient.cli.journal import CappedFile, log_to
-from ikeclient.cli.render import event_line
-from ikeclient.cli.terminal import printable
+from ikeclient.cli.view.render import event_line
+from ikeclient.cli.view.terminal import printable
 from ikeclient.control.directory import prepare
 from ikeclient.errors import IkeclientError, Interrupted, PlatformError, shortage
 

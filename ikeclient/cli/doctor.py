@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from ikeclient.cli.terminal import WIDTH, emit, printable, styled, symbol
 from ikeclient.cli.version import details
+from ikeclient.cli.view.terminal import WIDTH, emit, printable, styled, symbol
 from ikeclient.errors import IkeclientError
 
 SCHEMA = "ikeclient.doctor/1"
@@ -45,7 +45,7 @@ def _software() -> Iterator[Finding]:
     missing = [name for name, version in dependencies.items() if version is None]
     present = ", ".join(f"{name} {version}" for name, version in dependencies.items() if version is not None)
     yield "libraries", not missing, present, f"install {', '.join(missing)}" if missing else None
-    from ikeclient.esp import offload
+    from ikeclient.esp.codec import choice as offload
 
     hint = None if offload.ACTIVE == "compiled" else "install again where there is a C compiler, for a faster one"
     yield "codec", True, offload.describe(), hint
@@ -60,17 +60,18 @@ def _machine() -> Iterator[Finding]:
 
 
 def _rights() -> Iterator[Finding]:
-    from ikeclient.net import offloads, rootless
-    from ikeclient.net.dns import Dns
-    from ikeclient.net.journal import this_process
-    from ikeclient.net.privileges import describe
+    from ikeclient.net.changes.journal import this_process
+    from ikeclient.net.device import offloads
+    from ikeclient.net.dns.backends import Dns
+    from ikeclient.net.namespace import rootless
+    from ikeclient.net.rights.privileges import describe
 
     for fact in (*describe(Dns(this_process("doctor")).backend()), rootless.fact(), *offloads.describe()):
         yield fact.name, fact.ok, fact.text, fact.hint
 
 
 def _network() -> Iterator[Finding]:
-    from ikeclient.net.listing import default_gateways, local_addresses
+    from ikeclient.net.machine.listing import default_gateways, local_addresses
 
     addresses = ", ".join(f"{each.address} on {each.interface}" for each in local_addresses())
     yield "addresses", bool(addresses), addresses or "none but loopback", "connect this machine to a network"

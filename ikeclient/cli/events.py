@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ikeclient.cli.render import event_line
-from ikeclient.cli.terminal import emit
 from ikeclient.cli.tunnels import Name
+from ikeclient.cli.view.render import event_line
+from ikeclient.cli.view.terminal import emit
 from ikeclient.control import client
 from ikeclient.control.protocol import encode
 

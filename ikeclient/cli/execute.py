@@ -12,9 +12,9 @@ import typer
 from ikeclient.cli.context import settings
 from ikeclient.cli.inside import Wish, run
 from ikeclient.cli.options import Overrides, Timeout
-from ikeclient.cli.progress import LogFormat, Progress
 from ikeclient.cli.supervise import restore_signals
-from ikeclient.cli.terminal import printable, tell
+from ikeclient.cli.view.progress import LogFormat, Progress
+from ikeclient.cli.view.terminal import printable, tell
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
 

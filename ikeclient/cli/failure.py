@@ -14,7 +14,7 @@ from pathlib import Path
 from ikeclient import __version__
 from ikeclient.cli.context import settings
 from ikeclient.cli.journal import CappedFile
-from ikeclient.cli.terminal import tell
+from ikeclient.cli.view.terminal import tell
 from ikeclient.control.directory import prepare, runtime_directory
 from ikeclient.errors import IkeclientError, bug_error
 

@@ -2,8 +2,8 @@
 
 Four processes, so that each can be simple. This one is what the caller started: it shows progress, reads the secrets,
 and then stands in for the command, in its job and for its signals (`supervise`). The *holder* makes the namespace and
-has rights in it (`net.namespace`). The *member* enters it and becomes the command. The *tunnel* carries the packets and
-outlives this process when other commands joined. Holder and member are forked before a secret is read.
+has rights in it (`net.namespace.handle`). The *member* enters it and becomes the command. The *tunnel* carries the
+packets and outlives this process when other commands joined. Holder and member are forked before a secret is read.
 
 Who joins a running tunnel needs none of them: it enters, and becomes the command itself.
 """
@@ -23,16 +23,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ikeclient.cli.context import settings
-from ikeclient.cli.terminal import asker, read_secret, show_error, warn
+from ikeclient.cli.view.terminal import asker, read_secret, show_error, warn
 from ikeclient.control import client
 from ikeclient.control.directory import Claim, prepare
 from ikeclient.control.protocol import TOO_MANY, Command
 from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, PlatformError, UsageError
 
 if TYPE_CHECKING:
-    from ikeclient.net.namespace import Namespace
+    from ikeclient.net.namespace.handle import Namespace
     from ikeclient.profile.compile import CompiledProfile
-    from ikeclient.profile.load import LoadedProfile
+    from ikeclient.profile.load.load import LoadedProfile
 
 Show = Callable[[Mapping[str, object]], None]
 Work = Callable[[], int]
@@ -58,7 +58,7 @@ class Wish:
     @property
     def name(self) -> str:
         """The tunnel's name."""
-        from ikeclient.profile.lookup import is_path
+        from ikeclient.profile.load.lookup import is_path
 
         return Path(self.profile).stem if is_path(self.profile) else self.profile
 
@@ -97,7 +97,7 @@ def run(wish: Wish, work: Work) -> int:
 
 
 def _enter(name: str, way: object) -> None:
-    from ikeclient.net.entrance import Entrance, is_inside
+    from ikeclient.net.namespace.enter import Entrance, is_inside
 
     match way:
         case {"pid": int() as pid, "namespaces": [int() as user, int() as network, int() as mounts]}:
@@ -159,8 +159,8 @@ class _Started:
     """A tunnel that came up for `work`, which waits in its namespace. Construction raises what connecting raises."""
 
     def __init__(self, wish: Wish, work: Work) -> None:
-        from ikeclient.net.namespace import Namespace
-        from ikeclient.profile.load import load_profile
+        from ikeclient.net.namespace.handle import Namespace
+        from ikeclient.profile.load.load import load_profile
 
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or the kernel would take our children's exit status
         loaded = load_profile(wish.profile, wish.overrides)
@@ -200,8 +200,8 @@ class _Started:
 def _start_tunnel(wish: Wish, loaded: LoadedProfile, namespace: Namespace, founder: socket.socket) -> int:
     """The process that carries the tunnel, connected."""
     from ikeclient.cli.detach import run_detached
-    from ikeclient.net.privileges import forbid_core_dumps
-    from ikeclient.tunnel.inside import run_inside
+    from ikeclient.net.rights.privileges import forbid_core_dumps
+    from ikeclient.process.run_in_namespace import run_inside
     from ikeclient.tunnel.options import ConnectOptions
 
     forbid_core_dumps()
@@ -269,8 +269,8 @@ class _Member:
 
 def _be_member(namespace: Namespace, work: Work, reading: int, parent: int) -> int:
     """The life of the member; returns its exit code."""
-    from ikeclient.net.linux import die_with_parent
-    from ikeclient.profile.secrets import erase_variable
+    from ikeclient.net.syscalls import die_with_parent
+    from ikeclient.profile.secrets.secrets import erase_variable
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

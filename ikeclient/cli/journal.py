@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ikeclient.cli.terminal import printable
+from ikeclient.cli.view.terminal import printable
 
 MAXIMUM_SIZE = 1024 * 1024
 _LEVELS = (logging.WARNING, logging.WARNING, logging.INFO, logging.DEBUG)

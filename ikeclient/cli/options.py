@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ikeclient.cli.progress import LogFormat
+from ikeclient.cli.view.progress import LogFormat
 
 Timeout = Annotated[
     float, typer.Option("--timeout", metavar="S", min=1, max=3600, help="Seconds for the first attempt.")

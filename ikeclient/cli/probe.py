@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ikeclient.cli.terminal import WIDTH, emit, printable, styled, tell
+from ikeclient.cli.view.terminal import WIDTH, emit, printable, styled, tell
 from ikeclient.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def probe(
     """Ask a gateway what it speaks: ports, algorithms, fragmentation, NAT, round-trip time. Exits with 5 on silence."""
     import asyncio
 
-    from ikeclient.profile.values import address
+    from ikeclient.profile.model.values import address
     from ikeclient.tunnel.probe import probe as ask
     from ikeclient.tunnel.resolve import resolve
 

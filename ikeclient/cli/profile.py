@@ -13,8 +13,8 @@ import typer
 
 from ikeclient.cli.options import Overrides
 from ikeclient.cli.store import write_private
-from ikeclient.cli.terminal import emit, printable, styled, symbol, tell, warn
 from ikeclient.cli.transfer import export_profile, import_profile
+from ikeclient.cli.view.terminal import emit, printable, styled, symbol, tell, warn
 from ikeclient.errors import IkeclientError, ProfileError
 
 SCHEMA = "ikeclient.profiles/1"
@@ -62,9 +62,9 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON instead of TOML.")] = False,
 ) -> None:
     """Show a profile with every default filled in. Where secrets come from is shown, what they are is not read."""
-    from ikeclient.profile.load import load_profile
+    from ikeclient.profile.load.load import load_profile
+    from ikeclient.profile.model.toml_text import toml_lines
     from ikeclient.profile.present import redacted
-    from ikeclient.profile.toml_text import toml_lines
 
     loaded = load_profile(profile, overrides or [])
     for warning in loaded.warnings:
@@ -111,8 +111,8 @@ def new(
     force: Annotated[bool, typer.Option("--force", help="Replace a profile that exists.")] = False,
 ) -> None:
     """Write a commented profile to start from."""
-    from ikeclient.profile.load import parse_profile
-    from ikeclient.profile.lookup import find_profile, is_path, user_directory
+    from ikeclient.profile.load.load import parse_profile
+    from ikeclient.profile.load.lookup import find_profile, is_path, user_directory
     from ikeclient.profile.templates import template
 
     if name == "-":
@@ -128,13 +128,13 @@ def new(
 
 
 def _entries() -> list[tuple[str, Path]]:
-    from ikeclient.profile.lookup import list_profiles
+    from ikeclient.profile.load.lookup import list_profiles
 
     return [(entry.name, entry.path) for entry in list_profiles()]
 
 
 def _described(name: str, path: Path) -> dict[str, object]:
-    from ikeclient.profile.load import load_profile
+    from ikeclient.profile.load.load import load_profile
 
     try:
         profile = load_profile(str(path), environ=_no_keys()).profile
@@ -150,8 +150,8 @@ def _no_keys() -> dict[str, str]:
 
 
 def _validate(reference: str, overrides: Sequence[str]) -> None:
-    from ikeclient.profile.check import check_profile
-    from ikeclient.profile.load import load_profile
+    from ikeclient.profile.load.check import check_profile
+    from ikeclient.profile.load.load import load_profile
 
     loaded = load_profile(reference, overrides)
     for warning in loaded.warnings:

@@ -18,8 +18,8 @@ import typer
 from ikeclient.cli.context import settings
 from ikeclient.cli.inside import Wish, run
 from ikeclient.cli.options import ChosenLogFormat, Overrides, Timeout
-from ikeclient.cli.progress import LogFormat, Progress, chosen_format
-from ikeclient.cli.terminal import asker, warn
+from ikeclient.cli.view.progress import LogFormat, Progress, chosen_format
+from ikeclient.cli.view.terminal import asker, warn
 from ikeclient.control import client
 from ikeclient.errors import IkeclientError, NoResponse, ParseError, PlatformError, UsageError
 
@@ -159,8 +159,8 @@ def _settings(wishes: list[Wanted], user: str, password_from: str | None) -> Set
 
 def _credentials(user: str, source: str) -> Credentials:
     """User name and password as a digest; what was read is forgotten at once."""
-    from ikeclient.profile.schema import SecretSource
-    from ikeclient.profile.secrets import Wanted, resolve
+    from ikeclient.profile.model.schema import SecretSource
+    from ikeclient.profile.secrets.secrets import Wanted, resolve
     from ikeclient.proxy.settings import Credentials
 
     kind, _, rest = source.partition(":")
@@ -201,7 +201,7 @@ def _relay_stdio(destination: Destination) -> int:
 def _serve(served: Settings, wish: Wish, progress: Progress) -> int:
     """What runs inside the tunnel's namespace: the proxy, until a signal or the end of the tunnel."""
     from ikeclient.cli.journal import log_to
-    from ikeclient.net.privileges import forbid_core_dumps
+    from ikeclient.net.rights.privileges import forbid_core_dumps
     from ikeclient.proxy.serve import serve
 
     forbid_core_dumps()  # what people send and receive passes through this process

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ikeclient.cli.terminal import emit, tell
+from ikeclient.cli.view.terminal import emit, tell
 from ikeclient.control.directory import runtime_directory
 from ikeclient.errors import PlatformError, PrivilegeError
 
@@ -17,10 +17,10 @@ def repair(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be undone, as commands.")] = False,
 ) -> None:
     """Remove what tunnels left that died: rules, routes and name servers. Living ones are not touched."""
-    from ikeclient.net.grants import Missing, grant
-    from ikeclient.net.machine import NOT_UNDONE, remove_leftovers
-    from ikeclient.net.machine import repair as repair_journals
-    from ikeclient.net.privileges import has_net_admin
+    from ikeclient.net.machine.machine import NOT_UNDONE, remove_leftovers
+    from ikeclient.net.machine.machine import repair as repair_journals
+    from ikeclient.net.rights.grants import Missing, grant
+    from ikeclient.net.rights.privileges import has_net_admin
 
     if not has_net_admin():
         why = "the capability CAP_NET_ADMIN is missing"

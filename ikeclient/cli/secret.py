@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ikeclient.cli.store import write_private
-from ikeclient.cli.terminal import asker, emit, printable, read_secret, tell
+from ikeclient.cli.view.terminal import asker, emit, printable, read_secret, tell
 from ikeclient.errors import UsageError
 
 SCHEMA = "ikeclient.secrets/1"
@@ -46,7 +46,7 @@ def set_secret(
         raise UsageError("no secret given", reason="there is no terminal to ask", hint="use --password-stdin")
     secret = read_secret()
     if keyring is not None:
-        from ikeclient.profile.secrets import keyring_set
+        from ikeclient.profile.secrets.secrets import keyring_set
 
         keyring_set(name, keyring, secret)
         tell(f'stored; a profile finds it with: password = {{ keyring = "{name}" }}')
@@ -79,7 +79,7 @@ def remove(name: Name, keyring: Keyring = None) -> None:
     """Remove a secret."""
     path = _path(name)
     if keyring is not None:
-        from ikeclient.profile.secrets import keyring_remove
+        from ikeclient.profile.secrets.secrets import keyring_remove
 
         keyring_remove(name, keyring)
         return
@@ -92,7 +92,7 @@ def remove(name: Name, keyring: Keyring = None) -> None:
 
 
 def _directory() -> Path:
-    from ikeclient.profile.lookup import user_directory
+    from ikeclient.profile.load.lookup import user_directory
 
     return user_directory().parent / "secrets"
 

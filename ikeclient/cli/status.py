@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from ikeclient.cli import render
-from ikeclient.cli.terminal import emit, is_live, styled
+from ikeclient.cli.view import render
+from ikeclient.cli.view.terminal import emit, is_live, styled
 from ikeclient.control import client
 from ikeclient.control.protocol import Command
 from ikeclient.errors import NoResponse, NoSuchTunnel, NotConnected, UsageError

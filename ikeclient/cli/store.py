@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ikeclient.cli.terminal import printable
+from ikeclient.cli.view.terminal import printable
 from ikeclient.errors import UsageError
 
 

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 
-from ikeclient.cli.terminal import warn
+from ikeclient.cli.view.terminal import warn
 
 _HANDED_ON = frozenset(
     {

@@ -16,13 +16,13 @@ import typer
 
 from ikeclient.cli.options import Overrides
 from ikeclient.cli.store import write_private
-from ikeclient.cli.terminal import asker, emit, printable, styled, tell, warn
+from ikeclient.cli.view.terminal import asker, emit, printable, styled, tell, warn
 from ikeclient.errors import IkeclientError, ProfileError, ProfileNotFound, UsageError
 
 if TYPE_CHECKING:
-    from ikeclient.profile.check import Check
     from ikeclient.profile.importers.draft import Draft
     from ikeclient.profile.importers.read import Extras
+    from ikeclient.profile.load.check import Check
 
 IMPORT_SCHEMA = "ikeclient.import/1"
 
@@ -154,11 +154,11 @@ def _import(
     force: bool,
 ) -> tuple[_Outcome, Check]:
     """Read, write unless told otherwise, and check what was written."""
-    from ikeclient.profile.check import check_profile
     from ikeclient.profile.importers.stage import staged
-    from ikeclient.profile.load import load_profile, parse_profile
-    from ikeclient.profile.lookup import is_path
-    from ikeclient.profile.problems import InvalidProfile
+    from ikeclient.profile.load.check import check_profile
+    from ikeclient.profile.load.load import load_profile, parse_profile
+    from ikeclient.profile.load.lookup import is_path
+    from ikeclient.profile.model.problems import InvalidProfile
 
     source = None if file == "-" else Path(file).expanduser()
     shown = "standard input" if source is None else printable(source)
@@ -225,8 +225,8 @@ def _finish(check: Check, target: str) -> None:
 
 
 def _read(file: str) -> bytes:
-    from ikeclient.profile.files import FileFault, read_regular
     from ikeclient.profile.importers.draft import MAX_LENGTH
+    from ikeclient.profile.load.files import FileFault, read_regular
 
     if file == "-":
         if sys.stdin is None or sys.stdin.closed:
@@ -244,7 +244,7 @@ MAX_ARCHIVE = 64 << 20  # bytes
 
 def _target(name: str) -> Path:
     """Where the profile goes: a path, or a name in the caller's own directory."""
-    from ikeclient.profile.lookup import find_profile, is_path, user_directory
+    from ikeclient.profile.load.lookup import find_profile, is_path, user_directory
 
     path = find_profile(name if is_path(name) else f"./{name}.toml").path  # refuses what cannot be a name
     return path if is_path(name) else user_directory() / path.name
@@ -277,7 +277,7 @@ def export_profile(
     """Export a profile. Secrets stay out unless --include-secrets is said; what is lost on the way is said."""
     from ikeclient.profile.exporters.parts import Parts
     from ikeclient.profile.exporters.write import Format, write_foreign
-    from ikeclient.profile.load import load_profile
+    from ikeclient.profile.load.load import load_profile
 
     parts = Parts(loaded=load_profile(profile, overrides or []), include_secrets=include_secrets, ask=asker())
     data = write_foreign(parts, Format(kind.value))

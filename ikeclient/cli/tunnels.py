@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ikeclient.cli.terminal import tell
+from ikeclient.cli.view.terminal import tell
 from ikeclient.control import client, waiting
 from ikeclient.control.protocol import Command
 from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, PlatformError, UsageError
 
 if TYPE_CHECKING:
-    from ikeclient.net.steps import Step
+    from ikeclient.net.changes.steps import Step
 
 Name = Annotated[
     str | None, typer.Argument(metavar="[NAME]", help="The tunnel; not needed when only one runs.", show_default=False)
@@ -80,7 +80,7 @@ def _require_restored(name: str | None) -> None:
 
 def _left_behind(directory: Path, name: str | None) -> list[tuple[str, list[str]]]:
     """Tunnels whose process is gone and whose journal is there, each with what would undo what it left."""
-    from ikeclient.net.journal import SUFFIX, JournalError, load, open_directory
+    from ikeclient.net.changes.journal import SUFFIX, JournalError, load, open_directory
 
     left = []
     with contextlib.suppress(OSError, PlatformError), open_directory(directory) as opened:
@@ -97,8 +97,8 @@ def _left_behind(directory: Path, name: str | None) -> list[tuple[str, list[str]
 
 def _in_force(steps: Sequence[Step]) -> list[Step]:
     """Those of a dead tunnel's steps that still have an effect: it may have undone some without noting it."""
-    from ikeclient.net.kernel import Kernel
-    from ikeclient.net.steps import Address, Link, LocalRuleLast, Route, Rule
+    from ikeclient.net.changes.steps import Address, Link, LocalRuleLast, Route, Rule
+    from ikeclient.net.machine.kernel import Kernel
 
     of_device = [step for step in steps if isinstance(step, Link | Address)]
     others = [step for step in steps if isinstance(step, Route | Rule)]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ikeclient import __version__
-from ikeclient.cli.terminal import emit
+from ikeclient.cli.view.terminal import emit
 
 SCHEMA = "ikeclient.version/1"
 _DEPENDENCIES = ("cryptography", "netifaces-plus", "pydantic", "pyroute2", "python-pytun", "rich", "typer")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ikeclient.crypto.names import clause
+from ikeclient.crypto.pki.names import clause
 from ikeclient.errors import IkeclientError, ProtocolError
 
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ikeclient.eap.gtc import Gtc
-from ikeclient.eap.md5 import Md5Challenge
 from ikeclient.eap.method import (
     Method,
     NeedCredential,
@@ -25,7 +23,9 @@ from ikeclient.eap.method import (
     quoted,
     refused,
 )
-from ikeclient.eap.mschapv2 import MschapV2
+from ikeclient.eap.methods.gtc import Gtc
+from ikeclient.eap.methods.md5 import Md5Challenge
+from ikeclient.eap.methods.mschapv2 import MschapV2
 from ikeclient.errors import (
     AuthenticationFailed,
     GatewayNotAuthenticated,

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Self
 
-from ikeclient.crypto.certs import Certificate, TrustStore
-from ikeclient.crypto.schemes import Family, Scheme
-from ikeclient.crypto.signature import PrivateKey
-from ikeclient.crypto.transforms import AlgorithmProposal
+from ikeclient.crypto.algorithms.transforms import AlgorithmProposal
+from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
+from ikeclient.crypto.sign.schemes import Family, Scheme
+from ikeclient.crypto.sign.signature import PrivateKey
 from ikeclient.wire.identity import Identity
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.selector import TrafficSelector

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
-from ikeclient.crypto.keymat import ChildKeys, IkeKeys
-from ikeclient.crypto.transforms import EspSuite, IkeSuite
+from ikeclient.crypto.algorithms.keymat import ChildKeys, IkeKeys
+from ikeclient.crypto.algorithms.transforms import EspSuite, IkeSuite
 from ikeclient.errors import IkeclientError
 from ikeclient.wire.selector import TrafficSelector
 

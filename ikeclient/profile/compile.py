@@ -12,16 +12,19 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Literal
 
-from ikeclient.crypto.identity import identity_text
-from ikeclient.crypto.schemes import SCHEME_NAMES, Scheme
-from ikeclient.crypto.signature import PrivateKey
-from ikeclient.crypto.transforms import AlgorithmProposal
+from ikeclient.crypto.algorithms.transforms import AlgorithmProposal
+from ikeclient.crypto.pki.identity import identity_text
+from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Scheme
+from ikeclient.crypto.sign.signature import PrivateKey
 from ikeclient.errors import ProfileError
 from ikeclient.ike.config import CertificateAuth, EapAuth, IkeConfig, PskAuth
-from ikeclient.profile import proposals
-from ikeclient.profile.author import Author
-from ikeclient.profile.capability import usable
-from ikeclient.profile.credentials import (
+from ikeclient.profile.load.author import Author
+from ikeclient.profile.load.trust import program
+from ikeclient.profile.model import proposals
+from ikeclient.profile.model.capability import usable
+from ikeclient.profile.model.schema import Auth, Profile
+from ikeclient.profile.model.values import IPNetwork
+from ikeclient.profile.secrets.credentials import (
     SecretNotRead,
     Sources,
     certificate_identity,
@@ -31,10 +34,7 @@ from ikeclient.profile.credentials import (
     load_psk,
     load_trust,
 )
-from ikeclient.profile.schema import Auth, Profile
-from ikeclient.profile.secrets import Ask, Secret
-from ikeclient.profile.trust import program
-from ikeclient.profile.values import IPNetwork
+from ikeclient.profile.secrets.secrets import Ask, Secret
 from ikeclient.wire.identity import Identity
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.selector import TrafficSelector

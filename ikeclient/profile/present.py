@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ikeclient.profile.schema import Profile
-from ikeclient.profile.values import format_duration
+from ikeclient.profile.model.schema import Profile
+from ikeclient.profile.model.values import format_duration
 
 _DURATIONS = ("liveness", "rekey_ike", "rekey_child")
 SECRETS = ("password", "psk", "key_passphrase")

@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from ipaddress import ip_address
 
+from ikeclient.dataplane.event_loop import unwatch, watch
+from ikeclient.dataplane.pump import Address, Pump
 from ikeclient.errors import (
     AuthenticationFailed,
     IkeclientError,
@@ -19,15 +21,13 @@ from ikeclient.errors import (
 )
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import Datagram, Event, IPAddress, Path
-from ikeclient.ike.initiator import Initiator
-from ikeclient.net.hints import PathHint
-from ikeclient.net.path import local_address_for
-from ikeclient.net.udp import UdpSocket
+from ikeclient.ike.v2.initiator import Initiator
+from ikeclient.net.transport.icmp_errors import PathHint
+from ikeclient.net.transport.path import local_address_for
+from ikeclient.net.transport.udp import UdpSocket
 from ikeclient.tunnel.clock import boottime, local_time
 from ikeclient.tunnel.driver import Driver
-from ikeclient.tunnel.loop import unwatch, watch
 from ikeclient.tunnel.network import outer_mark
-from ikeclient.tunnel.pump import Address, Pump
 
 LEAVING = 5.0  # how long the socket of a path that was left still receives
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ikeclient.dataplane.event_loop import unwatch, watch
+from ikeclient.dataplane.pump import Address
 from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse, PlatformError
 from ikeclient.ike.config import IkeConfig
-from ikeclient.ike.endings import EndedByGateway
 from ikeclient.ike.events import (
     ChildClosed,
     Event,
@@ -24,16 +25,15 @@ from ikeclient.ike.events import (
     ReauthenticationDue,
     Roamed,
 )
-from ikeclient.net.interfaces import MachineAdapter
+from ikeclient.ike.v2.close_reasons import EndedByGateway
+from ikeclient.net.model import MachineAdapter
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.adoption import Adoption, Known
 from ikeclient.tunnel.attempt import Attempt, hopeless
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.data_keeper import DataKeeper
 from ikeclient.tunnel.hooks import Hooks, Runner
-from ikeclient.tunnel.loop import unwatch, watch
 from ikeclient.tunnel.options import ConnectOptions
-from ikeclient.tunnel.pump import Address
 from ikeclient.tunnel.renewal import Renewal
 from ikeclient.tunnel.resolve import resolve_unless
 from ikeclient.tunnel.retries import IDLE, Retries

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from ikeclient.esp.echo import echo_request
+from ikeclient.esp.packet.echo import echo_request
 from ikeclient.ike.events import IPAddress
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.data_path import DataPath, Sight, Step

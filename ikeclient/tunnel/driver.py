@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from ikeclient.ike.events import Closed, Datagram, Event, Path
-from ikeclient.ike.initiator import Initiator
+from ikeclient.ike.v2.initiator import Initiator
 
 LATE = 1.0  # seconds after which a timer shows that the process was stopped, or busy
 

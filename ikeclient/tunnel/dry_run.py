@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ikeclient.esp.sa import Packet
-from ikeclient.net.interfaces import IPAddress, MachineAdapter, MachineConfig
-from ikeclient.net.tun import TunCounters
+from ikeclient.esp.sa.pair import Packet
+from ikeclient.net.device.tun import TunCounters
+from ikeclient.net.model import IPAddress, MachineAdapter, MachineConfig
 
 
 class NullTun:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from ikeclient.profile.author import Author
+from ikeclient.profile.load.author import Author
 from ikeclient.tunnel.status import Status
 
 TIMEOUT = 30.0

@@ -12,12 +12,12 @@ import os
 import stat
 from pathlib import Path
 
-from ikeclient.crypto.keymat import DirectionKeys
-from ikeclient.crypto.transforms import Encryption, Integrity
+from ikeclient.crypto.algorithms.keymat import DirectionKeys
+from ikeclient.crypto.algorithms.transforms import Encryption, Integrity
 from ikeclient.errors import UsageError
 from ikeclient.ike.events import ChildEstablished, IkeKeysDerived, IPAddress
-from ikeclient.profile.files import shown_path, trusted_owners
-from ikeclient.profile.trust import changeable
+from ikeclient.profile.load.files import shown_path, trusted_owners
+from ikeclient.profile.load.trust import changeable
 
 NAMES = ("ikev2_decryption_table", "esp_sa")
 _HINT = "--insecure-keylog wants a directory that only you can write to"

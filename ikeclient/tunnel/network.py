@@ -11,7 +11,7 @@ from typing import Literal
 
 from ikeclient.errors import NegotiationRefused
 from ikeclient.ike.events import Configuration, IPAddress, Path
-from ikeclient.net.interfaces import (
+from ikeclient.net.model import (
     ANYWHERE,
     VERSIONS,
     DnsConfig,
@@ -20,7 +20,7 @@ from ikeclient.net.interfaces import (
     MachineConfig,
     Version,
 )
-from ikeclient.net.linux import can_mark
+from ikeclient.net.syscalls import can_mark
 from ikeclient.profile.compile import NetworkSettings
 from ikeclient.wire.selector import TrafficSelector
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.events import IPAddress, PathProbed
-from ikeclient.net.hints import PathHint
-from ikeclient.net.path import path_mtu
+from ikeclient.net.transport.icmp_errors import PathHint
+from ikeclient.net.transport.path import path_mtu
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.network import outer_mark

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from ikeclient.esp.mtu import MINIMUM_PATH_MTU
+from ikeclient.esp.sa.mtu import MINIMUM_PATH_MTU
 
 BASE = {4: 1200, 6: 1280}  # what nearly every path carries (RFC 8899 section 5.1.2)
 TRIES = 3  # lost probes of one size before it counts as too large (MAX_PROBES)

@@ -15,15 +15,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from ikeclient.crypto.key_exchange import generate
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
+from ikeclient.crypto.algorithms.key_exchange import generate
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.errors import NoResponse, ProtocolError
 from ikeclient.ike.events import IKE_PORT, NAT_PORT, IPAddress, NatStatus, Path
-from ikeclient.ike.exchanges.base import error_notify, find, has_notify, notifies
-from ikeclient.ike.exchanges.init import COOKIE_LENGTH, NO_SPI, new_spi, peer_hashes, signature_hashes
-from ikeclient.ike.initiator import INIT_STRUCTURES
-from ikeclient.ike.nat import detected, detection_notifies
-from ikeclient.ike.negotiate import accept_ike, offer_ike
+from ikeclient.ike.v2.exchanges.base import error_notify, find, has_notify, notifies
+from ikeclient.ike.v2.exchanges.init import COOKIE_LENGTH, NO_SPI, new_spi, peer_hashes, signature_hashes
+from ikeclient.ike.v2.initiator import INIT_STRUCTURES
+from ikeclient.ike.v2.rules.nat import detected, detection_notifies
+from ikeclient.ike.v2.rules.negotiate import accept_ike, offer_ike
 from ikeclient.wire.header import Header
 from ikeclient.wire.identity import CertReqPayload
 from ikeclient.wire.key_exchange import KePayload, NoncePayload

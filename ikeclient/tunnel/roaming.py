@@ -20,8 +20,8 @@ from dataclasses import replace
 
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.events import GatewayAddresses, IPAddress, PathChanged, PathEvent, PathProbed, PathRefused, Roamed
-from ikeclient.net.monitor import NetworkMonitor
-from ikeclient.net.snapshot import Change
+from ikeclient.net.watch.monitor import NetworkMonitor
+from ikeclient.net.watch.snapshot import Change
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.network import outer_mark

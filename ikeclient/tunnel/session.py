@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ikeclient.dataplane.event_loop import Spacing
+from ikeclient.dataplane.pump import Address, PacketDevice, Pump
 from ikeclient.errors import IkeclientError, NegotiationRefused
-from ikeclient.esp.mtu import inner_mtu, interface_mtu
+from ikeclient.esp.sa.mtu import inner_mtu, interface_mtu
 from ikeclient.ike.events import (
     ChildClosed,
     ChildEstablished,
@@ -21,16 +23,14 @@ from ikeclient.ike.events import (
     PathChanged,
     Progress,
 )
-from ikeclient.net.interfaces import MachineAdapter
-from ikeclient.net.path import path_mtu
+from ikeclient.net.model import MachineAdapter
+from ikeclient.net.transport.path import path_mtu
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.keylog import KeyLog
-from ikeclient.tunnel.loop import Spacing
 from ikeclient.tunnel.network import Link, inner_addresses, machine_config, outer_mark
 from ikeclient.tunnel.options import ConnectOptions
-from ikeclient.tunnel.pump import Address, PacketDevice, Pump
 from ikeclient.tunnel.status import Status, timestamp
 
 STRAGGLERS = 5.0  # how long a replaced inbound SA still receives

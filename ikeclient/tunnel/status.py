@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_interface
 
+from ikeclient.dataplane.pump import Pump
 from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished, IPAddress, Path
 from ikeclient.tunnel.options import Mode
-from ikeclient.tunnel.pump import Pump
 
 
 def timestamp(moment: datetime | None = None) -> str:

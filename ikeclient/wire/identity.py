@@ -19,7 +19,7 @@ class Identity:
     """Who somebody claims to be: the body that IDi and IDr share (RFC 7296 section 3.5).
 
     The reserved bytes mean nothing, but AUTH covers them as they were sent, so they are kept. As text it is for a
-    debugger: `crypto.identity` has the form that people write.
+    debugger: `crypto.pki.identity` has the form that people write.
     """
 
     type: IdType

@@ -109,9 +109,9 @@ def plan(profile: Any, options: ConnectOptions, on_event: Listener) -> list[str]
 
 def install(mode: str) -> None:
     """Put this module where the supervisor would be."""
-    fake = types.ModuleType("ikeclient.tunnel.supervisor")
+    fake = types.ModuleType("ikeclient.process.run")
     fake.__dict__.update(run=run, plan=plan, ConnectOptions=ConnectOptions)
-    sys.modules["ikeclient.tunnel.supervisor"] = fake
+    sys.modules["ikeclient.process.run"] = fake
     sys.modules[__name__].MODE = mode  # type: ignore[attr-defined]
 
 

@@ -30,8 +30,8 @@ UP = "connected in 412 ms: 10.88.0.1/32 on ike0, gateway 203.0.113.7"
 def seen(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `connect` hands to the tunnel, in this process; the tunnel ends at once."""
     from ikeclient.cli import journal
-    from ikeclient.net import privileges
-    from ikeclient.tunnel import supervisor
+    from ikeclient.net.rights import privileges
+    from ikeclient.process import run as supervisor
 
     seen: dict[str, Any] = {}
 
@@ -215,7 +215,7 @@ def test_where_nobody_watches_everything_on_stderr_is_json_lines(shell: Shell, h
 
 def test_on_a_terminal_the_log_is_text() -> None:
     master, terminal = os.openpty()
-    program = "from ikeclient.cli.progress import chosen_format; print(chosen_format(None))"
+    program = "from ikeclient.cli.view.progress import chosen_format; print(chosen_format(None))"
     try:
         done = subprocess.run([sys.executable, "-c", program], stderr=terminal, stdout=subprocess.PIPE, check=True)
     finally:
@@ -392,5 +392,5 @@ def test_without_a_place_for_the_log_nothing_is_started(shell: Shell) -> None:
 
 
 def test_connect_needs_no_rich_and_starts_no_thread() -> None:
-    program = "import sys, ikeclient.cli.connect, ikeclient.cli.progress; print('rich' in sys.modules)"
+    program = "import sys, ikeclient.cli.connect, ikeclient.cli.view.progress; print('rich' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"

@@ -9,7 +9,7 @@ import pytest
 from ikeclient.cli import doctor
 from ikeclient.cli.app import main
 from ikeclient.errors import PlatformError
-from ikeclient.net import privileges
+from ikeclient.net.rights import privileges
 
 
 def test_this_machine_is_described_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,7 @@ def test_a_tunnel_is_named_after_its_profile(profile: str, name: str) -> None:
 STAND_IN = """
 import os, signal, sys
 from ikeclient.cli.supervise import Supervisor
-from ikeclient.net.linux import die_with_parent
+from ikeclient.net.syscalls import die_with_parent
 parent = os.getpid()
 begin, begun = os.pipe()
 command = os.fork()

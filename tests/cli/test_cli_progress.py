@@ -9,7 +9,7 @@ import sys
 import pytest
 from cli_fake_tunnel import CONNECTED, STEPS
 
-from ikeclient.cli.progress import LogFormat, Progress
+from ikeclient.cli.view.progress import LogFormat, Progress
 
 
 class Terminal(io.StringIO):

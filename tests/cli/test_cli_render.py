@@ -11,7 +11,7 @@ from cli_example import example, keys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.cli import render
+from ikeclient.cli.view import render
 from ikeclient.errors import UsageError
 
 NOW = datetime(2026, 11, 23, 10, 14, 30, tzinfo=UTC)

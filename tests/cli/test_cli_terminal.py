@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.cli import terminal
+from ikeclient.cli.view import terminal
 from ikeclient.errors import PlatformError, UsageError
 
 

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ikeclient.crypto.certs import Certificate, TrustStore, validate_gateway
-from ikeclient.crypto.signature import PrivateKey
+from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_gateway
+from ikeclient.crypto.sign.signature import PrivateKey
 from ikeclient.errors import GatewayNotAuthenticated
 from ikeclient.wire.registry import IdType
 

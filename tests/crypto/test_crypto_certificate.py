@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ikeclient.crypto import der
-from ikeclient.crypto.certs import Certificate
-from ikeclient.crypto.names import name_text
+from ikeclient.crypto.pki import der
+from ikeclient.crypto.pki.names import name_text
+from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import ParseError, ProfileError
 from ikeclient.wire.registry import IdType
 

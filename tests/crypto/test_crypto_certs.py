@@ -18,7 +18,7 @@ from certificate_factory import (
 )
 from cryptography import x509
 
-from ikeclient.crypto.certs import Certificate, TrustStore
+from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
 from ikeclient.errors import ProfileError
 from ikeclient.wire.registry import IdType
 

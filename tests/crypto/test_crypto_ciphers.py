@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.crypto.ciphers import PayloadCipher, payload_cipher
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, Encryption, Integrity
+from ikeclient.crypto.algorithms.ciphers import PayloadCipher, payload_cipher
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, Encryption, Integrity
 from ikeclient.errors import IntegrityError
 
 # RFC 7634 appendix B: an INFORMATIONAL request

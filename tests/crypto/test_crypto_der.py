@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.crypto import der
+from ikeclient.crypto.pki import der
 from ikeclient.errors import ParseError
 
 

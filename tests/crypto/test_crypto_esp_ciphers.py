@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC, ECB
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.crypto.esp_ciphers import EspCipher, _Aead, esp_cipher, esp_layout
-from ikeclient.crypto.keymat import DirectionKeys
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, EspSuite
+from ikeclient.crypto.algorithms.esp_ciphers import EspCipher, _Aead, esp_cipher, esp_layout
+from ikeclient.crypto.algorithms.keymat import DirectionKeys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
 
 SUITES = [
     EspSuite(encryption=e, integrity=None if e.aead else i, esn=esn)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.crypto.identity import identity_text, parse_identity, proves
-from ikeclient.crypto.names import encode_name
+from ikeclient.crypto.pki.identity import identity_text, parse_identity, proves
+from ikeclient.crypto.pki.names import encode_name
 from ikeclient.wire.registry import IdType
 
 HOSTS = [

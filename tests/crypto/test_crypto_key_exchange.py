@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.crypto import der
-from ikeclient.crypto.key_exchange import generate
-from ikeclient.crypto.modp import GENERATOR, MODP_GROUPS
-from ikeclient.crypto.transforms import KEY_EXCHANGE
+from ikeclient.crypto.algorithms.key_exchange import generate
+from ikeclient.crypto.algorithms.modp import GENERATOR, MODP_GROUPS
+from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE
+from ikeclient.crypto.pki import der
 from ikeclient.errors import KeyExchangeError
 from ikeclient.wire.registry import KeyExchangeId
 

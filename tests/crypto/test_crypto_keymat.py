@@ -9,7 +9,7 @@ import hmac
 
 import pytest
 
-from ikeclient.crypto.keymat import (
+from ikeclient.crypto.algorithms.keymat import (
     ChildKeys,
     IkeKeys,
     child_keys,
@@ -18,7 +18,7 @@ from ikeclient.crypto.keymat import (
     shared_key_auth,
     signed_octets,
 )
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, EspSuite, IkeSuite
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, EspSuite, IkeSuite
 
 NONCE_I = bytes.fromhex("3651fef5c9c35e93")
 NONCE_R = bytes.fromhex("c09a8b90a3f04d59")

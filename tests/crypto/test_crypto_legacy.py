@@ -1,6 +1,6 @@
 import pytest
 
-from ikeclient.crypto.legacy import des_encrypt_block, des_key, md4, md5, sha1
+from ikeclient.crypto.algorithms.legacy import des_encrypt_block, des_key, md4, md5, sha1
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from certificate_factory import Made, authority, hosts, key, make, name
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from ikeclient.crypto.budget import Budget
-from ikeclient.crypto.name_constraints import Subtrees, violation
+from ikeclient.crypto.pki.budget import Budget
+from ikeclient.crypto.pki.name_constraints import Subtrees, violation
 
 ROOT = authority("root")
 Trees: TypeAlias = list[x509.GeneralName]

@@ -12,8 +12,8 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.crypto import der
-from ikeclient.crypto.names import encode_name, mailboxes, name_text, normalise, printable, same_name
+from ikeclient.crypto.pki import der
+from ikeclient.crypto.pki.names import encode_name, mailboxes, name_text, normalise, printable, same_name
 from ikeclient.errors import ParseError
 
 FULL = "C=CH, O=Example \\+ Sons\\, Inc., OU=Back\\\\slash, CN=vpn.example.com, emailAddress=a@example.com, DC=example"

@@ -32,10 +32,10 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ikeclient.crypto.budget import SIGNATURE, UNITS
-from ikeclient.crypto.certs import Certificate, TrustStore, validate_gateway
-from ikeclient.crypto.path import MAX_CERTIFICATES, find_path
-from ikeclient.crypto.signature import CertificateSignature, PublicKey
+from ikeclient.crypto.pki.budget import SIGNATURE, UNITS
+from ikeclient.crypto.pki.path import MAX_CERTIFICATES, find_path
+from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_gateway
+from ikeclient.crypto.sign.signature import CertificateSignature, PublicKey
 from ikeclient.errors import GatewayNotAuthenticated, ParseError, SignatureError
 from ikeclient.wire.registry import IdType
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ikeclient.crypto.prf import prf, prf_plus
-from ikeclient.crypto.transforms import PRF
+from ikeclient.crypto.algorithms.prf import prf, prf_plus
+from ikeclient.crypto.algorithms.transforms import PRF
 
 HI_THERE = {  # RFC 2202 section 3 and RFC 4231 section 4.2: test case 1
     "prfsha1": "b617318655057264e28bc0b6fb378c8ef146be00",

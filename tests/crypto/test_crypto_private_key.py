@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
 
-from ikeclient.crypto.certs import load_pkcs12
-from ikeclient.crypto.signature import PassphraseNeeded, PrivateKey, PublicKey
+from ikeclient.crypto.pki.trust_store import load_pkcs12
+from ikeclient.crypto.sign.signature import PassphraseNeeded, PrivateKey, PublicKey
 from ikeclient.errors import ProfileError
 
 PASSWORD = b"S3cr3t-CANARY"

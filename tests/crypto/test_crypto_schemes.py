@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.crypto import der
-from ikeclient.crypto.schemes import Family, Scheme, algorithm_identifier, parse_algorithm_identifier, pss
+from ikeclient.crypto.pki import der
+from ikeclient.crypto.sign.schemes import Family, Scheme, algorithm_identifier, parse_algorithm_identifier, pss
 from ikeclient.errors import SignatureError
 from ikeclient.wire.registry import HashAlgorithm
 

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from ikeclient.crypto.schemes import SCHEME_NAMES, Family, Scheme, algorithm_identifier, pss
-from ikeclient.crypto.signature import PrivateKey, PublicKey, verify
+from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Family, Scheme, algorithm_identifier, pss
+from ikeclient.crypto.sign.signature import PrivateKey, PublicKey, verify
 from ikeclient.errors import ProfileError, SignatureError
 from ikeclient.wire.registry import AuthMethod, HashAlgorithm
 

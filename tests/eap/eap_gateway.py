@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ikeclient.eap import mschap
+from ikeclient.eap.methods import mschap
 from ikeclient.wire.eap import EapPacket
 from ikeclient.wire.registry import EapCode, EapType
 

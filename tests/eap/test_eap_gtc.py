@@ -1,5 +1,5 @@
-from ikeclient.eap.gtc import Gtc
 from ikeclient.eap.method import NeedCredential
+from ikeclient.eap.methods.gtc import Gtc
 
 
 def test_the_password_answers_the_question() -> None:

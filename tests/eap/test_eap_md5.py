@@ -2,8 +2,8 @@ import hashlib
 
 import pytest
 
-from ikeclient.eap.md5 import Md5Challenge
 from ikeclient.eap.method import NeedCredential
+from ikeclient.eap.methods.md5 import Md5Challenge
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused
 
 

@@ -3,8 +3,8 @@
 import pytest
 from eap_gateway import RECORDED_MSK
 
-from ikeclient.crypto.legacy import md4
-from ikeclient.eap import mschap
+from ikeclient.crypto.algorithms.legacy import md4
+from ikeclient.eap.methods import mschap
 
 USER = b"User"
 PASSWORD = "clientPass"

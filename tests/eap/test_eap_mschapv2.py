@@ -16,9 +16,9 @@ from eap_gateway import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.eap import mschap
 from ikeclient.eap.method import NeedCredential
-from ikeclient.eap.mschapv2 import MschapV2
+from ikeclient.eap.methods import mschap
+from ikeclient.eap.methods.mschapv2 import MschapV2
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, IkeclientError, NegotiationRefused
 
 

@@ -6,8 +6,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
-from ikeclient.esp.echo import echo_request
-from ikeclient.esp.inner import internet_checksum
+from ikeclient.esp.packet.echo import echo_request
+from ikeclient.esp.packet.inner import internet_checksum
 
 PAIRS = [(ip_address("10.88.0.1"), ip_address("10.99.0.53")), (ip_address("fd88::1"), ip_address("fd99::53"))]
 

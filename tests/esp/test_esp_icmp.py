@@ -7,8 +7,8 @@ from esp_packets import HOST4, HOST6, VIP4, VIP6, ipv4, ipv6, ones_complement_su
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.esp.icmp import too_big
-from ikeclient.esp.inner import internet_checksum
+from ikeclient.esp.packet.icmp import too_big
+from ikeclient.esp.packet.inner import internet_checksum
 
 OUT4 = {"source": VIP4, "destination": HOST4}
 OUT6 = {"source": VIP6, "destination": HOST6}

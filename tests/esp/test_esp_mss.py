@@ -5,7 +5,7 @@ from esp_packets import HOST4, HOST6, VIP4, VIP6, ipv4, ipv6, tcp, tcp_checksum_
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.esp.mss import Packet, clamp, clamp_batch
+from ikeclient.esp.packet.mss import Packet, clamp, clamp_batch
 
 MSS = b"\x02\x04\x05\xb4"  # 1460
 TYPICAL = MSS + bytes.fromhex("0402080a00000001000000000103030a")

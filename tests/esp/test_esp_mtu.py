@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.crypto.esp_ciphers import esp_cipher, esp_layout
-from ikeclient.crypto.keymat import DirectionKeys
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, EspSuite
-from ikeclient.esp.mtu import inner_mtu, interface_mtu, outer_length, segment_sizes
+from ikeclient.crypto.algorithms.esp_ciphers import esp_cipher, esp_layout
+from ikeclient.crypto.algorithms.keymat import DirectionKeys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
+from ikeclient.esp.sa.mtu import inner_mtu, interface_mtu, outer_length, segment_sizes
 
 SUITES = [
     EspSuite(encryption=e, integrity=None if e.aead else i)

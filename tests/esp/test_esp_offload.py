@@ -7,11 +7,12 @@ from types import ModuleType
 import pytest
 from offload_packets import ECN, TCPV4, TCPV6, UDP_L4, V4, V6, checksum, frame, ip, tcp, transport_is_right, udp
 
-from ikeclient.esp import offload, offload_plain
+from ikeclient.esp.codec import choice as offload
+from ikeclient.esp.codec import plain as offload_plain
 
 MODULES: list[ModuleType] = [offload_plain]
 if offload.ACTIVE == "compiled":
-    from ikeclient.esp import _offload
+    from ikeclient.esp.codec import _offload
 
     MODULES.append(_offload)
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from offload_packets import TCPV4, TCPV6, UDP_L4, V4, V6, frame, ip, tcp, udp
 
-from ikeclient.esp import offload_plain as plain
+from ikeclient.esp.codec import plain as plain
 
 try:
-    from ikeclient.esp import _offload as compiled
+    from ikeclient.esp.codec import _offload as compiled
 except ImportError:
     if os.environ.get("CI") == "true":
         raise

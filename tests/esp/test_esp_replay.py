@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.esp.replay import REFUSED, ReplayWindow
+from ikeclient.esp.sa.replay import REFUSED, ReplayWindow
 
 LAST32 = (1 << 32) - 1
 

@@ -8,11 +8,11 @@ from esp_packets import HOST4, HOST6, VIP4, VIP6, ipv4, ipv6, number, udp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.crypto.esp_ciphers import EspCipher, esp_cipher, esp_layout
-from ikeclient.crypto.keymat import DirectionKeys
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, EspSuite
-from ikeclient.esp.sa import Counters, InboundSa, OutboundSa, Packet
-from ikeclient.esp.selectors import PacketFilter, Selector
+from ikeclient.crypto.algorithms.esp_ciphers import EspCipher, esp_cipher, esp_layout
+from ikeclient.crypto.algorithms.keymat import DirectionKeys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
+from ikeclient.esp.sa.pair import Counters, InboundSa, OutboundSa, Packet
+from ikeclient.esp.sa.selectors import PacketFilter, Selector
 
 SUITES = [
     EspSuite(encryption=e, integrity=None if e.aead else i, esn=esn)

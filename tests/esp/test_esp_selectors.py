@@ -8,7 +8,7 @@ from esp_packets import HOST4, HOST6, VIP4, VIP6, ipv4, ipv6, number, tcp, udp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.esp.selectors import MALFORMED, OUTSIDE, PacketFilter, Selector
+from ikeclient.esp.sa.selectors import MALFORMED, OUTSIDE, PacketFilter, Selector
 
 
 def network(text: str, protocol: int = 0, ports: tuple[int, int] = (0, 65535)) -> Selector:

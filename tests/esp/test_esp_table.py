@@ -5,11 +5,11 @@ import os
 import pytest
 from esp_packets import HOST4, HOST6, VIP4, VIP6, ipv4, ipv6, number, udp
 
-from ikeclient.crypto.keymat import DirectionKeys
-from ikeclient.crypto.transforms import ENCRYPTION, EspSuite
-from ikeclient.esp.sa import InboundSa, OutboundSa
-from ikeclient.esp.selectors import PacketFilter, Selector
-from ikeclient.esp.table import MOST_KNOWN, MOST_WAITING, SaTable
+from ikeclient.crypto.algorithms.keymat import DirectionKeys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
+from ikeclient.esp.sa.pair import InboundSa, OutboundSa
+from ikeclient.esp.sa.selectors import PacketFilter, Selector
+from ikeclient.esp.sa.table import MOST_KNOWN, MOST_WAITING, SaTable
 
 SUITE = EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None)
 KEYS = DirectionKeys(encryption=bytes(20), integrity=b"")

@@ -15,10 +15,10 @@ from struct import pack
 import pytest
 from esp_packets import ipv4, ipv6, udp
 
-from ikeclient.crypto.keymat import DirectionKeys
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, EspSuite
-from ikeclient.esp.sa import OutboundSa
-from ikeclient.esp.selectors import PacketFilter
+from ikeclient.crypto.algorithms.keymat import DirectionKeys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
+from ikeclient.esp.sa.pair import OutboundSa
+from ikeclient.esp.sa.selectors import PacketFilter
 
 GATEWAY, CLIENT = "192.0.2.1", "192.0.2.2"
 ENCRYPTION_NAMES = {True: "AES-GCM with 16 octet ICV [RFC4106]", False: "AES-CBC [RFC3602]"}

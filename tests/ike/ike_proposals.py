@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ikeclient.crypto.transforms import (
+from ikeclient.crypto.algorithms.transforms import (
     ENCRYPTION,
     INTEGRITY,
     KEY_EXCHANGE,

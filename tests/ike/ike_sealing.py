@@ -7,10 +7,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ikeclient.crypto.ciphers import PayloadCipher, payload_cipher
-from ikeclient.crypto.keymat import IkeKeys
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, IkeSuite
-from ikeclient.ike.envelope import Envelope
+from ikeclient.crypto.algorithms.ciphers import PayloadCipher, payload_cipher
+from ikeclient.crypto.algorithms.keymat import IkeKeys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, IkeSuite
+from ikeclient.ike.v2.message.envelope import Envelope
 from ikeclient.wire.encrypted import EncryptedFragmentPayload, EncryptedPayload
 from ikeclient.wire.header import Header
 from ikeclient.wire.notify import DeletePayload, NotifyPayload, VendorIdPayload

@@ -29,8 +29,8 @@ from sim_script import (
 )
 from sim_world import AUTHS, PATH, Weather, World, assert_same_state, client_config
 
-from ikeclient.crypto.keymat import shared_key_auth
-from ikeclient.crypto.transforms import ENCRYPTION
+from ikeclient.crypto.algorithms.keymat import shared_key_auth
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION
 from ikeclient.errors import (
     AuthenticationFailed,
     GatewayNotAuthenticated,
@@ -38,12 +38,12 @@ from ikeclient.errors import (
     NegotiationRefused,
     NoResponse,
 )
-from ikeclient.ike.authenticate import responder_octets
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import ChildEstablished, Closed, Configuration, IkeEstablished, Notice
-from ikeclient.ike.exchanges.auth import asked_selectors, auth_lifetime
-from ikeclient.ike.keying import Keying
-from ikeclient.ike.selectors import ANY_IPV4, ANY_IPV6
+from ikeclient.ike.v2.exchanges.auth import asked_selectors, auth_lifetime
+from ikeclient.ike.v2.keying import Keying
+from ikeclient.ike.v2.rules.authenticate import responder_octets
+from ikeclient.ike.v2.rules.selectors import ANY_IPV4, ANY_IPV6
 from ikeclient.wire.config import ConfigAttribute, ConfigPayload
 from ikeclient.wire.identity import AuthPayload, CertPayload, CertReqPayload, Identity, IdrPayload
 from ikeclient.wire.notify import DeletePayload, EapPayload, NotifyPayload

@@ -10,10 +10,11 @@ from sim_certificates import NOW, gateway_certificate, gateway_key, stranger_key
 from sim_gateway import CLIENT_ID, GATEWAY_ID, PSK
 from sim_world import World, client_config
 
-from ikeclient.crypto.certs import TrustStore
-from ikeclient.crypto.names import encode_name
+from ikeclient.crypto.pki.names import encode_name
+from ikeclient.crypto.pki.trust_store import TrustStore
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
-from ikeclient.ike.authenticate import (
+from ikeclient.ike.v2.exchanges.init import Candidate
+from ikeclient.ike.v2.rules.authenticate import (
     certificate_request,
     initiator_octets,
     own_proof,
@@ -22,7 +23,6 @@ from ikeclient.ike.authenticate import (
     verify_gateway,
     verify_shared_key,
 )
-from ikeclient.ike.exchanges.init import Candidate
 from ikeclient.wire.identity import AuthPayload, CertPayload, Identity
 from ikeclient.wire.registry import AuthMethod, CertEncoding, HashAlgorithm, IdType
 

@@ -10,9 +10,9 @@ import pytest
 from ike_sealing import SPI_I, SPI_R, Forger, ends
 
 from ikeclient.errors import ParseError
-from ikeclient.ike.channel import Channel
 from ikeclient.ike.events import Datagram, Path
-from ikeclient.ike.exchanges.base import Request
+from ikeclient.ike.v2.exchanges.base import Request
+from ikeclient.ike.v2.message.channel import Channel
 from ikeclient.wire.encrypted import EncryptedPayload
 from ikeclient.wire.notify import DeletePayload, NotifyPayload, VendorIdPayload
 from ikeclient.wire.payload import Message, Payload, RawPayload

@@ -10,12 +10,12 @@ import pytest
 from sim_gateway import ESP_GCM, NET, ipv4
 from sim_script import notify
 
-from ikeclient.crypto.keymat import child_keys
-from ikeclient.crypto.transforms import PRF
+from ikeclient.crypto.algorithms.keymat import child_keys
+from ikeclient.crypto.algorithms.transforms import PRF
 from ikeclient.errors import ParseError, ProtocolError
-from ikeclient.ike.child import ChildSa, agreed
-from ikeclient.ike.negotiate import choose_esp, offer_esp
-from ikeclient.ike.selectors import ANY_IPV4, ANY_IPV6
+from ikeclient.ike.v2.child.child_sa import ChildSa, agreed
+from ikeclient.ike.v2.rules.negotiate import choose_esp, offer_esp
+from ikeclient.ike.v2.rules.selectors import ANY_IPV4, ANY_IPV6
 from ikeclient.wire.payload import Payload
 from ikeclient.wire.registry import NotifyType
 from ikeclient.wire.sa import SaPayload

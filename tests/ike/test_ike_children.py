@@ -9,13 +9,13 @@ import pytest
 from sim_gateway import NET, ipv4
 from sim_world import client_config
 
-from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
-from ikeclient.crypto.transforms import ENCRYPTION, EspSuite
-from ikeclient.ike.child import ChildSa
-from ikeclient.ike.children import MAX_STILLBORN, ChildBook, survives
+from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
 from ikeclient.ike.events import ChildClosed, ChildEstablished
-from ikeclient.ike.exchanges.rekey_child import ChildRekeyed
-from ikeclient.ike.lifetimes import LINGER
+from ikeclient.ike.v2.child.child_sa import ChildSa
+from ikeclient.ike.v2.child.table import MAX_STILLBORN, ChildBook, survives
+from ikeclient.ike.v2.exchanges.rekey_child import ChildRekeyed
+from ikeclient.ike.v2.lifetimes import LINGER
 
 OLD, OURS, THEIRS = 1001, 1002, 1003
 

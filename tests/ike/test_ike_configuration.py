@@ -8,9 +8,9 @@ from ike_sealing import stream
 from vectors.recordings import RECORDINGS
 
 from ikeclient.errors import NegotiationRefused
-from ikeclient.ike.envelope import Envelope
 from ikeclient.ike.events import Configuration
-from ikeclient.ike.exchanges.configuration import reply, request, valid_domain
+from ikeclient.ike.v2.exchanges.configuration import reply, request, valid_domain
+from ikeclient.ike.v2.message.envelope import Envelope
 from ikeclient.wire.config import ConfigAttribute, ConfigPayload
 from ikeclient.wire.payload import Message
 from ikeclient.wire.registry import ConfigAttributeType as T

@@ -16,7 +16,7 @@ from sim_script import INFORMATIONAL, INIT, Scribe, notify, spi_of, unprotected
 from sim_world import PATH, World
 
 from ikeclient.ike.events import Path
-from ikeclient.ike.initiator import INIT_STRUCTURES, OUTER_STRUCTURES
+from ikeclient.ike.v2.initiator import INIT_STRUCTURES, OUTER_STRUCTURES
 from ikeclient.wire.header import HEADER_LENGTH, Header
 from ikeclient.wire.payload import RawPayload
 from ikeclient.wire.registry import ExchangeType, NotifyType, PayloadType

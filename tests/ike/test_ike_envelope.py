@@ -12,9 +12,9 @@ from ike_sealing import MESSAGE, SUITE_NAMES, Forger, blob, ends, header, keys_o
 from vectors.recordings import RECORDINGS, in_words
 from vectors.wireshark import dissect, needs_wireshark
 
-from ikeclient.crypto.ciphers import payload_cipher
+from ikeclient.crypto.algorithms.ciphers import payload_cipher
 from ikeclient.errors import IntegrityError, ParseError
-from ikeclient.ike.envelope import Envelope
+from ikeclient.ike.v2.message.envelope import Envelope
 from ikeclient.wire.encrypted import EncryptedFragmentPayload, EncryptedPayload
 from ikeclient.wire.notify import DeletePayload, NotifyPayload
 from ikeclient.wire.payload import Message, RawPayload, emit_chain

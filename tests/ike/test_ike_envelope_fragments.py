@@ -9,7 +9,7 @@ import pytest
 from ike_sealing import MESSAGE, Forger, blob, ends, header, opened
 
 from ikeclient.errors import IntegrityError, ParseError
-from ikeclient.ike.envelope import MAX_FRAGMENTS, MAX_MESSAGE, REASSEMBLY_TIME
+from ikeclient.ike.v2.message.envelope import MAX_FRAGMENTS, MAX_MESSAGE, REASSEMBLY_TIME
 from ikeclient.wire.encrypted import EncryptedFragmentPayload
 from ikeclient.wire.payload import Message, emit_chain
 from ikeclient.wire.registry import PayloadType

@@ -23,12 +23,12 @@ from sim_script import (
 from sim_world import AUTHS, PATH, Sent, Weather, World, assert_same_state, client_config, reverse
 
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, NegotiationRefused, NoResponse
-from ikeclient.ike import authenticate
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import CredentialNeeded, Notice
-from ikeclient.ike.exchanges import init as init_module
-from ikeclient.ike.exchanges.init import Candidate
-from ikeclient.ike.state import State
+from ikeclient.ike.v2.exchanges import init as init_module
+from ikeclient.ike.v2.exchanges.init import Candidate
+from ikeclient.ike.v2.rules import authenticate
+from ikeclient.ike.v2.state import State
 from ikeclient.wire.key_exchange import NoncePayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Message, Payload

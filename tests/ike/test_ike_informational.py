@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ikeclient.ike.exchanges.informational import delete_children, delete_ike_sa, informational
+from ikeclient.ike.v2.exchanges.informational import delete_children, delete_ike_sa, informational
 from ikeclient.wire.payload import emit_chain
 from ikeclient.wire.registry import ExchangeType, NotifyType
 

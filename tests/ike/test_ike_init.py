@@ -28,13 +28,13 @@ from sim_script import (
 )
 from sim_world import PATH, Sent, Weather, World, assert_same_state, client_config, reverse
 
-from ikeclient.crypto.key_exchange import generate
-from ikeclient.crypto.modp import MODP_GROUPS
-from ikeclient.crypto.transforms import KEY_EXCHANGE, KeyExchange
+from ikeclient.crypto.algorithms.key_exchange import generate
+from ikeclient.crypto.algorithms.modp import MODP_GROUPS
+from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE, KeyExchange
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, NegotiationRefused, NoResponse
 from ikeclient.ike.events import IkeEstablished, Path, Progress
-from ikeclient.ike.exchanges import init
-from ikeclient.ike.exchanges.init import InitExchange, new_spi, peer_hashes
+from ikeclient.ike.v2.exchanges import init
+from ikeclient.ike.v2.exchanges.init import InitExchange, new_spi, peer_hashes
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Message, Payload, RawPayload

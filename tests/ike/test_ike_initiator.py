@@ -18,8 +18,8 @@ from sim_gateway import CBC, ESP_GCM, GatewaySetup, named
 from sim_script import AUTH, INFORMATIONAL, INIT, Scribe, deletes, instead, notify, only, unprotected
 from sim_world import PATH, Weather, World, assert_same_state, client_config
 
-from ikeclient.crypto.certs import TrustStore
-from ikeclient.crypto.transforms import ENCRYPTION, KEY_EXCHANGE
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, KEY_EXCHANGE
+from ikeclient.crypto.pki.trust_store import TrustStore
 from ikeclient.errors import (
     AuthenticationFailed,
     GatewayNotAuthenticated,
@@ -27,13 +27,15 @@ from ikeclient.errors import (
     NegotiationRefused,
     NoResponse,
 )
-from ikeclient.ike import channel, envelope, lineage, responder
 from ikeclient.ike.config import CertificateAuth, PskAuth
 from ikeclient.ike.events import ChildEstablished, Closed, IkeEstablished, IkeKeysDerived, Notice, PathChanged, Progress
-from ikeclient.ike.exchanges.informational import delete_ike_sa
-from ikeclient.ike.initiator import Initiator
-from ikeclient.ike.sa import IkeSa
-from ikeclient.ike.state import State
+from ikeclient.ike.v2 import ike_sas as lineage
+from ikeclient.ike.v2 import responder
+from ikeclient.ike.v2.exchanges.informational import delete_ike_sa
+from ikeclient.ike.v2.ike_sa import IkeSa
+from ikeclient.ike.v2.initiator import Initiator
+from ikeclient.ike.v2.message import channel, envelope
+from ikeclient.ike.v2.state import State
 from ikeclient.wire.config import ConfigPayload
 from ikeclient.wire.identity import AuthPayload
 from ikeclient.wire.notify import EapPayload, NotifyPayload

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from sim_world import client_config
 
-from ikeclient.ike.lifetimes import HINT_PAUSE, LINGER, Due, Lifetimes, retry_after
+from ikeclient.ike.v2.lifetimes import HINT_PAUSE, LINGER, Due, Lifetimes, retry_after
 
 CONFIG = replace(client_config(), rekey_ike=1000.0, liveness=30.0)
 

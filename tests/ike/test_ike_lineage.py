@@ -8,8 +8,8 @@ from dataclasses import replace
 from sim_script import INFORMATIONAL, Scribe
 from sim_world import World, client_config
 
-from ikeclient.ike.lineage import Lineage
-from ikeclient.ike.state import State
+from ikeclient.ike.v2.ike_sas import Lineage
+from ikeclient.ike.v2.state import State
 
 
 def lineage(world: World) -> Lineage:

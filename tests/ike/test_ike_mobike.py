@@ -22,7 +22,7 @@ from ikeclient.ike.events import (
     PathRefused,
     Roamed,
 )
-from ikeclient.ike.exchanges.mobike import (
+from ikeclient.ike.v2.exchanges.mobike import (
     COOKIE2_LENGTH,
     MAX_ADDITIONAL,
     Moved,
@@ -32,7 +32,7 @@ from ikeclient.ike.exchanges.mobike import (
     look_at_path,
     update_addresses,
 )
-from ikeclient.ike.nat import detection_hash, detection_notifies
+from ikeclient.ike.v2.rules.nat import detection_hash, detection_notifies
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Payload
 from ikeclient.wire.registry import NotifyType

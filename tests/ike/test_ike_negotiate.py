@@ -11,8 +11,8 @@ from ike_sealing import stream
 from vectors.recordings import RECORDINGS
 
 from ikeclient.errors import ProtocolError
-from ikeclient.ike.envelope import Envelope
-from ikeclient.ike.negotiate import accept_esp, accept_ike, offer_esp, offer_ike
+from ikeclient.ike.v2.message.envelope import Envelope
+from ikeclient.ike.v2.rules.negotiate import accept_esp, accept_ike, offer_esp, offer_ike
 from ikeclient.wire.payload import Message, Payload
 from ikeclient.wire.registry import (
     EncryptionId,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ike_proposals import AEAD, CBC, ESP, SPI, A, E, algorithms, t
 
-from ikeclient.crypto.transforms import (
+from ikeclient.crypto.algorithms.transforms import (
     ENCRYPTION,
     INTEGRITY,
     KEY_EXCHANGE,
@@ -22,7 +22,7 @@ from ikeclient.crypto.transforms import (
     IkeSuite,
 )
 from ikeclient.errors import ProtocolError
-from ikeclient.ike.negotiate import accept_esp, accept_ike, choose_esp, choose_ike, offer_esp, offer_ike
+from ikeclient.ike.v2.rules.negotiate import accept_esp, accept_ike, choose_esp, choose_ike, offer_esp, offer_ike
 from ikeclient.wire.registry import ProtocolId
 from ikeclient.wire.sa import Proposal, SaPayload
 

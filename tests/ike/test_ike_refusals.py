@@ -1,7 +1,7 @@
 import pytest
 
 from ikeclient.errors import AuthenticationFailed, IkeclientError, NegotiationRefused, NoResponse
-from ikeclient.ike.refusals import refusal
+from ikeclient.ike.v2.notify_errors import refusal
 from ikeclient.wire.registry import NotifyType
 
 ERRORS = [type_ for type_ in NotifyType if type_.is_error]

@@ -11,9 +11,9 @@ import pytest
 from sim_gateway import ESP_GCM, NET, ipv4
 from sim_script import notify
 
-from ikeclient.crypto.key_exchange import generate
-from ikeclient.crypto.keymat import ChildKeys, DirectionKeys, child_keys
-from ikeclient.crypto.transforms import (
+from ikeclient.crypto.algorithms.key_exchange import generate
+from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys, child_keys
+from ikeclient.crypto.algorithms.transforms import (
     ENCRYPTION,
     INTEGRITY,
     KEY_EXCHANGE,
@@ -23,8 +23,8 @@ from ikeclient.crypto.transforms import (
     KeyExchange,
 )
 from ikeclient.errors import KeyExchangeError, ParseError, ProtocolError
-from ikeclient.ike.child import ChildSa
-from ikeclient.ike.exchanges.rekey_child import (
+from ikeclient.ike.v2.child.child_sa import ChildSa
+from ikeclient.ike.v2.exchanges.rekey_child import (
     ChildRekeyed,
     ChildRekeyRefused,
     answer_rekey_child,

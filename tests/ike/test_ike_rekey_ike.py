@@ -9,11 +9,11 @@ import pytest
 from sim_gateway import CBC, GCM
 from sim_script import notify
 
-from ikeclient.crypto.key_exchange import generate
-from ikeclient.crypto.keymat import rekeyed_ike_keys
-from ikeclient.crypto.transforms import ENCRYPTION, KEY_EXCHANGE, PRF, AlgorithmProposal, IkeSuite
+from ikeclient.crypto.algorithms.key_exchange import generate
+from ikeclient.crypto.algorithms.keymat import rekeyed_ike_keys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, KEY_EXCHANGE, PRF, AlgorithmProposal, IkeSuite
 from ikeclient.errors import KeyExchangeError, ParseError, ProtocolError
-from ikeclient.ike.exchanges.rekey_ike import IkeRekeyed, IkeRekeyRefused, answer_rekey_ike, rekey_ike
+from ikeclient.ike.v2.exchanges.rekey_ike import IkeRekeyed, IkeRekeyRefused, answer_rekey_ike, rekey_ike
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.payload import Payload
 from ikeclient.wire.registry import KeyExchangeId, NotifyType

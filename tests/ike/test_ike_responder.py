@@ -10,10 +10,10 @@ from sim_script import CREATE_CHILD, INFORMATIONAL, notify
 from sim_world import World, client_config
 
 from ikeclient.errors import ParseError
-from ikeclient.ike.exchanges.informational import delete_children, delete_ike_sa
-from ikeclient.ike.negotiate import offer_esp, offer_ike
-from ikeclient.ike.responder import PeerDeletedChildren, PeerDeletedIke, respond, spare_groups
-from ikeclient.ike.sa import IkeSa
+from ikeclient.ike.v2.exchanges.informational import delete_children, delete_ike_sa
+from ikeclient.ike.v2.ike_sa import IkeSa
+from ikeclient.ike.v2.responder import PeerDeletedChildren, PeerDeletedIke, respond, spare_groups
+from ikeclient.ike.v2.rules.negotiate import offer_esp, offer_ike
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Payload

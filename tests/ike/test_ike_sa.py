@@ -24,15 +24,15 @@ from sim_script import (
 )
 from sim_world import PATH, Weather, World, assert_same_state, client_config
 
-from ikeclient.crypto.transforms import KEY_EXCHANGE
+from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused, NoResponse
-from ikeclient.ike.child import ChildSa
 from ikeclient.ike.events import ChildClosed, ChildEstablished, Closed, IkeEstablished, ReauthenticationDue
-from ikeclient.ike.exchanges.informational import delete_children, delete_ike_sa, informational
-from ikeclient.ike.negotiate import offer_esp, offer_ike
-from ikeclient.ike.state import State
-from ikeclient.ike.tasks import Job, Task
-from ikeclient.ike.window import EXCUSE, LAST_MESSAGE_ID, MOST_EXCUSES, PATIENCE, PATIENCE_CLOSING
+from ikeclient.ike.v2.child.child_sa import ChildSa
+from ikeclient.ike.v2.exchanges.informational import delete_children, delete_ike_sa, informational
+from ikeclient.ike.v2.message.window import EXCUSE, LAST_MESSAGE_ID, MOST_EXCUSES, PATIENCE, PATIENCE_CLOSING
+from ikeclient.ike.v2.rules.negotiate import offer_esp, offer_ike
+from ikeclient.ike.v2.state import State
+from ikeclient.ike.v2.tasks import Job, Task
 from ikeclient.wire.config import ConfigAttribute, ConfigPayload
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import DeletePayload, NotifyPayload

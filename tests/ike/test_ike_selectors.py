@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ikeclient.errors import ProtocolError
-from ikeclient.ike.selectors import ANY_IPV4, ANY_IPV6, MAX_SELECTORS, hosts, intersect, narrowed
+from ikeclient.ike.v2.rules.selectors import ANY_IPV4, ANY_IPV6, MAX_SELECTORS, hosts, intersect, narrowed
 from ikeclient.wire.selector import TrafficSelector
 
 

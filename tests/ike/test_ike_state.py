@@ -2,7 +2,7 @@ from itertools import product
 
 import pytest
 
-from ikeclient.ike.state import IMPOSSIBLE, TRANSITIONS, Input, State, after
+from ikeclient.ike.v2.state import IMPOSSIBLE, TRANSITIONS, Input, State, after
 
 PAIRS = list(product(State, Input))
 

@@ -8,12 +8,12 @@ from collections.abc import Generator
 from ike_sealing import SPI_I, SPI_R, suite_of
 from sim_world import PATH
 
-from ikeclient.crypto.keymat import ike_keys
+from ikeclient.crypto.algorithms.keymat import ike_keys
 from ikeclient.eap.method import NeedCredential
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused, ParseError
-from ikeclient.ike.exchanges.base import Request
-from ikeclient.ike.keying import Keying
-from ikeclient.ike.tasks import Finished, Job, Task, Tasks
+from ikeclient.ike.v2.exchanges.base import Request
+from ikeclient.ike.v2.keying import Keying
+from ikeclient.ike.v2.tasks import Finished, Job, Task, Tasks
 from ikeclient.wire.registry import ExchangeType
 
 REQUEST = Request(exchange=ExchangeType.INFORMATIONAL, payloads=())

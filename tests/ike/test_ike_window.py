@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.ike.window import FIRST_WAIT, LAST_MESSAGE_ID, LONGEST_WAIT, RequestWindow, ResponseWindow
+from ikeclient.ike.v2.message.window import FIRST_WAIT, LAST_MESSAGE_ID, LONGEST_WAIT, RequestWindow, ResponseWindow
 
 REQUEST = (b"part one", b"part two")
 

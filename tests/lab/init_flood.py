@@ -15,12 +15,12 @@ import sys
 from dataclasses import replace
 from ipaddress import ip_address
 
-from ikeclient.crypto.key_exchange import generate
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
+from ikeclient.crypto.algorithms.key_exchange import generate
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.errors import ParseError
 from ikeclient.ike.events import Path
-from ikeclient.ike.nat import detection_notifies
-from ikeclient.ike.negotiate import choose_ike, offer_ike
+from ikeclient.ike.v2.rules.nat import detection_notifies
+from ikeclient.ike.v2.rules.negotiate import choose_ike, offer_ike
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Message, Payload

@@ -21,9 +21,9 @@ sys.path += [str(_TESTS / name) for name in ("sim", "eap")]
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: E402 - needs the path above
 from sim_gateway import GatewaySetup, SimGateway  # noqa: E402
 
-from ikeclient.crypto import der  # noqa: E402
-from ikeclient.crypto.certs import Certificate  # noqa: E402
-from ikeclient.crypto.signature import PrivateKey  # noqa: E402
+from ikeclient.crypto.pki import der  # noqa: E402
+from ikeclient.crypto.pki.trust_store import Certificate  # noqa: E402
+from ikeclient.crypto.sign.signature import PrivateKey  # noqa: E402
 from ikeclient.ike import events  # noqa: E402
 
 MARKER = bytes(4)

@@ -172,7 +172,7 @@ BUGS = {
         "place.Initiator = broken\n"
     ),
     "where the password is used": (
-        "import ikeclient.eap.mschap as place\n"
+        "import ikeclient.eap.methods.mschap as place\n"
         "def broken(*arguments, **named):\n"
         "    raise ValueError(f'{arguments!r} {named!r}')\n"
         "for name in [name for name in vars(place) if callable(getattr(place, name)) and name[0].islower()]:\n"

@@ -19,7 +19,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from ikeclient.net.interfaces import MachineConfig
+from ikeclient.net.model import MachineConfig
 
 CLONE_NEWNET = 0x40000000
 CLONE_NEWNS = 0x00020000

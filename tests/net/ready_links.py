@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ikeclient.net.netlink import Netlink
+from ikeclient.net.watch.netlink import Netlink
 
 
 def wait_until_working(*names: str) -> None:

@@ -9,9 +9,9 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from ikeclient.errors import NegotiationRefused
-from ikeclient.net.administrator import Administrator
-from ikeclient.net.interfaces import IPAddress, MachineConfig
-from ikeclient.net.snapshot import DefaultRoute, RouteTo, Snapshot
+from ikeclient.net.machine.unmanaged import Administrator
+from ikeclient.net.model import IPAddress, MachineConfig
+from ikeclient.net.watch.snapshot import DefaultRoute, RouteTo, Snapshot
 
 ROUTER, OWN = ip_address("192.0.2.1"), ip_address("192.0.2.10")
 CONFIG = MachineConfig(

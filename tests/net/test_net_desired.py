@@ -8,9 +8,9 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from ikeclient.errors import NegotiationRefused
-from ikeclient.net.desired import Facts, desired, samples, usable_servers
-from ikeclient.net.interfaces import IPNetwork, MachineConfig
-from ikeclient.net.steps import Address, LocalRuleLast, Route, Rule
+from ikeclient.net.changes.desired import Facts, desired, samples, usable_servers
+from ikeclient.net.changes.steps import Address, LocalRuleLast, Route, Rule
+from ikeclient.net.model import IPNetwork, MachineConfig
 
 CONFIG = MachineConfig(
     interface="ike0",

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from ikeclient.errors import PlatformError
-from ikeclient.net.dns import Dns, acceptable
-from ikeclient.net.interfaces import DnsConfig
-from ikeclient.net.journal import this_process
-from ikeclient.net.steps import ResolvConfFile, ResolvconfRecord, ResolvedLink
+from ikeclient.net.changes.journal import this_process
+from ikeclient.net.changes.steps import ResolvConfFile, ResolvconfRecord, ResolvedLink
+from ikeclient.net.dns.backends import Dns, acceptable
+from ikeclient.net.model import DnsConfig
 
 SPLIT = DnsConfig(
     servers=(ip_address("10.99.0.53"), ip_address("fd99::53")), domains=("corp.example", "lab.example"), mode="split"

@@ -13,9 +13,9 @@ import pytest
 from net_lab import CLONE_NEWNS, in_child, sh, unshare
 
 from ikeclient.errors import PlatformError
-from ikeclient.net.dns_file import ResolvConf, servers_in
-from ikeclient.net.interfaces import DnsConfig
-from ikeclient.net.journal import Owner, this_process
+from ikeclient.net.changes.journal import Owner, this_process
+from ikeclient.net.dns.resolv_conf import ResolvConf, servers_in
+from ikeclient.net.model import DnsConfig
 
 ORIGINAL = b"# by hand\nnameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch home.example lan\noptions edns0 ndots:2\n"
 ALL = DnsConfig(servers=(ip_address("10.99.0.53"), ip_address("fd99::53")), domains=("corp.example",), mode="all")

@@ -16,8 +16,8 @@ import pytest
 from net_lab import in_child
 
 from ikeclient.errors import PlatformError
-from ikeclient.net import drop
-from ikeclient.net.drop import CAP_NET_ADMIN, CAP_SETPCAP, drop_rights, held, status_of
+from ikeclient.net.rights import drop
+from ikeclient.net.rights.drop import CAP_NET_ADMIN, CAP_SETPCAP, drop_rights, held, status_of
 
 CAP_SETGID, CAP_SETUID = 6, 7
 SO_MARK = 36

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from ikeclient.errors import PlatformError
-from ikeclient.net.dns_file import ResolvConf
-from ikeclient.net.helper import LENGTH, Channel, HelperDns, HelperJournal, Keeper, packed, unpacked
-from ikeclient.net.interfaces import DnsConfig
-from ikeclient.net.journal import SUFFIX, encode, load, open_directory, this_process
-from ikeclient.net.steps import Link, ResolvConfFile, ResolvedLink, Route, Step
+from ikeclient.net.changes.journal import SUFFIX, encode, load, open_directory, this_process
+from ikeclient.net.changes.steps import Link, ResolvConfFile, ResolvedLink, Route, Step
+from ikeclient.net.dns.resolv_conf import ResolvConf
+from ikeclient.net.model import DnsConfig
+from ikeclient.process.helper.channel import LENGTH, Channel, HelperDns, HelperJournal, Keeper, packed, unpacked
 
 CONFIG = DnsConfig(servers=(ip_address("10.99.0.53"),), domains=("corp.example",), mode="all")
 BEFORE = "nameserver 203.0.113.53\n"

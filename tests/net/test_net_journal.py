@@ -14,11 +14,18 @@ import pytest
 from net_lab import CLONE_NEWNS, in_child, sh, unshare
 
 from ikeclient.errors import PlatformError
-from ikeclient.net.desired import Facts
-from ikeclient.net.fake import FakeDns, FakeKernel, Faults
-from ikeclient.net.journal import Journal, JournalError, Owner, decode, encode, load, open_directory, this_process
-from ikeclient.net.machine import repair
-from ikeclient.net.steps import (
+from ikeclient.net.changes.desired import Facts
+from ikeclient.net.changes.journal import (
+    Journal,
+    JournalError,
+    Owner,
+    decode,
+    encode,
+    load,
+    open_directory,
+    this_process,
+)
+from ikeclient.net.changes.steps import (
     OURS,
     Address,
     Link,
@@ -30,6 +37,8 @@ from ikeclient.net.steps import (
     Rule,
     Step,
 )
+from ikeclient.net.machine.fake import FakeDns, FakeKernel, Faults
+from ikeclient.net.machine.machine import repair
 
 STEPS: list[Step] = [
     Link(interface="ike0", index=7, mtu=1400, old_mtu=1500, was_up=False),

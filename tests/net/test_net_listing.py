@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface
 import pytest
 from net_lab import Lab, sh
 
-from ikeclient.net.listing import DefaultGateway, LocalAddress, default_gateways, local_addresses
+from ikeclient.net.machine.listing import DefaultGateway, LocalAddress, default_gateways, local_addresses
 
 
 @pytest.mark.lab

@@ -22,10 +22,10 @@ import pytest
 from net_lab import FULL, SPLIT, Lab, a_lab, device, in_child, sh, state, tun
 
 from ikeclient.errors import PlatformError
-from ikeclient.net.helper import Channel, HelperJournal, Keeper, packed, receive, unpacked
-from ikeclient.net.journal import Journal, this_process
-from ikeclient.net.kernel import Kernel, load_library
-from ikeclient.net.machine import Machine, remove_leftovers, repair
+from ikeclient.net.changes.journal import Journal, this_process
+from ikeclient.net.machine.kernel import Kernel, load_library
+from ikeclient.net.machine.machine import Machine, remove_leftovers, repair
+from ikeclient.process.helper.channel import Channel, HelperJournal, Keeper, packed, receive, unpacked
 
 pytestmark = pytest.mark.lab
 
@@ -40,14 +40,14 @@ ELSEWHERE = ("unshare", "--pid", "--fork", "--mount-proc")
 REPAIR = """
 import sys
 from pathlib import Path
-from ikeclient.net.machine import remove_leftovers, repair
+from ikeclient.net.machine.machine import remove_leftovers, repair
 print(repair(Path(sys.argv[1]), resolv_conf=Path(sys.argv[2])) + remove_leftovers())
 """
 START = """
 import sys
 from pathlib import Path
 from ikeclient.errors import UsageError
-from ikeclient.net.machine import Machine
+from ikeclient.net.machine.machine import Machine
 try:
     Machine(Path(sys.argv[1]), "work", resolv_conf=Path(sys.argv[2])).check()
 except UsageError as error:
@@ -58,7 +58,7 @@ import sys, time
 sys.path[:0] = [sys.argv[3]]
 from pathlib import Path
 from net_lab import FULL, tun
-from ikeclient.net.machine import Machine
+from ikeclient.net.machine.machine import Machine
 device = tun()
 machine = Machine(Path(sys.argv[1]), "work", resolv_conf=Path(sys.argv[2]))
 machine.apply(FULL)
@@ -182,17 +182,18 @@ def test_the_file_beside_resolv_conf_waits_for_its_tunnels_end_from_everywhere(t
 import sys, time
 from ipaddress import ip_address
 from pathlib import Path
-from ikeclient.net.dns_file import ResolvConf
-from ikeclient.net.interfaces import DnsConfig
-from ikeclient.net.journal import this_process
+from ikeclient.net.dns.resolv_conf import ResolvConf
+from ikeclient.net.model import DnsConfig
+from ikeclient.net.changes.journal import this_process
 file = ResolvConf(Path(sys.argv[2]), this_process("work"))
 step, _ = file.prepare(DnsConfig(servers=(ip_address("10.99.0.53"),), mode="all"), None)
 file.apply(step)
 print("up", flush=True)
 time.sleep(600)
 """
-    look = "import sys; from pathlib import Path; from ikeclient.net.dns import Dns; " + (
-        "from ikeclient.net.journal import this_process; print(Dns(this_process('r'), Path(sys.argv[2])).repair())"
+    look = "import sys; from pathlib import Path; from ikeclient.net.dns.backends import Dns; " + (
+        "from ikeclient.net.changes.journal import this_process; "
+        "print(Dns(this_process('r'), Path(sys.argv[2])).repair())"
     )
     with subprocess.Popen(
         [sys.executable, "-c", text, str(tmp_path), str(path)], stdout=subprocess.PIPE, text=True
@@ -454,9 +455,9 @@ SHARED = """
 import sys
 from ipaddress import ip_address
 from pathlib import Path
-from ikeclient.net.dns import Dns
-from ikeclient.net.interfaces import DnsConfig
-from ikeclient.net.journal import this_process
+from ikeclient.net.dns.backends import Dns
+from ikeclient.net.model import DnsConfig
+from ikeclient.net.changes.journal import this_process
 names = Dns(this_process("work"), Path(sys.argv[2]), directories=())
 step, warnings = names.prepare(DnsConfig(servers=(ip_address("10.99.0.53"),), mode="all"), "ike0", None)
 print(step is not None, warnings)

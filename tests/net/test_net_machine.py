@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from ikeclient.errors import PlatformError
-from ikeclient.net.desired import Facts
-from ikeclient.net.fake import FakeDns, FakeKernel, FakeMachine, Faults
-from ikeclient.net.interfaces import DnsConfig, MachineConfig
-from ikeclient.net.journal import Journal, this_process
-from ikeclient.net.machine import Machine, repair
-from ikeclient.net.steps import Step
+from ikeclient.net.changes.desired import Facts
+from ikeclient.net.changes.journal import Journal, this_process
+from ikeclient.net.changes.steps import Step
+from ikeclient.net.machine.fake import FakeDns, FakeKernel, FakeMachine, Faults
+from ikeclient.net.machine.machine import Machine, repair
+from ikeclient.net.model import DnsConfig, MachineConfig
 
 SPLIT = MachineConfig(
     interface="ike0",

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.esp.table import SaTable
-from ikeclient.net.many import SLOTS, Many
-from ikeclient.net.udp import UdpSocket
-from ikeclient.tunnel.pump_offload import Inbound
+from ikeclient.dataplane.fast_path import Inbound
+from ikeclient.esp.sa.table import SaTable
+from ikeclient.net.transport.recvmmsg import SLOTS, Many
+from ikeclient.net.transport.udp import UdpSocket
 
 STRIDE = 200
 ADDRESS = {4: "127.0.0.1", 6: "::1"}

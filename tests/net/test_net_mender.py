@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from net_lab import CLONE_NEWNS, FULL, SPLIT, Lab, device, sh, state, tun, unshare, way
 
-from ikeclient.net import mender
-from ikeclient.net.interfaces import DnsConfig, MachineConfig
-from ikeclient.net.machine import Machine
-from ikeclient.net.mender import Mender
-from ikeclient.net.steps import Step
-from ikeclient.net.tun import TunDevice
+from ikeclient.net.changes.steps import Step
+from ikeclient.net.device.tun import TunDevice
+from ikeclient.net.machine import mender
+from ikeclient.net.machine.machine import Machine
+from ikeclient.net.machine.mender import Mender
+from ikeclient.net.model import DnsConfig, MachineConfig
 
 pytestmark = pytest.mark.lab
 

@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from ikeclient.net import netlink
-from ikeclient.net.interfaces import IPAddress
-from ikeclient.net.monitor import TICK, NetworkMonitor, SleepWatch, Source, boottime, netlink_or_probes
-from ikeclient.net.netlink import Netlink
-from ikeclient.net.probe import Probes
-from ikeclient.net.snapshot import Change, OuterAddress, RouteTo, Snapshot
+from ikeclient.net.model import IPAddress
+from ikeclient.net.watch import netlink
+from ikeclient.net.watch.monitor import TICK, NetworkMonitor, SleepWatch, Source, boottime, netlink_or_probes
+from ikeclient.net.watch.netlink import Netlink
+from ikeclient.net.watch.probe import Probes
+from ikeclient.net.watch.snapshot import Change, OuterAddress, RouteTo, Snapshot
 
 ETH = OuterAddress(index=2, interface="eth0", address=ip_address("192.0.2.10"))
 WIFI = OuterAddress(index=3, interface="wlan0", address=ip_address("198.51.100.3"))
@@ -549,7 +549,7 @@ def test_probes_stand_in_where_dumps_are_refused_but_not_for_an_error_that_will_
 
 STOPPED = """
 import asyncio, sys
-from ikeclient.net.monitor import NetworkMonitor
+from ikeclient.net.watch.monitor import NetworkMonitor
 
 async def main():
     monitor = NetworkMonitor(lambda change: (print(change.resumed, change.stalled, flush=True), done.set()))

@@ -20,9 +20,9 @@ from net_lab import sh, tun
 from ready_links import wait_until_working
 from thread_namespace import fresh_namespace
 
-from ikeclient.net import netlink
-from ikeclient.net.monitor import NetworkMonitor
-from ikeclient.net.snapshot import Change
+from ikeclient.net.watch import netlink
+from ikeclient.net.watch.monitor import NetworkMonitor
+from ikeclient.net.watch.snapshot import Change
 
 pytestmark = pytest.mark.lab
 

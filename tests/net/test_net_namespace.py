@@ -15,11 +15,11 @@ import pytest
 from net_lab import in_child
 
 from ikeclient.errors import PlatformError
-from ikeclient.net import linux
-from ikeclient.net.entrance import Entrance
-from ikeclient.net.interfaces import DnsConfig, MachineConfig
-from ikeclient.net.namespace import Namespace
-from ikeclient.net.namespace_holder import configuration, described
+from ikeclient.net import syscalls as linux
+from ikeclient.net.model import DnsConfig, MachineConfig
+from ikeclient.net.namespace.enter import Entrance
+from ikeclient.net.namespace.handle import Namespace
+from ikeclient.net.namespace.init import configuration, described
 
 CONFIG = MachineConfig(
     interface="ike0",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ikeclient.net.interfaces import DnsConfig
-from ikeclient.net.namespace_mounts import HOSTS, NOTHING, NamespaceDns, name_switch
+from ikeclient.net.model import DnsConfig
+from ikeclient.net.namespace.mounts import HOSTS, NOTHING, NamespaceDns, name_switch
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from net_lab import sh, tun
 from ready_links import wait_until_working
 from thread_namespace import fresh_namespace
 
-from ikeclient.net import netlink
-from ikeclient.net.netlink import Netlink, drain, listen
-from ikeclient.net.probe import Probes
-from ikeclient.net.snapshot import Snapshot, is_tunnel
+from ikeclient.net.watch import netlink
+from ikeclient.net.watch.netlink import Netlink, drain, listen
+from ikeclient.net.watch.probe import Probes
+from ikeclient.net.watch.snapshot import Snapshot, is_tunnel
 
 
 @pytest.fixture

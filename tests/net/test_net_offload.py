@@ -15,10 +15,10 @@ import pytest
 import pytun  # noqa: F401  loaded here, as in test_net_tun
 from thread_namespace import fresh_namespace
 
-from ikeclient.net import offloads, vnet
-from ikeclient.net import tun as tun_module
-from ikeclient.net.tun import TunDevice
-from ikeclient.net.udp import UdpSocket
+from ikeclient.net.device import offloads, vnet
+from ikeclient.net.device import tun as tun_module
+from ikeclient.net.device.tun import TunDevice
+from ikeclient.net.transport.udp import UdpSocket
 
 LONG = 3.0
 ADDRESSES = {4: "127.0.0.1", 6: "::1"}

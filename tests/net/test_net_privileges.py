@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from net_lab import in_child
 
-from ikeclient.net import grants, privileges
-from ikeclient.net.grants import Missing
-from ikeclient.net.privileges import Fact, describe, forbid_core_dumps, has_net_admin
+from ikeclient.net.rights import grants, privileges
+from ikeclient.net.rights.grants import Missing
+from ikeclient.net.rights.privileges import Fact, describe, forbid_core_dumps, has_net_admin
 
 
 def test_a_process_forbids_core_dumps_and_debuggers() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ikeclient.errors import PlatformError, PrivilegeError
-from ikeclient.net.rootless import Refusal, Stage
+from ikeclient.net.namespace.rootless import Refusal, Stage
 
 APPARMOR = {"sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}
 SECCOMP = {"self/status": "Name:\tpython\nNoNewPrivs:\t0\nSeccomp:\t2\nSeccomp_filters:\t1\n"}

@@ -16,8 +16,8 @@ import pytest
 from net_lab import FULL, FULL_V4, MARK, SPLIT, UNREACHABLE, Lab, device, sh, state, tun, way
 
 from ikeclient.errors import PlatformError
-from ikeclient.net.interfaces import MachineConfig
-from ikeclient.net.machine import Machine
+from ikeclient.net.machine.machine import Machine
+from ikeclient.net.model import MachineConfig
 
 pytestmark = pytest.mark.lab
 

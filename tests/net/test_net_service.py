@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ikeclient.net.service import Service
+from ikeclient.process.service_socket import Service
 
 
 @pytest.fixture(params=["path", "abstract"])

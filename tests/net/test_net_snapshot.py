@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.net.interfaces import Version
-from ikeclient.net.snapshot import (
+from ikeclient.net.model import Version
+from ikeclient.net.watch.snapshot import (
     Change,
     DefaultRoute,
     Interface,

@@ -13,8 +13,8 @@ import pytun  # noqa: F401  loaded here, because a test loses the right to read 
 from thread_namespace import fresh_namespace
 
 from ikeclient.errors import IkeclientError, PlatformError, PrivilegeError
-from ikeclient.net import tun as module
-from ikeclient.net.tun import TunDevice
+from ikeclient.net.device import tun as module
+from ikeclient.net.device.tun import TunDevice
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import pytest
 from thread_namespace import fresh_namespace, named_namespace
 
 from ikeclient.errors import PlatformError
-from ikeclient.net import udp as module
-from ikeclient.net.hints import PathHint
-from ikeclient.net.path import local_address_for
-from ikeclient.net.udp import UdpSocket
+from ikeclient.net.transport import udp as module
+from ikeclient.net.transport.icmp_errors import PathHint
+from ikeclient.net.transport.path import local_address_for
+from ikeclient.net.transport.udp import UdpSocket
 
 
 class Clock:

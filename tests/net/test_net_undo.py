@@ -18,10 +18,10 @@ import pytest
 from net_lab import FULL, FULL_V4, MARK, SPLIT, Lab, device, sh, state, tun, way
 
 from ikeclient.errors import NegotiationRefused, PlatformError, UsageError
-from ikeclient.net.interfaces import MachineConfig
-from ikeclient.net.kernel import Kernel, platform_error
-from ikeclient.net.machine import Machine, free_table, repair
-from ikeclient.net.steps import LocalRuleLast, NetlinkStep
+from ikeclient.net.changes.steps import LocalRuleLast, NetlinkStep
+from ikeclient.net.machine.kernel import Kernel, platform_error
+from ikeclient.net.machine.machine import Machine, free_table, repair
+from ikeclient.net.model import MachineConfig
 
 pytestmark = pytest.mark.lab
 

@@ -13,14 +13,14 @@ import pytest
 from profile_world import CERTIFICATE, EAP, PSK, Owner
 
 from ikeclient.errors import IkeclientError, ProfileError
-from ikeclient.profile import author as author_module
-from ikeclient.profile.author import Author, NoRights
 from ikeclient.profile.compile import CompiledProfile, compile_profile
-from ikeclient.profile.credentials import Sources
-from ikeclient.profile.files import FileFault, read_regular
 from ikeclient.profile.importers.read import read_directory, read_foreign
-from ikeclient.profile.load import load_profile
-from ikeclient.profile.trust import changeable, places
+from ikeclient.profile.load import author as author_module
+from ikeclient.profile.load.author import Author, NoRights
+from ikeclient.profile.load.files import FileFault, read_regular
+from ikeclient.profile.load.load import load_profile
+from ikeclient.profile.load.trust import changeable, places
+from ikeclient.profile.secrets.credentials import Sources
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can read what others cannot")
 

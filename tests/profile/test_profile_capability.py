@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from profile_world import PSK, is_clause
 
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF
 from ikeclient.errors import ProfileError
-from ikeclient.profile import capability
 from ikeclient.profile.compile import CompiledProfile, compile_profile
-from ikeclient.profile.load import parse_profile
+from ikeclient.profile.load.load import parse_profile
+from ikeclient.profile.model import capability
 
 
 def build(text: str, place: Path) -> CompiledProfile:
@@ -62,8 +62,8 @@ def test_a_library_that_refuses_an_algorithm_is_noticed(monkeypatch: pytest.Monk
     def refuse(*arguments: object) -> None:
         raise ValueError("disabled for FIPS")
 
-    monkeypatch.setattr("ikeclient.crypto.ciphers.ChaCha20Poly1305", refuse)
-    monkeypatch.setattr("ikeclient.crypto.key_exchange.X25519PrivateKey", None)
+    monkeypatch.setattr("ikeclient.crypto.algorithms.ciphers.ChaCha20Poly1305", refuse)
+    monkeypatch.setattr("ikeclient.crypto.algorithms.key_exchange.X25519PrivateKey", None)
     assert not capability.works(ENCRYPTION["chacha20poly1305"])
     assert not capability.works(KEY_EXCHANGE["x25519"])
     assert capability.works(ENCRYPTION["aes256gcm16"])

@@ -11,9 +11,9 @@ from profile_world import CANARY, CERTIFICATE, EAP, PSK, is_clause
 from ikeclient.errors import IkeclientError, ProfileError, UsageError
 from ikeclient.ike.config import CertificateAuth, EapAuth, PskAuth
 from ikeclient.profile.compile import CompiledProfile, compile_profile
-from ikeclient.profile.load import parse_profile
+from ikeclient.profile.load.load import parse_profile
+from ikeclient.profile.model.proposals import DEFAULT_IKE
 from ikeclient.profile.present import redacted
-from ikeclient.profile.proposals import DEFAULT_IKE
 from ikeclient.wire.registry import EapType, IdType
 from ikeclient.wire.selector import TrafficSelector
 
@@ -329,7 +329,7 @@ def test_a_hook_that_cannot_or_must_not_run_is_refused(
         assert said in error.message
         assert "session.up" in error.message
     hook(write)
-    monkeypatch.setattr("ikeclient.profile.trust.trusted_owners", lambda environ: frozenset({54321}))
+    monkeypatch.setattr("ikeclient.profile.load.trust.trusted_owners", lambda environ: frozenset({54321}))
     assert "belongs to another user" in failure(f'{PSK}[session]\ndown = [["./hook"]]\n', place).message
 
 

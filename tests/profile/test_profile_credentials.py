@@ -10,11 +10,11 @@ from profile_world import CANARY, CERTIFICATE, EAP, PSK, Owner, common_name, is_
 
 from ikeclient.errors import IkeclientError, ProfileError, UsageError
 from ikeclient.ike.config import CertificateAuth, EapAuth, PskAuth
-from ikeclient.profile import credentials
 from ikeclient.profile.compile import CompiledProfile, compile_profile
-from ikeclient.profile.credentials import decode_psk
-from ikeclient.profile.load import parse_profile
-from ikeclient.profile.secrets import Ask
+from ikeclient.profile.load.load import parse_profile
+from ikeclient.profile.secrets import credentials
+from ikeclient.profile.secrets.credentials import decode_psk
+from ikeclient.profile.secrets.secrets import Ask
 from ikeclient.wire.registry import IdType
 
 Write = Callable[..., Path]

@@ -10,8 +10,8 @@ import pytest
 from profile_world import CANARY, PSK
 
 from ikeclient.errors import IkeclientError, ProfileError, UsageError
-from ikeclient.profile.environment import variables
-from ikeclient.profile.load import load_profile
+from ikeclient.profile.load.environment import variables
+from ikeclient.profile.load.load import load_profile
 from ikeclient.tunnel.hooks import environment as hook_environment
 from ikeclient.tunnel.status import Status
 

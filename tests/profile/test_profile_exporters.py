@@ -15,7 +15,7 @@ from ikeclient.errors import ProfileError, UsageError
 from ikeclient.profile.exporters.parts import Parts
 from ikeclient.profile.exporters.write import Format, write_foreign
 from ikeclient.profile.importers.read import read_foreign
-from ikeclient.profile.load import load_profile, parse_profile
+from ikeclient.profile.load.load import load_profile, parse_profile
 
 EXTRAS = """
 [crypto]

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from ikeclient.errors import ProfileError
-from ikeclient.profile.check import check_profile
-from ikeclient.profile.credentials import decode_psk
 from ikeclient.profile.importers.draft import Draft
 from ikeclient.profile.importers.read import Extras, read_foreign
 from ikeclient.profile.importers.stage import staged
-from ikeclient.profile.load import parse_profile
+from ikeclient.profile.load.check import check_profile
+from ikeclient.profile.load.load import parse_profile
+from ikeclient.profile.secrets.credentials import decode_psk
 
 FILES = Path(__file__).with_name("files")
 

@@ -14,7 +14,7 @@ from ikeclient.ike.config import CertificateAuth
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.importers import stage
 from ikeclient.profile.importers.open import opened
-from ikeclient.profile.secrets import Secret
+from ikeclient.profile.secrets.secrets import Secret
 
 Write = Callable[..., Path]
 FILES = Path(__file__).with_name("files")

@@ -18,7 +18,6 @@ from foreign import mobileconfig, sswan
 from profile_world import CANARY, Owner
 
 from ikeclient.errors import ProfileError
-from ikeclient.profile.credentials import identity_of
 from ikeclient.profile.importers.algorithms import Dialect, read_proposals
 from ikeclient.profile.importers.draft import Draft
 from ikeclient.profile.importers.foreign_secrets import ipsec_secrets
@@ -26,7 +25,8 @@ from ikeclient.profile.importers.identities import AnyIdentity, read_identity
 from ikeclient.profile.importers.neighbours import MAX_FILES, Archive, Neighbours
 from ikeclient.profile.importers.read import Extras, Kind, kind_of, read_directory, read_foreign
 from ikeclient.profile.importers.selectors import read_selectors
-from ikeclient.profile.load import parse_profile
+from ikeclient.profile.load.load import parse_profile
+from ikeclient.profile.secrets.credentials import identity_of
 from ikeclient.wire.registry import IdType
 from ikeclient.wire.text import printable
 

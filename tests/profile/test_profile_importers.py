@@ -22,8 +22,8 @@ from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.importers.conf import parse_conf
 from ikeclient.profile.importers.draft import MAX_LENGTH, Draft
 from ikeclient.profile.importers.read import Kind, kind_of, read_foreign
-from ikeclient.profile.load import LoadedProfile, parse_profile
-from ikeclient.profile.proposals import DEFAULT_IKE
+from ikeclient.profile.load.load import LoadedProfile, parse_profile
+from ikeclient.profile.model.proposals import DEFAULT_IKE
 
 Write = Callable[..., Path]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.profile.lines import find_line, key_at, key_lines
+from ikeclient.profile.model.lines import find_line, key_at, key_lines
 
 TEXT = '''\
 version = 1          # line 1

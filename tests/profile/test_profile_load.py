@@ -11,9 +11,9 @@ import pytest
 from profile_world import CANARY, EAP, PSK, is_clause
 
 from ikeclient.errors import IkeclientError, ProfileError, ProfileNotFound, UsageError
-from ikeclient.profile import files
-from ikeclient.profile.load import MAX_LENGTH, load_profile
-from ikeclient.profile.lookup import SYSTEM_DIRECTORY, directories, find_profile, list_profiles, user_directory
+from ikeclient.profile.load import files
+from ikeclient.profile.load.load import MAX_LENGTH, load_profile
+from ikeclient.profile.load.lookup import SYSTEM_DIRECTORY, directories, find_profile, list_profiles, user_directory
 
 Write = Callable[..., Path]
 
@@ -65,7 +65,7 @@ def test_the_users_directory_follows_xdg_and_falls_back_to_the_home() -> None:
 def test_the_users_profile_hides_the_systems(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system = tmp_path / "etc"
     system.mkdir()
-    monkeypatch.setattr("ikeclient.profile.lookup.SYSTEM_DIRECTORY", system)
+    monkeypatch.setattr("ikeclient.profile.load.lookup.SYSTEM_DIRECTORY", system)
     for directory, name in ((home, "work"), (system, "work"), (system, "plant"), (home, "-odd"), (home, "a b")):
         (directory / f"{name}.toml").write_text(PSK)
     (home / "notes.txt").write_text("")
@@ -292,13 +292,13 @@ def test_a_command_for_a_secret_counts_as_a_command(write: Write) -> None:
 def test_a_profile_that_anyone_can_write_is_warned_about(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("a.toml", PSK, 0o666)
     monkeypatch.setattr("os.geteuid", lambda: os.getuid() or 1000)
-    monkeypatch.setattr("ikeclient.profile.load.trusted_owners", lambda environ: frozenset({os.getuid()}))
+    monkeypatch.setattr("ikeclient.profile.load.load.trusted_owners", lambda environ: frozenset({os.getuid()}))
     assert load_profile(str(path)).warnings == (f"{path}: others may change it (mode 0666)",)
 
 
 def test_a_profile_of_another_user_runs_no_commands(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """F14: the profile of user A, run by root."""
-    monkeypatch.setattr("ikeclient.profile.load.trusted_owners", lambda environ: frozenset({54321}))
+    monkeypatch.setattr("ikeclient.profile.load.load.trusted_owners", lambda environ: frozenset({54321}))
     error = failure(write("a.toml", PSK + COMMANDS[0]))
     assert f"it belongs to uid {os.geteuid()}" in error.message
     path = write("a.toml", PSK)
@@ -317,7 +317,7 @@ def test_sudo_extends_the_trust_to_its_caller(monkeypatch: pytest.MonkeyPatch) -
 def test_listing_profiles_needs_neither_pydantic_nor_cryptography(home: Path) -> None:
     import subprocess
 
-    program = "import sys, ikeclient.profile.lookup as l; l.list_profiles(); import ikeclient.profile.templates\n"
+    program = "import sys, ikeclient.profile.load.lookup as l; l.list_profiles(); import ikeclient.profile.templates\n"
     program += "sys.exit(bool({'pydantic', 'cryptography'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], timeout=60).returncode == 0
 
@@ -326,7 +326,7 @@ def test_loading_needs_no_cryptography(write: Write) -> None:
     import subprocess
 
     path = write("a.toml", PSK)
-    program = "import sys; from ikeclient.profile.load import load_profile; load_profile(sys.argv[1])\n"
+    program = "import sys; from ikeclient.profile.load.load import load_profile; load_profile(sys.argv[1])\n"
     program += "sys.exit('cryptography' in sys.modules)"
     command = [sys.executable, "-c", program, str(path)]
     assert subprocess.run(command, cwd=Path(__file__).parents[2], timeout=60).returncode == 0

@@ -7,9 +7,9 @@ import pytest
 from profile_world import CANARY, CERTIFICATE, EAP, PSK
 
 from ikeclient.errors import UsageError
-from ikeclient.profile.load import parse_profile
+from ikeclient.profile.load.load import parse_profile
+from ikeclient.profile.model.schema import Profile
 from ikeclient.profile.present import redacted
-from ikeclient.profile.schema import Profile
 from ikeclient.profile.templates import METHODS, ROUTES, template
 
 

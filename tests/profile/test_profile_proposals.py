@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from profile_world import is_clause
 
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.errors import ProfileError
-from ikeclient.profile import proposals
+from ikeclient.profile.model import proposals
 
 
 def keywords(proposal: AlgorithmProposal) -> list[list[str]]:

@@ -8,9 +8,9 @@ from profile_world import CANARY, EAP, PSK, is_clause
 from pydantic import ValidationError
 
 from ikeclient.errors import ProfileError
-from ikeclient.profile.load import parse_profile
-from ikeclient.profile.problems import InvalidProfile
-from ikeclient.profile.schema import SCHEMA_FILE, Profile, json_schema
+from ikeclient.profile.load.load import parse_profile
+from ikeclient.profile.model.problems import InvalidProfile
+from ikeclient.profile.model.schema import SCHEMA_FILE, Profile, json_schema
 
 
 def refusal(text: str) -> InvalidProfile:
@@ -21,7 +21,7 @@ def refusal(text: str) -> InvalidProfile:
 
 
 def test_the_shipped_json_schema_is_current() -> None:
-    """Regenerate with `python -m ikeclient.profile.schema`."""
+    """Regenerate with `python -m ikeclient.profile.model.schema`."""
     assert json.loads(SCHEMA_FILE.read_text()) == json.loads(json_schema())
 
 

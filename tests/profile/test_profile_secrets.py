@@ -14,10 +14,10 @@ import pytest
 from profile_world import CANARY, is_clause
 
 from ikeclient.errors import IkeclientError, ProfileError, UsageError
-from ikeclient.profile import secrets
-from ikeclient.profile.command import run_for_secret
-from ikeclient.profile.schema import SecretSource
-from ikeclient.profile.secrets import Secret, Wanted, erase_variable, resolve
+from ikeclient.profile.model.schema import SecretSource
+from ikeclient.profile.secrets import secrets
+from ikeclient.profile.secrets.command import run_for_secret
+from ikeclient.profile.secrets.secrets import Secret, Wanted, erase_variable, resolve
 
 Write = Callable[..., Path]
 
@@ -100,7 +100,7 @@ def test_a_secret_file_of_its_owner_alone_is_read(write: Write, mode: int) -> No
 def test_a_secret_file_of_another_user_is_refused(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """F11, F14."""
     path = write("pw", CANARY)
-    monkeypatch.setattr("ikeclient.profile.files.trusted_owners", lambda environ: frozenset({54321}))
+    monkeypatch.setattr("ikeclient.profile.load.files.trusted_owners", lambda environ: frozenset({54321}))
     assert "belongs to another user" in failure(source(file="pw"), path.parent).message
     assert resolve(source(file="pw", insecure=True), wanted(path.parent)).reveal() == CANARY.encode()
 
@@ -154,7 +154,7 @@ def test_what_the_kernel_shows_of_the_environment_is_erased_too() -> None:
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from ikeclient.profile.secrets import erase_variable\n"
+        "from ikeclient.profile.secrets.secrets import erase_variable\n"
         "before = Path('/proc/self/environ').read_bytes()\n"
         "value = erase_variable('VPN_PW')\n"
         "after = Path('/proc/self/environ').read_bytes()\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.profile import values
+from ikeclient.profile.model import values
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from ikeclient.crypto.certs import Certificate, TrustStore
-from ikeclient.crypto.signature import PrivateKey
+from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
+from ikeclient.crypto.sign.signature import PrivateKey
 
 NOW = datetime.datetime(2026, 6, 1, 12, 0, tzinfo=datetime.UTC)
 _YEAR = datetime.timedelta(days=365)

@@ -15,28 +15,28 @@ from eap_gateway import GATEWAY_CHALLENGE, SUCCESS, challenge, mschap_request, p
 from eap_gateway import request as eap_request
 from sim_certificates import gateway_certificate, gateway_key, trust
 
-from ikeclient.crypto.certs import Certificate
-from ikeclient.crypto.identity import parse_identity
-from ikeclient.crypto.key_exchange import generate
-from ikeclient.crypto.keymat import child_keys, ike_keys, shared_key_auth
-from ikeclient.crypto.schemes import Family
-from ikeclient.crypto.signature import PrivateKey, verify
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
-from ikeclient.eap import mschap
+from ikeclient.crypto.algorithms.key_exchange import generate
+from ikeclient.crypto.algorithms.keymat import child_keys, ike_keys, shared_key_auth
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
+from ikeclient.crypto.pki.identity import parse_identity
+from ikeclient.crypto.pki.trust_store import Certificate
+from ikeclient.crypto.sign.schemes import Family
+from ikeclient.crypto.sign.signature import PrivateKey, verify
+from ikeclient.eap.methods import mschap
 from ikeclient.errors import IntegrityError, ParseError, SignatureError
-from ikeclient.ike.authenticate import initiator_octets, responder_octets
-from ikeclient.ike.child import ChildSa
 from ikeclient.ike.config import EapAuth, IkeConfig
 from ikeclient.ike.events import Datagram, NatStatus, Path
-from ikeclient.ike.exchanges.base import find, has_notify, need
-from ikeclient.ike.exchanges.init import Candidate, peer_hashes, signature_hashes
-from ikeclient.ike.keying import Keying
-from ikeclient.ike.lineage import Lineage
-from ikeclient.ike.nat import detection_notifies
-from ikeclient.ike.negotiate import choose_esp, choose_ike, offer_esp, offer_ike
-from ikeclient.ike.sa import IkeSa
-from ikeclient.ike.selectors import intersect
-from ikeclient.ike.state import State
+from ikeclient.ike.v2.child.child_sa import ChildSa
+from ikeclient.ike.v2.exchanges.base import find, has_notify, need
+from ikeclient.ike.v2.exchanges.init import Candidate, peer_hashes, signature_hashes
+from ikeclient.ike.v2.ike_sa import IkeSa
+from ikeclient.ike.v2.ike_sas import Lineage
+from ikeclient.ike.v2.keying import Keying
+from ikeclient.ike.v2.rules.authenticate import initiator_octets, responder_octets
+from ikeclient.ike.v2.rules.nat import detection_notifies
+from ikeclient.ike.v2.rules.negotiate import choose_esp, choose_ike, offer_esp, offer_ike
+from ikeclient.ike.v2.rules.selectors import intersect
+from ikeclient.ike.v2.state import State
 from ikeclient.wire.config import ConfigAttribute, ConfigPayload
 from ikeclient.wire.identity import AuthPayload, CertPayload, Identity, IdiPayload, IdrPayload
 from ikeclient.wire.key_exchange import KePayload, NoncePayload

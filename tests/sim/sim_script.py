@@ -9,8 +9,8 @@ from dataclasses import replace
 from sim_gateway import GatewaySetup, SimGateway
 from sim_world import World, reverse
 
-from ikeclient.ike.envelope import Envelope
-from ikeclient.ike.keying import Keying
+from ikeclient.ike.v2.keying import Keying
+from ikeclient.ike.v2.message.envelope import Envelope
 from ikeclient.wire.header import Header
 from ikeclient.wire.notify import DeletePayload, NotifyPayload
 from ikeclient.wire.payload import Message, Payload, RawPayload

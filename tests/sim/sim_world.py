@@ -19,12 +19,12 @@ from sim_certificates import NOW, trust, user_certificate, user_key
 from sim_gateway import CLIENT_ID, ESP_GCM, GATEWAY_ID, GCM, NET, PASSWORD, PSK, USER, GatewaySetup, SimGateway
 
 from ikeclient.errors import IkeclientError
-from ikeclient.ike.child import ChildSa
 from ikeclient.ike.config import CertificateAuth, EapAuth, IkeConfig, PskAuth
 from ikeclient.ike.events import ChildClosed, ChildEstablished, Closed, CredentialNeeded, Event, Path
-from ikeclient.ike.initiator import Initiator
-from ikeclient.ike.sa import IkeSa
-from ikeclient.ike.state import State
+from ikeclient.ike.v2.child.child_sa import ChildSa
+from ikeclient.ike.v2.ike_sa import IkeSa
+from ikeclient.ike.v2.initiator import Initiator
+from ikeclient.ike.v2.state import State
 from ikeclient.wire.registry import EapType
 
 PATH = Path(ip_address("192.0.2.10"), 40500, ip_address("203.0.113.7"), 500)

@@ -11,10 +11,10 @@ from types import FrameType
 
 from sim_world import World
 
-from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
-from ikeclient.crypto.transforms import ENCRYPTION, EspSuite
+from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
+from ikeclient.dataplane.pump import NON_ESP_MARKER, Packet, Pump
 from ikeclient.ike.events import ChildEstablished
-from ikeclient.tunnel.pump import NON_ESP_MARKER, Packet, Pump
 
 GATEWAY, LOCAL = ("203.0.113.7", 4500), ("192.0.2.10", 40500)
 SPI = 0xC0000001

@@ -12,7 +12,7 @@ from sim_gateway import GCM, GatewaySetup
 from sim_script import AUTH, INIT, forged_init, notify, only, spi_of, unprotected
 from sim_world import PASSWORD, Sent, Weather, World, client_config, reverse
 
-from ikeclient.crypto.transforms import KEY_EXCHANGE
+from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE
 from ikeclient.errors import AuthenticationFailed, NoResponse
 from ikeclient.ike.events import Closed
 from ikeclient.wire.registry import NotifyType

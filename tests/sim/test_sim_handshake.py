@@ -15,7 +15,7 @@ from sim_gateway import GCM, GatewaySetup
 from sim_script import INIT, notify, unprotected
 from sim_world import AUTHS, PATH, Sent, Weather, World, assert_same_state, client_config
 
-from ikeclient.crypto.transforms import KEY_EXCHANGE
+from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE
 from ikeclient.errors import AuthenticationFailed, NoResponse
 from ikeclient.ike.events import Configuration, CredentialNeeded, IkeEstablished, PathChanged, Progress
 from ikeclient.wire.registry import NotifyType

@@ -17,8 +17,8 @@ from sim_certificates import NOW, authority, gateway_certificate
 from sim_gateway import GatewaySetup, SimGateway
 from sim_world import Sent, Weather, World, client_config, reverse
 
-from ikeclient.crypto import der
-from ikeclient.crypto.signature import PrivateKey
+from ikeclient.crypto.pki import der
+from ikeclient.crypto.sign.signature import PrivateKey
 from ikeclient.errors import GatewayNotAuthenticated
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))

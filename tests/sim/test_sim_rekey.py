@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from sim_gateway import ESP_GCM, GatewaySetup
 from sim_world import PATH, Sent, Weather, World, assert_same_state, client_config, mirrored, reverse
 
-from ikeclient.crypto.transforms import KEY_EXCHANGE
+from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE
 from ikeclient.errors import NoResponse
 from ikeclient.ike.events import ChildClosed, ChildEstablished, IkeEstablished
-from ikeclient.ike.sa import IkeSa
-from ikeclient.ike.state import State
+from ikeclient.ike.v2.ike_sa import IkeSa
+from ikeclient.ike.v2.state import State
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 FAIR = Weather()

@@ -15,13 +15,13 @@ from sim_certificates import NOW, trust
 from sim_gateway import GATEWAY_ID, GatewaySetup, named
 from sim_world import World, client_config
 
-from ikeclient.crypto.certs import Certificate
-from ikeclient.crypto.schemes import HASH_NAMES, SCHEME_NAMES, Family, Scheme
-from ikeclient.crypto.signature import PrivateKey
+from ikeclient.crypto.pki.trust_store import Certificate
+from ikeclient.crypto.sign.schemes import HASH_NAMES, SCHEME_NAMES, Family, Scheme
+from ikeclient.crypto.sign.signature import PrivateKey
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
-from ikeclient.ike.authenticate import responder_octets
 from ikeclient.ike.config import CertificateAuth, IkeConfig
 from ikeclient.ike.events import Notice
+from ikeclient.ike.v2.rules.authenticate import responder_octets
 from ikeclient.wire.identity import AuthPayload, Identity, IdrPayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Payload

@@ -13,13 +13,13 @@ from typing import Any, cast
 
 import pytest
 
-from ikeclient.crypto.transforms import ENCRYPTION, KEY_EXCHANGE, PRF, AlgorithmProposal
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, KEY_EXCHANGE, PRF, AlgorithmProposal
+from ikeclient.dataplane.pump import Packet, Pump
 from ikeclient.ike.config import IkeConfig, PskAuth
 from ikeclient.ike.events import Datagram
 from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.connection import Connection
-from ikeclient.tunnel.pump import Packet, Pump
 from ikeclient.wire.identity import Identity
 from ikeclient.wire.registry import IdType
 

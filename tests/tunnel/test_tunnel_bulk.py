@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.esp.inner import internet_checksum, locate_transport
-from ikeclient.tunnel.bulk import CEASED, CEASED_LATEST, ENOUGH, LIVELY, REPEATED, Bulk
+from ikeclient.dataplane.bulk import CEASED, CEASED_LATEST, ENOUGH, LIVELY, REPEATED, Bulk
+from ikeclient.esp.packet.inner import internet_checksum, locate_transport
 
 HERE = {4: "10.88.0.1", 6: "fd88::1"}
 THERE = {4: "10.99.0.1", 6: "fd99::1"}

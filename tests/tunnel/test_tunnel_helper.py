@@ -15,13 +15,13 @@ import pytest
 
 from ikeclient.errors import PlatformError, ProfileError
 from ikeclient.ike.config import CertificateAuth
-from ikeclient.net.helper import HelperJournal
-from ikeclient.net.journal import SUFFIX
-from ikeclient.net.steps import Link
-from ikeclient.profile.author import Author
+from ikeclient.net.changes.journal import SUFFIX
+from ikeclient.net.changes.steps import Link
+from ikeclient.process.helper.channel import HelperJournal
+from ikeclient.process.helper.process import Helper, Hooks, helper
 from ikeclient.profile.compile import CompiledProfile, compile_profile
-from ikeclient.profile.load import load_profile
-from ikeclient.tunnel.helper import Helper, Hooks, helper
+from ikeclient.profile.load.author import Author
+from ikeclient.profile.load.load import load_profile
 from ikeclient.tunnel.hooks import environment
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.status import Status
@@ -160,7 +160,7 @@ def test_a_helper_ends_with_a_tunnel_that_was_killed(tmp_path: Path) -> None:
     """O3: nothing of the tunnel is left in the process table."""
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from ikeclient.tunnel.helper import helper; from ikeclient.tunnel.options import ConnectOptions\n"
+        "from ikeclient.process.helper.process import helper; from ikeclient.tunnel.options import ConnectOptions\n"
         "place = Path(sys.argv[1])\n"
         "options = ConnectOptions(name='work', timeout=1, keylog=None, runtime_directory=place / 'run')\n"
         "with helper(options, {}, place) as made:\n"
@@ -249,7 +249,7 @@ def test_a_caller_without_standard_files_has_a_helper_all_the_same(tmp_path: Pat
     """The sockets then have the numbers of the standard files, which the helper gives to /dev/null."""
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from ikeclient.tunnel.helper import helper; from ikeclient.tunnel.options import ConnectOptions\n"
+        "from ikeclient.process.helper.process import helper; from ikeclient.tunnel.options import ConnectOptions\n"
         "place = Path(sys.argv[1]); out = os.dup(1); [os.close(number) for number in (0, 1, 2)]\n"
         "options = ConnectOptions(name='work', timeout=1, keylog=None, runtime_directory=place / 'run')\n"
         "with helper(options, {}, place) as made:\n"

@@ -15,7 +15,7 @@ import pytest
 from ikeclient.control import protocol
 from ikeclient.control.directory import Peer
 from ikeclient.errors import IkeclientError, UsageError
-from ikeclient.tunnel.inside import STAYS, Members
+from ikeclient.process.run_in_namespace import STAYS, Members
 
 
 class FakeConnection:

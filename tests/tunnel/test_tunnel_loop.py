@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ikeclient.tunnel import loop as module
-from ikeclient.tunnel.loop import REST, SPACING, PacketLoop, Spacing, run_loop, unwatch, watch
+from ikeclient.dataplane import event_loop as module
+from ikeclient.dataplane.event_loop import REST, SPACING, PacketLoop, Spacing, run_loop, unwatch, watch
 
 
 @pytest.fixture

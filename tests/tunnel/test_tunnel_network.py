@@ -10,7 +10,7 @@ import pytest
 
 from ikeclient.errors import NegotiationRefused
 from ikeclient.ike.events import Configuration, Path
-from ikeclient.net.interfaces import DnsConfig, IPNetwork, MachineConfig
+from ikeclient.net.model import DnsConfig, IPNetwork, MachineConfig
 from ikeclient.profile.compile import NetworkSettings
 from ikeclient.tunnel.network import MARK, Link, blocked_families, dns_config, machine_config, routes_into
 from ikeclient.wire.selector import TrafficSelector

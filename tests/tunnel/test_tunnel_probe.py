@@ -12,10 +12,10 @@ from ipaddress import ip_address
 
 import pytest
 
-from ikeclient.crypto.key_exchange import generate
-from ikeclient.crypto.transforms import ENCRYPTION, KEY_EXCHANGE, PRF, AlgorithmProposal
-from ikeclient.ike.exchanges.base import find, need, notifies
-from ikeclient.ike.negotiate import offer_ike
+from ikeclient.crypto.algorithms.key_exchange import generate
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, KEY_EXCHANGE, PRF, AlgorithmProposal
+from ikeclient.ike.v2.exchanges.base import find, need, notifies
+from ikeclient.ike.v2.rules.negotiate import offer_ike
 from ikeclient.tunnel.probe import _Line
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Message, Payload

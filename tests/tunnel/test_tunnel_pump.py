@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, EspSuite
-from ikeclient.esp import offload_plain
-from ikeclient.esp.ecn import MEANINGLESS_AFTER
+from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
+from ikeclient.dataplane.pump import DEAFNESS, IKE_BUDGET, KEEPALIVE, MARKS_IGNORED, NON_ESP_MARKER, Pump
+from ikeclient.esp.codec import plain as offload_plain
+from ikeclient.esp.packet.ecn import MEANINGLESS_AFTER
 from ikeclient.ike.events import ChildEstablished
-from ikeclient.net.many import SLOTS, Arrival, Many
-from ikeclient.net.tun import TunCounters
-from ikeclient.net.udp import UdpSocket
-from ikeclient.tunnel.pump import DEAFNESS, IKE_BUDGET, KEEPALIVE, MARKS_IGNORED, NON_ESP_MARKER, Pump
+from ikeclient.net.device.tun import TunCounters
+from ikeclient.net.transport.recvmmsg import SLOTS, Arrival, Many
+from ikeclient.net.transport.udp import UdpSocket
 from ikeclient.wire.selector import TrafficSelector
 
 SUITE = EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None)

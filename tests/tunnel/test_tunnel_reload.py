@@ -11,7 +11,7 @@ import pytest
 
 from ikeclient.errors import ProfileError
 from ikeclient.profile.compile import CompiledProfile, compile_profile
-from ikeclient.profile.load import parse_profile
+from ikeclient.profile.load.load import parse_profile
 from ikeclient.tunnel.reload import Effect, Reloader, difference
 
 PSK = """\

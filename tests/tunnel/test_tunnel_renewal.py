@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ikeclient.crypto.keymat import ChildKeys, DirectionKeys
-from ikeclient.crypto.transforms import ENCRYPTION, EspSuite
+from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
 from ikeclient.errors import AuthenticationFailed, IkeclientError, NegotiationRefused, NoResponse
 from ikeclient.ike.events import ChildEstablished, Closed, CredentialNeeded, Event
 from ikeclient.tunnel import renewal

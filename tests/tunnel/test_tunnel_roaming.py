@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ikeclient.ike.events import Configuration, GatewayAddresses, IPAddress, NatStatus, Path, PathChanged, Roamed
-from ikeclient.net.snapshot import Change, OuterAddress, Snapshot
+from ikeclient.net.watch.snapshot import Change, OuterAddress, Snapshot
 from ikeclient.tunnel import roaming
 from ikeclient.tunnel.roaming import PROBES, PROBES_EACH, SILENT, ProbeBudget, Roaming, is_silent
 from ikeclient.tunnel.status import Status

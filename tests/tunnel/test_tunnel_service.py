@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ikeclient.net.service import Service
-from ikeclient.tunnel.service import Reporter
+from ikeclient.process.service_notify import Reporter
+from ikeclient.process.service_socket import Service
 
 
 class Manager:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
-from ikeclient.crypto.keymat import IkeKeys
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, IkeSuite
+from ikeclient.crypto.algorithms.keymat import IkeKeys
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, IkeSuite
 from ikeclient.ike import events
 from ikeclient.wire.config import ConfigPayload
 from ikeclient.wire.eap import EapPacket

@@ -6,9 +6,9 @@ import plistlib
 import uuid
 from typing import Any
 
-from ikeclient.profile import proposals
 from ikeclient.profile.exporters.parts import Parts, text_of, unable
 from ikeclient.profile.importers.mobileconfig import ENCRYPTION, GROUPS, INTEGRITY, LIVENESS, PKCS12
+from ikeclient.profile.model import proposals
 
 _CARRIED = frozenset(
     {

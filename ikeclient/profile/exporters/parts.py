@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from ikeclient.crypto.certs import Certificate
+from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import IkeclientError, ProfileError
-from ikeclient.profile.credentials import MAX_BUNDLE, MAX_KEY_FILE, Sources, decode_psk, is_pkcs12
-from ikeclient.profile.load import LoadedProfile
-from ikeclient.profile.schema import Profile, SecretSource
-from ikeclient.profile.secrets import Ask
+from ikeclient.profile.load.load import LoadedProfile
+from ikeclient.profile.model.schema import Profile, SecretSource
+from ikeclient.profile.secrets.credentials import MAX_BUNDLE, MAX_KEY_FILE, Sources, decode_psk, is_pkcs12
+from ikeclient.profile.secrets.secrets import Ask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ikeclient.profile import proposals
 from ikeclient.profile.exporters.parts import Parts, unable
 from ikeclient.profile.importers.windows import CIPHERS
+from ikeclient.profile.model import proposals
 
 _METHODS = {"certificate": "MachineCertificate", "eap": "Eap", "eap-mschapv2": "Eap", "eap-tls": "Eap"}
 _HASHES = {"sha1": "SHA1", "sha256": "SHA256", "sha384": "SHA384"}

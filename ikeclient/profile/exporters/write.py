@@ -12,8 +12,8 @@ from ikeclient.profile.exporters.parts import Parts
 from ikeclient.profile.exporters.powershell import write_powershell
 from ikeclient.profile.exporters.sswan import write_sswan
 from ikeclient.profile.exporters.swanctl import write_swanctl
+from ikeclient.profile.model.toml_text import toml_lines
 from ikeclient.profile.present import SECRETS
-from ikeclient.profile.toml_text import toml_lines
 
 
 class Format(StrEnum):

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from ikeclient.crypto.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF
-from ikeclient.profile import proposals
-from ikeclient.profile.values import Fault
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF
+from ikeclient.profile.model import proposals
+from ikeclient.profile.model.values import Fault
 from ikeclient.wire.text import printable
 
 MAX_KEYWORDS = 64

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ikeclient.crypto.certs import Certificate
+from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.draft import Draft
 from ikeclient.profile.importers.neighbours import Neighbours

@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from ikeclient.crypto.certs import Certificate, load_pkcs12
-from ikeclient.crypto.signature import PassphraseNeeded
+from ikeclient.crypto.pki.trust_store import Certificate, load_pkcs12
+from ikeclient.crypto.sign.signature import PassphraseNeeded
 from ikeclient.errors import ParseError, ProfileError
 from ikeclient.profile.importers.draft import Ask, Draft
 

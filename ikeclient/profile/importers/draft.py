@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Literal
 
-from ikeclient.crypto.certs import Certificate
+from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import ProfileError
-from ikeclient.profile import values
 from ikeclient.profile.importers.algorithms import Dialect, read_proposals
 from ikeclient.profile.importers.identities import AnyIdentity, read_identity
-from ikeclient.profile.proposals import DEFAULT_ESP, DEFAULT_IKE
-from ikeclient.profile.schema import MAX_PROPOSALS
-from ikeclient.profile.secrets import Ask
-from ikeclient.profile.toml_text import toml_lines
+from ikeclient.profile.model import values
+from ikeclient.profile.model.proposals import DEFAULT_ESP, DEFAULT_IKE
+from ikeclient.profile.model.schema import MAX_PROPOSALS
+from ikeclient.profile.model.toml_text import toml_lines
+from ikeclient.profile.secrets.secrets import Ask
 from ikeclient.wire.text import printable
 
 __all__ = ["MAX_LENGTH", "SECRETS", "Ask", "Attachment", "Draft", "Fields", "decode_base64", "pem"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ikeclient.crypto.identity import identity_text, parse_identity
+from ikeclient.crypto.pki.identity import identity_text, parse_identity
 from ikeclient.errors import ProfileError
-from ikeclient.profile.values import shown
+from ikeclient.profile.model.values import shown
 from ikeclient.wire.registry import IdType
 
 ANY = ("%any", "%any6", "%any4", "0.0.0.0", "::", "*", "%")  # noqa: S104 - any identity, nothing is bound

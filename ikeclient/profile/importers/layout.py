@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ikeclient.crypto.certs import Certificate
-from ikeclient.crypto.signature import PrivateKey
+from ikeclient.crypto.pki.trust_store import Certificate
+from ikeclient.crypto.sign.signature import PrivateKey
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.draft import Draft
 from ikeclient.profile.importers.neighbours import Neighbours

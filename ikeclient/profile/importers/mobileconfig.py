@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ikeclient.crypto.certs import Certificate
+from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.containers import open_bundle
 from ikeclient.profile.importers.draft import Ask, Draft, Fields

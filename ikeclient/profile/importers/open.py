@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ikeclient.errors import ProfileError, ProfileNotFound
-from ikeclient.profile.files import FileFault, read_regular, shown_path
-from ikeclient.profile.load import LoadedProfile, load_profile
-from ikeclient.profile.lookup import find_profile, is_path
-from ikeclient.profile.secrets import Ask, Secret
-from ikeclient.profile.trust import writer
+from ikeclient.profile.load.files import FileFault, read_regular, shown_path
+from ikeclient.profile.load.load import LoadedProfile, load_profile
+from ikeclient.profile.load.lookup import find_profile, is_path
+from ikeclient.profile.load.trust import writer
+from ikeclient.profile.secrets.secrets import Ask, Secret
 
 MAX_LENGTH = 4 << 20  # bytes
 MAX_ARCHIVE = 64 << 20

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
-from ikeclient.crypto.certs import Certificate
+from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import ProfileError
-from ikeclient.profile.credentials import is_pkcs12
 from ikeclient.profile.importers.azure import read_azure
 from ikeclient.profile.importers.containers import is_signed, open_bundle, unwrap
 from ikeclient.profile.importers.draft import MAX_LENGTH, Ask, Draft, decode_base64
@@ -24,6 +23,7 @@ from ikeclient.profile.importers.networkmanager import read_networkmanager
 from ikeclient.profile.importers.sswan import read_sswan
 from ikeclient.profile.importers.swanctl import read_swanctl
 from ikeclient.profile.importers.windows import read_phonebook, read_powershell, read_profile_xml
+from ikeclient.profile.secrets.credentials import is_pkcs12
 from ikeclient.wire.text import printable
 
 

@@ -8,7 +8,7 @@ from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.containers import open_bundle
 from ikeclient.profile.importers.draft import Ask, Draft, Fields, decode_base64
 from ikeclient.profile.importers.selectors import networks_of
-from ikeclient.profile.values import MAX_NETWORKS
+from ikeclient.profile.model.values import MAX_NETWORKS
 from ikeclient.wire.text import printable
 
 METHODS = {

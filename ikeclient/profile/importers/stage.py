@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ikeclient.errors import ProfileError
-from ikeclient.profile.author import Author
 from ikeclient.profile.importers.draft import Draft
-from ikeclient.profile.load import LoadedProfile, load_profile
+from ikeclient.profile.load.author import Author
+from ikeclient.profile.load.load import LoadedProfile, load_profile
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - what is in it never reaches a disk; the directory made there is private
 

@@ -13,7 +13,6 @@ from pathlib import PurePosixPath
 from typing import get_args
 
 from ikeclient.errors import ProfileError
-from ikeclient.profile.credentials import identity_of
 from ikeclient.profile.importers.algorithms import Dialect
 from ikeclient.profile.importers.conf import Section, parse_conf
 from ikeclient.profile.importers.containers import open_bundle
@@ -22,7 +21,8 @@ from ikeclient.profile.importers.foreign_secrets import SecretFile, swanctl_secr
 from ikeclient.profile.importers.layout import Layout, swanctl_layout
 from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import read_selectors
-from ikeclient.profile.schema import AuthMethod
+from ikeclient.profile.model.schema import AuthMethod
+from ikeclient.profile.secrets.credentials import identity_of
 from ikeclient.wire.text import printable
 
 METHODS: tuple[str, ...] = tuple(method for method in get_args(AuthMethod) if method.startswith("eap"))

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ikeclient.crypto.certs import Certificate
+from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import ProfileError
-from ikeclient.profile.credentials import is_pkcs12
 from ikeclient.profile.importers.containers import open_bundle
 from ikeclient.profile.importers.draft import Ask, Draft, decode_base64
 from ikeclient.profile.importers.selectors import networks_of
 from ikeclient.profile.importers.swanctl import choose, decode_text
 from ikeclient.profile.importers.xml import Element, parse_xml
+from ikeclient.profile.secrets.credentials import is_pkcs12
 from ikeclient.wire.text import printable
 
 MAX_COMMANDS = 500

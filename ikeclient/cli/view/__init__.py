@@ -1,0 +1,1 @@
+"""What people see: texts, live displays and colours."""

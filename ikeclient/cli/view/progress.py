@@ -1,0 +1,125 @@
+"""How `connect` shows what it is doing: a line per step on stderr.
+
+On a terminal the step that is going on stands at the bottom and is completed in place with the time it took. Elsewhere
+each step is the event itself as a line of JSON, for whoever collects logs, or a plain line where that was asked for.
+There is no thread and no timer: a display that could delay or end the tunnel it talks about would be worse than none.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from ikeclient.cli.view.render import event_line, sentence
+from ikeclient.cli.view.terminal import WIDTH, is_live, is_terminal, printable, styled, symbol, tell
+from ikeclient.control.protocol import encode
+from ikeclient.errors import UsageError
+
+STEPS = ("resolving", "negotiating", "authenticating", "configuring")
+_QUIET = ("rekeyed", "child-closed", "child-created")  # shown with -v only
+_ERASE = "\r\x1b[K"
+
+
+class LogFormat(StrEnum):
+    """What the lines on stderr are."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
+
+
+VARIABLE = "IKECLIENT_LOG_FORMAT"
+
+
+def chosen_format(option: LogFormat | None) -> LogFormat:
+    """TEXT or JSON: what `--log-format` says, else `IKECLIENT_LOG_FORMAT`; `auto` is JSON where nobody watches.
+
+    Raises UsageError for another word in the variable.
+    """
+    written = os.environ.get(VARIABLE) or LogFormat.AUTO
+    try:
+        form = option or LogFormat(written)
+    except ValueError:
+        choices = ", ".join(LogFormat)
+        raise UsageError(f"{VARIABLE} must be one of {choices}, not {printable(written, 40)}") from None
+    if form is LogFormat.AUTO:
+        return LogFormat.TEXT if is_terminal(sys.stderr) else LogFormat.JSON
+    return form
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+class Progress:
+    """Takes the tunnel's events and shows them. Never raises. `form` is TEXT or JSON."""
+
+    def __init__(self, form: LogFormat, verbosity: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._form = form
+        self._verbosity = verbosity
+        self._clock = clock
+        self.live = form is LogFormat.TEXT and is_live(sys.stderr)
+        self._step: str | None = None
+        self._began = 0.0
+        self._connected = False
+
+    def __call__(self, event: Mapping[str, object]) -> None:
+        """Show one event."""
+        name = event.get("event")
+        if self._form is LogFormat.JSON:
+            tell(encode(event if "time" in event else {**event, "time": _now()}).decode().rstrip("\n"))
+        elif name in _QUIET and not self._verbosity:
+            return
+        elif self.live and name in STEPS:
+            self._begin(sentence(event))
+        elif name == "connected":
+            self.done()
+            self._connected = True
+            self.line(styled([(sentence(event), "good")], sys.stderr))
+        elif name in STEPS:
+            tell(sentence(event))
+        else:
+            style = "busy" if name in {"reconnecting", "warning"} else ""
+            text = event_line(event) if self._connected else sentence(event)
+            self.line(styled([(text, style)], sys.stderr))
+
+    def line(self, text: str) -> None:
+        """A line of its own; the step that is going on moves below it."""
+        tell((_ERASE if self._step is not None else "") + text)
+        if self._step is not None:
+            self._draw()
+
+    def log(self, text: str) -> None:
+        """A line of the log."""
+        if self._form is LogFormat.JSON:
+            self({"event": "log", "time": _now(), "text": text})
+        else:
+            self.line(text)
+
+    def _begin(self, text: str) -> None:
+        self.done()
+        self._step, self._began = text, self._clock()
+        self._draw()
+
+    def _draw(self) -> None:
+        mark = symbol("\u2022", "*", sys.stderr)
+        tell(styled([(f"{mark} ", "busy"), ((self._step or "")[: WIDTH - 3], "")], sys.stderr), end="")
+
+    def done(self) -> None:
+        """The step that was going on is complete."""
+        if self._step is not None:
+            took = f"  {1000 * (self._clock() - self._began):.0f} ms"
+            mark = symbol("\u2713", "+", sys.stderr)
+            tell(_ERASE + styled([(f"{mark} ", "good"), (self._step, ""), (took, "dim")], sys.stderr))
+            self._step = None
+
+    def failed(self) -> None:
+        """The step that was going on is the last one."""
+        if self._step is not None:
+            mark = symbol("\u2717", "x", sys.stderr)
+            tell(_ERASE + styled([(f"{mark} ", "bad"), (self._step, "")], sys.stderr))
+            self._step = None

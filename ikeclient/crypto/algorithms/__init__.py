@@ -1,0 +1,1 @@
+"""Ciphers, PRFs, key exchanges, and the transforms that name them."""

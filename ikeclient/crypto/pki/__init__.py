@@ -1,0 +1,1 @@
+"""Certificates: parsing, names, constraints, path building and identities."""

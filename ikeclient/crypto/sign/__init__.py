@@ -1,0 +1,1 @@
+"""Signatures and the schemes that they are made with."""

@@ -1,0 +1,112 @@
+"""What the pump needs of a TUN device and of a socket, in the ordinary lane and in the fast one, and what it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ikeclient.esp.sa.pair import Packet
+from ikeclient.net.device.tun import TunCounters
+from ikeclient.net.transport.recvmmsg import Arrival, Many
+
+Address = tuple[str, int]
+
+IKE_PORT = 500
+
+
+class PacketDevice(Protocol):
+    """A TUN device; see `net.device.tun.TunDevice`."""
+
+    lost: bool
+    counters: TunCounters
+
+    def read_batch(self, limit: int) -> Sequence[Packet]:
+        """At most `limit` waiting packets, without blocking."""
+
+    def write_batch(self, packets: Sequence[Packet]) -> int:
+        """Hand packets over; returns how many were taken."""
+
+
+class FrameDevice(Protocol):
+    """A TUN device that knows super-packets."""
+
+    merges_udp: bool
+
+    def read_into(self, buffers: Sequence[bytearray | memoryview]) -> int:
+        """Read one frame; 0 where none is waiting."""
+
+    def write_frames(self, frames: Sequence[Packet]) -> int:
+        """Hand frames over; returns how many were taken."""
+
+    def write_frame(self, frame: Packet) -> bool:
+        """Hand one over; whether it was taken."""
+
+
+class DatagramSocket(Protocol):
+    """A socket; see `net.transport.udp.UdpSocket`."""
+
+    local: Address
+
+    def receive_batch(self, limit: int) -> Sequence[tuple[bytes | memoryview, Address, int]]:
+        """At most `limit` waiting datagrams with their sources and outer TOS octets, without blocking."""
+
+    def send_batch(self, payloads: Sequence[Packet], destination: Address, tos: int = 0) -> int:
+        """Send datagrams; returns how many went out."""
+
+    def send_probe(self, payload: Packet, destination: Address) -> bool:
+        """Send one datagram that must not be fragmented."""
+
+    def trust_path(self, mtu: int, *, proven: bool) -> None:
+        """Learn what the path carries."""
+
+    def receive_queue(self) -> tuple[int, int]:
+        """Bytes that wait to be read, and how many datagrams there was no room for."""
+
+
+class RunSocket(Protocol):
+    """A socket that knows runs of datagrams."""
+
+    local: Address
+
+    def receive_into(self, buffer: memoryview) -> tuple[int, int, Address, int] | None:
+        """A run: (length, size, source, tos)."""
+
+    def receive_many(self, many: Many, stride: int, first: int, most: int) -> list[Arrival]:
+        """Datagrams that nobody merged; see `net.transport.recvmmsg`."""
+
+    def drain_errors(self) -> bool:
+        """Take what keeps the socket readable although nothing is waiting."""
+
+    def send_run(self, run: Packet, size: int, destination: Address, tos: int = 0) -> int:
+        """Send a run; returns how many datagrams went out."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PumpCounters:
+    """What was dropped or ignored before or behind the SAs. Each counts packets or datagrams."""
+
+    keepalives: int = 0
+    malformed: int = 0  # datagrams too short to be anything, or with a reserved SPI
+    unknown_spi: int = 0
+    unknown_ike: int = 0  # IKE messages with SPIs that are not ours, or that nothing asked for
+    no_path: int = 0  # packets that had no socket or no remote end to go to
+    too_big: int = 0
+    not_sent: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildCounters:
+    """Both directions of one Child SA, under the names of the status output."""
+
+    packets_in: int
+    packets_out: int
+    bytes_in: int
+    bytes_out: int
+    replays: int
+    auth_failures: int
+    selector_drops: int
+    malformed: int
+    dummies: int
+    congested: int
+    exhausted: int

@@ -1,0 +1,1 @@
+"""One EAP method a file."""

@@ -1,0 +1,1 @@
+"""Segments cut and merged; compiled, with a plain twin."""

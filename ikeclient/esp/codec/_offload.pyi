@@ -1,0 +1,34 @@
+from ikeclient.esp.codec.sums import Buffer, Writable
+
+VNET_HEADER: int
+MAXIMUM_SLOTS: int
+
+def examine(frame: Buffer, length: int) -> tuple[int, int, int, int, bool]: ...
+def segment(
+    frame: Buffer, length: int, out: Writable, at: int, stride: int, gap: int, mask: int, first: int, count: int
+) -> None: ...
+def stamp(
+    out: Writable,
+    stride: int,
+    count: int,
+    spi: int,
+    sequence: int,
+    salt: Buffer,
+    nonces: Writable,
+    associated: Writable,
+) -> None: ...
+def survey(arena: Buffer, end: int, stride: int, first: int) -> tuple[int, int, int, bool]: ...
+def collect(arena: Buffer, stride: int, first: int, count: int, salt: Buffer, nonces: Writable) -> None: ...
+def coalesce(
+    arena: Buffer,
+    end: int,
+    stride: int,
+    first: int,
+    count: int,
+    gap: int,
+    icv: int,
+    states: Buffer,
+    out: Writable,
+    udp: bool,
+) -> tuple[list[tuple[int, int, int, int]], int, int]: ...
+def review(out: Buffer, frames: list[tuple[int, int, int, int]]) -> tuple[int, int, bool, bool, int]: ...

@@ -1,0 +1,1 @@
+"""Inner packets: parsing, MSS, ICMP and ECN."""

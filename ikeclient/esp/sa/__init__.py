@@ -1,0 +1,1 @@
+"""One ESP SA in each direction: replay window, counters, selectors, and the table of them."""

@@ -1,0 +1,118 @@
+"""The Child SAs in use: by SPI for what arrives, by selectors for what leaves (RFC 4301 sections 4.4.2 and 4.4.3).
+
+Around a rekey two SAs carry the same traffic. The newest outbound SA that accepts a packet sends it; every inbound SA
+is accepted until it is removed, so that packets still on their way are not lost (RFC 7296 section 2.8).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from ikeclient.esp.sa.pair import InboundSa, OutboundSa, Packet
+from ikeclient.esp.sa.selectors import PacketFilter
+
+MANY = 2  # SAs up to which asking each costs less than remembering
+MOST_KNOWN = 4096
+MOST_WAITING = 16
+
+
+class SaTable:
+    """`inbound` maps SPIs to SAs and is for reading only. `unrouted` counts packets that no outbound SA accepts.
+
+    While there is no SA but one can be made, `awaited` is what it will accept, and `waiting` the last such packets.
+    """
+
+    __slots__ = ("_known", "_outbound", "_pairs", "awaited", "inbound", "unrouted", "waiting")
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, OutboundSa] = {}
+        self.inbound: dict[int, InboundSa] = {}
+        self.unrouted = 0
+        self.awaited: PacketFilter | None = None
+        self.waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
+        self._pairs: dict[int, OutboundSa] = {}
+        self._outbound: list[OutboundSa] = []  # the newest first
+
+    def install(self, inbound: InboundSa, outbound: OutboundSa) -> None:
+        """Take a Child SA into use, in both directions at once."""
+        self.remove(inbound.spi)
+        self.inbound[inbound.spi] = inbound
+        self._pairs[inbound.spi] = outbound
+        self._outbound.insert(0, outbound)
+        self._known.clear()
+
+    def retire(self, spi_in: int) -> None:
+        """Send nothing more on this Child SA, but go on receiving."""
+        outbound = self._pairs.get(spi_in)
+        self._outbound = [sa for sa in self._outbound if sa is not outbound]
+        self._known.clear()
+
+    def remove(self, spi_in: int) -> None:
+        """Forget this Child SA; nothing happens where there is none."""
+        self.retire(spi_in)
+        self.inbound.pop(spi_in, None)
+        self._pairs.pop(spi_in, None)
+
+    def pair(self, spi_in: int) -> tuple[InboundSa, OutboundSa]:
+        """Both directions of a Child SA. Raises KeyError where there is none."""
+        return self.inbound[spi_in], self._pairs[spi_in]
+
+    def rekey_due(self) -> list[int]:
+        """The inbound SPIs of the Child SAs that still send and whose keys have done enough (P8)."""
+        return [spi for spi, outbound in self._pairs.items() if outbound in self._outbound and outbound.rekey_due]
+
+    def choose(self, packet: Packet, length: int) -> OutboundSa | None:
+        """The SA that sends the packet in the first `length` bytes, or None where no SA accepts it.
+
+        With many SAs the answer is remembered for each pair of addresses, where nothing but addresses decides.
+        """
+        many = len(self._outbound) > MANY
+        if many and (known := self._recall(packet, length)) is not None:
+            return known
+        for outbound in self._outbound:
+            if outbound.filter.measure(packet, length) == length > 0:
+                if many:
+                    self._remember(packet, outbound)
+                return outbound
+        return None
+
+    def _recall(self, packet: Packet, length: int) -> OutboundSa | None:
+        known = self._known.get(_addresses(packet))
+        return known if known is not None and known.filter.measure(packet, length) == length else None
+
+    def _remember(self, packet: Packet, found: OutboundSa) -> None:
+        if all(outbound.filter.by_address for outbound in self._outbound):
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[_addresses(packet)] = found
+
+    def route(self, packets: Sequence[Packet]) -> list[tuple[OutboundSa, list[Packet]]]:
+        """Which SA sends which packets, in order within each SA; what no SA accepts is counted and left out."""
+        routed: list[tuple[OutboundSa, list[Packet]]] = []
+        for outbound in self._outbound:
+            measure = outbound.filter.measure
+            accepted: list[Packet] = []
+            rest: list[Packet] = []
+            for packet in packets:
+                length = len(packet)
+                (accepted if measure(packet, length) == length > 0 else rest).append(packet)
+            if accepted:
+                routed.append((outbound, accepted))
+            packets = rest
+            if not packets:
+                break
+        self.unrouted += self.hold(packets)
+        return routed
+
+    def hold(self, packets: Sequence[Packet]) -> int:
+        """Let packets wait that an SA to come will accept; returns how many are lost for that."""
+        if self.awaited is None:
+            return len(packets)
+        measure, before = self.awaited.measure, len(self.waiting)
+        self.waiting.extend(bytes(packet) for packet in packets if measure(packet, len(packet)) == len(packet) > 0)
+        return len(packets) - (len(self.waiting) - before)
+
+
+def _addresses(packet: Packet) -> bytes:
+    return bytes(packet[12:20] if packet[0] < 0x60 else packet[8:40])

@@ -1,0 +1,1 @@
+"""Child SAs as agreed."""

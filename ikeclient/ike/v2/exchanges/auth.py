@@ -1,0 +1,321 @@
+"""IKE_AUTH as initiator (RFC 7296 sections 1.2, 2.15, 2.16, 2.19, 2.21.2).
+
+No EAP request is answered before the gateway's certificate and signature have been verified. A refused Child SA is not
+an authentication failure and is not reported as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from ipaddress import ip_network
+
+from ikeclient.crypto.algorithms.keymat import child_keys
+from ikeclient.eap.method import NeedCredential
+from ikeclient.eap.peer import EapPeer
+from ikeclient.errors import (
+    AuthenticationFailed,
+    GatewayNotAuthenticated,
+    IkeclientError,
+    NegotiationRefused,
+    ProtocolError,
+)
+from ikeclient.ike.config import EapAuth, IkeConfig
+from ikeclient.ike.events import Configuration, IPAddress, Path
+from ikeclient.ike.v2.child.child_sa import ChildSa, agreed
+from ikeclient.ike.v2.exchanges import configuration as cfg
+from ikeclient.ike.v2.exchanges.base import Request, error_notify, find, has_notify, notifies
+from ikeclient.ike.v2.exchanges.init import Candidate
+from ikeclient.ike.v2.exchanges.mobike import additional_addresses
+from ikeclient.ike.v2.notify_errors import refusal
+from ikeclient.ike.v2.rules import authenticate
+from ikeclient.ike.v2.rules.negotiate import offer_esp
+from ikeclient.ike.v2.rules.selectors import ANY_IPV4, ANY_IPV6, hosts, intersect
+from ikeclient.wire.config import ConfigPayload
+from ikeclient.wire.identity import AuthPayload, CertPayload, Identity, IdiPayload, IdrPayload
+from ikeclient.wire.notify import EapPayload, NotifyPayload
+from ikeclient.wire.payload import Payload
+from ikeclient.wire.registry import EapCode, ExchangeType, NotifyType
+from ikeclient.wire.sa import SaPayload
+from ikeclient.wire.selector import TrafficSelector, TsiPayload, TsrPayload
+
+MIN_AUTH_LIFETIME = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthOutcome:
+    """Everything IKE_AUTH settled. With `child_error` the IKE SA is up but useless."""
+
+    gateway_identity: str
+    child: ChildSa | None
+    child_error: IkeclientError | None
+    configuration: Configuration
+    notices: tuple[str, ...]
+    mobike: bool
+    auth_lifetime: int | None
+    additional_addresses: tuple[IPAddress, ...] = ()
+
+
+Payloads = tuple[Payload, ...]
+AuthGenerator = Generator[Request | NeedCredential, Payloads | str, AuthOutcome]
+
+
+def asked_selectors(config: IkeConfig, path: Path) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
+    """TSi and TSr to ask for. With an assigned address TSi asks for everything, to be narrowed (section 2.19)."""
+    families = {"ipv4": ANY_IPV4, "ipv6": ANY_IPV6}
+    remote = config.remote_selectors or (ANY_IPV4, ANY_IPV6)
+    local = tuple(selector for kind, selector in families.items() if kind in config.request)
+    if not local:
+        local = (TrafficSelector.from_network(ip_network(path.local_address)),)
+    versions = {selector.version for selector in local}
+    narrowed = tuple(s for s in remote if s.version in versions)
+    return local, narrowed or remote
+
+
+def auth_lifetime(payloads: Sequence[Payload]) -> int | None:
+    """The seconds that an AUTH_LIFETIME allows, if there is one (RFC 4478), but enough to get something else done."""
+    data = next((n.data for n in notifies(payloads) if n.type == NotifyType.AUTH_LIFETIME and len(n.data) == 4), None)
+    return None if data is None else max(MIN_AUTH_LIFETIME, int.from_bytes(data, "big"))
+
+
+class AuthExchange:
+    """One run of IKE_AUTH for one candidate; `run` is the generator that `sa.py` drives.
+
+    `initial_contact` tells the gateway to forget older connections of ours (RFC 7296 section 2.4).
+    """
+
+    def __init__(
+        self,
+        config: IkeConfig,
+        candidate: Candidate,
+        path: Path,
+        *,
+        spi_in: int,
+        entropy: Callable[[int], bytes],
+        wall_clock: Callable[[], datetime],
+        initial_contact: bool,
+    ) -> None:
+        self._config = config
+        self._initial_contact = initial_contact
+        self._candidate = candidate
+        self._entropy = entropy
+        self._wall_clock = wall_clock
+        self._spi_in = spi_in
+        self._offer = offer_esp(config.esp_proposals, spi_in, esn=config.esn, key_exchange=False)
+        self._local, self._remote = asked_selectors(config, path)
+        self._gateway, self._own = path.remote_address, path.local_address
+        self._notices: list[str] = []
+        self.gateway_verified = False
+        self.doubtful = False  # whether the refusal may be due to a forged cookie: our AUTH covers another request
+        self.next_try: IkeConfig | None = None  # set when the gateway refuses us without having proven anything
+
+    def run(self) -> AuthGenerator:
+        """Yield requests (and `NeedCredential`, answered with the password) until the outcome is known."""
+        answer = yield self._first_request()
+        assert not isinstance(answer, str)
+        identity = self._verify(answer)
+        if (refused := authenticate.refused_before(self._config)) is not None:
+            signed = authenticate.signed_with(self._config, self._candidate)
+            self._notices.append(
+                f"the gateway refused our signature with {refused} and accepted {signed}: "
+                "auth.signature saves the first try"
+            )
+        if isinstance(self._config.auth, EapAuth):
+            answer = yield from self._eap(self._config.auth, answer, identity)
+        return self._outcome(answer, identity)
+
+    def _first_request(self) -> Request:
+        config = self._config
+        certificates, auth = authenticate.own_proof(config, self._candidate)
+        wanted = config.gateway_identity if config.name_gateway else None
+        gateway = (IdrPayload(identity=wanted),) if wanted is not None else ()
+        contact = (NotifyPayload(type=NotifyType.INITIAL_CONTACT),) if self._initial_contact else ()
+        mobike = (NotifyPayload(type=NotifyType.MOBIKE_SUPPORTED),) if config.mobike else ()
+        payloads: list[Payload] = [
+            IdiPayload(identity=config.local_identity),
+            *certificates,
+            *contact,
+            *authenticate.certificate_request(config),
+            *gateway,
+            *((auth,) if auth else ()),
+            *cfg.request(config.request, config.addresses),
+            self._offer,
+            TsiPayload(selectors=self._local),
+            TsrPayload(selectors=self._remote),
+            *mobike,
+        ]
+        return Request(exchange=ExchangeType.IKE_AUTH, payloads=tuple(payloads))
+
+    def _verify(self, answer: Payloads) -> Identity:
+        """Check the gateway's proof in the first answer, before anything else in it counts."""
+        idr, auth = find(answer, IdrPayload), find(answer, AuthPayload)
+        if idr is None or auth is None:
+            self._raise_refusal(answer)
+            eap = find(answer, EapPayload)
+            if eap is not None and eap.packet[:1] == bytes((EapCode.FAILURE,)):
+                raise AuthenticationFailed(
+                    "the gateway refused our identity before it proved its own",
+                    reason="it answered EAP-Failure; the gateway has not proven its identity yet",
+                    hint="check [auth] identity and user, and that the gateway knows them",
+                )
+            if eap is not None:
+                raise GatewayNotAuthenticated(
+                    "the gateway asks for EAP credentials without having authenticated itself",
+                    hint="nothing was sent to it; let the gateway authenticate with its certificate",
+                )
+            raise GatewayNotAuthenticated(
+                "the gateway did not authenticate itself",
+                reason="its IKE_AUTH answer has no " + ("IDr" if idr is None else "AUTH"),
+            )
+        certificates = [p for p in answer if isinstance(p, CertPayload)]
+        now = self._wall_clock()
+        authenticate.verify_gateway(self._config, self._candidate, idr.identity, certificates, auth, now)
+        self.gateway_verified = True
+        return idr.identity
+
+    def _raise_refusal(self, answer: Payloads) -> None:
+        """Raise what an error notification without a proof of identity means."""
+        error = error_notify(answer)
+        if error is None:
+            return
+        if self.gateway_verified:
+            raise refusal(error.type)
+        detail, hint = "the gateway has not proven its identity yet", ""
+        if error.type == NotifyType.AUTHENTICATION_FAILED:
+            signed = authenticate.signed_with(self._config, self._candidate)
+            self.next_try = self._config.after_refusal(signed)
+            if signed is not None:
+                before = authenticate.refused_before(self._config)
+                detail += f"; we signed with {before}, then {signed}" if before else f"; we signed with {signed}"
+                hint = "check that the gateway trusts our certificate and knows our identity, and what it can verify: "
+                hint += "see auth.signature"
+        raise refusal(error.type, detail=detail, hint=hint)
+
+    def _eap(
+        self, auth: EapAuth, answer: Payloads, identity: Identity
+    ) -> Generator[Request | NeedCredential, Payloads | str, Payloads]:
+        """The rounds of section 2.16, ending with AUTH payloads made from the MSK in both directions."""
+        peer = EapPeer(auth.identity, auth.methods, auth.password, self._entropy)
+        while not peer.finished:
+            eap = find(answer, EapPayload)
+            if eap is None:
+                if peer.refusal is not None:
+                    raise peer.refusal
+                self._raise_refusal(answer)
+                raise AuthenticationFailed(
+                    "the gateway stopped in the middle of EAP",
+                    hint="the profile's [auth] method and the gateway's configuration differ",
+                )
+            response = peer.respond(eap.packet)
+            if isinstance(response, NeedCredential):
+                supplied = yield response
+                assert isinstance(supplied, str)
+                response = peer.supply(supplied)
+            if response is not None:
+                following = yield Request(exchange=ExchangeType.IKE_AUTH, payloads=(EapPayload(packet=response),))
+                assert not isinstance(following, str)
+                answer = following
+        self._notices += peer.notices
+        keys = self._candidate.keys
+        proof = authenticate.shared_key_proof(self._candidate, peer.msk or keys.pi, self._config.local_identity)
+        final = yield Request(exchange=ExchangeType.IKE_AUTH, payloads=(proof,))
+        assert not isinstance(final, str)
+        theirs = find(final, AuthPayload)
+        if theirs is None:
+            self.doubtful = not self._candidate.certain
+            self._raise_refusal(final)
+            raise GatewayNotAuthenticated("the gateway did not confirm the EAP keys", reason="AUTH is missing")
+        authenticate.verify_shared_key(
+            self._candidate, peer.msk or keys.pr, identity, theirs, "the keys that EAP agreed on"
+        )
+        return final
+
+    def _outcome(self, answer: Payloads, identity: Identity) -> AuthOutcome:
+        child: ChildSa | None = None
+        child_error: IkeclientError | None = None
+        configuration = Configuration()
+        notices: tuple[str, ...] = ()
+        try:
+            error = error_notify(answer)
+            if error is not None and find(answer, SaPayload) is None:
+                raise refusal(error.type)
+            configuration, notices = cfg.reply(
+                find(answer, ConfigPayload), gateway=self._gateway, wanted=self._config.request
+            )
+            child = self._child(answer, configuration)
+            kept = tuple(address for address in configuration.addresses if address.ip in child.addresses)
+            configuration = replace(configuration, addresses=kept)
+        except ProtocolError as problem:
+            child_error = NegotiationRefused(
+                "the gateway's answer for the Child SA was not usable", reason=str(problem)
+            )
+        except IkeclientError as problem:
+            child_error = problem
+        return AuthOutcome(
+            gateway_identity=authenticate.shown(identity),
+            child=child,
+            child_error=child_error,
+            configuration=configuration,
+            notices=(*self._notices, *notices),
+            mobike=self._config.mobike and has_notify(answer, NotifyType.MOBIKE_SUPPORTED),
+            auth_lifetime=auth_lifetime(answer),
+            additional_addresses=additional_addresses(answer) or (),
+        )
+
+    def _child(self, answer: Payloads, configuration: Configuration) -> ChildSa:
+        settled = agreed(answer, self._offer, self._local, self._remote)
+        addresses = self._inner_addresses(settled.local, configuration)
+        candidate = self._candidate
+        keys = child_keys(
+            candidate.suite.prf,
+            settled.suite,
+            candidate.keys.d,
+            candidate.nonce_i,
+            candidate.nonce_r,
+            initiator=True,
+        )
+        return ChildSa(
+            spi_in=self._spi_in,
+            spi_out=settled.spi_out,
+            suite=settled.suite,
+            keys=keys,
+            local=settled.local,
+            remote=settled.remote,
+            addresses=addresses,
+        )
+
+    def _inner_addresses(self, local: Sequence[TrafficSelector], configuration: Configuration) -> tuple[IPAddress, ...]:
+        """The addresses that packets in the tunnel are from: those assigned, else our own outer one, where TSi has it.
+
+        One of several is enough: a gateway may assign an IPv6 address and let only IPv4 through. From the others
+        nothing would pass, so they are not used.
+        """
+        assigned = tuple(address.ip for address in configuration.addresses)
+        if assigned:
+            usable = tuple(address for address in assigned if intersect(hosts((address,)), local))
+            if not usable:
+                raise ProtocolError(f"TSi does not contain the assigned address {assigned[0]}")
+            self._notices += [
+                f"the inner address {address} is not used: the gateway assigned it, but its selectors leave it out"
+                for address in assigned
+                if address not in usable
+            ]
+            return usable
+        wanted = self._config.request & {"ipv4", "ipv6"}
+        if not intersect(hosts((self._own,)), local):
+            reason = f"its answer has no CFG_REPLY with an address, and TSi is {local[0]}, not our own {self._own}"
+            raise NegotiationRefused(
+                "the gateway assigned no inner address",
+                reason=reason,
+                hint="give the gateway an address pool" + (", or set [network] request = []" if wanted else ""),
+            )
+        if self._own.is_loopback or self._own.is_link_local:
+            raise NegotiationRefused(
+                "the gateway assigned no inner address",
+                reason=f"this machine's own on the way to it, {self._own}, means nothing inside the tunnel",
+                hint="give the gateway an address pool",
+            )
+        if wanted:
+            self._notices.append(f"the gateway assigned no inner address: {self._own} is used inside the tunnel, too")
+        return (self._own,)

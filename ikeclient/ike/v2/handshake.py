@@ -1,0 +1,479 @@
+"""From the first datagram to an authenticated gateway: IKE_SA_INIT on one or two ports, and everybody who answered it.
+
+Until somebody authenticates nothing that arrives can be trusted. So each acceptable answer to IKE_SA_INIT may become a
+candidate with its own IKE_AUTH (RFC 7296 section 2.4), the first that proves to be the gateway wins, and a candidate
+that fails without such a proof decides nothing for a moment, because the genuine answer may be on its way.
+
+A candidate is a login: the gateway may ask RADIUS, take an address from its pool, have a person confirm on a telephone.
+An answer that is slow must never cause a second one. So a further answer is tried only
+
+- once no candidate is left that may still succeed, or
+- where an answer was forged for sure, because there were more different ones than requests, or
+- where exactly this answer came more than once. Its sender repeats itself, so other answers to the same request are
+  somebody else's. (A gateway that answers each repetition with fresh keys never gives the same answer twice.)
+
+Until then it waits (`answers`). IKE_SA_INIT is repeated meanwhile, which is no login.
+
+Port 4500 is asked with an IKE_SA_INIT of its own while port 500 is silent, or if the answer there knows no UDP
+encapsulation or was forged; else only shortly before we would give up a candidate that has never answered. IKE_AUTH
+always goes to port 4500: if nothing is heard from there it probably never arrived, and another address may do better;
+if something is, the login is under way and gets all the time there is (`IkeConfig.login_timeout`).
+
+A candidate that is given up is deleted until that is acknowledged (`leaving`): the gateway takes requests in order, so
+it understands the DELETE only after it has dealt with the IKE_AUTH that it still works on.
+
+Answers count by SPI, wherever they come from, but everything is sent to where we asked (see `exchanges/init.py`). Any
+exception while an answer is judged is a bug of ours that fails this candidate and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ikeclient.errors import IkeclientError, place_of
+from ikeclient.ike.config import IkeConfig
+from ikeclient.ike.events import IKE_PORT, NAT_PORT, Datagram, Event, IkeKeysDerived, IPAddress, Notice, Path, Progress
+from ikeclient.ike.v2 import close_reasons as endings
+from ikeclient.ike.v2.answers import Answers, Waiting
+from ikeclient.ike.v2.exchanges.auth import AuthExchange
+from ikeclient.ike.v2.exchanges.init import Answer, Candidate, InitExchange
+from ikeclient.ike.v2.ike_sa import IkeSa
+from ikeclient.ike.v2.keying import Keying
+from ikeclient.ike.v2.state import State
+from ikeclient.wire.header import SPI_LENGTH, Header
+from ikeclient.wire.payload import Message
+from ikeclient.wire.registry import ExchangeType
+from ikeclient.wire.sa import SaPayload
+
+SECOND_PORT_AFTER = 1.2  # seconds of silence on port 500 before port 4500 is tried as well
+MUTE = 2.0  # seconds without a word from a candidate before port 4500 may be asked whether anybody is there
+BEFORE_DEADLINE = 3.0  # seconds before the deadline in which that is asked
+MAX_CANDIDATES = 8
+EVICT_AFTER = 2.0  # seconds that a candidate may stay silent when others wait for its place
+BETTER_ANSWER = 0.5  # seconds after the first candidate in which failures of unproven ones are not believed
+MAX_STRANGERS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """A candidate and its IKE SA, in which IKE_AUTH is going on since `began`."""
+
+    candidate: Candidate
+    sa: IkeSa
+    exchange: AuthExchange
+    began: float
+
+    @property
+    def waits(self) -> bool:
+        """Whether it may still succeed."""
+        return self.sa.state is State.AUTHENTICATING
+
+    @property
+    def proven(self) -> bool:
+        """Whether it is the gateway, and what we prove to it is about the request that it answered."""
+        return self.exchange.gateway_verified and self.candidate.certain
+
+    @property
+    def heard(self) -> bool:
+        """Whether it has shown that it has the keys, as a forged one usually cannot."""
+        return self.sa.last_heard > float("-inf")
+
+
+class Handshake:
+    """One attempt to connect along `path`. After each call read `winner`, `over`, `outbox` and `events`.
+
+    `error` is why it is over, `proven` whether that came from a gateway that had proven its identity. `leaving` are the
+    IKE SAs of candidates that were given up and have to be told; their owner goes on with that.
+    """
+
+    def __init__(
+        self,
+        config: IkeConfig,
+        entropy: Callable[[int], bytes],
+        wall_clock: Callable[[], datetime],
+        path: Path,
+        now: float,
+    ) -> None:
+        self._config = config
+        self._entropy = entropy
+        self._wall_clock = wall_clock
+        self._path = path
+        self._inits: dict[bytes, InitExchange] = {}
+        self._answers = Answers(entropy)
+        self._contenders: list[Contender] = []
+        self._failure: IkeclientError | None = None
+        self._next_try: IkeConfig | None = None  # after a refusal that may be about how or whom we asked
+        self._deadline = now + config.timeout
+        self._login_deadline = now + max(config.timeout, config.login_timeout)
+        self._second_port_at = now + SECOND_PORT_AFTER if path.remote_port == IKE_PORT else None
+        self._first_at: float | None = None  # when the first candidate came
+        self._try_at = now  # when the next waiting answer may be tried, if there is one
+        self._nat_port_answers = False
+        self.nonsense = False  # whether something came from the gateway's address that is no answer
+        self._strangers: dict[IPAddress, None] = {}  # addresses that answered although they were not asked
+        self._faults: set[str] = set()
+        self.winner: Contender | None = None
+        self.accepted = config  # what the winner was asked
+        self.over = False
+        self.proven = False
+        self.error: IkeclientError | None = None
+        self.leaving: list[IkeSa] = []
+        self.outbox: deque[Datagram] = deque()
+        self.events: deque[Event] = deque([Progress(step="negotiating")])
+        self._begin(path, now)
+
+    # In
+
+    def knows(self, spis: bytes) -> bool:
+        """Whether a candidate has these SPIs, or a request of ours the initiator's."""
+        return spis[:SPI_LENGTH] in self._inits or any(spis == contender.sa.spis for contender in self._contenders)
+
+    def awaits(self, header: Header) -> bool:
+        """Whether a message with this header may be due: an answer to IKE_SA_INIT, or a candidate's message."""
+        if header.exchange == ExchangeType.IKE_SA_INIT:
+            answer = header.response and not header.initiator and header.message_id == 0
+            return answer and header.spi_i in self._inits
+        spis = header.spi_i + header.spi_r
+        return any(contender.sa.spis == spis and contender.sa.awaits(header) for contender in self._contenders)
+
+    def receive(self, data: bytes, message: Message, path: Path, now: float) -> None:
+        """Take one message; what fits nothing here is dropped."""
+        spis = (message.header.spi_i, message.header.spi_r)
+        for contender in list(self._contenders):  # several may have these SPIs, but only one of them the keys
+            if (contender.candidate.spi_i, contender.candidate.spi_r) == spis:
+                self._note_source(path)
+                self._judge(contender, lambda sa: sa.receive(data, message, path, now))
+        self._settle(now)
+        init = self._inits.get(message.header.spi_i)
+        if init is None or not init.concerns(message):
+            return
+        self._note_source(path)
+        self._nat_port_answers |= init.path.remote_port != IKE_PORT
+        if self._waited_for(init) and not self._forged and not any(isinstance(p, SaPayload) for p in message.payloads):
+            init.postpone(now)  # that somebody is there is all there was to learn
+            return
+        try:
+            answer = init.receive(data, message, path, now)
+        except Exception as error:  # an answer that nobody has proven: it must not end anything
+            self._fault(error)
+            return
+        if answer is True:
+            self.outbox.append(Datagram(init.send(now), init.path))
+        elif isinstance(answer, Answer):
+            self._answers.add(init, answer)
+            self._try_waiting(now)
+            if self._contenders:
+                init.postpone(now)
+        elif not init.encapsulates and not self._asked_nat_port:
+            self._ask_nat_port(now)
+
+    def supply(self, credential: str, now: float) -> None:
+        """Answer `CredentialNeeded`."""
+        for contender in list(self._contenders):
+            self._judge(contender, lambda sa: sa.supply(credential, now))
+        self._settle(now)
+
+    def cancel(self, now: float) -> None:
+        """Stop connecting; over as soon as everybody who may have an IKE SA with us has been told."""
+        self._ask_nobody_else()
+        for contender in self._contenders:
+            contender.sa.delete(now)
+        self._settle(now)
+
+    def give_up(self, now: float) -> None:
+        """Stop connecting at once; those who may have an IKE SA with us are in `leaving`."""
+        self._abandon(now)
+        self._end(None)
+
+    def handle_timer(self, now: float) -> None:
+        """Do everything whose time has come."""
+        if self._second_port_at is not None and now >= self._second_port_at:
+            self._second_port_at = None
+            if not self._heard and not self._asked_nat_port:
+                self._ask_nat_port(now)
+        for init in self._inits.values():
+            if init.resend_at is not None and now >= init.resend_at and not self._heard:
+                self.outbox.append(Datagram(init.send(now), init.path))
+        for contender in list(self._contenders):
+            self._judge(contender, lambda sa: sa.handle_timer(now))
+        self._try_waiting(now)
+        self._settle(now)
+        if not self.over and self.winner is None and now >= self._deadline:
+            self._expire(now)
+
+    def next_deadline(self) -> float:
+        """When to call `handle_timer` at the latest."""
+        deadlines = [self._deadline, self._second_port_at, self._verdict_at, self._next_try_at]
+        deadlines += [contender.sa.next_deadline() for contender in self._contenders]
+        if not self._heard:
+            deadlines += [init.resend_at for init in self._inits.values()]
+        return min(d for d in deadlines if d is not None)
+
+    @property
+    def logging_in(self) -> bool:
+        """Whether IKE_AUTH has probably reached somebody who still works on it."""
+        arrived = self._nat_port_answers or self._heard
+        return arrived and any(contender.waits for contender in self._contenders)
+
+    # What happens inside
+
+    @property
+    def _heard(self) -> bool:
+        return any(contender.heard for contender in self._contenders)
+
+    @property
+    def _forged(self) -> bool:
+        """Whether some answers are not the gateway's for sure."""
+        return any(init.forged for init in self._inits.values())
+
+    @property
+    def _asked_nat_port(self) -> bool:
+        return any(init.path.remote_port != IKE_PORT for init in self._inits.values())
+
+    @property
+    def _verdict_at(self) -> float | None:
+        """When to stop waiting for a better answer than the refusals so far; None while there is none to believe.
+
+        Where somebody is known to forge answers, nothing is believed before the deadline.
+        """
+        if self._contenders or self._forged or self._answers.following(self._may_try) is not None:
+            return None
+        if self._failure is not None and self._first_at is not None:
+            return self._first_at + BETTER_ANSWER
+        return min((i.give_up_at for i in self._inits.values() if i.give_up_at is not None), default=None)
+
+    @property
+    def _hint(self) -> IkeclientError | None:
+        return next((init.hint for init in self._inits.values() if init.hint is not None), None)
+
+    def _waited_for(self, init: InitExchange) -> bool:
+        """Whether a candidate from the other port may still succeed."""
+        return any(c.waits and c.candidate.spi_i != init.spi_i for c in self._contenders)
+
+    def _note_source(self, path: Path) -> None:
+        """Remember who answers from an address that was not asked; it is only ever told."""
+        address = path.remote_address
+        if address != self._path.remote_address and len(self._strangers) < MAX_STRANGERS:
+            self._strangers[address] = None
+
+    def _begin(self, path: Path, now: float) -> None:
+        init = InitExchange(self._config, self._entropy, path)
+        self._inits[init.spi_i] = init
+        self.outbox.append(Datagram(init.send(now), path))
+
+    def _ask_nat_port(self, now: float) -> None:
+        self._begin(replace(self._path, remote_port=NAT_PORT), now)
+
+    def _ask_nobody_else(self) -> None:
+        self._inits.clear()
+        self._answers.clear()
+        self._second_port_at = None
+
+    # Answers become candidates
+
+    def _may_try(self, waiting: Waiting) -> bool:
+        """Whether trying this answer cannot be a second login at a gateway that is merely slow."""
+        pending = [contender.candidate.spi_i for contender in self._contenders if contender.waits]
+        if not pending or self._forged:
+            return True
+        return waiting.repeated and all(spi_i == waiting.init.spi_i for spi_i in pending)
+
+    def _room_at(self, now: float) -> float:
+        """When one more candidate may be had: the one that is silent longest has to go if there are too many."""
+        if len(self._contenders) < MAX_CANDIDATES:
+            return now
+        silent = [contender.began for contender in self._contenders if contender.waits and not contender.heard]
+        return min(silent, default=self._deadline) + EVICT_AFTER
+
+    @property
+    def _next_try_at(self) -> float | None:
+        return self._try_at if self._answers.following(self._may_try) is not None else None
+
+    def _try_waiting(self, now: float) -> None:
+        """Try what may be tried, as far as computing power and room allow."""
+        while not self.over and self.winner is None:
+            waiting = self._answers.following(self._may_try)
+            if waiting is None:
+                return
+            self._try_at = max(self._answers.affordable_at(now), self._room_at(now))
+            if now < self._try_at:
+                return
+            self._answers.take(waiting)
+            try:
+                candidate = waiting.init.candidate(waiting.answer)
+            except Exception as error:  # as in `receive`
+                self._fault(error)
+                continue
+            # Answers that differ in nothing that makes keys must not both be used: that would use IVs twice.
+            if candidate and not any(candidate.keys == contender.candidate.keys for contender in self._contenders):
+                self._make_room(now)
+                self._try(candidate, waiting.init, now)
+
+    def _make_room(self, now: float) -> None:
+        if len(self._contenders) >= MAX_CANDIDATES:
+            silent = [contender for contender in self._contenders if contender.waits and not contender.heard]
+            evicted = min(silent, key=lambda contender: contender.began)
+            self._contenders.remove(evicted)
+            self._leave(evicted, now)
+
+    def _try(self, candidate: Candidate, init: InitExchange, now: float) -> None:
+        """Authenticate with somebody who answered IKE_SA_INIT; port 500 is left, since ESP needs a marker."""
+        path = init.path
+        if path.remote_port == IKE_PORT:
+            path = replace(path, remote_port=NAT_PORT)
+        keying = Keying(
+            spi_i=candidate.spi_i,
+            spi_r=candidate.spi_r,
+            suite=candidate.suite,
+            keys=candidate.keys,
+            initiator=True,
+            fragmentation=candidate.fragmentation,
+        )
+        sa = IkeSa(self._config, self._entropy, keying, path, first_request=1)
+        exchange = AuthExchange(
+            self._config,
+            candidate,
+            path,
+            spi_in=sa.children.new_spi(),
+            entropy=self._entropy,
+            wall_clock=self._wall_clock,
+            initial_contact=self._config.initial_contact and self._first_at is None,
+        )
+        if self._first_at is None:
+            self._first_at = now
+            self.events.append(Progress(step="authenticating"))
+            if self._path.remote_port == IKE_PORT:
+                self._second_port_at = max(now + MUTE, self._deadline - BEFORE_DEADLINE)
+        if init.forged and self._second_port_at is not None:
+            self._second_port_at = min(self._second_port_at, self._first_at + MUTE)
+        if self._config.disclose_keys:
+            self.events.append(disclosed(sa))
+        contender = Contender(candidate=candidate, sa=sa, exchange=exchange, began=now)
+        self._contenders.append(contender)
+        patience = 2 * (self._login_deadline - now) + BETTER_ANSWER  # the deadline decides, not the request
+        self._judge(contender, lambda sa: sa.authenticate(exchange.run(), now, patience))
+        self._settle(now)
+
+    def _judge(self, contender: Contender, call: Callable[[IkeSa], None]) -> None:
+        """Let a candidate do something: whatever goes wrong with it unexpectedly is the end of this candidate only."""
+        try:
+            call(contender.sa)
+        except Exception as error:  # nobody who has proven nothing may cause more than that
+            place = self._fault(error)
+            contender.sa.close(endings.not_judged(type(error).__name__, place))
+
+    def _fault(self, error: Exception) -> str:
+        """Tell about a bug of ours, without a word that came from outside: once for each place."""
+        place = place_of(error)
+        if place not in self._faults:
+            self._faults.add(place)
+            text = (
+                f"a bug in ikeclient: {type(error).__name__} in {place}; an answer from the network was dropped for it"
+            )
+            self.events.append(Notice(text=text))
+        return place
+
+    # How it ends
+
+    def _settle(self, now: float) -> None:
+        """Collect what the candidates produced, and see whether one has won or all have lost."""
+        for contender in list(self._contenders):
+            if contender not in self._contenders:
+                continue
+            sa = contender.sa
+            if sa.state is State.ESTABLISHED:
+                self._won(contender, now)
+                return
+            self.outbox.extend(sa.channel.outbox)
+            sa.channel.outbox.clear()
+            self.events.extend(sa.events)
+            sa.events.clear()
+            if contender.proven and len(self._contenders) + len(self._inits) > 1:
+                self._only(contender, now)
+            if sa.state is State.CLOSED:
+                self._contenders.remove(contender)
+                self._failure = self._failure or sa.error
+                self._next_try = self._next_try or contender.exchange.next_try
+                if contender.exchange.gateway_verified and not contender.exchange.doubtful:
+                    self.proven = True
+                    self._end(sa.error)
+                    return
+        if not self._contenders:
+            for init in self._inits.values():
+                init.hurry(now)
+        if not self._contenders and not self._inits:
+            self._end(None)
+        elif (verdict_at := self._verdict_at) is not None and now >= verdict_at and not self._try_again(now):
+            self._end(self._failure or self._hint)
+
+    def _try_again(self, now: float) -> bool:
+        """Begin once more, with what a candidate that refused us may accept instead (`IkeConfig.after_refusal`)."""
+        if self._next_try is None:
+            return False
+        self._config, self._next_try = self._next_try, None
+        self._failure = self._first_at = None
+        self._ask_nobody_else()
+        self._begin(self._path, now)
+        self._second_port_at = now + SECOND_PORT_AFTER if self._path.remote_port == IKE_PORT else None
+        return True
+
+    def _only(self, proven: Contender, now: float) -> None:
+        """This one has proven to be the gateway: nobody else is asked or waited for any more."""
+        self._ask_nobody_else()
+        self._contenders.remove(proven)
+        self._abandon(now)
+        self._contenders.append(proven)
+
+    def _won(self, winner: Contender, now: float) -> None:
+        """This one is the connection; should another candidate be the same gateway, it need not keep a second one."""
+        self._only(winner, now)
+        self._contenders.clear()
+        self.winner = winner
+        self.accepted = self._config
+
+    def _leave(self, contender: Contender, now: float) -> None:
+        """Give up a candidate: it is deleted until that is acknowledged."""
+        sa = contender.sa
+        sa.leave(now)
+        self.outbox.extend(sa.channel.outbox)
+        sa.channel.outbox.clear()
+        self.leaving.append(sa)
+
+    def _abandon(self, now: float) -> None:
+        for contender in self._contenders:
+            self._leave(contender, now)
+        self._contenders.clear()
+
+    def _expire(self, now: float) -> None:
+        """The time for connecting is over: nobody is waited for any longer, but a login that is under way."""
+        if self.logging_in and now < self._login_deadline:
+            self._deadline = self._login_deadline
+            return
+        error = self._failure or self._hint or self._silence()
+        self._abandon(now)
+        self._end(error)
+
+    def _silence(self) -> IkeclientError:
+        asked, others = self._path.remote_address, tuple(self._strangers)
+        if self._contenders:
+            port = self._contenders[0].sa.channel.path.remote_port
+            return endings.silent_during_auth(
+                asked, port, answers=self._nat_port_answers, began=self._heard, strangers=others
+            )
+        ports = {init.path.remote_port for init in self._inits.values()}
+        return endings.no_answer(asked, ports, strangers=others, nonsense=self.nonsense)
+
+    def _end(self, error: IkeclientError | None) -> None:
+        self.over = True
+        self.error = error
+        self._ask_nobody_else()
+        self._contenders.clear()
+
+
+def disclosed(sa: IkeSa) -> IkeKeysDerived:
+    """The keys of an IKE SA, for a person who asked to decrypt captures."""
+    keying = sa.keying
+    return IkeKeysDerived(spi_i=keying.spi_i, spi_r=keying.spi_r, suite=keying.suite, keys=keying.keys)

@@ -1,0 +1,115 @@
+"""The IKE SA in use, those it replaced, and those that crossing rekeys left over (RFC 7296 sections 2.8 and 2.18)."""
+
+from __future__ import annotations
+
+from ikeclient.ike.events import Datagram, Path
+from ikeclient.ike.v2.child.table import ChildBook
+from ikeclient.ike.v2.exchanges.rekey_ike import IkeRekeyed
+from ikeclient.ike.v2.ike_sa import IkeSa
+from ikeclient.ike.v2.keying import Keying
+from ikeclient.ike.v2.state import State
+from ikeclient.wire.header import Header
+from ikeclient.wire.payload import Message
+
+
+class Lineage:
+    """One connection's IKE SAs; `current` is the one that owns the Child SAs. Call `settle` after every other call."""
+
+    def __init__(self, sa: IkeSa) -> None:
+        self.current = sa
+        self.leaving: list[IkeSa] = []
+
+    @property
+    def _all(self) -> list[IkeSa]:
+        return [self.current, *self.leaving]
+
+    def knows(self, spis: bytes) -> bool:
+        """Whether an IKE SA has these SPIs, the initiator's first."""
+        return spis == self.current.spis or any(spis == sa.spis for sa in self.leaving)
+
+    def awaits(self, header: Header) -> bool:
+        """Whether a message with this header may be due."""
+        sa = self.find(header)
+        return sa is not None and sa.awaits(header)
+
+    def find(self, header: Header) -> IkeSa | None:
+        """The IKE SA that a message belongs to, by its SPIs."""
+        spis = header.spi_i + header.spi_r
+        return next((sa for sa in self._all if sa.spis == spis), None)
+
+    def receive(self, data: bytes, message: Message, path: Path, now: float) -> None:
+        """Hand a message to the IKE SA that its SPIs name, if there is one."""
+        sa = self.find(message.header)
+        if sa is not None:
+            sa.receive(data, message, path, now)
+
+    def handle_timer(self, now: float, *, deaf: bool = False) -> None:
+        """Do everything whose time has come; `deaf` as in `IkeSa.handle_timer`."""
+        for sa in self._all:
+            sa.handle_timer(now, deaf=deaf)
+
+    def next_deadline(self) -> float | None:
+        """When to call `handle_timer` at the latest."""
+        return min((d for sa in self._all if (d := sa.next_deadline()) is not None), default=None)
+
+    def move(self, path: Path, now: float) -> None:
+        """Use another path for everything, and tell the peer."""
+        for sa in self._all:
+            sa.move(path, now)
+
+    def delete(self, now: float) -> None:
+        """End the connection."""
+        for sa in self._all:
+            sa.delete(now)
+
+    def settle(self, now: float) -> list[IkeSa]:
+        """Follow what happened in the last call: the successors that took over, in order."""
+        heirs = []
+        while (new := self.current.successor) is not None:
+            old, self.current = self.current, _made(self.current, new)
+            self.leaving.append(old)
+            _inherit(self.current, old, now)
+            heirs.append(self.current)
+        for sa in self._all:
+            for new, ours in sa.surplus:
+                surplus = _made(sa, new)
+                if ours:
+                    surplus.delete(now)
+                else:
+                    surplus.lifetimes.linger(now)
+                self.leaving.append(surplus)
+            sa.surplus.clear()
+        return heirs
+
+    def take_datagrams(self) -> list[Datagram]:
+        """Take what is to be sent, and forget the IKE SAs that are over."""
+        datagrams: list[Datagram] = []
+        for sa in self._all:
+            datagrams += sa.channel.outbox
+            sa.channel.outbox.clear()
+        self.leaving = [sa for sa in self.leaving if sa.state is not State.CLOSED]
+        return datagrams
+
+
+def _made(sa: IkeSa, new: IkeRekeyed) -> IkeSa:
+    """The IKE SA that a rekey of `sa` made, still without Child SAs."""
+    keying = Keying(
+        spi_i=new.spi_i,
+        spi_r=new.spi_r,
+        suite=new.suite,
+        keys=new.keys,
+        initiator=new.initiator,
+        fragmentation=sa.keying.fragmentation,
+    )
+    return IkeSa(sa.config, sa.entropy, keying, sa.channel.path, state=State.ESTABLISHED)
+
+
+def _inherit(heir: IkeSa, old: IkeSa, now: float) -> None:
+    """Hand over the Child SAs, what is to be done about them, and all that authentication settled (section 2.8)."""
+    heir.children, old.children = old.children, ChildBook(old.config, old.entropy)
+    heir.outcome = old.outcome
+    heir.last_heard = now
+    heir.lifetimes.start(now)
+    heir.lifetimes.inherit(old.lifetimes)
+    for task in old.undone:
+        heir.begin(task, now)

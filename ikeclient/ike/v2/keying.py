@@ -1,0 +1,45 @@
+"""What makes an IKE SA: SPIs, suite and keys, however they were agreed on (RFC 7296 sections 2.14 and 2.18)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ikeclient.crypto.algorithms.keymat import IkeKeys
+from ikeclient.crypto.algorithms.transforms import IkeSuite
+from ikeclient.ike.events import Path
+from ikeclient.ike.v2.message.channel import Channel
+from ikeclient.ike.v2.message.envelope import Envelope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keying:
+    """The result of IKE_SA_INIT or of a rekey. `initiator` is whether we are the SA's original initiator."""
+
+    spi_i: bytes
+    spi_r: bytes
+    suite: IkeSuite
+    keys: IkeKeys = field(repr=False)
+    initiator: bool
+    fragmentation: bool
+
+    def channel(
+        self,
+        path: Path,
+        entropy: Callable[[int], bytes],
+        *,
+        fragment_size: int,
+        first_request: int = 0,
+        first_response: int = 0,
+    ) -> Channel:
+        """A fresh message layer; the next message IDs are those of our requests and of the peer's."""
+        return Channel(
+            Envelope(self.suite, self.keys, initiator=self.initiator, entropy=entropy, fragment=self.fragmentation),
+            path,
+            spi_i=self.spi_i,
+            spi_r=self.spi_r,
+            initiator=self.initiator,
+            fragment_size=fragment_size,
+            first_request=first_request,
+            first_response=first_response,
+        )

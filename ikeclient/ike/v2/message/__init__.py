@@ -1,0 +1,1 @@
+"""One IKE message: protection, fragments and the window of message IDs."""

@@ -1,0 +1,194 @@
+"""Proofs of identity in IKE_AUTH (RFC 7296 sections 2.15 and 2.16, RFC 7427)."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from datetime import datetime
+
+from ikeclient.crypto.algorithms.keymat import shared_key_auth, signed_octets
+from ikeclient.crypto.pki.identity import identity_text
+from ikeclient.crypto.pki.names import same_name
+from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_gateway
+from ikeclient.crypto.sign.schemes import Scheme
+from ikeclient.crypto.sign.signature import verify
+from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, ParseError, SignatureError
+from ikeclient.ike.config import CertificateAuth, IkeConfig, PskAuth
+from ikeclient.ike.v2.exchanges.init import Candidate
+from ikeclient.wire.identity import AuthPayload, CertPayload, CertReqPayload, Identity
+from ikeclient.wire.registry import AuthMethod, CertEncoding, IdType
+
+MAX_CERTIFICATES = 16
+MAX_CERTIFICATE_LENGTH = 64 * 1024
+
+
+def initiator_octets(candidate: Candidate, identity: Identity) -> bytes:
+    """What the initiator signs: InitiatorSignedOctets of section 2.15."""
+    keys, prf = candidate.keys, candidate.suite.prf
+    return signed_octets(prf, keys.pi, candidate.request, candidate.nonce_r, identity.body())
+
+
+def responder_octets(candidate: Candidate, identity: Identity) -> bytes:
+    """What the responder signs: ResponderSignedOctets of section 2.15."""
+    keys, prf = candidate.keys, candidate.suite.prf
+    return signed_octets(prf, keys.pr, candidate.response, candidate.nonce_i, identity.body())
+
+
+def own_proof(config: IkeConfig, candidate: Candidate) -> tuple[tuple[CertPayload, ...], AuthPayload | None]:
+    """Our CERT payloads and our AUTH; no AUTH where EAP follows (section 2.16).
+
+    Raises `AuthenticationFailed` when the gateway accepts no signature that our key can make.
+    """
+    octets = initiator_octets(candidate, config.local_identity)
+    match config.auth:
+        case PskAuth(psk=psk):
+            data = shared_key_auth(candidate.suite.prf, psk, octets)
+            return (), AuthPayload(method=AuthMethod.SHARED_KEY, data=data)
+        case CertificateAuth(chain=chain, key=key) as auth:
+            certificates = tuple(CertPayload(encoding=CertEncoding.X509_SIGNATURE, data=c.der) for c in chain)
+            try:
+                method, data = key.sign(
+                    octets, candidate.peer_hashes, allow_sha1=config.allow_sha1, schemes=auth.signature
+                )
+            except SignatureError as error:
+                raise AuthenticationFailed(
+                    "the gateway verifies no signature that our key can make", reason=error.message, hint=error.hint
+                ) from error
+            return certificates, AuthPayload(method=method, data=data)
+        case _:
+            return (), None
+
+
+def signed_with(config: IkeConfig, candidate: Candidate) -> Scheme | None:
+    """The scheme of the signature in `own_proof`, None if it has none."""
+    if not isinstance(config.auth, CertificateAuth):
+        return None
+    key, schemes = config.auth.key, config.auth.signature
+    return key.choose(candidate.peer_hashes, allow_sha1=config.allow_sha1, schemes=schemes)
+
+
+def refused_before(config: IkeConfig) -> Scheme | None:
+    """The scheme that the gateway refused in the attempt before this one."""
+    return config.auth.refused if isinstance(config.auth, CertificateAuth) else None
+
+
+def certificate_request(config: IkeConfig) -> tuple[CertReqPayload, ...]:
+    """The CERTREQ that names the authorities we trust; none with a PSK (section 3.7)."""
+    if isinstance(config.auth, PskAuth):
+        return ()
+    return (CertReqPayload(encoding=CertEncoding.X509_SIGNATURE, authorities=config.auth.trust.authority_hashes),)
+
+
+def shared_key_proof(candidate: Candidate, secret: bytes, identity: Identity) -> AuthPayload:
+    """Our AUTH from a shared secret: the MSK of an EAP method, or SK_pi where it made none (section 2.16)."""
+    data = shared_key_auth(candidate.suite.prf, secret, initiator_octets(candidate, identity))
+    return AuthPayload(method=AuthMethod.SHARED_KEY, data=data)
+
+
+def verify_shared_key(candidate: Candidate, secret: bytes, identity: Identity, auth: AuthPayload, what: str) -> None:
+    """Raise `GatewayNotAuthenticated` unless `auth` proves knowledge of `secret`; `what` names it for people."""
+    if auth.method != AuthMethod.SHARED_KEY:
+        raise GatewayNotAuthenticated(
+            f"the gateway authenticated with {auth.method}, not with {what}",
+            hint="the profile's [auth] method and the gateway's configuration differ",
+        )
+    expected = shared_key_auth(candidate.suite.prf, secret, responder_octets(candidate, identity))
+    if not hmac.compare_digest(expected, auth.data):
+        raise GatewayNotAuthenticated(
+            f"the gateway {shown(identity)} did not prove that it knows {what}",
+            reason="its AUTH payload does not verify",
+        )
+
+
+def verify_gateway(
+    config: IkeConfig,
+    candidate: Candidate,
+    identity: Identity,
+    certificates: Sequence[CertPayload],
+    auth: AuthPayload | None,
+    now: datetime,
+) -> None:
+    """Raise `GatewayNotAuthenticated` unless the gateway proved to be who the profile says it is.
+
+    `identity` is the IDr it sent. With a certificate, the configured identity must be in the certificate, and IDr must
+    be either that identity or another one that the certificate confirms.
+    """
+    if auth is None:
+        raise GatewayNotAuthenticated("the gateway did not authenticate itself", reason="AUTH is missing")
+    match config.auth:
+        case PskAuth(psk=psk):
+            if config.gateway_identity is not None and not same_identity(identity, config.gateway_identity):
+                raise _wrong_identity(config.gateway_identity, [shown(identity)])
+            verify_shared_key(candidate, psk, identity, auth, "the pre-shared key")
+        case _:
+            _verify_signature(config, config.auth.trust, candidate, identity, certificates, auth, now)
+
+
+def shown(identity: Identity) -> str:
+    """An identity as a profile would have it."""
+    return identity_text(identity.type, identity.data)
+
+
+def same_identity(one: Identity, other: Identity) -> bool:
+    """Whether two identities are equal; case does not count in host names, mail addresses and distinguished names."""
+    if one.type == other.type and one.type in (IdType.FQDN, IdType.RFC822_ADDR):
+        return one.data.lower() == other.data.lower()
+    if one.type == other.type == IdType.DER_ASN1_DN:
+        return same_name(one.data, other.data)
+    return one == other
+
+
+def _wrong_identity(wanted: Identity, offered: Sequence[str]) -> GatewayNotAuthenticated:
+    return GatewayNotAuthenticated(
+        f"the gateway is not {shown(wanted)}",
+        reason=f"it says it is {', '.join(offered)}",
+        hint="set [gateway] identity if that is the right gateway",
+    )
+
+
+def _verify_signature(
+    config: IkeConfig,
+    trust: TrustStore,
+    candidate: Candidate,
+    identity: Identity,
+    certificates: Sequence[CertPayload],
+    auth: AuthPayload,
+    now: datetime,
+) -> None:
+    if auth.method in (AuthMethod.SHARED_KEY, AuthMethod.NULL):
+        raise GatewayNotAuthenticated(
+            "the gateway did not authenticate with a certificate",
+            reason=f"its AUTH method is {auth.method}",
+            hint="the profile's [auth] method and the gateway's configuration differ",
+        )
+    chain = _chain(certificates)
+    wanted = config.gateway_identity or identity
+    validate_gateway(chain, trust, now, wanted.type, wanted.data)
+    if not same_identity(identity, wanted) and not chain[0].matches(identity.type, identity.data):
+        raise _wrong_identity(wanted, [shown(identity)])
+    try:
+        octets = responder_octets(candidate, identity)
+        verify(chain[0].public_key, auth.method, auth.data, octets, allow_sha1=config.allow_sha1)
+    except SignatureError as error:
+        raise GatewayNotAuthenticated(
+            "the gateway's signature does not verify", reason=error.message, hint=error.hint
+        ) from error
+
+
+def _chain(certificates: Sequence[CertPayload]) -> list[Certificate]:
+    """The X.509 certificates that were sent, the end entity first; other encodings are never followed."""
+    ders = [c.data for c in certificates if c.encoding == CertEncoding.X509_SIGNATURE]
+    if not ders:
+        raise GatewayNotAuthenticated(
+            "the gateway sent no certificate", hint="let the gateway send its certificate always"
+        )
+    if len(ders) > MAX_CERTIFICATES or any(len(der) > MAX_CERTIFICATE_LENGTH for der in ders):
+        raise GatewayNotAuthenticated("the gateway sent too many or too large certificates")
+    chain = []
+    for index, der in enumerate(ders):
+        try:
+            chain.append(Certificate.from_der(der))
+        except ParseError as error:
+            if index == 0:
+                raise GatewayNotAuthenticated("the gateway's certificate is not readable", reason=str(error)) from error
+    return chain

@@ -1,0 +1,191 @@
+"""What an IKE SA has to do with its peer: one exchange in progress, the other tasks wait (RFC 7296 section 2.3).
+
+Runs exchanges, which are generators, over the channel. A task that waits is only a job and a subject; its exchange is
+made when its turn comes, from what is true then. So a Child SA that has been replaced meanwhile is not rekeyed, and
+tasks that a rekeyed IKE SA leaves undone are done by its successor, with the successor's keys.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from ikeclient.eap.method import NeedCredential
+from ikeclient.errors import IkeclientError, ParseError, ProtocolError
+from ikeclient.ike.v2.close_reasons import broke_protocol
+from ikeclient.ike.v2.exchanges.base import Request
+from ikeclient.ike.v2.message.channel import Channel
+from ikeclient.wire.payload import Message, Payload, unknown_critical
+
+Exchange = Generator[Any, Any, Any]
+
+
+class Job(Enum):
+    """What an exchange of ours is for."""
+
+    AUTH = auto()
+    LIVENESS = auto()
+    PROBE = auto()
+    DELETE_IKE = auto()
+    DELETE_CHILD = auto()
+    CREATE_CHILD = auto()
+    REKEY_CHILD = auto()
+    REKEY_IKE = auto()
+    MOVE = auto()
+
+
+ABOUT_CHILDREN = frozenset({Job.CREATE_CHILD, Job.DELETE_CHILD, Job.REKEY_CHILD})
+INHERITED = ABOUT_CHILDREN | {Job.MOVE}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A job and what it is about: a Child SA's inbound SPI, the size of a probe in bytes, 0 for the IKE SA itself."""
+
+    job: Job
+    subject: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """An exchange came to its end with `outcome`."""
+
+    task: Task
+    outcome: object
+
+
+Step = Finished | NeedCredential | IkeclientError | None  # None: a request was sent, its answer is awaited
+
+
+@dataclass(slots=True, kw_only=True)
+class _Running:
+    task: Task
+    exchange: Exchange
+    patience: float
+    request: Request | None = field(default=None, repr=False)  # None while a credential is awaited
+
+
+class Tasks:
+    """The exchange in progress and the tasks that wait, each at most once."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._running: _Running | None = None
+        self._waiting: deque[Task] = deque()
+
+    # The queue
+
+    def add(self, task: Task) -> None:
+        """Put a task at the end, unless it is in progress or waits already."""
+        if task not in self._waiting and (self._running is None or self._running.task != task):
+            self._waiting.append(task)
+
+    def take(self) -> Task | None:
+        """The next task, if nothing is in progress."""
+        return self._waiting.popleft() if self._running is None and self._waiting else None
+
+    def take_inherited(self) -> tuple[Task, ...]:
+        """The waiting tasks that a successor has to do: those about Child SAs, and a move of any stage.
+
+        The others are forgotten.
+        """
+        moving = (Task(Job.MOVE),) if self.doing(Job.MOVE) else ()
+        tasks = (*moving, *(task for task in self._waiting if task.job in INHERITED))
+        self._waiting.clear()
+        return tasks
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self._waiting.clear()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is in progress and nothing waits."""
+        return self._running is None and not self._waiting
+
+    @property
+    def busy(self) -> bool:
+        """Whether an exchange is in progress."""
+        return self._running is not None
+
+    def doing(self, *jobs: Job) -> bool:
+        """Whether the exchange in progress is one of these."""
+        return self._running is not None and self._running.task.job in jobs
+
+    # The exchange in progress
+
+    def start(self, task: Task, exchange: Exchange, now: float, patience: float) -> Step:
+        """Begin an exchange; each answer to it is awaited for `patience` seconds."""
+        self._running = _Running(task=task, exchange=exchange, patience=patience)
+        return self.advance(None, now)
+
+    def advance(self, value: object, now: float) -> Step:
+        """Resume the exchange with what it waits for, and send its next request if it has one.
+
+        An error ends the exchange; a peer that breaks the protocol is one.
+        """
+        running = self._running
+        assert running is not None
+        try:
+            step = running.exchange.send(value)
+        except StopIteration as stop:
+            self._running = None
+            return Finished(task=running.task, outcome=stop.value)
+        except ProtocolError as error:
+            return self._broken(str(error))
+        except IkeclientError as error:
+            self.abandon()
+            return error
+        if isinstance(step, NeedCredential):
+            running.request = None
+            return step
+        running.request = step
+        self._channel.request(step, now, running.patience)
+        return None
+
+    def supply(self, credential: str, now: float) -> Step:
+        """Continue an exchange that waits for a credential; nothing happens if none does."""
+        if self._running is None or self._running.request is not None:
+            return None
+        return self.advance(credential, now)
+
+    def answer(self, data: bytes, message: Message, now: float) -> tuple[Payload, ...] | IkeclientError | None:
+        """The payloads of a genuine answer to the request in progress; None for everything else.
+
+        An answer that is malformed inside ends the exchange with an error.
+        """
+        running = self._running
+        if running is None or running.request is None or message.header.exchange != running.request.exchange:
+            return None
+        try:
+            payloads = self._channel.response(data, message, now)
+        except ParseError as error:
+            return self._broken(str(error))
+        if payloads is not None and (unknown := unknown_critical(payloads)) is not None:
+            return self._broken(f"an unknown critical payload of type {int(unknown)}")
+        return payloads
+
+    def hurry(self, until: float) -> None:
+        """Wait for the answer until then at the longest."""
+        pending = self._channel.requests.pending
+        if pending is None:
+            self._running = None
+        else:
+            pending.give_up_at = min(pending.give_up_at, until)
+
+    def extend(self, until: float) -> None:
+        """Wait for the answer at least until then."""
+        if (pending := self._channel.requests.pending) is not None:
+            pending.give_up_at = max(pending.give_up_at, until)
+
+    def abandon(self) -> None:
+        """Forget the exchange in progress; its answer will be ignored."""
+        self._running = None
+        self._channel.requests.close()
+
+    def _broken(self, reason: str) -> IkeclientError:
+        self.abandon()
+        return broke_protocol(reason)

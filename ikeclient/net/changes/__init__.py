@@ -1,0 +1,1 @@
+"""What is changed on the machine: desired state, steps and the journal."""

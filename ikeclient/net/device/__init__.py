@@ -1,0 +1,1 @@
+"""The TUN device and what it can offload."""

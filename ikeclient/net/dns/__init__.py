@@ -1,0 +1,1 @@
+"""Name resolution of the machine, one file a backend."""

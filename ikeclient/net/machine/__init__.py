@@ -1,0 +1,1 @@
+"""The machine that a tunnel runs on, changed and given back."""

@@ -1,0 +1,1 @@
+"""Rights: what the process has, how they are given, how they are dropped."""

@@ -1,0 +1,104 @@
+"""The rights a tunnel needs, what of them is there, and giving up what could betray secrets."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ikeclient.errors import PlatformError
+from ikeclient.net.rights.grants import Missing, grant, node_fault
+
+TUN = Path("/dev/net/tun")
+CAP_NET_ADMIN = 12  # capabilities(7)
+_PR_SET_DUMPABLE = 4  # prctl(2)
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing this machine can or cannot do; `hint` says what to try when it cannot."""
+
+    name: str
+    ok: bool
+    text: str
+    hint: str | None = None
+
+
+def forbid_core_dumps() -> None:
+    """No core file, no debugger of the same user: keys stay in this process. Raises PlatformError.
+
+    Files under /proc/self belong to root afterwards, so an unprivileged process sets up its user namespace first.
+    """
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (OSError, ValueError) as error:
+        raise PlatformError("cannot forbid core dumps", reason=str(error)) from error
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise PlatformError("cannot forbid core dumps", reason=os.strerror(ctypes.get_errno()))
+
+
+def has_net_admin() -> bool:
+    """Whether this process may change interfaces, routes and rules of its network namespace."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    line = next((line for line in status.splitlines() if line.startswith("CapEff:")), "CapEff: 0")
+    return bool(int(line.split()[1], 16) >> CAP_NET_ADMIN & 1)
+
+
+def describe(dns_backend: str, tun: Path = TUN) -> list[Fact]:
+    """What this machine lets a tunnel do. `dns_backend` is `dns.Dns.backend()`."""
+    node, admin, namespaces = _tun(tun), _net_admin(), _user_namespaces()
+    dns = Fact("DNS", True, f"names are resolved through {dns_backend}")
+    return [node, admin, namespaces, dns, _level(node, admin, namespaces)]
+
+
+def _tun(tun: Path) -> Fact:
+    fault = node_fault(tun)
+    if fault is None:
+        return Fact("TUN device", True, f"{tun} can be opened")
+    missing, reason = fault
+    return Fact("TUN device", False, reason, grant(missing) if missing else "ask whoever runs this machine")
+
+
+def _net_admin() -> Fact:
+    if has_net_admin():
+        return Fact("CAP_NET_ADMIN", True, "interfaces, routes and rules can be changed")
+    text = "interfaces, routes and rules cannot be changed"
+    return Fact("CAP_NET_ADMIN", False, text, grant(Missing.NET_ADMIN))
+
+
+def _user_namespaces() -> Fact:
+    # Several switches of several distributions forbid them; trying it in another process asks them all.
+    program = f"import ctypes; raise SystemExit(ctypes.CDLL(None).unshare({_CLONE_NEWUSER | _CLONE_NEWNET}) != 0)"
+    try:
+        command = [sys.executable, "-I", "-S", "-c", program]
+        possible = subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        possible = False
+    if possible:
+        return Fact("user namespaces", True, "an ordinary user can have networks of their own")
+    text = "an ordinary user cannot have networks of their own here"
+    return Fact("user namespaces", False, text, grant(Missing.USER_NAMESPACES))
+
+
+def _level(node: Fact, admin: Fact, namespaces: Fact) -> Fact:
+    """Which of the three ways of working this machine allows, in plain words."""
+    if node.ok and admin.ok:
+        rights = "everything: `connect` can route this whole machine through a tunnel"
+        return Fact("allowed here", True, f"{rights}, and keeps CAP_NET_ADMIN alone while it runs")
+    made = "`connect` also works on a TUN device that an administrator made for this user"
+    if node.ok and namespaces.ok:
+        return Fact("allowed here", True, f"tunnels for single programs, without root: `exec` and `proxy`; {made}")
+    if node.ok:
+        return Fact(
+            "allowed here", False, f"next to nothing: neither CAP_NET_ADMIN nor user namespaces; {made}", admin.hint
+        )
+    return Fact("allowed here", False, "nothing yet: every way to run a tunnel needs the TUN device", node.hint)

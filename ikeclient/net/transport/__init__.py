@@ -1,0 +1,1 @@
+"""Sockets to the gateway, and what the kernel knows about the path."""

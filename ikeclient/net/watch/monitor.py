@@ -1,0 +1,287 @@
+"""Notices that the machine moved to another network, or was not there for a while.
+
+Three things make it look. The kernel's notifications ring a bell; what they say is not read, since the difference of
+two snapshots is the truth however many notifications came or were lost. A slow poll covers for a bell that never
+rings, and is all there is where netlink is not permitted. A tick once a second compares the clocks: CLOCK_BOOTTIME
+runs while the machine sleeps and CLOCK_MONOTONIC does not, so the gap between them grows by the time slept; a tick that
+comes far too late means that this process was stopped or starved.
+
+A look follows a notification almost at once, because every hundredth of a second counts while a tunnel is cut off, and
+because a move is many small changes: carrier, address, route. When they keep coming, looks are spaced instead, but
+nothing that comes prolongs a wait: a flood cannot starve the looks, and the last state is always seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from typing import Protocol
+
+from ikeclient.net.model import IPAddress
+from ikeclient.net.watch import netlink
+from ikeclient.net.watch.probe import Probes
+from ikeclient.net.watch.snapshot import Change, OuterAddress, RouteTo, Snapshot, candidates, difference
+
+Clock = Callable[[], float]
+
+TICK = 1.0
+TOLERANCE = 2.0
+PACE = 0.25
+BURST = 5
+_FORBIDDEN = frozenset({errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ENOSYS})
+
+
+class Source(Protocol):
+    """Where snapshots come from; methods raise OSError when they cannot tell."""
+
+    def snapshot(self, *, ignore: Collection[str], remotes: Iterable[IPAddress], mark: int) -> Snapshot:
+        """The network as it is now; see `Netlink.snapshot`."""
+
+    def route_to(self, remote: IPAddress, *, mark: int = 0, source: IPAddress | None = None) -> RouteTo | None:
+        """The kernel's decision; see `Netlink.route_to`."""
+
+    def close(self) -> None:
+        """Give back what is open."""
+
+
+def boottime() -> float:
+    """Seconds since the machine started, sleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class SleepWatch:
+    """Tells, whenever it is asked, how long the machine slept and this process stood still since the last time."""
+
+    def __init__(self, monotonic: Clock = time.monotonic, boot: Clock = boottime) -> None:
+        self._monotonic = monotonic
+        self._boot = boot
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was before."""
+        self._last = self._monotonic(), self._boot()
+
+    def measure(self, due: float = TICK) -> tuple[float, float]:
+        """Seconds slept and seconds stalled, each 0.0 up to TOLERANCE. `due`: after how long it is asked anyway."""
+        then, boot_then = self._last
+        self.reset()
+        awake = self._last[0] - then
+        slept = self._last[1] - boot_then - awake
+        stalled = awake - due
+        return (slept if slept > TOLERANCE else 0.0), (stalled if stalled > TOLERANCE else 0.0)
+
+
+def netlink_or_probes() -> Source:
+    """Netlink where it is permitted, else probes. Raises OSError when there is no telling for now."""
+    source = None
+    try:
+        source = netlink.Netlink()
+        source.snapshot()
+    except OSError as error:
+        if source is not None:
+            source.close()
+        if error.errno in _FORBIDDEN:
+            return Probes()
+        raise
+    return source
+
+
+class NetworkMonitor:
+    """Calls `on_change` from the running event loop whenever something happened that may move a tunnel.
+
+    - `ignore`: names of interfaces that do not exist for this monitor, first of all the tunnel's own.
+    - `mark`: the firewall mark of the packets whose routes are asked for.
+    - `debounce`: seconds from a notification to the look it causes. After BURST looks they are PACE seconds apart, and
+      every PACE seconds without one more makes up for one.
+    - `poll`: seconds between looks that nothing caused; without notifications at most TICK.
+    - `monotonic`, `boot`: the clocks that stand still and run while the machine sleeps.
+    - `open_source`, `open_bell`: where snapshots and notifications come from.
+
+    Everything happens in the thread and the network namespace of the event loop, and a look takes about a millisecond.
+    What the kernel refuses to tell is asked again later: nothing in here raises.
+    """
+
+    def __init__(
+        self,
+        on_change: Callable[[Change], None],
+        *,
+        ignore: Collection[str] = (),
+        mark: int = 0,
+        debounce: float = 0.02,
+        poll: float = 5.0,
+        monotonic: Clock = time.monotonic,
+        boot: Clock = boottime,
+        open_source: Callable[[], Source] = netlink_or_probes,
+        open_bell: Callable[[], socket.socket] = netlink.listen,
+    ) -> None:
+        self._on_change = on_change
+        self._ignore = frozenset(ignore)
+        self._mark = mark
+        self._debounce, self._poll = debounce, poll
+        self._tick = min(TICK, poll)
+        self._absence = SleepWatch(monotonic, boot)
+        self._open_source, self._open_bell = open_source, open_bell
+        self._remotes: tuple[IPAddress, ...] = ()
+        self._snapshot = Snapshot()
+        self._source: Source | None = None
+        self._bell: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._paced_until = self._next_poll = 0.0
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The network when it was looked at last; empty before `start`."""
+        return self._snapshot
+
+    @property
+    def listening(self) -> bool:
+        """Whether the kernel's notifications arrive; if not, changes are noticed up to TICK late."""
+        return self._bell is not None
+
+    def start(self) -> None:
+        """Take the first snapshot, which is reported to nobody, and watch from now on. Needs a running event loop."""
+        if self._loop is not None:
+            return
+        self._loop = asyncio.get_running_loop()
+        self._listen()  # first, so that nothing can happen between the snapshot and the first notification
+        first = self._read()
+        self._snapshot = first or Snapshot()
+        if first is None:
+            self._look_soon()
+        self._next_poll = self._loop.time() + self._poll
+        self._absence.reset()
+        self._rest()
+
+    def close(self) -> None:
+        """Stop watching and give everything back. `on_change` is not called any more."""
+        for timer in (self._tick_timer, self._look_timer):
+            if timer is not None:
+                timer.cancel()
+        self._tick_timer = self._look_timer = None
+        self._stop_listening()
+        self._drop_source()
+        self._loop = None
+
+    def watch(self, *remotes: IPAddress) -> None:
+        """From now on the routes to these addresses are part of every snapshot, and of the present one."""
+        self._remotes = remotes
+        routes = tuple(route for remote in remotes if (route := self.route_to(remote)))
+        self._snapshot = replace(self._snapshot, routes=routes)
+
+    def look(self) -> Change | None:
+        """Look at once, because something else suggests it. Calls `on_change` as usual and returns the same."""
+        if self._loop is None:
+            return None
+        return self._look(*self._absence.measure(self._tick))
+
+    def route_to(self, remote: IPAddress, *, source: IPAddress | None = None) -> RouteTo | None:
+        """What the kernel decides now for marked packets to `remote`, from `source` if given; None without a way."""
+        try:
+            return self._opened().route_to(remote, mark=self._mark, source=source)
+        except OSError:
+            self._drop_source()
+            return None if source else self._snapshot.route_to(remote)
+
+    def sources_for(self, remote: IPAddress) -> tuple[OuterAddress, ...]:
+        """The addresses of the latest snapshot that can speak to `remote`, the best first.
+
+        The kernel's own choice leads, even if it is in a tunnel of somebody else's. Of the other candidates only those
+        count whose packets would leave by their own interface, since no other network would pass them on.
+        """
+        known = {address.address: address for address in self._snapshot.addresses}
+        sources: dict[IPAddress, OuterAddress] = {}
+        chosen = self.route_to(remote)
+        if chosen is not None and chosen.interface not in self._ignore:
+            unknown = OuterAddress(index=chosen.index, interface=chosen.interface, address=chosen.source)
+            sources[chosen.source] = known.get(chosen.source, unknown)
+        for candidate in candidates(self._snapshot, remote.version):
+            route = self.route_to(remote, source=candidate.address)
+            if route is not None and route.index == candidate.index:
+                sources.setdefault(candidate.address, candidate)
+        return tuple(sources.values())
+
+    def _listen(self) -> None:
+        assert self._loop is not None
+        try:
+            self._bell = self._open_bell()
+        except OSError:
+            return
+        self._loop.add_reader(self._bell, self._rung)
+
+    def _stop_listening(self) -> None:
+        if self._bell is not None and self._loop is not None:
+            self._loop.remove_reader(self._bell)
+            self._bell.close()
+            self._bell = None
+
+    def _opened(self) -> Source:
+        if self._source is None:
+            self._source = self._open_source()
+        return self._source
+
+    def _drop_source(self) -> None:
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+
+    def _rest(self) -> None:
+        assert self._loop is not None
+        self._tick_timer = self._loop.call_later(self._tick, self._ticked)
+
+    def _rung(self) -> None:
+        assert self._bell is not None
+        try:
+            netlink.drain(self._bell)
+        except OSError:
+            self._stop_listening()
+        self._look_soon()
+
+    def _look_soon(self) -> None:
+        if self._look_timer is not None or self._loop is None:
+            return
+        pause = self._paced_until - BURST * PACE - self._loop.time()
+        self._look_timer = self._loop.call_later(max(self._debounce, pause), self._look_now)
+
+    def _look_now(self) -> None:
+        assert self._loop is not None
+        self._look_timer = None
+        self._paced_until = max(self._paced_until, self._loop.time()) + PACE
+        self.look()
+
+    def _ticked(self) -> None:
+        assert self._loop is not None
+        self._rest()
+        slept, stalled = self._absence.measure(self._tick)
+        if slept or stalled or self._loop.time() >= self._next_poll or self._bell is None:
+            if self._bell is None:
+                self._listen()
+            self._look(slept, stalled)
+
+    def _read(self) -> Snapshot | None:
+        try:
+            return self._opened().snapshot(ignore=self._ignore, remotes=self._remotes, mark=self._mark)
+        except OSError:
+            self._drop_source()
+            return None
+
+    def _look(self, slept: float, stalled: float) -> Change | None:
+        assert self._loop is not None
+        self._next_poll = self._loop.time() + self._poll
+        new = self._read()
+        if new is None:
+            self._look_soon()
+            change = None
+        else:
+            change = difference(self._snapshot, new)
+            self._snapshot = new
+        if slept or stalled:
+            change = replace(change or Change(), resumed=bool(slept), slept=slept, stalled=stalled)
+        if change is not None:
+            self._on_change(change)
+        return change

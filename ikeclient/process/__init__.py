@@ -1,0 +1,1 @@
+"""The processes of a tunnel: the tunnel itself, its helper, its namespace."""

@@ -1,0 +1,273 @@
+"""What `connect` calls: prepares the process and the machine, runs one tunnel, and cleans up whatever happened."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import encodings.idna  # noqa: F401  for name lookups: a process without rights may not be able to read its library
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ikeclient.control.server import ControlServer, OnJoin
+from ikeclient.dataplane.event_loop import run_loop
+from ikeclient.errors import IkeclientError, Interrupted, PlatformError, bug_error, shortage
+from ikeclient.net.changes.journal import SUFFIX
+from ikeclient.net.changes.steps import FIRST_TABLE
+from ikeclient.net.device.tun import TunDevice
+from ikeclient.net.machine.kernel import load_library
+from ikeclient.net.machine.machine import Machine, free_table, remove_leftovers, repair
+from ikeclient.net.machine.mender import Mender
+from ikeclient.net.machine.unmanaged import Administrator
+from ikeclient.net.model import MachineAdapter
+from ikeclient.net.rights.drop import drop_rights
+from ikeclient.net.rights.privileges import has_net_admin
+from ikeclient.process.helper.channel import CRASH, HelperDns, HelperJournal
+from ikeclient.process.helper.process import Helper, helper
+from ikeclient.process.service_notify import Reporter
+from ikeclient.process.service_socket import Service
+from ikeclient.profile.compile import CompiledProfile
+from ikeclient.tunnel.connection import Connection
+from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
+from ikeclient.tunnel.options import ConnectOptions
+from ikeclient.tunnel.reload import Reloader, Reread, has_terminal
+
+__all__ = ["ConnectOptions", "plan", "run"]
+
+Listener = Callable[[dict[str, object]], None]
+
+_WITHOUT_HELPER = "without it name resolution and the journal cannot be changed, so the tunnel cannot go on"
+_STILL_ROOT = "this process keeps user 0, without any right but CAP_NET_ADMIN: it may not become another user here"
+
+_LEFT_SHOWN = 3
+
+_log = logging.getLogger(__name__)
+
+
+def run(
+    profile: CompiledProfile,
+    options: ConnectOptions,
+    on_event: Listener,
+    outline: Callable[[BaseException], str] | None = None,
+) -> None:
+    """Run one tunnel until it is told to end; blocking.
+
+    `on_event` gets every event as a dictionary. Returns after `disconnect` and SIGTERM, and after the hangup of its
+    terminal; raises `Interrupted` after SIGINT and any other `IkeclientError` when the tunnel cannot come up or cannot
+    stay up. From the first packet on this process has no rights but CAP_NET_ADMIN, for good; what needs others is done
+    by a helper process. `outline` describes a bug for the file of them, where this process may not write any more.
+    """
+    with helper(
+        options, profile.session.commands, profile.base_dir, options.reread, profile.session.runs_as
+    ) as our_helper:
+        try:
+            run_loop(_run(profile, options, on_event, our_helper))
+        except Exception as error:
+            if outline is None or isinstance(error, IkeclientError):
+                raise
+            if (lack := shortage(error)) is not None:
+                raise lack from None
+            with contextlib.suppress(PlatformError):
+                our_helper.channel.ask("crash", text=outline(error))
+                raise bug_error(error, f"the traceback is in {options.runtime_directory / CRASH}") from None
+            raise
+        with contextlib.suppress(PlatformError):
+            our_helper.channel.remove("log")
+
+
+async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: Listener, our_helper: Helper) -> None:
+    reporter = Reporter(Service())
+    reporter.start()
+    control: ControlServer | None = None
+
+    def publish(event: dict[str, object]) -> None:
+        on_event(event)
+        reporter.event(event)
+        if control is not None:
+            control.publish(event)
+
+    def notice(text: str) -> None:
+        publish({"event": "notice", "tunnel": options.name, "text": text})
+
+    for repaired in repair(options.runtime_directory) + (remove_leftovers() if has_net_admin() else []):
+        notice(repaired)
+    tun = TunDevice(profile.network.interface, offload=profile.session.offload)
+    try:
+        machine = _machine(options, our_helper, notice)
+        connection = Connection(
+            profile, options, tun, machine, publish, table=_table(machine), run_hook=our_helper.hooks.run
+        )
+
+        def stop() -> None:
+            reporter.stopping()
+            connection.stop()
+
+        control = await open_control(connection, options, stop, notice)
+        loop = asyncio.get_running_loop()
+
+        def helper_gone() -> None:
+            loop.remove_reader(our_helper.lifeline)
+            connection.stop(PlatformError("the tunnel's helper process is gone", reason=_WITHOUT_HELPER))
+
+        loop.add_reader(our_helper.lifeline, helper_gone)
+        failure: IkeclientError | None = None
+        mender = Mender(machine, connection.session.warn_once) if isinstance(machine, Machine) else None
+        try:
+            if drop_rights().still_root:
+                notice(_STILL_ROOT)
+            await until_stopped(connection, stop, our_helper.reread if options.reread else None)
+        except IkeclientError as error:
+            failure = error
+        finally:
+            if mender is not None:
+                mender.close()
+            loop.remove_reader(our_helper.lifeline)
+            machine.revert()  # which a bug may have kept the connection from
+            if machine.left:
+                failure = _not_restored(failure, machine.left, options)
+            if control is not None:
+                with contextlib.suppress(PlatformError):  # the next start clears it
+                    our_helper.channel.remove("socket")
+                if failure is not None and not isinstance(failure, Interrupted):
+                    control.publish(failure.event(options.name))
+                await control.close()
+        if failure is not None:
+            raise failure
+    finally:
+        our_helper.hooks.close()
+        tun.close()
+        reporter.close()
+
+
+def _not_restored(failure: IkeclientError | None, left: Sequence[str], options: ConnectOptions) -> PlatformError:
+    """The error of a tunnel that ended and left something behind, whatever ended it."""
+    what = "; ".join(left[:_LEFT_SHOWN]) + (f" and {len(left) - _LEFT_SHOWN} more" if len(left) > _LEFT_SHOWN else "")
+    return PlatformError(
+        failure.message if failure is not None else "the tunnel has ended, but this machine is not as it was",
+        reason=f"still to be undone: {what}",
+        hint="`ikeclient repair` does it, and so does the next `connect`, from "
+        f"{options.runtime_directory / (options.name + SUFFIX)}",
+    )
+
+
+async def until_stopped(connection: Connection, stop: Callable[[], None], reread: Reread | None = None) -> None:
+    """Run the connection; SIGTERM ends it in order, and so does SIGINT, with an error that says so.
+
+    The loop keeps the handlers to its own end, so that a second signal does not cut the cleaning up short. An exception
+    in a callback is a bug after which nobody knows what the connection does next: it ends the tunnel as well.
+    """
+    interrupted = False
+    bug: BaseException | None = None
+    loop = asyncio.get_running_loop()
+    running = loop.create_task(connection.run())
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        interrupted = True
+        stop()
+
+    def broken(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal bug
+        error = context.get("exception")
+        if bug is None and isinstance(error, BaseException) and "handle" in context:
+            bug = error
+            running.cancel()
+        else:  # the loop's own words may quote a secret
+            _log.error("%s: %s", context.get("message"), type(error).__name__)
+
+    loop.set_exception_handler(broken)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    reloader = _on_hangup(connection, stop, reread)
+    try:
+        await running
+    except (IkeclientError, asyncio.CancelledError):
+        if bug is None:
+            raise
+    finally:
+        if reloader is not None:
+            reloader.close()
+    if bug is not None:
+        raise bug
+    if interrupted:
+        raise Interrupted("interrupted")
+
+
+def _on_hangup(connection: Connection, stop: Callable[[], None], reread: Reread | None) -> Reloader | None:
+    """SIGHUP ends a tunnel whose terminal is gone, and makes any other read its profile again; nohup turns both off."""
+    loop = asyncio.get_running_loop()
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return None
+    if reread is None or has_terminal():
+        loop.add_signal_handler(signal.SIGHUP, stop)
+        return None
+    reloader = Reloader(reread, connection.adoption.adopt, lambda text: connection.session.emit("notice", text=text))
+    loop.add_signal_handler(signal.SIGHUP, reloader.hangup)
+    return reloader
+
+
+def _machine(options: ConnectOptions, our_helper: Helper, notice: Callable[[str], None]) -> MachineAdapter:
+    """The machine, changed through the helper; without CAP_NET_ADMIN it is the administrator's."""
+    if not has_net_admin():
+        return Administrator()
+    dns, journal = HelperDns(our_helper.channel), HelperJournal(our_helper.channel)
+    machine = Machine(options.runtime_directory, options.name, dns=dns, journal=journal)
+    for repaired in machine.check():
+        notice(repaired)
+    load_library()  # before the loop has packets to carry
+    return machine
+
+
+def _table(machine: MachineAdapter) -> int:
+    return machine.reserve_table() if isinstance(machine, Machine) else FIRST_TABLE
+
+
+async def open_control(
+    connection: Connection,
+    options: ConnectOptions,
+    stop: Callable[[], None],
+    notice: Callable[[str], None],
+    *,
+    on_join: OnJoin | None = None,
+) -> ControlServer | None:
+    """The control socket; a tunnel can live without one where there is no place for it."""
+    server = ControlServer(
+        options.name,
+        options.runtime_directory,
+        status=connection.document,
+        on_disconnect=stop,
+        on_reconnect=connection.reconnect,
+        on_join=on_join,
+    )
+    try:
+        await server.start()
+    except PlatformError as error:
+        notice(": ".join(error.lines()))
+        return None
+    return server
+
+
+def plan(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -> list[str]:
+    """Negotiate with the gateway, disconnect, and return what would have been changed here, as command lines.
+
+    Needs no privilege and changes nothing. Raises what `run` raises.
+    """
+    return asyncio.run(_plan(profile, options, on_event))
+
+
+async def _plan(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -> list[str]:
+    tun = NullTun(profile.network.interface)
+    machine = PlanningMachine(Machine(options.runtime_directory, options.name))
+
+    def publish(event: dict[str, object]) -> None:
+        on_event(event)
+        if event["event"] == "connected":
+            connection.stop()
+
+    try:
+        connection = Connection(profile, options, tun, machine, publish, table=free_table(), hooks=False)
+        await until_stopped(connection, connection.stop)
+    finally:
+        tun.close()
+    return machine.lines

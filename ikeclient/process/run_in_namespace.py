@@ -1,0 +1,163 @@
+"""One tunnel whose interface is in a network namespace of its own, for the commands that run there.
+
+It lives as long as its last command: the one it was started for, whose process keeps the other end of a socket open,
+and those that joined over the control socket, which are watched as processes. No right is needed and nothing outside
+the namespace is changed, so there is no journal and nothing to repair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from dataclasses import replace
+from typing import Literal
+
+from ikeclient.control import protocol
+from ikeclient.control.directory import Peer
+from ikeclient.control.server import ControlServer
+from ikeclient.dataplane.event_loop import run_loop
+from ikeclient.errors import IkeclientError, PlatformError, UsageError
+from ikeclient.net.changes.steps import FIRST_TABLE
+from ikeclient.net.namespace.handle import Namespace
+from ikeclient.process.run import Listener, open_control, until_stopped
+from ikeclient.profile.compile import CompiledProfile
+from ikeclient.tunnel.connection import Connection
+from ikeclient.tunnel.options import ConnectOptions
+
+STAYS = b"stays"
+
+
+def run_inside(
+    profile: CompiledProfile,
+    options: ConnectOptions,
+    on_event: Listener,
+    namespace: Namespace,
+    founder: socket.socket,
+) -> None:
+    """Run the tunnel of `namespace` until its last command has ended; blocking, otherwise as `supervisor.run`.
+
+    The end of `founder` is the end of the first command; `STAYS` is sent there when others keep the tunnel.
+    """
+    run_loop(_run(_adapted(profile), replace(options, mode="netns"), on_event, namespace, founder))
+
+
+def _adapted(profile: CompiledProfile) -> CompiledProfile:
+    """There is one network in there: the tunnel's servers resolve every name, and nothing stays outside."""
+    network = profile.network
+    dns: Literal["none", "all"] = "none" if network.dns == "none" else "all"
+    return replace(profile, network=replace(network, dns=dns, exclude=(), exclude_lan=False))
+
+
+async def _run(
+    profile: CompiledProfile,
+    options: ConnectOptions,
+    on_event: Listener,
+    namespace: Namespace,
+    founder: socket.socket,
+) -> None:
+    control: ControlServer | None = None
+
+    def publish(event: dict[str, object]) -> None:
+        on_event(event)
+        if control is not None:
+            control.publish(event)
+
+    def notice(text: str) -> None:
+        publish({"event": "notice", "tunnel": options.name, "text": text})
+
+    if profile.session.up or profile.session.down:
+        notice("the profile's up and down commands are not run: they are about the machine")
+    connection = Connection(profile, options, namespace.tun, namespace, publish, table=FIRST_TABLE, hooks=False)
+    if not profile.session.offload:
+        namespace.tun.keep_plain()
+    members = Members(connection, namespace)
+    members.found(founder)
+    control = await open_control(connection, options, connection.stop, notice, on_join=members.join)
+    try:
+        await until_stopped(connection, connection.stop)
+    except IkeclientError as error:
+        if control is not None:
+            control.publish(error.event(options.name))
+        raise
+    finally:
+        members.close()
+        if control is not None:
+            await control.close()
+        namespace.leave()
+
+
+class Members:
+    """The commands that run in a namespace; with the last of them the connection is stopped."""
+
+    def __init__(self, connection: Connection, namespace: Namespace) -> None:
+        self._connection = connection
+        self._namespace = namespace
+        self._loop = asyncio.get_running_loop()
+        self._watched: set[int] = set()
+        self._founder: socket.socket | None = None
+        self._ending = False
+        self._loop.add_reader(namespace.fileno(), self._holder_gone)
+
+    def found(self, founder: socket.socket) -> None:
+        """The first member is whoever holds the other end."""
+        founder.setblocking(False)
+        self._founder = founder
+        self._loop.add_reader(founder, self._founder_gone)
+
+    def join(self, who: Peer) -> dict[str, object]:
+        """A process that will run in the namespace: the way in, and a watch on it. Raises UsageError."""
+        if self._ending:
+            raise UsageError(protocol.ENDING)
+        if who.uid != os.geteuid():
+            raise UsageError(f"only user {os.geteuid()} can run commands in it")
+        try:
+            descriptor = os.pidfd_open(who.pid)
+        except OSError as error:
+            raise UsageError(f"it cannot watch process {who.pid}: {error.strerror}") from error
+        self._watched.add(descriptor)
+        self._loop.add_reader(descriptor, self._gone, descriptor)
+        return {
+            "state": self._connection.session.status.state,
+            "pid": self._namespace.holder,
+            "namespaces": self._namespace.entrance.inodes,
+        }
+
+    def close(self) -> None:
+        """Watch nobody any more."""
+        self._loop.remove_reader(self._namespace.fileno())
+        for descriptor in tuple(self._watched):
+            self._forget(descriptor)
+        if self._founder is not None:
+            self._loop.remove_reader(self._founder)
+            self._founder.close()
+
+    def _forget(self, descriptor: int) -> None:
+        self._watched.discard(descriptor)
+        self._loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+    def _gone(self, descriptor: int) -> None:
+        self._forget(descriptor)
+        self._end_with_the_last()
+
+    def _founder_gone(self) -> None:
+        assert self._founder is not None
+        self._loop.remove_reader(self._founder)
+        if self._watched:
+            with contextlib.suppress(OSError):  # it may be gone without asking
+                self._founder.send(STAYS)
+        self._founder.close()
+        self._founder = None
+        self._end_with_the_last()
+
+    def _end_with_the_last(self) -> None:
+        if not self._watched and self._founder is None:
+            self._ending = True
+            self._connection.stop()
+
+    def _holder_gone(self) -> None:
+        self._loop.remove_reader(self._namespace.fileno())
+        self._ending = True
+        self._connection.stop(PlatformError("the process that holds the tunnel's namespace is gone"))

@@ -1,0 +1,68 @@
+"""What the service manager hears of a tunnel: ready once it is connected, a line of status, a heartbeat, the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from ikeclient.process.service_socket import Service
+
+_STATES = {
+    "resolving": "connecting",
+    "negotiating": "connecting: negotiating with {gateway}",
+    "authenticating": "connecting: authenticating to {gateway}",
+    "connected": "connected on {interface}",
+    "roamed": "connected, moved to {local}",
+    "reconnecting": "reconnecting: {error}",
+    "disconnected": "disconnected",
+}
+
+
+class Reporter:
+    """Passes a tunnel's events on to `service`.
+
+    The heartbeat comes from the event loop that carries the tunnel, so a loop that hangs is restarted by the manager.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._ready = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Start the heartbeat in the running event loop: twice as often as asked for, so that one may be late."""
+        if self._service.watchdog is not None:
+            self._service.tell(WATCHDOG=1)
+            self._timer = asyncio.get_running_loop().call_later(self._service.watchdog / 2, self.start)
+
+    def event(self, event: Mapping[str, object]) -> None:
+        """Pass on what is worth it."""
+        name = str(event.get("event"))
+        if name not in _STATES:
+            return
+        words = {key: _words(value) for key, value in event.items()}
+        state = _STATES[name].format_map({"gateway": "", "interface": "", "local": "", "error": "", **words})
+        if name == "connected" and not self._ready:
+            self._ready = True
+            self._service.tell(READY=1, STATUS=state)
+        else:
+            self._service.tell(STATUS=state)
+
+    def stopping(self) -> None:
+        """The end has begun."""
+        self._service.tell(STOPPING=1, STATUS="disconnecting")
+
+    def close(self) -> None:
+        """No heartbeat any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._service.close()
+
+
+def _words(value: object) -> str:
+    match value:
+        case {"address": address}:
+            return str(address)
+        case list() | tuple():
+            return str(value[0]) if value else "the gateway is silent"
+    return str(value)

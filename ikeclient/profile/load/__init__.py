@@ -1,0 +1,1 @@
+"""A profile from a file or from the environment, and whose it is."""

@@ -1,0 +1,148 @@
+"""Whether a profile can connect: everything that `connect` does before its first packet, without asking anybody.
+
+Secrets that would have to be typed, or that come from a command, a keyring, the environment or systemd, are not read;
+all the rest is, files included. What is not there is told as keys to fill in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ikeclient.crypto.pki.trust_store import Certificate
+from ikeclient.errors import IkeclientError, ProfileError
+from ikeclient.profile.compile import SUPPORTED, compile_profile, unsupported
+from ikeclient.profile.load.files import shown_path
+from ikeclient.profile.load.load import LoadedProfile
+from ikeclient.profile.model.problems import InvalidProfile, Problem
+from ikeclient.profile.model.schema import SecretSource
+from ikeclient.profile.secrets.credentials import MAX_KEY_FILE, SecretNotRead, Sources, is_pkcs12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What keeps a profile from connecting: `problems` with keys that are missing, or one `error`."""
+
+    problems: tuple[Problem, ...] = ()
+    error: ProfileError | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        """Whether `connect` would send its first packet."""
+        return not self.problems and self.error is None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The keys that are not set, or whose files are not there."""
+        return tuple(problem.key for problem in self.problems)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """A sentence for each file that is not there."""
+        return tuple(f"key '{each.key}' {each.text}" for each in self.problems if each.text != _UNSET)
+
+    def require(self) -> None:
+        """Raise ProfileError unless the profile is ready."""
+        if self.error is not None:
+            raise self.error
+        if self.problems:
+            raise InvalidProfile(self.problems)
+
+
+_UNSET = "is missing"
+
+
+def check_profile(loaded: LoadedProfile) -> Check:
+    """Try everything but the first packet. Raises nothing."""
+    if loaded.profile.auth.method not in SUPPORTED:
+        return Check(error=unsupported(loaded.profile.auth.method))
+    try:
+        found = dict(_missing(loaded))
+    except ProfileError as error:
+        return Check(error=error)
+    if found:
+        place = shown_path(loaded.path)
+        return Check(problems=tuple(Problem(place=place, key=key, text=text) for key, text in found.items()))
+    try:
+        compiled = compile_profile(
+            loaded.profile, loaded.base_dir, None, name=loaded.name, author=loaded.author, files_only=True
+        )
+    except SecretNotRead as unread:
+        return Check(warnings=unread.warnings)
+    except ProfileError as error:
+        return Check(error=error)
+    except IkeclientError as error:
+        return Check(error=ProfileError(error.message, reason=error.reason, hint=error.hint))
+    return Check(warnings=compiled.warnings)
+
+
+def _missing(loaded: LoadedProfile) -> Iterator[tuple[str, str]]:
+    """The keys that have to be set, or whose files have to be there, each with what is wrong with it."""
+    auth, gateway = loaded.profile.auth, loaded.profile.gateway
+    files = _Files(loaded)
+    if auth.method == "psk":
+        if auth.identity is None:
+            yield "auth.identity", _UNSET
+        yield from files.secret("auth.psk", auth.psk, required=True)
+    elif auth.method in ("certificate", "eap-tls"):
+        yield from files.named("gateway.ca", gateway.ca or ())
+        yield from _certificate(files, loaded)
+    else:
+        yield from files.named("gateway.ca", gateway.ca or ())
+        yield from files.secret("auth.password", auth.password)
+    if auth.method.startswith("eap") and auth.method != "eap-tls" and auth.identity is None and auth.user is None:
+        yield "auth.user", _UNSET
+
+
+def _certificate(files: _Files, loaded: LoadedProfile) -> Iterator[tuple[str, str]]:
+    auth = loaded.profile.auth
+    data: bytes | None = None
+    if auth.certificate is None:
+        yield "auth.certificate", _UNSET
+    else:
+        lacking = list(files.named("auth.certificate", [auth.certificate.file]))
+        yield from lacking
+        data = None if lacking else files.content("auth.certificate", auth.certificate.file)
+    if auth.key is not None:
+        yield from files.named("auth.key", [auth.key.file])
+    elif data is not None and _is_certificate_only(data):
+        yield "auth.key", "is missing: the certificate's file holds no private key"
+    yield from files.secret("auth.key_passphrase", auth.key_passphrase)
+
+
+def _is_certificate_only(data: bytes) -> bool:
+    if is_pkcs12(data) or b"PRIVATE KEY-----" in data:
+        return False
+    try:
+        return bool(Certificate.load_many(data))
+    except ProfileError:
+        return False
+
+
+class _Files:
+    """The files that a profile names, read with the rights that `connect` would read them with."""
+
+    def __init__(self, loaded: LoadedProfile) -> None:
+        self._sources = Sources(base_dir=loaded.base_dir, ask=None, author=loaded.author)
+
+    def content(self, key: str, written: str) -> bytes:
+        """The content of a file; raises ProfileError."""
+        return self._sources.read(written, MAX_KEY_FILE, tuple(key.split(".")))
+
+    def named(self, key: str, names: tuple[str, ...] | list[str]) -> Iterator[tuple[str, str]]:
+        """The key, if one of its files is not there."""
+        for written in names:
+            try:
+                self._sources.read(written, 4 * MAX_KEY_FILE, tuple(key.split(".")))
+            except ProfileError as error:
+                if "no such file" in error.message:
+                    yield key, f"names {error.message}"
+                    return
+
+    def secret(self, key: str, source: SecretSource | None, *, required: bool = False) -> Iterator[tuple[str, str]]:
+        """The key, if it is not set although it must be, or if its file is not there."""
+        if source is None and required:
+            yield key, _UNSET
+        elif source is not None and source.file is not None:
+            yield from self.named(key, [source.file])

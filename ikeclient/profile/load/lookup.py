@@ -1,0 +1,128 @@
+"""Finding profiles: a name is a file in one of two directories, everything else is a path."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pwd
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ikeclient.errors import ProfileError, ProfileNotFound
+from ikeclient.profile.load.files import shown_path
+from ikeclient.wire.text import printable
+
+SYSTEM_DIRECTORY = Path("/etc/ikeclient/profiles")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")  # it becomes part of a socket's path and of log lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileEntry:
+    """A profile that can be used by its name."""
+
+    name: str
+    path: Path
+
+
+def user_directory(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the caller's own profiles are; `profile new` writes here."""
+    configured = Path(environ.get("XDG_CONFIG_HOME", ""))
+    base = configured if configured.is_absolute() else _home(environ) / ".config"
+    return base / "ikeclient" / "profiles"
+
+
+def directories(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+    """Where names are looked up, in this order."""
+    return (user_directory(environ), SYSTEM_DIRECTORY)
+
+
+def is_path(reference: str) -> bool:
+    """Whether a PROFILE argument is a path and not a name."""
+    return "/" in reference or reference.endswith(".toml")
+
+
+def list_profiles(environ: Mapping[str, str] = os.environ) -> list[ProfileEntry]:
+    """Every profile that has a name, sorted; the caller's own hides the system's of the same name."""
+    found: dict[str, Path] = {}
+    for directory in directories(environ):
+        try:
+            paths = sorted(directory.glob("*.toml"))
+        except OSError:
+            continue
+        for path in paths:
+            if _NAME.fullmatch(path.stem):
+                found.setdefault(path.stem, path)
+    return [ProfileEntry(name=name, path=path) for name, path in sorted(found.items())]
+
+
+def find_profile(reference: str, environ: Mapping[str, str] = os.environ) -> ProfileEntry:
+    """The profile that a PROFILE argument means. Raises ProfileNotFound, or ProfileError for a name nobody can use."""
+    if is_path(reference):
+        path = Path(reference).expanduser()
+        if not _NAME.fullmatch(path.stem):
+            hint = "a tunnel is named after its profile: letters, digits and . _ @ + - make a name of up to 64"
+            raise ProfileError(f"{shown_path(path)}: the file's name cannot be the name of a tunnel", hint=hint)
+        return ProfileEntry(name=path.stem, path=path)
+    if _NAME.fullmatch(reference):
+        for directory in directories(environ):
+            path = directory / f"{reference}.toml"
+            if _exists(path):
+                return ProfileEntry(name=reference, path=path)
+    raise not_found(reference, environ)
+
+
+def not_found(reference: str, environ: Mapping[str, str] = os.environ) -> ProfileNotFound:
+    """The error for a profile that does not exist, with where it was looked for and names that are near."""
+    if is_path(reference):
+        path = Path(reference).expanduser()
+        stems = _stems(path.parent)
+        near = difflib.get_close_matches(path.stem, stems, n=1)
+        hint = f'did you mean "{path.with_name(near[0] + ".toml")}"?' if near else None
+        return ProfileNotFound(f"there is no profile {shown_path(path)}", hint=hint)
+    names = [entry.name for entry in list_profiles(environ)]
+    near = difflib.get_close_matches(reference, names, n=1, cutoff=0.5)
+    looked = " and ".join(shown_path(directory) for directory in directories(environ))
+    return ProfileNotFound(
+        f'there is no profile "{printable(reference, 80)}"',
+        reason=f"looked for it in {looked}",
+        hint=_sudo_hint(reference, environ) or (f'did you mean "{near[0]}"?' if near else _LIST_HINT),
+    )
+
+
+_LIST_HINT = "`ikeclient profile list` shows those there are, `ikeclient profile new` makes one"
+
+
+def _sudo_hint(name: str, environ: Mapping[str, str]) -> str | None:
+    """Under sudo the home directory is root's: say where the caller's own profile is."""
+    user = environ.get("SUDO_USER", "")
+    try:
+        path = Path(pwd.getpwnam(user).pw_dir, ".config/ikeclient/profiles", f"{name}.toml")
+    except (KeyError, ValueError):
+        return None
+    return f"sudo changed the home directory; use the path: {path}" if _NAME.fullmatch(name) and _exists(path) else None
+
+
+def _stems(directory: Path) -> list[str]:
+    try:
+        return [path.stem for path in directory.glob("*.toml")]
+    except OSError:
+        return []
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return True  # it is there and unreadable; reading it says why
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    home = Path(environ.get("HOME", ""))
+    if home.is_absolute():
+        return home
+    try:
+        return Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:
+        return Path("/nonexistent")

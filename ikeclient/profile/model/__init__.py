@@ -1,0 +1,1 @@
+"""A profile as a value: its schema, and what its values mean."""

@@ -1,0 +1,283 @@
+"""Certificates, keys, trust and pre-shared keys: what a profile points at, read and checked before any packet is sent.
+
+A pre-shared key is taken as the bytes of its text. As in swanctl.conf, `0x` in front makes it hexadecimal and `0s`
+Base64. Quotes and spaces belong to it; only the newline at the end of a file does not.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from ikeclient.crypto.pki.identity import PREFIXES, parse_identity
+from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, load_pkcs12
+from ikeclient.crypto.sign.signature import PassphraseNeeded, PrivateKey
+from ikeclient.errors import ProfileError, UsageError
+from ikeclient.profile.load.author import Author, Key, expand
+from ikeclient.profile.load.files import FileFault, read_configuration, read_private, read_regular, shown_path
+from ikeclient.profile.model.schema import Auth, Gateway, KeyFile, SecretSource
+from ikeclient.profile.model.values import shown
+from ikeclient.profile.secrets.secrets import Ask, Secret, Wanted, resolve
+from ikeclient.wire.identity import Identity
+from ikeclient.wire.registry import IdType
+
+SYSTEM_TRUST = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),
+    Path("/etc/ssl/cert.pem"),
+)
+MAX_BUNDLE = 4 << 20  # bytes
+MAX_KEY_FILE = 1 << 20
+MIN_PSK = 8  # bytes; shorter ones are found by trying
+_Loaded = TypeVar("_Loaded")
+
+
+class SecretNotRead(Exception):
+    """A secret has to be asked for, or comes from elsewhere than a file; everything before it was right.
+
+    `warnings` are sentences for people about what was read until then.
+    """
+
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where secrets are looked for. `stdin_password` stands in for the one secret that the profile's method needs.
+
+    `kept` is for secrets that can be had only once, see `Wanted`; `author` has the rights that files are read with.
+    With `files_only` a secret that is in no file raises SecretNotRead.
+    """
+
+    base_dir: Path
+    ask: Ask | None
+    stdin_password: Secret | None = None
+    kept: dict[str, Secret] = field(default_factory=dict, repr=False)
+    warnings: list[str] = field(default_factory=list)
+    author: Author | None = None
+    files_only: bool = False
+
+    def path(self, written: str) -> Path:
+        """A path of the profile; relative ones start at the profile's directory."""
+        return self.base_dir / expand(written, self.author)
+
+    def read(self, written: str, limit: int, key: Key) -> bytes:
+        """The file that `key` of the profile names. Raises ProfileError."""
+        return read_configuration(self.path(written), limit, self._author_of(written, key)).data
+
+    def read_private(self, file: KeyFile, limit: int, key: Key) -> bytes:
+        """The file with a secret that `key` of the profile names. Raises ProfileError."""
+        author = self._author_of(file.file, key)
+        return read_private(self.path(file.file), limit, insecure=file.insecure, author=author)
+
+    def secret(self, source: SecretSource | None, name: str, account: str, key: Key) -> Secret:
+        """The secret called `name`: from standard input where it was given there, else from its source at `key`."""
+        if self.stdin_password is not None:
+            return self.stdin_password
+        if self.files_only and (source is None or source.file is None):
+            raise SecretNotRead(name)
+        wanted = Wanted(
+            name=name,
+            account=account,
+            base_dir=self.base_dir,
+            ask=self.ask,
+            kept=self.kept,
+            author=self.author,
+            key=key,
+        )
+        return resolve(source, wanted)
+
+    def _author_of(self, written: str, key: Key) -> Author | None:
+        """With whose rights a file is read; a relative path leads through the author's directory."""
+        ours = self.author is None or (written.startswith("/") and self.author.gave(key))
+        return None if ours else self.author
+
+
+def identity_of(text: str, key: str) -> Identity:
+    """The IKE identity that the text of `key` means, see `crypto.pki.identity`. Raises ProfileError."""
+    try:
+        type_, data = parse_identity(text)
+    except ValueError as error:
+        raise ProfileError(
+            f"key '{key}' is not an identity: {shown(text)}",
+            reason=f"it {error}",
+            hint="write an address, a host name, user@domain, a distinguished name (C=CH, CN=...),"
+            f" or its type in front: {', '.join(f'{prefix}:' for prefix in PREFIXES)}",
+        ) from None
+    return Identity(type=type_, data=data)
+
+
+def load_psk(auth: Auth, sources: Sources) -> bytes:
+    """The pre-shared key, decoded."""
+    if auth.psk is None and sources.stdin_password is None:
+        hint = 'for example: psk = { file = "psk.txt" }'
+        raise ProfileError("key 'auth.psk' is missing", reason="method psk needs it", hint=hint)
+    written = sources.secret(auth.psk, "pre-shared key", auth.identity or "the gateway", ("auth", "psk")).reveal()
+    psk = decode_psk(written)
+    if len(psk) < MIN_PSK:
+        sources.warnings.append(f"the pre-shared key is weak: it has fewer than {MIN_PSK} bytes")
+    if written != written.strip():
+        sources.warnings.append("the pre-shared key starts or ends with white space, which is taken as part of it")
+    elif len(written) > 1 and written[:1] == written[-1:] and written[:1] in (b'"', b"'"):
+        sources.warnings.append("the pre-shared key is in quotes, which are taken as part of it")
+    return psk
+
+
+def decode_psk(written: bytes) -> bytes:
+    """A pre-shared key from its text: as it is, hexadecimal after `0x`, or Base64 after `0s`. Raises ProfileError."""
+    prefix, rest = written[:2], written[2:]
+    try:
+        match prefix:
+            case b"0x":
+                psk = binascii.unhexlify(rest)
+            case b"0s":
+                psk = base64.b64decode(rest, validate=True)
+            case _:
+                psk = written
+    except ValueError:
+        kind = "hexadecimal" if prefix == b"0x" else "Base64"
+        raise ProfileError(f"the pre-shared key starts with {prefix.decode()}, but is not {kind}") from None
+    if not psk:
+        raise ProfileError("the pre-shared key is empty")
+    return psk
+
+
+def load_password(auth: Auth, account: str, sources: Sources) -> str:
+    """The EAP password: 1 to 256 characters (RFC 2759 section 4). Raises ProfileError (HARDENING E16)."""
+    value = sources.secret(auth.password, "password", account, ("auth", "password")).reveal()
+    try:
+        password = value.decode()
+    except UnicodeDecodeError:
+        raise ProfileError("the password is not UTF-8 text") from None
+    if len(password) > 256:
+        raise ProfileError(f"the password has {len(password)} characters, at most 256 are possible")
+    if "\0" in password or "\n" in password:
+        raise ProfileError("the password holds a NUL or a newline", hint="its source should give the password only")
+    return password
+
+
+def load_trust(gateway: Gateway, sources: Sources) -> TrustStore:
+    """The authorities in the profile's `ca` files, or the system's. What cannot be read in them is a warning."""
+    if gateway.ca is None:
+        return _system_trust()
+    anchors: list[Certificate] = []
+    for written in gateway.ca:
+        path = sources.path(written)
+        problems: list[str] = []
+        data = sources.read(written, MAX_BUNDLE, ("gateway", "ca"))
+        with _naming(path):
+            anchors += Certificate.load_many(data, problems)
+        sources.warnings.extend(f"{shown_path(path)}: {problem}; left out" for problem in problems)
+    return TrustStore.from_certificates(anchors)
+
+
+def _system_trust() -> TrustStore:
+    for path in SYSTEM_TRUST:
+        try:
+            return TrustStore.system([read_regular(path, MAX_BUNDLE).data])
+        except FileFault as fault:
+            if not fault.missing:
+                raise ProfileError(f"{shown_path(path)}: {fault.reason}") from None
+    raise ProfileError(
+        "this system has no trust store",
+        reason=f"looked for {', '.join(map(str, SYSTEM_TRUST))}",
+        hint="install the package ca-certificates, or name the authority's certificate as 'gateway.ca'",
+    )
+
+
+def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, ...], PrivateKey]:
+    """Our certificate with its intermediates behind it, and its private key. Raises ProfileError."""
+    if auth.certificate is None:
+        raise ProfileError("key 'auth.certificate' is missing", reason=f"method {auth.method} needs it")
+    path = sources.path(auth.certificate.file)
+    data = sources.read(auth.certificate.file, MAX_KEY_FILE, ("auth", "certificate", "file"))
+    if is_pkcs12(data):
+        if auth.key is not None:
+            reason = f"{shown_path(path)} is PKCS#12 and holds the key"
+            raise ProfileError("key 'auth.key' is one key too many", reason=reason, hint="leave 'auth.key' out")
+        data = sources.read_private(auth.certificate, MAX_KEY_FILE, ("auth", "certificate", "file"))
+        key, chain = _decrypted(load_pkcs12, path, data, auth, sources)
+    else:
+        with _naming(path):
+            chain = Certificate.load_many(data)
+        key = _private_key(auth, auth.certificate, data, sources)
+    own = next((certificate for certificate in chain if certificate.public_key == key.public_key), None)
+    if own is None:
+        raise ProfileError(
+            f"{shown_path(path)}: the certificate and the private key do not belong together",
+            reason=f"the certificate is for {chain[0].subject} with a key of kind {chain[0].public_key.kind}; "
+            f"the private key is {key.public_key.kind}",
+        )
+    now = datetime.now(UTC)
+    if not own.not_before <= now <= own.not_after:
+        state = f"expired at {own.not_after:%Y-%m-%d %H:%M} UTC"
+        if now < own.not_before:
+            state = f"is not valid before {own.not_before:%Y-%m-%d %H:%M} UTC"
+        clock = f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC"
+        sources.warnings.append(
+            f"{shown_path(path)}: our certificate {state}; the gateway will probably refuse it ({clock})"
+        )
+    return (own, *(certificate for certificate in chain if certificate != own)), key
+
+
+def certificate_identity(certificate: Certificate) -> Identity:
+    """Who a certificate says we are: its subject, or else its first subjectAltName. Raises ProfileError."""
+    names = certificate.identities()
+    if not names:
+        raise ProfileError("key 'auth.identity' is missing", reason="the certificate names nobody, so it is needed")
+    type_, data = next((name for name in names if name[0] == IdType.DER_ASN1_DN), names[0])
+    return Identity(type=type_, data=data)
+
+
+def _private_key(auth: Auth, certificate: KeyFile, certificate_data: bytes, sources: Sources) -> PrivateKey:
+    if auth.key is None and b"PRIVATE KEY-----" not in certificate_data:
+        raise ProfileError("key 'auth.key' is missing", reason="the certificate's file holds no private key")
+    key_file = auth.key or certificate
+    path = sources.path(key_file.file)
+    data = sources.read_private(key_file, MAX_KEY_FILE, ("auth", "key" if auth.key else "certificate", "file"))
+    return _decrypted(PrivateKey.load, path, data, auth, sources)
+
+
+def _decrypted(
+    load: Callable[[bytes, bytes | None], _Loaded], path: Path, data: bytes, auth: Auth, sources: Sources
+) -> _Loaded:
+    """What `load` makes of `data`; only where the profile names no passphrase and it needs one, somebody is asked."""
+    if auth.key_passphrase is None and sources.stdin_password is None:
+        with _naming(path), suppress(PassphraseNeeded):
+            return load(data, None)
+    passphrase = _passphrase(path, auth, sources)
+    with _naming(path):
+        return load(data, passphrase)
+
+
+def _passphrase(path: Path, auth: Auth, sources: Sources) -> bytes:
+    try:
+        return sources.secret(auth.key_passphrase, "passphrase", path.name, ("auth", "key_passphrase")).reveal()
+    except UsageError as error:
+        hint = "use --password-stdin, or name its source as 'auth.key_passphrase'"
+        raise UsageError(f"{shown_path(path)}: {error.message}", reason="the key is encrypted", hint=hint) from None
+
+
+def is_pkcs12(data: bytes) -> bool:
+    """Whether DER starts as a PFX does, with a version number (RFC 7292 section 4)."""
+    if data[:1] != b"\x30" or len(data) < 8:
+        return False
+    length = data[1]
+    body = 2 + (length & 0x7F if length & 0x80 else 0)
+    return data[body : body + 1] == b"\x02"
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put `path` in front of what goes wrong inside."""
+    try:
+        yield
+    except ProfileError as error:
+        message = f"{shown_path(path)}: {error.message}"
+        raise ProfileError(message, reason=error.reason, hint=error.hint) from None
