@@ -31,6 +31,7 @@ from ikeclient.ike.config import CertificateAuth, PskAuth
 from ikeclient.ike.events import ChildEstablished, Closed, IkeEstablished, IkeKeysDerived, Notice, PathChanged, Progress
 from ikeclient.ike.v2 import ike_sas as lineage
 from ikeclient.ike.v2 import responder
+from ikeclient.ike.v2.close_reasons import EndedByGateway
 from ikeclient.ike.v2.exchanges.informational import delete_ike_sa
 from ikeclient.ike.v2.ike_sa import IkeSa
 from ikeclient.ike.v2.initiator import Initiator
@@ -260,23 +261,26 @@ def test_a_failure_names_what_why_and_what_to_try(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("happens", "words"),
+    ("happens", "kind", "words"),
     [
-        (lambda w: None, ("203.0.113.7 does not answer any more", "unanswered")),
+        (lambda w: None, NoResponse, ("203.0.113.7 does not answer any more", "unanswered")),
         (
             lambda w: w.to_client(Scribe(w.sa.keying).one(37, delete_ike_sa(), message_id=0)),
+            EndedByGateway,
             ("ended the connection", "DELETE"),
         ),
     ],
     ids=["silence", "DELETE"],
 )
-def test_the_end_of_a_connection_names_what_and_why(happens: Callable[[World], None], words: tuple[str, ...]) -> None:
+def test_the_end_of_a_connection_names_what_and_why(
+    happens: Callable[[World], None], kind: type[IkeclientError], words: tuple[str, ...]
+) -> None:
     world = World()
     world.connect()
     world.drop = lambda _: True
     happens(world)
     assert world.run(100, lambda w: w.closed)
-    check_words(world.error, NoResponse, 5, words)
+    check_words(world.error, kind, 5, words)
 
 
 # The methods
