@@ -29,7 +29,7 @@ class Check(StrEnum):
 
 def status(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The tunnel.", show_default="all")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The whole document, see README.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole document, see docs/status.md.")] = False,
     fields: Annotated[
         str | None,
         typer.Option("--fields", "-f", metavar="FIELD,...", help="These fields, tab-separated, a line a tunnel."),

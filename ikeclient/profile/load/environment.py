@@ -72,5 +72,5 @@ def _refuse_misspelt(name: str, known: Mapping[str, Key]) -> None:
     near = near or difflib.get_close_matches(name, known, n=1)
     raise ProfileError(
         f"the environment variable {printable(name, 80)} sets no key of a profile",
-        hint=f"did you mean {near[0]}?" if near else "README.md lists the keys; IKECLIENT_NETWORK_ROUTES is one",
+        hint=f"did you mean {near[0]}?" if near else "docs/profile.md lists the keys; IKECLIENT_NETWORK_ROUTES is one",
     )

@@ -1,0 +1,115 @@
+"""The papers agree with the program: links lead somewhere, commands are understood, profiles load, lists are whole."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.main import get_command
+
+from ikeclient import errors
+from ikeclient.cli.app import app
+from ikeclient.profile.model.schema import Profile
+
+ROOT = Path(__file__).resolve().parent.parent
+PAPERS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+README = ROOT / "README.md"
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+INDENTED = re.compile(r"^ {4,}(\S.*)$", re.MULTILINE)
+INLINE = re.compile(r"`([^`\n]+)`")
+# What typer raises for a command line it does not understand; it does not export the class itself.
+NOT_UNDERSTOOD: Any = typer.BadParameter.__mro__[2]
+# In a recipe more than one command may stand in a line.
+COMMAND = re.compile(r"(?:^|(?<!-t)[ $(|])(ikeclient(?: [^|;&)#]*)?)(?=$|[|;&)#])")
+
+
+def ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as those who show Markdown make them."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAPERS, ids=ids)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = target.partition("#")
+        there = (page.parent / name).resolve() if name else page
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors(there.read_text()), target
+
+
+def written_commands(text: str) -> Iterator[str]:
+    """Whatever of a page is a command of ours: in its blocks, and between backticks."""
+    blocks = [block for kind, block in FENCE.findall(text) if kind in ("", "sh", "yaml", "toml")]
+    prose = FENCE.sub("", text)
+    lines = [*"\n".join(blocks).replace("\\\n", " ").splitlines(), *INDENTED.findall(prose), *INLINE.findall(prose)]
+    for line in lines:
+        if re.match(r"\s*(?:#|//)", line):
+            continue
+        yield from (found.strip() for found in COMMAND.findall(line.strip()))
+
+
+def parse(words: list[str]) -> None:
+    """Raise what the command line would say of these words; nothing is run."""
+    command: Any = get_command(app)
+    context: Any = None
+    while True:
+        context = command.make_context(words[0], words[1:], parent=context)
+        words = [*getattr(context, "_protected_args", []), *context.args]
+        if not hasattr(command, "commands") or not words:
+            return
+        name, command, words = command.resolve_command(context, words)
+        words = [name, *words]
+
+
+@pytest.mark.parametrize("page", PAPERS, ids=ids)
+def test_every_command_is_one_that_the_program_understands(page: Path) -> None:
+    for line in written_commands(page.read_text()):
+        try:
+            parse(shlex.split(line))
+        except typer.Exit:
+            continue
+        except NOT_UNDERSTOOD as error:
+            if type(error).__name__ == "MissingParameter" and f"`{line}`" in page.read_text():
+                continue  # the command's name, in a sentence
+            pytest.fail(f"{line}: {error.format_message()}")
+
+
+def test_a_command_that_does_not_exist_is_found() -> None:
+    assert list(written_commands("Say `ikeclient conect work` first.")) == ["ikeclient conect work"]
+    with pytest.raises(NOT_UNDERSTOOD):
+        parse(["ikeclient", "conect", "work"])
+    with pytest.raises(NOT_UNDERSTOOD):
+        parse(["ikeclient", "connect", "work", "--detatch"])
+
+
+@pytest.mark.parametrize("page", PAPERS, ids=ids)
+def test_every_profile_loads(page: Path) -> None:
+    for kind, block in FENCE.findall(page.read_text()):
+        if kind == "toml":
+            written = tomllib.loads(block)
+            if "version" in written:
+                Profile.model_validate(written)
+
+
+def test_the_readme_has_every_exit_code_and_fits_its_frame() -> None:
+    written = {int(code) for code in re.findall(r"^\| (\d+) \|", README.read_text(), re.MULTILINE)}
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.IkeclientError)
+    ]
+    assert {kind.exit_code for kind in kinds} <= written
+    assert len(README.read_text().splitlines()) <= 140
