@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
     ),
     "process": (
         frozenset({"tunnel", "dataplane", "control", "net", "profile", "errors"}),
-        "which process does what; it knows how a tunnel is run and nothing of people",
+        "which process does what; what it needs of the display comes in as an argument, so other front ends can use it",
     ),
     "cli": (
         frozenset({"control", "profile", "errors"}),
@@ -121,11 +121,15 @@ SLOW = ("cryptography", "pyroute2", "pydantic", "asyncio", "rich", "netifaces", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
-    """One imported name of a module: its full dotted target, the line, and whether it runs when the module loads."""
+    """One imported name of a module: its full dotted target, the line, and whether it runs when the module loads.
+
+    One that is `for_types` never runs.
+    """
 
     target: str
     line: int
     at_load: bool
+    for_types: bool = False
 
 
 def module_name(path: Path) -> str:
@@ -148,11 +152,12 @@ def is_type_checking(node: ast.stmt) -> bool:
 def imports(tree: ast.Module, module: str, *, is_package: bool) -> Iterator[Import]:
     """Every import of a module. `from a import b` yields `a.b`: `b` may be a module, and the tables match prefixes."""
 
-    def walk(node: ast.AST, at_load: bool) -> Iterator[Import]:
+    def walk(node: ast.AST, at_load: bool, for_types: bool) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             if isinstance(child, ast.Import):
-                yield from (Import(target=name.name, line=child.lineno, at_load=at_load) for name in child.names)
+                for name in child.names:
+                    yield Import(target=name.name, line=child.lineno, at_load=at_load, for_types=for_types)
             elif isinstance(child, ast.ImportFrom):
                 base = child.module or ""
                 if child.level:
@@ -160,12 +165,13 @@ def imports(tree: ast.Module, module: str, *, is_package: bool) -> Iterator[Impo
                     parts = parts[: len(parts) - child.level + (1 if is_package else 0)]
                     base = ".".join([*parts, base] if base else parts)
                 for name in child.names:
-                    yield Import(target=f"{base}.{name.name}", line=child.lineno, at_load=at_load)
+                    target = f"{base}.{name.name}"
+                    yield Import(target=target, line=child.lineno, at_load=at_load, for_types=for_types)
             else:
-                lazy = inside or (isinstance(child, ast.stmt) and is_type_checking(child))
-                yield from walk(child, at_load and not lazy)
+                types = isinstance(child, ast.stmt) and is_type_checking(child)
+                yield from walk(child, at_load and not inside and not types, for_types or types)
 
-    return walk(tree, True)
+    return walk(tree, True, False)
 
 
 def imports_of(path: Path) -> list[Import]:
@@ -233,6 +239,47 @@ def purity_violations(module: str, tree: ast.Module, found: list[Import]) -> lis
     return violations
 
 
+def circles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
+    """Find the strongly connected components of more than one module (Tarjan), in which each imports all others."""
+    found: list[list[str]] = []
+    number: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    path: list[str] = []
+
+    def visit(module: str) -> None:
+        number[module] = lowest[module] = len(number)
+        path.append(module)
+        for other in graph.get(module, ()):
+            if other not in number:
+                visit(other)
+            if other in path:
+                lowest[module] = min(lowest[module], lowest[other])
+        if lowest[module] == number[module]:
+            start = path.index(module)
+            component = path[start:]
+            del path[start:]
+            if len(component) > 1:
+                found.append(sorted(component))
+
+    for module in graph:
+        if module not in number:
+            visit(module)
+    return found
+
+
+def import_graph(modules: Mapping[str, Iterable[Import]]) -> dict[str, set[str]]:
+    """The modules of the project that each module imports when it runs."""
+    graph: dict[str, set[str]] = {}
+    for module, found in modules.items():
+        targets = set()
+        for item in found:
+            target = item.target if item.target in modules else item.target.rpartition(".")[0]
+            if not item.for_types and target in modules and target not in (module, "ikeclient"):
+                targets.add(target)
+        graph[module] = targets
+    return graph
+
+
 EVERY_MODULE = pytest.mark.parametrize("path", sources(), ids=module_name)
 EVERY_PURE_MODULE = pytest.mark.parametrize(
     "path", [path for path in sources() if layer_of(module_name(path)) in PURE], ids=module_name
@@ -249,6 +296,11 @@ def test_a_module_belongs_to_a_layer_and_imports_only_what_the_layer_may(path: P
 @EVERY_MODULE
 def test_packages_that_are_not_ours_are_imported_only_at_their_home(path: Path) -> None:
     assert not home_violations(module_name(path), imports_of(path))
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """A circle is one module in several files. An import inside a function hides it from Python, not from readers."""
+    assert not circles(import_graph({module_name(path): imports_of(path) for path in sources()}))
 
 
 @EVERY_PURE_MODULE
@@ -305,12 +357,33 @@ def test_the_tables_only_name_layers_that_may_exist() -> None:
         ("ikeclient.cli.connect", "if TYPE_CHECKING:\n    from ikeclient.process.run import run", False),
         ("ikeclient.cli.connect", "def f():\n    from ikeclient.ike.v2.ike_sa import run", True),
         ("ikeclient.tunnel.driver", "from ikeclient.cli import app", True),
+        ("ikeclient.process.run", "from ikeclient.cli.view.render import event_line", True),
+        ("ikeclient.process.run", "def f():\n    from ikeclient.cli.view import terminal", True),
         ("ikeclient.cli.version", "from ikeclient import __version__", False),
     ],
 )
 def test_the_layer_rule_can_fail(module: str, source: str, broken: bool) -> None:
     found = list(imports(ast.parse(source), module, is_package=False))
     assert bool(layer_violations(module, found)) is broken
+
+
+@pytest.mark.parametrize(
+    ("last", "found"),
+    [
+        ("import ikeclient.a", [["ikeclient.a", "ikeclient.b", "ikeclient.c"]]),
+        ("def f():\n    from ikeclient.a import name", [["ikeclient.a", "ikeclient.b", "ikeclient.c"]]),
+        ("from ikeclient import b", [["ikeclient.b", "ikeclient.c"]]),
+        ("if TYPE_CHECKING:\n    from ikeclient.a import name", []),
+        ("from ikeclient import d", []),
+    ],
+)
+def test_the_rule_about_circles_can_fail(last: str, found: list[list[str]]) -> None:
+    sources = {"a": "from ikeclient import b", "b": "from ikeclient.c import name", "c": last, "d": ""}
+    modules = {
+        f"ikeclient.{name}": list(imports(ast.parse(source), f"ikeclient.{name}", is_package=False))
+        for name, source in sources.items()
+    }
+    assert circles(import_graph(modules)) == found
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,10 @@ def _rights() -> Iterator[Finding]:
     from ikeclient.net.changes.journal import this_process
     from ikeclient.net.device import offloads
     from ikeclient.net.dns.backends import Dns
-    from ikeclient.net.namespace import rootless
+    from ikeclient.net.namespace import namespace
     from ikeclient.net.rights.privileges import describe
 
-    for fact in (*describe(Dns(this_process("doctor")).backend()), rootless.fact(), *offloads.describe()):
+    for fact in (*describe(Dns(this_process("doctor")).backend()), namespace.fact(), *offloads.describe()):
         yield fact.name, fact.ok, fact.text, fact.hint
 
 

@@ -1,9 +1,9 @@
 """Programs inside a tunnel: what `exec` and `proxy` have in common.
 
 Four processes, so that each can be simple. This one is what the caller started: it shows progress, reads the secrets,
-and then stands in for the command, in its job and for its signals (`supervise`). The *holder* makes the namespace and
-has rights in it (`net.namespace.handle`). The *member* enters it and becomes the command. The *tunnel* carries the
-packets and outlives this process when other commands joined. Holder and member are forked before a secret is read.
+and then stands in for the command, in its job and for its signals (`supervise`). The *init* makes the namespace and
+has rights in it (`net.namespace.namespace`). The *child* enters it and becomes the command. The *tunnel* carries the
+packets and outlives this process when other commands joined. Init and child are forked before a secret is read.
 
 Who joins a running tunnel needs none of them: it enters, and becomes the command itself.
 """
@@ -30,7 +30,7 @@ from ikeclient.control.protocol import TOO_MANY, Command
 from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, PlatformError, UsageError
 
 if TYPE_CHECKING:
-    from ikeclient.net.namespace.handle import Namespace
+    from ikeclient.net.namespace.namespace import Namespace
     from ikeclient.profile.compile import CompiledProfile
     from ikeclient.profile.load.load import LoadedProfile
 
@@ -97,12 +97,12 @@ def run(wish: Wish, work: Work) -> int:
 
 
 def _enter(name: str, way: object) -> None:
-    from ikeclient.net.namespace.enter import Entrance, is_inside
+    from ikeclient.net.namespace.handle import NamespaceHandle, is_inside
 
     match way:
         case {"pid": int() as pid, "namespaces": [int() as user, int() as network, int() as mounts]}:
             if not is_inside((user, network, mounts)):  # as a command that runs there and says `exec` again is
-                Entrance.of_process(pid, (user, network, mounts)).enter()
+                NamespaceHandle.of_process(pid, (user, network, mounts)).enter()
             return
     raise NoResponse(f"tunnel '{name}' gave an answer that makes no sense")
 
@@ -159,7 +159,7 @@ class _Started:
     """A tunnel that came up for `work`, which waits in its namespace. Construction raises what connecting raises."""
 
     def __init__(self, wish: Wish, work: Work) -> None:
-        from ikeclient.net.namespace.handle import Namespace
+        from ikeclient.net.namespace.namespace import Namespace
         from ikeclient.profile.load.load import load_profile
 
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or the kernel would take our children's exit status
@@ -167,28 +167,28 @@ class _Started:
         namespace = Namespace.make(loaded.profile.network.interface)
         self._name = loaded.name
         self._founder, theirs = socket.socketpair()
-        self._member = _Member(namespace, work, without=(self._founder, theirs))
+        self._child = _Child(namespace, work, without=(self._founder, theirs))
         try:
             self._tunnel = _start_tunnel(wish, loaded, namespace, theirs)
         except BaseException:
-            self._member.kill()
+            self._child.kill()
             self._founder.close()
             raise
         finally:
             theirs.close()
             namespace.leave()
-            namespace.entrance.close()
+            namespace.handle.close()
 
     def wait(self) -> int:
         """Let `work` begin, stand in for it, and return its exit status when it and the tunnel have ended."""
         from ikeclient.cli.supervise import Supervisor, wait_for_end
 
         try:
-            supervisor = Supervisor(self._member.pid, self._tunnel, self._name)
-            self._member.go()
+            supervisor = Supervisor(self._child.pid, self._tunnel, self._name)
+            self._child.go()
             status = supervisor.wait()
         except BaseException:
-            self._member.kill()
+            self._child.kill()
             raise
         finally:
             others_stay = _take_leave(self._founder)
@@ -234,7 +234,7 @@ def _with_secrets(wish: Wish, loaded: LoadedProfile) -> CompiledProfile:
     return compiled
 
 
-class _Member:
+class _Child:
     """A child process in the namespace that calls `work` when it is told to."""
 
     def __init__(self, namespace: Namespace, work: Work, *, without: Iterable[socket.socket]) -> None:
@@ -248,7 +248,7 @@ class _Member:
                 os.close(self._writing)
                 for each in without:
                     each.close()
-                code = _be_member(namespace, work, reading, parent)
+                code = _be_child(namespace, work, reading, parent)
             finally:
                 os._exit(code)
         os.close(reading)
@@ -267,8 +267,8 @@ class _Member:
             os.waitpid(self.pid, 0)
 
 
-def _be_member(namespace: Namespace, work: Work, reading: int, parent: int) -> int:
-    """The life of the member; returns its exit code."""
+def _be_child(namespace: Namespace, work: Work, reading: int, parent: int) -> int:
+    """The life of the child; returns its exit code."""
     from ikeclient.net.syscalls import die_with_parent
     from ikeclient.profile.secrets.secrets import erase_variable
 
@@ -276,7 +276,7 @@ def _be_member(namespace: Namespace, work: Work, reading: int, parent: int) -> i
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         namespace.leave()
-        namespace.entrance.enter()
+        namespace.handle.enter()
         die_with_parent(signal.SIGKILL, parent)
         with open(reading, "rb") as order:
             words = order.read()

@@ -73,7 +73,7 @@ class Supervisor:
 
 
 def _reap_others(known: set[int | None]) -> None:
-    """Children nobody waits for: the namespace's holder and, where this is process 1 of a container, orphans."""
+    """Children nobody waits for: the namespace's init and, where this is process 1 of a container, orphans."""
     with contextlib.suppress(ChildProcessError):
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             if ended.si_pid in known:

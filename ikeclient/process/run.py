@@ -19,9 +19,9 @@ from ikeclient.net.device.tun import TunDevice
 from ikeclient.net.machine.kernel import load_library
 from ikeclient.net.machine.machine import Machine, free_table, remove_leftovers, repair
 from ikeclient.net.machine.mender import Mender
-from ikeclient.net.machine.unmanaged import Administrator
+from ikeclient.net.machine.unmanaged import UnmanagedMachine
 from ikeclient.net.model import MachineAdapter
-from ikeclient.net.rights.drop import drop_rights
+from ikeclient.net.rights.drop_privileges import drop_privileges
 from ikeclient.net.rights.privileges import has_net_admin
 from ikeclient.process.helper.channel import CRASH, HelperDns, HelperJournal
 from ikeclient.process.helper.process import Helper, helper
@@ -114,7 +114,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
         failure: IkeclientError | None = None
         mender = Mender(machine, connection.session.warn_once) if isinstance(machine, Machine) else None
         try:
-            if drop_rights().still_root:
+            if drop_privileges().still_root:
                 notice(_STILL_ROOT)
             await until_stopped(connection, stop, our_helper.reread if options.reread else None)
         except IkeclientError as error:
@@ -208,9 +208,9 @@ def _on_hangup(connection: Connection, stop: Callable[[], None], reread: Reread 
 
 
 def _machine(options: ConnectOptions, our_helper: Helper, notice: Callable[[str], None]) -> MachineAdapter:
-    """The machine, changed through the helper; without CAP_NET_ADMIN it is the administrator's."""
+    """The machine, changed through the helper; without CAP_NET_ADMIN it is unmanaged."""
     if not has_net_admin():
-        return Administrator()
+        return UnmanagedMachine()
     dns, journal = HelperDns(our_helper.channel), HelperJournal(our_helper.channel)
     machine = Machine(options.runtime_directory, options.name, dns=dns, journal=journal)
     for repaired in machine.check():

@@ -20,7 +20,7 @@ from ikeclient.control.server import ControlServer
 from ikeclient.dataplane.event_loop import run_loop
 from ikeclient.errors import IkeclientError, PlatformError, UsageError
 from ikeclient.net.changes.steps import FIRST_TABLE
-from ikeclient.net.namespace.handle import Namespace
+from ikeclient.net.namespace.namespace import Namespace
 from ikeclient.process.run import Listener, open_control, until_stopped
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.connection import Connection
@@ -72,9 +72,9 @@ async def _run(
     connection = Connection(profile, options, namespace.tun, namespace, publish, table=FIRST_TABLE, hooks=False)
     if not profile.session.offload:
         namespace.tun.keep_plain()
-    members = Members(connection, namespace)
-    members.found(founder)
-    control = await open_control(connection, options, connection.stop, notice, on_join=members.join)
+    commands = Commands(connection, namespace)
+    commands.found(founder)
+    control = await open_control(connection, options, connection.stop, notice, on_join=commands.join)
     try:
         await until_stopped(connection, connection.stop)
     except IkeclientError as error:
@@ -82,13 +82,13 @@ async def _run(
             control.publish(error.event(options.name))
         raise
     finally:
-        members.close()
+        commands.close()
         if control is not None:
             await control.close()
         namespace.leave()
 
 
-class Members:
+class Commands:
     """The commands that run in a namespace; with the last of them the connection is stopped."""
 
     def __init__(self, connection: Connection, namespace: Namespace) -> None:
@@ -98,10 +98,10 @@ class Members:
         self._watched: set[int] = set()
         self._founder: socket.socket | None = None
         self._ending = False
-        self._loop.add_reader(namespace.fileno(), self._holder_gone)
+        self._loop.add_reader(namespace.fileno(), self._init_gone)
 
     def found(self, founder: socket.socket) -> None:
-        """The first member is whoever holds the other end."""
+        """Watch the command whose process holds the other end, the first one."""
         founder.setblocking(False)
         self._founder = founder
         self._loop.add_reader(founder, self._founder_gone)
@@ -120,8 +120,8 @@ class Members:
         self._loop.add_reader(descriptor, self._gone, descriptor)
         return {
             "state": self._connection.session.status.state,
-            "pid": self._namespace.holder,
-            "namespaces": self._namespace.entrance.inodes,
+            "pid": self._namespace.init,
+            "namespaces": self._namespace.handle.inodes,
         }
 
     def close(self) -> None:
@@ -157,7 +157,7 @@ class Members:
             self._ending = True
             self._connection.stop()
 
-    def _holder_gone(self) -> None:
+    def _init_gone(self) -> None:
         self._loop.remove_reader(self._namespace.fileno())
         self._ending = True
         self._connection.stop(PlatformError("the process that holds the tunnel's namespace is gone"))

@@ -54,7 +54,7 @@ ATTEMPTS = " & ".join(
 CROWD = """
 import os, sys
 from ikeclient.cli.app import main
-from ikeclient.net.namespace import enter as entrance
+from ikeclient.net.namespace import handle
 for number in range(50):
     if os.fork() == 0:
         code = main(["exec", "work", "--", "sh", "-c", sys.argv[1], str(number)])

@@ -158,7 +158,7 @@ def test_the_proxy_ends_when_its_tunnel_is_killed_and_says_so(lab: Lab, person: 
 
 
 def parts(person: Person) -> dict[str, int]:
-    """The processes of a proxy by what they are: the tunnel, the holder of its namespace, and who serves inside."""
+    """The processes of a proxy by what they are: the tunnel, the init of its namespace, and who serves inside."""
     status = person.status()
     assert status is not None
     found = {"tunnel": int(status["pid"])}
@@ -171,14 +171,14 @@ def parts(person: Person) -> dict[str, int]:
                 continue
             inside = os.readlink(path.parent / "ns/net") != os.readlink(f"/proc/{found['tunnel']}/ns/net")
             if inside:
-                found["holder" if int(fields["CapEff"], 16) else "member"] = pid
+                found["init" if int(fields["CapEff"], 16) else "child"] = pid
     return found
 
 
-@pytest.mark.parametrize("part", ["holder", "member"])
+@pytest.mark.parametrize("part", ["init", "child"])
 def test_a_proxy_without_a_part_of_itself_ends_and_says_which(lab: Lab, person: Person, part: str) -> None:
     """O21: exit code 12, nothing of it is left, and its last event is no `disconnected`."""
-    words = {"holder": "the process that holds the tunnel's namespace is gone", "member": "serves the proxy is gone"}
+    words = {"init": "the process that holds the tunnel's namespace is gone", "child": "serves the proxy is gone"}
     before = lab.client.traces()
     with running(person) as proxy:
         proxy.ports()
@@ -192,19 +192,19 @@ def test_a_proxy_without_a_part_of_itself_ends_and_says_which(lab: Lab, person: 
     assert lab.client.traces() == before
 
 
-def test_an_exec_whose_namespace_lost_its_holder_hears_it(lab: Lab, person: Person) -> None:
+def test_an_exec_whose_namespace_lost_its_init_hears_it(lab: Lab, person: Person) -> None:
     """O21: the command keeps its exit status; the tunnel ends, with 12, and the gateway is told."""
     started = person.start("exec", "work", "--", "sh", "-c", "until test -e ~/go; do sleep 0.1; done; exit 3")
     person.wait_state("connected")
-    holders = [
+    inits = [
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/status")
         if b"exec" in (path.parent / "cmdline").read_bytes().split(b"\0")
         and f"Uid:\t{UID}\t" in path.read_text()
         and "CapEff:\t0000000000000000" not in path.read_text()
     ]
-    [holder] = holders
-    os.kill(holder, signal.SIGKILL)
+    [init] = inits
+    os.kill(init, signal.SIGKILL)
     wait_for(lambda: lab.gateway.list_sas() == [], timeout=20, what="the DELETE")
     person.machine.run("touch", f"{HOME}/go")
     _, errors = started.communicate(timeout=30)

@@ -17,9 +17,9 @@ from net_lab import in_child
 from ikeclient.errors import PlatformError
 from ikeclient.net import syscalls as linux
 from ikeclient.net.model import DnsConfig, MachineConfig
-from ikeclient.net.namespace.enter import Entrance
-from ikeclient.net.namespace.handle import Namespace
+from ikeclient.net.namespace.handle import NamespaceHandle
 from ikeclient.net.namespace.init import configuration, described
+from ikeclient.net.namespace.namespace import Namespace
 
 CONFIG = MachineConfig(
     interface="ike0",
@@ -58,7 +58,7 @@ def test_what_is_sent_inside_comes_out_of_the_device(namespace: Namespace) -> No
     assert namespace.warnings == []
 
     def inside() -> None:
-        namespace.entrance.enter()
+        namespace.handle.enter()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"words", ("10.99.0.1", 7))
             with pytest.raises(OSError, match="unreachable"):
@@ -72,14 +72,14 @@ def test_what_is_sent_inside_comes_out_of_the_device(namespace: Namespace) -> No
 
 
 def test_large_packets_come_and_go_as_on_an_ordinary_device(namespace: Namespace) -> None:
-    """The offloads are set through the descriptor, the limit of bursts was set by the holder inside."""
+    """The offloads are set through the descriptor, the limit of bursts was set by its init inside."""
     if not namespace.tun.vnet:
         pytest.skip("this kernel has no virtio headers")
     assert namespace.tun.enable_offload()
     namespace.apply(CONFIG)
 
     def inside() -> None:
-        namespace.entrance.enter()
+        namespace.handle.enter()
         sizes = Path("/proc/net/dev").read_text()
         assert "ike0" in sizes
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -102,7 +102,7 @@ def test_a_process_inside_can_change_nothing(namespace: Namespace) -> None:
 
     def inside() -> None:
         here = os.getcwd()
-        namespace.entrance.enter()
+        namespace.handle.enter()
         assert os.getcwd() == here
         status = dict(
             line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line
@@ -117,12 +117,12 @@ def test_a_process_inside_can_change_nothing(namespace: Namespace) -> None:
 
 
 def test_a_wrong_process_is_not_entered(namespace: Namespace) -> None:
-    expected = namespace.entrance.inodes
-    found = Entrance.of_process(namespace.holder, expected)
+    expected = namespace.handle.inodes
+    found = NamespaceHandle.of_process(namespace.init, expected)
     assert found.inodes == expected
     found.close()
     with pytest.raises(PlatformError, match="gone"):
-        Entrance.of_process(os.getpid(), expected)
+        NamespaceHandle.of_process(os.getpid(), expected)
 
 
 def test_what_the_kernel_refuses_inside_is_an_error_outside(namespace: Namespace) -> None:
@@ -131,10 +131,10 @@ def test_what_the_kernel_refuses_inside_is_an_error_outside(namespace: Namespace
     namespace.apply(CONFIG)
 
 
-def test_the_holder_ends_with_the_last_that_has_its_socket(namespace: Namespace) -> None:
+def test_the_init_ends_with_the_last_that_has_its_socket(namespace: Namespace) -> None:
     started = time.monotonic()
     namespace.close()
     assert time.monotonic() - started < 10
-    assert not Path(f"/proc/{namespace.holder}").exists()
+    assert not Path(f"/proc/{namespace.init}").exists()
     with pytest.raises(PlatformError, match="gone"):
         namespace.apply(CONFIG)

@@ -15,7 +15,7 @@ import pytest
 from ikeclient.control import protocol
 from ikeclient.control.directory import Peer
 from ikeclient.errors import IkeclientError, UsageError
-from ikeclient.process.run_in_namespace import STAYS, Members
+from ikeclient.process.run_in_namespace import STAYS, Commands
 
 
 class FakeConnection:
@@ -30,9 +30,9 @@ class FakeConnection:
 
 
 class FakeNamespace:
-    holder = 4711
+    init = 4711
 
-    class entrance:  # noqa: N801
+    class handle:  # noqa: N801
         inodes = (1, 2, 3)
 
     def __init__(self) -> None:
@@ -61,40 +61,40 @@ async def stands(connection: FakeConnection) -> bool:
 
 
 class Scene:
-    """The members of a tunnel, with the founder's end of its socket."""
+    """The commands of a tunnel, with the founder's end of its socket."""
 
     def __init__(self) -> None:
         self.connection, self.namespace = FakeConnection(), FakeNamespace()
-        self.members = Members(self.connection, self.namespace)  # type: ignore[arg-type]
+        self.commands = Commands(self.connection, self.namespace)  # type: ignore[arg-type]
         self.founder, theirs = socket.socketpair()
-        self.members.found(theirs)
+        self.commands.found(theirs)
 
-    def __enter__(self) -> tuple[FakeConnection, FakeNamespace, Members, socket.socket]:
-        return self.connection, self.namespace, self.members, self.founder
+    def __enter__(self) -> tuple[FakeConnection, FakeNamespace, Commands, socket.socket]:
+        return self.connection, self.namespace, self.commands, self.founder
 
     def __exit__(self, *_: object) -> None:
-        self.members.close()
+        self.commands.close()
         self.namespace.close()
         self.founder.close()
 
 
 def test_the_end_of_the_only_command_is_the_end() -> None:
     async def body() -> None:
-        with Scene() as (connection, _, members, founder):
+        with Scene() as (connection, _, commands, founder):
             assert await stands(connection)
             founder.shutdown(socket.SHUT_WR)
             await asyncio.wait_for(connection.stopped.wait(), 10)
             assert founder.recv(16) == b""
             with pytest.raises(UsageError, match=protocol.ENDING):
-                members.join(Peer(os.getpid(), os.geteuid()))
+                commands.join(Peer(os.getpid(), os.geteuid()))
 
     asyncio.run(body())
 
 
 def test_a_command_that_joined_keeps_it(command: subprocess.Popen[bytes]) -> None:
     async def body() -> None:
-        with Scene() as (connection, _, members, founder):
-            assert members.join(Peer(command.pid, os.geteuid())) == {
+        with Scene() as (connection, _, commands, founder):
+            assert commands.join(Peer(command.pid, os.geteuid())) == {
                 "state": "connected",
                 "pid": 4711,
                 "namespaces": (1, 2, 3),
@@ -110,8 +110,8 @@ def test_a_command_that_joined_keeps_it(command: subprocess.Popen[bytes]) -> Non
 
 def test_the_first_command_keeps_it_when_others_end(command: subprocess.Popen[bytes]) -> None:
     async def body() -> None:
-        with Scene() as (connection, _, members, founder):
-            members.join(Peer(command.pid, os.geteuid()))
+        with Scene() as (connection, _, commands, founder):
+            commands.join(Peer(command.pid, os.geteuid()))
             command.send_signal(signal.SIGKILL)
             assert await stands(connection)
             founder.close()
@@ -122,16 +122,16 @@ def test_the_first_command_keeps_it_when_others_end(command: subprocess.Popen[by
 
 def test_only_the_same_user_and_a_process_in_sight_may_join() -> None:
     async def body() -> None:
-        with Scene() as (_, _, members, _):
+        with Scene() as (_, _, commands, _):
             with pytest.raises(UsageError, match="only user"):
-                members.join(Peer(os.getpid(), os.geteuid() + 1))
+                commands.join(Peer(os.getpid(), os.geteuid() + 1))
             with pytest.raises(UsageError, match="cannot watch"):
-                members.join(Peer(0, os.geteuid()))
+                commands.join(Peer(0, os.geteuid()))
 
     asyncio.run(body())
 
 
-def test_the_loss_of_the_namespaces_holder_is_an_error() -> None:
+def test_the_loss_of_the_namespaces_init_is_an_error() -> None:
     async def body() -> None:
         with Scene() as (connection, namespace, _, _):
             namespace.theirs.close()

@@ -20,7 +20,7 @@ from pathlib import Path
 from struct import Struct
 
 from ikeclient.net.changes.steps import Route, Rule, Step, tunnel_table
-from ikeclient.net.rights.drop import CAP_NET_ADMIN
+from ikeclient.net.rights.drop_privileges import CAP_NET_ADMIN
 
 _ASKERS = 128
 _LISTENING = "00010000"  # flags in /proc/net/unix

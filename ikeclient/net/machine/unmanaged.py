@@ -1,7 +1,7 @@
-"""A TUN device that an administrator made for us, without the right to change anything else on the machine.
+"""A TUN device that was made for us, on an unmanaged machine: one that this process has no right to change.
 
-Stands in for `machine.Machine`: compares what is there with what the tunnel needs, and says what the administrator has
-to do about the difference, as commands. The routes are ordinary ones, because without CAP_NET_ADMIN our packets cannot
+Stands in for `machine.Machine`: compares what is there with what the tunnel needs, and says what root has to do about
+the difference, as commands. The routes are ordinary ones, because without CAP_NET_ADMIN our packets cannot
 carry the mark that a routing table of our own would need. So the gateway needs a route of its own wherever the tunnel's
 routes cover it.
 """
@@ -30,7 +30,7 @@ _Request = Struct("=16si20x")  # struct ifreq with one integer
 _FAMILY: dict[Version, str] = {4: "ip", 6: "ip -6"}
 
 
-class Administrator:
+class UnmanagedMachine:
     """A `MachineAdapter` that changes nothing; `warnings` say what is still to be done. `source` exists for tests."""
 
     def __init__(self, resolv_conf: Path = RESOLV_CONF, *, source: Source | None = None) -> None:

@@ -1,161 +1,69 @@
-"""A user, network and mount namespace of our own, seen from outside: its TUN device, its configuration, the way in.
-
-Any user may have one where the kernel allows user namespaces. The TUN device is opened inside and its descriptor passed
-out, so the tunnel stays outside with its sockets while the interface is the only way out of the namespace.
-"""
+"""The way into a namespace of our own, for the process that will be a command in it."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import socket
-from ipaddress import ip_address
-from typing import Any
+from collections.abc import Sequence
 
-from ikeclient.errors import IkeclientError, PlatformError
-from ikeclient.net.device import vnet
-from ikeclient.net.device.tun import TunCounters, TunDevice
-from ikeclient.net.model import IPAddress, MachineConfig
-from ikeclient.net.namespace.enter import NAMESPACES, Entrance
-from ikeclient.net.namespace.init import LONGEST, described, hold
-from ikeclient.net.namespace.rootless import Refusal, Stage
+from ikeclient.errors import PlatformError
+from ikeclient.net import syscalls as linux
 
-PATIENCE = 30.0  # seconds for one answer of the holder
+NAMESPACES = {"user": linux.NEW_USER, "net": linux.NEW_NETWORK, "mnt": linux.NEW_MOUNTS}  # to be entered in this order
 
 
-class PassedTun(TunDevice):
-    """A TUN device that was opened in another network namespace; its name means nothing in this one."""
-
-    def __init__(self, descriptor: int, name: str, *, with_headers: bool) -> None:
-        self.name = name
-        self.vnet = with_headers
-        self.merges_udp = False
-        self.lost = False
-        self.counters = TunCounters()
-        self._plain = not with_headers
-        self._fd = descriptor
-        os.set_blocking(descriptor, False)
-
-    def enable_offload(self) -> bool:
-        """As for every TUN device; the holder has bounded the bursts already."""
-        if self._plain:
-            return False
-        enabled, self.merges_udp = vnet.enable(self._fd)
-        return enabled
-
-    def reopen(self) -> bool:
-        """Only the holder could."""
+def is_inside(namespaces: Sequence[int]) -> bool:
+    """Whether this process is in the namespaces with these inode numbers already."""
+    try:
+        return [os.stat(f"/proc/self/ns/{name}").st_ino for name in NAMESPACES] == list(namespaces)
+    except OSError:
         return False
 
-    def keep_plain(self) -> None:
-        """No large packets, whoever asks for them."""
-        self._plain = True
 
-    def close(self) -> None:
-        """Close the descriptor. With its last copy the interface is gone."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+class NamespaceHandle:
+    """Descriptors of a user, a network and a mount namespace that belong together, in `spaces`; none once closed."""
 
-
-class Namespace:
-    """A namespace that lasts while somebody has this object or runs in it. Made by `make`.
-
-    Also the `MachineAdapter` of a tunnel that serves it. `holder` is a process in it, `warnings` are for people.
-    """
-
-    def __init__(self, holder: int, channel: socket.socket, tun: PassedTun, entrance: Entrance) -> None:
-        self.holder = holder
-        self.tun = tun
-        self.entrance = entrance
-        self.warnings: list[str] = []
-        self.servers: tuple[IPAddress, ...] = ()
-        self.left: list[str] = []
-        self.making: list[str] = []  # what was worth a warning when it was made
-        self._channel = channel
+    def __init__(self, spaces: tuple[int, ...]) -> None:
+        self.spaces = spaces
 
     @classmethod
-    def make(cls, interface: str) -> Namespace:
-        """A new one with a TUN device called `interface` in it, of which `%d` becomes a number.
-
-        Forks; call it from a process with one thread, before it reads a secret or gives up core dumps. Raises
-        PrivilegeError, which names the missing right and how to grant it, or PlatformError.
-        """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid = os.fork()
-        if pid == 0:
-            ours.close()
-            hold(theirs, interface)
-        theirs.close()
+    def of_process(cls, pid: int, expected: Sequence[int]) -> NamespaceHandle:
+        """The namespaces of a process, if they have the `expected` inode numbers. Raises PlatformError."""
+        spaces: list[int] = []
         try:
-            ours.settimeout(PATIENCE)
-            message, spaces, _, _ = socket.recv_fds(ours, LONGEST, 1 + len(NAMESPACES))
-            answer: dict[str, Any] = json.loads(message)
-        except (OSError, ValueError) as error:  # silence, or the end without a word
-            ours.close()
-            raise PlatformError("cannot make a network of its own", reason="its process gave no answer") from error
-        if "stage" in answer:
-            ours.close()
-            os.waitpid(pid, 0)
-            raise Refusal(stage=Stage(answer["stage"]), code=answer["code"]).error()
-        tun, *others = spaces
-        device = PassedTun(tun, answer["interface"], with_headers=answer["vnet"])
-        made = cls(pid, ours, device, Entrance(tuple(others)))
-        made.making = answer["warnings"]
-        return made
-
-    def fileno(self) -> int:
-        """A descriptor that becomes readable between calls when the holder is gone."""
-        return self._channel.fileno()
+            for name, inode in zip(NAMESPACES, expected, strict=True):
+                spaces.append(os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC))
+                if os.fstat(spaces[-1]).st_ino != inode:  # the process ended, and another has its number
+                    raise PlatformError("the tunnel's namespace is gone")
+        except (OSError, PlatformError) as error:
+            for each in spaces:
+                os.close(each)
+            if isinstance(error, OSError):
+                raise PlatformError("cannot enter the tunnel's namespace", reason=error.strerror) from error
+            raise
+        return cls(tuple(spaces))
 
     @property
-    def descriptors(self) -> list[int]:
-        """Every descriptor that a process needs which carries the tunnel."""
-        return [self._channel.fileno(), self.tun.fileno(), *self.entrance.spaces]
+    def inodes(self) -> list[int]:
+        """What tells these namespaces from all others, for as long as they exist."""
+        return [os.fstat(each).st_ino for each in self.spaces]
 
-    def plan(self, config: MachineConfig) -> list[str]:  # noqa: ARG002 - nothing outside is changed
-        """No command line of this machine."""
-        return []
+    def enter(self) -> None:
+        """Move this process in, without any capability, in the directory it is in. It must have one thread.
 
-    def apply(self, config: MachineConfig) -> None:
-        """Make the inside look like `config`, as far as it is about the inside. Raises PlatformError."""
-        self.warnings = []
+        Raises PlatformError; the process is then good for nothing but to end.
+        """
         try:
-            self._channel.send(json.dumps(described(config)).encode())
-            message = self._channel.recv(LONGEST)
+            here = os.getcwd()
+            for space, kind in zip(self.spaces, NAMESPACES.values(), strict=True):
+                linux.join(space, kind)
+            linux.drop_capabilities()
+            os.chdir(here)  # the mount namespace has moved it to its root
         except OSError as error:
-            raise _gone() from error
-        if not message:
-            raise _gone()
-        answer = json.loads(message)
-        if not answer["ok"]:
-            raise PlatformError(answer["message"], reason=answer["reason"], hint=answer["hint"])
-        self.warnings = [*self.making, *answer["warnings"]]
-        self.servers = tuple(ip_address(each) for each in answer["servers"])
-        if config.dns is None:
-            self.warnings.append(
-                "names cannot be resolved in it: the gateway named no server, or the profile wants none"
-            )
-
-    def renew(self) -> None:
-        """Nobody in there may delete the interface."""
-
-    def revert(self) -> None:
-        """Nothing outside was changed, and the inside ends by itself."""
-
-    def leave(self) -> None:
-        """Close everything in this process but the way in; for one that does not carry the tunnel."""
-        self._channel.close()
-        self.tun.close()
+            raise PlatformError("cannot enter the tunnel's namespace", reason=error.strerror) from error
+        self.close()
 
     def close(self) -> None:
-        """Close everything, wait for the holder where it is our child."""
-        self.leave()
-        self.entrance.close()
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.holder, 0)
-
-
-def _gone() -> IkeclientError:
-    return PlatformError("the process that holds the namespace is gone", hint="connect again")
+        """Close the descriptors."""
+        spaces, self.spaces = self.spaces, ()
+        for each in spaces:
+            os.close(each)

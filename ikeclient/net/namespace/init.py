@@ -27,7 +27,7 @@ from ikeclient.net.changes.steps import Step
 from ikeclient.net.device import vnet
 from ikeclient.net.device.tun import TunDevice
 from ikeclient.net.model import DnsConfig, MachineConfig
-from ikeclient.net.namespace.enter import NAMESPACES
+from ikeclient.net.namespace.handle import NAMESPACES
 from ikeclient.net.namespace.mounts import Covers, NamespaceDns, cover
 from ikeclient.net.namespace.rootless import NODE, Refusal, Stage
 

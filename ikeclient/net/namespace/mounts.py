@@ -34,7 +34,7 @@ def name_switch(text: str) -> str:
 
 
 class NamespaceDns:
-    """Name resolution in the namespace, a `dns.DnsAdapter`: one file, which only its holder can write."""
+    """Name resolution in the namespace, a `dns.DnsAdapter`: one file, which only its init can write."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

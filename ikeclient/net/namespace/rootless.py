@@ -1,6 +1,6 @@
 """What an ordinary user needs for a network of its own, and what to say about the one thing that is missing.
 
-The steps are tried in a fixed order, each in a process that is thrown away or becomes the namespace's holder. The
+The steps are tried in a fixed order, each in a process that is thrown away or becomes the namespace's init. The
 kernel tells of a refusal by an error number alone; which of the several switches was behind it is found here.
 """
 
@@ -14,7 +14,6 @@ from enum import StrEnum
 from pathlib import Path
 
 from ikeclient.errors import IkeclientError, PlatformError, PrivilegeError
-from ikeclient.net.rights.privileges import Fact
 
 NODE = "/dev/net/tun"
 _PROC = Path("/proc")
@@ -127,17 +126,6 @@ _CAUSES: dict[Stage, Callable[[int, Path], tuple[str, str]]] = {
     Stage.NODE: _node,
     Stage.DEVICE: _device,
 }
-
-
-def fact() -> Fact:
-    """For `doctor`: whether `exec` and `proxy` work here, by trying all of it in a process that then ends."""
-    from ikeclient.net.namespace.handle import Namespace
-
-    try:
-        Namespace.make("ike%d").close()
-    except IkeclientError as error:
-        return Fact("rootless", False, f"{error.message}: {error.reason}", error.hint)
-    return Fact("rootless", True, "`exec` and `proxy` work: a command can have a network of its own")
 
 
 def _filtered(proc: Path) -> bool:

@@ -16,8 +16,8 @@ import pytest
 from net_lab import in_child
 
 from ikeclient.errors import PlatformError
-from ikeclient.net.rights import drop
-from ikeclient.net.rights.drop import CAP_NET_ADMIN, CAP_SETPCAP, drop_rights, held, status_of
+from ikeclient.net.rights import drop_privileges as dropping
+from ikeclient.net.rights.drop_privileges import CAP_NET_ADMIN, CAP_SETPCAP, drop_privileges, held, status_of
 
 CAP_SETGID, CAP_SETUID = 6, 7
 SO_MARK = 36
@@ -49,7 +49,7 @@ def test_root_becomes_nobody_with_one_capability() -> None:
 
     def body() -> None:
         nobody = pwd.getpwnam("nobody")
-        identity = drop_rights()
+        identity = drop_privileges()
         assert (identity.uid, identity.still_root) == (nobody.pw_uid, False)
         assert os.getresuid() == (nobody.pw_uid,) * 3
         assert os.getresgid() == (nobody.pw_gid,) * 3
@@ -72,7 +72,7 @@ def test_a_child_program_has_no_capability_at_all() -> None:
     """Whatever is executed, also a set-user-ID program, stays without rights."""
 
     def body() -> None:
-        drop_rights()
+        drop_privileges()
         program = "import sys; sys.exit('CapEff:\\t0000000000000000' not in open('/proc/self/status').read())"
         assert os.spawnl(os.P_WAIT, "/usr/bin/python3", "python3", "-I", "-c", program) == 0
 
@@ -80,8 +80,8 @@ def test_a_child_program_has_no_capability_at_all() -> None:
 
 
 def test_the_project_has_a_user_of_its_own_where_one_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drop, "USERS", ("no-such-user", "daemon", "nobody"))
-    in_child(lambda: drop_rights().uid == pwd.getpwnam("daemon").pw_uid or pytest.fail("not daemon"))
+    monkeypatch.setattr(dropping, "USERS", ("no-such-user", "daemon", "nobody"))
+    in_child(lambda: drop_privileges().uid == pwd.getpwnam("daemon").pw_uid or pytest.fail("not daemon"))
 
 
 @pytest.mark.parametrize("extra", [(), (CAP_SETPCAP,)])
@@ -90,7 +90,7 @@ def test_a_containers_root_that_may_not_change_user_still_gives_up_the_rest(extr
 
     def body() -> None:
         keep({CAP_NET_ADMIN, *extra})
-        identity = drop_rights()
+        identity = drop_privileges()
         assert (identity.uid, identity.still_root) == (0, True)
         assert_bare({CAP_NET_ADMIN})
 
@@ -102,7 +102,7 @@ def test_root_without_the_bounding_set_in_its_hands_becomes_nobody_all_the_same(
 
     def body() -> None:
         keep({CAP_NET_ADMIN, CAP_SETUID, CAP_SETGID})
-        assert not drop_rights().still_root
+        assert not drop_privileges().still_root
         assert_bare({CAP_NET_ADMIN})
 
     in_child(body)
@@ -121,7 +121,7 @@ def test_an_ordinary_user_stays_who_it_is(capable: bool) -> None:
         libc.capset(struct.pack("=II", 0x20080522, 0), struct.pack("=6I", mask, mask, mask, 0, 0, 0))
         if capable:
             assert libc.prctl(47, 2, CAP_NET_ADMIN, 0, 0) == 0  # PR_CAP_AMBIENT_RAISE
-        identity = drop_rights()
+        identity = drop_privileges()
         assert (identity.uid, identity.still_root) == (1000, False)
         assert_bare({CAP_NET_ADMIN} if capable else ())
 
@@ -129,14 +129,14 @@ def test_an_ordinary_user_stays_who_it_is(capable: bool) -> None:
 
 
 def test_rights_are_not_given_up_while_another_thread_would_keep_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drop, "_LAST_THREAD", 0.05)
+    monkeypatch.setattr(dropping, "_LAST_THREAD", 0.05)
 
     def body() -> None:
         done = threading.Event()
         other = threading.Thread(target=done.wait)
         other.start()
         with pytest.raises(PlatformError, match="cannot give up rights"):
-            drop_rights()
+            drop_privileges()
         assert CAP_SETPCAP in held()
         done.set()
         other.join()

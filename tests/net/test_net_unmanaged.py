@@ -1,4 +1,4 @@
-"""What an administrator is told to do where this process may change nothing."""
+"""What is left to root on a machine that this process may not change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from ikeclient.errors import NegotiationRefused
-from ikeclient.net.machine.unmanaged import Administrator
+from ikeclient.net.machine.unmanaged import UnmanagedMachine
 from ikeclient.net.model import IPAddress, MachineConfig
 from ikeclient.net.watch.snapshot import DefaultRoute, RouteTo, Snapshot
 
@@ -42,9 +42,9 @@ class Outside:
 
 
 def told(config: MachineConfig) -> list[str]:
-    administrator = Administrator(source=Outside())
-    administrator.apply(config)
-    return [line for line in administrator.warnings if line.startswith("ip")]
+    machine = UnmanagedMachine(source=Outside())
+    machine.apply(config)
+    return [line for line in machine.warnings if line.startswith("ip")]
 
 
 def test_without_an_assigned_address_the_routes_name_our_own() -> None:

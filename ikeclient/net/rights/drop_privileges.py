@@ -50,7 +50,7 @@ def held() -> frozenset[int]:
     return frozenset(number for number in range(_LAST_POSSIBLE + 1) if permitted >> number & 1)
 
 
-def drop_rights() -> Identity:
+def drop_privileges() -> Identity:
     """Keep CAP_NET_ADMIN, if it is there, and nothing else; stop being root. There is no way back.
 
     A container's root may lack the right to become somebody else; it then stays root without a capability, and the
