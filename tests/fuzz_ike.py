@@ -403,7 +403,7 @@ def established(random: Random) -> None:
                     world.to_client(damaged(random, data) if random.random() < 0.1 else data, path)
                 number += random.choice((0, 1, 1, 1))
         world.run(random.choice((0.1, 3)))
-        if world.closed or world.client._lineage is None:
+        if world.closed or world.client._ike_sas is None:
             break
     world.run(60)
     check(world)

@@ -56,6 +56,14 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
     "__main__": (frozenset({"cli"}), "only hands over to the command line"),
 }
 
+# The modules of IKEv2 that run its exchanges. Everything else in `ike` is below them and must not know them: messages,
+# rules and the records of SAs are what exchanges are written with.
+EXCHANGES = "ikeclient.ike.v2.exchanges"
+ABOVE_EXCHANGES = frozenset(
+    f"ikeclient.ike.v2.{name}"
+    for name in ("answers", "handshake", "ike_sa", "ike_sas", "initiator", "requester", "responder")
+)
+
 # What a command may import, but only inside a function: the start-up time of every other command depends on it.
 LAZY: dict[str, tuple[frozenset[str], str]] = {
     "cli": (
@@ -204,6 +212,12 @@ def layer_violations(module: str, found: list[Import]) -> list[str]:
     return violations
 
 
+def exchange_violations(module: str, found: list[Import]) -> list[str]:
+    if not within(module, "ikeclient.ike") or within(module, EXCHANGES) or module in ABOVE_EXCHANGES:
+        return []
+    return [f"{module}:{item.line} imports {item.target}" for item in found if within(item.target, EXCHANGES)]
+
+
 def home_violations(module: str, found: list[Import]) -> list[str]:
     violations = []
     for item in found:
@@ -304,6 +318,11 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 @EVERY_PURE_MODULE
+def test_exchanges_are_imported_only_from_above(path: Path) -> None:
+    assert not exchange_violations(module_name(path), imports_of(path))
+
+
+@EVERY_PURE_MODULE
 def test_the_protocol_does_no_input_or_output(path: Path) -> None:
     assert not purity_violations(module_name(path), parse(path), imports_of(path))
 
@@ -384,6 +403,21 @@ def test_the_rule_about_circles_can_fail(last: str, found: list[list[str]]) -> N
         for name, source in sources.items()
     }
     assert circles(import_graph(modules)) == found
+
+
+@pytest.mark.parametrize(
+    ("module", "broken"),
+    [
+        ("ikeclient.ike.v2.child.table", True),
+        ("ikeclient.ike.v2.message.channel", True),
+        ("ikeclient.ike.v2.requester", False),
+        ("ikeclient.ike.v2.exchanges.auth", False),
+        ("ikeclient.tunnel.probe", False),
+    ],
+)
+def test_the_exchange_rule_can_fail(module: str, broken: bool) -> None:
+    source = ast.parse("from ikeclient.ike.v2.exchanges.init import new_spi")
+    assert bool(exchange_violations(module, list(imports(source, module, is_package=False)))) is broken
 
 
 @pytest.mark.parametrize(

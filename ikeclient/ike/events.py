@@ -33,12 +33,12 @@ class Path:
 class Datagram:
     """One IKE message to send along `path`; `data` is without the non-ESP marker, which the socket's owner adds.
 
-    A `whole` one probes the path: it must not be fragmented by IP, whatever the machine believes about the path.
+    With `dont_fragment` it probes the path: IP must not fragment it, whatever the machine believes about the path.
     """
 
     data: bytes
     path: Path
-    whole: bool = False
+    dont_fragment: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -177,7 +177,7 @@ class Attempt:
     def _send(self, datagram: Datagram) -> None:
         remote = (str(datagram.path.remote_address), datagram.path.remote_port)
         own = self._socket_of(datagram.path) or next(reversed(self._sockets), None)  # others may send ESP by now
-        self._pump.send_ike(datagram.data, remote, own, whole=datagram.whole)
+        self._pump.send_ike(datagram.data, remote, own, whole=datagram.dont_fragment)
 
     def retire(self) -> None:
         """Send no ESP any more; what the gateway must be told still goes out, until `driver.done`."""

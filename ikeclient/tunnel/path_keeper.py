@@ -87,7 +87,7 @@ class PathKeeper:
     def _adopt(self, attempt: Attempt, search: PathSearch) -> None:
         session = self._session
         session.pump.trust_path(search.mtu, proven=search.proven)
-        attempt.driver.initiator.path_carries(search.mtu)
+        attempt.driver.initiator.set_path_mtu(search.mtu)
         if search.mtu == session.status.path_mtu:
             return
         before = session.status.mtu

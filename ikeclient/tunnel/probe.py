@@ -19,9 +19,9 @@ from ikeclient.crypto.algorithms.key_exchange import generate
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.errors import NoResponse, ProtocolError
 from ikeclient.ike.events import IKE_PORT, NAT_PORT, IPAddress, NatStatus, Path
-from ikeclient.ike.v2.exchanges.base import error_notify, find, has_notify, notifies
 from ikeclient.ike.v2.exchanges.init import COOKIE_LENGTH, NO_SPI, new_spi, peer_hashes, signature_hashes
 from ikeclient.ike.v2.initiator import INIT_STRUCTURES
+from ikeclient.ike.v2.message.payloads import error_notify, find, has_notify, notifies
 from ikeclient.ike.v2.rules.nat import detected, detection_notifies
 from ikeclient.ike.v2.rules.negotiate import accept_ike, offer_ike
 from ikeclient.wire.header import Header

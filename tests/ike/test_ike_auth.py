@@ -395,7 +395,7 @@ def test_a_child_that_was_not_offered_fails_and_the_ike_sa_is_deleted(name: str)
     error = failed(world, NegotiationRefused)
     assert error.exit_code == 6
     world.run(10)
-    assert all(lineage.current.next_deadline() is None for lineage in world.gateway.connected)
+    assert all(ike_sas.current.next_deadline() is None for ike_sas in world.gateway.connected)
 
 
 def child_of(world: World) -> ChildEstablished:
@@ -517,7 +517,7 @@ def test_a_refused_child_is_reported_as_what_it_is(type_: NotifyType, auth: str)
     assert CHILD_REFUSALS[type_] in error.message
     assert str(type_) in str(error.reason)
     assert "identity" not in str(error.reason)
-    assert all(lineage.current.next_deadline() is None for lineage in world.gateway.connected)
+    assert all(ike_sas.current.next_deadline() is None for ike_sas in world.gateway.connected)
 
 
 @pytest.mark.parametrize("seconds", [0, 1, 59, 60, 600, 2**32 - 1])
@@ -550,7 +550,7 @@ def test_cancelling_during_ike_auth_deletes_once_and_brings_nothing_up(auth: str
     assert len(set(deletes(world, keying))) == 1
     assert not any(isinstance(event, ChildEstablished | IkeEstablished) for event in world.events)
     world.run(60)
-    assert all(lineage.current.next_deadline() is None for lineage in world.gateway.connected)
+    assert all(ike_sas.current.next_deadline() is None for ike_sas in world.gateway.connected)
     assert world.events[-1] == Closed()
 
 
@@ -568,7 +568,7 @@ def test_a_deadline_during_ike_auth_deletes_once() -> None:
     assert len(deletes(world, keying)) == 1
     world.drop = lambda _: False
     world.run(60)
-    assert all(lineage.current.next_deadline() is None for lineage in world.gateway.connected)
+    assert all(ike_sas.current.next_deadline() is None for ike_sas in world.gateway.connected)
 
 
 # EAP
@@ -630,7 +630,7 @@ def test_a_proof_made_without_the_msk_is_refused() -> None:
     def edit(payloads: list[Payload]) -> list[Payload]:
         (half,) = world.gateway.half_open.values()
         octets = responder_octets(half.candidate, GATEWAY_ID)
-        data = shared_key_auth(half.candidate.suite.prf, half.candidate.keys.pr, octets)
+        data = shared_key_auth(half.candidate.keying.suite.prf, half.candidate.keying.keys.pr, octets)
         return instead(AuthPayload, raw_auth(2, data))(payloads)
 
     world.gateway.edit["final"] = edit

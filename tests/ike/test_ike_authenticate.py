@@ -13,7 +13,7 @@ from sim_world import World, client_config
 from ikeclient.crypto.pki.names import encode_name
 from ikeclient.crypto.pki.trust_store import TrustStore
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
-from ikeclient.ike.v2.exchanges.init import Candidate
+from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.rules.authenticate import (
     certificate_request,
     initiator_octets,
@@ -33,7 +33,7 @@ def candidate() -> Candidate:
     world.start()
     world.run(0.045)
     assert world.client._handshake is not None
-    return world.client._handshake._contenders[0].candidate
+    return world.client._handshake._pending_auths[0].candidate
 
 
 def sha256_prf(key: bytes, data: bytes) -> bytes:
@@ -44,11 +44,11 @@ def test_the_signed_octets_are_those_of_the_standard(candidate: Candidate) -> No
     """RFC 7296 section 2.15: the own first message, the peer's nonce, prf(SK_p, RestOfIDPayload)."""
     body = b"\x03\0\0\0alice@example.com"
     assert initiator_octets(candidate, CLIENT_ID) == (
-        candidate.request + candidate.nonce_r + sha256_prf(candidate.keys.pi, body)
+        candidate.request + candidate.nonce_r + sha256_prf(candidate.keying.keys.pi, body)
     )
     body = b"\x02\0\0\0vpn.example.com"
     assert responder_octets(candidate, GATEWAY_ID) == (
-        candidate.response + candidate.nonce_i + sha256_prf(candidate.keys.pr, body)
+        candidate.response + candidate.nonce_i + sha256_prf(candidate.keying.keys.pr, body)
     )
 
 

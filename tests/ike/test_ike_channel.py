@@ -11,8 +11,8 @@ from ike_sealing import SPI_I, SPI_R, Forger, ends
 
 from ikeclient.errors import ParseError
 from ikeclient.ike.events import Datagram, Path
-from ikeclient.ike.v2.exchanges.base import Request
 from ikeclient.ike.v2.message.channel import Channel
+from ikeclient.ike.v2.message.payloads import Request
 from ikeclient.wire.encrypted import EncryptedPayload
 from ikeclient.wire.notify import DeletePayload, NotifyPayload, VendorIdPayload
 from ikeclient.wire.payload import Message, Payload, RawPayload
@@ -90,9 +90,9 @@ def test_a_probe_fills_the_packet_it_is_about(name: str, path: Path) -> None:
         initiator, responder = channels(name, path=path)
         padding, size = initiator.padding(asked_for)
         assert asked_for - 16 < size <= asked_for
-        initiator.request(replace(asked((padding,)), whole=True), 0.0, 15.0)
+        initiator.request(replace(asked((padding,)), dont_fragment=True), 0.0, 15.0)
         (datagram,) = sent(initiator)
-        assert datagram.whole
+        assert datagram.dont_fragment
         assert len(datagram.data) + headers == size
         assert taken(responder, datagram) == (padding,)
 
@@ -102,7 +102,7 @@ def test_a_probe_that_is_lost_is_followed_by_something_that_passes(arrives: str)
     """The same message ID asks for the same answer; whichever comes first is the request."""
     initiator, responder = channels()
     padding, _ = initiator.padding(1500)
-    initiator.request(replace(asked((padding,)), whole=True), 0.0, 15.0)
+    initiator.request(replace(asked((padding,)), dont_fragment=True), 0.0, 15.0)
     (first,) = sent(initiator)
     if arrives == "at once":
         arriving = [first]
@@ -111,7 +111,7 @@ def test_a_probe_that_is_lost_is_followed_by_something_that_passes(arrives: str)
         long, short = sent(initiator)
         assert long.data == first.data
         assert len(short.data) < 100
-        assert not long.whole
+        assert not long.dont_fragment
         arriving = {"the empty one": [short], "both": [short, long], "both, the long one first": [long, short]}[arrives]
     answers = []
     for datagram in arriving:
@@ -128,7 +128,7 @@ def test_fragments_follow_what_the_path_carries_but_not_beyond_the_configuration
     """RFC 7383 section 2.5.1"""
     for size, expected in ((600, 600), (1100, 1100), (9000, 1280)):
         initiator, responder = channels()
-        initiator.carry(size)
+        initiator.set_path_mtu(size)
         initiator.request(asked(LARGE), 0.0, 15.0)
         *parts, last = sent(initiator)
         assert max(len(part.data) for part in (*parts, last)) + 32 == expected

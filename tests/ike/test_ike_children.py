@@ -12,9 +12,8 @@ from sim_world import client_config
 from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
 from ikeclient.ike.events import ChildClosed, ChildEstablished
-from ikeclient.ike.v2.child.child_sa import ChildSa
-from ikeclient.ike.v2.child.table import MAX_STILLBORN, ChildBook, survives
-from ikeclient.ike.v2.exchanges.rekey_child import ChildRekeyed
+from ikeclient.ike.v2.child.child_sa import ChildRekeyed, ChildSa
+from ikeclient.ike.v2.child.table import MAX_DELETED_BEFORE_ANSWER, ChildTable, survives
 from ikeclient.ike.v2.lifetimes import LINGER
 
 OLD, OURS, THEIRS = 1001, 1002, 1003
@@ -32,8 +31,8 @@ def child(spi_in: int) -> ChildSa:
     )
 
 
-def book(*, rekey_child: float = 1000.0) -> ChildBook:
-    made = ChildBook(replace(client_config(), rekey_child=rekey_child), random.Random(3).randbytes)
+def book(*, rekey_child: float = 1000.0) -> ChildTable:
+    made = ChildTable(replace(client_config(), rekey_child=rekey_child), random.Random(3).randbytes)
     made.add(child(OLD), 0.0)
     return made
 
@@ -137,7 +136,7 @@ def test_deletes_of_unknown_children_are_remembered_only_while_it_matters_and_no
     assert made.get(OURS)
     made.rekeying.add(OURS)
     made.deleted_by_peer(range(20_000, 60_000), 0.0)
-    assert len(made._stillborn) == MAX_STILLBORN
+    assert len(made._deleted_before_answer) == MAX_DELETED_BEFORE_ANSWER
 
 
 def test_rekeys_come_between_85_and_95_percent_of_the_lifetime() -> None:

@@ -26,7 +26,7 @@ from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, Nego
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import CredentialNeeded, Notice
 from ikeclient.ike.v2.exchanges import init as init_module
-from ikeclient.ike.v2.exchanges.init import Candidate
+from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.rules import authenticate
 from ikeclient.ike.v2.state import State
 from ikeclient.wire.key_exchange import NoncePayload
@@ -75,8 +75,8 @@ def test_only_the_first_candidate_asks_to_forget_older_connections() -> None:
     contacts = []
     for number in range(3):
         world.to_client(forged_init(world, seed=str(number)))
-        contender = world.client._handshake._contenders[-1]  # type: ignore[union-attr]
-        payloads = opened(world.log[-1].data, contender.sa.keying)
+        pending = world.client._handshake._pending_auths[-1]  # type: ignore[union-attr]
+        payloads = opened(world.log[-1].data, pending.sa.keying)
         types = [p.type for p in payloads if isinstance(p, NotifyPayload)]
         contacts.append(NotifyType.INITIAL_CONTACT in types)
     assert contacts == [True, False, False]
@@ -521,10 +521,10 @@ def test_the_gateway_that_has_proven_itself_is_the_only_one_left() -> None:
     assert world.run(5, lambda w: any(isinstance(event, CredentialNeeded) for event in w.events))
     handshake = world.client._handshake
     assert handshake is not None
-    (contender,) = handshake._contenders
-    assert contender.exchange.gateway_verified
+    (pending,) = handshake._pending_auths
+    assert pending.exchange.gateway_verified
     world.to_client(forged_init(world, seed="late"))
-    assert handshake._contenders == [contender]
+    assert handshake._pending_auths == [pending]
     world.at_client(lambda client, now: client.supply("wonderland", now))
     assert world.run(5, World.finished)
     assert world.connected

@@ -647,7 +647,7 @@ def test_candidates_are_never_more_than_eight_and_the_silent_ones_go_first() -> 
         world.run(0.2)
         handshake = world.client._handshake
         assert handshake is not None
-        most = max(most, len(handshake._contenders))
+        most = max(most, len(handshake._pending_auths))
         assert len(world.client._leaving) <= 8
     assert most == 8
     tried = {sent.data[8:16] for sent in world.log if sent.data[18] == AUTH}

@@ -29,8 +29,7 @@ from ikeclient.errors import (
 )
 from ikeclient.ike.config import CertificateAuth, PskAuth
 from ikeclient.ike.events import ChildEstablished, Closed, IkeEstablished, IkeKeysDerived, Notice, PathChanged, Progress
-from ikeclient.ike.v2 import ike_sas as lineage
-from ikeclient.ike.v2 import responder
+from ikeclient.ike.v2 import ike_sas, responder
 from ikeclient.ike.v2.close_reasons import EndedByGateway
 from ikeclient.ike.v2.exchanges.informational import delete_ike_sa
 from ikeclient.ike.v2.ike_sa import IkeSa
@@ -310,7 +309,7 @@ def test_closing_at_any_moment_ends_without_an_error_and_leaves_nothing_at_the_g
         assert world.run(2.1, lambda w: w.closed)
         assert world.error is None
         world.run(60)
-        assert all(lineage.current.next_deadline() is None for lineage in world.gateway.connected)
+        assert all(ike_sas.current.next_deadline() is None for ike_sas in world.gateway.connected)
 
 
 def test_a_deadline_that_comes_while_closing_is_no_error() -> None:
@@ -443,9 +442,9 @@ def test_only_known_notifications_are_needed() -> None:
     ("owner", "name", "cause"),
     [
         (responder, "respond", lambda w: w.to_client(Scribe(w.sa.keying).one(37, (), message_id=0))),
-        (lineage.Lineage, "receive", lambda w: w.to_client(Scribe(w.sa.keying).one(37, (), message_id=0))),
-        (lineage.Lineage, "settle", lambda w: w.to_client(Scribe(w.sa.keying).one(37, (), message_id=0))),
-        (lineage.Lineage, "handle_timer", lambda w: w.run(60, lambda w: w.closed)),
+        (ike_sas.IkeSas, "receive", lambda w: w.to_client(Scribe(w.sa.keying).one(37, (), message_id=0))),
+        (ike_sas.IkeSas, "settle", lambda w: w.to_client(Scribe(w.sa.keying).one(37, (), message_id=0))),
+        (ike_sas.IkeSas, "handle_timer", lambda w: w.run(60, lambda w: w.closed)),
     ],
 )
 def test_a_bug_over_an_authenticated_message_ends_that_connection_in_order(
@@ -485,7 +484,7 @@ def unauthentic(world: World) -> list[bytes]:
     ("owner", "name"),
     [
         (Message, "parse"),
-        (lineage.Lineage, "receive"),
+        (ike_sas.IkeSas, "receive"),
         (IkeSa, "receive"),
         (IkeSa, "_hinted"),
         (channel.Channel, "incoming"),

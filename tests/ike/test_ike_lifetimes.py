@@ -60,19 +60,19 @@ def test_the_earliest_limit_of_the_authentication_counts_and_is_inherited() -> N
     made = lifetimes(liveness=0.0)
     made.limit(500, 100.0)
     made.limit(5000, 100.0)
-    heir = lifetimes(liveness=0.0)
+    successor = lifetimes(liveness=0.0)
     made.stop()
-    heir.inherit(made)
-    assert heir.expired(499.0) == []
-    assert heir.expired(500.0) == [Due.REAUTHENTICATE]
-    assert heir.expired(574.0) == []
-    assert heir.expired(575.0) == [Due.AUTHENTICATION_OVER]
+    successor.inherit(made)
+    assert successor.expired(499.0) == []
+    assert successor.expired(500.0) == [Due.REAUTHENTICATE]
+    assert successor.expired(574.0) == []
+    assert successor.expired(575.0) == [Due.AUTHENTICATION_OVER]
 
 
 def test_an_unlimited_authentication_stays_so() -> None:
-    heir = lifetimes()
-    heir.inherit(lifetimes())
-    assert not {Due.REAUTHENTICATE, Due.AUTHENTICATION_OVER} & {*heir.expired(1e9)}
+    successor = lifetimes()
+    successor.inherit(lifetimes())
+    assert not {Due.REAUTHENTICATE, Due.AUTHENTICATION_OVER} & {*successor.expired(1e9)}
 
 
 def test_hints_are_followed_once_in_a_while_also_by_a_successor() -> None:
@@ -80,17 +80,17 @@ def test_hints_are_followed_once_in_a_while_also_by_a_successor() -> None:
     made = lifetimes()
     assert made.hinted(100.0)
     assert not made.hinted(100.0 + HINT_PAUSE - 1)
-    heir = lifetimes()
-    heir.inherit(made)
-    assert not heir.hinted(100.0 + HINT_PAUSE - 1)
-    assert heir.hinted(100.0 + HINT_PAUSE)
+    successor = lifetimes()
+    successor.inherit(made)
+    assert not successor.hinted(100.0 + HINT_PAUSE - 1)
+    assert successor.hinted(100.0 + HINT_PAUSE)
 
 
-def test_hurrying_is_news_once() -> None:
+def test_rekeying_now_is_news_once() -> None:
     """S17."""
     made = lifetimes()
-    assert made.hurry(200.0)
-    assert not made.hurry(201.0)
+    assert made.rekey_now(200.0)
+    assert not made.rekey_now(201.0)
 
 
 @pytest.mark.parametrize("refusals", [1, 2, 3, 4, 5, 6, 10, 100])

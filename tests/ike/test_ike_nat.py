@@ -6,7 +6,7 @@ import pytest
 from vectors.recordings import RECORDINGS
 
 from ikeclient.ike.events import NatStatus, Path
-from ikeclient.ike.v2.exchanges.base import notifies
+from ikeclient.ike.v2.message.payloads import notifies
 from ikeclient.ike.v2.rules.nat import detected, detection_hash, detection_notifies
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Message

@@ -23,9 +23,8 @@ from ikeclient.crypto.algorithms.transforms import (
     KeyExchange,
 )
 from ikeclient.errors import KeyExchangeError, ParseError, ProtocolError
-from ikeclient.ike.v2.child.child_sa import ChildSa
+from ikeclient.ike.v2.child.child_sa import ChildRekeyed, ChildSa
 from ikeclient.ike.v2.exchanges.rekey_child import (
-    ChildRekeyed,
     ChildRekeyRefused,
     answer_rekey_child,
     rekey_child,

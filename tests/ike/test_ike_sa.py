@@ -29,7 +29,7 @@ from ikeclient.errors import AuthenticationFailed, NegotiationRefused, NoRespons
 from ikeclient.ike.events import ChildClosed, ChildEstablished, Closed, IkeEstablished, ReauthenticationDue
 from ikeclient.ike.v2.child.child_sa import ChildSa
 from ikeclient.ike.v2.exchanges.informational import delete_children, delete_ike_sa, informational
-from ikeclient.ike.v2.message.window import EXCUSE, LAST_MESSAGE_ID, MOST_EXCUSES, PATIENCE, PATIENCE_CLOSING
+from ikeclient.ike.v2.message.window import EXCUSE, LAST_MESSAGE_ID, MOST_EXCUSES, TIMEOUT, TIMEOUT_CLOSING
 from ikeclient.ike.v2.rules.negotiate import offer_esp, offer_ike
 from ikeclient.ike.v2.state import State
 from ikeclient.ike.v2.tasks import Job, Task
@@ -195,7 +195,7 @@ def test_silence_while_nothing_could_be_heard_is_not_believed_at_once() -> None:
     world.client.handle_timer = partial(world.client.handle_timer, deaf=True)  # type: ignore[method-assign]
     world.at_client(lambda client, now: client.check_liveness(now))
     begin, sent = world.now, len(world.log)
-    assert not world.run(PATIENCE + 2 * EXCUSE, lambda w: w.closed)
+    assert not world.run(TIMEOUT + 2 * EXCUSE, lambda w: w.closed)
     assert len(world.log) > sent + 6  # it went on asking
     world.drop = lambda _: False
     assert world.run(EXCUSE, lambda w: w.client.last_heard > begin)
@@ -210,7 +210,7 @@ def test_deafness_does_not_keep_a_dead_gateway_alive() -> None:
     begin = world.now
     assert world.run(60, lambda w: w.closed)
     assert isinstance(world.error, NoResponse)
-    assert world.now - begin == pytest.approx(PATIENCE + MOST_EXCUSES * EXCUSE)
+    assert world.now - begin == pytest.approx(TIMEOUT + MOST_EXCUSES * EXCUSE)
 
 
 def test_esp_after_a_request_shows_that_its_answer_only_got_lost() -> None:
@@ -221,7 +221,7 @@ def test_esp_after_a_request_shows_that_its_answer_only_got_lost() -> None:
         world.run(0.5)
         world.client.heard(world.now)
     assert not world.closed
-    assert world.run(PATIENCE, lambda w: w.closed)  # and then it does not arrive any more
+    assert world.run(TIMEOUT, lambda w: w.closed)  # and then it does not arrive any more
 
 
 def test_esp_from_before_a_request_proves_nothing() -> None:
@@ -229,7 +229,7 @@ def test_esp_from_before_a_request_proves_nothing() -> None:
     world, _ = connected()
     world.client.heard(world.now)
     world.at_client(lambda client, now: client.check_liveness(now))
-    assert world.run(PATIENCE + 0.01, lambda w: w.closed)
+    assert world.run(TIMEOUT + 0.01, lambda w: w.closed)
 
 
 @pytest.mark.parametrize("deaf", [True, False])
@@ -237,7 +237,7 @@ def test_nobody_waits_longer_for_the_answer_to_a_delete(deaf: bool) -> None:
     world, _ = connected()
     world.client.handle_timer = partial(world.client.handle_timer, deaf=deaf)  # type: ignore[method-assign]
     world.at_client(lambda client, now: client.close(now))
-    assert world.run(PATIENCE_CLOSING + 0.01, lambda w: w.closed)
+    assert world.run(TIMEOUT_CLOSING + 0.01, lambda w: w.closed)
 
 
 def test_traffic_spares_the_liveness_check() -> None:
@@ -680,7 +680,7 @@ def test_an_old_ike_sa_that_the_gateway_does_not_delete_is_deleted_by_us() -> No
     assert deletes(world, keying)
     world.run(10)
     assert not world.closed
-    assert not world.client._lineage.leaving  # type: ignore[union-attr]
+    assert not world.client._ike_sas.leaving  # type: ignore[union-attr]
 
 
 def test_an_old_child_that_the_gateway_does_not_delete_is_deleted_by_us() -> None:
@@ -951,8 +951,8 @@ def test_a_rekey_that_is_answered_while_closing_leaves_no_ike_sa_behind() -> Non
     world.at_client(lambda client, now: client.close(now))
     world.run(10)
     assert world.error is None
-    (lineage,) = world.gateway.connected
-    assert lineage.current.state is State.CLOSED
+    (ike_sas,) = world.gateway.connected
+    assert ike_sas.current.state is State.CLOSED
 
 
 def crossing() -> tuple[World, Scribe]:

@@ -11,8 +11,8 @@ from sim_world import PATH
 from ikeclient.crypto.algorithms.keymat import ike_keys
 from ikeclient.eap.method import NeedCredential
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused, ParseError
-from ikeclient.ike.v2.exchanges.base import Request
 from ikeclient.ike.v2.keying import Keying
+from ikeclient.ike.v2.message.payloads import Request
 from ikeclient.ike.v2.tasks import Finished, Job, Task, Tasks
 from ikeclient.wire.registry import ExchangeType
 
@@ -107,14 +107,14 @@ def test_patience_can_be_shortened_but_not_lengthened() -> None:
     queue.start(LIVENESS, asking(REQUEST), 0.0, 15.0)
     pending = queue._channel.requests.pending
     assert pending is not None
-    queue.hurry(0.5)
+    queue.shorten_timeout(0.5)
     assert pending.give_up_at == 0.5
-    queue.hurry(99.0)
+    queue.shorten_timeout(99.0)
     assert pending.give_up_at == 0.5
 
 
-def test_hurrying_ends_an_exchange_that_waits_for_a_person() -> None:
+def test_a_shortened_timeout_ends_an_exchange_that_waits_for_a_person() -> None:
     queue = tasks()
     queue.start(Task(Job.AUTH), asking(NeedCredential(kind="password", prompt="Password")), 0.0, 15.0)
-    queue.hurry(0.5)
+    queue.shorten_timeout(0.5)
     assert queue.idle

@@ -27,11 +27,11 @@ from ikeclient.errors import IntegrityError, ParseError, SignatureError
 from ikeclient.ike.config import EapAuth, IkeConfig
 from ikeclient.ike.events import Datagram, NatStatus, Path
 from ikeclient.ike.v2.child.child_sa import ChildSa
-from ikeclient.ike.v2.exchanges.base import find, has_notify, need
-from ikeclient.ike.v2.exchanges.init import Candidate, peer_hashes, signature_hashes
+from ikeclient.ike.v2.exchanges.init import peer_hashes, signature_hashes
 from ikeclient.ike.v2.ike_sa import IkeSa
-from ikeclient.ike.v2.ike_sas import Lineage
-from ikeclient.ike.v2.keying import Keying
+from ikeclient.ike.v2.ike_sas import IkeSas
+from ikeclient.ike.v2.keying import Candidate, Keying
+from ikeclient.ike.v2.message.payloads import find, has_notify, need
 from ikeclient.ike.v2.rules.authenticate import initiator_octets, responder_octets
 from ikeclient.ike.v2.rules.nat import detection_notifies
 from ikeclient.ike.v2.rules.negotiate import choose_esp, choose_ike, offer_esp, offer_ike
@@ -139,7 +139,7 @@ class SimGateway:
         self.entropy = entropy
         self.edit: dict[str, Edit] = {}
         self.half_open: dict[tuple[bytes, bytes], HalfOpen] = {}
-        self.connected: list[Lineage] = []
+        self.connected: list[IkeSas] = []
         self.outbox: list[Datagram] = []
         self.requests: list[tuple[str, Payloads]] = []
         self._moved: dict[tuple[bytes, bytes], int] = {}
@@ -176,14 +176,14 @@ class SimGateway:
         elif (half := self.half_open.get((header.spi_i, header.spi_r))) is not None:
             self._auth(half, data, message, path, now)
         else:
-            for lineage in self.connected:
-                self._follow(lineage, data, message, path, now)
-                lineage.receive(data, message, path, now)
+            for ike_sas in self.connected:
+                self._follow(ike_sas, data, message, path, now)
+                ike_sas.receive(data, message, path, now)
         self.settle(now)
 
-    def _follow(self, lineage: Lineage, data: bytes, message: Message, path: Path, now: float) -> None:
+    def _follow(self, ike_sas: IkeSas, data: bytes, message: Message, path: Path, now: float) -> None:
         """The responder's half of MOBIKE: the latest UPDATE_SA_ADDRESSES decides (RFC 4555 section 3.5)."""
-        sa, header = lineage.current, message.header
+        sa, header = ike_sas.current, message.header
         spis = (sa.keying.spi_i, sa.keying.spi_r)
         if spis != (header.spi_i, header.spi_r) or header.response or header.message_id <= self._moved.get(spis, -1):
             return
@@ -193,21 +193,21 @@ class SimGateway:
             return
         if has_notify(payloads, NotifyType.UPDATE_SA_ADDRESSES):
             self._moved[spis] = header.message_id
-            for each in (lineage.current, *lineage.leaving):
+            for each in (ike_sas.current, *ike_sas.leaving):
                 each.channel.path = path
 
     def handle_timer(self, now: float) -> None:
-        for lineage in self.connected:
-            lineage.handle_timer(now)
+        for ike_sas in self.connected:
+            ike_sas.handle_timer(now)
         self.settle(now)
 
     def next_deadline(self) -> float | None:
         return min((d for each in self.connected if (d := each.next_deadline()) is not None), default=None)
 
     def settle(self, now: float) -> None:
-        for lineage in self.connected:
-            lineage.settle(now)
-            self.outbox += lineage.take_datagrams()
+        for ike_sas in self.connected:
+            ike_sas.settle(now)
+            self.outbox += ike_sas.take_datagrams()
 
     def _edited(self, stage: str, payloads: list[Payload]) -> list[Payload]:
         return self.edit[stage](payloads) if stage in self.edit else payloads
@@ -253,21 +253,25 @@ class SimGateway:
             reply.append(NotifyPayload(type=NotifyType.IKEV2_FRAGMENTATION_SUPPORTED))
         response = self._send_init(message, path, spi_r, reply)
         self._answered[data] = response
+        spi_i = message.header.spi_i
         candidate = Candidate(
-            spi_i=message.header.spi_i,
-            spi_r=spi_r,
-            suite=suite,
-            keys=ike_keys(suite, share.shared_secret(ke.data), nonce_i, nonce_r, message.header.spi_i, spi_r),
+            keying=Keying(
+                spi_i=spi_i,
+                spi_r=spi_r,
+                suite=suite,
+                keys=ike_keys(suite, share.shared_secret(ke.data), nonce_i, nonce_r, spi_i, spi_r),
+                initiator=False,
+                fragmentation=fragmentation,
+            ),
             nonce_i=nonce_i,
             nonce_r=nonce_r,
             request=data,
             response=response,
             nat=NatStatus(local=False, remote=False),
-            fragmentation=fragmentation,
             peer_hashes=peer_hashes(payloads),
             authorities=b"",
         )
-        self.half_open[candidate.spi_i, spi_r] = HalfOpen(candidate=candidate, sa=self._sa(candidate, path))
+        self.half_open[spi_i, spi_r] = HalfOpen(candidate=candidate, sa=self._sa(candidate, path))
 
     def _send_init(self, request: Message, path: Path, spi_r: bytes, payloads: list[Payload]) -> bytes:
         header = replace(request.header, spi_r=spi_r, initiator=False, response=True)
@@ -276,15 +280,7 @@ class SimGateway:
         return data
 
     def _sa(self, candidate: Candidate, path: Path) -> IkeSa:
-        keying = Keying(
-            spi_i=candidate.spi_i,
-            spi_r=candidate.spi_r,
-            suite=candidate.suite,
-            keys=candidate.keys,
-            initiator=False,
-            fragmentation=candidate.fragmentation,
-        )
-        return IkeSa(self.config, self.entropy, keying, path, first_response=1)
+        return IkeSa(self.config, self.entropy, candidate.keying, path, first_response=1)
 
     # IKE_AUTH
 
@@ -318,10 +314,10 @@ class SimGateway:
         identity, auth = need(half.first, IdiPayload).identity, find(half.first, AuthPayload)
         octets = initiator_octets(candidate, identity)
         if setup.auth == "psk":
-            expected = shared_key_auth(candidate.suite.prf, setup.psk, octets)
+            expected = shared_key_auth(candidate.keying.suite.prf, setup.psk, octets)
             if auth is None or (auth.method, auth.data) != (AuthMethod.SHARED_KEY, expected):
                 return self._refused()
-            data = shared_key_auth(candidate.suite.prf, setup.psk, responder_octets(candidate, setup.identity))
+            data = shared_key_auth(candidate.keying.suite.prf, setup.psk, responder_octets(candidate, setup.identity))
             mine = AuthPayload(method=AuthMethod.SHARED_KEY, data=data)
             return [IdrPayload(identity=setup.identity), mine, *self._child(half, path)]
         method, data = setup.key.sign(responder_octets(candidate, setup.identity), candidate.peer_hashes)
@@ -367,7 +363,7 @@ class SimGateway:
 
     def _final(self, half: HalfOpen, auth: AuthPayload, path: Path) -> list[Payload]:
         assert half.first is not None
-        candidate, prf = half.candidate, half.candidate.suite.prf
+        candidate, prf = half.candidate, half.candidate.keying.suite.prf
         identity = need(half.first, IdiPayload).identity
         if auth.data != shared_key_auth(prf, half.msk, initiator_octets(candidate, identity)):
             return self._refused()
@@ -390,10 +386,9 @@ class SimGateway:
         local = intersect(setup.network, need(payloads, TsrPayload).selectors)
         if not remote or not local:
             return [NotifyPayload(type=NotifyType.TS_UNACCEPTABLE)]
-        candidate = half.candidate
-        keys = child_keys(
-            candidate.suite.prf, suite, candidate.keys.d, candidate.nonce_i, candidate.nonce_r, initiator=False
-        )
+        candidate, keying = half.candidate, half.candidate.keying
+        nonces = (candidate.nonce_i, candidate.nonce_r)
+        keys = child_keys(keying.suite.prf, suite, keying.keys.d, *nonces, initiator=False)
         half.child = ChildSa(spi_in=spi_in, spi_out=spi_out, suite=suite, keys=keys, local=local, remote=remote)
         reply: list[Payload] = [answer, TsiPayload(selectors=remote), TsrPayload(selectors=local)]
         if has_notify(payloads, NotifyType.MOBIKE_SUPPORTED) and setup.mobike:
@@ -405,10 +400,10 @@ class SimGateway:
         return reply
 
     def _established(self, half: HalfOpen, now: float) -> None:
-        del self.half_open[half.candidate.spi_i, half.candidate.spi_r]
+        del self.half_open[half.candidate.keying.spi_i, half.candidate.keying.spi_r]
         half.sa.state = State.ESTABLISHED
         half.sa.last_heard = now
         half.sa.lifetimes.start(now)
         if half.child is not None:
             half.sa.children.add(half.child, now)
-        self.connected.append(Lineage(half.sa))
+        self.connected.append(IkeSas(half.sa))

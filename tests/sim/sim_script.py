@@ -165,7 +165,7 @@ def only(*others: Payload) -> Callable[[list[Payload]], list[Payload]]:
 def authenticating(world: World) -> Keying:
     """The keys of the first candidate, while IKE_AUTH is going on; the client's view."""
     assert world.client._handshake is not None
-    return world.client._handshake._contenders[0].sa.keying
+    return world.client._handshake._pending_auths[0].sa.keying
 
 
 def deletes(world: World, keying: Keying) -> list[tuple[Payload, ...]]:

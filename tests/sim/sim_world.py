@@ -220,8 +220,8 @@ class World:
     @property
     def quiet(self) -> bool:
         """Whether nobody waits for anything any more."""
-        lineages = [self.client._lineage, *self.gateway.connected]
-        sas = [sa for lineage in lineages if lineage is not None for sa in (lineage.current, *lineage.leaving)]
+        connections = [self.client._ike_sas, *self.gateway.connected]
+        sas = [sa for ike_sas in connections if ike_sas is not None for sa in (ike_sas.current, *ike_sas.leaving)]
         return not self._queue and all(sa.tasks.idle and sa.state in (State.ESTABLISHED, State.CLOSED) for sa in sas)
 
     def connect(self) -> None:
@@ -233,15 +233,15 @@ class World:
     @property
     def sa(self) -> IkeSa:
         """The client's IKE SA in use."""
-        assert self.client._lineage is not None
-        return self.client._lineage.current
+        assert self.client._ike_sas is not None
+        return self.client._ike_sas.current
 
     @property
     def gateway_sa(self) -> IkeSa:
         """The gateway's IKE SA with the client, where it has several the one that the client knows."""
-        mine = self.client._lineage.current.keying.spi_i if self.client._lineage else b""
-        lineages = [each for each in self.gateway.connected if each.current.keying.spi_i == mine]
-        return (lineages or self.gateway.connected)[-1].current
+        mine = self.client._ike_sas.current.keying.spi_i if self.client._ike_sas else b""
+        connections = [each for each in self.gateway.connected if each.current.keying.spi_i == mine]
+        return (connections or self.gateway.connected)[-1].current
 
     def at_gateway(self, action: Callable[[IkeSa, float], None]) -> None:
         """Let the gateway do something with its IKE SA now, as its administrator would."""
@@ -287,7 +287,7 @@ def assert_same_state(world: World, *, fewest: int = 1) -> None:
         return
     ours, theirs = world.sa, world.gateway_sa
     assert ours.state is State.ESTABLISHED
-    others = [lineage.current.state for lineage in world.gateway.connected if lineage.current is not theirs]
+    others = [ike_sas.current.state for ike_sas in world.gateway.connected if ike_sas.current is not theirs]
     assert set(others) <= {State.CLOSED}, "the gateway keeps a connection that the client has forgotten"
     assert theirs.state is State.ESTABLISHED, f"the gateway's IKE SA is {theirs.state}"
     assert replace(ours.keying, initiator=True) == replace(theirs.keying, initiator=True)

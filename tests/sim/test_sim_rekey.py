@@ -41,7 +41,7 @@ ACTIONS: dict[str, Callable[[World], None]] = {
     "gateway rekeys the IKE SA": lambda w: w.at_gateway(lambda sa, now: sa.rekey(now)),
     "client checks liveness": lambda w: w.at_client(lambda c, now: c.check_liveness(now)),
     "client probes the path": lambda w: w.at_client(lambda c, now: c.probe_path(1400, now)),
-    "client's path is narrow": lambda w: w.at_client(lambda c, now: c.path_carries(700)),
+    "client's path is narrow": lambda w: w.at_client(lambda c, now: c.set_path_mtu(700)),
     "gateway checks liveness": lambda w: w.at_gateway(lambda sa, now: sa.check_liveness(now)),
     "client moves": lambda w: moved(w),
     "client closes": lambda w: w.at_client(lambda c, now: c.close(now)),
@@ -119,7 +119,7 @@ def test_a_rekey_that_crosses_an_end_leaves_nothing_behind(first: str, second: s
             assert world.closed or second == "gateway deletes the child"
             if world.closed:
                 assert (world.error is None) == (second == "client closes")
-                assert all(lineage.current.state is State.CLOSED for lineage in world.gateway.connected)
+                assert all(ike_sas.current.state is State.CLOSED for ike_sas in world.gateway.connected)
 
 
 @pytest.mark.parametrize("rekey", ["client rekeys the IKE SA", "gateway rekeys the IKE SA"])
@@ -234,7 +234,7 @@ def test_both_outcomes_of_crossing_rekeys_happen() -> None:
         assert_same_state(world)
         outcomes.add(world.sa.keying.initiator)
         assert len([event for event in world.events if isinstance(event, IkeEstablished) and event.rekeyed]) == 1
-        assert not world.client._lineage.leaving  # type: ignore[union-attr]
+        assert not world.client._ike_sas.leaving  # type: ignore[union-attr]
     assert outcomes == {True, False}
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from ikeclient.crypto.algorithms.key_exchange import generate
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, KEY_EXCHANGE, PRF, AlgorithmProposal
-from ikeclient.ike.v2.exchanges.base import find, need, notifies
+from ikeclient.ike.v2.message.payloads import find, need, notifies
 from ikeclient.ike.v2.rules.negotiate import offer_ike
 from ikeclient.tunnel.probe import _Line
 from ikeclient.wire.notify import NotifyPayload

@@ -36,12 +36,12 @@ from datetime import datetime
 from ikeclient.errors import IkeclientError, place_of
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import IKE_PORT, NAT_PORT, Datagram, Event, IkeKeysDerived, IPAddress, Notice, Path, Progress
-from ikeclient.ike.v2 import close_reasons as endings
+from ikeclient.ike.v2 import close_reasons
 from ikeclient.ike.v2.answers import Answers, Waiting
 from ikeclient.ike.v2.exchanges.auth import AuthExchange
-from ikeclient.ike.v2.exchanges.init import Answer, Candidate, InitExchange
+from ikeclient.ike.v2.exchanges.init import Answer, InitExchange
 from ikeclient.ike.v2.ike_sa import IkeSa
-from ikeclient.ike.v2.keying import Keying
+from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.state import State
 from ikeclient.wire.header import SPI_LENGTH, Header
 from ikeclient.wire.payload import Message
@@ -58,7 +58,7 @@ MAX_STRANGERS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contender:
+class PendingAuth:
     """A candidate and its IKE SA, in which IKE_AUTH is going on since `began`."""
 
     candidate: Candidate
@@ -103,7 +103,7 @@ class Handshake:
         self._path = path
         self._inits: dict[bytes, InitExchange] = {}
         self._answers = Answers(entropy)
-        self._contenders: list[Contender] = []
+        self._pending_auths: list[PendingAuth] = []
         self._failure: IkeclientError | None = None
         self._next_try: IkeConfig | None = None  # after a refusal that may be about how or whom we asked
         self._deadline = now + config.timeout
@@ -115,7 +115,7 @@ class Handshake:
         self.nonsense = False  # whether something came from the gateway's address that is no answer
         self._strangers: dict[IPAddress, None] = {}  # addresses that answered although they were not asked
         self._faults: set[str] = set()
-        self.winner: Contender | None = None
+        self.winner: PendingAuth | None = None
         self.accepted = config  # what the winner was asked
         self.over = False
         self.proven = False
@@ -129,7 +129,7 @@ class Handshake:
 
     def knows(self, spis: bytes) -> bool:
         """Whether a candidate has these SPIs, or a request of ours the initiator's."""
-        return spis[:SPI_LENGTH] in self._inits or any(spis == contender.sa.spis for contender in self._contenders)
+        return spis[:SPI_LENGTH] in self._inits or any(spis == pending.sa.spis for pending in self._pending_auths)
 
     def awaits(self, header: Header) -> bool:
         """Whether a message with this header may be due: an answer to IKE_SA_INIT, or a candidate's message."""
@@ -137,15 +137,15 @@ class Handshake:
             answer = header.response and not header.initiator and header.message_id == 0
             return answer and header.spi_i in self._inits
         spis = header.spi_i + header.spi_r
-        return any(contender.sa.spis == spis and contender.sa.awaits(header) for contender in self._contenders)
+        return any(pending.sa.spis == spis and pending.sa.awaits(header) for pending in self._pending_auths)
 
     def receive(self, data: bytes, message: Message, path: Path, now: float) -> None:
         """Take one message; what fits nothing here is dropped."""
         spis = (message.header.spi_i, message.header.spi_r)
-        for contender in list(self._contenders):  # several may have these SPIs, but only one of them the keys
-            if (contender.candidate.spi_i, contender.candidate.spi_r) == spis:
+        for pending in list(self._pending_auths):  # several may have these SPIs, but only one of them the keys
+            if (pending.candidate.keying.spi_i, pending.candidate.keying.spi_r) == spis:
                 self._note_source(path)
-                self._judge(contender, lambda sa: sa.receive(data, message, path, now))
+                self._judge(pending, lambda sa: sa.receive(data, message, path, now))
         self._settle(now)
         init = self._inits.get(message.header.spi_i)
         if init is None or not init.concerns(message):
@@ -165,22 +165,22 @@ class Handshake:
         elif isinstance(answer, Answer):
             self._answers.add(init, answer)
             self._try_waiting(now)
-            if self._contenders:
+            if self._pending_auths:
                 init.postpone(now)
         elif not init.encapsulates and not self._asked_nat_port:
             self._ask_nat_port(now)
 
     def supply(self, credential: str, now: float) -> None:
         """Answer `CredentialNeeded`."""
-        for contender in list(self._contenders):
-            self._judge(contender, lambda sa: sa.supply(credential, now))
+        for pending in list(self._pending_auths):
+            self._judge(pending, lambda sa: sa.supply(credential, now))
         self._settle(now)
 
     def cancel(self, now: float) -> None:
         """Stop connecting; over as soon as everybody who may have an IKE SA with us has been told."""
         self._ask_nobody_else()
-        for contender in self._contenders:
-            contender.sa.delete(now)
+        for pending in self._pending_auths:
+            pending.sa.delete(now)
         self._settle(now)
 
     def give_up(self, now: float) -> None:
@@ -197,8 +197,8 @@ class Handshake:
         for init in self._inits.values():
             if init.resend_at is not None and now >= init.resend_at and not self._heard:
                 self.outbox.append(Datagram(init.send(now), init.path))
-        for contender in list(self._contenders):
-            self._judge(contender, lambda sa: sa.handle_timer(now))
+        for pending in list(self._pending_auths):
+            self._judge(pending, lambda sa: sa.handle_timer(now))
         self._try_waiting(now)
         self._settle(now)
         if not self.over and self.winner is None and now >= self._deadline:
@@ -207,7 +207,7 @@ class Handshake:
     def next_deadline(self) -> float:
         """When to call `handle_timer` at the latest."""
         deadlines = [self._deadline, self._second_port_at, self._verdict_at, self._next_try_at]
-        deadlines += [contender.sa.next_deadline() for contender in self._contenders]
+        deadlines += [pending.sa.next_deadline() for pending in self._pending_auths]
         if not self._heard:
             deadlines += [init.resend_at for init in self._inits.values()]
         return min(d for d in deadlines if d is not None)
@@ -216,13 +216,13 @@ class Handshake:
     def logging_in(self) -> bool:
         """Whether IKE_AUTH has probably reached somebody who still works on it."""
         arrived = self._nat_port_answers or self._heard
-        return arrived and any(contender.waits for contender in self._contenders)
+        return arrived and any(pending.waits for pending in self._pending_auths)
 
     # What happens inside
 
     @property
     def _heard(self) -> bool:
-        return any(contender.heard for contender in self._contenders)
+        return any(pending.heard for pending in self._pending_auths)
 
     @property
     def _forged(self) -> bool:
@@ -239,7 +239,7 @@ class Handshake:
 
         Where somebody is known to forge answers, nothing is believed before the deadline.
         """
-        if self._contenders or self._forged or self._answers.following(self._may_try) is not None:
+        if self._pending_auths or self._forged or self._answers.following(self._may_try) is not None:
             return None
         if self._failure is not None and self._first_at is not None:
             return self._first_at + BETTER_ANSWER
@@ -251,7 +251,7 @@ class Handshake:
 
     def _waited_for(self, init: InitExchange) -> bool:
         """Whether a candidate from the other port may still succeed."""
-        return any(c.waits and c.candidate.spi_i != init.spi_i for c in self._contenders)
+        return any(c.waits and c.candidate.keying.spi_i != init.spi_i for c in self._pending_auths)
 
     def _note_source(self, path: Path) -> None:
         """Remember who answers from an address that was not asked; it is only ever told."""
@@ -276,16 +276,16 @@ class Handshake:
 
     def _may_try(self, waiting: Waiting) -> bool:
         """Whether trying this answer cannot be a second login at a gateway that is merely slow."""
-        pending = [contender.candidate.spi_i for contender in self._contenders if contender.waits]
-        if not pending or self._forged:
+        asked = [pending.candidate.keying.spi_i for pending in self._pending_auths if pending.waits]
+        if not asked or self._forged:
             return True
-        return waiting.repeated and all(spi_i == waiting.init.spi_i for spi_i in pending)
+        return waiting.repeated and all(spi_i == waiting.init.spi_i for spi_i in asked)
 
     def _room_at(self, now: float) -> float:
         """When one more candidate may be had: the one that is silent longest has to go if there are too many."""
-        if len(self._contenders) < MAX_CANDIDATES:
+        if len(self._pending_auths) < MAX_CANDIDATES:
             return now
-        silent = [contender.began for contender in self._contenders if contender.waits and not contender.heard]
+        silent = [pending.began for pending in self._pending_auths if pending.waits and not pending.heard]
         return min(silent, default=self._deadline) + EVICT_AFTER
 
     @property
@@ -308,15 +308,15 @@ class Handshake:
                 self._fault(error)
                 continue
             # Answers that differ in nothing that makes keys must not both be used: that would use IVs twice.
-            if candidate and not any(candidate.keys == contender.candidate.keys for contender in self._contenders):
+            if candidate and all(candidate.keying.keys != each.sa.keying.keys for each in self._pending_auths):
                 self._make_room(now)
                 self._try(candidate, waiting.init, now)
 
     def _make_room(self, now: float) -> None:
-        if len(self._contenders) >= MAX_CANDIDATES:
-            silent = [contender for contender in self._contenders if contender.waits and not contender.heard]
-            evicted = min(silent, key=lambda contender: contender.began)
-            self._contenders.remove(evicted)
+        if len(self._pending_auths) >= MAX_CANDIDATES:
+            silent = [pending for pending in self._pending_auths if pending.waits and not pending.heard]
+            evicted = min(silent, key=lambda pending: pending.began)
+            self._pending_auths.remove(evicted)
             self._leave(evicted, now)
 
     def _try(self, candidate: Candidate, init: InitExchange, now: float) -> None:
@@ -324,15 +324,7 @@ class Handshake:
         path = init.path
         if path.remote_port == IKE_PORT:
             path = replace(path, remote_port=NAT_PORT)
-        keying = Keying(
-            spi_i=candidate.spi_i,
-            spi_r=candidate.spi_r,
-            suite=candidate.suite,
-            keys=candidate.keys,
-            initiator=True,
-            fragmentation=candidate.fragmentation,
-        )
-        sa = IkeSa(self._config, self._entropy, keying, path, first_request=1)
+        sa = IkeSa(self._config, self._entropy, candidate.keying, path, first_request=1)
         exchange = AuthExchange(
             self._config,
             candidate,
@@ -351,19 +343,19 @@ class Handshake:
             self._second_port_at = min(self._second_port_at, self._first_at + MUTE)
         if self._config.disclose_keys:
             self.events.append(disclosed(sa))
-        contender = Contender(candidate=candidate, sa=sa, exchange=exchange, began=now)
-        self._contenders.append(contender)
-        patience = 2 * (self._login_deadline - now) + BETTER_ANSWER  # the deadline decides, not the request
-        self._judge(contender, lambda sa: sa.authenticate(exchange.run(), now, patience))
+        pending = PendingAuth(candidate=candidate, sa=sa, exchange=exchange, began=now)
+        self._pending_auths.append(pending)
+        timeout = 2 * (self._login_deadline - now) + BETTER_ANSWER  # the deadline decides, not the request
+        self._judge(pending, lambda sa: sa.authenticate(exchange.run(), now, timeout))
         self._settle(now)
 
-    def _judge(self, contender: Contender, call: Callable[[IkeSa], None]) -> None:
+    def _judge(self, pending: PendingAuth, call: Callable[[IkeSa], None]) -> None:
         """Let a candidate do something: whatever goes wrong with it unexpectedly is the end of this candidate only."""
         try:
-            call(contender.sa)
+            call(pending.sa)
         except Exception as error:  # nobody who has proven nothing may cause more than that
             place = self._fault(error)
-            contender.sa.close(endings.not_judged(type(error).__name__, place))
+            pending.sa.close(close_reasons.not_judged(type(error).__name__, place))
 
     def _fault(self, error: Exception) -> str:
         """Tell about a bug of ours, without a word that came from outside: once for each place."""
@@ -380,31 +372,31 @@ class Handshake:
 
     def _settle(self, now: float) -> None:
         """Collect what the candidates produced, and see whether one has won or all have lost."""
-        for contender in list(self._contenders):
-            if contender not in self._contenders:
+        for pending in list(self._pending_auths):
+            if pending not in self._pending_auths:
                 continue
-            sa = contender.sa
+            sa = pending.sa
             if sa.state is State.ESTABLISHED:
-                self._won(contender, now)
+                self._won(pending, now)
                 return
             self.outbox.extend(sa.channel.outbox)
             sa.channel.outbox.clear()
             self.events.extend(sa.events)
             sa.events.clear()
-            if contender.proven and len(self._contenders) + len(self._inits) > 1:
-                self._only(contender, now)
+            if pending.proven and len(self._pending_auths) + len(self._inits) > 1:
+                self._only(pending, now)
             if sa.state is State.CLOSED:
-                self._contenders.remove(contender)
+                self._pending_auths.remove(pending)
                 self._failure = self._failure or sa.error
-                self._next_try = self._next_try or contender.exchange.next_try
-                if contender.exchange.gateway_verified and not contender.exchange.doubtful:
+                self._next_try = self._next_try or pending.exchange.next_try
+                if pending.exchange.gateway_verified and not pending.exchange.doubtful:
                     self.proven = True
                     self._end(sa.error)
                     return
-        if not self._contenders:
+        if not self._pending_auths:
             for init in self._inits.values():
-                init.hurry(now)
-        if not self._contenders and not self._inits:
+                init.resend_soon(now)
+        if not self._pending_auths and not self._inits:
             self._end(None)
         elif (verdict_at := self._verdict_at) is not None and now >= verdict_at and not self._try_again(now):
             self._end(self._failure or self._hint)
@@ -420,32 +412,32 @@ class Handshake:
         self._second_port_at = now + SECOND_PORT_AFTER if self._path.remote_port == IKE_PORT else None
         return True
 
-    def _only(self, proven: Contender, now: float) -> None:
+    def _only(self, proven: PendingAuth, now: float) -> None:
         """This one has proven to be the gateway: nobody else is asked or waited for any more."""
         self._ask_nobody_else()
-        self._contenders.remove(proven)
+        self._pending_auths.remove(proven)
         self._abandon(now)
-        self._contenders.append(proven)
+        self._pending_auths.append(proven)
 
-    def _won(self, winner: Contender, now: float) -> None:
+    def _won(self, winner: PendingAuth, now: float) -> None:
         """This one is the connection; should another candidate be the same gateway, it need not keep a second one."""
         self._only(winner, now)
-        self._contenders.clear()
+        self._pending_auths.clear()
         self.winner = winner
         self.accepted = self._config
 
-    def _leave(self, contender: Contender, now: float) -> None:
+    def _leave(self, pending: PendingAuth, now: float) -> None:
         """Give up a candidate: it is deleted until that is acknowledged."""
-        sa = contender.sa
+        sa = pending.sa
         sa.leave(now)
         self.outbox.extend(sa.channel.outbox)
         sa.channel.outbox.clear()
         self.leaving.append(sa)
 
     def _abandon(self, now: float) -> None:
-        for contender in self._contenders:
-            self._leave(contender, now)
-        self._contenders.clear()
+        for pending in self._pending_auths:
+            self._leave(pending, now)
+        self._pending_auths.clear()
 
     def _expire(self, now: float) -> None:
         """The time for connecting is over: nobody is waited for any longer, but a login that is under way."""
@@ -458,19 +450,19 @@ class Handshake:
 
     def _silence(self) -> IkeclientError:
         asked, others = self._path.remote_address, tuple(self._strangers)
-        if self._contenders:
-            port = self._contenders[0].sa.channel.path.remote_port
-            return endings.silent_during_auth(
+        if self._pending_auths:
+            port = self._pending_auths[0].sa.channel.path.remote_port
+            return close_reasons.silent_during_auth(
                 asked, port, answers=self._nat_port_answers, began=self._heard, strangers=others
             )
         ports = {init.path.remote_port for init in self._inits.values()}
-        return endings.no_answer(asked, ports, strangers=others, nonsense=self.nonsense)
+        return close_reasons.no_answer(asked, ports, strangers=others, nonsense=self.nonsense)
 
     def _end(self, error: IkeclientError | None) -> None:
         self.over = True
         self.error = error
         self._ask_nobody_else()
-        self._contenders.clear()
+        self._pending_auths.clear()
 
 
 def disclosed(sa: IkeSa) -> IkeKeysDerived:

@@ -13,16 +13,17 @@ from ikeclient.eap.method import NeedCredential
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, IkeclientError
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import CredentialNeeded, Event, GatewayAddresses, Path, PathProbed, ReauthenticationDue
-from ikeclient.ike.v2 import close_reasons as endings
-from ikeclient.ike.v2.child.table import ChildBook, survives
+from ikeclient.ike.v2 import close_reasons
+from ikeclient.ike.v2.child.child_sa import ChildRekeyed
+from ikeclient.ike.v2.child.table import ChildTable, survives
 from ikeclient.ike.v2.exchanges.auth import AuthOutcome
-from ikeclient.ike.v2.exchanges.base import has_notify
 from ikeclient.ike.v2.exchanges.mobike import Moved, MoveRefused, PathSeen
-from ikeclient.ike.v2.exchanges.rekey_child import ChildRekeyed, ChildRekeyRefused
+from ikeclient.ike.v2.exchanges.rekey_child import ChildRekeyRefused
 from ikeclient.ike.v2.exchanges.rekey_ike import IkeRekeyed, IkeRekeyRefused
 from ikeclient.ike.v2.keying import Keying
 from ikeclient.ike.v2.lifetimes import Due, Lifetimes
 from ikeclient.ike.v2.message import window
+from ikeclient.ike.v2.message.payloads import has_notify
 from ikeclient.ike.v2.notify_errors import refusal
 from ikeclient.ike.v2.requester import exchange_for
 from ikeclient.ike.v2.responder import (
@@ -45,10 +46,10 @@ _PROTECTED_TYPES = frozenset(payload.TYPE for payload in _PROTECTED)
 
 
 class IkeSa:
-    """A keyed IKE SA. Its owner (`lineage`) reads `channel.outbox`, `successor` and `surplus` after each call.
+    """A keyed IKE SA. Its owner (`ike_sas`) reads `channel.outbox`, `successor` and `redundant` after each call.
 
     `outcome` is what IKE_AUTH settled, `error` why the SA ends, `undone` the tasks that the successor inherits, and
-    `surplus` the IKE SAs that a rekey made and nobody needs, each with whether it is we who delete it.
+    `redundant` the IKE SAs that a rekey made and nobody needs, each with whether it is we who delete it.
     """
 
     def __init__(
@@ -67,39 +68,39 @@ class IkeSa:
         self.keying = keying
         self.spis = keying.spi_i + keying.spi_r
         self.state = state
-        self.children = ChildBook(config, entropy)
+        self.children = ChildTable(config, entropy)
         self.lifetimes = Lifetimes(config, entropy)
         self.events: deque[Event] = deque()
         self.outcome: AuthOutcome | None = None
         self.error: IkeclientError | None = None
         self.successor: IkeRekeyed | None = None
         self.undone: tuple[Task, ...] = ()
-        self.surplus: list[tuple[IkeRekeyed, bool]] = []
+        self.redundant: list[tuple[IkeRekeyed, bool]] = []
         self.last_heard = float("-inf")
-        self.farewell: NotifyType | None = None
+        self.delete_reason: NotifyType | None = None
         ids = {"first_request": first_request, "first_response": first_response}
         self.channel = keying.channel(path, entropy, fragment_size=config.fragment_size, **ids)
         self.tasks = Tasks(self.channel)
-        self._crossed: IkeRekeyed | None = None
+        self._simultaneous: IkeRekeyed | None = None
         self._mapping = b""
-        self._closing_patience = window.PATIENCE_CLOSING
+        self._closing_timeout = window.TIMEOUT_CLOSING
 
     # What the owner asks for
 
-    def authenticate(self, exchange: Exchange, now: float, patience: float) -> None:
+    def authenticate(self, exchange: Exchange, now: float, timeout: float) -> None:
         """Run IKE_AUTH."""
-        self._apply_step(self.tasks.start(Task(Job.AUTH), exchange, now, patience), now)
+        self._apply_step(self.tasks.start(Task(Job.AUTH), exchange, now, timeout), now)
 
     def supply(self, credential: str, now: float) -> None:
         """Continue an exchange that waits for a credential."""
         self._apply_step(self.tasks.supply(credential, now), now)
 
-    def check_liveness(self, now: float, patience: float = window.PATIENCE) -> None:
+    def check_liveness(self, now: float, timeout: float = window.TIMEOUT) -> None:
         """Ask the peer whether it is there, unless something is being asked already, and wait that long."""
         if self.state is State.ESTABLISHED:
             if not self.tasks.busy:
                 self.begin(Task(Job.LIVENESS), now)
-            self.tasks.hurry(now + patience)
+            self.tasks.shorten_timeout(now + timeout)
 
     def rekey(self, now: float) -> None:
         """Replace this IKE SA by one with fresh keys; nothing happens if that is under way."""
@@ -124,19 +125,19 @@ class IkeSa:
             self.begin(Task(Job.MOVE), now)
 
     def delete(self, now: float, reason: NotifyType | None = None) -> None:
-        """Tell the peer that this SA ends; closed when it answers, or after a short patience.
+        """Tell the peer that this SA ends; closed when it answers, or after a short timeout.
 
         A request that is still unanswered gets a moment more, because the peer takes requests in order only.
         """
         if self.state in (State.DELETING, State.CLOSED):
             return
         self.state = after(self.state, Input.DELETE)
-        self.farewell = reason
+        self.delete_reason = reason
         self.lifetimes.stop()
         self.tasks.clear()
-        self.tasks.hurry(now + window.PATIENCE_PENDING)
-        if self._crossed is not None:
-            self.surplus.append((self._crossed, True))
+        self.tasks.shorten_timeout(now + window.TIMEOUT_PENDING)
+        if self._simultaneous is not None:
+            self.redundant.append((self._simultaneous, True))
         self.begin(Task(Job.DELETE_IKE), now)
 
     def leave(self, now: float) -> None:
@@ -145,10 +146,10 @@ class IkeSa:
         The peer takes requests in order. It understands the DELETE once it has dealt with the request before, which it
         may be working on for long (RFC 7296 sections 2.1 and 2.3).
         """
-        self._closing_patience = window.PATIENCE_LEAVING
+        self._closing_timeout = window.TIMEOUT_LEAVING
         self.delete(now)
         if self.tasks.doing(Job.DELETE_IKE):
-            self.tasks.extend(now + self._closing_patience)
+            self.tasks.extend_timeout(now + self._closing_timeout)
         elif self.state is State.DELETING:
             self._give_up_pending(now)
 
@@ -171,13 +172,13 @@ class IkeSa:
         """Start what waits, as soon as nothing else is in progress."""
         while self.state is not State.CLOSED and (task := self.tasks.take()) is not None:
             if self.channel.requests.next_id > window.LAST_MESSAGE_ID:
-                self.close(endings.not_renewed("the IKE SA"))
+                self.close(close_reasons.not_renewed("the IKE SA"))
                 return
             exchange = exchange_for(self, task)
             if exchange is not None:
-                patience = self._closing_patience if task.job is Job.DELETE_IKE else window.PATIENCE
-                self._apply_step(self.tasks.start(task, exchange, now, patience), now)
-                if self.channel.requests.exhausted and self.lifetimes.hurry(now):
+                timeout = self._closing_timeout if task.job is Job.DELETE_IKE else window.TIMEOUT
+                self._apply_step(self.tasks.start(task, exchange, now, timeout), now)
+                if self.channel.requests.exhausted and self.lifetimes.rekey_now(now):
                     self.rekey(now)
 
     def _apply_step(self, step: Step, now: float) -> None:
@@ -206,14 +207,14 @@ class IkeSa:
             case AuthOutcome():
                 self._authenticated(outcome, now)
             case ChildRekeyed(child=child) if self.children.by_outbound(child.spi_out):
-                self._failed(endings.broke_protocol(f"it uses the ESP SPI {child.spi_out:08x} twice"), now)
+                self._failed(close_reasons.broke_protocol(f"it uses the ESP SPI {child.spi_out:08x} twice"), now)
             case ChildRekeyed():
                 self._delete_child(self.children.rekeyed_by_us(outcome, now), now)
                 self.make_child(now)
             case ChildRekeyRefused(type=type_, old=old) if task.job is Job.CREATE_CHILD:
                 self.children.rekey_refused(old, now)
                 self.children.making_refused(now)
-                self._check_hopeless(endings.no_child(type_), now)
+                self._check_hopeless(close_reasons.no_child(type_), now)
             case ChildRekeyRefused(type=type_, old=old):
                 self.children.rekey_refused(old, now)
                 if type_ == NotifyType.CHILD_SA_NOT_FOUND:
@@ -221,8 +222,8 @@ class IkeSa:
                 self.make_child(now)
             case IkeRekeyed():
                 self._rekeyed_by_us(outcome, now)
-            case IkeRekeyRefused() if self._crossed is not None:
-                self._replace(self._crossed, now)
+            case IkeRekeyRefused() if self._simultaneous is not None:
+                self._replace(self._simultaneous, now)
             case IkeRekeyRefused():
                 self.lifetimes.refused(now)
             case Moved() | MoveRefused() if self._asked_elsewhere(outcome.path):
@@ -270,20 +271,20 @@ class IkeSa:
     def _replace(self, new: IkeRekeyed, now: float) -> None:
         self.state = after(self.state, Input.REPLACE)
         self.successor, self.undone = new, self.tasks.take_inherited()
-        self._crossed = None
+        self._simultaneous = None
         self.lifetimes.linger(now)
 
     def _rekeyed_by_us(self, new: IkeRekeyed, now: float) -> None:
-        """Our rekey was answered. Where the peer's crossed it, one of the two new SAs is surplus (section 2.8.2)."""
-        crossed = self._crossed
-        if crossed is None or survives(new.nonces, crossed.nonces):
+        """Our rekey was answered. If the peer's was simultaneous, one of the new SAs is redundant (section 2.8.2)."""
+        simultaneous = self._simultaneous
+        if simultaneous is None or survives(new.nonces, simultaneous.nonces):
             self._replace(new, now)
-            if crossed is not None:
-                self.surplus.append((crossed, False))
+            if simultaneous is not None:
+                self.redundant.append((simultaneous, False))
             self.delete(now)
         else:
-            self._replace(crossed, now)
-            self.surplus.append((new, True))
+            self._replace(simultaneous, now)
+            self.redundant.append((new, True))
 
     # Receiving
 
@@ -313,7 +314,7 @@ class IkeSa:
         """An unprotected message says that something is wrong: ask the peer, but not often (section 2.21.4)."""
         suspicious = any(has_notify(message.payloads, t) for t in (NotifyType.INVALID_IKE_SPI, NotifyType.INVALID_SPI))
         if suspicious and self.lifetimes.hinted(now):
-            self.check_liveness(now, window.PATIENCE_SUSPICIOUS)
+            self.check_liveness(now, window.TIMEOUT_SUSPICIOUS)
 
     def _receive_answer(self, data: bytes, message: Message, now: float) -> None:
         answer = self.tasks.answer(data, message, now)
@@ -335,7 +336,7 @@ class IkeSa:
         if self.tasks.doing(Job.REKEY_IKE):
             match self.tasks.advance(answer, now):
                 case Finished(outcome=IkeRekeyed() as new):
-                    self.surplus.append((new, True))
+                    self.redundant.append((new, True))
         self._give_up_pending(now)
 
     def _receive_request(self, data: bytes, message: Message, path: Path, now: float) -> None:
@@ -355,7 +356,7 @@ class IkeSa:
                 self._deleted_by_peer(reason, now)
             case PeerDeletedChildren(spis_out=spis):
                 self.children.deleted_by_peer(spis, now)
-                self._check_hopeless(endings.ended_by_gateway(), now)
+                self._check_hopeless(close_reasons.ended_by_gateway(), now)
             case LifetimeLimited(seconds=seconds):
                 self.lifetimes.limit(seconds, now)
             case PeerAddresses(addresses=addresses):
@@ -363,16 +364,16 @@ class IkeSa:
             case ChildRekeyed():
                 self.children.rekeyed_by_peer(effect, now)
             case IkeRekeyed() if self.tasks.doing(Job.REKEY_IKE):
-                self._crossed = effect
+                self._simultaneous = effect
             case IkeRekeyed():
                 self._replace(effect, now)
 
     def _deleted_by_peer(self, reason: NotifyType | None, now: float) -> None:
-        """The peer deleted this SA; where a rekey of its own crossed ours, that one takes over."""
-        if self._crossed is not None and self.state is State.ESTABLISHED:
-            self._replace(self._crossed, now)
+        """The peer deleted this SA; if a rekey of its own was simultaneous with ours, that one takes over."""
+        if self._simultaneous is not None and self.state is State.ESTABLISHED:
+            self._replace(self._simultaneous, now)
         elif self.state is State.ESTABLISHED:
-            self.error = self.error or (refusal(reason) if reason else endings.ended_by_gateway())
+            self.error = self.error or (refusal(reason) if reason else close_reasons.ended_by_gateway())
         self.close()
 
     # Time
@@ -408,16 +409,16 @@ class IkeSa:
             case Due.LINGER:
                 self.delete(now)
             case Due.EXPIRE:
-                self._end(endings.not_renewed("the IKE SA"), now)
+                self._end(close_reasons.not_renewed("the IKE SA"), now)
             case Due.REAUTHENTICATE:
                 self.events.append(ReauthenticationDue())
             case Due.AUTHENTICATION_OVER:
-                self._end(endings.authentication_over(), now)
+                self._end(close_reasons.authentication_over(), now)
 
     def _expire_child(self, spi_in: int, now: float) -> None:
         """A Child SA at its hard end: one that was replaced is cleaned up, one in use takes the connection along."""
         if self.children.rekeyable(spi_in):
-            self._end(endings.not_renewed("the Child SA"), now)
+            self._end(close_reasons.not_renewed("the Child SA"), now)
         elif self.state is State.ESTABLISHED:
             self._delete_child(spi_in, now)
 
@@ -443,6 +444,8 @@ class IkeSa:
         elif self.state in (State.DELETING, State.REPLACED):
             self.close()
         elif self.state is State.ESTABLISHED:
-            self.close(endings.silent(self.channel.path.remote_address))
+            self.close(close_reasons.silent(self.channel.path.remote_address))
         else:
-            self.close(endings.silent_during_auth(self.channel.path.remote_address, self.channel.path.remote_port))
+            self.close(
+                close_reasons.silent_during_auth(self.channel.path.remote_address, self.channel.path.remote_port)
+            )

@@ -1,9 +1,9 @@
-"""The IKE SA in use, those it replaced, and those that crossing rekeys left over (RFC 7296 sections 2.8 and 2.18)."""
+"""The IKE SA in use, those it replaced, and redundant ones of simultaneous rekeys (RFC 7296 sections 2.8 and 2.18)."""
 
 from __future__ import annotations
 
 from ikeclient.ike.events import Datagram, Path
-from ikeclient.ike.v2.child.table import ChildBook
+from ikeclient.ike.v2.child.table import ChildTable
 from ikeclient.ike.v2.exchanges.rekey_ike import IkeRekeyed
 from ikeclient.ike.v2.ike_sa import IkeSa
 from ikeclient.ike.v2.keying import Keying
@@ -12,7 +12,7 @@ from ikeclient.wire.header import Header
 from ikeclient.wire.payload import Message
 
 
-class Lineage:
+class IkeSas:
     """One connection's IKE SAs; `current` is the one that owns the Child SAs. Call `settle` after every other call."""
 
     def __init__(self, sa: IkeSa) -> None:
@@ -64,22 +64,22 @@ class Lineage:
 
     def settle(self, now: float) -> list[IkeSa]:
         """Follow what happened in the last call: the successors that took over, in order."""
-        heirs = []
+        successors = []
         while (new := self.current.successor) is not None:
             old, self.current = self.current, _made(self.current, new)
             self.leaving.append(old)
             _inherit(self.current, old, now)
-            heirs.append(self.current)
+            successors.append(self.current)
         for sa in self._all:
-            for new, ours in sa.surplus:
-                surplus = _made(sa, new)
+            for new, ours in sa.redundant:
+                redundant = _made(sa, new)
                 if ours:
-                    surplus.delete(now)
+                    redundant.delete(now)
                 else:
-                    surplus.lifetimes.linger(now)
-                self.leaving.append(surplus)
-            sa.surplus.clear()
-        return heirs
+                    redundant.lifetimes.linger(now)
+                self.leaving.append(redundant)
+            sa.redundant.clear()
+        return successors
 
     def take_datagrams(self) -> list[Datagram]:
         """Take what is to be sent, and forget the IKE SAs that are over."""
@@ -104,12 +104,12 @@ def _made(sa: IkeSa, new: IkeRekeyed) -> IkeSa:
     return IkeSa(sa.config, sa.entropy, keying, sa.channel.path, state=State.ESTABLISHED)
 
 
-def _inherit(heir: IkeSa, old: IkeSa, now: float) -> None:
+def _inherit(successor: IkeSa, old: IkeSa, now: float) -> None:
     """Hand over the Child SAs, what is to be done about them, and all that authentication settled (section 2.8)."""
-    heir.children, old.children = old.children, ChildBook(old.config, old.entropy)
-    heir.outcome = old.outcome
-    heir.last_heard = now
-    heir.lifetimes.start(now)
-    heir.lifetimes.inherit(old.lifetimes)
+    successor.children, old.children = old.children, ChildTable(old.config, old.entropy)
+    successor.outcome = old.outcome
+    successor.last_heard = now
+    successor.lifetimes.start(now)
+    successor.lifetimes.inherit(old.lifetimes)
     for task in old.undone:
-        heir.begin(task, now)
+        successor.begin(task, now)

@@ -1,6 +1,6 @@
 """One connection as its driver sees it: five methods in, datagrams, a deadline and events out.
 
-First a `Handshake` looks for the gateway, then a `Lineage` of IKE SAs keeps the connection; what they produce becomes
+First a `Handshake` looks for the gateway, then a `IkeSas` of IKE SAs keeps the connection; what they produce becomes
 one stream of events here. IKE SAs that the handshake gave up are deleted until the gateway acknowledges, also after
 `Closed`: as long as `next_deadline` is not None the initiator wants its datagrams and its time.
 
@@ -30,10 +30,10 @@ from ikeclient.ike.events import (
     Path,
     PathChanged,
 )
-from ikeclient.ike.v2.handshake import Contender, Handshake, disclosed
+from ikeclient.ike.v2.handshake import Handshake, PendingAuth, disclosed
 from ikeclient.ike.v2.ike_sa import IkeSa
-from ikeclient.ike.v2.ike_sas import Lineage
-from ikeclient.ike.v2.message.window import PATIENCE, PATIENCE_SUSPICIOUS
+from ikeclient.ike.v2.ike_sas import IkeSas
+from ikeclient.ike.v2.message.window import TIMEOUT, TIMEOUT_SUSPICIOUS
 from ikeclient.ike.v2.state import State
 from ikeclient.ike.v2.tasks import Job, Task
 from ikeclient.wire.header import MAJOR_VERSION, SPIS_LENGTH, Header
@@ -63,7 +63,7 @@ class Initiator:
         self._entropy = entropy
         self._wall_clock = wall_clock
         self._handshake: Handshake | None = None
-        self._lineage: Lineage | None = None
+        self._ike_sas: IkeSas | None = None
         self._leaving: list[IkeSa] = []
         self._faults: set[str] = set()
         self._nat = NatStatus(local=False, remote=False)
@@ -96,8 +96,8 @@ class Initiator:
     def _due(self, data: bytes) -> Header | None:
         """The header of a message that may be due, by its SPIs, direction, exchange and message ID."""
         spis = data[:SPIS_LENGTH]
-        first = self._handshake or self._lineage
-        owner: Handshake | Lineage | IkeSa | None = first if first is not None and first.knows(spis) else None
+        first = self._handshake or self._ike_sas
+        owner: Handshake | IkeSas | IkeSa | None = first if first is not None and first.knows(spis) else None
         if owner is None and self._leaving:
             owner = next((sa for sa in self._leaving if sa.spis == spis), None)
         if owner is None:
@@ -125,8 +125,8 @@ class Initiator:
         for sa in self._leaving:
             if sa.spis == message.header.spi_i + message.header.spi_r:
                 self._hand(sa.receive, sa, data, message, path, now)
-        if (lineage := self._lineage) is not None and (owner := lineage.find(message.header)) is not None:
-            self._hand(lineage.receive, owner, data, message, path, now)
+        if (ike_sas := self._ike_sas) is not None and (owner := ike_sas.find(message.header)) is not None:
+            self._hand(ike_sas.receive, owner, data, message, path, now)
         self._guarded(now, lambda: self._settle(now))
 
     def _read(self, data: bytes) -> Message | None:
@@ -170,8 +170,8 @@ class Initiator:
             self._guarded(now, lambda sa=sa: sa.handle_timer(now), sa)  # type: ignore[misc]
         if (handshake := self._handshake) is not None:
             self._guarded(now, lambda: handshake.handle_timer(now))
-        if (lineage := self._lineage) is not None:
-            self._guarded(now, lambda: lineage.handle_timer(now, deaf=deaf))
+        if (ike_sas := self._ike_sas) is not None:
+            self._guarded(now, lambda: ike_sas.handle_timer(now, deaf=deaf))
         self._guarded(now, lambda: self._settle(now))
 
     def _guarded(self, now: float, call: Callable[[], None], sa: IkeSa | None = None) -> None:
@@ -179,7 +179,7 @@ class Initiator:
         try:
             call()
         except Exception as error:  # whatever it is, the process and the machine's routes have to outlive it
-            self._broken(sa or (self._lineage.current if self._lineage is not None else None), error, now)
+            self._broken(sa or (self._ike_sas.current if self._ike_sas is not None else None), error, now)
 
     def _broken(self, sa: IkeSa | None, error: Exception, now: float) -> None:
         """An IKE SA may be half changed by a bug of ours: end it."""
@@ -192,7 +192,7 @@ class Initiator:
             sa.leave(now)
             self._outbox.extend(_taken(sa.channel.outbox))
         sa.close(bug)
-        if self._lineage is not None and sa is self._lineage.current:
+        if self._ike_sas is not None and sa is self._ike_sas.current:
             self._finish(bug)
 
     def _fault(self, error: Exception) -> str:
@@ -214,8 +214,8 @@ class Initiator:
         self._closing = True
         if self._handshake is not None:
             self._handshake.cancel(now)
-        elif self._lineage is not None:
-            self._lineage.delete(now)
+        elif self._ike_sas is not None:
+            self._ike_sas.delete(now)
         else:
             self._finish(None)
         self._settle(now)
@@ -231,20 +231,20 @@ class Initiator:
 
     def rekey(self, now: float) -> None:
         """Rekey the IKE SA."""
-        if self._lineage is not None:
-            self._lineage.current.rekey(now)
+        if self._ike_sas is not None:
+            self._ike_sas.current.rekey(now)
             self._settle(now)
 
     def rekey_child(self, spi_in: int, now: float) -> None:
         """Rekey one Child SA."""
-        if self._lineage is not None:
-            self._lineage.current.rekey_child(spi_in, now)
+        if self._ike_sas is not None:
+            self._ike_sas.current.rekey_child(spi_in, now)
             self._settle(now)
 
     def make_child(self, now: float) -> None:
         """Make another Child SA where the gateway has deleted the only one; a packet wants to leave."""
-        if self._lineage is not None:
-            self._lineage.current.make_child(now)
+        if self._ike_sas is not None:
+            self._ike_sas.current.make_child(now)
             self._settle(now)
 
     def path_changed(self, path: Path, now: float, *, proven: bool = True) -> bool:
@@ -254,18 +254,18 @@ class Initiator:
         because ESP may use the new path before the gateway has confirmed it with `Roamed`. Else only `Roamed` comes:
         no traffic goes to an address that was merely announced (RFC 4555 section 3.7).
         """
-        if self._lineage is None or not self.can_move:
+        if self._ike_sas is None or not self.can_move:
             return False
         if proven:
             self._events.append(PathChanged(path=path))
-        self._lineage.move(path, now)
+        self._ike_sas.move(path, now)
         self._settle(now)
         return True
 
     @property
     def can_move(self) -> bool:
         """Whether the connection survives a change of path."""
-        outcome = self._lineage.current.outcome if self._lineage is not None else None
+        outcome = self._ike_sas.current.outcome if self._ike_sas is not None else None
         return outcome is not None and outcome.mobike
 
     def check_liveness(self, now: float, *, suspicious: bool = False) -> None:
@@ -273,8 +273,8 @@ class Initiator:
 
         `suspicious` is for when it may well be gone: the verdict then comes within a few seconds.
         """
-        if self._lineage is not None:
-            self._lineage.current.check_liveness(now, PATIENCE_SUSPICIOUS if suspicious else PATIENCE)
+        if self._ike_sas is not None:
+            self._ike_sas.current.check_liveness(now, TIMEOUT_SUSPICIOUS if suspicious else TIMEOUT)
             self._settle(now)
 
     def probe_path(self, size: int, now: float) -> bool:
@@ -282,28 +282,28 @@ class Initiator:
 
         False where the connection is not up.
         """
-        current = self._lineage.current if self._lineage is not None else None
+        current = self._ike_sas.current if self._ike_sas is not None else None
         if current is None or current.state is not State.ESTABLISHED:
             return False
         current.begin(Task(Job.PROBE, size), now)
         self._settle(now)
         return True
 
-    def path_carries(self, size: int) -> None:
+    def set_path_mtu(self, size: int) -> None:
         """Make no message longer than IP packets of `size` bytes, where fragments are agreed on."""
         self._size = size
-        if self._lineage is not None:
-            self._lineage.current.channel.carry(size)
+        if self._ike_sas is not None:
+            self._ike_sas.current.channel.set_path_mtu(size)
 
     def heard(self, now: float) -> None:
         """Authenticated ESP arrived: the gateway is alive, no check is needed."""
-        if self._lineage is not None:
-            self._lineage.current.last_heard = max(self._lineage.current.last_heard, now)
+        if self._ike_sas is not None:
+            self._ike_sas.current.last_heard = max(self._ike_sas.current.last_heard, now)
 
     @property
     def last_heard(self) -> float:
         """When the gateway last proved to be alive; minus infinity before that."""
-        return self._lineage.current.last_heard if self._lineage is not None else float("-inf")
+        return self._ike_sas.current.last_heard if self._ike_sas is not None else float("-inf")
 
     @property
     def logging_in(self) -> bool:
@@ -318,7 +318,7 @@ class Initiator:
     @property
     def unanswered_since(self) -> float | None:
         """Since when the gateway owes us an answer; None while it does not."""
-        return self._lineage.current.channel.requests.waiting_since if self._lineage is not None else None
+        return self._ike_sas.current.channel.requests.waiting_since if self._ike_sas is not None else None
 
     # Out
 
@@ -337,8 +337,8 @@ class Initiator:
         deadlines = [sa.next_deadline() for sa in self._leaving]
         if self._handshake is not None:
             deadlines.append(self._handshake.next_deadline())
-        if self._lineage is not None:
-            deadlines.append(self._lineage.next_deadline())
+        if self._ike_sas is not None:
+            deadlines.append(self._ike_sas.next_deadline())
         return min((d for d in deadlines if d is not None), default=None)
 
     # Settling what they did
@@ -357,17 +357,17 @@ class Initiator:
                 self._handshake = None
                 self._refused = handshake.proven
                 self._finish(handshake.error)
-        if (lineage := self._lineage) is not None:
-            self._collect(lineage.current)
-            for heir in lineage.settle(now):
-                heir.channel.carry(self._size)
+        if (ike_sas := self._ike_sas) is not None:
+            self._collect(ike_sas.current)
+            for successor in ike_sas.settle(now):
+                successor.channel.set_path_mtu(self._size)
                 if self._config.disclose_keys:
-                    self._events.append(disclosed(heir))
-                self._announce(heir, rekeyed=True)
-                self._collect(heir)
-            self._outbox.extend(lineage.take_datagrams())
-            if lineage.current.state is State.CLOSED:
-                self._finish(lineage.current.error)
+                    self._events.append(disclosed(successor))
+                self._announce(successor, rekeyed=True)
+                self._collect(successor)
+            self._outbox.extend(ike_sas.take_datagrams())
+            if ike_sas.current.state is State.CLOSED:
+                self._finish(ike_sas.current.error)
         for sa in self._leaving:
             self._outbox.extend(_taken(sa.channel.outbox))
         self._leaving = [sa for sa in self._leaving if sa.state is not State.CLOSED][-MAX_LEAVING:]
@@ -376,10 +376,10 @@ class Initiator:
         self._events.extend(_taken(sa.events))
         self._events.extend(_taken(sa.children.events))
 
-    def _established(self, winner: Contender) -> None:
+    def _established(self, winner: PendingAuth) -> None:
         """One candidate authenticated: it is the connection, the others are forgotten."""
         self._handshake = None
-        self._lineage = Lineage(winner.sa)
+        self._ike_sas = IkeSas(winner.sa)
         self._nat = winner.candidate.nat
         outcome = winner.sa.outcome
         assert outcome is not None
@@ -409,7 +409,7 @@ class Initiator:
     def _finish(self, error: IkeclientError | None) -> None:
         if not self._closed:
             self._closed = True
-            self._handshake = self._lineage = None
+            self._handshake = self._ike_sas = None
             self._events.append(Closed(error=None if self._closing else error))
 
 

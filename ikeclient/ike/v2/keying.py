@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from ikeclient.crypto.algorithms.keymat import IkeKeys
 from ikeclient.crypto.algorithms.transforms import IkeSuite
-from ikeclient.ike.events import Path
+from ikeclient.ike.events import NatStatus, Path
 from ikeclient.ike.v2.message.channel import Channel
 from ikeclient.ike.v2.message.envelope import Envelope
+from ikeclient.wire.registry import HashAlgorithm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +44,23 @@ class Keying:
             first_request=first_request,
             first_response=first_response,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One acceptable answer to IKE_SA_INIT, with what follows from it. Not authenticated yet.
+
+    `request` and `response` are the two messages as they were sent, which AUTH covers; `peer_hashes` are the hashes
+    that the peer verifies, None if it does not speak RFC 7427. `certain` is false if the answer may be to an earlier
+    request with the same key share, which differed in its cookie.
+    """
+
+    keying: Keying
+    nonce_i: bytes
+    nonce_r: bytes
+    request: bytes = field(repr=False)
+    response: bytes = field(repr=False)
+    nat: NatStatus
+    peer_hashes: frozenset[HashAlgorithm] | None
+    authorities: bytes
+    certain: bool = True

@@ -88,7 +88,7 @@ class Lifetimes:
         self._refusals += 1
         self._timers.set(Due.REKEY, now + retry_after(self._refusals, self._entropy))
 
-    def hurry(self, now: float) -> bool:
+    def rekey_now(self, now: float) -> bool:
         """Rekey now rather than later; whether that is news."""
         news = self.rekey_at > now
         self.rekey_at = min(self.rekey_at, now)

@@ -13,18 +13,18 @@ from ikeclient.crypto.algorithms.transforms import KeyExchange
 from ikeclient.errors import IkeclientError, KeyExchangeError, ParseError, ProtocolError
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import IPAddress, Path
-from ikeclient.ike.v2.child.child_sa import ChildSa
-from ikeclient.ike.v2.child.table import ChildBook
+from ikeclient.ike.v2.child.child_sa import ChildRekeyed, ChildSa
+from ikeclient.ike.v2.child.table import ChildTable
 from ikeclient.ike.v2.close_reasons import broke_protocol
 from ikeclient.ike.v2.exchanges.auth import AuthOutcome, auth_lifetime
-from ikeclient.ike.v2.exchanges.base import find, notifies
 from ikeclient.ike.v2.exchanges.informational import delete_children
 from ikeclient.ike.v2.exchanges.init import new_spi
 from ikeclient.ike.v2.exchanges.mobike import additional_addresses
-from ikeclient.ike.v2.exchanges.rekey_child import ChildRekeyed, answer_rekey_child
+from ikeclient.ike.v2.exchanges.rekey_child import answer_rekey_child
 from ikeclient.ike.v2.exchanges.rekey_ike import IkeRekeyed, answer_rekey_ike
 from ikeclient.ike.v2.keying import Keying
 from ikeclient.ike.v2.message.channel import Channel
+from ikeclient.ike.v2.message.payloads import find, notifies
 from ikeclient.ike.v2.state import State
 from ikeclient.ike.v2.tasks import ABOUT_CHILDREN, Job, Tasks
 from ikeclient.wire.notify import DeletePayload, NotifyPayload
@@ -41,13 +41,13 @@ class View(Protocol):
 
     config: IkeConfig
     keying: Keying
-    children: ChildBook
+    children: ChildTable
     entropy: Callable[[int], bytes]
     state: State
     tasks: Tasks
     channel: Channel
     outcome: AuthOutcome | None
-    farewell: NotifyType | None
+    delete_reason: NotifyType | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,8 @@ from typing import Any
 from ikeclient.eap.method import NeedCredential
 from ikeclient.errors import IkeclientError, ParseError, ProtocolError
 from ikeclient.ike.v2.close_reasons import broke_protocol
-from ikeclient.ike.v2.exchanges.base import Request
 from ikeclient.ike.v2.message.channel import Channel
+from ikeclient.ike.v2.message.payloads import Request
 from ikeclient.wire.payload import Message, Payload, unknown_critical
 
 Exchange = Generator[Any, Any, Any]
@@ -64,7 +64,7 @@ Step = Finished | NeedCredential | IkeclientError | None  # None: a request was 
 class _Running:
     task: Task
     exchange: Exchange
-    patience: float
+    timeout: float
     request: Request | None = field(default=None, repr=False)  # None while a credential is awaited
 
 
@@ -117,9 +117,9 @@ class Tasks:
 
     # The exchange in progress
 
-    def start(self, task: Task, exchange: Exchange, now: float, patience: float) -> Step:
-        """Begin an exchange; each answer to it is awaited for `patience` seconds."""
-        self._running = _Running(task=task, exchange=exchange, patience=patience)
+    def start(self, task: Task, exchange: Exchange, now: float, timeout: float) -> Step:
+        """Begin an exchange; each answer to it is awaited for `timeout` seconds."""
+        self._running = _Running(task=task, exchange=exchange, timeout=timeout)
         return self.advance(None, now)
 
     def advance(self, value: object, now: float) -> Step:
@@ -143,7 +143,7 @@ class Tasks:
             running.request = None
             return step
         running.request = step
-        self._channel.request(step, now, running.patience)
+        self._channel.request(step, now, running.timeout)
         return None
 
     def supply(self, credential: str, now: float) -> Step:
@@ -168,7 +168,7 @@ class Tasks:
             return self._broken(f"an unknown critical payload of type {int(unknown)}")
         return payloads
 
-    def hurry(self, until: float) -> None:
+    def shorten_timeout(self, until: float) -> None:
         """Wait for the answer until then at the longest."""
         pending = self._channel.requests.pending
         if pending is None:
@@ -176,7 +176,7 @@ class Tasks:
         else:
             pending.give_up_at = min(pending.give_up_at, until)
 
-    def extend(self, until: float) -> None:
+    def extend_timeout(self, until: float) -> None:
         """Wait for the answer at least until then."""
         if (pending := self._channel.requests.pending) is not None:
             pending.give_up_at = max(pending.give_up_at, until)

@@ -9,7 +9,7 @@ from ikeclient.crypto.algorithms.keymat import ChildKeys
 from ikeclient.crypto.algorithms.transforms import EspSuite
 from ikeclient.errors import ProtocolError
 from ikeclient.ike.events import IPAddress
-from ikeclient.ike.v2.exchanges.base import has_notify, need
+from ikeclient.ike.v2.message.payloads import has_notify, need
 from ikeclient.ike.v2.rules.negotiate import accept_esp
 from ikeclient.ike.v2.rules.selectors import hosts, intersect, narrowed
 from ikeclient.wire.payload import Payload
@@ -42,6 +42,18 @@ class ChildSa:
         this machine.
         """
         return intersect(hosts(self.addresses), self.local) if self.addresses else self.local
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildRekeyed:
+    """`child` takes over from the one with inbound SPI `old`.
+
+    The nonces decide which of two simultaneous rekeys survives (section 2.8.1).
+    """
+
+    old: int
+    child: ChildSa
+    nonces: tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

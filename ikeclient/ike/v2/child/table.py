@@ -20,24 +20,24 @@ from collections.abc import Callable, Iterator, Sequence
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import ChildClosed, ChildEstablished, Event
 from ikeclient.ike.timers import Timers, jittered
-from ikeclient.ike.v2.child.child_sa import ChildSa
-from ikeclient.ike.v2.exchanges.rekey_child import ChildRekeyed
+from ikeclient.ike.v2.child.child_sa import ChildRekeyed, ChildSa
 from ikeclient.ike.v2.lifetimes import HARD_END, LINGER, retry_after
 
-MAX_STILLBORN = 16
+MAX_DELETED_BEFORE_ANSWER = 16
 TRIES = 3  # refusals in a row of the only Child SA, after which only a new connection can help
 SHORT_LIFE = 2.0  # seconds: a Child SA that the peer deletes sooner was as good as refused
 
 
 def survives(ours: tuple[bytes, bytes], theirs: tuple[bytes, bytes]) -> bool:
-    """Whether the rekey of ours stays, of two that crossed: the one with the lowest of the four nonces is redundant.
+    """Whether our rekey stays, of two simultaneous ones.
 
-    Nonces compare octet by octet, and a prefix is the lower one (section 2.8.1), as Python's bytes do.
+    The one with the lowest of the four nonces is redundant. Nonces compare octet by octet, and a
+    prefix is the lower one (section 2.8.1), as Python's bytes do.
     """
     return min(ours) > min(theirs)
 
 
-class ChildBook:
+class ChildTable:
     """Child SAs by inbound SPI, with their lifetimes. `events` fills with what the data plane must do.
 
     `rekeying` and `deleting` are the inbound SPIs about which the peer is being asked right now. `lost` is the
@@ -48,10 +48,10 @@ class ChildBook:
         self._config = config
         self._entropy = entropy
         self._all: dict[int, ChildSa] = {}
-        self._crossed: dict[int, ChildRekeyed] = {}
+        self._simultaneous: dict[int, ChildRekeyed] = {}
         self._superseded: set[int] = set()
         self._refusals: dict[int, int] = {}
-        self._stillborn: set[int] = set()
+        self._deleted_before_answer: set[int] = set()
         self._rekey: Timers[int] = Timers()
         self._expiry: Timers[int] = Timers()
         self._born = self._make_after = float("-inf")
@@ -137,8 +137,8 @@ class ChildBook:
         for spi in spis_out:
             if (child := self.by_outbound(spi)) is not None:
                 self.remove(child.spi_in)
-            elif self.rekeying and len(self._stillborn) < MAX_STILLBORN:
-                self._stillborn.add(spi)
+            elif self.rekeying and len(self._deleted_before_answer) < MAX_DELETED_BEFORE_ANSWER:
+                self._deleted_before_answer.add(spi)
         if carried and not self.carrying:
             if now - self._born < SHORT_LIFE:
                 self.making_refused(now)
@@ -150,7 +150,7 @@ class ChildBook:
     def rekeyed_by_peer(self, outcome: ChildRekeyed, now: float) -> None:
         """We answered a rekey of the peer's; the old one stays until the peer deletes it."""
         if outcome.old in self.rekeying:
-            self._crossed[outcome.old] = outcome
+            self._simultaneous[outcome.old] = outcome
         self.add(outcome.child, now, replaces=outcome.old if outcome.old in self._all else None)
 
     def rekeyed_by_us(self, outcome: ChildRekeyed, now: float) -> int | None:
@@ -160,15 +160,19 @@ class ChildBook:
         old one by who made the survivor (section 2.8.1). The peer may have deleted the old one already.
         """
         self.rekeying.discard(outcome.old)
-        crossed = self._crossed.pop(outcome.old, None)
+        simultaneous = self._simultaneous.pop(outcome.old, None)
         old = outcome.old if outcome.old in self._all else None
-        stillborn, self._stillborn = self._stillborn, set()
-        if outcome.child.spi_out in stillborn:
-            return old if crossed is None else None
-        if crossed is None:
+        deleted_before_answer, self._deleted_before_answer = self._deleted_before_answer, set()
+        if outcome.child.spi_out in deleted_before_answer:
+            return old if simultaneous is None else None
+        if simultaneous is None:
             self.add(outcome.child, now, replaces=old)
-        elif survives(outcome.nonces, crossed.nonces):
-            self.add(outcome.child, now, replaces=crossed.child.spi_in if crossed.child.spi_in in self._all else old)
+        elif survives(outcome.nonces, simultaneous.nonces):
+            self.add(
+                outcome.child,
+                now,
+                replaces=simultaneous.child.spi_in if simultaneous.child.spi_in in self._all else old,
+            )
         else:
             self._all[outcome.child.spi_in] = outcome.child  # never used: it lives only until its DELETE is answered
             self._superseded.add(outcome.child.spi_in)
@@ -178,8 +182,8 @@ class ChildBook:
     def rekey_refused(self, spi_in: int, now: float) -> None:
         """The peer did not rekey; try again in a while, unless it has done so itself."""
         self.rekeying.discard(spi_in)
-        self._stillborn.clear()
-        self._crossed.pop(spi_in, None)
+        self._deleted_before_answer.clear()
+        self._simultaneous.pop(spi_in, None)
         if self.rekeyable(spi_in):
             self._refusals[spi_in] = self._refusals.get(spi_in, 0) + 1
             self._rekey.set(spi_in, now + retry_after(self._refusals[spi_in], self._entropy))

@@ -25,9 +25,9 @@ from ikeclient.ike.config import EapAuth, IkeConfig
 from ikeclient.ike.events import Configuration, IPAddress, Path
 from ikeclient.ike.v2.child.child_sa import ChildSa, agreed
 from ikeclient.ike.v2.exchanges import configuration as cfg
-from ikeclient.ike.v2.exchanges.base import Request, error_notify, find, has_notify, notifies
-from ikeclient.ike.v2.exchanges.init import Candidate
 from ikeclient.ike.v2.exchanges.mobike import additional_addresses
+from ikeclient.ike.v2.keying import Candidate
+from ikeclient.ike.v2.message.payloads import Request, error_notify, find, has_notify, notifies
 from ikeclient.ike.v2.notify_errors import refusal
 from ikeclient.ike.v2.rules import authenticate
 from ikeclient.ike.v2.rules.negotiate import offer_esp
@@ -217,7 +217,7 @@ class AuthExchange:
                 assert not isinstance(following, str)
                 answer = following
         self._notices += peer.notices
-        keys = self._candidate.keys
+        keys = self._candidate.keying.keys
         proof = authenticate.shared_key_proof(self._candidate, peer.msk or keys.pi, self._config.local_identity)
         final = yield Request(exchange=ExchangeType.IKE_AUTH, payloads=(proof,))
         assert not isinstance(final, str)
@@ -268,9 +268,9 @@ class AuthExchange:
         addresses = self._inner_addresses(settled.local, configuration)
         candidate = self._candidate
         keys = child_keys(
-            candidate.suite.prf,
+            candidate.keying.suite.prf,
             settled.suite,
-            candidate.keys.d,
+            candidate.keying.keys.d,
             candidate.nonce_i,
             candidate.nonce_r,
             initiator=True,

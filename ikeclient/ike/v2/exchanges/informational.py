@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from ikeclient.ike.events import PathProbed
-from ikeclient.ike.v2.exchanges.base import Request
+from ikeclient.ike.v2.message.payloads import Request
 from ikeclient.ike.v2.message.window import RequestWindow
 from ikeclient.wire.notify import DeletePayload, NotifyPayload
 from ikeclient.wire.payload import Payload
@@ -28,7 +28,7 @@ def probe_path(
     `Channel.request`. Fragments of IKE's own (RFC 7383) cannot help here: strongSwan with its mediation extension takes
     an INFORMATIONAL message in fragments for something else.
     """
-    yield Request(exchange=ExchangeType.INFORMATIONAL, payloads=(padding,), whole=True)
+    yield Request(exchange=ExchangeType.INFORMATIONAL, payloads=(padding,), dont_fragment=True)
     return PathProbed(asked=asked, size=size, passed=not window.repeated)
 
 

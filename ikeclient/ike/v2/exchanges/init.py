@@ -14,13 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ikeclient.crypto.algorithms.key_exchange import KeyShare, generate
-from ikeclient.crypto.algorithms.keymat import IkeKeys, ike_keys
+from ikeclient.crypto.algorithms.keymat import ike_keys
 from ikeclient.crypto.algorithms.transforms import IkeSuite, KeyExchange
 from ikeclient.errors import IkeclientError, KeyExchangeError, NegotiationRefused, ParseError, ProtocolError
 from ikeclient.ike.config import IkeConfig
-from ikeclient.ike.events import IKE_PORT, NatStatus, Path
+from ikeclient.ike.events import IKE_PORT, Path
 from ikeclient.ike.v2.close_reasons import no_encapsulation
-from ikeclient.ike.v2.exchanges.base import error_notify, find, has_notify, need, notifies
+from ikeclient.ike.v2.keying import Candidate, Keying
+from ikeclient.ike.v2.message.payloads import error_notify, find, has_notify, need, notifies
 from ikeclient.ike.v2.message.window import FIRST_WAIT, GROWTH, LONGEST_WAIT
 from ikeclient.ike.v2.notify_errors import refusal
 from ikeclient.ike.v2.rules.nat import NAT_DETECTION, detected, detection_notifies
@@ -48,25 +49,6 @@ OUR_HASHES = (
     HashAlgorithm.SHA2_512,
     HashAlgorithm.IDENTITY,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """One acceptable answer to IKE_SA_INIT, with the keys that follow from it. Not authenticated yet."""
-
-    spi_i: bytes
-    spi_r: bytes
-    suite: IkeSuite
-    keys: IkeKeys = field(repr=False)
-    nonce_i: bytes
-    nonce_r: bytes
-    request: bytes = field(repr=False)
-    response: bytes = field(repr=False)
-    nat: NatStatus
-    fragmentation: bool
-    peer_hashes: frozenset[HashAlgorithm] | None
-    authorities: bytes
-    certain: bool = True  # false: it may answer an earlier request with the same key share, but for the cookie
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +193,7 @@ class InitExchange:
             self._wait = LONGEST_WAIT
             self.resend_at = now + self._wait
 
-    def hurry(self, now: float) -> None:
+    def resend_soon(self, now: float) -> None:
         """There is no candidate any more that may be worth waiting for."""
         if self._postponed and self.resend_at is not None:
             self._postponed = False
@@ -368,16 +350,19 @@ class InitExchange:
         suite, payloads, spi_r = answer.suite, answer.message.payloads, answer.message.header.spi_r
         requests = [p for p in payloads if isinstance(p, CertReqPayload)]
         return Candidate(
-            spi_i=self.spi_i,
-            spi_r=spi_r,
-            suite=suite,
-            keys=ike_keys(suite, shared, self._nonce, answer.nonce, self.spi_i, spi_r),
+            keying=Keying(
+                spi_i=self.spi_i,
+                spi_r=spi_r,
+                suite=suite,
+                keys=ike_keys(suite, shared, self._nonce, answer.nonce, self.spi_i, spi_r),
+                initiator=True,
+                fragmentation=has_notify(payloads, NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
+            ),
             nonce_i=self._nonce,
             nonce_r=answer.nonce,
             request=answer.request,
             response=answer.data,
             nat=detected(self.spi_i, spi_r, answer.path, notifies(payloads)),
-            fragmentation=has_notify(payloads, NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
             peer_hashes=peer_hashes(payloads),
             authorities=b"".join(r.authorities for r in requests),
             certain=answer.certain,

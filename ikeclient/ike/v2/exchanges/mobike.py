@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from ikeclient.errors import ProtocolError
 from ikeclient.ike.events import IPAddress, NatStatus, Path, PathRefused, Roamed
-from ikeclient.ike.v2.exchanges.base import Request, error_notify, notifies
+from ikeclient.ike.v2.message.payloads import Request, error_notify, notifies
 from ikeclient.ike.v2.rules.nat import detected, detection_notifies
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Payload

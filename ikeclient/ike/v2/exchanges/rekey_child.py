@@ -19,10 +19,10 @@ from ikeclient.crypto.algorithms.keymat import child_keys
 from ikeclient.crypto.algorithms.transforms import AlgorithmProposal, EspSuite, KeyExchange, Prf
 from ikeclient.errors import ParseError
 from ikeclient.ike.events import IPAddress
-from ikeclient.ike.v2.child.child_sa import Agreed, ChildSa, agreed
-from ikeclient.ike.v2.exchanges.base import Request, error_notify, find, need
+from ikeclient.ike.v2.child.child_sa import Agreed, ChildRekeyed, ChildSa, agreed
 from ikeclient.ike.v2.exchanges.informational import delete_children
 from ikeclient.ike.v2.exchanges.init import NONCE_LENGTH
+from ikeclient.ike.v2.message.payloads import Request, error_notify, find, need
 from ikeclient.ike.v2.rules.negotiate import KeyExchangeDropped, choose_esp, offer_esp
 from ikeclient.ike.v2.rules.selectors import hosts, intersect, narrowed
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
@@ -34,18 +34,6 @@ from ikeclient.wire.selector import TrafficSelector, TsiPayload, TsrPayload
 
 Entropy = Callable[[int], bytes]
 Proposals = Sequence[AlgorithmProposal]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildRekeyed:
-    """`child` takes over from the one with inbound SPI `old`.
-
-    The nonces decide which of two simultaneous rekeys survives (section 2.8.1).
-    """
-
-    old: int
-    child: ChildSa
-    nonces: tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ from ikeclient.crypto.algorithms.key_exchange import generate
 from ikeclient.crypto.algorithms.keymat import IkeKeys, rekeyed_ike_keys
 from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE, AlgorithmProposal, IkeSuite, Prf
 from ikeclient.errors import ParseError
-from ikeclient.ike.v2.exchanges.base import Request, error_notify, find, need
 from ikeclient.ike.v2.exchanges.init import NONCE_LENGTH
+from ikeclient.ike.v2.message.payloads import Request, error_notify, find, need
 from ikeclient.ike.v2.rules.negotiate import accept_ike, choose_ike, offer_ike
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import NotifyPayload

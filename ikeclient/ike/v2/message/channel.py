@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 from ikeclient.errors import IntegrityError
 from ikeclient.ike.events import Datagram, IPAddress, Path
-from ikeclient.ike.v2.exchanges.base import Request
 from ikeclient.ike.v2.message.envelope import Envelope
+from ikeclient.ike.v2.message.payloads import Request
 from ikeclient.ike.v2.message.window import Pending, RequestWindow, ResponseWindow
 from ikeclient.wire.encrypted import EncryptedFragmentPayload
 from ikeclient.wire.header import Header
@@ -76,33 +76,33 @@ class Channel:
         ip_header = 20 if path.remote_address.version == 4 else 40
         return (self._fragment_size if size is None else size) - ip_header - UDP_HEADER - NON_ESP_MARKER
 
-    def carry(self, size: int) -> None:
+    def set_path_mtu(self, size: int) -> None:
         """The path carries IP packets of `size` bytes: no fragment is longer, nor than the configuration says."""
         self._fragment_size = min(self._configured_size, size)
 
     def _transmit(self, datagrams: Sequence[bytes], path: Path) -> None:
         self.outbox.extend(Datagram(data, path) for data in datagrams)
 
-    def request(self, request: Request, now: float, patience: float) -> None:
+    def request(self, request: Request, now: float, timeout: float) -> None:
         """Send a request of ours; one at a time.
 
-        A `whole` one goes out in one piece. When it has to be repeated, it is accompanied by an empty one with the same
-        message ID, which asks for the same answer and passes where the long one did not; whichever arrives first is
-        the request, and the other one its repetition. Nothing else is ever repeated but bit by bit (section 2.1), or
-        in smaller fragments.
+        With `dont_fragment` it goes out in one piece. When it has to be repeated, it is accompanied by an empty one
+        with the same message ID, which asks for the same answer and passes where the long one did not; whichever
+        arrives first is the request, and the other one its repetition. Nothing else is ever repeated but bit by bit
+        (section 2.1), or in smaller fragments.
         """
         self.asked_at = {self.path.remote_address}
         header = self._header(request.exchange, self.requests.next_id, response=False)
         datagrams = self._envelope.seal(
-            header, request.payloads, limit=1 << 16 if request.whole else self._limit(self.path)
+            header, request.payloads, limit=1 << 16 if request.dont_fragment else self._limit(self.path)
         )
-        if request.whole:
-            self.outbox += (Datagram(data, self.path, whole=True) for data in datagrams)
+        if request.dont_fragment:
+            self.outbox += (Datagram(data, self.path, dont_fragment=True) for data in datagrams)
             datagrams += self._envelope.seal(header, (), limit=self._limit(self.path))
         else:
             self._transmit(datagrams, self.path)
-        self._request, self._smaller = None if request.whole else (header, request.payloads), False
-        self.requests.open(datagrams, now, patience)
+        self._request, self._smaller = None if request.dont_fragment else (header, request.payloads), False
+        self.requests.open(datagrams, now, timeout)
 
     def padding(self, size: int) -> tuple[NotifyPayload, int]:
         """What makes a message as long as an IP packet of `size` bytes allows, and the length that the packet then has.
@@ -155,7 +155,7 @@ class Channel:
         if payloads is not None:
             self.requests.close()
             if self._smaller:
-                self.carry(SMALLEST[self.path.remote_address.version])
+                self.set_path_mtu(SMALLEST[self.path.remote_address.version])
         return payloads
 
     def may_serve(self, message_id: int) -> bool:

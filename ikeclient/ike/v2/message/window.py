@@ -11,11 +11,11 @@ from dataclasses import dataclass
 LAST_MESSAGE_ID = 0xFFFFFFFF
 
 # How long an answer is awaited, in seconds.
-PATIENCE = 12.0  # once the SA is up
-PATIENCE_SUSPICIOUS = 1.8  # when there is a reason to believe that the peer is gone
-PATIENCE_CLOSING = 1.5  # for the answer to our DELETE
-PATIENCE_LEAVING = 60.0  # for the same, from a peer that may still work on a login that was given up
-PATIENCE_PENDING = 0.5  # for an answer that is still due when the SA is to be deleted
+TIMEOUT = 12.0  # once the SA is up
+TIMEOUT_SUSPICIOUS = 1.8  # when there is a reason to believe that the peer is gone
+TIMEOUT_CLOSING = 1.5  # for the answer to our DELETE
+TIMEOUT_LEAVING = 60.0  # for the same, from a peer that may still work on a login that was given up
+TIMEOUT_PENDING = 0.5  # for an answer that is still due when the SA is to be deleted
 
 MOST_EXCUSES = 5  # how often the answer may be waited for longer, when it is not the peer who is silent
 EXCUSE = 6.0  # how long each time: the request is sent again at once, and then once more
@@ -40,16 +40,16 @@ class Pending:
 
 
 class RequestWindow:
-    """Our requests: one at a time, resent with growing pauses until the answer comes or patience ends."""
+    """Our requests: one at a time, resent with growing pauses until the answer comes or the timeout passes."""
 
     def __init__(self, first_id: int = 0) -> None:
         self.next_id = first_id
         self.pending: Pending | None = None
         self.repeated = False  # whether the request that was answered last had been sent more than once
 
-    def open(self, datagrams: Sequence[bytes], now: float, patience: float) -> None:
-        """Register the request with ID `next_id`, sent now; the answer is awaited for `patience` seconds."""
-        self.pending = Pending(self.next_id, tuple(datagrams), now + FIRST_WAIT, now + patience, since=now)
+    def open(self, datagrams: Sequence[bytes], now: float, timeout: float) -> None:
+        """Register the request with ID `next_id`, sent now; the answer is awaited for `timeout` seconds."""
+        self.pending = Pending(self.next_id, tuple(datagrams), now + FIRST_WAIT, now + timeout, since=now)
         self.next_id += 1
 
     def accepts(self, message_id: int) -> bool:
@@ -102,7 +102,7 @@ class RequestWindow:
         return pending.datagrams
 
     def failed(self, now: float) -> bool:
-        """Whether patience with the pending request has ended."""
+        """Whether the pending request has timed out."""
         return self.pending is not None and now >= self.pending.give_up_at
 
 

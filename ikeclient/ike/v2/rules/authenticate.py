@@ -14,7 +14,7 @@ from ikeclient.crypto.sign.schemes import Scheme
 from ikeclient.crypto.sign.signature import verify
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, ParseError, SignatureError
 from ikeclient.ike.config import CertificateAuth, IkeConfig, PskAuth
-from ikeclient.ike.v2.exchanges.init import Candidate
+from ikeclient.ike.v2.keying import Candidate
 from ikeclient.wire.identity import AuthPayload, CertPayload, CertReqPayload, Identity
 from ikeclient.wire.registry import AuthMethod, CertEncoding, IdType
 
@@ -24,13 +24,13 @@ MAX_CERTIFICATE_LENGTH = 64 * 1024
 
 def initiator_octets(candidate: Candidate, identity: Identity) -> bytes:
     """What the initiator signs: InitiatorSignedOctets of section 2.15."""
-    keys, prf = candidate.keys, candidate.suite.prf
+    keys, prf = candidate.keying.keys, candidate.keying.suite.prf
     return signed_octets(prf, keys.pi, candidate.request, candidate.nonce_r, identity.body())
 
 
 def responder_octets(candidate: Candidate, identity: Identity) -> bytes:
     """What the responder signs: ResponderSignedOctets of section 2.15."""
-    keys, prf = candidate.keys, candidate.suite.prf
+    keys, prf = candidate.keying.keys, candidate.keying.suite.prf
     return signed_octets(prf, keys.pr, candidate.response, candidate.nonce_i, identity.body())
 
 
@@ -42,7 +42,7 @@ def own_proof(config: IkeConfig, candidate: Candidate) -> tuple[tuple[CertPayloa
     octets = initiator_octets(candidate, config.local_identity)
     match config.auth:
         case PskAuth(psk=psk):
-            data = shared_key_auth(candidate.suite.prf, psk, octets)
+            data = shared_key_auth(candidate.keying.suite.prf, psk, octets)
             return (), AuthPayload(method=AuthMethod.SHARED_KEY, data=data)
         case CertificateAuth(chain=chain, key=key) as auth:
             certificates = tuple(CertPayload(encoding=CertEncoding.X509_SIGNATURE, data=c.der) for c in chain)
@@ -81,7 +81,7 @@ def certificate_request(config: IkeConfig) -> tuple[CertReqPayload, ...]:
 
 def shared_key_proof(candidate: Candidate, secret: bytes, identity: Identity) -> AuthPayload:
     """Our AUTH from a shared secret: the MSK of an EAP method, or SK_pi where it made none (section 2.16)."""
-    data = shared_key_auth(candidate.suite.prf, secret, initiator_octets(candidate, identity))
+    data = shared_key_auth(candidate.keying.suite.prf, secret, initiator_octets(candidate, identity))
     return AuthPayload(method=AuthMethod.SHARED_KEY, data=data)
 
 
@@ -92,7 +92,7 @@ def verify_shared_key(candidate: Candidate, secret: bytes, identity: Identity, a
             f"the gateway authenticated with {auth.method}, not with {what}",
             hint="the profile's [auth] method and the gateway's configuration differ",
         )
-    expected = shared_key_auth(candidate.suite.prf, secret, responder_octets(candidate, identity))
+    expected = shared_key_auth(candidate.keying.suite.prf, secret, responder_octets(candidate, identity))
     if not hmac.compare_digest(expected, auth.data):
         raise GatewayNotAuthenticated(
             f"the gateway {shown(identity)} did not prove that it knows {what}",

@@ -3,7 +3,7 @@
 import pytest
 
 from ikeclient.errors import ParseError
-from ikeclient.ike.v2.exchanges.base import Request, error_notify, find, has_notify, need, notifies
+from ikeclient.ike.v2.message.payloads import Request, error_notify, find, has_notify, need, notifies
 from ikeclient.wire.identity import AuthPayload
 from ikeclient.wire.key_exchange import NoncePayload
 from ikeclient.wire.notify import EapPayload, NotifyPayload

@@ -8,13 +8,13 @@ from dataclasses import replace
 from sim_script import INFORMATIONAL, Scribe
 from sim_world import World, client_config
 
-from ikeclient.ike.v2.ike_sas import Lineage
+from ikeclient.ike.v2.ike_sas import IkeSas
 from ikeclient.ike.v2.state import State
 
 
-def lineage(world: World) -> Lineage:
-    assert world.client._lineage is not None
-    return world.client._lineage
+def ike_sas(world: World) -> IkeSas:
+    assert world.client._ike_sas is not None
+    return world.client._ike_sas
 
 
 def test_a_message_goes_to_the_ike_sa_that_its_spis_name() -> None:
@@ -25,7 +25,7 @@ def test_a_message_goes_to_the_ike_sa_that_its_spis_name() -> None:
     world.at_gateway(lambda sa, now: sa.rekey(now))
     world.drop = lambda sent: not sent.to_gateway
     world.run(0.05)
-    (replaced,) = lineage(world).leaving
+    (replaced,) = ike_sas(world).leaving
     assert replaced.state is State.REPLACED
     before = len(world.log)
     world.to_client(old.one(INFORMATIONAL, (), message_id=1))
@@ -47,7 +47,7 @@ def test_the_successor_inherits_children_identity_and_path() -> None:
     assert after.channel.path == before.channel.path
     assert after.channel.requests.next_id == 0
     assert before.state is State.CLOSED
-    assert lineage(world).leaving == []
+    assert ike_sas(world).leaving == []
 
 
 def test_closing_closes_every_ike_sa() -> None:
@@ -66,7 +66,7 @@ def test_the_next_deadline_is_the_earliest_of_all() -> None:
     world.connect()
     world.at_client(lambda client, now: client.rekey(now))
     world.drop = lambda _: True
-    assert lineage(world).next_deadline() == world.now + 0.5
+    assert ike_sas(world).next_deadline() == world.now + 0.5
 
 
 def test_rekeying_again_and_again_leaves_nothing_behind() -> None:
@@ -81,5 +81,5 @@ def test_rekeying_again_and_again_leaves_nothing_behind() -> None:
         world.run(chance.random() / 10)
     world.run(100)
     assert not world.closed
-    assert lineage(world).leaving == []
+    assert ike_sas(world).leaving == []
     assert world.gateway.connected[0].leaving == []

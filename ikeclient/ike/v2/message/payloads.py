@@ -1,4 +1,4 @@
-"""What exchanges share: the request they yield and ways to find payloads in an answer."""
+"""Requests of ours, and how to find payloads in what arrived."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ P = TypeVar("P", bound=Payload)
 class Request:
     """A request to seal and send; the exchange continues with the payloads of its answer.
 
-    A `whole` one probes the path: it is sent in one piece, whatever the path is believed to carry.
+    With `dont_fragment` it probes the path: it is sent in one piece, whatever the path is believed to carry.
     """
 
     exchange: ExchangeType
     payloads: tuple[Payload, ...] = field(repr=False)
-    whole: bool = False
+    dont_fragment: bool = False
 
 
 def find(payloads: Sequence[Payload], kind: type[P]) -> P | None:
