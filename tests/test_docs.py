@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 import shlex
 import tomllib
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from typer.main import get_command
 from ikeclient import errors
 from ikeclient.cli.app import app
 from ikeclient.profile.model.schema import Profile
+from ikeclient.tunnel.status import Status
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -54,6 +57,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 def written_commands(text: str) -> Iterator[str]:
     """Whatever of a page is a command of ours: in its blocks, and between backticks."""
+    text = re.sub(r"<!-- generated: .*?<!-- end -->", "", text, flags=re.DOTALL)
     blocks = [block for kind, block in FENCE.findall(text) if kind in ("", "sh", "yaml", "toml")]
     prose = FENCE.sub("", text)
     lines = [*"\n".join(blocks).replace("\\\n", " ").splitlines(), *INDENTED.findall(prose), *INLINE.findall(prose)]
@@ -113,3 +117,37 @@ def test_the_readme_has_every_exit_code_and_fits_its_frame() -> None:
     ]
     assert {kind.exit_code for kind in kinds} <= written
     assert len(README.read_text().splitlines()) <= 140
+
+
+@pytest.fixture(scope="module")
+def generator() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "docs" / "generate.py"))
+
+
+def test_the_generated_parts_are_current(generator: dict[str, Any]) -> None:
+    made = generator["pages"]()
+    assert made
+    for page, text in made.items():
+        assert page.read_text() == text, f"{ids(page)}: run scripts/docs"
+
+
+def test_every_section_of_the_profile_and_every_command_has_its_part(generator: dict[str, Any]) -> None:
+    parts = set(re.findall(r"<!-- generated: ([\w -]+) -->", "".join(page.read_text() for page in PAPERS)))
+    sections = {name for name in Profile.model_fields if name != "version"}
+    commands = set(generator["commands"]())
+    assert commands >= {"connect", "profile import"}
+    assert parts >= {f"keys {name}" for name in sections} | {f"command {name}" for name in commands}
+
+
+def test_the_example_of_status_has_every_field() -> None:
+    (block,) = (block for kind, block in FENCE.findall((ROOT / "docs/status.md").read_text()) if kind == "json")
+    (written,) = json.loads(block)["tunnels"]
+    assert set(written) == set(Status(name="work").document(None, 0.0))
+
+
+def test_every_event_is_in_the_table() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "ikeclient").rglob("*.py"))
+    emitted = set(re.findall(r"""(?:\b_?emit\(\s*|"event": )"([a-z-]+)\"""", source))
+    assert emitted >= {"connected", "roamed", "notice", "listening"}
+    rows = re.findall(r"^\| (`[^|]*`) \|", (ROOT / "docs/status.md").read_text(), re.MULTILINE)
+    assert emitted <= {name for row in rows for name in INLINE.findall(row)}

@@ -100,7 +100,7 @@ def _integer(minimum: int, maximum: int, *, zero: bool = False) -> _Parsed:
 def _proposals(kind: Literal["ike", "esp"]) -> _Parsed:
     def parse(value: object) -> tuple[str, ...]:
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            raise ValueError('must be a list of proposals such as ["aes256gcm16-prfsha384-ecp384"]')
+            raise ValueError('must be a list of proposals such as `["aes256gcm16-prfsha384-ecp384"]`')
         if not 1 <= len(value) <= MAX_PROPOSALS:
             raise ValueError(f"must list 1 to {MAX_PROPOSALS} proposals, not {len(value)}")
         proposals.check(kind, value)
@@ -178,17 +178,23 @@ class Gateway(Section):
     """Who to connect to, and how the gateway proves that it is the right one."""
 
     address: Annotated[tuple[str, ...], _Parsed(values.addresses, _ONE_OR_MORE)] = Field(
-        description="Host name, IPv4 or IPv6 address of the gateway, or a list of them tried in order"
+        description="Host name, IPv4 or IPv6 address, or a list of up to 8 of them. They are tried in order: "
+        "the next one after anything but a refusal of the credentials by a gateway that has "
+        "proven its identity"
     )
     port: Annotated[int, _integer(1, 65535)] = Field(
-        default=500, description="First UDP port; 4500 starts there at once"
+        default=500, description="First UDP port. If 500 is silent, 4500 is tried as well; 4500 starts there at once"
     )
     identity: Text | None = Field(
         default=None,
-        description="What the gateway must prove to be; default: its address. `%any` goes with method psk only",
+        description="What the gateway must prove to be: a name in its certificate, or its ID with a PSK. "
+        "Default: the address. `%any` accepts everybody who knows the key, with method `psk` only",
     )
     ca: Annotated[tuple[str, ...], _Parsed(values.paths, _ONE_OR_MORE)] | None = Field(
-        default=None, description="PEM files of trusted authorities; default: the system trust store"
+        default=None,
+        description="PEM file or list of files with the authorities that may vouch for the gateway. One that "
+        "lists extended key usages must list serverAuth or ipsecIKE, wherever in the chain it "
+        "stands. Default: the system trust store",
     )
     allow_sha1: bool = Field(
         default=False, description="Sign and accept signatures with SHA-1, for gateways without RFC 7427"
@@ -203,24 +209,45 @@ AuthMethod: TypeAlias = Literal[
 class Auth(Section):
     """Who we are and how we prove it."""
 
-    method: AuthMethod = Field(description="How we prove who we are")
-    identity: Text | None = Field(
-        default=None, description="Our identity (IDi); for EAP also the EAP identity without `user`"
+    method: AuthMethod = Field(
+        description="How we prove who we are: `psk`, `certificate`, `eap-mschapv2`, `eap-gtc`, `eap-md5`, or `eap`: "
+        "what the gateway asks for, of the methods that do not show it the password (so far MSCHAPv2). "
+        "`eap-tls`, `eap-ttls` and `eap-peap` are known and refused"
     )
-    user: Text | None = Field(default=None, description="The EAP identity, where it differs from `identity`")
-    password: SecretSource | None = Field(default=None, description="For the EAP methods; default: ask on the terminal")
-    psk: SecretSource | None = Field(default=None, description="For method psk; `0x` starts hexadecimal, `0s` Base64")
+    identity: Text | None = Field(
+        default=None,
+        description="Our identity (IDi). Default with a certificate: its subject, else its first "
+        "subjectAltName; with EAP: `user`",
+    )
+    user: Text | None = Field(default=None, description="The EAP account, if it differs from `identity`")
+    password: SecretSource | None = Field(
+        default=None, description="For EAP: a secret source. Default: ask on the terminal"
+    )
+    psk: SecretSource | None = Field(
+        default=None,
+        description="Required for method `psk`: a secret source. Text as it stands, hexadecimal after `0x`, or "
+        "Base64 after `0s`",
+    )
     certificate: Annotated[KeyFile, BeforeValidator(_key_file), WithJsonSchema(_KEY_FILE)] | None = Field(
-        default=None, description="Our certificate: a PEM chain, or PKCS#12 with the key in it"
+        default=None,
+        description="Required for method `certificate`: PEM chain, ours first, or PKCS#12. A path, or "
+        '`{ file = "...", insecure = true }` if the file\'s permissions need an exception',
     )
     key: Annotated[KeyFile, BeforeValidator(_key_file), WithJsonSchema(_KEY_FILE)] | None = Field(
-        default=None, description="The certificate's private key"
+        default=None,
+        description="The private key: PKCS#8, traditional or OpenSSH; the same two forms. Left out if it is "
+        "in certificate",
     )
-    key_passphrase: SecretSource | None = Field(default=None, description="For an encrypted key or PKCS#12 file")
+    key_passphrase: SecretSource | None = Field(
+        default=None, description="For an encrypted key or PKCS#12 file: a secret source. Default: ask on the terminal"
+    )
     signature: Annotated[tuple[str, ...], _Parsed(_signature, _list_of({"enum": list(SCHEME_NAMES)}, 1))] | None = (
         Field(
             default=None,
-            description="The only schemes that may sign, in order of preference; default: the best the gateway accepts",
+            description="The only schemes that may sign, in order of preference: rsa-pss-sha256 (384, 512), "
+            "rsa-pkcs1-sha256 (384, 512), ecdsa-sha256 (384, 512), ed25519, ed448. Default: the best "
+            "that the gateway's list of hashes allows; an RSA key whose PSS signature is refused "
+            "signs once more with PKCS#1 v1.5",
         )
     )
 
@@ -228,8 +255,15 @@ class Auth(Section):
 class Crypto(Section):
     """Proposals in swanctl's keywords, in order of preference."""
 
-    ike: Annotated[tuple[str, ...], _proposals("ike")] = Field(default=DEFAULT_IKE, description="For the IKE SA")
-    esp: Annotated[tuple[str, ...], _proposals("esp")] = Field(default=DEFAULT_ESP, description="For the traffic")
+    ike: Annotated[tuple[str, ...], _proposals("ike")] = Field(
+        default=DEFAULT_IKE,
+        description='Proposals for the IKE SA in swanctl\'s keywords, such as `["aes256gcm16-prfsha384-ecp384"]`',
+    )
+    esp: Annotated[tuple[str, ...], _proposals("esp")] = Field(
+        default=DEFAULT_ESP,
+        description='Proposals for the traffic, such as `["aes256gcm16", "aes256-sha256"]`. A key exchange in '
+        "one means a fresh one at every rekey; `esn` and `noesn` choose the sequence numbers",
+    )
 
 
 class Network(Section):
@@ -237,34 +271,49 @@ class Network(Section):
 
     request: Annotated[
         tuple[Literal["ipv4", "ipv6", "dns"], ...], _Parsed(_request, _list_of({"enum": ["ipv4", "ipv6", "dns"]}))
-    ] = Field(default=("ipv4", "ipv6", "dns"), description="What to ask the gateway for")
+    ] = Field(
+        default=("ipv4", "ipv6", "dns"),
+        description="What to ask the gateway for. `[]`: nothing; what it grants is reached from this machine's "
+        "own address",
+    )
     routes: Annotated[
         Literal["gateway", "all"] | tuple[IPNetwork, ...],
         _Parsed(values.routes, {"anyOf": [{"enum": ["gateway", "all"]}, _list_of(_NETWORK, 1)]}, warns=True),
     ] = Field(
         default="gateway",
-        description="What goes into the tunnel: what the gateway allows, everything, or these networks",
+        description='What enters the tunnel: "gateway" whatever the gateway grants (its list of subnets if '
+        'its selectors let everything through, without what it wants outside), "all" everything, '
+        "or a list of up to 256 networks",
     )
     exclude: Annotated[
         tuple[IPNetwork | Literal["lan"], ...],
         _Parsed(values.exclusions, _list_of({"anyOf": [{"const": "lan"}, _NETWORK]}), warns=True),
     ] = Field(
-        default=(), description="What stays outside; `lan` means the private networks this machine is attached to"
+        default=(),
+        description="Networks that stay outside; `lan` means the private networks this machine is attached to",
     )
     dns: Literal["auto", "split", "all", "none"] = Field(
-        default="auto", description="Which names the gateway's DNS servers resolve"
+        default="auto",
+        description="Which names the gateway's DNS servers resolve. `all`: every name. `split`: only names below "
+        "the domains it sent. `auto`: `all` for a full tunnel or if it sent no domains, else `split`. "
+        "`none`: name resolution is left alone",
     )
     dns_servers: Annotated[tuple[IPv4Address | IPv6Address, ...], _Parsed(values.name_servers, _list_of(_ADDRESS))] = (
-        Field(default=(), description="DNS servers instead of the gateway's")
+        Field(
+            default=(),
+            description="DNS servers to use instead of the gateway's, as a list of addresses that the tunnel leads to",
+        )
     )
     dns_domains: Annotated[tuple[str, ...], _Parsed(values.domains, _list_of(_DOMAIN))] = Field(
-        default=(), description="Domains that `split` is about and that are searched, instead of the gateway's"
+        default=(), description="Domains to use instead of the gateway's: what `split` is about, and what is searched"
     )
     mtu: Annotated[int, _integer(576, 9000, zero=True)] = Field(
-        default=0, description="Inner MTU in bytes; 0 = computed from the path and the cipher"
+        default=0,
+        description="Inner MTU, 576 to 9000 bytes (1280 with IPv6). 0: computed from the path and the cipher, "
+        "and kept to what the path is found to carry",
     )
     interface: Annotated[str, _Parsed(values.interface, _TEXT)] = Field(
-        default="ike%d", description="Name of the TUN device; %d is the first free number"
+        default="ike%d", description="Name of the TUN device, up to 15 characters; `%d` is the first free number"
     )
 
     @model_validator(mode="after")
@@ -278,28 +327,51 @@ class Network(Section):
 class Session(Section):
     """How the tunnel lives."""
 
-    mobike: bool = Field(default=True, description="Survive changes of address (RFC 4555)")
-    liveness: Annotated[int, _duration(5, 3600, zero=True)] = Field(
-        default=30, description="Silence before the gateway is checked; 0 = never"
+    mobike: bool = Field(
+        default=True, description="Follow changes of address without a new connection (RFC 4555), if the gateway can"
     )
-    rekey_ike: Annotated[int, _duration(10, 7 * 86400)] = Field(default=4 * 3600, description="Lifetime of the IKE SA")
+    liveness: Annotated[int, _duration(5, 3600, zero=True)] = Field(
+        default=30,
+        description="After so much silence the gateway is asked whether it is there, 5 s to 1 h. 0: only when "
+        "we send and hear nothing",
+    )
+    rekey_ike: Annotated[int, _duration(10, 7 * 86400)] = Field(
+        default=4 * 3600, description="Lifetime of the IKE SA, 10 s to 7 days"
+    )
     rekey_child: Annotated[int, _duration(10, 7 * 86400)] = Field(
-        default=3600, description="Lifetime of the traffic's keys"
+        default=3600, description="Lifetime of the traffic's keys, 10 s to 7 days"
     )
     retry: Annotated[
         Literal["forever"] | int,
         _Parsed(values.retry, {"anyOf": [{"const": "forever"}, {"type": "integer", "minimum": 0, "maximum": 1000}]}),
-    ] = Field(default="forever", description="How many more attempts follow a failed one")
+    ] = Field(
+        default="forever",
+        description="Failed attempts in a row, 0 to 1000, after which a lost connection is given up. 0: it is "
+        "never made again. The first attempt of a `connect` is not repeated",
+    )
     refusals: Annotated[int, _integer(1, 1000)] = Field(
-        default=3, description="Refusals of the credentials in a row that end a tunnel which was up"
+        default=3,
+        description="How often in a row, 1 to 1000, a gateway that has proven its identity may refuse the "
+        "credentials of a tunnel that was up before that ends it. Whatever else is refused "
+        "meanwhile is tried again, and the routes stay",
     )
-    encapsulation: Literal["auto", "always"] = Field(default="auto", description="UDP encapsulation even without a NAT")
+    encapsulation: Literal["auto", "always"] = Field(
+        default="auto", description="`always` changes nothing here: ESP always travels in UDP"
+    )
     offload: Literal["auto", "off"] = Field(
-        default="auto", description="Batched system calls where the kernel has them"
+        default="auto",
+        description="Super-packets and UDP segmentation if the kernel has them (`doctor` tells, `status` says "
+        "what is in use). `off`: one packet at a time",
     )
-    kill_switch: bool = Field(default=False, description="Let nothing out while the tunnel is not up")
-    up: Commands = Field(default=(), description="Commands to run when the tunnel is up, without a shell")
-    down: Commands = Field(default=(), description="Commands to run when the tunnel is down, without a shell")
+    kill_switch: bool = Field(
+        default=False, description="Reserved; `true` is refused, because this version has no kill switch"
+    )
+    up: Commands = Field(
+        default=(), description="Commands to run every time the tunnel comes up or moves, without a shell"
+    )
+    down: Commands = Field(
+        default=(), description="Commands to run every time the tunnel is lost or ends, without a shell"
+    )
 
 
 class Profile(Section):
