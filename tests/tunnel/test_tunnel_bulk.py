@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from ipaddress import ip_address
 
+import offload_packets as packets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,11 +145,49 @@ def test_a_flow_hears_once_and_there_are_not_many() -> None:
     assert bulk.shrink(1200) == ([], [])
 
 
+UNUSUAL = {  # the packet, and whether its flow can be told
+    "options": (packets.ip(packets.tcp(bytes(1340)), 6, extra=b"\x01" * 4), True),
+    "the first fragment": (packets.ip(packets.tcp(bytes(1340)), 6, fragment=0x2000), True),
+    "a later fragment": (packets.ip(packets.tcp(bytes(1340)), 6, fragment=0x00A8), False),
+    "UDP": (packets.ip(packets.udp(bytes(1340)), 17), True),
+    "UDP over IPv6": (packets.ip(packets.udp(bytes(1340), addresses=packets.V6), 17, packets.V6), True),
+    "an extension header": (
+        packets.ip(packets.tcp(bytes(1340), addresses=packets.V6), 6, packets.V6, extra=b"\x06\0\1\4\0\0\0\0", chain=0),
+        True,
+    ),
+    "the end of a stream": (packets.ip(packets.tcp(bytes(1340), flags=0x11), 6), False),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_headers_are_followed_to_the_flow(name: str) -> None:
+    data, known = UNUSUAL[name]
+    bulk = Bulk(Clock())
+    for _ in range(REPEATED + 1):
+        bulk.sent(memoryview(data), len(data))
+    assert bulk.stalled() == (known and "UDP" not in name), "the same datagram again is no sign of loss"
+    answers, _ = bulk.shrink(1300)
+    may_fragment = "fragment" in name
+    assert [opened(answer)[3][:28] for answer in answers] == ([data[:28]] if known and not may_fragment else [])
+
+
+def test_of_several_flows_each_is_told_about_its_own_last_packet() -> None:
+    """G8"""
+    bulk = Bulk(Clock())
+    for sequence in (1000, 2340, 3680):
+        for port in (1, 2, 3):
+            data = download(4, sequence=sequence + port, port=port)
+            bulk.received(data, len(data))
+    _, answers = bulk.shrink(1300)
+    told = {struct.unpack_from(">HxxI", opened(answer)[3], 20) for answer in answers}
+    assert told == {(port, 3680 + port + 1340) for port in (1, 2, 3)}
+
+
 @given(st.lists(st.binary(min_size=0, max_size=160)), st.integers(68, 9000))
-def test_no_packet_from_either_side_hurts(packets: list[bytes], mtu: int) -> None:
+def test_no_packet_from_either_side_hurts(some: list[bytes], mtu: int) -> None:
     """N6: what comes out of the tunnel is the gateway's."""
     bulk = Bulk(Clock())
-    for data in packets:
+    for data in some:
         bulk.sent(data, len(data))
         bulk.received(memoryview(data), 60000)
     bulk.stalled()
