@@ -1,13 +1,15 @@
 """Make the parts of the papers that follow from the program, in place: `scripts/docs`.
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. The profile's keys come from the JSON
-Schema, the options of a command from the command line itself.
+Schema, the options of a command from the command line itself. `python docs/generate.py rows` lists the tests that cite
+a row of hardening.md.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,6 +101,26 @@ def commands() -> Iterator[str]:
 
 _PARTS: dict[str, Callable[[str], Iterator[str]]] = {"keys": _keys, "command": _command}
 
+
+def citations() -> dict[str, set[str]]:
+    """Return the rows of hardening.md that the tests cite, each with the files that do."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((DOCS.parent / "tests").rglob("*.py")):
+        for row in re.findall(r"\b[NKCESPOF][0-9]{1,2}\b", path.read_text()):
+            found.setdefault(row, set()).add(path.name)
+    return found
+
+
+def rows() -> dict[str, str]:
+    """Return the rows of hardening.md: what happens, by number."""
+    text = (DOCS / "hardening.md").read_text()
+    return dict(re.findall(r"^\| ([NKCESPOF]\d+) \|[^|\n]*\| (.*) \|$", text, re.MULTILINE))
+
+
 if __name__ == "__main__":
-    for page, text in pages().items():
-        page.write_text(text)
+    if sys.argv[1:] == ["rows"]:
+        for row in rows():
+            print(row, *sorted(citations().get(row, ())))
+    else:
+        for page, text in pages().items():
+            page.write_text(text)

@@ -151,3 +151,17 @@ def test_every_event_is_in_the_table() -> None:
     assert emitted >= {"connected", "roamed", "notice", "listening"}
     rows = re.findall(r"^\| (`[^|]*`) \|", (ROOT / "docs/status.md").read_text(), re.MULTILINE)
     assert emitted <= {name for row in rows for name in INLINE.findall(row)}
+
+
+def test_every_row_that_a_test_cites_exists_and_every_other_row_says_why(generator: dict[str, Any]) -> None:
+    rows, cited = generator["rows"](), generator["citations"]()
+    assert len(rows) > 140
+    assert set(cited) <= set(rows), {row: cited[row] for row in set(cited) - set(rows)}
+    assert set(rows) - set(cited) == {row for row, says in rows.items() if says.startswith("*not yet*")}
+
+
+def test_every_row_that_the_code_cites_exists(generator: dict[str, Any]) -> None:
+    source = "".join(path.read_text() for path in (ROOT / "ikeclient").rglob("*.py"))
+    cited = {row for text in re.findall(r"\(hardening ([^)]+)\)", source) for row in text.split(", ")}
+    assert cited
+    assert cited <= set(generator["rows"]())

@@ -14,7 +14,7 @@ boottime: Callable[[], float] = partial(
 
 
 def local_time() -> datetime:
-    """The time of day in the local time zone; in UTC if TZ names a zone that cannot be (HARDENING O14)."""
+    """The time of day in the local time zone; in UTC if TZ names a zone that cannot be (hardening O14)."""
     now = datetime.now(UTC)
     try:
         return now.astimezone()

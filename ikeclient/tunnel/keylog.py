@@ -2,7 +2,7 @@
 
 Whoever has these files can read everything the tunnel carried. So they are new files of our own, with mode 0600, in a
 directory that nobody else can change: a file that is there already may belong to another user, be a link to a file that
-others can read, or a FIFO (HARDENING F18).
+others can read, or a FIFO (hardening F18).
 """
 
 from __future__ import annotations

@@ -229,7 +229,7 @@ while True:
 
 
 def test_other_users_do_not_reach_what_a_command_of_exec_offers_inside(lab: Lab, person: Person) -> None:
-    """E18: by SOCKS, by HTTP, by name, by the inner address and by datagrams; commands inside still do."""
+    """O22: by SOCKS, by HTTP, by name, by the inner address and by datagrams; commands inside still do."""
     machine = lab.network.client
     other = ("setpriv", "--reuid=1001", "--regid=1001", "--clear-groups")
     with running(person) as proxy:
@@ -264,7 +264,7 @@ sys.stdin.read()
 
 
 def test_one_users_connections_and_associations_do_not_shut_the_owner_out(lab: Lab, person: Person) -> None:
-    """E18: the owner's client is served at once beside 4,200 idle connections of another user."""
+    """O22: the owner's client is served at once beside 4,200 idle connections of another user."""
     machine = lab.network.client
     other = ("setpriv", "--reuid=1001", "--regid=1001", "--clear-groups", "prlimit", "--nofile=8192")
     mine = ("setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups")

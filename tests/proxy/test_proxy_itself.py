@@ -69,7 +69,7 @@ def test_what_leads_out_is_not_refused(host: str) -> None:
 
 
 def test_an_address_of_the_namespace_itself_leads_here() -> None:
-    """E18: the inner address is as near as loopback."""
+    """O22: the inner address is as near as loopback."""
     assert leads_here(own_address())
     assert leads_here(f"::ffff:{own_address()}")
 
@@ -85,7 +85,7 @@ def test_no_telling_is_no_permission() -> None:
 
 @pytest.mark.parametrize("host", [*NUMBERS, *NAMES])
 def test_socks_and_http_refuse_it_in_their_words(echo_port: int, host: str) -> None:
-    """E18: and no connection is made, whoever listens there."""
+    """O22: and no connection is made, whoever listens there."""
     with a_proxy(bound(), bound(Kind.HTTP), limits=STRICT) as (socks_port, http_port):
         connection, code = socks_connect(socks_port, host, echo_port)
         connection.close()
@@ -100,7 +100,7 @@ def test_socks_and_http_refuse_it_in_their_words(echo_port: int, host: str) -> N
 
 
 def test_datagrams_do_not_go_there_either() -> None:
-    """E18: by address, by another family's spelling of it, and by name."""
+    """O22: by address, by another family's spelling of it, and by name."""
     service = datagram_socket()
     service.settimeout(0.5)
     port = service.getsockname()[1]

@@ -85,7 +85,7 @@ def echo_port() -> Iterator[int]:
 @only_root
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1"])
 def test_the_kernel_tells_which_user_connected(host: str) -> None:
-    """E18: over both families; nobody can say anything about it themselves."""
+    """O22: over both families; nobody can say anything about it themselves."""
     peers = Peers.open()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as listener:
@@ -147,7 +147,7 @@ def test_three_users_who_take_all_they_can_leave_a_place_for_the_fourth() -> Non
 @only_root
 @pytest.mark.parametrize("words", [b"", b"\x05", b"\x05\x01\x00"], ids=["silent", "begun", "greeted"])
 def test_one_users_idle_connections_do_not_shut_the_others_out(echo_port: int, words: bytes) -> None:
-    """E18: as many as the user likes, at whatever point before the request they are."""
+    """O22: as many as the user likes, at whatever point before the request they are."""
     limits = few(connections=32, refusing=4, handshake=60.0)
     with a_proxy(bound(), limits=limits) as (port,), held(EVE, port, 60, words):
         opened = [socks_connect(port, "127.0.0.1", echo_port) for _ in range(8)]
@@ -160,7 +160,7 @@ def test_one_users_idle_connections_do_not_shut_the_others_out(echo_port: int, w
 
 @only_root
 def test_one_users_busy_connections_do_not_shut_the_others_out(echo_port: int) -> None:
-    """E18: half of the places is what a user has alone."""
+    """O22: half of the places is what a user has alone."""
     request = b"\x05\x01\x00" + b"\x05\x01\x00\x01" + socket.inet_aton("127.0.0.1") + echo_port.to_bytes(2, "big")
     with a_proxy(bound(), limits=few(connections=32)) as (port,), held(EVE, port, 40, request, 12) as answers:
         codes = [answer[6:8] for answer in answers[:-1]]
@@ -173,7 +173,7 @@ def test_one_users_busy_connections_do_not_shut_the_others_out(echo_port: int) -
 
 @only_root
 def test_where_all_places_are_taken_the_idle_ones_of_who_has_most_give_way(echo_port: int) -> None:
-    """E18: two users together cannot shut out a third with connections that say nothing."""
+    """O22: two users together cannot shut out a third with connections that say nothing."""
     limits = few(connections=16, idle=0.05, handshake=60.0)
     with a_proxy(bound(), limits=limits) as (port,), held(EVE, port, 8), held(ALICE, port, 4):
         mine = [socks_connect(port, "127.0.0.1", echo_port) for _ in range(4)]
@@ -188,7 +188,7 @@ def test_where_all_places_are_taken_the_idle_ones_of_who_has_most_give_way(echo_
 
 
 def test_ones_own_oldest_idle_connection_gives_way_to_a_new_one(echo_port: int) -> None:
-    """E18: after a moment, so that those of a busy browser do not eat each other; the requests that were made stay."""
+    """O22: after a moment, so that those of a busy browser do not eat each other; the requests that were made stay."""
     limits = few(connections=16, idle=0.05, handshake=60.0)
     with a_proxy(bound(), bound(Kind.HTTP), limits=limits) as (port, http):
         kept, code = socks_connect(port, "127.0.0.1", echo_port)
@@ -213,7 +213,7 @@ def test_ones_own_oldest_idle_connection_gives_way_to_a_new_one(echo_port: int) 
 
 @only_root
 def test_one_users_associations_do_not_shut_the_others_out() -> None:
-    """E18: half of the sockets for datagrams is what a user has alone, and they come back."""
+    """O22: half of the sockets for datagrams is what a user has alone, and they come back."""
     sockets = tuple(datagram_socket() for _ in range(16))
     associate = b"\x05\x01\x00" + b"\x05\x03\x00\x01" + bytes(6)
     with a_proxy(bound(), datagram_sockets=sockets) as (port,):

@@ -56,7 +56,7 @@ def shown_path(path: Path) -> str:
 def read_regular(path: Path, limit: int, author: Author | None = None) -> FileContent:
     """The content of a regular file of at most `limit` bytes. Raises FileFault; never blocks on a FIFO or a device.
 
-    With an `author` it is opened and read with that user's rights (HARDENING F14, F17).
+    With an `author` it is opened and read with that user's rights (hardening F14, F17).
     """
     return _read(path, limit) if author is None else _read_as(author, path, limit)
 
@@ -116,7 +116,7 @@ def read_configuration(path: Path, limit: int, author: Author | None = None) -> 
 def read_private(path: Path, limit: int, *, insecure: bool = False, author: Author | None = None) -> bytes:
     """The content of a file with a secret, which nobody but its owner may read, and whose owner we may trust.
 
-    `insecure` waives both (HARDENING F11, F14). Raises ProfileError.
+    `insecure` waives both (hardening F11, F14). Raises ProfileError.
     """
     content = read_configuration(path, limit, author)
     if insecure:

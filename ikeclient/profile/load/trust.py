@@ -113,7 +113,7 @@ def writer(path: Path, owner: int, *, given: frozenset[tuple[str, ...]]) -> Auth
 
 
 def program(written: str, base_dir: Path, what: str, author: Author | None = None) -> str:
-    """The absolute path of a program that only root and the user it runs as may change (HARDENING F15, F17).
+    """The absolute path of a program that only root and the user it runs as may change (hardening F15, F17).
 
     `what` starts the sentence of an error. Raises ProfileError.
     """

@@ -1,7 +1,7 @@
 """Whether this machine can run an algorithm at all: a FIPS provider, for one, has no ChaCha20 and no X25519.
 
 An algorithm that the library below refuses is never offered; where the profile insists on it, that is an error before
-the first packet (HARDENING N13). The only honest way to know is to try each one once.
+the first packet (hardening N13). The only honest way to know is to try each one once.
 """
 
 from __future__ import annotations

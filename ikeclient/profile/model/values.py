@@ -117,7 +117,7 @@ def duration(minimum: int, maximum: int, *, zero: bool = False) -> Callable[[obj
 
 
 def address(value: object) -> str:
-    """One gateway address: a host name, an IPv4 address or an IPv6 address with or without a zone (HARDENING F3)."""
+    """One gateway address: a host name, an IPv4 address or an IPv6 address with or without a zone (hardening F3)."""
     if not isinstance(value, str):
         raise ValueError(f"must be a host name or an IP address in quotes, not {shown(value)}")
     if not value:
@@ -160,7 +160,7 @@ def addresses(value: object) -> tuple[str, ...]:
 
 
 def network(value: object, warnings: list[str]) -> IPNetwork:
-    """A network in CIDR notation; host bits are cleared with a warning (HARDENING F5)."""
+    """A network in CIDR notation; host bits are cleared with a warning (hardening F5)."""
     if isinstance(value, IPv4Network | IPv6Network):
         return value
     if not isinstance(value, str):

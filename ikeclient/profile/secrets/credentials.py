@@ -149,7 +149,7 @@ def decode_psk(written: bytes) -> bytes:
 
 
 def load_password(auth: Auth, account: str, sources: Sources) -> str:
-    """The EAP password: 1 to 256 characters (RFC 2759 section 4). Raises ProfileError (HARDENING E16)."""
+    """The EAP password: 1 to 256 characters (RFC 2759 section 4). Raises ProfileError (hardening E16)."""
     value = sources.secret(auth.password, "password", account, ("auth", "password")).reveal()
     try:
         password = value.decode()

@@ -100,7 +100,7 @@ class Wanted:
 def resolve(source: SecretSource | None, wanted: Wanted) -> Secret:
     """The secret that `source` leads to; without a source the terminal is asked.
 
-    Raises ProfileError saying why there is none, or UsageError where nobody can be asked (HARDENING F13).
+    Raises ProfileError saying why there is none, or UsageError where nobody can be asked (hardening F13).
     """
     match source:
         case SecretSource(file=str() as file, insecure=insecure):
@@ -127,7 +127,7 @@ def resolve(source: SecretSource | None, wanted: Wanted) -> Secret:
 
 
 def _refuse_foreign(wanted: Wanted, kind: str, why: str, *, except_sudo: bool = False) -> None:
-    """Keep what is root's from the gateway of somebody else's profile (HARDENING F17)."""
+    """Keep what is root's from the gateway of somebody else's profile (hardening F17)."""
     author = wanted.author_of(kind)
     if author is None or (except_sudo and author.called_sudo):
         return
@@ -160,7 +160,7 @@ def erase_variable(name: str) -> bytes | None:
     """Take a variable out of the environment; its value, or None.
 
     Removing it is not enough: the kernel goes on showing the memory the process was started with in
-    `/proc/PID/environ`, so the value is overwritten there first (HARDENING F10).
+    `/proc/PID/environ`, so the value is overwritten there first (hardening F10).
     """
     key = os.fsencode(name)
     if key not in os.environb:
