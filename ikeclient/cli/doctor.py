@@ -45,10 +45,10 @@ def _software() -> Iterator[Finding]:
     missing = [name for name, version in dependencies.items() if version is None]
     present = ", ".join(f"{name} {version}" for name, version in dependencies.items() if version is not None)
     yield "libraries", not missing, present, f"install {', '.join(missing)}" if missing else None
-    from ikeclient.esp.codec import choice as offload
+    from ikeclient.esp.codec import choice as codec
 
-    hint = None if offload.ACTIVE == "compiled" else "install again where there is a C compiler, for a faster one"
-    yield "codec", True, offload.describe(), hint
+    hint = None if codec.ACTIVE == "compiled" else "install again where there is a C compiler, for a faster one"
+    yield "codec", not codec.STALE, codec.describe(), hint
 
 
 def _machine() -> Iterator[Finding]:

@@ -9,6 +9,7 @@ import pytest
 from ikeclient.cli import doctor
 from ikeclient.cli.app import main
 from ikeclient.errors import PlatformError
+from ikeclient.esp.codec import choice
 from ikeclient.net.rights import privileges
 
 
@@ -51,6 +52,19 @@ def test_a_machine_that_cannot_be_examined_is_a_finding(
     shown = capsys.readouterr().out
     assert f"cannot be examined: {error}" in shown
     assert "addresses" in shown
+
+
+def test_a_compiled_codec_from_other_sources_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(choice, "ACTIVE", "plain")
+    monkeypatch.setattr(choice, "STALE", True)
+    assert main(["doctor", "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    (finding,) = (each for each in findings if each["name"] == "codec")
+    assert not finding["ok"]
+    assert "made from other sources" in finding["text"]
+    assert "install again" in finding["hint"]
 
 
 def test_a_library_that_is_missing_is_named(

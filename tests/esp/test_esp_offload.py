@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -504,3 +508,24 @@ def test_dummy_packets_vanish(codec: ModuleType) -> None:
 
 def test_it_is_said_which_codec_is_in_use() -> None:
     assert offload.ACTIVE in offload.describe()
+
+
+def test_the_sources_of_the_compiled_module_are_known_by_their_digest() -> None:
+    parts = [Path(offload.__file__).with_name(name).read_bytes() for name in ("_offload.pyx", "_coalesce.pxi")]
+    assert sha256(b"".join(parts)).hexdigest()[:16] == offload.SOURCES, "write this into ikeclient/esp/codec/choice.py"
+
+
+@pytest.mark.parametrize("name", ["SOURCES", "NOTHING"])
+def test_a_compiled_module_from_other_sources_is_not_used(name: str) -> None:
+    """P17: it may miss checks that came later; one from before there was a digest has none."""
+    program = (
+        "import sys, types\n"
+        "import ikeclient.esp.codec as package\n"
+        f"old = types.SimpleNamespace({name}='0123456789abcdef')\n"
+        "sys.modules['ikeclient.esp.codec._offload'] = package._offload = old\n"
+        "from ikeclient.esp.codec import choice, plain\n"
+        "assert choice.coalesce is plain.coalesce and choice.review is plain.review\n"
+        "print(choice.ACTIVE, choice.STALE, choice.describe())\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert shown.startswith("plain True plain Python codec (slower; the compiled one was made from other sources")

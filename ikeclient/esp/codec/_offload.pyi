@@ -1,5 +1,6 @@
 from ikeclient.esp.codec.sums import Buffer, Writable
 
+SOURCES: str
 VNET_HEADER: int
 MAXIMUM_SLOTS: int
 

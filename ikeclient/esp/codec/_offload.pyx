@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=True, wraparound=False, initializedcheck=True, cdivision=True, embedsignature=True
-"""Segmentation and coalescing of inner packets, compiled. `offload_plain` is the same in Python and documents it.
+"""Segmentation and coalescing of inner packets, compiled. `plain` is the same in Python and documents it.
 
 Every byte of a packet is reached either through a bounds-checked view, or through `_span`, which checks the whole
 range first and then gives the pointer that a bulk copy or a sum needs. No length that a packet states is used in any
@@ -18,6 +18,15 @@ cdef enum:
 
 cdef bint _LITTLE = sys.byteorder == "little"
 
+cdef extern from *:
+    """
+    #ifndef OFFLOAD_SOURCES
+    #define OFFLOAD_SOURCES ""
+    #endif
+    """
+    const char* OFFLOAD_SOURCES
+
+SOURCES = OFFLOAD_SOURCES.decode("ascii")  # see setup.py
 VNET_HEADER = HEADER
 MAXIMUM_SLOTS = SLOTS
 

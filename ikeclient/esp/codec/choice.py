@@ -1,15 +1,28 @@
-"""Segmentation and coalescing, by the compiled module where it was built and by its plain twin where not.
+"""Segmentation and coalescing, by the compiled module if it was built, and by its plain twin if not.
 
-`ACTIVE` is "compiled" or "plain". What the functions do is documented in `offload_plain` and `offload_merge`.
+A compiled module that was made from other sources than this package has might miss checks that came later. It is not
+used. What the functions do is documented in `plain` and `merge`.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+# A digest of `_offload.pyx` and `_coalesce.pxi`, which setup.py puts into the compiled module as well.
+SOURCES = "191d16ce7df02abf"
+
 ACTIVE: Literal["compiled", "plain"]
+STALE = False  # whether there is a compiled module that was made from other sources
 
 try:
+    from ikeclient.esp.codec import _offload
+except ImportError:
+    ACTIVE = "plain"
+else:
+    STALE = getattr(_offload, "SOURCES", None) != SOURCES
+    ACTIVE = "plain" if STALE else "compiled"
+
+if ACTIVE == "compiled":
     from ikeclient.esp.codec._offload import (
         MAXIMUM_SLOTS,
         VNET_HEADER,
@@ -21,9 +34,7 @@ try:
         stamp,
         survey,
     )
-
-    ACTIVE = "compiled"
-except ImportError:
+else:
     from ikeclient.esp.codec.plain import (
         MAXIMUM_SLOTS,
         VNET_HEADER,
@@ -36,14 +47,14 @@ except ImportError:
         survey,
     )
 
-    ACTIVE = "plain"
-
-__all__ = ["ACTIVE", "MAXIMUM_SLOTS", "VNET_HEADER", "coalesce", "collect", "describe", "examine", "review", "segment"]
-__all__ += ["stamp", "survey"]
+__all__ = ["ACTIVE", "MAXIMUM_SLOTS", "SOURCES", "STALE", "VNET_HEADER", "coalesce", "collect", "describe", "examine"]
+__all__ += ["review", "segment", "stamp", "survey"]
 
 
 def describe() -> str:
     """One line for people: which codec carries packets, and what to do about a slow one."""
     if ACTIVE == "compiled":
         return "compiled codec"
+    if STALE:
+        return "plain Python codec (slower; the compiled one was made from other sources than this version)"
     return "plain Python codec (slower; the compiled one is built at installation where there is a C compiler)"
