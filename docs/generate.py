@@ -7,6 +7,8 @@ a row of hardening.md.
 
 from __future__ import annotations
 
+import ast
+import html
 import json
 import re
 import sys
@@ -27,8 +29,9 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 def pages() -> dict[Path, str]:
     """Return every generated page and what it should say."""
-    made = {page: text for page in sorted(DOCS.glob("*.md")) if _PART.search(text := page.read_text())}
-    return {page: _PART.sub(_fill, text) for page, text in made.items()}
+    candidates = [DOCS.parent / "ARCHITECTURE.md", *sorted(DOCS.rglob("*.md"))]
+    made = {page: text for page in candidates if _PART.search(text := page.read_text())}
+    return {page: _PART.sub(_fill, text) for page, text in made.items()} | {DOCS / "picture.svg": picture()}
 
 
 def _fill(part: re.Match[str]) -> str:
@@ -89,6 +92,61 @@ def _usage(pieces: list[str]) -> Iterator[str]:
         yield re.sub(r"^\{(.*?)\}(?:\.\.\.)?$", r"\1", piece).replace("[[", "[").replace("]]", "]")
 
 
+def picture() -> str:
+    """Return picture.txt as SVG: `-|+` become lines, `<>^v` at their ends the heads of arrows, the rest is text."""
+    rows = (DOCS / "picture.txt").read_text().splitlines()
+    shapes: list[str] = []
+    texts: list[str] = []
+    for y, row in enumerate(rows):
+        letters = list(row)
+        for x, sign in enumerate(row):
+            left, right, above, below = (_at(rows, x + dx, y + dy) for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)))
+            across = sign in "-+v^" and (left in "-+<v^" or right in "-+>v^")
+            head = sign in "<>" or (sign == "v" and above in "|+") or (sign == "^" and below in "|+")
+            if not (across or head or sign in "|+"):
+                continue
+            letters[x] = " "
+            if across:
+                shapes.append(
+                    _line(x if left in "-+<v^" else x + 0.5, y + 0.5, x + 1 if right in "-+>v^" else x + 0.5, y + 0.5)
+                )
+            if sign in "|+v^":
+                shapes.append(
+                    _line(x + 0.5, y if above in "|+v^" else y + 0.5, x + 0.5, y + 1 if below in "|+v^" else y + 0.5)
+                )
+            if head:
+                shapes.append(_head(x + 0.5, y + 0.5, sign))
+        for word in re.finditer(r"\S+(?: \S+)*", "".join(letters)):
+            place = f'x="{word.start() * _WIDE}" y="{y * _HIGH + 12}" textLength="{len(word[0]) * _WIDE}"'
+            texts.append(f"<text {place}>{html.escape(word[0])}</text>")
+    width, height = max(map(len, rows)) * _WIDE + 16, len(rows) * _HIGH + 16
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="-8 -8 {width} {height}">
+<rect x="-8" y="-8" width="100%" height="100%" fill="#fff"/>
+<path d="{"".join(shapes)}" fill="#357" stroke="#357"/>
+<g font-family="monospace" font-size="13" fill="#222">
+{chr(10).join(texts)}
+</g>
+</svg>
+"""
+
+
+_WIDE, _HIGH = 8, 16  # of a character, in pixels
+
+
+def _at(rows: list[str], x: int, y: int) -> str:
+    return rows[y][x] if 0 <= y < len(rows) and 0 <= x < len(rows[y]) else " "
+
+
+def _line(x1: float, y1: float, x2: float, y2: float) -> str:
+    return f"M{x1 * _WIDE:g} {y1 * _HIGH:g}L{x2 * _WIDE:g} {y2 * _HIGH:g}"
+
+
+def _head(x: float, y: float, sign: str) -> str:
+    dx, dy = {"<": (-4, 0), ">": (4, 0), "^": (0, -4), "v": (0, 4)}[sign]
+    x, y = x * _WIDE, y * _HIGH
+    return f"M{x + dx:g} {y + dy:g}L{x - dx - dy:g} {y - dy + dx:g}L{x - dx + dy:g} {y - dy - dx:g}Z"
+
+
 def commands() -> Iterator[str]:
     """Yield the path of every command that does something: `profile import`."""
 
@@ -99,7 +157,29 @@ def commands() -> Iterator[str]:
     return below(get_command(app), ())
 
 
-_PARTS: dict[str, Callable[[str], Iterator[str]]] = {"keys": _keys, "command": _command}
+def _rooms(_: str) -> Iterator[str]:
+    """Yield a line for each package: the first sentence of its docstring."""
+    package = DOCS.parent / "ikeclient"
+    yield "| room | what is in it |"
+    yield "|---|---|"
+    for path in sorted(package.rglob("__init__.py"), key=lambda path: path.parent.parts):
+        if path.parent != package:
+            text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
+            yield f"| `{path.parent.relative_to(package)}` | {_cell(re.split(r'(?<=[.])[ ]', text)[0].rstrip('.'))} |"
+
+
+def _decisions(_: str) -> Iterator[str]:
+    for page in sorted((DOCS / "decisions").glob("*.md")):
+        if page.name != "README.md":
+            yield f"- [{page.read_text().splitlines()[0].removeprefix('# ')}]({page.name})"
+
+
+_PARTS: dict[str, Callable[[str], Iterator[str]]] = {
+    "keys": _keys,
+    "command": _command,
+    "decisions": _decisions,
+    "rooms": _rooms,
+}
 
 
 def citations() -> dict[str, set[str]]:

@@ -165,3 +165,13 @@ def test_every_row_that_the_code_cites_exists(generator: dict[str, Any]) -> None
     cited = {row for text in re.findall(r"\(hardening ([^)]+)\)", source) for row in text.split(", ")}
     assert cited
     assert cited <= set(generator["rows"]())
+
+
+@pytest.mark.parametrize("page", PAPERS, ids=ids)
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        return  # it tells of what was
+    for name in re.findall(r"`([\w/.]+/[\w.]*|\w+\.pyx?)`", FENCE.sub("", page.read_text())):
+        if name.startswith(("/", ".")) or not re.search(r"(?:\.pyx?|\.sh|/)$", name):
+            continue
+        assert any((base / name).exists() for base in (ROOT, ROOT / "ikeclient", page.parent)), name
