@@ -22,6 +22,7 @@ PACKAGE = ROOT / "ikeclient"
 LAYERS: dict[str, tuple[frozenset[str], str]] = {
     "": (frozenset(), "the top package holds the version and is imported by everything"),
     "errors": (frozenset(), "every layer raises errors, so they stand below all layers"),
+    "ipc": (frozenset(), "two processes of ours: how one is forked and talked with, not what about"),
     "wire": (frozenset({"errors"}), "bytes to values and back, usable without any other part"),
     "crypto": (frozenset({"errors", "wire.registry"}), "pure functions; the registry gives numbers their names"),
     "eap": (
@@ -31,10 +32,10 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
     "ike": (frozenset({"wire", "crypto", "eap", "errors"}), "the IKE SA never meets ESP, profiles or the machine"),
     "esp": (frozenset({"crypto", "errors"}), "ESP never meets IKE; the tunnel carries keys from one to the other"),
     "profile": (
-        frozenset({"wire", "crypto", "ike.config", "errors"}),
+        frozenset({"wire", "crypto", "ike.config", "ipc", "errors"}),
         "a profile becomes the protocol's configuration and nothing that acts",
     ),
-    "net": (frozenset({"errors"}), "the machine is adapters with plain values; it does not know what a VPN is"),
+    "net": (frozenset({"ipc", "errors"}), "the machine is adapters with plain values; it does not know what a VPN is"),
     "control": (frozenset({"errors"}), "a tunnel's socket carries dictionaries and is usable without the tunnel"),
     "proxy": (frozenset({"errors"}), "sockets in, sockets out; that they are in two namespaces is not its business"),
     "dataplane": (
@@ -46,7 +47,7 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
         "the one place where protocol, data plane and machine meet",
     ),
     "process": (
-        frozenset({"tunnel", "dataplane", "control", "net", "profile", "errors"}),
+        frozenset({"tunnel", "dataplane", "control", "net", "profile", "ipc", "errors"}),
         "which process does what; what it needs of the display comes in as an argument, so other front ends can use it",
     ),
     "cli": (

@@ -24,6 +24,7 @@ from ikeclient.net.model import MachineAdapter
 from ikeclient.net.rights.drop_privileges import drop_privileges
 from ikeclient.net.rights.privileges import has_net_admin
 from ikeclient.process.helper.channel import CRASH, HelperDns, HelperJournal
+from ikeclient.process.helper.messages import WriteCrash
 from ikeclient.process.helper.process import Helper, helper
 from ikeclient.process.service_notify import Reporter
 from ikeclient.process.service_socket import Service
@@ -69,7 +70,7 @@ def run(
             if (lack := shortage(error)) is not None:
                 raise lack from None
             with contextlib.suppress(PlatformError):
-                our_helper.channel.ask("crash", text=outline(error))
+                our_helper.channel.ask(WriteCrash(text=outline(error)))
                 raise bug_error(error, f"the traceback is in {options.runtime_directory / CRASH}") from None
             raise
         with contextlib.suppress(PlatformError):

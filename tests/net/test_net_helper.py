@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -15,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from ikeclient.errors import PlatformError
+from ikeclient.ipc.messages import pack, receive
 from ikeclient.net.changes.journal import SUFFIX, encode, load, open_directory, this_process
 from ikeclient.net.changes.steps import Link, ResolvConfFile, ResolvedLink, Route, Step
 from ikeclient.net.dns.resolv_conf import ResolvConf
 from ikeclient.net.model import DnsConfig
-from ikeclient.process.helper.channel import LENGTH, Channel, HelperDns, HelperJournal, Keeper, packed, unpacked
+from ikeclient.process.helper.channel import CODEC, Channel, HelperDns, HelperJournal, Keeper
+from ikeclient.process.helper.messages import ApplyDns, Done, Remove, Request, UndoDns, WriteJournal
 
 CONFIG = DnsConfig(servers=(ip_address("10.99.0.53"),), domains=("corp.example",), mode="all")
 BEFORE = "nameserver 203.0.113.53\n"
@@ -48,10 +49,9 @@ def channel_to(keeper: Keeper) -> Iterator[Channel]:
     ours, theirs = socket.socketpair()
 
     def serve() -> None:
-        with theirs, theirs.makefile("rb") as incoming, suppress(OSError):
-            while header := incoming.read(LENGTH.size):
-                request = unpacked(incoming.read(LENGTH.unpack(header)[0]))
-                theirs.sendall(packed(keeper.answer(request)))
+        with theirs, suppress(OSError):
+            while (request := receive(theirs.recv)) is not None:
+                theirs.sendall(pack(keeper.answer(request)))
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -111,9 +111,9 @@ def test_of_many_steps_only_the_new_ones_travel(keeper: Keeper, state_dir: Path)
     with channel_to(keeper) as channel:
         ask = channel.ask
 
-        def measured(do: str, **details: object) -> dict[str, object]:
-            sizes.append(len(json.dumps(details)))
-            return ask(do, **details)
+        def measured(request: Request) -> Done:
+            sizes.append(len(pack(CODEC.encode(request))))
+            return ask(request)
 
         channel.ask = measured  # type: ignore[method-assign]
         journal = HelperJournal(channel)
@@ -128,10 +128,10 @@ def test_of_many_steps_only_the_new_ones_travel(keeper: Keeper, state_dir: Path)
 @pytest.mark.parametrize("number", [-1, 1, True, 2**64, "0", 0.0])
 def test_a_step_is_not_named_by_any_other_number(keeper: Keeper, number: object) -> None:
     with channel_to(keeper) as channel:
-        channel.ask("journal", steps=[encode(LINK)])
+        channel.ask(WriteJournal(steps=(encode(LINK),)))
         with pytest.raises(PlatformError, match="refuses"):
-            channel.ask("journal", steps=[number])
-        channel.ask("journal", steps=[0])
+            channel.ask(WriteJournal(steps=(number,)))  # type: ignore[arg-type]
+        channel.ask(WriteJournal(steps=(0,)))
 
 
 def test_the_tunnels_own_files_are_removed_and_no_others(keeper: Keeper, state_dir: Path) -> None:
@@ -144,7 +144,7 @@ def test_the_tunnels_own_files_are_removed_and_no_others(keeper: Keeper, state_d
         channel.remove("log")
         for name in ("other.sock", "../etc/resolv.conf", "work.log"):
             with pytest.raises(PlatformError, match="refuses"):
-                channel.ask("remove", file=name)
+                channel.ask(Remove(file=name))  # type: ignore[arg-type]
     assert [path.name for path in state_dir.iterdir()] == ["other.sock"]
 
 
@@ -153,16 +153,16 @@ OTHER_LINK = ResolvedLink(interface="eth0", index=2, servers=(), domains=("~.",)
 
 
 @pytest.mark.parametrize("step", [FORGED, OTHER_LINK, LINK])
-@pytest.mark.parametrize("do", ["apply", "undo", "journal"])
+@pytest.mark.parametrize("do", [ApplyDns, UndoDns, WriteJournal])
 def test_a_change_that_the_helper_did_not_prepare_is_refused(
-    keeper: Keeper, resolv_conf: Path, state_dir: Path, step: Link | ResolvConfFile | ResolvedLink, do: str
+    keeper: Keeper, resolv_conf: Path, state_dir: Path, step: Step, do: type[ApplyDns | UndoDns | WriteJournal]
 ) -> None:
     """A tunnel that was taken over cannot have files of its choice written, now or by the next start's repair."""
-    if step is LINK and do == "journal":
+    if step is LINK and do is WriteJournal:
         return  # addresses and links are journalled as they are: undoing them needs no more than CAP_NET_ADMIN
-    details = {"steps": [encode(step)]} if do == "journal" else {"step": encode(step)}
+    request = WriteJournal(steps=(encode(step),)) if do is WriteJournal else do(step=encode(step))  # type: ignore[call-arg]
     with channel_to(keeper) as channel, pytest.raises(PlatformError, match="refuses"):
-        channel.ask(do, **details)
+        channel.ask(request)
     assert resolv_conf.read_text() == BEFORE
     assert not state_dir.exists()
 
@@ -171,33 +171,42 @@ def test_a_change_that_the_helper_did_not_prepare_is_refused(
     "request_",
     [
         {},
-        {"do": "shell", "command": "id"},
-        {"do": "journal"},
-        {"do": "journal", "steps": [{"step": "link"}]},
-        {"do": "journal", "steps": [None]},
-        {"do": "apply"},
-        {"do": "apply", "step": {"step": "resolv.conf", "text": 1}},
-        {"do": "prepare", "previous": {"step": "route"}, "servers": [], "domains": [], "mode": "all"},
-        {"do": "prepare", "previous": None, "servers": "10.0.0.1", "domains": [], "mode": "all", "interface": "ike0"},
-        {"do": "prepare", "previous": None, "servers": ["x"], "domains": [], "mode": "all", "interface": "ike0"},
-        {"do": "prepare", "previous": None, "servers": [], "domains": [], "mode": "none", "interface": "ike0"},
-        {"do": "prepare", "previous": None, "servers": [], "domains": [], "mode": "all", "interface": "-h"},
-        {"do": "prepare", "previous": None, "servers": [[]], "domains": [{}], "mode": [], "interface": None},
-        {"do": "remove"},
-        {"do": "remove", "file": ["socket"]},
+        {"is": "Shell", "command": "id"},
+        {"is": "WriteJournal"},
+        {"is": "WriteJournal", "steps": [{"step": "link"}]},
+        {"is": "WriteJournal", "steps": [None]},
+        {"is": "ApplyDns"},
+        {"is": "ApplyDns", "step": {"step": "resolv.conf", "text": 1}},
+        {"is": "PrepareDns", "previous": {"step": "route"}, "servers": [], "domains": [], "mode": "all"},
+        {
+            "is": "PrepareDns",
+            "previous": None,
+            "servers": "10.0.0.1",
+            "domains": [],
+            "mode": "all",
+            "interface": "ike0",
+        },
+        {"is": "PrepareDns", "previous": None, "servers": ["x"], "domains": [], "mode": "all", "interface": "ike0"},
+        {"is": "PrepareDns", "previous": None, "servers": [], "domains": [], "mode": "none", "interface": "ike0"},
+        {"is": "PrepareDns", "previous": None, "servers": [], "domains": [], "mode": "all", "interface": "-h"},
+        {"is": "PrepareDns", "previous": None, "servers": [[]], "domains": [{}], "mode": [], "interface": None},
+        {"is": "Remove"},
+        {"is": "Remove", "file": ["socket"]},
+        {"is": "Remove", "file": "socket", "more": 1},
+        {"is": "Done", "warnings": [], "step": None},
     ],
 )
 def test_nonsense_is_an_error_and_nothing_else(keeper: Keeper, request_: dict[str, object]) -> None:
     answer = keeper.answer(request_)
-    assert isinstance(answer["error"], list)
-    assert len(answer["error"]) == 3
+    assert answer["is"] == "Failed"
+    assert "refuses" in str(answer["message"])
 
 
 def test_a_domain_that_is_none_never_reaches_the_file(keeper: Keeper) -> None:
     """K15: the helper checks again what the tunnel says that the gateway said."""
     answer = keeper.answer(
         {
-            "do": "prepare",
+            "is": "PrepareDns",
             "previous": None,
             "servers": ["10.99.0.53", "127.0.0.1"],
             "domains": ["corp.example\nnameserver 192.0.2.66", "ok.example"],
@@ -226,4 +235,4 @@ def test_a_helper_that_is_gone_or_mad_is_an_error(words: bytes) -> None:
     theirs.sendall(words)
     theirs.shutdown(socket.SHUT_WR)
     with ours, theirs, pytest.raises(PlatformError, match="cannot change this machine any more"):
-        Channel(ours, patience=5).ask("remove", file="log")
+        Channel(ours, patience=5).ask(Remove(file="log"))

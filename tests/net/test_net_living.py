@@ -22,10 +22,11 @@ import pytest
 from net_lab import FULL, SPLIT, Lab, a_lab, device, in_child, sh, state, tun
 
 from ikeclient.errors import PlatformError
+from ikeclient.ipc.messages import pack, receive
 from ikeclient.net.changes.journal import Journal, this_process
 from ikeclient.net.machine.kernel import Kernel, load_library
 from ikeclient.net.machine.machine import Machine, remove_leftovers, repair
-from ikeclient.process.helper.channel import Channel, HelperJournal, Keeper, packed, receive, unpacked
+from ikeclient.process.helper.channel import Channel, HelperJournal, Keeper
 
 pytestmark = pytest.mark.lab
 
@@ -397,7 +398,7 @@ def test_hundreds_of_routes_hold_up_the_loop_for_a_moment_only(lab: Lab, state_d
             ours.close()
             keeper = Keeper(state_dir, replace(this_process("work"), pid=os.getppid()))
             while True:
-                theirs.sendall(packed(keeper.answer(unpacked(receive(theirs)))))
+                theirs.sendall(pack(keeper.answer(receive(theirs.recv) or {})))
         theirs.close()
         load_library()
         machine = Machine(state_dir, "work", journal=HelperJournal(Channel(ours)))

@@ -18,7 +18,7 @@ from ikeclient.errors import PlatformError
 from ikeclient.net import syscalls as linux
 from ikeclient.net.model import DnsConfig, MachineConfig
 from ikeclient.net.namespace.handle import NamespaceHandle
-from ikeclient.net.namespace.init import configuration, described
+from ikeclient.net.namespace.messages import CODEC, inside
 from ikeclient.net.namespace.namespace import Namespace
 
 CONFIG = MachineConfig(
@@ -44,7 +44,7 @@ def namespace() -> Iterator[Namespace]:
 
 
 def test_a_configuration_arrives_as_it_was_sent_but_for_what_is_outside() -> None:
-    arrived = configuration(json.loads(json.dumps(described(CONFIG))))
+    arrived = CODEC.decode(MachineConfig, json.loads(json.dumps(CODEC.encode(inside(CONFIG)))))
     assert (arrived.gateway, arrived.ports) == ((), ())
     assert arrived.dns == DnsConfig(servers=CONFIG.dns.servers, domains=CONFIG.dns.domains, mode="all")  # type: ignore[union-attr]
     for name in ("interface", "mtu", "addresses", "routes", "exclude", "blocked", "mark", "table"):

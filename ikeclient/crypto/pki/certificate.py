@@ -179,9 +179,6 @@ class Certificate:
         """Whether the certificate proves the identity of an ID payload with that type and data."""
         return any(proves(offered_type, offered, id_type, value) for offered_type, offered in self.identities())
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return Certificate, (self.der,)
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Certificate) and self.der == other.der
 

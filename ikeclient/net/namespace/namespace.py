@@ -7,19 +7,19 @@ out, so the tunnel stays outside with its sockets while the interface is the onl
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
-from ipaddress import ip_address
-from typing import Any
 
 from ikeclient.errors import IkeclientError, PlatformError
+from ikeclient.ipc.fork import fork
+from ikeclient.ipc.messages import HEADER, body, pack, receive
 from ikeclient.net.device import vnet
 from ikeclient.net.device.tun import TunCounters, TunDevice
 from ikeclient.net.model import IPAddress, MachineConfig
 from ikeclient.net.namespace.handle import NAMESPACES, NamespaceHandle
-from ikeclient.net.namespace.init import LONGEST, described, hold
-from ikeclient.net.namespace.rootless import Refusal, Stage
+from ikeclient.net.namespace.init import run_init
+from ikeclient.net.namespace.messages import CODEC, Answer, Failed, First, inside
+from ikeclient.net.namespace.rootless import Refusal
 from ikeclient.net.rights.privileges import Fact
 
 PATIENCE = 30.0  # seconds for one answer of its init
@@ -83,27 +83,24 @@ class Namespace:
         Forks; call it from a process with one thread, before it reads a secret or gives up core dumps. Raises
         PrivilegeError, which names the missing right and how to grant it, or PlatformError.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid = os.fork()
-        if pid == 0:
-            ours.close()
-            hold(theirs, interface)
+        ours, theirs = socket.socketpair()
+        pid = fork(lambda: run_init(theirs, interface))
         theirs.close()
+        ours.settimeout(PATIENCE)
         try:
-            ours.settimeout(PATIENCE)
-            message, spaces, _, _ = socket.recv_fds(ours, LONGEST, 1 + len(NAMESPACES))
-            answer: dict[str, Any] = json.loads(message)
+            header, descriptors, _, _ = socket.recv_fds(ours, HEADER.size, 1 + len(NAMESPACES), socket.MSG_CMSG_CLOEXEC)
+            first: First = CODEC.decode(First, body(header, ours.recv))  # type: ignore[arg-type]  # a union
         except (OSError, ValueError) as error:  # silence, or the end without a word
             ours.close()
             raise PlatformError("cannot make a network of its own", reason="its process gave no answer") from error
-        if "stage" in answer:
+        if isinstance(first, Refusal):
             ours.close()
             os.waitpid(pid, 0)
-            raise Refusal(stage=Stage(answer["stage"]), code=answer["code"]).error()
-        tun, *others = spaces
-        device = PassedTun(tun, answer["interface"], with_headers=answer["vnet"])
+            raise first.error()
+        tun, *others = descriptors
+        device = PassedTun(tun, first.interface, with_headers=first.vnet)
         made = cls(pid, ours, device, NamespaceHandle(tuple(others)))
-        made.making = answer["warnings"]
+        made.making = list(first.warnings)
         return made
 
     def fileno(self) -> int:
@@ -123,17 +120,14 @@ class Namespace:
         """Make the inside look like `config`, as far as it is about the inside. Raises PlatformError."""
         self.warnings = []
         try:
-            self._channel.send(json.dumps(described(config)).encode())
-            message = self._channel.recv(LONGEST)
-        except OSError as error:
+            self._channel.sendall(pack(CODEC.encode(inside(config))))
+            answer: Answer = CODEC.decode(Answer, receive(self._channel.recv))  # type: ignore[arg-type]  # a union
+        except (OSError, ValueError) as error:
             raise _gone() from error
-        if not message:
-            raise _gone()
-        answer = json.loads(message)
-        if not answer["ok"]:
-            raise PlatformError(answer["message"], reason=answer["reason"], hint=answer["hint"])
-        self.warnings = [*self.making, *answer["warnings"]]
-        self.servers = tuple(ip_address(each) for each in answer["servers"])
+        if isinstance(answer, Failed):
+            raise PlatformError(answer.message, reason=answer.reason, hint=answer.hint)
+        self.warnings = [*self.making, *answer.warnings]
+        self.servers = answer.servers
         if config.dns is None:
             self.warnings.append(
                 "names cannot be resolved in it: the gateway named no server, or the profile wants none"

@@ -2,66 +2,47 @@
 
 Three things need the files of whoever started the tunnel for as long as it runs: the journal, name resolution, and
 removing the tunnel's own files at the end. `Keeper` does them in the helper; `HelperDns`, `HelperJournal` and `Channel`
-ask for them. A request is a small JSON object of a closed set, and the helper trusts the tunnel with little: it takes
+ask for them. A request is one of a closed set (`messages`), and the helper trusts the tunnel with little: it takes
 and undoes only changes of name resolution that it prepared itself from the machine's present state, journals only
 well-formed steps, always under the tunnel's name, and writes and removes three files by names that it knows.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
+from collections.abc import Sequence
 from pathlib import Path
-from struct import Struct
-from typing import Literal
+from typing import Literal, assert_never, cast
 
 from ikeclient.errors import PlatformError
+from ikeclient.ipc.messages import Message, pack, receive
+from ikeclient.ipc.typed import Codec
 from ikeclient.net.changes.journal import SUFFIX, Journal, JournalError, JournalStore, Owner, decode, encode, remove
 from ikeclient.net.changes.journal import open_directory as open_private
 from ikeclient.net.changes.steps import DnsStep, Step
 from ikeclient.net.dns.backends import RESOLV_CONF, Dns, DnsAdapter, acceptable
 from ikeclient.net.model import DnsConfig, interface_name
+from ikeclient.process.helper.messages import (
+    Answer,
+    ApplyDns,
+    Done,
+    Failed,
+    Json,
+    PrepareDns,
+    Remove,
+    Request,
+    UndoDns,
+    WriteCrash,
+    WriteJournal,
+)
 
-LENGTH = Struct("=I")
-LARGEST = 4 << 20  # bytes of a message
 CRASH = "crash.log"
 PATIENCE = 90.0  # seconds for an answer; name resolution may run four commands of 15 seconds
 
 _LARGEST_CRASH = 64 << 10
 
-Message = Mapping[str, object]
-
-
-def packed(message: Message) -> bytes:
-    """`message` as it travels: a length and JSON."""
-    data = json.dumps(message).encode("ascii")
-    return LENGTH.pack(len(data)) + data
-
-
-def unpacked(data: bytes) -> dict[str, object]:
-    """The message in `data`, the part after the length; raises ValueError."""
-    message = json.loads(data)
-    if not isinstance(message, dict):
-        raise ValueError("not an object")
-    return message
-
-
-def receive(connection: socket.socket) -> bytes:
-    """The next message without its length, waiting for it; raises OSError, and EOFError at the end."""
-    (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
-    return _exactly(connection, min(length, LARGEST))
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        if not (piece := connection.recv(size - len(data))):
-            raise EOFError
-        data += piece
-    return bytes(data)
+CODEC = Codec()
 
 
 class Keeper:
@@ -83,55 +64,55 @@ class Keeper:
         self._prepared: list[DnsStep] = []
         self._written: list[Step] = []
 
-    def answer(self, request: Message) -> dict[str, object]:
+    def answer(self, message: Message) -> Message:
         """Do what is asked; the answer tells of a failure. Never raises for anything a tunnel can send."""
+        answer: Answer
         try:
-            return self._do(request)
+            answer = self._do(CODEC.decode(Request, message))  # type: ignore[arg-type]  # a union
         except PlatformError as error:
-            return {"error": [error.message, error.reason, error.hint]}
+            answer = Failed.of(error)
         except OSError as error:
-            return {"error": ["the helper cannot do what the tunnel asks for", error.strerror, None]}
+            answer = _failed("the helper cannot do what the tunnel asks for", error.strerror)
         except (JournalError, KeyError, TypeError, ValueError, AttributeError) as error:
-            return {"error": ["the helper refuses what the tunnel asks for", type(error).__name__, None]}
+            answer = _failed("the helper refuses what the tunnel asks for", type(error).__name__)
+        return cast(Message, CODEC.encode(answer))
 
-    def _do(self, request: Message) -> dict[str, object]:
+    def _do(self, request: Request) -> Done:
         match request:
-            case {"do": "journal", "steps": list(steps)}:
+            case WriteJournal(steps=steps):
                 written = [self._checked(step) for step in steps]
                 self._journal.write(written)
                 self._written = written
-                return {}
-            case {"do": "prepare", "previous": previous}:
-                return self._prepare(request, None if previous is None else self._known(previous))
-            case {"do": "apply", "step": step}:
-                return {"warnings": self._dns.apply(self._known(step))}
-            case {"do": "undo", "step": step}:
-                return {"warnings": self._dns.undo(self._known(step))}
-            case {"do": "crash", "text": str(text)}:
+                return Done()
+            case PrepareDns():
+                return self._prepare(request)
+            case ApplyDns(step=step):
+                return Done(warnings=tuple(self._dns.apply(self._known(step))))
+            case UndoDns(step=step):
+                return Done(warnings=tuple(self._dns.undo(self._known(step))))
+            case WriteCrash(text=text):
                 self._crash(text)
-                return {}
-            case {"do": "remove", "file": str(file)}:
+                return Done()
+            case Remove(file=file):
                 self._remove(self._files[file])
-                return {}
-        raise ValueError("no such request")
+                return Done()
+        assert_never(request)
 
-    def _prepare(self, request: Message, previous: DnsStep | None) -> dict[str, object]:
-        servers, domains, mode = request["servers"], request["domains"], request["mode"]
-        if not isinstance(servers, list) or not isinstance(domains, list) or mode not in ("split", "all"):
-            raise ValueError("not a configuration")
-        chosen: Literal["split", "all"] = "all" if mode == "all" else "split"
-        config, refused = acceptable(
-            DnsConfig(servers=tuple(map(ip_address, servers)), domains=tuple(map(str, domains)), mode=chosen)
-        )
-        step, warnings = self._dns.prepare(config, interface_name(request["interface"]), previous)
+    def _prepare(self, request: PrepareDns) -> Done:
+        previous = None if request.previous is None else self._known(request.previous)
+        wanted = DnsConfig(servers=request.servers, domains=request.domains, mode=request.mode)
+        config, refused = acceptable(wanted)
+        step, warnings = self._dns.prepare(config, interface_name(request.interface), previous)
         if step is not None and step not in self._prepared:
             # Only the last one can still be in force, and its predecessor while it is being replaced.
             self._prepared = [*self._prepared[-7:], step]
-        return {"step": step and encode(step), "warnings": refused + warnings}
+        return Done(step=None if step is None else encode(step), warnings=tuple(refused + warnings))
 
-    def _checked(self, data: object) -> Step:
+    def _checked(self, data: int | Json) -> Step:
         """A step, or the number of one in what was written last."""
-        if type(data) is int and 0 <= data < len(self._written):
+        if isinstance(data, int):
+            if not 0 <= data < len(self._written):
+                raise ValueError("no such step")
             return self._written[data]
         step = decode(data)
         return self._known(data) if isinstance(step, DnsStep) else step
@@ -166,23 +147,21 @@ class Channel:
         connection.settimeout(patience)
         self._socket = connection
 
-    def ask(self, do: str, **details: object) -> dict[str, object]:
-        """What the helper answers."""
+    def ask(self, request: Request) -> Done:
+        """Return what the helper answers."""
         try:
-            self._socket.sendall(packed({"do": do, **details}))
-            answer = unpacked(receive(self._socket))
-        except (OSError, EOFError, ValueError) as error:
+            self._socket.sendall(pack(CODEC.encode(request)))
+            answer: Answer = CODEC.decode(Answer, receive(self._socket.recv))  # type: ignore[arg-type]  # a union
+        except (OSError, ValueError) as error:
             reason = f"its helper process does not answer ({type(error).__name__})"
             raise PlatformError("the tunnel cannot change this machine any more", reason=reason) from error
-        failure = answer.get("error")
-        if isinstance(failure, list) and len(failure) == 3:
-            message, why, hint = (None if words is None else str(words) for words in failure)
-            raise PlatformError(message or "", reason=why, hint=hint)
+        if isinstance(answer, Failed):
+            raise PlatformError(answer.message, reason=answer.reason, hint=answer.hint)
         return answer
 
     def remove(self, file: Literal["socket", "log"]) -> None:
         """Remove a file of the tunnel from its directory."""
-        self.ask("remove", file=file)
+        self.ask(Remove(file=file))
 
 
 class HelperDns:
@@ -194,23 +173,24 @@ class HelperDns:
     def prepare(self, config: DnsConfig, interface: str, previous: DnsStep | None) -> tuple[DnsStep | None, list[str]]:
         """The step for this configuration, and warnings. `previous` is ours that is in force now."""
         answer = self._channel.ask(
-            "prepare",
-            servers=[str(server) for server in config.servers],
-            domains=list(config.domains),
-            mode=config.mode,
-            interface=interface,
-            previous=None if previous is None else encode(previous),
+            PrepareDns(
+                servers=config.servers,
+                domains=config.domains,
+                mode=config.mode,
+                interface=interface,
+                previous=None if previous is None else encode(previous),
+            )
         )
-        step = None if answer.get("step") is None else decode(answer["step"])
-        return step if isinstance(step, DnsStep) else None, _warnings(answer)
+        step = None if answer.step is None else decode(answer.step)
+        return step if isinstance(step, DnsStep) else None, list(answer.warnings)
 
     def apply(self, step: DnsStep) -> list[str]:
         """Take the step. Returns warnings; raises PlatformError, and then `undo` puts right what is done already."""
-        return _warnings(self._channel.ask("apply", step=encode(step)))
+        return list(self._channel.ask(ApplyDns(step=encode(step))).warnings)
 
     def undo(self, step: DnsStep) -> list[str]:
         """Undo the step; what is gone already is fine. Returns warnings; raises PlatformError."""
-        return _warnings(self._channel.ask("undo", step=encode(step)))
+        return list(self._channel.ask(UndoDns(step=encode(step))).warnings)
 
 
 class HelperJournal:
@@ -225,12 +205,10 @@ class HelperJournal:
 
     def write(self, steps: Sequence[Step]) -> None:
         """Replace what is kept; durable when it returns. Raises PlatformError, and the old content is then kept."""
-        self._channel.ask(
-            "journal", steps=[encode(step) if (at := self._written.get(step)) is None else at for step in steps]
-        )
+        data = (encode(step) if (at := self._written.get(step)) is None else at for step in steps)
+        self._channel.ask(WriteJournal(steps=tuple(data)))
         self._written = {step: number for number, step in enumerate(steps)}
 
 
-def _warnings(answer: Message) -> list[str]:
-    warnings = answer.get("warnings")
-    return [str(warning) for warning in warnings] if isinstance(warnings, list) else []
+def _failed(message: str, reason: str | None) -> Failed:
+    return Failed.of(PlatformError(message, reason=reason))

@@ -10,23 +10,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import fcntl
 import itertools
 import os
-import pickle
 import re
 import signal
 import socket
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ikeclient.errors import IkeclientError, PlatformError, ProfileError
+from ikeclient.ipc.fork import daemonise, fork
+from ikeclient.ipc.messages import pack, receive, stream
 from ikeclient.net.changes.journal import this_process
-from ikeclient.process.helper.channel import LARGEST, LENGTH, Channel, Keeper, packed, receive, unpacked
+from ikeclient.process.helper.channel import CODEC, Channel, Keeper
+from ikeclient.process.helper.messages import Failed, HookEnded, ProfileRead, ReadProfile, RunHook
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.profile.load.author import Author
+from ikeclient.profile.message import decode, encode
 from ikeclient.tunnel.hooks import SEARCH_PATH, environment, run_command
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.status import Status
@@ -37,6 +38,8 @@ _NAMES = frozenset(environment(Status(name=""), "connected"))
 _PR_SET_NAME = 15  # prctl(2)
 _GOODBYE = 5.0  # seconds for the helper to end
 _READING = 120.0  # seconds for a profile with its secrets
+_LARGEST_PROFILE = 64 << 20  # bytes, with every authority that its files hold
+_REFUSED = "was not run: the helper refuses it"
 
 Known = dict[str, list[tuple[list[str], Author | None]]]  # commands by reason (up, down), and whose rights they have
 
@@ -54,15 +57,15 @@ class Hooks:
         was cancelled; a `tunnel.hooks.Runner`.
         """
         number = next(self._numbers)
-        request = {"number": number, "reason": reason, "command": list(command), "variables": dict(variables)}
-        with contextlib.suppress(OSError):
+        request = RunHook(number=number, reason=reason, command=tuple(command), variables=dict(variables))
+        with contextlib.suppress(OSError, ValueError):
             self._streams = self._streams or await asyncio.open_connection(sock=self._socket)
             reader, writer = self._streams
-            writer.write(packed(request))
-            async for answer in _messages(reader):
-                if answer.get("number") == number:
-                    problem = answer.get("problem")
-                    return None if problem is None else str(problem)
+            writer.write(pack(CODEC.encode(request)))
+            async for message in stream(reader):
+                answer = CODEC.decode(HookEnded, message)
+                if answer.number in (number, None):
+                    return answer.problem
         return "was not run: the helper process is gone"
 
     def close(self) -> None:
@@ -71,11 +74,10 @@ class Hooks:
             self._streams[1].close()
 
 
-class Reading:
+class Reread:
     """The tunnel's way to have its profile read again, with the rights to the files that it gave up itself.
 
     Calling it waits, as long as a command takes that knows a password; so it is for a thread. Raises IkeclientError.
-    What is unpickled comes from the helper, which has more rights than we.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -85,14 +87,16 @@ class Reading:
     def __call__(self) -> CompiledProfile:
         """The profile as it is now."""
         try:
-            self._socket.sendall(packed({}))
-            result = pickle.loads(receive(self._socket))  # noqa: S301
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            self._socket.sendall(pack(CODEC.encode(ReadProfile())))
+            message = receive(self._socket.recv, _LARGEST_PROFILE)
+            answer = CODEC.decode(ProfileRead | Failed, message)  # type: ignore[arg-type]  # a union
+            if isinstance(answer, ProfileRead):
+                return decode(answer.profile)
+        except (OSError, ValueError) as error:
             raise PlatformError("the profile could not be read", reason="the helper process is gone") from error
-        if isinstance(result, IkeclientError):
-            raise result
-        assert isinstance(result, CompiledProfile)
-        return result
+        failure = ProfileError(answer.message, reason=answer.reason, hint=answer.hint)
+        failure.exit_code = answer.exit_code
+        raise failure
 
 
 class Helper:
@@ -101,7 +105,7 @@ class Helper:
     `lifeline` becomes readable when the helper is gone.
     """
 
-    def __init__(self, channel: Channel, hooks: Hooks, reread: Reading, lifeline: socket.socket) -> None:
+    def __init__(self, channel: Channel, hooks: Hooks, reread: Reread, lifeline: socket.socket) -> None:
         self.channel = channel
         self.hooks = hooks
         self.reread = reread
@@ -121,25 +125,21 @@ def helper(
     """
     owner = this_process(options.name)
     pairs = [socket.socketpair() for _ in range(4)]
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()  # or the child would write it a second time
-    pid = os.fork()
-    if pid == 0:
-        try:
-            channel, hooks, reading, _lifeline = _isolate([theirs for _, theirs in pairs])
-            known: Known = {}
-            _learn(known, commands, runs_as)
-            tasks = (_serve_hooks(hooks, known, directory), _serve_reading(reading, reread, known))
-            asyncio.run(_serve(Keeper(options.runtime_directory, owner), channel, *tasks))
-        finally:
-            os._exit(0)
+
+    def life() -> int:
+        channel, hooks, reading, _lifeline = _isolate([theirs for _, theirs in pairs])
+        known: Known = {}
+        _learn(known, commands, runs_as)
+        tasks = (_serve_hooks(hooks, known, directory), _serve_reading(reading, reread, known))
+        asyncio.run(_serve(Keeper(options.runtime_directory, owner), channel, *tasks))
+        return 0
+
+    pid = fork(life)
     for _, theirs in pairs:
         theirs.close()
     channel, hooks, reading, lifeline = (ours for ours, _ in pairs)
     try:
-        yield Helper(Channel(channel), Hooks(hooks), Reading(reading), lifeline)
+        yield Helper(Channel(channel), Hooks(hooks), Reread(reading), lifeline)
     finally:
         for ours, _ in pairs:
             ours.close()
@@ -151,18 +151,11 @@ def _isolate(keep: Sequence[socket.socket]) -> list[socket.socket]:
 
     Returns the sockets of `keep`, past the numbers of the standard files, which the caller may have closed.
     """
-    os.setsid()
-    moved = [socket.socket(fileno=fcntl.fcntl(kept.detach(), fcntl.F_DUPFD_CLOEXEC, 3)) for kept in keep]
     for number in _SIGNALS:
         signal.signal(number, _nothing)  # not SIG_IGN, which the programs we run would inherit
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
-    ours = sorted(connection.fileno() for connection in moved)
-    for low, high in zip([2, *ours], [*ours, max(os.sysconf("SC_OPEN_MAX"), 1024)], strict=True):
-        os.closerange(low + 1, high)
+    moved = daemonise([kept.detach() for kept in keep])
     ctypes.CDLL(None).prctl(_PR_SET_NAME, b"ikeclient-help", 0, 0, 0)
-    return moved
+    return [socket.socket(fileno=number) for number in moved]
 
 
 def _nothing(*_: object) -> None:
@@ -180,32 +173,24 @@ def _wait(pid: int) -> None:
             time.sleep(0.005)
 
 
-async def _messages(reader: asyncio.StreamReader) -> AsyncIterator[dict[str, object]]:
-    """Messages until the other side is gone, or sends something else."""
-    with contextlib.suppress(asyncio.IncompleteReadError, OSError, ValueError):
-        while True:
-            (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-            if length > LARGEST:
-                return
-            yield unpacked(await reader.readexactly(length))
-
-
 async def _serve(keeper: Keeper, channel: socket.socket, *others: Coroutine[None, None, None]) -> None:
     running = [asyncio.create_task(other) for other in others]
     reader, writer = await asyncio.open_connection(sock=channel)
-    async for request in _messages(reader):
-        writer.write(packed(keeper.answer(request)))
+    async for request in stream(reader):
+        writer.write(pack(keeper.answer(request)))
     await asyncio.wait(running)  # which end with the same tunnel
 
 
 async def _serve_reading(connection: socket.socket, reread: Callable[[], CompiledProfile] | None, known: Known) -> None:
     reader, writer = await asyncio.open_connection(sock=connection)
-    async for _ in _messages(reader):
+    async for _ in stream(reader):
         result = await asyncio.to_thread(_read, reread)
         if isinstance(result, CompiledProfile):
             _learn(known, result.session.commands, result.session.runs_as)
-        data = pickle.dumps(result)
-        writer.write(LENGTH.pack(len(data)) + data)
+            answer: ProfileRead | Failed = ProfileRead(profile=encode(result))
+        else:
+            answer = Failed.of(result)
+        writer.write(pack(CODEC.encode(answer), _LARGEST_PROFILE))
 
 
 def _learn(known: Known, commands: Mapping[str, Sequence[Sequence[str]]], runs_as: Author | None) -> None:
@@ -217,11 +202,8 @@ def _learn(known: Known, commands: Mapping[str, Sequence[Sequence[str]]], runs_a
 def _read(reread: Callable[[], CompiledProfile] | None) -> CompiledProfile | IkeclientError:
     try:
         return reread() if reread else ProfileError("the profile cannot be read again")
-    except IkeclientError as error:  # of whatever class; this one surely travels
-        message, *more = error.lines()
-        plain = ProfileError(message, reason=more[0] if more else None, hint=more[1] if len(more) > 1 else None)
-        plain.exit_code = error.exit_code
-        return plain
+    except IkeclientError as error:
+        return error
     except Exception as error:  # its message may quote a secret
         return ProfileError("the profile could not be read", reason=f"unexpected {type(error).__name__}")
 
@@ -231,18 +213,24 @@ async def _serve_hooks(connection: socket.socket, known: Known, directory: Path)
     reader, writer = await asyncio.open_connection(sock=connection)
     running: asyncio.Task[None] | None = None
 
-    async def run(request: Mapping[str, object]) -> None:
+    async def run(request: RunHook) -> None:
         try:
             command, author, variables = _checked(request, known)
-        except (LookupError, StopIteration, TypeError, ValueError):
-            problem: str | None = "was not run: the helper refuses it"
+        except (LookupError, StopIteration, ValueError):
+            problem: str | None = _REFUSED
         else:
             problem = await run_command(command, variables, directory, author)
-        writer.write(packed({"number": request.get("number"), "problem": problem}))
+        answer(request.number, problem)
 
-    async for request in _messages(reader):
+    def answer(number: int | None, problem: str | None) -> None:
+        writer.write(pack(CODEC.encode(HookEnded(number=number, problem=problem))))
+
+    async for message in stream(reader):
         await _cancelled(running)
-        running = asyncio.create_task(run(request))
+        try:
+            running = asyncio.create_task(run(CODEC.decode(RunHook, message)))
+        except ValueError:
+            answer(None, _REFUSED)
     await _cancelled(running)
 
 
@@ -252,17 +240,15 @@ async def _cancelled(task: asyncio.Task[None] | None) -> None:
         await asyncio.wait({task})
 
 
-def _checked(request: Mapping[str, object], known: Known) -> tuple[Sequence[str], Author | None, dict[str, str]]:
+def _checked(request: RunHook, known: Known) -> tuple[Sequence[str], Author | None, dict[str, str]]:
     """A command of a profile that was read, whose rights it has, and the environment that the tunnel gives it.
 
-    That has the known names, and values without any surprise. Raises LookupError, TypeError or ValueError.
+    That has the known names, and values without any surprise. Raises LookupError, StopIteration or ValueError.
     """
-    reason, command, given = request["reason"], request["command"], request["variables"]
-    if not isinstance(reason, str) or not isinstance(command, list) or not isinstance(given, dict):
-        raise TypeError("not a request for a command")
-    if set(given) != _NAMES or given["PATH"] != SEARCH_PATH or given["IKECLIENT_REASON"] != reason:
+    given = request.variables
+    if set(given) != _NAMES or given["PATH"] != SEARCH_PATH or given["IKECLIENT_REASON"] != request.reason:
         raise ValueError("not a hook's environment")
-    if not all(isinstance(value, str) and _HARMLESS.fullmatch(value) for value in given.values()):
+    if not all(_HARMLESS.fullmatch(value) for value in given.values()):
         raise ValueError("a value of a hook's environment")
-    words, author = next(found for found in known[reason] if found[0] == command)
-    return words, author, {str(name): str(value) for name, value in given.items()}
+    words, author = next(found for found in known[request.reason] if found[0] == list(request.command))
+    return words, author, given

@@ -11,7 +11,7 @@ What root adds to such a profile by an absolute path of its own (`--set`, IKECLI
 from __future__ import annotations
 
 import ctypes
-import json
+import io
 import os
 import pwd
 import select
@@ -20,7 +20,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+from ikeclient.ipc.fork import fork
+from ikeclient.ipc.messages import pack, receive
 
 TIMEOUT = 20.0  # seconds to read a file; a file system of the author's may never answer
 _PR_SET_DUMPABLE = 4  # prctl(2)
@@ -86,10 +89,7 @@ class Author:
         # The child must not run our handlers, which may write into descriptors that we share.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            pid = os.fork()
-            if pid == 0:
-                os.close(reading)
-                self._read_and_end(read, writing)
+            pid = fork(lambda: self._answer(read, reading, writing))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(writing)
@@ -98,31 +98,33 @@ class Author:
         finally:
             os.close(reading)
             _end(pid)
-        head, newline, data = answer.partition(b"\n")
-        if not newline:
+        try:
+            found = receive(answer.read)
+        except ValueError:
+            found = None
+        if found is None:
             raise NoRights(f"the process that took the rights of {self} ended without a word")
-        found = json.loads(head)
         if "rights" in found:
             raise NoRights(f"cannot take the rights of {self}: {found['rights']}")
-        return found, data
+        return found, answer.read()
 
-    def _read_and_end(self, read: Callable[[], tuple[dict[str, object], bytes]], writing: int) -> NoReturn:
+    def _answer(self, read: Callable[[], tuple[dict[str, object], bytes]], reading: int, writing: int) -> int:
+        """Do what the child does: write a message and the bytes behind it. Returns its exit code."""
+        os.close(reading)
         try:
-            try:
-                self.become()
-                # A process that changes its user is not dumpable, unless fs.suid_dumpable says otherwise. Our memory
-                # holds secrets that the author must not see.
-                ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-            except OSError as error:
-                answer = json.dumps({"rights": error.strerror}).encode() + b"\n"
-            else:
-                head, data = read()
-                answer = json.dumps(head).encode() + b"\n" + data
-            view = memoryview(answer)
-            while view:
-                view = view[os.write(writing, view) :]
-        finally:
-            os._exit(0)
+            self.become()
+            # A process that changes its user is not dumpable, unless fs.suid_dumpable says otherwise. Our memory
+            # holds secrets that the author must not see.
+            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        except OSError as error:
+            answer = pack({"rights": error.strerror})
+        else:
+            head, data = read()
+            answer = pack(head) + data
+        view = memoryview(answer)
+        while view:
+            view = view[os.write(writing, view) :]
+        return 0
 
     def __str__(self) -> str:
         return f"user {self.name} (uid {self.uid})" if self.name else f"uid {self.uid}"
@@ -135,7 +137,7 @@ def expand(written: str, author: Author | None) -> Path:
     return Path(written).expanduser()
 
 
-def _received(reading: int) -> bytes:
+def _received(reading: int) -> io.BytesIO:
     deadline = time.monotonic() + TIMEOUT
     poll = select.poll()
     poll.register(reading, select.POLLIN)
@@ -144,7 +146,7 @@ def _received(reading: int) -> bytes:
         if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
             raise TimeoutError
         if not (piece := os.read(reading, _CHUNK)):
-            return bytes(answer)
+            return io.BytesIO(answer)
         answer += piece
 
 

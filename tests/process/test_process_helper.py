@@ -18,6 +18,7 @@ from ikeclient.ike.config import CertificateAuth
 from ikeclient.net.changes.journal import SUFFIX
 from ikeclient.net.changes.steps import Link
 from ikeclient.process.helper.channel import HelperJournal
+from ikeclient.process.helper.messages import WriteJournal
 from ikeclient.process.helper.process import Helper, Hooks, helper
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.load.author import Author
@@ -140,7 +141,7 @@ def test_signals_to_the_whole_group_leave_the_helper_to_its_tunnel(tmp_path: Pat
     command = ("/bin/sh", "-c", "kill -TERM $$")
     with helper(options(tmp_path), {"up": [command]}, tmp_path) as made:
         pid = child_of_ours()
-        made.channel.ask("journal", steps=[])
+        made.channel.ask(WriteJournal(steps=()))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             os.kill(pid, number)
         made.channel.remove("log")
@@ -161,10 +162,11 @@ def test_a_helper_ends_with_a_tunnel_that_was_killed(tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path\n"
         "from ikeclient.process.helper.process import helper; from ikeclient.tunnel.options import ConnectOptions\n"
+        "from ikeclient.process.helper.messages import WriteJournal\n"
         "place = Path(sys.argv[1])\n"
         "options = ConnectOptions(name='work', timeout=1, keylog=None, runtime_directory=place / 'run')\n"
         "with helper(options, {}, place) as made:\n"
-        "    made.channel.ask('journal', steps=[]); print('up', flush=True); time.sleep(600)\n"
+        "    made.channel.ask(WriteJournal(steps=())); print('up', flush=True); time.sleep(600)\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tunnel:

@@ -1,0 +1,1 @@
+"""Processes of ours among themselves: how one is forked, and how one talks with another."""

@@ -1,0 +1,53 @@
+"""Fork a process, and let go of everything that it inherited.
+
+Our processes are plain forks, because secrets must not travel over argv or the environment of a new program. A fork
+inherits more than it should have: buffered output, the terminal, and every open descriptor of whoever started us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+_FIRST = 3  # the number after the standard files
+_FEWEST = 1024  # descriptors to close, however low the limit is now
+
+
+def fork(life: Callable[[], int]) -> int:
+    """Fork a child whose exit code is what `life` returns, 1 after an exception; return its process ID.
+
+    Call it while there is one thread.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()  # or the child would write it a second time
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = life()
+        finally:
+            os._exit(code)
+    return pid
+
+
+def daemonise(keep: Iterable[int] = ()) -> list[int]:
+    """Leave the terminal, turn the standard files into /dev/null, and close every descriptor but those of `keep`.
+
+    Returns their numbers in the same order: one that was a standard file's, because the caller had closed that, is
+    another one now.
+    """
+    os.setsid()
+    kept = [number if number >= _FIRST else fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST) for number in keep]
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in range(_FIRST):
+        os.dup2(null, standard)
+    bounds = sorted({_FIRST - 1, *kept, max(os.sysconf("SC_OPEN_MAX"), _FEWEST)})
+    for low, high in itertools.pairwise(bounds):
+        os.closerange(low + 1, high)
+    return kept

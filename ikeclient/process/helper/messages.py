@@ -1,0 +1,119 @@
+"""What a tunnel and its helper say to each other; `ipc.typed` writes and reads it.
+
+Three sockets carry it, each with one request at a time: changes of the machine, hooks, and the profile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+from ikeclient.errors import IkeclientError
+
+Json = dict[str, object]  # of a step of the journal, which has a reader of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteJournal:
+    """Replace the journal; a number stands for that step of what was written last."""
+
+    steps: tuple[int | Json, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareDns:
+    """Make the step that brings name resolution to this state; `previous` is the step of ours that is in force."""
+
+    servers: tuple[IPv4Address | IPv6Address, ...]
+    domains: tuple[str, ...]
+    mode: Literal["split", "all"]
+    interface: str
+    previous: Json | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyDns:
+    """Take a step that was prepared."""
+
+    step: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoDns:
+    """Undo a step that was prepared."""
+
+    step: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteCrash:
+    """Keep the description of a bug."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remove:
+    """Remove a file of the tunnel from its directory."""
+
+    file: Literal["socket", "log"]
+
+
+Request = WriteJournal | PrepareDns | ApplyDns | UndoDns | WriteCrash | Remove
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """It was done, with these warnings; `step` is what was prepared."""
+
+    warnings: tuple[str, ...] = ()
+    step: Json | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """It was not done; the lines of the error, and the exit code it has."""
+
+    message: str
+    reason: str | None
+    hint: str | None
+    exit_code: int = 1
+
+    @classmethod
+    def of(cls, error: IkeclientError) -> Failed:
+        """Describe an error."""
+        return cls(message=error.message, reason=error.reason, hint=error.hint, exit_code=error.exit_code)
+
+
+Answer = Done | Failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunHook:
+    """Run a command of the profile, which ends an earlier one that still runs."""
+
+    number: int
+    reason: str
+    command: tuple[str, ...]
+    variables: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookEnded:
+    """The hook of that number has ended; None for the number of a request that was not understood."""
+
+    number: int | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadProfile:
+    """Read the profile again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileRead:
+    """The profile as it is now (`profile.message`)."""
+
+    profile: object

@@ -1,0 +1,30 @@
+"""A compiled profile as a message between two processes of ours, with its keys: for sockets that nobody else has."""
+
+from __future__ import annotations
+
+from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
+from ikeclient.crypto.sign.signature import PrivateKey
+from ikeclient.errors import IkeclientError
+from ikeclient.ipc.typed import Codec
+from ikeclient.profile.compile import CompiledProfile
+
+_CODEC = Codec(
+    {
+        Certificate: (bytes, lambda certificate: certificate.der, Certificate.from_der),
+        TrustStore: (tuple[Certificate, ...], lambda store: store.anchors, TrustStore.from_certificates),
+        PrivateKey: (bytes, PrivateKey.pkcs8, lambda data: PrivateKey.load(data, None)),
+    }
+)
+
+
+def encode(profile: CompiledProfile) -> object:
+    """Return the profile as a JSON value. It holds secrets."""
+    return _CODEC.encode(profile)
+
+
+def decode(data: object) -> CompiledProfile:
+    """Return the profile that `encode` made `data` from; raises ValueError."""
+    try:
+        return _CODEC.decode(CompiledProfile, data)
+    except IkeclientError as error:
+        raise ValueError(f"not a profile: {error.message}") from None
