@@ -19,17 +19,18 @@ from ikeclient.crypto.algorithms.key_exchange import generate
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.errors import NoResponse, ProtocolError
 from ikeclient.ike.events import IKE_PORT, NAT_PORT, IPAddress, NatStatus, Path
-from ikeclient.ike.v2.exchanges.init import COOKIE_LENGTH, NO_SPI, new_spi, peer_hashes, signature_hashes
+from ikeclient.ike.v2.exchanges.init import COOKIE_LENGTH, NO_SPI, init_request, new_spi, peer_hashes
 from ikeclient.ike.v2.initiator import INIT_STRUCTURES
 from ikeclient.ike.v2.message.payloads import error_notify, find, has_notify, notifies
+from ikeclient.ike.v2.rules.groups import Groups
 from ikeclient.ike.v2.rules.nat import detected, detection_notifies
 from ikeclient.ike.v2.rules.negotiate import accept_ike, offer_ike
 from ikeclient.wire.header import Header
 from ikeclient.wire.identity import CertReqPayload
-from ikeclient.wire.key_exchange import KePayload, NoncePayload
-from ikeclient.wire.notify import NotifyPayload, VendorIdPayload
-from ikeclient.wire.payload import Message, Payload
-from ikeclient.wire.registry import ExchangeType, KeyExchangeId, NotifyType, PayloadType
+from ikeclient.wire.key_exchange import KePayload
+from ikeclient.wire.notify import VendorIdPayload
+from ikeclient.wire.payload import Message
+from ikeclient.wire.registry import ExchangeType, KeyExchangeId, NotifyType
 from ikeclient.wire.sa import SaPayload
 
 NEVER_OFFERED = KeyExchangeId(1)  # MODP 768
@@ -114,25 +115,8 @@ class _Line:
     def _request(
         self, spi: bytes, nonce: bytes, offer: Sequence[AlgorithmProposal], share: KePayload, cookie: bytes
     ) -> bytes:
-        header = Header(
-            spi_i=spi,
-            spi_r=NO_SPI,
-            next_payload=PayloadType.NONE,
-            exchange=ExchangeType.IKE_SA_INIT,
-            initiator=True,
-            response=False,
-            message_id=0,
-        )
-        payloads: tuple[Payload, ...] = (
-            *((NotifyPayload(type=NotifyType.COOKIE, data=cookie),) if cookie else ()),
-            offer_ike(offer),
-            share,
-            NoncePayload(nonce=nonce),
-            *detection_notifies(spi, NO_SPI, self.path, encapsulate=False),
-            NotifyPayload(type=NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
-            signature_hashes(sha1=True),
-        )
-        return Message(header=header, payloads=payloads).emit()
+        nat_detection = detection_notifies(spi, NO_SPI, self.path, encapsulate=False)
+        return init_request(spi, offer_ike(offer), share, nonce, nat_detection, cookie=cookie, sha1=True)
 
     def _exchange(self, request: bytes, spi: bytes) -> _Answer | None:
         refused: OSError | None = None
@@ -198,10 +182,11 @@ def probe(host: str, address: IPAddress) -> Findings:
 def _introduce(line: _Line, found: Findings, findings: PortFindings) -> bool:
     """One ordinary IKE_SA_INIT with all that we know; whether anything answered."""
     offer = _offer()
-    group = next(iter(KEY_EXCHANGE.values()))
+    groups = Groups(KEY_EXCHANGE.values(), tuple(KEY_EXCHANGE.values()))
     for _ in range(_ROUNDS):
-        share = generate(group, os.urandom)
-        answer = line.ask(offer, group.id, share.public)
+        assert groups.current is not None
+        share = generate(groups.current, os.urandom)
+        answer = line.ask(offer, share.method.id, share.public)
         found.cookie = found.cookie or line.cookie
         if answer is None:
             return False
@@ -211,12 +196,9 @@ def _introduce(line: _Line, found: Findings, findings: PortFindings) -> bool:
             _describe(found, offer, answer)
             return True
         error = error_notify(payloads)
-        wanted = int.from_bytes(error.data, "big") if error and error.type == NotifyType.INVALID_KE_PAYLOAD else None
-        other = next((each for each in KEY_EXCHANGE.values() if each.id == wanted), None)
-        if other is None or other is group:
+        if not groups.retry(error):
             findings.error = str(error.type) if error else None
             return True
-        group = other
     return True
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.crypto.algorithms.key_exchange import generate
+from ikeclient.crypto.algorithms.key_exchange import generate, respond
 from ikeclient.crypto.algorithms.modp import GENERATOR, MODP_GROUPS
 from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE
 from ikeclient.crypto.pki import der
@@ -188,6 +188,22 @@ def test_both_sides_agree_and_the_wire_form_has_its_length(method: str) -> None:
     assert ours.shared_secret(theirs.public) == theirs.shared_secret(ours.public)
     secret_length = len(ours.public) // 2 if method.startswith("ecp") else len(ours.public)
     assert len(ours.shared_secret(theirs.public)) == secret_length
+
+
+@pytest.mark.parametrize("method", KEY_EXCHANGE)
+def test_a_responder_answers_a_share_and_has_the_secret_at_once(method: str) -> None:
+    share = generate(KEY_EXCHANGE[method], os.urandom)
+    answer = respond(KEY_EXCHANGE[method], share.public, os.urandom)
+    assert share.shared_secret(answer.public) == answer.secret
+    assert answer.secret.hex() not in repr(answer)
+    assert repr(answer.secret) not in repr(answer)
+
+
+def test_a_responder_refuses_a_bad_share() -> None:
+    """RFC 6989, RFC 8031 section 2."""
+    for value in (bytes(32), bytes(31)):
+        with pytest.raises(KeyExchangeError):
+            respond(KEY_EXCHANGE["x25519"], value, os.urandom)
 
 
 @pytest.mark.parametrize("method", KEY_EXCHANGE)

@@ -7,10 +7,11 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-from ike_sealing import SPI_I, SPI_R, Forger, ends
+from ike_sealing import SPI_I, SPI_R, Forger, keys_of, stream, suite_of
 
 from ikeclient.errors import ParseError
 from ikeclient.ike.events import Datagram, Path
+from ikeclient.ike.v2.keying import Keying
 from ikeclient.ike.v2.message.channel import Channel
 from ikeclient.ike.v2.message.payloads import Request
 from ikeclient.wire.encrypted import EncryptedPayload
@@ -32,11 +33,11 @@ def channels(
     name: str = SUITE, *, fragment: bool = True, size: int = 1280, path: Path = PATH, first: int = 0
 ) -> tuple[Channel, Channel]:
     """The initiator's channel and the responder's."""
-    initiator, responder = ends(name, fragment=fragment)
-    fields = {"spi_i": SPI_I, "spi_r": SPI_R, "fragment_size": size}
+    suite = suite_of(name)
+    keying = Keying(spi_i=SPI_I, spi_r=SPI_R, suite=suite, keys=keys_of(suite), initiator=True, fragmentation=fragment)
     return (
-        Channel(initiator, path, initiator=True, first_request=first, first_response=0, **fields),  # type: ignore[arg-type]
-        Channel(responder, BACK, initiator=False, first_request=0, first_response=first, **fields),  # type: ignore[arg-type]
+        Channel(keying, path, stream("initiator"), fragment_size=size, first_request=first),
+        Channel(replace(keying, initiator=False), BACK, stream("responder"), fragment_size=size, first_response=first),
     )
 
 

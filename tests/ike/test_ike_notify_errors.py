@@ -1,6 +1,7 @@
 import pytest
 
 from ikeclient.errors import AuthenticationFailed, IkeclientError, NegotiationRefused, NoResponse
+from ikeclient.ike.v2.close_reasons import no_child
 from ikeclient.ike.v2.notify_errors import refusal
 from ikeclient.wire.registry import NotifyType
 
@@ -50,3 +51,9 @@ def test_detail_is_added_to_the_reason() -> None:
     """K4: an AUTHENTICATION_FAILED from somebody who has not proven who he is."""
     error = refusal(NotifyType.AUTHENTICATION_FAILED, detail="the gateway has not proven its identity yet")
     assert error.reason == "it answered AUTHENTICATION_FAILED: the gateway has not proven its identity yet"
+
+
+def test_a_gateway_that_makes_a_narrower_child_is_not_said_to_have_refused() -> None:
+    error = no_child(NotifyType.TS_UNACCEPTABLE, narrowed=True)
+    assert error.reason == "a new one would carry less than before"
+    assert no_child(NotifyType.NO_PROPOSAL_CHOSEN).reason == "it answered NO_PROPOSAL_CHOSEN several times"

@@ -12,7 +12,7 @@ from sim_gateway import ESP_GCM, NET, ipv4
 from sim_script import notify
 
 from ikeclient.crypto.algorithms.key_exchange import generate
-from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys, child_keys
+from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys, IkeKeys, child_keys
 from ikeclient.crypto.algorithms.transforms import (
     ENCRYPTION,
     INTEGRITY,
@@ -20,16 +20,19 @@ from ikeclient.crypto.algorithms.transforms import (
     PRF,
     AlgorithmProposal,
     EspSuite,
+    IkeSuite,
     KeyExchange,
 )
 from ikeclient.errors import KeyExchangeError, ParseError, ProtocolError
 from ikeclient.ike.v2.child.child_sa import ChildRekeyed, ChildSa
 from ikeclient.ike.v2.exchanges.rekey_child import (
     ChildRekeyRefused,
+    ChildTerms,
     answer_rekey_child,
     rekey_child,
     rekeying_proposals,
 )
+from ikeclient.ike.v2.keying import Keying
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import DeletePayload, NotifyPayload
 from ikeclient.wire.payload import Payload
@@ -57,6 +60,28 @@ def child(*, ours: bool) -> ChildSa:
     )
 
 
+def terms(
+    seed: str,
+    old: ChildSa,
+    proposals: Sequence[AlgorithmProposal],
+    spi_in: int,
+    *,
+    spare: Sequence[KeyExchange] = (),
+    esn: bool = True,
+) -> ChildTerms:
+    suite = IkeSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None, prf=PRF_256, key_exchange=X25519)
+    keys = IkeKeys(d=SK_D, ai=b"", ar=b"", ei=b"", er=b"", pi=b"", pr=b"")
+    return ChildTerms(
+        old=old,
+        proposals=proposals,
+        keying=Keying(spi_i=bytes(8), spi_r=bytes(8), suite=suite, keys=keys, initiator=True, fragmentation=False),
+        spi_in=spi_in,
+        esn=esn,
+        spare=spare,
+        entropy=random.Random(seed).randbytes,
+    )
+
+
 class Peer:
     """The other end: answers requests and counts them."""
 
@@ -68,30 +93,13 @@ class Peer:
     def answer(self, payloads: tuple[Payload, ...]) -> tuple[Payload, ...]:
         self.requests.append(payloads)
         reply, self.rekeyed = answer_rekey_child(
-            child(ours=False),
-            payloads,
-            self.proposals,
-            PRF_256,
-            SK_D,
-            spi_in=0xB0000002,
-            esn=self.esn,
-            spare=self.spare,
-            entropy=random.Random("peer").randbytes,
+            terms("peer", child(ours=False), self.proposals, 0xB0000002, spare=self.spare, esn=self.esn), payloads
         )
         return reply
 
 
 def ours(*proposals: AlgorithmProposal, spare: Sequence[KeyExchange] = (), esn: bool = True):  # type: ignore[no-untyped-def]
-    return rekey_child(
-        child(ours=True),
-        proposals,
-        PRF_256,
-        SK_D,
-        spi_in=0xA0000002,
-        esn=esn,
-        spare=spare,
-        entropy=random.Random("ours").randbytes,
-    )
+    return rekey_child(terms("ours", child(ours=True), proposals, 0xA0000002, spare=spare, esn=esn))
 
 
 def played(exchange, peer: Peer) -> ChildRekeyed | ChildRekeyRefused:  # type: ignore[no-untyped-def]
@@ -275,8 +283,7 @@ def test_of_a_wider_answer_only_what_was_asked_for_is_taken() -> None:
 def test_the_inner_address_outlives_every_rekey(tsi: str) -> None:
     """K21: TSi stays as wide as the gateway agreed to, what is installed stays the inner address."""
     wide = replace(child(ours=True), local=(ipv4("0.0.0.0/0"),), addresses=(ip_address("10.88.0.1"),))
-    entropy = random.Random("ours").randbytes
-    exchange = rekey_child(wide, [ESP_GCM], PRF_256, SK_D, spi_in=0xA0000002, esn=True, spare=(), entropy=entropy)
+    exchange = rekey_child(terms("ours", wide, [ESP_GCM], 0xA0000002))
     request = next(exchange).payloads
     assert TsiPayload(selectors=wide.local) in request
     answer = Peer(ESP_GCM).answer(swap(request, TsiPayload(selectors=HERE)))
@@ -303,8 +310,7 @@ def test_none_of_several_inner_addresses_is_left_behind_by_a_rekey(tsi: list[str
     """K11, K21: the machine goes on sending from it, and nothing of that would pass."""
     here = (ipv4("10.88.0.1/32"), ipv4("fd88::1/128"))
     both = replace(child(ours=True), local=here, addresses=(ip_address("10.88.0.1"), ip_address("fd88::1")))
-    entropy = random.Random("ours").randbytes
-    exchange = rekey_child(both, [ESP_GCM], PRF_256, SK_D, spi_in=0xA0000002, esn=True, spare=(), entropy=entropy)
+    exchange = rekey_child(terms("ours", both, [ESP_GCM], 0xA0000002))
     answer = Peer(ESP_GCM).answer(swap(next(exchange).payloads, TsiPayload(selectors=HERE)))
     answer = swap(answer, TsiPayload(selectors=tuple(map(ipv4, tsi))))
     if passes:
@@ -322,10 +328,7 @@ def test_the_inner_address_outlives_a_rekey_by_the_gateway() -> None:
     wide = replace(child(ours=True), local=everything, addresses=(ip_address("10.88.0.1"),))
     request = swap(next(ours(ESP_GCM)).payloads, TsrPayload(selectors=everything))
     request = swap(request, TsiPayload(selectors=everything))
-    entropy = random.Random("answer").randbytes
-    _, rekeyed = answer_rekey_child(
-        wide, request, [ESP_GCM], PRF_256, SK_D, spi_in=0xA0000003, esn=True, spare=(), entropy=entropy
-    )
+    _, rekeyed = answer_rekey_child(terms("answer", wide, [ESP_GCM], 0xA0000003), request)
     assert rekeyed is not None
     assert (rekeyed.child.local, rekeyed.child.installed_local) == (everything, HERE)
 
@@ -450,3 +453,47 @@ def test_short_sequence_numbers_are_agreed_on_when_one_end_wants_them() -> None:
     for mine, theirs in ((True, False), (False, True)):
         peer = Peer(ESP_GCM, esn=theirs)
         assert not agree(played(ours(ESP_GCM, esn=mine), peer), peer).esn
+
+
+HALVES = (ipv4("10.99.0.0/25"), ipv4("10.99.0.128/25"))
+
+
+def test_a_request_with_the_selectors_in_halves_is_agreed_to() -> None:
+    """RFC 7296 section 2.9.2: together they are no narrower than those in use."""
+    request = swap(next(ours(ESP_GCM)).payloads, TsrPayload(selectors=HALVES))
+    peer = Peer(ESP_GCM)
+    assert TsrPayload(selectors=HALVES) in peer.answer(request)
+    assert peer.rekeyed is not None
+    assert peer.rekeyed.child.local == HALVES
+
+
+def test_a_request_with_one_half_only_is_refused() -> None:
+    """RFC 7296 section 2.9.2."""
+    request = swap(next(ours(ESP_GCM)).payloads, TsrPayload(selectors=HALVES[:1]))
+    assert Peer(ESP_GCM).answer(request) == (notify(NotifyType.TS_UNACCEPTABLE),)
+
+
+def test_an_answer_with_the_selectors_in_halves_is_taken() -> None:
+    exchange, peer = ours(ESP_GCM), Peer(ESP_GCM)
+    rekeyed = finish(exchange, swap(good_answer(exchange, peer), TsrPayload(selectors=HALVES)))
+    assert isinstance(rekeyed, ChildRekeyed)
+    assert rekeyed.child.remote == HALVES
+
+
+def test_an_answer_that_carries_less_is_deleted_and_the_old_child_goes_on() -> None:
+    """RFC 7296 section 2.9.2: this machine's routes would lead packets to where they are dropped."""
+    exchange, peer = ours(ESP_GCM), Peer(ESP_GCM)
+    deleting = exchange.send(swap(good_answer(exchange, peer), TsrPayload(selectors=HALVES[:1])))
+    assert (deleting.exchange, deleting.payloads) == (ExchangeType.INFORMATIONAL, DELETE)
+    refused = ChildRekeyRefused(old=0xA0000001, type=NotifyType.TS_UNACCEPTABLE, narrowed=True)
+    assert finish(exchange, ()) == refused
+
+
+def test_selectors_of_a_family_without_an_inner_address_may_be_left_out() -> None:
+    """They have carried nothing."""
+    old = replace(child(ours=True), remote=(NET, ipv4("::/0")), addresses=(ip_address("10.88.0.1"),))
+    exchange = rekey_child(terms("ours", old, [ESP_GCM], 0xA0000002))
+    request = swap(next(exchange).payloads, TsrPayload(selectors=(NET,)))
+    rekeyed = finish(exchange, Peer(ESP_GCM).answer(request))
+    assert isinstance(rekeyed, ChildRekeyed)
+    assert rekeyed.child.remote == (NET,)

@@ -10,10 +10,11 @@ from sim_gateway import CBC, GCM
 from sim_script import notify
 
 from ikeclient.crypto.algorithms.key_exchange import generate
-from ikeclient.crypto.algorithms.keymat import rekeyed_ike_keys
+from ikeclient.crypto.algorithms.keymat import IkeKeys, rekeyed_ike_keys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, KEY_EXCHANGE, PRF, AlgorithmProposal, IkeSuite
 from ikeclient.errors import KeyExchangeError, ParseError, ProtocolError
 from ikeclient.ike.v2.exchanges.rekey_ike import IkeRekeyed, IkeRekeyRefused, answer_rekey_ike, rekey_ike
+from ikeclient.ike.v2.keying import Keying
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.payload import Payload
 from ikeclient.wire.registry import KeyExchangeId, NotifyType
@@ -24,18 +25,26 @@ SPI, PEER_SPI = b"\x0a" * 8, b"\x0b" * 8
 IN_USE = IkeSuite(
     encryption=ENCRYPTION["aes128gcm16"], integrity=None, prf=PRF["prfsha256"], key_exchange=KEY_EXCHANGE["x25519"]
 )
+OLD = Keying(
+    spi_i=b"\x01" * 8,
+    spi_r=b"\x02" * 8,
+    suite=replace(IN_USE, prf=OLD_PRF),
+    keys=IkeKeys(d=SK_D, ai=b"", ar=b"", ei=b"", er=b"", pi=b"", pr=b""),
+    initiator=True,
+    fragmentation=True,
+)
 BOTH = replace(GCM, key_exchange=(KEY_EXCHANGE["ecp256"], KEY_EXCHANGE["x25519"]))
 
 
 def ours(*proposals: AlgorithmProposal):  # type: ignore[no-untyped-def]
-    return rekey_ike(proposals, IN_USE, OLD_PRF, SK_D, spi=SPI, entropy=random.Random("ours").randbytes)
+    return rekey_ike(proposals, OLD, spi=SPI, entropy=random.Random("ours").randbytes)
 
 
 def theirs(
     payloads: tuple[Payload, ...], *proposals: AlgorithmProposal
 ) -> tuple[tuple[Payload, ...], IkeRekeyed | None]:
     entropy = random.Random("theirs").randbytes
-    return answer_rekey_ike(payloads, proposals, OLD_PRF, SK_D, spi=PEER_SPI, entropy=entropy)
+    return answer_rekey_ike(payloads, proposals, OLD, spi=PEER_SPI, entropy=entropy)
 
 
 def test_both_ends_get_the_same_keys_and_the_right_roles() -> None:
@@ -46,11 +55,12 @@ def test_both_ends_get_the_same_keys_and_the_right_roles() -> None:
     mine = stop.value.value
     assert isinstance(mine, IkeRekeyed)
     assert peer is not None
-    assert (mine.spi_i, mine.spi_r) == (peer.spi_i, peer.spi_r) == (SPI, PEER_SPI)
-    assert mine.keys == peer.keys
-    assert (mine.initiator, peer.initiator) == (True, False)
+    assert mine.keying == replace(peer.keying, initiator=True)
+    assert (mine.keying.spi_i, mine.keying.spi_r) == (SPI, PEER_SPI)
+    assert (mine.keying.initiator, peer.keying.initiator) == (True, False)
+    assert mine.keying.fragmentation
     assert mine.nonces == peer.nonces
-    assert mine.suite == IN_USE
+    assert mine.keying.suite == IN_USE
 
 
 def test_the_old_prf_and_sk_d_go_into_the_new_keys() -> None:
@@ -59,10 +69,10 @@ def test_the_old_prf_and_sk_d_go_into_the_new_keys() -> None:
     _, peer = theirs(next(exchange).payloads, GCM)
     assert peer is not None
     for prf, sk_d in ((PRF["prfsha256"], SK_D), (OLD_PRF, b"x" * 48)):
-        other = rekeyed_ike_keys(peer.suite, prf, sk_d, b"", *peer.nonces, SPI, PEER_SPI)
-        assert other != peer.keys
-    again = rekeyed_ike_keys(peer.suite, OLD_PRF, SK_D, _secret(), *peer.nonces, SPI, PEER_SPI)
-    assert again == peer.keys
+        other = rekeyed_ike_keys(peer.keying.suite, prf, sk_d, b"", *peer.nonces, SPI, PEER_SPI)
+        assert other != peer.keying.keys
+    again = rekeyed_ike_keys(peer.keying.suite, OLD_PRF, SK_D, _secret(), *peer.nonces, SPI, PEER_SPI)
+    assert again == peer.keying.keys
 
 
 def _secret() -> bytes:
@@ -81,7 +91,7 @@ def test_the_peers_group_is_taken_where_it_is_acceptable() -> None:
     """It saves a round trip even though we would prefer another."""
     _, rekeyed = theirs(next(ours(GCM)).payloads, BOTH)
     assert rekeyed is not None
-    assert rekeyed.suite.key_exchange.keyword == "x25519"
+    assert rekeyed.keying.suite.key_exchange.keyword == "x25519"
 
 
 def test_another_group_is_used_on_request() -> None:
@@ -93,7 +103,7 @@ def test_another_group_is_used_on_request() -> None:
     with pytest.raises(StopIteration) as stop:
         exchange.send(answer)
     assert peer is not None
-    assert stop.value.value.keys == peer.keys
+    assert stop.value.value.keying.keys == peer.keying.keys
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", (2).to_bytes(2, "big"), (31).to_bytes(2, "big")])

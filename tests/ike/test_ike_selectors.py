@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ikeclient.errors import ProtocolError
-from ikeclient.ike.v2.rules.selectors import ANY_IPV4, ANY_IPV6, MAX_SELECTORS, hosts, intersect, narrowed
+from ikeclient.ike.v2.rules.selectors import ANY_IPV4, ANY_IPV6, MAX_SELECTORS, covers, hosts, intersect, narrowed
 from ikeclient.wire.selector import TrafficSelector
 
 
@@ -26,6 +26,7 @@ BOTH = (ANY_IPV4, ANY_IPV6)
 OFFICE = net("10.99.0.0/24")
 WEB = ts("10.99.0.0", "10.99.0.255", 6, (443, 443))
 OPAQUE = ts("10.99.0.0", "10.99.0.255", 6, (65535, 0))
+PORTS = (ts("10.99.0.0", "10.99.0.255", 0, (0, 442)), ts("10.99.0.0", "10.99.0.255", 0, (443, 65535)))
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,36 @@ def test_the_intersection_selects_exactly_what_both_select(
         assert packets(narrowed("TSr", theirs, common)) == packets(narrowed("TSr", ours, common)) == packets(common)
 
 
+@given(st.lists(_small, max_size=4).map(tuple), st.lists(_small, max_size=3).map(tuple))
+def test_selectors_cover_what_they_select_all_together(
+    selectors: tuple[TrafficSelector, ...], needed: tuple[TrafficSelector, ...]
+) -> None:
+    """RFC 7296 section 2.9.2."""
+    assert covers(selectors, needed) == (packets(needed) <= packets(selectors))
+
+
+@pytest.mark.parametrize(
+    ("selectors", "needed", "covered"),
+    [
+        ((net("0.0.0.0/1"), net("128.0.0.0/1")), (ANY_IPV4,), True),
+        ((net("128.0.0.0/1"), net("0.0.0.0/1"), ANY_IPV6), BOTH, True),
+        ((net("::/1"), net("8000::/1")), (ANY_IPV6,), True),
+        ((net("0.0.0.0/1"), net("128.0.0.0/2")), (ANY_IPV4,), False),
+        (PORTS, (OFFICE,), True),
+        ((WEB,), (OFFICE,), False),
+        ((OFFICE,), (WEB, OPAQUE), True),
+        ((OPAQUE,), (OPAQUE,), True),
+        ((OPAQUE,), (WEB,), False),
+        ((), (OFFICE,), False),
+    ],
+)
+def test_selectors_may_be_split_and_still_cover(
+    selectors: tuple[TrafficSelector, ...], needed: tuple[TrafficSelector, ...], covered: bool
+) -> None:
+    """RFC 7296 section 2.9.2."""
+    assert covers(selectors, needed) is covered
+
+
 def test_the_intersection_always_fits_into_a_payload() -> None:
     """S6: 255 selectors that all overlap 255 others would make 65,025; what does not fit is narrowed away."""
     ours = tuple(ts("10.0.0.0", f"10.0.{n}.255") for n in range(255))
@@ -179,7 +210,9 @@ def test_two_long_lists_are_compared_without_looking_at_every_pair_closely(overl
     sys.setprofile(count)
     try:
         common = intersect(ours, theirs)
+        covered = covers(common, ours)
     finally:
         sys.setprofile(None)
     assert list(common) == (ours if overlapping else [])
+    assert covered is overlapping
     assert calls < 255 * 60

@@ -12,6 +12,7 @@ from ikeclient.crypto.algorithms.keymat import ike_keys
 from ikeclient.eap.method import NeedCredential
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused, ParseError
 from ikeclient.ike.v2.keying import Keying
+from ikeclient.ike.v2.message.channel import Channel
 from ikeclient.ike.v2.message.payloads import Request
 from ikeclient.ike.v2.tasks import Finished, Job, Task, Tasks
 from ikeclient.wire.registry import ExchangeType
@@ -29,7 +30,7 @@ def tasks() -> Tasks:
     suite = suite_of("aes256gcm16")
     keys = ike_keys(suite, b"shared", b"i" * 32, b"r" * 32, SPI_I, SPI_R)
     keying = Keying(spi_i=SPI_I, spi_r=SPI_R, suite=suite, keys=keys, initiator=True, fragmentation=False)
-    return Tasks(keying.channel(PATH, random.Random(1).randbytes, fragment_size=1280))
+    return Tasks(Channel(keying, PATH, random.Random(1).randbytes, fragment_size=1280))
 
 
 def asking(*steps: object) -> Generator[object, object, object]:

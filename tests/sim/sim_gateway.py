@@ -15,7 +15,7 @@ from eap_gateway import GATEWAY_CHALLENGE, SUCCESS, challenge, mschap_request, p
 from eap_gateway import request as eap_request
 from sim_certificates import gateway_certificate, gateway_key, trust
 
-from ikeclient.crypto.algorithms.key_exchange import generate
+from ikeclient.crypto.algorithms.key_exchange import respond
 from ikeclient.crypto.algorithms.keymat import child_keys, ike_keys, shared_key_auth
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.crypto.pki.identity import parse_identity
@@ -33,6 +33,7 @@ from ikeclient.ike.v2.ike_sas import IkeSas
 from ikeclient.ike.v2.keying import Candidate, Keying
 from ikeclient.ike.v2.message.payloads import find, has_notify, need
 from ikeclient.ike.v2.rules.authenticate import initiator_octets, responder_octets
+from ikeclient.ike.v2.rules.groups import invalid_ke
 from ikeclient.ike.v2.rules.nat import detection_notifies
 from ikeclient.ike.v2.rules.negotiate import choose_esp, choose_ike, offer_esp, offer_ike
 from ikeclient.ike.v2.rules.selectors import intersect
@@ -236,15 +237,14 @@ class SimGateway:
             return
         answer, suite, _ = chosen
         if ke.method != suite.key_exchange.id:
-            wanted = suite.key_exchange.id.to_bytes(2, "big")
-            self._send_init(message, path, bytes(8), [NotifyPayload(type=NotifyType.INVALID_KE_PAYLOAD, data=wanted)])
+            self._send_init(message, path, bytes(8), [invalid_ke(suite.key_exchange)])
             return
-        share = generate(suite.key_exchange, self.entropy)
+        ours = respond(suite.key_exchange, ke.data, self.entropy)
         nonce_i, nonce_r = need(payloads, NoncePayload).nonce, self.entropy(32)
         fragmentation = self.setup.fragmentation and has_notify(payloads, NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)
         reply: list[Payload] = [
             answer,
-            KePayload(method=share.method.id, data=share.public),
+            KePayload(method=ke.method, data=ours.public),
             NoncePayload(nonce=nonce_r),
             *detection_notifies(message.header.spi_i, spi_r, path, encapsulate=False),
             signature_hashes(sha1=False),
@@ -259,7 +259,7 @@ class SimGateway:
                 spi_i=spi_i,
                 spi_r=spi_r,
                 suite=suite,
-                keys=ike_keys(suite, share.shared_secret(ke.data), nonce_i, nonce_r, spi_i, spi_r),
+                keys=ike_keys(suite, ours.secret, nonce_i, nonce_r, spi_i, spi_r),
                 initiator=False,
                 fragmentation=fragmentation,
             ),

@@ -15,14 +15,16 @@ from ipaddress import ip_address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sim_gateway import ESP_GCM, GatewaySetup
+from sim_gateway import ESP_GCM, GatewaySetup, ipv4
 from sim_world import PATH, Sent, Weather, World, assert_same_state, client_config, mirrored, reverse
 
 from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE
 from ikeclient.errors import NoResponse
-from ikeclient.ike.events import ChildClosed, ChildEstablished, IkeEstablished
-from ikeclient.ike.v2.ike_sa import IkeSa
+from ikeclient.ike.events import ChildClosed, ChildEstablished, IkeEstablished, Notice
+from ikeclient.ike.v2.child.table import TRIES
+from ikeclient.ike.v2.ike_sa import NARROWED, IkeSa
 from ikeclient.ike.v2.state import State
+from ikeclient.wire.selector import TrafficSelector
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 FAIR = Weather()
@@ -329,3 +331,47 @@ def test_both_ends_with_the_same_lifetimes_stay_together() -> None:
         world.run(100, lambda w: w.closed or w.quiet)
         assert not world.closed, world.error and world.error.lines()
         assert_same_state(world)
+
+
+HALVES = (ipv4("10.99.0.0/25"), ipv4("10.99.0.128/25"))
+
+
+def gateway_selects(world: World, *selectors: TrafficSelector) -> None:
+    """Let the gateway's end of the only Child SA have other selectors for the network behind it."""
+    (child,) = world.gateway_sa.children
+    world.gateway_sa.children._all[child.spi_in] = replace(child, local=selectors)
+
+
+def test_a_gateway_may_rekey_with_its_selectors_split() -> None:
+    """RFC 7296 section 2.9.2: the halves are together no narrower than what was agreed."""
+    world = World()
+    world.connect()
+    before = set(world.installed())
+    gateway_selects(world, *HALVES)
+    ACTIONS["gateway rekeys the child"](world)
+    world.run(10)
+    (child,) = world.installed().values()
+    assert {child.spi_in} != before
+    assert child.remote_selectors == HALVES
+    assert_same_state(world)
+
+
+def test_a_gateway_that_narrows_our_rekey_leaves_the_old_child_in_use() -> None:
+    """RFC 7296 section 2.9.2: the machine's routes would lead packets to where they are dropped."""
+    world = World()
+    world.connect()
+    before = world.installed()
+    gateway_selects(world, HALVES[0])
+    ACTIONS["client rekeys the child"](world)
+    world.run(40)
+    assert world.installed() == before
+    assert {child.spi_in for child in world.sa.children} == set(before)
+    assert [event.text for event in world.events if isinstance(event, Notice)] == [NARROWED]
+    assert not world.closed
+    world.run(60)
+    assert not world.installed(), "the gateway has given up the old one"
+    for _ in range(TRIES):
+        world.at_client(lambda client, now: client.make_child(now))
+        world.run(10)
+    assert world.closed, "a new connection takes what the gateway carries now"
+    assert isinstance(world.error, NoResponse)

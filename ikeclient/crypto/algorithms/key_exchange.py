@@ -1,5 +1,9 @@
 """Key exchange methods (RFC 7296 section 3.4, RFC 3526, RFC 5903, RFC 8031) and the checks of RFC 6989.
 
+The two ends have different halves. The initiator makes a key share, sends its public value and gets the secret from the
+answer; the responder gets its answer and the secret from that value in one step. With Diffie-Hellman both do the same;
+a key encapsulation mechanism (RFC 9370) fits only so.
+
 Every value from the peer is checked before it meets our secret: its exact length, 1 < y < p-1 for MODP groups, that an
 ECP point is on its curve, that a Curve25519 or Curve448 result is not zero.
 
@@ -10,6 +14,7 @@ leak is that an exponent lives for one exchange, so that nobody can time it more
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,7 +29,7 @@ from ikeclient.wire.registry import KeyExchangeId
 
 
 class KeyShare(Protocol):
-    """Our half of one key exchange. The secret inside has no accessor and no representation."""
+    """The initiator's half of one key exchange. The secret inside has no accessor and no representation."""
 
     @property
     def method(self) -> KeyExchange:
@@ -41,8 +46,22 @@ class KeyShare(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyAnswer:
+    """The responder's half of one key exchange: what to send, and the secret shared with its receiver."""
+
+    public: bytes
+    secret: bytes = field(repr=False)
+
+
+def respond(method: KeyExchange, peer_public: bytes, entropy: Entropy) -> KeyAnswer:
+    """Answer the key share of an initiator. Raises as `KeyShare.shared_secret` and `generate` do."""
+    share = generate(method, entropy)
+    return KeyAnswer(public=share.public, secret=share.shared_secret(peer_public))
+
+
 def generate(method: KeyExchange, entropy: Entropy) -> KeyShare:
-    """A fresh key share; the same `entropy` gives the same share. Raises ValueError for a method we do not run."""
+    """Make an initiator's share; the same `entropy` gives the same. Raises ValueError for a method we do not run."""
     if method.id in MODP_GROUPS:
         return _Modp(method, entropy)
     if method.id in _ECP:

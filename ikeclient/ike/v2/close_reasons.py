@@ -93,8 +93,12 @@ def ended_by_gateway() -> EndedByGateway:
     return EndedByGateway("the gateway ended the connection", reason="it sent a DELETE")
 
 
-def no_child(type_: NotifyType) -> NoResponse:
-    """The gateway had deleted the only Child SA, and does not make another one."""
+def no_child(type_: NotifyType, *, narrowed: bool = False) -> NoResponse:
+    """The gateway had deleted the only Child SA, and makes none any more, or one that is `narrowed`."""
+    if narrowed:
+        return NoResponse(
+            "the gateway makes no such Child SA any more", reason="a new one would carry less than before"
+        )
     return NoResponse("the gateway makes no Child SA any more", reason=f"it answered {type_} several times")
 
 

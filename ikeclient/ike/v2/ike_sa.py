@@ -12,17 +12,28 @@ from collections.abc import Callable
 from ikeclient.eap.method import NeedCredential
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, IkeclientError
 from ikeclient.ike.config import IkeConfig
-from ikeclient.ike.events import CredentialNeeded, Event, GatewayAddresses, Path, PathProbed, ReauthenticationDue
+from ikeclient.ike.events import (
+    CredentialNeeded,
+    Event,
+    GatewayAddresses,
+    Notice,
+    Path,
+    PathProbed,
+    PathRefused,
+    ReauthenticationDue,
+    Roamed,
+)
 from ikeclient.ike.v2 import close_reasons
 from ikeclient.ike.v2.child.child_sa import ChildRekeyed
 from ikeclient.ike.v2.child.table import ChildTable, survives
 from ikeclient.ike.v2.exchanges.auth import AuthOutcome
-from ikeclient.ike.v2.exchanges.mobike import Moved, MoveRefused, PathSeen
+from ikeclient.ike.v2.exchanges.mobike import MoveAnswered, PathSeen
 from ikeclient.ike.v2.exchanges.rekey_child import ChildRekeyRefused
 from ikeclient.ike.v2.exchanges.rekey_ike import IkeRekeyed, IkeRekeyRefused
 from ikeclient.ike.v2.keying import Keying
 from ikeclient.ike.v2.lifetimes import Due, Lifetimes
 from ikeclient.ike.v2.message import window
+from ikeclient.ike.v2.message.channel import Channel
 from ikeclient.ike.v2.message.payloads import has_notify
 from ikeclient.ike.v2.notify_errors import refusal
 from ikeclient.ike.v2.requester import exchange_for
@@ -43,6 +54,11 @@ from ikeclient.wire.registry import NotifyType
 
 _PROTECTED = (EncryptedPayload, EncryptedFragmentPayload)
 _PROTECTED_TYPES = frozenset(payload.TYPE for payload in _PROTECTED)
+
+NARROWED = (
+    "the gateway would carry less after rekeying the Child SA than before: the one in use goes on, and when its keys "
+    "expire, a new connection takes what the gateway carries then"
+)
 
 
 class IkeSa:
@@ -78,8 +94,14 @@ class IkeSa:
         self.redundant: list[tuple[IkeRekeyed, bool]] = []
         self.last_heard = float("-inf")
         self.delete_reason: NotifyType | None = None
-        ids = {"first_request": first_request, "first_response": first_response}
-        self.channel = keying.channel(path, entropy, fragment_size=config.fragment_size, **ids)
+        self.channel = Channel(
+            keying,
+            path,
+            entropy,
+            fragment_size=config.fragment_size,
+            first_request=first_request,
+            first_response=first_response,
+        )
         self.tasks = Tasks(self.channel)
         self._simultaneous: IkeRekeyed | None = None
         self._mapping = b""
@@ -211,12 +233,13 @@ class IkeSa:
             case ChildRekeyed():
                 self._delete_child(self.children.rekeyed_by_us(outcome, now), now)
                 self.make_child(now)
-            case ChildRekeyRefused(type=type_, old=old) if task.job is Job.CREATE_CHILD:
+            case ChildRekeyRefused(type=type_, old=old, narrowed=narrowed) if task.job is Job.CREATE_CHILD:
                 self.children.rekey_refused(old, now)
                 self.children.making_refused(now)
-                self._check_hopeless(close_reasons.no_child(type_), now)
-            case ChildRekeyRefused(type=type_, old=old):
-                self.children.rekey_refused(old, now)
+                self._check_hopeless(close_reasons.no_child(type_, narrowed=narrowed), now)
+            case ChildRekeyRefused(type=type_, old=old, narrowed=narrowed):
+                if self.children.rekey_refused(old, now) == 1 and narrowed:
+                    self.events.append(Notice(text=NARROWED))
                 if type_ == NotifyType.CHILD_SA_NOT_FOUND:
                     self.children.remove(old)
                 self.make_child(now)
@@ -226,11 +249,11 @@ class IkeSa:
                 self._replace(self._simultaneous, now)
             case IkeRekeyRefused():
                 self.lifetimes.refused(now)
-            case Moved() | MoveRefused() if self._asked_elsewhere(outcome.path):
+            case MoveAnswered(event=Roamed(path=path) | PathRefused(path=path)) if self._asked_elsewhere(path):
                 self.begin(Task(Job.MOVE), now)
-            case Moved() | MoveRefused():
-                self._mapping = outcome.mapping
-                self.events.append(outcome.event)
+            case MoveAnswered(event=event, mapping=mapping):
+                self._mapping = mapping
+                self.events.append(event)
             case PathProbed():
                 self.events.append(outcome)
             case PathSeen(path=self.channel.path, mapping=mapping) if mapping != self._mapping:

@@ -6,7 +6,6 @@ from ikeclient.ike.events import Datagram, Path
 from ikeclient.ike.v2.child.table import ChildTable
 from ikeclient.ike.v2.exchanges.rekey_ike import IkeRekeyed
 from ikeclient.ike.v2.ike_sa import IkeSa
-from ikeclient.ike.v2.keying import Keying
 from ikeclient.ike.v2.state import State
 from ikeclient.wire.header import Header
 from ikeclient.wire.payload import Message
@@ -93,15 +92,7 @@ class IkeSas:
 
 def _made(sa: IkeSa, new: IkeRekeyed) -> IkeSa:
     """The IKE SA that a rekey of `sa` made, still without Child SAs."""
-    keying = Keying(
-        spi_i=new.spi_i,
-        spi_r=new.spi_r,
-        suite=new.suite,
-        keys=new.keys,
-        initiator=new.initiator,
-        fragmentation=sa.keying.fragmentation,
-    )
-    return IkeSa(sa.config, sa.entropy, keying, sa.channel.path, state=State.ESTABLISHED)
+    return IkeSa(sa.config, sa.entropy, new.keying, sa.channel.path, state=State.ESTABLISHED)
 
 
 def _inherit(successor: IkeSa, old: IkeSa, now: float) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ikeclient.crypto.algorithms.keymat import IkeKeys
 from ikeclient.crypto.algorithms.transforms import IkeSuite
-from ikeclient.ike.events import NatStatus, Path
-from ikeclient.ike.v2.message.channel import Channel
-from ikeclient.ike.v2.message.envelope import Envelope
+from ikeclient.ike.events import NatStatus
 from ikeclient.wire.registry import HashAlgorithm
 
 
@@ -23,27 +20,6 @@ class Keying:
     keys: IkeKeys = field(repr=False)
     initiator: bool
     fragmentation: bool
-
-    def channel(
-        self,
-        path: Path,
-        entropy: Callable[[int], bytes],
-        *,
-        fragment_size: int,
-        first_request: int = 0,
-        first_response: int = 0,
-    ) -> Channel:
-        """A fresh message layer; the next message IDs are those of our requests and of the peer's."""
-        return Channel(
-            Envelope(self.suite, self.keys, initiator=self.initiator, entropy=entropy, fragment=self.fragmentation),
-            path,
-            spi_i=self.spi_i,
-            spi_r=self.spi_r,
-            initiator=self.initiator,
-            fragment_size=fragment_size,
-            first_request=first_request,
-            first_response=first_response,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

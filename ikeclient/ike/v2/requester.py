@@ -7,7 +7,7 @@ from ikeclient.ike.v2.exchanges.init import new_spi
 from ikeclient.ike.v2.exchanges.mobike import COOKIE2_LENGTH, look_at_path, update_addresses
 from ikeclient.ike.v2.exchanges.rekey_child import rekey_child
 from ikeclient.ike.v2.exchanges.rekey_ike import rekey_ike
-from ikeclient.ike.v2.responder import View, spare_groups
+from ikeclient.ike.v2.responder import View, child_terms
 from ikeclient.ike.v2.tasks import Exchange, Job, Task
 
 
@@ -30,29 +30,12 @@ def exchange_for(view: View, task: Task) -> Exchange | None:
             children.deleting.add(task.subject)
             return informational((delete_children([task.subject]),))
         case Job.REKEY_IKE:
-            return rekey_ike(
-                config.ike_proposals,
-                keying.suite,
-                keying.suite.prf,
-                keying.keys.d,
-                spi=new_spi(view.entropy),
-                entropy=view.entropy,
-            )
+            return rekey_ike(config.ike_proposals, keying, spi=new_spi(view.entropy), entropy=view.entropy)
         case Job.REKEY_CHILD | Job.CREATE_CHILD:
             again = task.job is Job.CREATE_CHILD
             old = children.lost if again else children.rekeyable(task.subject)
             if old is None:
                 return None
             children.rekeying.add(old.spi_in)
-            return rekey_child(
-                old,
-                config.esp_proposals,
-                keying.suite.prf,
-                keying.keys.d,
-                spi_in=children.new_spi(),
-                esn=config.esn,
-                spare=spare_groups(view),
-                entropy=view.entropy,
-                again=again,
-            )
+            return rekey_child(child_terms(view, old), again=again)
     return None

@@ -20,11 +20,12 @@ from ikeclient.ike.v2.exchanges.auth import AuthOutcome, auth_lifetime
 from ikeclient.ike.v2.exchanges.informational import delete_children
 from ikeclient.ike.v2.exchanges.init import new_spi
 from ikeclient.ike.v2.exchanges.mobike import additional_addresses
-from ikeclient.ike.v2.exchanges.rekey_child import answer_rekey_child
+from ikeclient.ike.v2.exchanges.rekey_child import ChildTerms, answer_rekey_child
 from ikeclient.ike.v2.exchanges.rekey_ike import IkeRekeyed, answer_rekey_ike
 from ikeclient.ike.v2.keying import Keying
 from ikeclient.ike.v2.message.channel import Channel
 from ikeclient.ike.v2.message.payloads import find, notifies
+from ikeclient.ike.v2.rules.groups import groups_of
 from ikeclient.ike.v2.state import State
 from ikeclient.ike.v2.tasks import ABOUT_CHILDREN, Job, Tasks
 from ikeclient.wire.notify import DeletePayload, NotifyPayload
@@ -173,15 +174,8 @@ def _refuse(type_: NotifyType) -> Answer:
 def _rekey_ike(view: View, payloads: Sequence[Payload]) -> Answer:
     if view.tasks.doing(*ABOUT_CHILDREN):  # section 2.25.1
         return _refuse(NotifyType.TEMPORARY_FAILURE)
-    keying = view.keying
-    reply, rekeyed = answer_rekey_ike(
-        payloads,
-        view.config.ike_proposals,
-        keying.suite.prf,
-        keying.keys.d,
-        spi=new_spi(view.entropy),
-        entropy=view.entropy,
-    )
+    proposals, spi = view.config.ike_proposals, new_spi(view.entropy)
+    reply, rekeyed = answer_rekey_ike(payloads, proposals, view.keying, spi=spi, entropy=view.entropy)
     return reply, (rekeyed,) if rekeyed else ()
 
 
@@ -199,24 +193,26 @@ def _rekey_child(view: View, payloads: Sequence[Payload], rekey: NotifyPayload) 
 def _renew_child(view: View, payloads: Sequence[Payload], old: ChildSa) -> Answer:
     if view.tasks.doing(Job.REKEY_IKE):  # section 2.25.2
         return _refuse(NotifyType.TEMPORARY_FAILURE)
-    reply, rekeyed = answer_rekey_child(
-        old,
-        payloads,
-        view.config.esp_proposals,
-        view.keying.suite.prf,
-        view.keying.keys.d,
-        spi_in=view.children.new_spi(),
-        esn=view.config.esn,
-        spare=spare_groups(view),
-        entropy=view.entropy,
-    )
+    reply, rekeyed = answer_rekey_child(child_terms(view, old), payloads)
     if rekeyed is not None and view.children.by_outbound(rekeyed.child.spi_out):
         return _refuse(NotifyType.NO_PROPOSAL_CHOSEN)  # the peer uses that SPI already
     return reply, (rekeyed,) if rekeyed else ()
 
 
+def child_terms(view: View, old: ChildSa) -> ChildTerms:
+    """What a Child SA in the place of `old` is made with."""
+    return ChildTerms(
+        old=old,
+        proposals=view.config.esp_proposals,
+        keying=view.keying,
+        spi_in=view.children.new_spi(),
+        esn=view.config.esn,
+        spare=spare_groups(view),
+        entropy=view.entropy,
+    )
+
+
 def spare_groups(view: View) -> tuple[KeyExchange, ...]:
     """Key exchanges for rekeying a Child SA with a peer that insists on one: those for IKE, the one in use first."""
     used = view.keying.suite.key_exchange
-    groups = {group.id: group for proposal in view.config.ike_proposals for group in proposal.key_exchange}
-    return (used, *(group for group in groups.values() if group != used))
+    return (used, *(group for group in groups_of(view.config.ike_proposals) if group != used))

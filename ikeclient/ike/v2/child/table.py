@@ -179,14 +179,15 @@ class ChildTable:
             return outcome.child.spi_in
         return old
 
-    def rekey_refused(self, spi_in: int, now: float) -> None:
-        """The peer did not rekey; try again in a while, unless it has done so itself."""
+    def rekey_refused(self, spi_in: int, now: float) -> int:
+        """The peer did not rekey; try again in a while, unless it has done so itself. How often in a row it did not."""
         self.rekeying.discard(spi_in)
         self._deleted_before_answer.clear()
         self._simultaneous.pop(spi_in, None)
         if self.rekeyable(spi_in):
             self._refusals[spi_in] = self._refusals.get(spi_in, 0) + 1
             self._rekey.set(spi_in, now + retry_after(self._refusals[spi_in], self._entropy))
+        return self._refusals.get(spi_in, 0)
 
     # Making one again where none is left
 

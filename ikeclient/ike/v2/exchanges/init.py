@@ -10,12 +10,12 @@ from another one than it was asked at. That is no proof of anything, so everythi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ikeclient.crypto.algorithms.key_exchange import KeyShare, generate
 from ikeclient.crypto.algorithms.keymat import ike_keys
-from ikeclient.crypto.algorithms.transforms import IkeSuite, KeyExchange
+from ikeclient.crypto.algorithms.transforms import IkeSuite
 from ikeclient.errors import IkeclientError, KeyExchangeError, NegotiationRefused, ParseError, ProtocolError
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import IKE_PORT, Path
@@ -24,6 +24,7 @@ from ikeclient.ike.v2.keying import Candidate, Keying
 from ikeclient.ike.v2.message.payloads import error_notify, find, has_notify, need, notifies
 from ikeclient.ike.v2.message.window import FIRST_WAIT, GROWTH, LONGEST_WAIT
 from ikeclient.ike.v2.notify_errors import refusal
+from ikeclient.ike.v2.rules.groups import Groups, groups_of, wanted_group
 from ikeclient.ike.v2.rules.nat import NAT_DETECTION, detected, detection_notifies
 from ikeclient.ike.v2.rules.negotiate import accept_ike, offer_ike
 from ikeclient.wire.header import Header
@@ -79,6 +80,41 @@ def signature_hashes(*, sha1: bool) -> NotifyPayload:
     return NotifyPayload(type=NotifyType.SIGNATURE_HASH_ALGORITHMS, data=b"".join(h.to_bytes(2, "big") for h in hashes))
 
 
+def init_request(
+    spi_i: bytes,
+    offer: SaPayload,
+    share: KePayload,
+    nonce: bytes,
+    nat_detection: Sequence[NotifyPayload],
+    *,
+    cookie: bytes = b"",
+    sha1: bool = False,
+) -> bytes:
+    """The IKE_SA_INIT request, with the `cookie` that was demanded, if any (RFC 7296 sections 1.2 and 2.6).
+
+    `sha1` tells the peer that we verify signatures with SHA-1 as well.
+    """
+    payloads: tuple[Payload, ...] = (
+        *((NotifyPayload(type=NotifyType.COOKIE, data=cookie),) if cookie else ()),
+        offer,
+        share,
+        NoncePayload(nonce=nonce),
+        *nat_detection,
+        NotifyPayload(type=NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
+        signature_hashes(sha1=sha1),
+    )
+    header = Header(
+        spi_i=spi_i,
+        spi_r=NO_SPI,
+        next_payload=PayloadType.NONE,
+        exchange=ExchangeType.IKE_SA_INIT,
+        initiator=True,
+        response=False,
+        message_id=0,
+    )
+    return Message(header=header, payloads=payloads).emit()
+
+
 def peer_hashes(payloads: tuple[Payload, ...]) -> frozenset[HashAlgorithm] | None:
     """The hashes the peer verifies; None when it does not speak RFC 7427. A trailing odd byte is ignored."""
     for notify in notifies(payloads):
@@ -114,12 +150,10 @@ class InitExchange:
         self.spi_i = new_spi(entropy)
         self._nonce = entropy(NONCE_LENGTH)
         self._offer = offer_ike(config.ike_proposals)
-        self._untried: dict[int, KeyExchange] = {}
-        for proposal in config.ike_proposals:
-            for group in proposal.key_exchange:
-                self._untried.setdefault(group.id, group)
+        offered = groups_of(config.ike_proposals)
+        self._groups = Groups(offered, offered)
         self._forms: dict[int, _Form] = {}
-        self._use(next(iter(self._untried)))
+        self._use_current_group()
         self._cookie = b""
         self._next_cookie = b""
         self._cookies = 0
@@ -137,9 +171,11 @@ class InitExchange:
         self._wait = FIRST_WAIT
         self.resend_at: float | None = None
 
-    def _use(self, group: int) -> None:
+    def _use_current_group(self) -> None:
         """Send a key share of this group from now on; earlier ones may still be answered."""
-        self._form = self._forms[group] = _Form(generate(self._untried.pop(group), self._entropy))
+        group = self._groups.current
+        assert group is not None
+        self._form = self._forms[group.id] = _Form(generate(group, self._entropy))
 
     # Sending
 
@@ -157,27 +193,16 @@ class InitExchange:
             self._late += self._form.sent - 1
             self._form.sent = 0
         self._choices = 0
-        cookie = (NotifyPayload(type=NotifyType.COOKIE, data=self._cookie),) if self._cookie else ()
         share = self._form.share
-        payloads: tuple[Payload, ...] = (
-            *cookie,
+        request = init_request(
+            self.spi_i,
             self._offer,
             KePayload(method=share.method.id, data=share.public),
-            NoncePayload(nonce=self._nonce),
-            *detection_notifies(self.spi_i, NO_SPI, self.path, encapsulate=True),
-            NotifyPayload(type=NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
-            signature_hashes(sha1=self._config.allow_sha1),
+            self._nonce,
+            detection_notifies(self.spi_i, NO_SPI, self.path, encapsulate=True),
+            cookie=self._cookie,
+            sha1=self._config.allow_sha1,
         )
-        header = Header(
-            spi_i=self.spi_i,
-            spi_r=NO_SPI,
-            next_payload=PayloadType.NONE,
-            exchange=ExchangeType.IKE_SA_INIT,
-            initiator=True,
-            response=False,
-            message_id=0,
-        )
-        request = Message(header=header, payloads=payloads).emit()
         self._form.changed |= self._form.request not in (b"", request)
         self._form.request = request
         self._form.sent += 1
@@ -286,18 +311,18 @@ class InitExchange:
 
         Where it is one that was left, because of such a message, the one or the other is not the gateway's.
         """
-        group = KeyExchangeId(int.from_bytes(error.data, "big"))
-        if len(error.data) != 2:
+        group = wanted_group(error)
+        if group is None:
             return False
         if group in self._forms:
             self._disputed |= self._forms[group] is not self._form
             return False
-        if group not in self._untried:
-            self._remember(refusal(error.type, detail=f"it wants {group}"), now)
+        if not self._groups.untried(group):
+            self._remember(refusal(error.type, detail=f"it wants {KeyExchangeId(group)}"), now)
             return False
-        if self._retries >= MAX_RETRIES:
+        if self._retries >= MAX_RETRIES or not self._groups.retry(error):
             return False
-        self._use(group)
+        self._use_current_group()
         return True
 
     def _remember(self, error: IkeclientError, now: float) -> None:

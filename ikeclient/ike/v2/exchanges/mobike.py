@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from ikeclient.errors import ProtocolError
-from ikeclient.ike.events import IPAddress, NatStatus, Path, PathRefused, Roamed
+from ikeclient.ike.events import IPAddress, Path, PathRefused, Roamed
 from ikeclient.ike.v2.message.payloads import Request, error_notify, notifies
 from ikeclient.ike.v2.rules.nat import detected, detection_notifies
 from ikeclient.wire.notify import NotifyPayload
@@ -20,36 +20,20 @@ MAX_ADDITIONAL = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
-    """The peer knows our new address; `path` is the one that the request was made for."""
+class MoveAnswered:
+    """What the peer answered to our new address, for the path that the request was made for.
 
-    path: Path
-    nat: NatStatus
+    It refuses with UNACCEPTABLE_ADDRESSES, UNEXPECTED_NAT_DETECTED or another error. `mapping` is as in `PathSeen`,
+    empty if the peer does not tell.
+    """
+
+    event: Roamed | PathRefused
     mapping: bytes = b""
-
-    @property
-    def event(self) -> Roamed:
-        """What to tell the driver."""
-        return Roamed(path=self.path, nat=self.nat)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MoveRefused:
-    """The peer does not accept `path`: UNACCEPTABLE_ADDRESSES, UNEXPECTED_NAT_DETECTED or another error."""
-
-    path: Path
-    type: NotifyType
-    mapping: bytes = b""
-
-    @property
-    def event(self) -> PathRefused:
-        """What to tell the driver."""
-        return PathRefused(path=self.path, reason=str(self.type))
 
 
 def update_addresses(
     spi_i: bytes, spi_r: bytes, path: Path, cookie2: bytes
-) -> Generator[Request, tuple[Payload, ...], Moved | MoveRefused]:
+) -> Generator[Request, tuple[Payload, ...], MoveAnswered]:
     """Tell the peer to send to the source of this message from now on, and make sure that it hears us there.
 
     Raises `ProtocolError` when COOKIE2 does not come back as it was sent: the SA must be closed then (section 3.7).
@@ -64,12 +48,13 @@ def update_addresses(
     )
     error = error_notify(answer)
     if error is not None:
-        return MoveRefused(path=path, type=error.type)
+        return MoveAnswered(event=PathRefused(path=path, reason=str(error.type)))
     returned = [n.data for n in notifies(answer) if n.type == NotifyType.COOKIE2]
     if len(returned) != 1 or not hmac.compare_digest(returned[0], cookie2):
         raise ProtocolError("COOKIE2 did not come back as it was sent")
     mapping = b"".join(n.data for n in notifies(answer) if n.type == NotifyType.NAT_DETECTION_DESTINATION_IP)
-    return Moved(path=path, nat=detected(spi_i, spi_r, path, notifies(answer)), mapping=mapping)
+    nat = detected(spi_i, spi_r, path, notifies(answer))
+    return MoveAnswered(event=Roamed(path=path, nat=nat), mapping=mapping)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,17 +14,19 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
-from ikeclient.crypto.algorithms.key_exchange import KeyShare, generate
+from ikeclient.crypto.algorithms.key_exchange import KeyShare, generate, respond
 from ikeclient.crypto.algorithms.keymat import child_keys
-from ikeclient.crypto.algorithms.transforms import AlgorithmProposal, EspSuite, KeyExchange, Prf
+from ikeclient.crypto.algorithms.transforms import AlgorithmProposal, EspSuite, KeyExchange
 from ikeclient.errors import ParseError
 from ikeclient.ike.events import IPAddress
 from ikeclient.ike.v2.child.child_sa import Agreed, ChildRekeyed, ChildSa, agreed
 from ikeclient.ike.v2.exchanges.informational import delete_children
 from ikeclient.ike.v2.exchanges.init import NONCE_LENGTH
+from ikeclient.ike.v2.keying import Keying
 from ikeclient.ike.v2.message.payloads import Request, error_notify, find, need
+from ikeclient.ike.v2.rules.groups import Groups, groups_of, invalid_ke, wanted_group
 from ikeclient.ike.v2.rules.negotiate import KeyExchangeDropped, choose_esp, offer_esp
-from ikeclient.ike.v2.rules.selectors import hosts, intersect, narrowed
+from ikeclient.ike.v2.rules.selectors import covers, hosts, intersect, narrowed
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Payload
@@ -32,16 +34,51 @@ from ikeclient.wire.registry import ExchangeType, NotifyType, ProtocolId
 from ikeclient.wire.sa import SaPayload
 from ikeclient.wire.selector import TrafficSelector, TsiPayload, TsrPayload
 
-Entropy = Callable[[int], bytes]
 Proposals = Sequence[AlgorithmProposal]
+Addresses = tuple[IPAddress, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildRekeyRefused:
-    """The peer did not rekey; the old Child SA goes on for now."""
+    """The peer did not rekey, or what it made was `narrowed`; the old Child SA goes on for now."""
 
     old: int
     type: NotifyType
+    narrowed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildTerms:
+    """What a Child SA in the place of `old` is made with, whichever end asks for it.
+
+    `keying` is that of the IKE SA, `spare` are the key exchange methods that may be used if no proposal names one and
+    the peer insists.
+    """
+
+    old: ChildSa
+    proposals: Proposals
+    keying: Keying
+    spi_in: int
+    esn: bool
+    spare: Sequence[KeyExchange]
+    entropy: Callable[[int], bytes]
+
+    def child(
+        self, settled: Agreed, nonces: tuple[bytes, bytes], shared: bytes, *, initiator: bool, addresses: Addresses
+    ) -> ChildRekeyed:
+        """The new Child SA, with keys from the IKE SA, both nonces and the shared secret, if any (section 2.17)."""
+        prf, sk_d = self.keying.suite.prf, self.keying.keys.d
+        keys = child_keys(prf, settled.suite, sk_d, *nonces, initiator=initiator, shared=shared)
+        child = ChildSa(
+            spi_in=self.spi_in,
+            spi_out=settled.spi_out,
+            suite=settled.suite,
+            keys=keys,
+            local=settled.local,
+            remote=settled.remote,
+            addresses=addresses,
+        )
+        return ChildRekeyed(old=self.old.spi_in, child=child, nonces=nonces)
 
 
 # As initiator
@@ -52,80 +89,64 @@ def rekeying_proposals(proposals: Proposals, suite: EspSuite) -> tuple[Algorithm
     return tuple(sorted(proposals, key=lambda p: suite.encryption not in p.encryption))
 
 
-def _groups(proposals: Proposals) -> dict[int, KeyExchange]:
-    return {group.id: group for proposal in proposals for group in proposal.key_exchange}
-
-
 def _with_groups(proposals: Proposals, groups: Sequence[KeyExchange]) -> tuple[AlgorithmProposal, ...]:
     return tuple(replace(proposal, key_exchange=tuple(groups)) for proposal in proposals)
 
 
-def _wanted(error: NotifyPayload) -> int | None:
-    """The group that an INVALID_KE_PAYLOAD asks for (section 1.3)."""
-    well_formed = error.type == NotifyType.INVALID_KE_PAYLOAD and len(error.data) == 2
-    return int.from_bytes(error.data, "big") if well_formed else None
-
-
 def rekey_child(
-    old: ChildSa,
-    proposals: Proposals,
-    prf: Prf,
-    sk_d: bytes,
-    *,
-    spi_in: int,
-    esn: bool,
-    spare: Sequence[KeyExchange],
-    entropy: Entropy,
-    again: bool = False,
+    terms: ChildTerms, *, again: bool = False
 ) -> Generator[Request, tuple[Payload, ...], ChildRekeyed | ChildRekeyRefused]:
-    """Replace `old`; with a fresh key exchange when the first proposal names one. Raises `ProtocolError`.
+    """Replace `terms.old`; with a fresh key exchange when the first proposal names one. Raises `ProtocolError`.
 
-    `again`: the peer does not know `old` any more; make the like of it from scratch (section 2.25).
+    `again`: the peer does not know it any more; make the like of it from scratch (section 2.25).
     """
-    ranked = rekeying_proposals(proposals, old.suite)
+    old, spare = terms.old, terms.spare
+    ranked = rekeying_proposals(terms.proposals, old.suite)
     bare = tuple(proposal for proposal in ranked if not proposal.key_exchange)
     dropped = False
-    untried = _groups(ranked)
-    group = untried.pop(ranked[0].key_exchange[0].id) if ranked[0].key_exchange else None
+    groups = Groups(groups_of(ranked), ranked[0].key_exchange[:1])
     while True:
-        offer = offer_esp(ranked, spi_in, esn=esn, key_exchange=True)
-        nonce = entropy(NONCE_LENGTH)
-        share = generate(group, entropy) if group else None
+        offer = offer_esp(ranked, terms.spi_in, esn=terms.esn, key_exchange=True)
+        nonce = terms.entropy(NONCE_LENGTH)
+        share = generate(groups.current, terms.entropy) if groups.current else None
         answer = yield _request(old, offer, nonce, share, again=again)
         error = error_notify(answer)
         if error is None:
             settled = _settled(answer, offer, old)
-            if settled is not None:
+            if settled is not None and _carries(old, settled):
                 break
-            yield Request(exchange=ExchangeType.INFORMATIONAL, payloads=(delete_children((spi_in,)),))
+            yield Request(exchange=ExchangeType.INFORMATIONAL, payloads=(delete_children((terms.spi_in,)),))
+            if settled is not None:
+                return ChildRekeyRefused(old=old.spi_in, type=NotifyType.TS_UNACCEPTABLE, narrowed=True)
             if not bare or dropped:
                 return ChildRekeyRefused(old=old.spi_in, type=NotifyType.NO_PROPOSAL_CHOSEN)
-            dropped, ranked, untried, group, spare = True, bare, {}, None, ()
+            dropped, ranked, groups, spare = True, bare, Groups((), ()), ()
             continue
         if dropped and not again and error.type in (NotifyType.CHILD_SA_NOT_FOUND, NotifyType.TEMPORARY_FAILURE):
             again = True  # it has rekeyed the old one in its own mind; make another from scratch
             continue
-        wanted = _wanted(error)
         insists = error.type in (NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.INVALID_KE_PAYLOAD)
-        if wanted in untried:
-            group = untried.pop(wanted)
-        elif insists and spare and not _groups(ranked):
-            ranked, untried = _with_groups(ranked, spare), {g.id: g for g in spare}
-            group = untried.pop(wanted if wanted in untried else spare[0].id)
-        else:
+        if groups.retry(error):
+            continue
+        if not (insists and spare and not groups_of(ranked)):
             return ChildRekeyRefused(old=old.spi_in, type=error.type)
-    nonce_r = need(answer, NoncePayload).nonce
+        ranked = _with_groups(ranked, spare)
+        wanted = wanted_group(error)
+        groups = Groups(spare, [group for group in spare if group.id == wanted] or spare)
+    nonces = (nonce, need(answer, NoncePayload).nonce)
     shared = _shared(answer, settled.suite, share)
-    child = ChildSa(
-        spi_in=spi_in,
-        spi_out=settled.spi_out,
-        suite=settled.suite,
-        keys=child_keys(prf, settled.suite, sk_d, nonce, nonce_r, initiator=True, shared=shared),
-        local=settled.local,
-        remote=settled.remote,
-        addresses=_still_covered(settled.local, old.addresses),
-    )
-    return ChildRekeyed(old=old.spi_in, child=child, nonces=(nonce, nonce_r))
+    addresses = _still_covered(settled.local, old.addresses)
+    return terms.child(settled, nonces, shared, initiator=True, addresses=addresses)
+
+
+def _carries(old: ChildSa, settled: Agreed) -> bool:
+    """Whether everything that is sent through `old` may be sent on (section 2.9.2).
+
+    The routes of this machine are those of the selectors in use; packets to what is left out would be lost. Remote
+    selectors of a family that there is no inner address of carry nothing.
+    """
+    families = {address.version for address in old.addresses} or {4, 6}
+    return covers(settled.remote, (selector for selector in old.remote if selector.version in families))
 
 
 def _settled(answer: Sequence[Payload], offer: SaPayload, old: ChildSa) -> Agreed | None:
@@ -146,7 +167,7 @@ def _request(old: ChildSa, offer: SaPayload, nonce: bytes, share: KeyShare | Non
     return Request(exchange=ExchangeType.CREATE_CHILD_SA, payloads=payloads)
 
 
-def _still_covered(local: Sequence[TrafficSelector], addresses: tuple[IPAddress, ...]) -> tuple[IPAddress, ...]:
+def _still_covered(local: Sequence[TrafficSelector], addresses: Addresses) -> Addresses:
     """The inner addresses, from all of which packets must still pass: else this would be a tunnel that looks alive."""
     for address in addresses:
         narrowed("TSi", hosts((address,)), local)
@@ -166,31 +187,23 @@ def _shared(answer: Sequence[Payload], suite: EspSuite, share: KeyShare | None) 
 
 
 def answer_rekey_child(
-    old: ChildSa,
-    payloads: Sequence[Payload],
-    proposals: Proposals,
-    prf: Prf,
-    sk_d: bytes,
-    *,
-    spi_in: int,
-    esn: bool,
-    spare: Sequence[KeyExchange],
-    entropy: Entropy,
+    terms: ChildTerms, payloads: Sequence[Payload]
 ) -> tuple[tuple[Payload, ...], ChildRekeyed | None]:
-    """Answer a peer's request to replace `old`: the payloads to send, and what was agreed unless that is an error.
+    """Answer a peer's request to replace `terms.old`: what to send, and what was agreed unless that is an error.
 
-    Raises `ParseError` for a malformed request, `KeyExchangeError` for a bad public value. Selectors may not become
-    narrower than those in use (section 2.9.2).
+    Raises `ParseError` for a malformed request, `KeyExchangeError` for a bad public value. Selectors may be split
+    differently, but may not become narrower than those in use (section 2.9.2).
     """
+    old = terms.old
     sa = need(payloads, SaPayload)
     nonce_i = need(payloads, NoncePayload).nonce
     local = intersect(old.local, need(payloads, TsrPayload).selectors)
     remote = intersect(old.remote, need(payloads, TsiPayload).selectors)
     ke = find(payloads, KePayload)
-    if not _covers(local, old.local) or not _covers(remote, old.remote):
+    if not covers(local, old.local) or not covers(remote, old.remote):
         return (NotifyPayload(type=NotifyType.TS_UNACCEPTABLE),), None
-    acceptable = offer_esp(_acceptable(proposals, spare, ke), spi_in, esn=esn, key_exchange=True)
-    chosen = choose_esp(acceptable, sa, spi_in)
+    acceptable = _acceptable(terms.proposals, terms.spare, ke)
+    chosen = choose_esp(offer_esp(acceptable, terms.spi_in, esn=terms.esn, key_exchange=True), sa, terms.spi_in)
     if chosen is None:
         return (NotifyPayload(type=NotifyType.NO_PROPOSAL_CHOSEN),), None
     answer, suite, spi_out = chosen
@@ -198,28 +211,15 @@ def answer_rekey_child(
     shared = b""
     if suite.key_exchange is not None:
         if ke is None or ke.method != suite.key_exchange.id:
-            wanted = suite.key_exchange.id.to_bytes(2, "big")
-            return (NotifyPayload(type=NotifyType.INVALID_KE_PAYLOAD, data=wanted),), None
-        share = generate(suite.key_exchange, entropy)
-        shared = share.shared_secret(ke.data)
-        own_ke = (KePayload(method=share.method.id, data=share.public),)
-    nonce_r = entropy(NONCE_LENGTH)
-    child = ChildSa(
-        spi_in=spi_in,
-        spi_out=spi_out,
-        suite=suite,
-        keys=child_keys(prf, suite, sk_d, nonce_i, nonce_r, initiator=False, shared=shared),
-        local=local,
-        remote=remote,
-        addresses=old.addresses,
-    )
+            return (invalid_ke(suite.key_exchange),), None
+        ours = respond(suite.key_exchange, ke.data, terms.entropy)
+        shared = ours.secret
+        own_ke = (KePayload(method=suite.key_exchange.id, data=ours.public),)
+    nonce_r = terms.entropy(NONCE_LENGTH)
+    settled = Agreed(suite=suite, spi_out=spi_out, local=local, remote=remote)
+    rekeyed = terms.child(settled, (nonce_i, nonce_r), shared, initiator=False, addresses=old.addresses)
     selectors = (TsiPayload(selectors=remote), TsrPayload(selectors=local))
-    reply: tuple[Payload, ...] = (answer, NoncePayload(nonce=nonce_r), *own_ke, *selectors)
-    return reply, ChildRekeyed(old=old.spi_in, child=child, nonces=(nonce_i, nonce_r))
-
-
-def _covers(narrowed: Sequence[TrafficSelector], in_use: Sequence[TrafficSelector]) -> bool:
-    return all(any(selector.contains(mine) for selector in narrowed) for mine in in_use)
+    return (answer, NoncePayload(nonce=nonce_r), *own_ke, *selectors), rekeyed
 
 
 def _acceptable(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
-from ikeclient.crypto.algorithms.key_exchange import generate
-from ikeclient.crypto.algorithms.keymat import IkeKeys, rekeyed_ike_keys
-from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE, AlgorithmProposal, IkeSuite, Prf
+from ikeclient.crypto.algorithms.key_exchange import generate, respond
+from ikeclient.crypto.algorithms.keymat import rekeyed_ike_keys
+from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE, AlgorithmProposal, IkeSuite
 from ikeclient.errors import ParseError
 from ikeclient.ike.v2.exchanges.init import NONCE_LENGTH
+from ikeclient.ike.v2.keying import Keying
 from ikeclient.ike.v2.message.payloads import Request, error_notify, find, need
+from ikeclient.ike.v2.rules.groups import Groups, groups_of, invalid_ke
 from ikeclient.ike.v2.rules.negotiate import accept_ike, choose_ike, offer_ike
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import NotifyPayload
@@ -23,13 +25,9 @@ Entropy = Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IkeRekeyed:
-    """A new IKE SA that takes over; `initiator` is whether we initiated the rekey and so are its original initiator."""
+    """A new IKE SA that takes over. Who initiated the rekey is its original initiator."""
 
-    spi_i: bytes
-    spi_r: bytes
-    suite: IkeSuite
-    keys: IkeKeys = field(repr=False)
-    initiator: bool
+    keying: Keying
     nonces: tuple[bytes, bytes]
 
 
@@ -41,43 +39,37 @@ class IkeRekeyRefused:
 
 
 def rekey_ike(
-    proposals: Sequence[AlgorithmProposal], suite: IkeSuite, old_prf: Prf, sk_d: bytes, *, spi: bytes, entropy: Entropy
+    proposals: Sequence[AlgorithmProposal], keying: Keying, *, spi: bytes, entropy: Entropy
 ) -> Generator[Request, tuple[Payload, ...], IkeRekeyed | IkeRekeyRefused]:
     """Replace the IKE SA; starts with the key exchange in use. Raises `ProtocolError` for a nonsensical answer."""
     offer = offer_ike(proposals, spi)
-    offered = {k.id: k for p in proposals for k in p.key_exchange}
-    group = offered.pop(suite.key_exchange.id)
+    groups = Groups(groups_of(proposals), (keying.suite.key_exchange,))
     while True:
+        assert groups.current is not None
         nonce = entropy(NONCE_LENGTH)
-        share = generate(group, entropy)
-        ke = KePayload(method=group.id, data=share.public)
+        share = generate(groups.current, entropy)
+        ke = KePayload(method=share.method.id, data=share.public)
         answer = yield Request(exchange=ExchangeType.CREATE_CHILD_SA, payloads=(offer, NoncePayload(nonce=nonce), ke))
         error = error_notify(answer)
         if error is None and find(answer, SaPayload) is not None and find(answer, KePayload) is None:
             return IkeRekeyRefused(type=NotifyType.NO_PROPOSAL_CHOSEN)  # no new keys: the IKE SA in use goes on
         if error is None:
             break
-        wanted = None
-        if error.type == NotifyType.INVALID_KE_PAYLOAD and len(error.data) == 2:
-            wanted = next((k for k in offered.values() if k.id == int.from_bytes(error.data, "big")), None)
-        if wanted is None:
+        if not groups.retry(error):
             return IkeRekeyRefused(type=error.type)
-        group = offered.pop(wanted.id)
-    new_suite, spi_r = accept_ike(offer, need(answer, SaPayload), spi_length=8)
-    nonce_r = need(answer, NoncePayload).nonce
+    suite, spi_r = accept_ike(offer, need(answer, SaPayload), spi_length=8)
+    nonces = (nonce, need(answer, NoncePayload).nonce)
     theirs = need(answer, KePayload)
-    if theirs.method != group.id or new_suite.key_exchange != group:
-        raise ParseError(f"a key share of {theirs.method} where {group.id} was sent")
+    if theirs.method != share.method.id or suite.key_exchange != share.method:
+        raise ParseError(f"a key share of {theirs.method} where {share.method.id} was sent")
     shared = share.shared_secret(theirs.data)
-    keys = rekeyed_ike_keys(new_suite, old_prf, sk_d, shared, nonce, nonce_r, spi, spi_r)
-    return IkeRekeyed(spi_i=spi, spi_r=spi_r, suite=new_suite, keys=keys, initiator=True, nonces=(nonce, nonce_r))
+    return _rekeyed(keying, suite, shared, nonces, (spi, spi_r), initiator=True)
 
 
 def answer_rekey_ike(
     payloads: Sequence[Payload],
     proposals: Sequence[AlgorithmProposal],
-    old_prf: Prf,
-    sk_d: bytes,
+    keying: Keying,
     *,
     spi: bytes,
     entropy: Entropy,
@@ -93,15 +85,26 @@ def answer_rekey_ike(
         return (NotifyPayload(type=NotifyType.NO_PROPOSAL_CHOSEN),), None
     answer, suite, spi_i = chosen
     if ke.method != suite.key_exchange.id:
-        wanted = suite.key_exchange.id.to_bytes(2, "big")
-        return (NotifyPayload(type=NotifyType.INVALID_KE_PAYLOAD, data=wanted),), None
-    share = generate(suite.key_exchange, entropy)
-    shared = share.shared_secret(ke.data)
+        return (invalid_ke(suite.key_exchange),), None
+    ours = respond(suite.key_exchange, ke.data, entropy)
     nonce_r = entropy(NONCE_LENGTH)
-    keys = rekeyed_ike_keys(suite, old_prf, sk_d, shared, nonce_i, nonce_r, spi_i, spi)
-    reply = (answer, NoncePayload(nonce=nonce_r), KePayload(method=share.method.id, data=share.public))
-    rekeyed = IkeRekeyed(spi_i=spi_i, spi_r=spi, suite=suite, keys=keys, initiator=False, nonces=(nonce_i, nonce_r))
-    return reply, rekeyed
+    rekeyed = _rekeyed(keying, suite, ours.secret, (nonce_i, nonce_r), (spi_i, spi), initiator=False)
+    return (answer, NoncePayload(nonce=nonce_r), KePayload(method=ke.method, data=ours.public)), rekeyed
+
+
+def _rekeyed(
+    old: Keying,
+    suite: IkeSuite,
+    shared: bytes,
+    nonces: tuple[bytes, bytes],
+    spis: tuple[bytes, bytes],
+    *,
+    initiator: bool,
+) -> IkeRekeyed:
+    """Derive the keys of the new IKE SA with the old one's prf and SK_d (section 2.18)."""
+    keys = rekeyed_ike_keys(suite, old.suite.prf, old.keys.d, shared, *nonces, *spis)
+    new = replace(old, spi_i=spis[0], spi_r=spis[1], suite=suite, keys=keys, initiator=initiator)
+    return IkeRekeyed(keying=new, nonces=nonces)
 
 
 def _preferring(proposals: Sequence[AlgorithmProposal], ke: KePayload) -> list[AlgorithmProposal]:

@@ -11,10 +11,11 @@ forget those of the first kind (RFC 7383 sections 2.5.1, 2.5.2 and 2.6). Where t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ikeclient.errors import IntegrityError
 from ikeclient.ike.events import Datagram, IPAddress, Path
+from ikeclient.ike.v2.keying import Keying
 from ikeclient.ike.v2.message.envelope import Envelope
 from ikeclient.ike.v2.message.payloads import Request
 from ikeclient.ike.v2.message.window import Pending, RequestWindow, ResponseWindow
@@ -34,39 +35,40 @@ SMALLER_AFTER = 3  # times that a request was sent in vain before it is sent in 
 class Channel:
     """Sends and receives protected messages along `path`, which may change at any time.
 
-    `fragment_size` is the largest IP packet, in bytes, that a message may make before it is fragmented.
+    `fragment_size` is the largest IP packet, in bytes, that a message may make before it is fragmented; the next
+    message IDs are `first_request` for ours and `first_response` for the peer's.
     """
 
     def __init__(
         self,
-        envelope: Envelope,
+        keying: Keying,
         path: Path,
+        entropy: Callable[[int], bytes],
         *,
-        spi_i: bytes,
-        spi_r: bytes,
-        initiator: bool,
         fragment_size: int,
-        first_request: int,
-        first_response: int,
+        first_request: int = 0,
+        first_response: int = 0,
     ) -> None:
         self.path = path
         self.outbox: deque[Datagram] = deque()
         self.asked_at: set[IPAddress] = set()  # where the latest request of ours was sent
         self.requests = RequestWindow(first_request)
         self._responses = ResponseWindow(first_response)
-        self._envelope = envelope
-        self._spi_i, self._spi_r, self._initiator = spi_i, spi_r, initiator
+        self._keying = keying
+        self._envelope = Envelope(
+            keying.suite, keying.keys, initiator=keying.initiator, entropy=entropy, fragment=keying.fragmentation
+        )
         self._fragment_size = self._configured_size = fragment_size
         self._request: tuple[Header, tuple[Payload, ...]] | None = None  # the pending one, if it may be cut differently
         self._smaller = False  # whether the pending one was
 
     def _header(self, exchange: ExchangeType, message_id: int, *, response: bool) -> Header:
         return Header(
-            spi_i=self._spi_i,
-            spi_r=self._spi_r,
+            spi_i=self._keying.spi_i,
+            spi_r=self._keying.spi_r,
             next_payload=PayloadType.NONE,
             exchange=exchange,
-            initiator=self._initiator,
+            initiator=self._keying.initiator,
             response=response,
             message_id=message_id,
         )

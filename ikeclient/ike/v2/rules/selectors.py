@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from ikeclient.errors import ProtocolError
 from ikeclient.wire.selector import TrafficSelector
 
 MAX_SELECTORS = 255  # their number travels in one byte
+MAX_PIECES = 1024  # what is left of selectors while others are taken away from them
+OPAQUE = (65535, 0)  # ports that cannot be seen
 _ANY_PORT = (0, 65535)
 
 ANY_IPV4 = TrafficSelector.from_network(ip_network("0.0.0.0/0"))
@@ -55,6 +58,48 @@ def intersect(ours: Sequence[TrafficSelector], theirs: Sequence[TrafficSelector]
             if len(result) == MAX_SELECTORS:
                 return tuple(result)
     return tuple(result)
+
+
+def covers(selectors: Sequence[TrafficSelector], needed: Iterable[TrafficSelector]) -> bool:
+    """Whether `selectors`, all together, select everything that `needed` does (RFC 7296 section 2.9.2).
+
+    They may be split differently. A list too fragmented to be judged with bounded work counts as not covering.
+    """
+    ranges = [(one.version, int(one.start), int(one.end), one) for one in selectors]
+    for wanted in needed:
+        version, start, end = wanted.version, int(wanted.start), int(wanted.end)
+        missing = [wanted]
+        for selector in [one for of, low, high, one in ranges if low <= end and start <= high and of == version]:
+            missing = [rest for each in missing for rest in _without(each, selector)]
+            if not missing or len(missing) > MAX_PIECES:
+                break
+        if missing:
+            return False
+    return True
+
+
+def _without(one: TrafficSelector, other: TrafficSelector) -> tuple[TrafficSelector, ...]:
+    """What `one` selects and `other` does not; all of `one` if a selector cannot say what is left."""
+    if other.contains(one):
+        return ()
+    common = _common(one, other)
+    if common is None or common.protocol != one.protocol or OPAQUE in (_ports(one), _ports(other)):
+        return (one,)
+    family = type(one.start)
+    pieces = []
+    if one.start < common.start:  # type: ignore[operator]
+        pieces.append(replace(one, end=family(int(common.start) - 1)))
+    if common.end < one.end:  # type: ignore[operator]
+        pieces.append(replace(one, start=family(int(common.end) + 1)))
+    if one.start_port < common.start_port:
+        pieces.append(replace(common, start_port=one.start_port, end_port=common.start_port - 1))
+    if common.end_port < one.end_port:
+        pieces.append(replace(common, start_port=common.end_port + 1, end_port=one.end_port))
+    return tuple(pieces)
+
+
+def _ports(selector: TrafficSelector) -> tuple[int, int]:
+    return selector.start_port, selector.end_port
 
 
 def _common(a: TrafficSelector, b: TrafficSelector) -> TrafficSelector | None:
