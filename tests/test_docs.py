@@ -17,6 +17,7 @@ from typer.main import get_command
 
 from ikeclient import errors
 from ikeclient.cli.app import app
+from ikeclient.dataplane.interfaces import ChildCounters
 from ikeclient.profile.model.schema import Profile
 from ikeclient.tunnel.status import Status
 
@@ -175,3 +176,20 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
         if name.startswith(("/", ".")) or not re.search(r"(?:\.pyx?|\.sh|/)$", name):
             continue
         assert any((base / name).exists() for base in (ROOT, ROOT / "ikeclient", page.parent)), name
+
+
+def test_every_variable_of_a_hook_is_told() -> None:
+    source = (ROOT / "ikeclient/tunnel/hooks.py").read_text()
+    given = set(re.findall(r'"(IKECLIENT_[A-Z_]+)":', source))
+    page = (ROOT / "docs/tunnel.md").read_text()
+    assert given
+    assert given == set(re.findall(r"IKECLIENT_[A-Z_]+", page))
+
+
+def test_every_counter_of_the_example_is_told() -> None:
+    page = (ROOT / "docs/status.md").read_text()
+    (block,) = (block for kind, block in FENCE.findall(page) if kind == "json")
+    (written,) = json.loads(block)["tunnels"]
+    told = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    drops = {name for name in written["children"][0] if name in ChildCounters.__dataclass_fields__}
+    assert set(written["drops"]) | {name for name in drops if not name.startswith(("bytes_", "packets_"))} <= told
