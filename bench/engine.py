@@ -30,6 +30,7 @@ from ikeclient.esp.codec.choice import ACTIVE
 from ikeclient.ike.events import ChildEstablished
 from ikeclient.net.device.tun import TunDevice
 from ikeclient.net.transport.udp import UdpSocket
+from ikeclient.tunnel.sa_pair import sa_pair
 from ikeclient.wire.selector import TrafficSelector
 
 
@@ -108,7 +109,7 @@ async def main(options: argparse.Namespace) -> None:
     pump.set_mtu(options.mtu)
     installed = children(options)
     for child in installed:
-        pump.install(child)
+        pump.install(sa_pair(child))
     pump.attach(socket)
     watch(tun.fileno(), pump.drain_tun)
     watch(socket.fileno(), partial(pump.drain_udp, socket), pump.wants_rest)

@@ -15,17 +15,17 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from ipaddress import ip_network
+from ipaddress import IPv4Network
 from struct import pack
 
-from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
+from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
 from ikeclient.dataplane.pump import Pump
 from ikeclient.esp.codec.choice import ACTIVE
+from ikeclient.esp.sa.pair import SaPair
 from ikeclient.esp.sa.replay import ReplayWindow
-from ikeclient.ike.events import ChildEstablished
+from ikeclient.esp.sa.selectors import Selector
 from ikeclient.net.device.tun import TunCounters
-from ikeclient.wire.selector import TrafficSelector
 
 GATEWAY = ("192.0.2.1", 4500)
 SEGMENT, SEGMENTS, FRAMES, ACKS = 1348, 42, 8, 64  # bytes of payload, packets in a super-packet
@@ -35,19 +35,19 @@ SUITE = EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None)
 class Device:
     """Hands over the prepared frames once, and takes all."""
 
-    vnet = merges_udp = True
+    merges_udp = True
     lost = False
 
     def __init__(self) -> None:
         self.counters = TunCounters()
-        self.frames: list[bytes] = []
+        self.waiting: list[bytes] = []
         self._next: Iterator[bytes] = iter(())
 
     def rewind(self) -> None:
-        self._next = iter(self.frames)
+        self._next = iter(self.waiting)
 
-    def enable_offload(self) -> bool:
-        return True
+    def frames(self) -> Device:
+        return self
 
     def read_into(self, buffers: Sequence[bytearray]) -> int:
         frame = next(self._next, b"")
@@ -74,12 +74,15 @@ class Socket:
     segments = merges = True
 
     def __init__(self) -> None:
-        self.runs: list[tuple[bytes, int]] = []
+        self.waiting: list[tuple[bytes, int]] = []
         self.keep = False
         self._next: Iterator[tuple[bytes, int]] = iter(())
 
     def rewind(self) -> None:
-        self._next = iter(self.runs)
+        self._next = iter(self.waiting)
+
+    def runs(self) -> Socket:
+        return self
 
     def enable_merging(self) -> None:
         pass
@@ -103,7 +106,7 @@ class Socket:
 
     def send_run(self, run: memoryview, size: int, _destination: tuple[str, int], _tos: int = 0) -> int:
         if self.keep:
-            self.runs.append((bytes(run), size))
+            self.waiting.append((bytes(run), size))
         return -(-len(run) // size)
 
     def send_batch(self, payloads: Sequence[bytes], _destination: tuple[str, int], _tos: int = 0) -> int:
@@ -115,17 +118,15 @@ def keys(seed: int) -> DirectionKeys:
     return DirectionKeys(encryption=hashlib.sha256(bytes([seed])).digest()[:20], integrity=b"")
 
 
-def child(here: str, there: str, spi_in: int, spi_out: int) -> ChildEstablished:
+def pair(here: str, there: str, spi_in: int, spi_out: int) -> SaPair:
     """A Child SA between two networks."""
-    local, remote = ((TrafficSelector.from_network(ip_network(text)),) for text in (here, there))
-    return ChildEstablished(
-        spi_in=spi_in,
-        spi_out=spi_out,
-        suite=SUITE,
-        keys=ChildKeys(inbound=keys(spi_in & 0xFF), outbound=keys(spi_out & 0xFF)),
-        local_selectors=local,
-        remote_selectors=remote,
-        rekey_at=0.0,
+    local, remote = (
+        (Selector(version=4, start=int(net.network_address), end=int(net.broadcast_address)),)
+        for net in map(IPv4Network, (here, there))
+    )
+    keys_in, keys_out = keys(spi_in & 0xFF), keys(spi_out & 0xFF)
+    return SaPair(
+        spi_in=spi_in, spi_out=spi_out, suite=SUITE, keys_in=keys_in, keys_out=keys_out, local=local, remote=remote
     )
 
 
@@ -135,7 +136,7 @@ def make(device: Device, socket: Socket, spi_in: int, spi_out: int, here: str, t
     pump.attach(socket)
     pump.set_remote(GATEWAY)
     pump.set_mtu(1400)
-    pump.install(child(here, there, spi_in, spi_out))
+    pump.install(pair(here, there, spi_in, spi_out))
     return pump
 
 
@@ -168,10 +169,10 @@ def sent(frames: list[bytes]) -> list[tuple[bytes, int]]:
     device, socket = Device(), Socket()
     pump = make(device, socket, 0xD0000002, 0xC0000001, "10.88.0.0/16", "10.99.0.0/16")
     socket.keep = True
-    device.frames = frames
+    device.waiting = frames
     device.rewind()
     pump.drain_tun(True)
-    return socket.runs
+    return socket.waiting
 
 
 class Case:
@@ -184,14 +185,14 @@ class Case:
         # Both ends have the same inner addresses, so that one set of packets serves both directions.
         if inbound:
             self._pump = make(self._device, self._socket, 0xC0000001, 0xD0000002, "10.99.0.0/16", "10.88.0.0/16")
-            self._socket.runs = sent(frames)
+            self._socket.waiting = sent(frames)
             if singly:
-                self._socket.runs = [
-                    (run[at : at + size], size) for run, size in self._socket.runs for at in range(0, len(run), size)
+                self._socket.waiting = [
+                    (run[at : at + size], size) for run, size in self._socket.waiting for at in range(0, len(run), size)
                 ]
         else:
             self._pump = make(self._device, self._socket, 0xC0000001, 0xD0000002, "10.88.0.0/16", "10.99.0.0/16")
-            self._device.frames = frames
+            self._device.waiting = frames
         self._drain: Callable[[bool], int] = self._drain_udp if inbound else self._pump.drain_tun
 
     def _drain_udp(self, again: bool) -> int:
@@ -207,7 +208,7 @@ class Case:
             while self._drain(True):
                 pass
             return time.perf_counter() - start
-        frames, runs = self._device.frames, self._socket.runs
+        frames, runs = self._device.waiting, self._socket.waiting
         total = 0.0
         for one in frames or runs:
             if frames:

@@ -39,8 +39,8 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
     "control": (frozenset({"errors"}), "a tunnel's socket carries dictionaries and is usable without the tunnel"),
     "proxy": (frozenset({"errors"}), "sockets in, sockets out; that they are in two namespaces is not its business"),
     "dataplane": (
-        frozenset({"esp", "net", "ike.events", "wire.selector", "errors"}),
-        "packets between a device and a socket; what was negotiated comes in as one value",
+        frozenset({"esp", "net", "errors"}),
+        "packets between a device and a transport; the tunnel turns what IKE negotiated into a value of ESP's",
     ),
     "tunnel": (
         frozenset({"wire", "crypto", "eap", "ike", "esp", "dataplane", "profile", "net", "control", "errors"}),

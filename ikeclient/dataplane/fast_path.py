@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 
 from ikeclient.dataplane.bulk import LONG
-from ikeclient.dataplane.interfaces import IKE_PORT, Address, FrameDevice, RunSocket
+from ikeclient.dataplane.interfaces import IKE_PORT, Address, FrameDevice, RunTransport
 from ikeclient.esp.codec.choice import MAXIMUM_SLOTS, VNET_HEADER, examine, segment, survey
 from ikeclient.esp.codec.send import SendRun
 from ikeclient.esp.codec.slots import Slots
@@ -183,7 +183,7 @@ class Inbound:
         self._stride = 1  # of the longest datagrams of late
         self._out = memoryview(bytearray(_ARENA + _LONGEST))
 
-    def drain(self, socket: RunSocket, limit: int, *, again: bool) -> int:
+    def drain(self, socket: RunTransport, limit: int, *, again: bool) -> int:
         """Carry what is waiting; returns how many datagrams were read, merged ones counted as one.
 
         Unless this is called `again`, the last call having left something, a datagram alone is carried at once, and
@@ -214,7 +214,7 @@ class Inbound:
         self._single(sa, bytes(self._slots.view[:length]), tos & 3)
         return True
 
-    def _collect(self, socket: RunSocket, limit: int, first: Arrival | None) -> int:
+    def _collect(self, socket: RunTransport, limit: int, first: Arrival | None) -> int:
         """As `drain`, with runs made of datagrams that can share one; `first` has been received already."""
         view, local = self._slots.view, socket.local
         reads = loose = end = stride = widest = tos = taken = 0
@@ -259,7 +259,7 @@ class Inbound:
         self.piecemeal = loose >= _MANY and 2 * loose > reads
         return reads
 
-    def _arrivals(self, socket: RunSocket, several: bool, end: int, stride: int, most: int) -> Sequence[Arrival]:
+    def _arrivals(self, socket: RunTransport, several: bool, end: int, stride: int, most: int) -> Sequence[Arrival]:
         """The next datagrams, which lie at `end` if not in the arrival itself: merged ones, or `several`."""
         if several:
             stride = stride if end else self._stride

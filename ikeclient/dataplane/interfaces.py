@@ -1,4 +1,8 @@
-"""What the pump needs of a TUN device and of a socket, in the ordinary lane and in the fast one, and what it counts."""
+"""What the pump needs of a device and of a transport, on the slow path and on the fast one, and what it counts.
+
+Each says by a method of its own whether it can take part in the fast path. The pump asks once, when the first transport
+is attached. Methods that read never block, and none raises: what is lost is counted.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +19,24 @@ Address = tuple[str, int]
 IKE_PORT = 500
 
 
-class PacketDevice(Protocol):
-    """A TUN device; see `net.device.tun.TunDevice`."""
+class Device(Protocol):
+    """Inner packets in and out: a TUN device (`net.device.tun`)."""
 
     lost: bool
     counters: TunCounters
 
     def read_batch(self, limit: int) -> Sequence[Packet]:
-        """At most `limit` waiting packets, without blocking."""
+        """At most `limit` waiting packets."""
 
     def write_batch(self, packets: Sequence[Packet]) -> int:
         """Hand packets over; returns how many were taken."""
 
+    def frames(self) -> FrameDevice | None:
+        """Carry frames from now on; None if this device cannot."""
+
 
 class FrameDevice(Protocol):
-    """A TUN device that knows super-packets."""
+    """A device that carries super-packets, each in a frame: a virtio header and a packet."""
 
     merges_udp: bool
 
@@ -43,13 +50,13 @@ class FrameDevice(Protocol):
         """Hand one over; whether it was taken."""
 
 
-class DatagramSocket(Protocol):
-    """A socket; see `net.transport.udp.UdpSocket`."""
+class Transport(Protocol):
+    """Datagrams to and from the gateway: a UDP socket (`net.transport.udp`)."""
 
     local: Address
 
     def receive_batch(self, limit: int) -> Sequence[tuple[bytes | memoryview, Address, int]]:
-        """At most `limit` waiting datagrams with their sources and outer TOS octets, without blocking."""
+        """At most `limit` waiting datagrams with their sources and outer TOS octets."""
 
     def send_batch(self, payloads: Sequence[Packet], destination: Address, tos: int = 0) -> int:
         """Send datagrams; returns how many went out."""
@@ -63,11 +70,21 @@ class DatagramSocket(Protocol):
     def receive_queue(self) -> tuple[int, int]:
         """Bytes that wait to be read, and how many datagrams there was no room for."""
 
+    def runs(self) -> RunTransport | None:
+        """The same as a transport of runs; None if it cannot be one."""
 
-class RunSocket(Protocol):
-    """A socket that knows runs of datagrams."""
 
-    local: Address
+class RunTransport(Transport, Protocol):
+    """A transport that carries runs: datagrams of one size, the last perhaps shorter, in one call.
+
+    `segments` and `merges` tell whether the kernel cuts what is sent, and joins what is received.
+    """
+
+    segments: bool
+    merges: bool
+
+    def enable_merging(self) -> None:
+        """Let datagrams arrive in runs; from now on only the methods below may receive."""
 
     def receive_into(self, buffer: memoryview) -> tuple[int, int, Address, int] | None:
         """A run: (length, size, source, tos)."""

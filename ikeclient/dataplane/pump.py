@@ -11,26 +11,31 @@ dropped.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address, IPv6Address
 from itertools import groupby
 from struct import Struct
-from typing import Any
 
 from ikeclient.dataplane.bulk import LONG, Bulk
 from ikeclient.dataplane.fast_path import Inbound, Outbound
-from ikeclient.dataplane.interfaces import IKE_PORT, Address, ChildCounters, DatagramSocket, PacketDevice, PumpCounters
+from ikeclient.dataplane.interfaces import (
+    IKE_PORT,
+    Address,
+    ChildCounters,
+    Device,
+    FrameDevice,
+    PumpCounters,
+    RunTransport,
+    Transport,
+)
 from ikeclient.esp.codec.choice import ACTIVE
 from ikeclient.esp.packet.ecn import PathMarks
 from ikeclient.esp.packet.icmp import too_big
 from ikeclient.esp.packet.mss import clamp_batch
 from ikeclient.esp.sa.mtu import interface_mtu, segment_sizes
-from ikeclient.esp.sa.pair import InboundSa, OutboundSa, Packet
-from ikeclient.esp.sa.selectors import PacketFilter, Selector
+from ikeclient.esp.sa.pair import InboundSa, OutboundSa, Packet, SaPair
+from ikeclient.esp.sa.selectors import PacketFilter
 from ikeclient.esp.sa.table import SaTable
-from ikeclient.ike.events import ChildEstablished
-from ikeclient.wire.selector import TrafficSelector
 
-__all__ = ["Address", "ChildCounters", "DatagramSocket", "PacketDevice", "Pump", "PumpCounters"]
+__all__ = ["Address", "ChildCounters", "Device", "Pump", "PumpCounters", "Transport"]
 
 NON_ESP_MARKER = bytes(4)  # RFC 3948 section 2.2
 KEEPALIVE = b"\xff"  # RFC 3948 section 2.3
@@ -51,13 +56,13 @@ _spi = Struct(">I").unpack_from
 
 
 class Pump:
-    """Joins one TUN device, the sockets of one connection and its Child SAs.
+    """Join one device, the transports of one connection and its Child SAs.
 
-    - `on_ike(data, source, local)`: an IKE message without marker, where it came from and the socket's own address;
+    - `on_ike(data, source, local)`: an IKE message without marker, where it came from and the transport's own address;
       returns whether it was due. It may call back into the pump. `data` is not authenticated in any way.
     - `now`: the clock of `last_inbound` and the others, in seconds.
     - `entropy`: random bytes for the IVs of AES-CBC.
-    - `offload`: use the fast lane, where device and socket have what it needs; the attribute `fast` tells.
+    - `offload`: use the fast path, if device and transport can; the attribute `fast` tells.
     - `space`: called before each long run while packets get lost on their way; it may wait, so that runs are kept
       apart. A gateway that takes datagrams one by one has no room for several.
     - `on_waiting`: called when packets wait for a Child SA that `expect` has announced.
@@ -70,7 +75,7 @@ class Pump:
 
     def __init__(
         self,
-        tun: PacketDevice,
+        tun: Device,
         on_ike: Callable[[bytes, Address, Address], bool],
         now: Callable[[], float],
         *,
@@ -107,42 +112,51 @@ class Pump:
         self._marks = PathMarks(self._ignoring_marks)
         self._clamp = clamp_mss
         self._batch = batch
-        self._overflowed = 0  # datagrams for which sockets that are gone had no room
+        self._overflowed = 0  # datagrams for which transports that are gone had no room
         self._overflows_seen = 0
         self._deaf_until = float("-inf")
         self._ike_taken = 0  # IKE messages in the present call that were due
-        self._sockets: list[DatagramSocket] = []
-        self._sending: DatagramSocket | None = None
+        self._frames: FrameDevice | None = None
+        self._transports: dict[Transport, RunTransport | None] = {}  # the same for the fast path, if it is one for it
+        self._sending: Transport | None = None
+        self._sending_runs: RunTransport | None = None
         self.set_mtu(_DEFAULT_MTU)
 
     # The path
 
-    def attach(self, socket: DatagramSocket, *, sending: bool = True) -> None:
-        """Receive on this socket, and send on it from now on unless `sending` is false.
+    def attach(self, transport: Transport, *, sending: bool = True) -> None:
+        """Receive on this transport, and send on it from now on unless `sending` is false.
 
-        Sockets attached before go on receiving.
+        Those attached before go on receiving.
         """
-        if socket not in self._sockets:
-            self._sockets.append(socket)
-            self._accelerate(socket)
+        if transport not in self._transports:
+            self._transports[transport] = self._accelerate(transport)
         if sending:
-            self._sending = socket
+            self._send_on(transport)
 
-    def _accelerate(self, socket: Any) -> None:
-        tun: Any = self._tun
-        if not self._offload or not getattr(tun, "vnet", False) or not hasattr(socket, "receive_into"):
-            return
-        if self._outbound is None:
-            if not tun.enable_offload():
+    def _send_on(self, transport: Transport | None) -> None:
+        self._sending = transport
+        self._sending_runs = self._transports[transport] if transport is not None else None
+
+    def _accelerate(self, transport: Transport) -> RunTransport | None:
+        """The transport for the fast path; None if it or the device has to take the slow one."""
+        runs = transport.runs() if self._offload else None
+        if runs is None:
+            return None
+        if self._frames is None:
+            frames = self._tun.frames()
+            if frames is None:
                 self._offload = False
-                return
-            self._outbound = Outbound(self.table, tun, self._send_run, self._send_packets, self.bulk.sent)
+                return None
+            self._frames = frames
+            self._outbound = Outbound(self.table, frames, self._send_run, self._send_packets, self.bulk.sent)
             limits = self._segments if self._clamp else None
             self._inbound = Inbound(
-                self.table, tun, self._heard, self._missed, self._handle_other, limits, self.bulk.received
+                self.table, frames, self._heard, self._missed, self._handle_other, limits, self.bulk.received
             )
             self.fast = True
-        socket.enable_merging()
+        runs.enable_merging()
+        return runs
 
     def _heard(self) -> None:
         self.last_inbound = self._now()
@@ -150,13 +164,13 @@ class Pump:
     def _missed(self) -> None:
         self._to_space = _SPACED
 
-    def detach(self, socket: DatagramSocket) -> None:
-        """Forget a socket; the one attached last among the others sends, if this one did."""
-        if socket in self._sockets:
-            self._overflowed += socket.receive_queue()[1]
-        self._sockets = [other for other in self._sockets if other is not socket]
-        if self._sending is socket:
-            self._sending = self._sockets[-1] if self._sockets else None
+    def detach(self, transport: Transport) -> None:
+        """Forget a transport; the one attached last among the others sends, if this one did."""
+        if transport in self._transports:
+            self._overflowed += transport.receive_queue()[1]
+            del self._transports[transport]
+        if self._sending is transport:
+            self._send_on(next(reversed(self._transports), None))
 
     def set_remote(self, remote: Address | None) -> None:
         """Send ESP to this end point; None stops sending."""
@@ -187,44 +201,42 @@ class Pump:
 
     # Child SAs
 
-    def install(self, child: ChildEstablished, addresses: Iterable[IPv4Address | IPv6Address] = ()) -> None:
+    def install(self, pair: SaPair) -> None:
         """Take a Child SA into use at once; the one it replaces only receives from now on (P9).
 
-        `addresses` are those of the interface: nothing that comes out of the tunnel may claim to be from them, nor from
-        a local selector that is a single address.
+        Nothing that comes out of the tunnel may claim to be from `pair.own`, nor from a local selector that is a single
+        address.
         """
-        local, remote = _selectors(child.local_selectors), _selectors(child.remote_selectors)
-        own = [(s.version, s.start) for s in local if s.single] + [(a.version, int(a)) for a in addresses]
+        own = [(s.version, s.start) for s in pair.local if s.single]
         inbound = InboundSa(
-            child.spi_in,
-            child.suite,
-            child.keys.inbound,
-            filter=PacketFilter(sources=remote, destinations=local, own=own, inbound=True),
+            pair.spi_in,
+            pair.suite,
+            pair.keys_in,
+            filter=PacketFilter(sources=pair.remote, destinations=pair.local, own=[*own, *pair.own], inbound=True),
             marks=self._marks,
         )
         outbound = OutboundSa(
-            child.spi_out,
-            child.suite,
-            child.keys.outbound,
-            filter=PacketFilter(sources=local, destinations=remote),
+            pair.spi_out,
+            pair.suite,
+            pair.keys_out,
+            filter=PacketFilter(sources=pair.local, destinations=pair.remote),
             entropy=self._entropy,
         )
         self.table.install(inbound, outbound)
         self._send_waiting()
-        if child.replaces is not None:
-            self.table.retire(child.replaces)
+        if pair.replaces is not None:
+            self.table.retire(pair.replaces)
 
     def remove(self, spi_in: int) -> None:
         """Drop a Child SA in both directions; nothing happens where there is none."""
         self.table.remove(spi_in)
 
-    def expect(self, child: ChildEstablished | None) -> None:
+    def expect(self, pair: SaPair | None) -> None:
         """Child SAs like this one can be made when a packet wants to leave, the last few of which wait; None: no more.
 
         What waits leaves through such a Child SA or not at all.
         """
-        local, remote = (_selectors(child.local_selectors), _selectors(child.remote_selectors)) if child else ((), ())
-        self.table.awaited = PacketFilter(sources=local, destinations=remote) if child else None
+        self.table.awaited = PacketFilter(sources=pair.local, destinations=pair.remote) if pair is not None else None
         self.table.unrouted += len(self.table.waiting)
         self.table.waiting.clear()
 
@@ -269,7 +281,7 @@ class Pump:
 
     @property
     def _overflows(self) -> int:
-        return self._overflowed + sum(socket.receive_queue()[1] for socket in self._sockets)
+        return self._overflowed + sum(transport.receive_queue()[1] for transport in self._transports)
 
     def deaf(self) -> bool:
         """Whether datagrams lie unread or got lost in full receive buffers, now or within the last `DEAFNESS` seconds.
@@ -277,20 +289,20 @@ class Pump:
         What is not looked at for longer is not seen.
         """
         overflows = self._overflows
-        if overflows != self._overflows_seen or any(socket.receive_queue()[0] for socket in self._sockets):
+        if overflows != self._overflows_seen or any(transport.receive_queue()[0] for transport in self._transports):
             self._overflows_seen = overflows
             self._deaf_until = self._now() + DEAFNESS
         return self._now() < self._deaf_until
 
     def offload(self) -> dict[str, object]:
-        """What the fast lane has to work with, as `status` shows it."""
-        tun, socket = self._tun, self._sending
+        """What the fast path has to work with, as `status` shows it."""
+        frames, runs = self._frames, self._sending_runs
         return {
             "fast": self.fast,
             "codec": ACTIVE,
-            "tun_udp": self.fast and bool(getattr(tun, "merges_udp", False)),
-            "udp_segments": self.fast and bool(getattr(socket, "segments", False)),
-            "udp_merges": self.fast and bool(getattr(socket, "merges", False)),
+            "tun_udp": frames is not None and frames.merges_udp,
+            "udp_segments": runs is not None and runs.segments,
+            "udp_merges": runs is not None and runs.merges,
         }
 
     def rekey_due(self) -> list[int]:
@@ -328,7 +340,7 @@ class Pump:
         self.last_outbound = before
 
     def _send_packets(self, packets: list[Packet]) -> None:
-        """The ordinary lane: whole packets, one by one."""
+        """Send whole packets, one by one: the slow path."""
         if packets and max(map(len, packets)) > self.mtu:
             packets = self._refuse_too_big(packets)
         if self.remote is None or self._sending is None or self.remote[1] == IKE_PORT:
@@ -345,35 +357,35 @@ class Pump:
                     self.last_outbound = self.last_sent = self._now()
 
     def _send_run(self, run: Packet, size: int, count: int, tos: int) -> None:
-        """The fast lane: sealed datagrams of one size, the last perhaps shorter."""
-        socket: Any = self._sending
-        if self.remote is None or socket is None:
+        """Send `count` sealed datagrams of one size, the last perhaps shorter: the fast path."""
+        remote, transport = self.remote, self._sending_runs
+        if remote is None or transport is None:
             self.counters.not_sent += count
             return
         if count >= _LONG_RUN and self._to_space:
             self._to_space -= 1
             self._spaced = True
             self._space()
-        sent = socket.send_run(run, size, self.remote, tos)
+        sent = transport.send_run(run, size, remote, tos)
         self.counters.not_sent += count - sent
         if sent:
             self.last_outbound = self.last_sent = self._now()
 
-    def drain_udp(self, socket: DatagramSocket, again: bool = True) -> int:
+    def drain_udp(self, transport: Transport, again: bool = True) -> int:
         """Carry waiting datagrams to the TUN device or to IKE; returns how many were read. As `drain_tun`."""
-        if self._inbound is not None:
-            runs: Any = socket
+        runs = self._transports.get(transport)
+        if runs is not None and self._inbound is not None:
             reads = self._inbound.drain(runs, self._limit(), again=again)
             self._check_tun()
             return reads
-        datagrams = socket.receive_batch(self._limit())
+        datagrams = transport.receive_batch(self._limit())
         lookup = self.table.inbound.get
         current: InboundSa | None = None
         group: list[bytes | memoryview] = []
         mark = 0
         for data, source, tos in datagrams:
             if source[1] == IKE_PORT or len(data) < _ESP_HEADER or (sa := lookup(_spi(data)[0])) is None:
-                self._handle_other(data, source, socket.local)
+                self._handle_other(data, source, transport.local)
                 continue
             if sa is not current or tos & 3 != mark:
                 self._receive(current, group, mark)
@@ -397,22 +409,22 @@ class Pump:
         return self._inbound is not None and self._inbound.piecemeal and not spaced
 
     def send_ike(
-        self, data: bytes, remote: Address, socket: DatagramSocket | None = None, *, whole: bool = False
+        self, data: bytes, remote: Address, transport: Transport | None = None, *, whole: bool = False
     ) -> bool:
         """Send an IKE message with the marker that the remote port asks for (RFC 3948); false where it could not be
         sent.
 
-        `socket` is the one of another path that is being tried; left out, it is the one that sends ESP. A message that
+        `transport` is that of another path that is being tried; left out, it is the one that sends ESP. A message that
         must arrive `whole` is not fragmented, whatever is known about the path.
         """
         payload = data if remote[1] == IKE_PORT else NON_ESP_MARKER + data
-        socket = socket or self._sending
-        if whole and socket is not None:
-            return socket.send_probe(payload, remote)
-        return self._send(payload, remote, socket)
+        transport = transport or self._sending
+        if whole and transport is not None:
+            return transport.send_probe(payload, remote)
+        return self._send(payload, remote, transport)
 
     def trust_path(self, mtu: int, *, proven: bool) -> None:
-        """Tell the socket that sends what the path carries; see `net.transport.udp.UdpSocket.trust_path`."""
+        """Tell the transport that sends what the path carries; see `net.transport.udp.UdpSocket.trust_path`."""
         if self._sending is not None:
             self._sending.trust_path(mtu, proven=proven)
 
@@ -422,10 +434,10 @@ class Pump:
             return False
         return self._send(KEEPALIVE, self.remote, self._sending)
 
-    def _send(self, payload: bytes, remote: Address, socket: DatagramSocket | None) -> bool:
-        if socket is None or not socket.send_batch((payload,), remote):
+    def _send(self, payload: bytes, remote: Address, transport: Transport | None) -> bool:
+        if transport is None or not transport.send_batch((payload,), remote):
             return False
-        if remote == self.remote and socket is self._sending:
+        if remote == self.remote and transport is self._sending:
             self.last_sent = self._now()
         return True
 
@@ -499,17 +511,3 @@ class Pump:
 def traffic_class(packet: Packet) -> int:
     """The TOS or traffic class octet, which the outer header gets too (RFC 2983 section 3, RFC 6040 section 4.1)."""
     return packet[1] if packet[0] < 0x60 else (packet[0] & 15) << 4 | packet[1] >> 4
-
-
-def _selectors(selectors: Iterable[TrafficSelector]) -> tuple[Selector, ...]:
-    return tuple(
-        Selector(
-            version=s.version,
-            start=int(s.start),
-            end=int(s.end),
-            protocol=s.protocol,
-            start_port=s.start_port,
-            end_port=s.end_port,
-        )
-        for s in selectors
-    )

@@ -31,6 +31,9 @@ class NullTun:
         """Every packet is taken, and lost."""
         return len(packets)
 
+    def frames(self) -> None:
+        """No frames either."""
+
     def reopen(self) -> bool:
         """It is never lost."""
         return True

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ikeclient.dataplane.event_loop import Spacing
-from ikeclient.dataplane.pump import Address, PacketDevice, Pump
+from ikeclient.dataplane.interfaces import Device as PacketDevice
+from ikeclient.dataplane.pump import Address, Pump
 from ikeclient.errors import IkeclientError, NegotiationRefused
 from ikeclient.esp.sa.mtu import inner_mtu, interface_mtu
 from ikeclient.ike.events import (
@@ -31,6 +32,7 @@ from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.keylog import KeyLog
 from ikeclient.tunnel.network import Link, inner_addresses, machine_config, outer_mark
 from ikeclient.tunnel.options import ConnectOptions
+from ikeclient.tunnel.sa_pair import sa_pair
 from ikeclient.tunnel.status import Status, timestamp
 
 STRAGGLERS = 5.0  # how long a replaced inbound SA still receives
@@ -173,7 +175,7 @@ class Session:
         if self._keylog is not None:
             self._keylog.child(child, attempt.path.local_address, attempt.path.remote_address)
         again = self.status.idle
-        self.pump.install(child, [address.ip for address in self.status.configuration.addresses])
+        self.pump.install(sa_pair(child, (address.ip for address in self.status.configuration.addresses)))
         self.status.children[child.spi_in] = self._last_child = child
         self.status.idle = False
         if not attempt.established:
@@ -194,7 +196,7 @@ class Session:
         self._later(STRAGGLERS, self.pump.remove, event.spi_in)
         if child is not None and attempt.established and not self.status.children and not event.replaced:
             self.status.idle = True
-            self.pump.expect(child)
+            self.pump.expect(sa_pair(child))
             self.emit("child-closed", spi_in=f"{event.spi_in:08x}")
 
     def supersede(self) -> None:
@@ -330,7 +332,7 @@ class Session:
 
     def wait_for_packets(self) -> None:
         """No connection is made until a packet wants to leave; `on_waiting` tells of it."""
-        self.pump.expect(self._last_child)
+        self.pump.expect(sa_pair(self._last_child) if self._last_child is not None else None)
         self.emit("notice", text="the gateway ends connections that are idle: the next packet makes another one")
 
     def end(self) -> None:

@@ -11,10 +11,10 @@ from types import FrameType
 
 from sim_world import World
 
-from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
+from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
 from ikeclient.dataplane.pump import NON_ESP_MARKER, Packet, Pump
-from ikeclient.ike.events import ChildEstablished
+from ikeclient.esp.sa.pair import SaPair
 
 GATEWAY, LOCAL = ("203.0.113.7", 4500), ("192.0.2.10", 40500)
 SPI = 0xC0000001
@@ -83,14 +83,14 @@ def test_ike_junk_costs_no_more_than_esp_junk() -> None:
     )
     key = DirectionKeys(encryption=bytes(20), integrity=b"")
     pump.install(
-        ChildEstablished(
+        SaPair(
             spi_in=SPI,
             spi_out=1000,
             suite=EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None),
-            keys=ChildKeys(inbound=key, outbound=key),
-            local_selectors=(),
-            remote_selectors=(),
-            rekey_at=0.0,
+            keys_in=key,
+            keys_out=key,
+            local=(),
+            remote=(),
         )
     )
     chain = pack(">BxH", 43, 4) * 340 + pack(">BxH", 0, 4)

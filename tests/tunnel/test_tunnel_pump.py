@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from struct import pack
 
 import offload_packets as packets
@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
+from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
 from ikeclient.dataplane.pump import DEAFNESS, IKE_BUDGET, KEEPALIVE, MARKS_IGNORED, NON_ESP_MARKER, Pump
 from ikeclient.esp.codec import plain as offload_plain
 from ikeclient.esp.packet.ecn import MEANINGLESS_AFTER
-from ikeclient.ike.events import ChildEstablished
+from ikeclient.esp.sa.pair import SaPair
+from ikeclient.esp.sa.selectors import Selector
 from ikeclient.net.device.tun import TunCounters
 from ikeclient.net.transport.recvmmsg import SLOTS, Arrival, Many
 from ikeclient.net.transport.udp import UdpSocket
-from ikeclient.wire.selector import TrafficSelector
 
 SUITE = EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None)
 VIP4, HOST4, VIP6, HOST6 = "10.88.0.1", "10.99.0.7", "fd88::1", "fd99::7"
@@ -46,6 +46,9 @@ class FakeTun:
     def write_batch(self, packets: Sequence[bytes | bytearray | memoryview]) -> int:
         self.written += map(bytes, packets)
         return len(packets)
+
+    def frames(self) -> FrameTun | None:
+        return None
 
 
 class FakeSocket:
@@ -86,14 +89,17 @@ class FakeSocket:
     def receive_queue(self) -> tuple[int, int]:
         return sum(len(data) for data, _ in self.waiting), self.overflows
 
+    def runs(self) -> RunSocket | None:
+        return None
+
 
 class FrameTun(FakeTun):
     """A device with virtio headers; what is merged is taken apart again when it is written."""
 
-    vnet = merges_udp = True
+    merges_udp = True
 
-    def enable_offload(self) -> bool:
-        return True
+    def frames(self) -> FrameTun | None:
+        return self
 
     def read_into(self, buffers: Sequence[bytearray]) -> int:
         if not self.waiting:
@@ -120,12 +126,17 @@ class RunSocket(FakeSocket):
 
     errors_drained = 0
     merging = False
+    segments = merges = True
+
+    def runs(self) -> RunSocket | None:
+        return self
 
     def enable_merging(self) -> None:
         self.merging = True
 
-    def drain_errors(self) -> None:
+    def drain_errors(self) -> bool:
         self.errors_drained += 1
+        return False
 
     def receive_into(self, buffer: memoryview) -> tuple[int, int, tuple[str, int], int] | None:
         if not self.waiting:
@@ -234,8 +245,9 @@ def keys(seed: int) -> DirectionKeys:
     return DirectionKeys(encryption=bytes([seed]) * 20, integrity=b"")
 
 
-def selectors(*networks: str) -> tuple[TrafficSelector, ...]:
-    return tuple(TrafficSelector.from_network(ip_network(text)) for text in networks)
+def selectors(*networks: str) -> tuple[Selector, ...]:
+    found = map(ip_network, networks)
+    return tuple(Selector(version=n.version, start=int(n.network_address), end=int(n.broadcast_address)) for n in found)
 
 
 def child(
@@ -244,29 +256,31 @@ def child(
     *,
     local: tuple[str, ...] = (f"{VIP4}/32", f"{VIP6}/128"),
     remote: tuple[str, ...] = ("0.0.0.0/0", "::/0"),
+    own: tuple[str, ...] = (),
     replaces: int | None = None,
-) -> ChildEstablished:
-    return ChildEstablished(
+) -> SaPair:
+    return SaPair(
         spi_in=spi_in,
         spi_out=spi_out,
         suite=SUITE,
-        keys=ChildKeys(inbound=keys(spi_in & 0xFF), outbound=keys(spi_out & 0xFF)),
-        local_selectors=selectors(*local),
-        remote_selectors=selectors(*remote),
-        rekey_at=0.0,
+        keys_in=keys(spi_in & 0xFF),
+        keys_out=keys(spi_out & 0xFF),
+        local=selectors(*local),
+        remote=selectors(*remote),
+        own=tuple((ip_address(text).version, int(ip_address(text))) for text in own),
         replaces=replaces,
     )
 
 
-def gateway_side(of: ChildEstablished) -> ChildEstablished:
-    return ChildEstablished(
+def gateway_side(of: SaPair) -> SaPair:
+    return SaPair(
         spi_in=of.spi_out,
         spi_out=of.spi_in,
         suite=of.suite,
-        keys=ChildKeys(inbound=of.keys.outbound, outbound=of.keys.inbound),
-        local_selectors=of.remote_selectors,
-        remote_selectors=of.local_selectors,
-        rekey_at=0.0,
+        keys_in=of.keys_out,
+        keys_out=of.keys_in,
+        local=of.remote,
+        remote=of.local,
     )
 
 
@@ -382,7 +396,7 @@ def test_nothing_is_sent_without_an_sa_a_remote_end_or_a_socket() -> None:
 def test_a_gateway_that_claims_our_addresses_is_not_believed(gateway: Rig) -> None:
     """P7: the virtual address of the selectors, and those the caller names."""
     rig = Rig()
-    rig.pump.install(child(local=("10.88.0.0/24",)), addresses=[IPv4Address("10.88.0.9")])
+    rig.pump.install(child(local=("10.88.0.0/24",), own=("10.88.0.9",)))
     gateway.pump.remove(0xD0000001)
     gateway.pump.install(gateway_side(child(local=("10.88.0.0/24",))))
     sealed = gateway.send(back(source="10.88.0.9"), back(source="10.88.0.8"))
@@ -490,7 +504,7 @@ def test_every_suite_runs_in_batches(fast: Rig, gateway: Rig, name: str, esn: bo
             integrity=bytes([seed]) * (suite.integrity.key_length if suite.integrity else 0),
         )
 
-    ours = replace(child(), suite=suite, keys=ChildKeys(inbound=some_keys(1), outbound=some_keys(2)))
+    ours = replace(child(), suite=suite, keys_in=some_keys(1), keys_out=some_keys(2))
     fast.pump.install(ours)
     gateway.pump.install(gateway_side(ours))
     frame, parts = super_packet(1000, 20_500)

@@ -8,6 +8,7 @@ and one count. Batches are lists of packets (`seal`, `open`), or packets in the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, esp_cipher, esp_layout
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
@@ -17,7 +18,7 @@ from ikeclient.esp.codec.slots import Slots
 from ikeclient.esp.codec.sums import PADS
 from ikeclient.esp.sa.counters import NEXT_HEADER, Counters, Packet
 from ikeclient.esp.sa.inbound import InboundSa, ReceivedRun
-from ikeclient.esp.sa.selectors import PacketFilter
+from ikeclient.esp.sa.selectors import PacketFilter, Selector
 
 # A key is replaced after three quarters of its sequence numbers, or after 2^36 AES blocks: there the advantage of
 # telling AES-GCM or AES-CBC from randomness is still below 2^-56, and no tunnel gets there within its usual lifetime.
@@ -26,7 +27,26 @@ BYTE_LIMIT = 1 << 40
 
 _NOTHING = bytearray()
 
-__all__ = ["BYTE_LIMIT", "Counters", "InboundSa", "OutboundSa", "Packet", "ReceivedRun"]
+__all__ = ["BYTE_LIMIT", "Counters", "InboundSa", "OutboundSa", "Packet", "ReceivedRun", "SaPair"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaPair:
+    """What both directions of a Child SA are made from: all that the data plane knows of a negotiation.
+
+    `local` and `remote` are the traffic selectors of our end and of the gateway's. `own` are addresses of this machine
+    (version, number) that no packet from the gateway can come from. `replaces` is the inbound SPI of the one before.
+    """
+
+    spi_in: int
+    spi_out: int
+    suite: EspSuite
+    keys_in: DirectionKeys = field(repr=False)
+    keys_out: DirectionKeys = field(repr=False)
+    local: tuple[Selector, ...]
+    remote: tuple[Selector, ...]
+    own: tuple[tuple[int, int], ...] = ()
+    replaces: int | None = None
 
 
 class OutboundSa:

@@ -13,7 +13,7 @@ _SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
 
 
 def describe(tun: str | os.PathLike[str] = TUN) -> list[Fact]:
-    """What the fast lane can count on; what is missing costs speed and nothing else."""
+    """What the fast path can count on; what is missing costs speed and nothing else."""
     found = {"TUN super-packets": _tun(tun), "UDP_SEGMENT": _udp(_UDP_SEGMENT), "UDP_GRO": _udp(_UDP_GRO)}
     present = [name for name, there in found.items() if there]
     missing = [name for name, there in found.items() if not there]

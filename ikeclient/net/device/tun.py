@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from struct import pack
+from typing import Self
 
 from ikeclient.errors import IkeclientError, PlatformError, PrivilegeError
 from ikeclient.net.device import vnet
@@ -90,6 +91,10 @@ class TunDevice:
         if self._offloading:
             vnet.limit_bursts(self.name)
         return self._offloading
+
+    def frames(self) -> Self | None:
+        """Carry frames from now on; None if the kernel cannot."""
+        return self if self.enable_offload() else None
 
     def reopen(self) -> bool:
         """Make an interface that was deleted again, by the same name and on the same descriptor; whether that worked.

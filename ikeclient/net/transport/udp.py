@@ -24,6 +24,7 @@ import socket
 from collections.abc import Callable, Sequence
 from struct import Struct
 from time import monotonic
+from typing import Self
 
 from ikeclient.errors import PlatformError
 from ikeclient.net.transport.icmp_errors import IP_RECVERR, IPV6_RECVERR, Hints, PathHint
@@ -250,6 +251,10 @@ class UdpSocket:
             return []
         at = (socket.IPPROTO_IP, _IP_TOS) if self.version == 4 else (socket.IPPROTO_IPV6, _IPV6_TCLASS)
         return [(*at, _int.pack(tos))]
+
+    def runs(self) -> Self:
+        """The same: every UDP socket can carry runs, with more or with fewer system calls."""
+        return self
 
     def enable_merging(self) -> None:
         """Let datagrams arrive merged from now on, where the kernel can: only `receive_into` must be used then."""
