@@ -26,7 +26,7 @@ from ikeclient.cli.context import settings
 from ikeclient.cli.view.terminal import asker, read_secret, show_error, warn
 from ikeclient.control import client
 from ikeclient.control.directory import Claim, prepare
-from ikeclient.control.protocol import TOO_MANY, Command
+from ikeclient.control.protocol import TOO_MANY
 from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, PlatformError, UsageError
 
 if TYPE_CHECKING:
@@ -112,14 +112,14 @@ def _wait_up(wish: Wish) -> None:
     deadline = time.monotonic() + wish.timeout
     while True:
         try:
-            status = client.request(wish.name, Command.STATUS, timeout=wish.timeout)
+            state = client.status(wish.name, timeout=wish.timeout).state
         except UsageError as error:
             if error.reason != TOO_MANY:
                 raise
         except NoSuchTunnel as error:
             raise NoResponse(f"tunnel '{wish.name}' did not come up", hint="try it alone, to see why") from error
         else:
-            if isinstance(status, Mapping) and status.get("state") != "connecting":
+            if state != "connecting":
                 return
         if time.monotonic() > deadline:
             raise NoResponse(f"tunnel '{wish.name}' is still connecting after {wish.timeout:.0f} s")

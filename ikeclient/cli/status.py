@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -14,7 +14,7 @@ import typer
 from ikeclient.cli.view import render
 from ikeclient.cli.view.terminal import emit, is_live, styled
 from ikeclient.control import client
-from ikeclient.control.protocol import Command
+from ikeclient.control.status import TunnelStatus, document, unresponsive
 from ikeclient.errors import NoResponse, NoSuchTunnel, NotConnected, UsageError
 
 _WATCH_SECONDS = 1.0
@@ -56,33 +56,32 @@ def status(
         _require_connected(tunnels)
 
 
-def collect(name: str | None) -> list[Mapping[str, object]]:
-    """The status of the tunnel `name`, or of all tunnels that run. Raises NoSuchTunnel for a name that does not run."""
+def collect(name: str | None) -> list[TunnelStatus]:
+    """Return the status of the tunnel `name`, or of all that run. Raises NoSuchTunnel for a name that does not run."""
     names = client.list_tunnels() if name is None else [client.resolve(name)]
-    tunnels: list[Mapping[str, object]] = []
+    tunnels = []
     for each in names:
         try:
-            answer = client.request(each, Command.STATUS, timeout=_ANSWER_SECONDS)
-            tunnels.append(answer if isinstance(answer, Mapping) else render.unresponsive(each, 0))
+            tunnels.append(client.status(each, timeout=_ANSWER_SECONDS))
         except NoResponse:
-            tunnels.append(render.unresponsive(each, client.running_pid(each) or 0))
+            tunnels.append(unresponsive(each, client.running_pid(each) or 0))
         except NoSuchTunnel:  # it ended while we asked
             if name is not None:
                 raise
     return tunnels
 
 
-def _require_connected(tunnels: Sequence[Mapping[str, object]]) -> None:
-    down = [tunnel for tunnel in tunnels if tunnel.get("state") != "connected"]
+def _require_connected(tunnels: Sequence[TunnelStatus]) -> None:
+    down = [tunnel for tunnel in tunnels if tunnel.state != "connected"]
     if not tunnels:
         raise NotConnected("no tunnel is running")
     if down:
-        raise NotConnected(", ".join(f"tunnel '{each.get('name')}' is {each.get('state')}" for each in down))
+        raise NotConnected(", ".join(f"tunnel '{each.name}' is {each.state}" for each in down))
 
 
-def _show(tunnels: Sequence[Mapping[str, object]], as_json: bool, fields: str | None) -> None:
+def _show(tunnels: Sequence[TunnelStatus], as_json: bool, fields: str | None) -> None:
     if as_json:
-        emit(json.dumps(render.document(tunnels)))
+        emit(json.dumps(document(tunnels)))
     elif fields is not None:
         names = [part.strip() for part in fields.split(",")]
         for tunnel in tunnels:
@@ -91,7 +90,7 @@ def _show(tunnels: Sequence[Mapping[str, object]], as_json: bool, fields: str | 
         emit(_text(tunnels))
 
 
-def _text(tunnels: Sequence[Mapping[str, object]]) -> str:
+def _text(tunnels: Sequence[TunnelStatus]) -> str:
     if not tunnels:
         return styled([("disconnected", "bad"), ("  no tunnel is running", "dim")], sys.stdout)
     return "\n\n".join(

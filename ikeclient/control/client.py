@@ -10,7 +10,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +18,7 @@ from typing import Self
 from ikeclient.control import protocol
 from ikeclient.control.directory import connect, listener, peer, remove_dead, runtime_directory, try_lock
 from ikeclient.control.protocol import Command
+from ikeclient.control.status import TunnelStatus
 from ikeclient.errors import NoResponse, NoSuchTunnel, ParseError, UsageError
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "resolve",
     "running_pid",
     "runtime_directory",
+    "status",
 ]
 
 _CHUNK = 64 * 1024
@@ -87,6 +89,18 @@ def request(name: str, command: Command, *, directory: Path | None = None, timeo
     """
     with _Connection(name, directory, timeout) as connection:
         return connection.ask(command)
+
+
+def status(name: str, *, directory: Path | None = None, timeout: float = 5.0) -> TunnelStatus:
+    """Return what the tunnel `name` tells about itself.
+
+    Raises NoSuchTunnel when it does not run, NoResponse when it does not answer in time or makes no sense, UsageError
+    when it refuses.
+    """
+    answer = request(name, Command.STATUS, directory=directory, timeout=timeout)
+    if not isinstance(answer, Mapping):
+        raise _nonsense(name, ParseError("it is no object"))
+    return TunnelStatus.from_json(answer)
 
 
 def join(name: str, *, directory: Path | None = None, timeout: float = 10.0) -> object | None:

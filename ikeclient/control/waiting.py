@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from ikeclient.control import client
-from ikeclient.control.protocol import Command, socket_path
+from ikeclient.control.protocol import socket_path
 from ikeclient.errors import NoResponse, NoSuchTunnel, UsageError
 
 LOOK_SECONDS = 0.25
@@ -82,8 +81,7 @@ def _came_up(name: str, deadline: float | None, directory: Path | None) -> bool:
 
 
 def _is_up(name: str, deadline: float | None, directory: Path | None) -> bool:
-    answer = client.request(name, Command.STATUS, directory=directory, timeout=_left(deadline))
-    return isinstance(answer, Mapping) and answer.get("state") == "connected"
+    return client.status(name, directory=directory, timeout=_left(deadline)).state == "connected"
 
 
 def _left(deadline: float | None) -> float:

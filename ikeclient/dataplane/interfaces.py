@@ -110,20 +110,3 @@ class PumpCounters:
     no_path: int = 0  # packets that had no socket or no remote end to go to
     too_big: int = 0
     not_sent: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildCounters:
-    """Both directions of one Child SA, under the names of the status output."""
-
-    packets_in: int
-    packets_out: int
-    bytes_in: int
-    bytes_out: int
-    replays: int
-    auth_failures: int
-    selector_drops: int
-    malformed: int
-    dummies: int
-    congested: int
-    exhausted: int

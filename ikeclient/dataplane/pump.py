@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from struct import Struct
 
+from ikeclient.control.status import ChildCounters, Drops, OffloadStatus
 from ikeclient.dataplane.bulk import LONG, Bulk
 from ikeclient.dataplane.fast_path import Inbound, Outbound
 from ikeclient.dataplane.interfaces import (
     IKE_PORT,
     Address,
-    ChildCounters,
     Device,
     FrameDevice,
     PumpCounters,
@@ -35,7 +35,7 @@ from ikeclient.esp.sa.pair import InboundSa, OutboundSa, Packet, SaPair
 from ikeclient.esp.sa.selectors import PacketFilter
 from ikeclient.esp.sa.table import SaTable
 
-__all__ = ["Address", "ChildCounters", "Device", "Pump", "PumpCounters", "Transport"]
+__all__ = ["Address", "Device", "Pump", "PumpCounters", "Transport"]
 
 NON_ESP_MARKER = bytes(4)  # RFC 3948 section 2.2
 KEEPALIVE = b"\xff"  # RFC 3948 section 2.3
@@ -264,20 +264,20 @@ class Pump:
             exhausted=outbound.exhausted,
         )
 
-    def drops(self) -> dict[str, int]:
-        """What never reached a Child SA, or never left, as `status` shows it: packets or datagrams by reason."""
+    def drops(self) -> Drops:
+        """Count what never reached a Child SA, or never left: packets or datagrams by reason."""
         counters = self.counters
-        return {
-            "unrouted": self.table.unrouted,
-            "no_path": counters.no_path,
-            "too_big": counters.too_big,
-            "not_sent": counters.not_sent,
-            "malformed": counters.malformed,
-            "unknown_spi": counters.unknown_spi,
-            "unknown_ike": counters.unknown_ike,
-            "receive_overflows": self._overflows,
-            "not_delivered": self._tun.counters.write_errors,
-        }
+        return Drops(
+            unrouted=self.table.unrouted,
+            no_path=counters.no_path,
+            too_big=counters.too_big,
+            not_sent=counters.not_sent,
+            malformed=counters.malformed,
+            unknown_spi=counters.unknown_spi,
+            unknown_ike=counters.unknown_ike,
+            receive_overflows=self._overflows,
+            not_delivered=self._tun.counters.write_errors,
+        )
 
     @property
     def _overflows(self) -> int:
@@ -294,16 +294,16 @@ class Pump:
             self._deaf_until = self._now() + DEAFNESS
         return self._now() < self._deaf_until
 
-    def offload(self) -> dict[str, object]:
-        """What the fast path has to work with, as `status` shows it."""
+    def offload(self) -> OffloadStatus:
+        """What the fast path has to work with."""
         frames, runs = self._frames, self._sending_runs
-        return {
-            "fast": self.fast,
-            "codec": ACTIVE,
-            "tun_udp": frames is not None and frames.merges_udp,
-            "udp_segments": runs is not None and runs.segments,
-            "udp_merges": runs is not None and runs.merges,
-        }
+        return OffloadStatus(
+            fast=self.fast,
+            codec=ACTIVE,
+            tun_udp=frames is not None and frames.merges_udp,
+            udp_segments=runs is not None and runs.segments,
+            udp_merges=runs is not None and runs.merges,
+        )
 
     def rekey_due(self) -> list[int]:
         """The inbound SPIs of Child SAs whose keys have done enough, whatever their age; not those already replaced."""

@@ -127,7 +127,7 @@ class Connection:
 
     def document(self) -> dict[str, object]:
         """The tunnel's entry in `status --json`."""
-        return self.session.document()
+        return self.session.snapshot().to_json()
 
     # Life
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ikeclient.control.status import TunnelStatus
 from ikeclient.dataplane.event_loop import Spacing
 from ikeclient.dataplane.interfaces import Device as PacketDevice
 from ikeclient.dataplane.pump import Address, Pump
@@ -130,9 +131,9 @@ class Session:
         else:
             self.warn(text)
 
-    def document(self) -> dict[str, object]:
-        """The tunnel's entry in `status --json`."""
-        return self.status.document(self.pump, boottime())
+    def snapshot(self) -> TunnelStatus:
+        """Return what the tunnel tells about itself now."""
+        return self.status.snapshot(self.pump, boottime())
 
     def use(self, profile: CompiledProfile) -> None:
         """Go on with another profile, from the next `configure` on."""
@@ -224,9 +225,14 @@ class Session:
             return
         self.confirmed = (attempt.path.local_address, attempt.path.remote_address)
         self.status.enter("connected")
-        document = self.document()
-        elapsed = round((boottime() - self.started) * 1000)
-        self.emit("connected", elapsed_ms=elapsed, **{k: document[k] for k in ("interface", "addresses", "gateway")})
+        now = self.snapshot()
+        self.emit(
+            "connected",
+            elapsed_ms=round((boottime() - self.started) * 1000),
+            interface=now.interface,
+            addresses=list(now.addresses),
+            gateway=now.gateway.to_json(),
+        )
         self._on_up(None)
 
     @property

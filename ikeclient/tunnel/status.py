@@ -1,4 +1,4 @@
-"""What a tunnel tells about itself: the entry of `status --json` and the dictionaries of `events`."""
+"""What a tunnel knows about itself while it runs, from which `control.status` is filled in."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_interface
 
+from ikeclient.control.status import (
+    ChildCounters,
+    ChildStatus,
+    DnsStatus,
+    GatewayStatus,
+    IkeStatus,
+    LocalStatus,
+    TunnelStatus,
+)
 from ikeclient.dataplane.pump import Pump
 from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished, IPAddress, Path
 from ikeclient.tunnel.options import Mode
+
+_MOST_WARNINGS = 16  # that are shown, the last ones
 
 
 def timestamp(moment: datetime | None = None) -> str:
@@ -19,7 +30,7 @@ def timestamp(moment: datetime | None = None) -> str:
 
 @dataclass(slots=True)
 class Status:
-    """Everything that is known about one tunnel right now; `document` turns it into JSON values."""
+    """Everything that is known about one tunnel right now; `snapshot` is what others see of it."""
 
     name: str
     mode: Mode = "tun"
@@ -56,81 +67,66 @@ class Status:
         if state != self.state:
             self.state, self.since = state, timestamp()
 
-    def document(self, pump: Pump | None, now: float) -> dict[str, object]:
-        """One entry of `tunnels` in the document `ikeclient.status/1`; keys that do not apply yet are null."""
+    def snapshot(self, pump: Pump | None, now: float) -> TunnelStatus:
+        """Return what the tunnel tells about itself at the time `now`."""
         ike, path = self.ike, self.path
-        return {
-            "name": self.name,
-            "pid": os.getpid(),
-            "state": self.state,
-            "since": self.since,
-            "interface": self.interface,
-            "mtu": self.mtu,
-            "path_mtu": self.path_mtu,
-            "mode": self.mode,
-            "offload": pump.offload() if pump is not None else None,
-            "gateway": {
-                "address": str(path.remote_address) if path else self.gateway_address,
-                "port": path.remote_port if path else None,
-                "identity": ike.gateway_identity if ike else None,
-            },
-            "local": {
-                "address": str(path.local_address) if path else None,
-                "port": path.local_port if path else None,
-                "behind_nat": ike.nat.local if ike else None,
-            },
-            "remote_behind_nat": ike.nat.remote if ike else None,
-            "addresses": list(self.inner),
-            "dns": {"servers": list(self.dns_servers), "domains": list(self.dns_domains)},
-            "routes": list(self.routes),
-            "ike": self._ike(now),
-            "children": [self._child(child, pump, now) for child in self.children.values()],
-            "idle": self.idle,
-            "drops": pump.drops() if pump is not None else None,
-            "roams": self.roams,
-            "reconnects": self.reconnects,
-            "warnings": self.warnings[-16:],
-            "last_error": self.last_error,
-        }
+        return TunnelStatus(
+            name=self.name,
+            pid=os.getpid(),
+            state=self.state,
+            since=self.since,
+            interface=self.interface,
+            mtu=self.mtu,
+            path_mtu=self.path_mtu,
+            mode=self.mode,
+            offload=pump.offload() if pump is not None else None,
+            gateway=GatewayStatus(
+                address=str(path.remote_address) if path else self.gateway_address,
+                port=path.remote_port if path else None,
+                identity=ike.gateway_identity if ike else None,
+            ),
+            local=LocalStatus(
+                address=str(path.local_address) if path else None,
+                port=path.local_port if path else None,
+                behind_nat=ike.nat.local if ike else None,
+            ),
+            remote_behind_nat=ike.nat.remote if ike else None,
+            addresses=self.inner,
+            dns=DnsStatus(servers=self.dns_servers, domains=self.dns_domains),
+            routes=self.routes,
+            ike=self._ike(now),
+            children=tuple(self._child(child, pump, now) for child in self.children.values()),
+            idle=self.idle,
+            drops=pump.drops() if pump is not None else None,
+            roams=self.roams,
+            reconnects=self.reconnects,
+            warnings=tuple(self.warnings[-_MOST_WARNINGS:]),
+            last_error=self.last_error,
+        )
 
-    def _ike(self, now: float) -> dict[str, object] | None:
+    def _ike(self, now: float) -> IkeStatus | None:
         ike = self.ike
         if ike is None:
             return None
-        return {
-            "spi_i": ike.spi_i.hex(),
-            "spi_r": ike.spi_r.hex(),
-            "suite": ike.suite.name,
-            "established": self.established,
-            "rekey_in": max(0, round(ike.rekey_at - now)),
-            "rekeys": self.ike_rekeys,
-            "mobike": ike.mobike,
-            "fragmentation": ike.fragmentation,
-        }
+        return IkeStatus(
+            spi_i=ike.spi_i.hex(),
+            spi_r=ike.spi_r.hex(),
+            suite=ike.suite.name,
+            established=self.established,
+            rekey_in=max(0, round(ike.rekey_at - now)),
+            rekeys=self.ike_rekeys,
+            mobike=ike.mobike,
+            fragmentation=ike.fragmentation,
+        )
 
-    def _child(self, child: ChildEstablished, pump: Pump | None, now: float) -> dict[str, object]:
-        document: dict[str, object] = {
-            "spi_in": f"{child.spi_in:08x}",
-            "spi_out": f"{child.spi_out:08x}",
-            "suite": child.suite.name,
-            "local_ts": [str(selector) for selector in child.local_selectors],
-            "remote_ts": [str(selector) for selector in child.remote_selectors],
-            "rekey_in": max(0, round(child.rekey_at - now)),
-            "rekeys": self.child_rekeys,
-        }
-        if pump is not None:
-            counters = pump.child_counters(child.spi_in)
-            document |= {
-                "bytes_in": counters.bytes_in,
-                "bytes_out": counters.bytes_out,
-                "packets_in": counters.packets_in,
-                "packets_out": counters.packets_out,
-                "replays": counters.replays,
-                "auth_failures": counters.auth_failures,
-                "selector_drops": counters.selector_drops,
-                "malformed": counters.malformed,
-                "congested": counters.congested,
-                "dummies": counters.dummies,
-                "exhausted": counters.exhausted,
-            }
-        return document
+    def _child(self, child: ChildEstablished, pump: Pump | None, now: float) -> ChildStatus:
+        return ChildStatus(
+            spi_in=f"{child.spi_in:08x}",
+            spi_out=f"{child.spi_out:08x}",
+            suite=child.suite.name,
+            local_ts=tuple(map(str, child.local_selectors)),
+            remote_ts=tuple(map(str, child.remote_selectors)),
+            rekey_in=max(0, round(child.rekey_at - now)),
+            rekeys=self.child_rekeys,
+            counters=pump.child_counters(child.spi_in) if pump is not None else ChildCounters(),
+        )

@@ -66,6 +66,8 @@ _EXAMPLE: dict[str, Any] = {
         "not_delivered": 0,
     },
     "roams": 0,
+    "reconnects": 0,
+    "warnings": [],
     "last_error": None,
 }
 

@@ -1,7 +1,7 @@
-"""How a tunnel's status and its events look to people. Pure functions from dictionaries to text.
+"""How a tunnel's status and its events look to people. Pure functions from values to text.
 
-The dictionaries come over a socket, so nothing is taken for granted: what is missing or has another type is left out or
-shown as it is, and every string is made harmless.
+The values come over a socket, so nothing is taken for granted: what is missing is left out, and every string is made
+harmless.
 """
 
 from __future__ import annotations
@@ -11,20 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from ikeclient.cli.view.terminal import WIDTH, Segments, printable
+from ikeclient.control.record import Record
+from ikeclient.control.status import OffloadStatus, TunnelStatus
 from ikeclient.errors import UsageError
-
-SCHEMA = "ikeclient.status/1"
 
 _LABEL = 11  # columns of a label in the text form
 _STATE_STYLES = {"connected": "good", "connecting": "busy", "reconnecting": "busy"}
-_DROPPED = (
-    ("replays", "replayed"),
-    ("auth_failures", "forged or damaged"),
-    ("selector_drops", "outside the selectors"),
-    ("malformed", "malformed"),
-    ("congested", "with impossible congestion marks"),
-    ("exhausted", "without a sequence number"),
-)
+_ROW_STYLES = {"warning": "busy", "error": "bad"}
 _NOTHING: tuple[object, ...] = (None, "", [], {})
 
 # The first sentence whose fields are all there is the one that is shown.
@@ -53,39 +46,6 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
 }
 
 
-def document(tunnels: Sequence[Mapping[str, object]]) -> dict[str, object]:
-    """The document of `status --json`."""
-    return {"schema": SCHEMA, "tunnels": list(tunnels)}
-
-
-def unresponsive(name: str, pid: int) -> dict[str, object]:
-    """The entry of a tunnel whose process is there but does not answer: every key, nothing known."""
-    end_point = {"address": None, "port": None}
-    return {
-        "name": name,
-        "pid": pid,
-        "state": "unresponsive",
-        "since": None,
-        "interface": None,
-        "mtu": None,
-        "path_mtu": None,
-        "mode": None,
-        "offload": None,
-        "gateway": end_point | {"identity": None},
-        "local": end_point | {"behind_nat": None},
-        "remote_behind_nat": None,
-        "addresses": [],
-        "dns": {"servers": [], "domains": []},
-        "routes": [],
-        "ike": None,
-        "children": [],
-        "idle": None,
-        "drops": None,
-        "roams": 0,
-        "last_error": "the process does not answer",
-    }
-
-
 def sentence(event: Mapping[str, object]) -> str:
     """An event in words, one harmless line."""
     name = str(event.get("event", "event"))
@@ -104,12 +64,13 @@ def event_line(event: Mapping[str, object]) -> str:
     return f"{printable(event.get('time', '-'))}  {sentence(event)}"
 
 
-def fields(tunnel: Mapping[str, object], names: Sequence[str]) -> str:
-    """The named fields, tab-separated. `gateway.address` and `children.0.suite` reach inside; lists have commas.
+def fields(tunnel: TunnelStatus, names: Sequence[str]) -> str:
+    """Return the named fields, tab-separated. `gateway.address` and `children.0.suite` reach inside; lists have commas.
 
     Raises UsageError that names the fields there are.
     """
-    return "\t".join(_field(tunnel, name) for name in names)
+    document = tunnel.to_json()
+    return "\t".join(_field(document, name) for name in names)
 
 
 def _field(tunnel: Mapping[str, object], name: str) -> str:
@@ -152,97 +113,91 @@ def _listed(value: object) -> str:
     return ", ".join(_listed(item) for item in value) if isinstance(value, list | tuple) else _plain(value)
 
 
-def status_lines(tunnel: Mapping[str, object], now: datetime | None = None) -> list[Segments]:
-    """The text form of one tunnel: the state as the first word, then a line for each thing, in 80 columns."""
-    state = printable(tunnel.get("state", "unknown"), 17)[:20]  # cut twice, because what is escaped becomes longer
-    name = printable(tunnel.get("name", "?"), 33)[:36]
+def status_lines(tunnel: TunnelStatus, now: datetime | None = None) -> list[Segments]:
+    """Return the text form of one tunnel: the state as the first word, then a line for each thing, in 80 columns."""
+    state = printable(tunnel.state, 17)[:20]  # cut twice, because what is escaped becomes longer
+    name = printable(tunnel.name, 33)[:36]
     head = [(state, _STATE_STYLES.get(state, "bad")), ("  ", ""), (name, "strong")]
-    if since := _since(tunnel.get("since"), now or datetime.now(UTC)):
+    if since := _since(tunnel.since, now or datetime.now(UTC)):
         head.append((f"  for {since}", "dim"))
     lines: list[Segments] = [head]
     for label, text in _rows(tunnel):
         wrapped = textwrap.wrap(text, WIDTH - _LABEL - 2, break_on_hyphens=False) if text else []
         for number, piece in enumerate(wrapped):
-            lines.append(
-                [(f"  {'' if number else label:<{_LABEL}}", "dim"), (piece, "bad" if label == "error" else "")]
-            )
+            lines.append([(f"  {'' if number else label:<{_LABEL}}", "dim"), (piece, _ROW_STYLES.get(label, ""))])
     return lines
 
 
-def _rows(tunnel: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    gateway, local, dns = _part(tunnel, "gateway"), _part(tunnel, "local"), _part(tunnel, "dns")
+def _rows(tunnel: TunnelStatus) -> Iterator[tuple[str, str]]:
+    gateway, local, dns, ike = tunnel.gateway, tunnel.local, tunnel.dns, tunnel.ike
     nat = "behind NAT"
-    yield "gateway", _joined(_end_point(gateway), gateway.get("identity"), tunnel.get("remote_behind_nat") and nat)
-    yield "local", _joined(_end_point(local), local.get("behind_nat") and nat)
-    mtu = tunnel.get("mtu")
-    yield "interface", _joined(tunnel.get("interface"), mtu and f"mtu {mtu}", tunnel.get("mode"))
-    yield "offload", _offload(_part(tunnel, "offload"))
-    yield "addresses", _listed(tunnel.get("addresses"))
-    domains = _listed(dns.get("domains"))
-    yield "dns", _joined(_listed(dns.get("servers")), domains and f"for {domains}")
-    yield "routes", _listed(tunnel.get("routes"))
-    ike = _part(tunnel, "ike")
     yield (
-        "ike",
-        _joined(ike.get("suite"), _rekey(ike), ike.get("mobike") and "mobike", ike.get("fragmentation") and "frag"),
+        "gateway",
+        _joined(_end_point(gateway.address, gateway.port), gateway.identity, tunnel.remote_behind_nat and nat),
     )
-    children = tunnel.get("children")
-    for child in children if isinstance(children, list) else ():
-        if isinstance(child, Mapping):
-            yield from _child_rows(child)
-    yield "esp", "none: the gateway closed it, and the next packet makes another one" if tunnel.get("idle") else ""
-    roams = tunnel.get("roams")
-    yield "roams", _plain(roams) if roams else ""
-    yield "error", _plain(tunnel.get("last_error"))
+    yield "local", _joined(_end_point(local.address, local.port), local.behind_nat and nat)
+    yield "interface", _joined(tunnel.interface, tunnel.mtu and f"mtu {tunnel.mtu}", tunnel.mode)
+    if tunnel.offload is not None:
+        yield "offload", _offload(tunnel.offload)
+    yield "addresses", _listed(tunnel.addresses)
+    domains = _listed(dns.domains)
+    yield "dns", _joined(_listed(dns.servers), domains and f"for {domains}")
+    yield "routes", _listed(tunnel.routes)
+    if ike is not None:
+        yield "ike", _joined(ike.suite, _rekey(ike.rekey_in), ike.mobike and "mobike", ike.fragmentation and "frag")
+    for child in tunnel.children:
+        carried = child.counters
+        yield "esp", _joined(child.suite, _rekey(child.rekey_in))
+        yield (
+            "traffic",
+            f"in {_size(carried.bytes_in)} ({carried.packets_in:,} packets), "
+            f"out {_size(carried.bytes_out)} ({carried.packets_out:,} packets)",
+        )
+        yield "dropped", _dropped(child)
+    yield "esp", "none: the gateway closed it, and the next packet makes another one" if tunnel.idle else ""
+    if tunnel.drops is not None:
+        yield "dropped", _dropped(tunnel.drops)
+    yield "roams", _plain(tunnel.roams) if tunnel.roams else ""
+    for warning in tunnel.warnings:
+        yield "warning", printable(warning)
+    yield "error", _plain(tunnel.last_error)
 
 
-def _offload(part: Mapping[str, object]) -> str:
-    """What carries the packets, and what of the kernel's help is missing."""
-    if not part:
-        return ""
-    if not part.get("fast"):
+def _offload(part: OffloadStatus) -> str:
+    """Say what carries the packets, and what of the kernel's help is missing."""
+    if not part.fast:
         return "none: one packet at a time"
-    names = (("tun_udp", "UDP super-packets"), ("udp_segments", "UDP_SEGMENT"), ("udp_merges", "UDP_GRO"))
-    missing = [name for key, name in names if not part.get(key)]
-    return _joined(f"{part.get('codec')} codec", missing and f"without {', '.join(missing)}")
-
-
-def _child_rows(child: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    yield "esp", _joined(child.get("suite"), _rekey(child))
-    yield (
-        "traffic",
-        f"in {_size(child.get('bytes_in'))} ({_count(child.get('packets_in'))} packets), "
-        f"out {_size(child.get('bytes_out'))} ({_count(child.get('packets_out'))} packets)",
+    helps = (
+        (part.tun_udp, "UDP super-packets"),
+        (part.udp_segments, "UDP_SEGMENT"),
+        (part.udp_merges, "UDP_GRO"),
     )
-    dropped = [f"{_count(child[key])} {word}" for key, word in _DROPPED if child.get(key)]
-    yield "dropped", ", ".join(dropped)
+    missing = [name for there, name in helps if not there]
+    return _joined(f"{part.codec} codec", missing and f"without {', '.join(missing)}")
 
 
-def _part(value: Mapping[str, object], key: str) -> Mapping[str, object]:
-    part = value.get(key)
-    return part if isinstance(part, Mapping) else {}
+def _dropped(counters: Record) -> str:
+    return ", ".join(f"{count:,} {kind}" for count, kind in counters.dropped())
 
 
 def _joined(*pieces: object) -> str:
     return "  ".join(printable(piece) for piece in pieces if piece)
 
 
-def _end_point(part: Mapping[str, object]) -> str:
-    address, port = part.get("address"), part.get("port")
+def _end_point(address: str | None, port: int | None) -> str:
     if not address:
         return ""
-    text = f"[{address}]" if ":" in str(address) else str(address)
+    text = f"[{address}]" if ":" in address else address
     return f"{text}:{port}" if port else text
 
 
-def _rekey(part: Mapping[str, object]) -> str:
-    seconds = part.get("rekey_in")
-    return f"rekey in {duration(seconds)}" if isinstance(seconds, int | float) and seconds > 0 else ""
+def _rekey(seconds: int | None) -> str:
+    return f"rekey in {duration(seconds)}" if seconds is not None and seconds > 0 else ""
 
 
-def _since(since: object, now: datetime) -> str:
+def _since(since: str | None, now: datetime) -> str:
     try:
-        return duration((now - datetime.fromisoformat(str(since))).total_seconds())
+        return duration((now - datetime.fromisoformat(since or "")).total_seconds())
     except (ValueError, TypeError):  # no time, or one without a zone
         return ""
 
@@ -258,16 +213,10 @@ def duration(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
-def _size(count: object) -> str:
-    if not isinstance(count, int | float):
-        return "?"
+def _size(count: int) -> str:
     size, unit = float(count), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if size < 1024:
             break
         size, unit = size / 1024, larger
     return f"{size:.1f} {unit}" if unit != "B" else f"{count} B"
-
-
-def _count(count: object) -> str:
-    return f"{count:,}" if isinstance(count, int) else "?"

@@ -1,0 +1,182 @@
+"""What a tunnel tells about itself: the document `ikeclient.status/1`, one frozen dataclass a level.
+
+The tunnel fills these in, the commands read them, and nothing else says which fields there are: JSON, text form, JSON
+Schema and the tables of the documentation are made from the definitions here. A field may be added; none is renamed or
+taken away, and none changes its meaning, without another number in `SCHEMA`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ikeclient.control.record import Record, item
+
+SCHEMA = "ikeclient.status/1"
+UNRESPONSIVE = "unresponsive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OffloadStatus(Record):
+    """What carries the packets."""
+
+    fast: bool = item("packets travel in runs; otherwise one at a time", False)
+    codec: str | None = item("`compiled`, or `plain` for the Python twin")
+    tun_udp: bool = item("the TUN device takes UDP super-packets", False)
+    udp_segments: bool = item("the kernel cuts runs of datagrams (UDP_SEGMENT)", False)
+    udp_merges: bool = item("the kernel merges received datagrams (UDP_GRO)", False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStatus(Record):
+    """The far end of the tunnel."""
+
+    address: str | None = item("the gateway's address")
+    port: int | None = item("the gateway's UDP port")
+    identity: str | None = item("the identity that the gateway has proven")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalStatus(Record):
+    """Our end of the tunnel, outside."""
+
+    address: str | None = item("our address on the path to the gateway")
+    port: int | None = item("our UDP port")
+    behind_nat: bool | None = item("a NAT stands before us")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsStatus(Record):
+    """Name resolution through the tunnel."""
+
+    servers: tuple[str, ...] = item("the name servers in use", ())
+    domains: tuple[str, ...] = item("the domains that are asked from them, or searched", ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeStatus(Record):
+    """The IKE SA."""
+
+    spi_i: str | None = item("the initiator's SPI")
+    spi_r: str | None = item("the responder's SPI")
+    suite: str | None = item("the algorithms, in swanctl's keywords")
+    established: str | None = item("when the IKE SA, or the last one by a rekey, was made")
+    rekey_in: int | None = item("seconds until its keys are made anew")
+    rekeys: int = item("how often that was done", 0)
+    mobike: bool = item("the gateway follows a change of address (RFC 4555)", False)
+    fragmentation: bool = item("long IKE messages are sent in fragments (RFC 7383)", False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildCounters(Record):
+    """What a Child SA has carried and dropped since it was made."""
+
+    bytes_in: int = item("bytes of inner packets received", 0)
+    bytes_out: int = item("bytes of inner packets sent", 0)
+    packets_in: int = item("packets received and passed on", 0)
+    packets_out: int = item("packets sent", 0)
+    replays: int = item("dropped: replayed, or older than the window", 0, dropped="replayed")
+    auth_failures: int = item("dropped: forged or damaged", 0, dropped="forged or damaged")
+    selector_drops: int = item(
+        "dropped: outside the traffic selectors, or what only a neighbour on a link may send (redirects, router "
+        "advertisements, link-local and multicast addresses)",
+        0,
+        dropped="outside the selectors",
+    )
+    malformed: int = item("dropped: no IP packet inside", 0, dropped="malformed")
+    congested: int = item(
+        "dropped: marked ECN CE by a router although that cannot be (RFC 6040); if every packet is, the marks are "
+        "ignored, with a warning",
+        0,
+        dropped="with impossible congestion marks",
+    )
+    dummies: int = item("dropped, as they are meant to be (RFC 4303 section 2.6)", 0)
+    exhausted: int = item(
+        "not sent: the sequence numbers are used up until the rekey", 0, dropped="without a sequence number"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildStatus(Record):
+    """One Child SA."""
+
+    spi_in: str | None = item("the SPI of what is received")
+    spi_out: str | None = item("the SPI of what is sent")
+    suite: str | None = item("the algorithms, in swanctl's keywords")
+    local_ts: tuple[str, ...] = item("the traffic selectors at our end", ())
+    remote_ts: tuple[str, ...] = item("the traffic selectors at the gateway's end", ())
+    rekey_in: int | None = item("seconds until its keys are made anew")
+    rekeys: int = item("how often that was done", 0)
+    counters: ChildCounters = item("", ChildCounters(), flat=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drops(Record):
+    """Packets and datagrams that never reached a Child SA or never left, since the tunnel was started."""
+
+    unrouted: int = item("packets that no Child SA accepts", 0, dropped="that no Child SA accepts")
+    no_path: int = item("packets that came while there was no path", 0, dropped="without a path")
+    too_big: int = item("packets that were answered as too big", 0, dropped="answered as too big")
+    not_sent: int = item("packets that the kernel did not take", 0, dropped="not taken by the kernel")
+    malformed: int = item("datagrams that are neither ESP nor IKE", 0, dropped="neither ESP nor IKE")
+    unknown_spi: int = item("ESP with an SPI that is not ours", 0, dropped="with an unknown SPI")
+    unknown_ike: int = item(
+        "IKE messages with SPIs that are not ours or that nothing asked for", 0, dropped="IKE messages unasked for"
+    )
+    receive_overflows: int = item(
+        "datagrams for which the sockets had no room", 0, dropped="beyond the receive buffers"
+    )
+    not_delivered: int = item("packets that the interface did not take", 0, dropped="not taken by the interface")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelStatus(Record):
+    """One entry of `tunnels`. The defaults are what is said of a tunnel of which nothing is known."""
+
+    name: str = item("the tunnel's name", "?")
+    pid: int = item("its process; 0: in another PID namespace", 0)
+    state: str = item(
+        "`connecting`, `connected`, `reconnecting`, `disconnected`, or `unresponsive`: its process does not answer",
+        "unknown",
+    )
+    since: str | None = item("when this state began")
+    interface: str | None = item("the TUN device")
+    mtu: int | None = item("the longest packet that enters the tunnel whole, in bytes")
+    path_mtu: int | None = item("the longest packet that the path to the gateway carries, in bytes")
+    mode: str | None = item("`tun`, or `netns` for `exec` and `proxy`")
+    offload: OffloadStatus | None = item("what carries the packets")
+    gateway: GatewayStatus = item("the far end", GatewayStatus())
+    local: LocalStatus = item("our end, outside", LocalStatus())
+    remote_behind_nat: bool | None = item("a NAT stands before the gateway")
+    addresses: tuple[str, ...] = item("the inner addresses with their prefix lengths", ())
+    dns: DnsStatus = item("name resolution through the tunnel", DnsStatus())
+    routes: tuple[str, ...] = item("the networks that are reached through the tunnel", ())
+    ike: IkeStatus | None = item("the IKE SA")
+    children: tuple[ChildStatus, ...] = item("the Child SAs", ())
+    idle: bool | None = item("the gateway has deleted the only Child SA, and nothing had to be sent since")
+    drops: Drops | None = item("what was dropped outside of the Child SAs")
+    roams: int = item("how often the tunnel moved to another pair of addresses", 0)
+    reconnects: int = item("how often the connection was made again", 0)
+    warnings: tuple[str, ...] = item("what is not as it should be, the last 16", ())
+    last_error: str | None = item("the last error, even if it is over")
+
+
+def unresponsive(name: str, pid: int) -> TunnelStatus:
+    """Return the entry of a tunnel whose process is there but does not answer."""
+    return TunnelStatus(name=name, pid=pid, state=UNRESPONSIVE, last_error="the process does not answer")
+
+
+def document(tunnels: Iterable[TunnelStatus]) -> dict[str, object]:
+    """Return the document of `status --json`."""
+    return {"schema": SCHEMA, "tunnels": [tunnel.to_json() for tunnel in tunnels]}
+
+
+def json_schema() -> dict[str, object]:
+    """Return the JSON Schema of the document."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": SCHEMA,
+        "type": "object",
+        "required": ["schema", "tunnels"],
+        "properties": {"schema": {"const": SCHEMA}, "tunnels": {"type": "array", "items": TunnelStatus.schema()}},
+    }
