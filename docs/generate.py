@@ -1,8 +1,8 @@
 """Make the parts of the papers that follow from the program, in place: `scripts/docs`.
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. The profile's keys come from the JSON
-Schema, the options of a command from the command line itself. `python docs/generate.py rows` lists the tests that cite
-a row of hardening.md.
+Schema, the options of a command from the command line itself, what `status` and `events` tell (and status.schema.json)
+from the definitions in `control`. `python docs/generate.py rows` lists the tests that cite a row of hardening.md.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from typing import Any
 from typer.main import get_command
 
 from ikeclient.cli.app import app
+from ikeclient.control.events import EVENTS
+from ikeclient.control.status import TunnelStatus
+from ikeclient.control.status import json_schema as status_schema
 from ikeclient.profile.model.schema import json_schema
 
 DOCS = Path(__file__).resolve().parent
@@ -31,7 +34,10 @@ def pages() -> dict[Path, str]:
     """Return every generated page and what it should say."""
     candidates = [DOCS.parent / "ARCHITECTURE.md", *sorted(DOCS.rglob("*.md"))]
     made = {page: text for page in candidates if _PART.search(text := page.read_text())}
-    return {page: _PART.sub(_fill, text) for page, text in made.items()} | {DOCS / "picture.svg": picture()}
+    return {page: _PART.sub(_fill, text) for page, text in made.items()} | {
+        DOCS / "picture.svg": picture(),
+        DOCS / "status.schema.json": json.dumps(status_schema(), indent=2) + "\n",
+    }
 
 
 def _fill(part: re.Match[str]) -> str:
@@ -174,11 +180,30 @@ def _decisions(_: str) -> Iterator[str]:
             yield f"- [{page.read_text().splitlines()[0].removeprefix('# ')}]({page.name})"
 
 
+def _status(_: str) -> Iterator[str]:
+    """Yield the table of the keys of a tunnel in `status --json`."""
+    yield "| key | meaning |"
+    yield "|---|---|"
+    for path, about in TunnelStatus.reference():
+        yield f"| `{path}` | {_cell(about)} |"
+
+
+def _events(_: str) -> Iterator[str]:
+    """Yield the table of the events."""
+    yield "| event | further keys | when |"
+    yield "|---|---|---|"
+    for name, kind in EVENTS.items():
+        keys = ", ".join(f"`{key}`" + (f" ({remark})" if remark else "") for key, remark in kind.keys.items())
+        yield f"| `{name}` | {_cell(keys)} | {_cell(kind.when)} |"
+
+
 _PARTS: dict[str, Callable[[str], Iterator[str]]] = {
     "keys": _keys,
     "command": _command,
     "decisions": _decisions,
     "rooms": _rooms,
+    "status": _status,
+    "events": _events,
 }
 
 

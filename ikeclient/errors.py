@@ -10,8 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import PurePath
 from traceback import walk_tb
 
@@ -30,25 +28,6 @@ class IkeclientError(Exception):
     def lines(self) -> list[str]:
         """The error as the one to three lines that people see."""
         return [line for line in (self.message, self.reason, self.hint) if line]
-
-    def event(self, tunnel: str | None = None) -> dict[str, object]:
-        """The error as an event, the last one there is; what there is not to say is null."""
-        words = {"message": self.message, "reason": self.reason, "hint": self.hint, "exit_code": self.exit_code}
-        time = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        return {"event": "error", "time": time, **({"tunnel": tunnel} if tunnel else {}), **words}
-
-    @staticmethod
-    def of_event(event: Mapping[str, object]) -> IkeclientError:
-        """The error that `event` tells of, with its exit code; what is missing or of another type is left out."""
-
-        def text(key: str) -> str | None:
-            value = event.get(key)
-            return None if value is None else str(value)
-
-        error = IkeclientError(text("message") or "unknown", reason=text("reason"), hint=text("hint"))
-        code = event.get("exit_code")
-        error.exit_code = code if isinstance(code, int) else 1
-        return error
 
 
 def bug_error(error: BaseException, where: str) -> IkeclientError:

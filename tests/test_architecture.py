@@ -40,8 +40,8 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
     "proxy": (frozenset({"errors"}), "sockets in, sockets out; that they are in two namespaces is not its business"),
     "dataplane": (
         frozenset({"esp", "net", "control.status", "errors"}),
-        "packets between a device and a transport; the tunnel turns what IKE negotiated into a value of ESP's, and what "
-        "is counted is a value of the status",
+        "packets between a device and a transport; the tunnel turns what IKE negotiated into a value of ESP's, and "
+        "what is counted is a value of the status",
     ),
     "tunnel": (
         frozenset({"wire", "crypto", "eap", "ike", "esp", "dataplane", "profile", "net", "control", "errors"}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import runpy
 import shlex
@@ -17,9 +16,7 @@ from typer.main import get_command
 
 from ikeclient import errors
 from ikeclient.cli.app import app
-from ikeclient.dataplane.interfaces import ChildCounters
 from ikeclient.profile.model.schema import Profile
-from ikeclient.tunnel.status import Status
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -140,20 +137,6 @@ def test_every_section_of_the_profile_and_every_command_has_its_part(generator: 
     assert parts >= {f"keys {name}" for name in sections} | {f"command {name}" for name in commands}
 
 
-def test_the_example_of_status_has_every_field() -> None:
-    (block,) = (block for kind, block in FENCE.findall((ROOT / "docs/status.md").read_text()) if kind == "json")
-    (written,) = json.loads(block)["tunnels"]
-    assert set(written) == set(Status(name="work").document(None, 0.0))
-
-
-def test_every_event_is_in_the_table() -> None:
-    source = "".join(path.read_text() for path in (ROOT / "ikeclient").rglob("*.py"))
-    emitted = set(re.findall(r"""(?:\b_?emit\(\s*|"event": )"([a-z-]+)\"""", source))
-    assert emitted >= {"connected", "roamed", "notice", "listening"}
-    rows = re.findall(r"^\| (`[^|]*`) \|", (ROOT / "docs/status.md").read_text(), re.MULTILINE)
-    assert emitted <= {name for row in rows for name in INLINE.findall(row)}
-
-
 def test_every_row_that_a_test_cites_exists_and_every_other_row_says_why(generator: dict[str, Any]) -> None:
     rows, cited = generator["rows"](), generator["citations"]()
     assert len(rows) > 140
@@ -184,12 +167,3 @@ def test_every_variable_of_a_hook_is_told() -> None:
     page = (ROOT / "docs/tunnel.md").read_text()
     assert given
     assert given == set(re.findall(r"IKECLIENT_[A-Z_]+", page))
-
-
-def test_every_counter_of_the_example_is_told() -> None:
-    page = (ROOT / "docs/status.md").read_text()
-    (block,) = (block for kind, block in FENCE.findall(page) if kind == "json")
-    (written,) = json.loads(block)["tunnels"]
-    told = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
-    drops = {name for name in written["children"][0] if name in ChildCounters.__dataclass_fields__}
-    assert set(written["drops"]) | {name for name in drops if not name.startswith(("bytes_", "packets_"))} <= told

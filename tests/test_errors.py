@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ikeclient.errors import IkeclientError, PlatformError, shortage
+from ikeclient.errors import PlatformError, shortage
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,13 +44,6 @@ def test_running_out_of_something_is_no_bug(error: BaseException, words: str) ->
 @pytest.mark.parametrize("error", [ValueError("x"), OSError(errno.EIO, "x"), RuntimeError("x"), ImportError("x")])
 def test_everything_else_may_be_one(error: BaseException) -> None:
     assert shortage(error) is None
-
-
-def test_an_error_is_the_same_after_it_travelled_as_an_event() -> None:
-    error = PlatformError("what", reason="why")
-    again = IkeclientError.of_event(error.event())
-    assert (again.lines(), again.exit_code) == (["what", "why"], 12)
-    assert "tunnel" not in error.event()
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from ikeclient.cli import (
 )
 from ikeclient.cli.context import settings
 from ikeclient.cli.view.terminal import show_error, tell
+from ikeclient.control.events import failed
 from ikeclient.control.protocol import encode
 from ikeclient.errors import IkeclientError, Interrupted, UsageError, output_failed, shortage
 
@@ -111,7 +112,7 @@ def _run(arguments: list[str]) -> int:
 
 def _tell_failure(error: IkeclientError) -> None:
     if settings.json_errors:
-        tell(encode(error.event()).decode().rstrip("\n"))
+        tell(encode(failed(error)).decode().rstrip("\n"))
     else:
         show_error(error)
 

@@ -18,6 +18,7 @@ from ikeclient.cli.options import ChosenLogFormat, Overrides, Timeout
 from ikeclient.cli.view.progress import LogFormat, Progress, chosen_format
 from ikeclient.cli.view.terminal import asker, emit, read_secret, styled, tell
 from ikeclient.control import client
+from ikeclient.control.events import happened
 from ikeclient.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _compile(reading: Reading, password_stdin: bool, progress: Progress, *, chec
         before_secrets=_refuse_second if check_running else None,
     )
     for warning in compiled.warnings:
-        progress({"event": "notice", "tunnel": compiled.name, "text": warning})
+        progress(happened("notice", compiled.name, text=warning))
     return compiled
 
 
@@ -148,7 +149,7 @@ def _options(
 
     if keylog is not None:
         text = f"the keys of this connection go to {keylog.absolute()}: whoever reads them can read the traffic"
-        progress({"event": "warning", "tunnel": compiled.name, "text": text})
+        progress(happened("warning", compiled.name, text=text))
     return ConnectOptions(
         name=compiled.name,
         timeout=timeout,

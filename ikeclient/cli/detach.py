@@ -22,6 +22,7 @@ from ikeclient.cli.journal import CappedFile, log_to
 from ikeclient.cli.view.render import event_line
 from ikeclient.cli.view.terminal import printable
 from ikeclient.control.directory import prepare
+from ikeclient.control.events import error_of
 from ikeclient.errors import IkeclientError, Interrupted, PlatformError, shortage
 
 Events = Callable[[dict[str, object]], None]
@@ -74,7 +75,7 @@ def _follow(reading: int, show: Events, pid: int, log: Path) -> None:
     """
     for message in _messages(reading):
         if (error := message.get("error")) is not None and "event" not in message:
-            raise IkeclientError.of_event(error if isinstance(error, dict) else {})
+            raise error_of(error if isinstance(error, dict) else {})
         show(message)
         if message.get("event") == "connected":
             return
@@ -83,7 +84,7 @@ def _follow(reading: int, show: Events, pid: int, log: Path) -> None:
         return
     if code < 0:
         raise PlatformError("the tunnel's process is gone", reason=f"it was ended by {signal.Signals(-code).name}")
-    raise IkeclientError.of_event({"message": "the tunnel failed", "reason": f"its log is {log}", "exit_code": code})
+    raise error_of({"message": "the tunnel failed", "reason": f"its log is {log}", "exit_code": code})
 
 
 def _exit_code(pid: int, seconds: float) -> int | None:

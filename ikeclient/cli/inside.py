@@ -26,6 +26,7 @@ from ikeclient.cli.context import settings
 from ikeclient.cli.view.terminal import asker, read_secret, show_error, warn
 from ikeclient.control import client
 from ikeclient.control.directory import Claim, prepare
+from ikeclient.control.events import happened
 from ikeclient.control.protocol import TOO_MANY
 from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, PlatformError, UsageError
 
@@ -230,7 +231,7 @@ def _with_secrets(wish: Wish, loaded: LoadedProfile) -> CompiledProfile:
         loaded.profile, loaded.base_dir, asker(), name=loaded.name, stdin_password=stdin, author=loaded.author
     )
     for warning in (*loaded.warnings, *compiled.warnings):
-        wish.show({"event": "notice", "tunnel": loaded.name, "text": warning})
+        wish.show(happened("notice", loaded.name, text=warning))
     return compiled
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +20,7 @@ from ikeclient.cli.options import ChosenLogFormat, Overrides, Timeout
 from ikeclient.cli.view.progress import LogFormat, Progress, chosen_format
 from ikeclient.cli.view.terminal import asker, warn
 from ikeclient.control import client
+from ikeclient.control.events import error_of, failed, happened
 from ikeclient.errors import IkeclientError, NoResponse, ParseError, PlatformError, UsageError
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _serve(served: Settings, wish: Wish, progress: Progress) -> int:
     received = serve(served, on_ready=lambda: progress(_listening(wish.name, served)), until=until)
     if received is None and failure:
         if settings.json_errors:
-            progress(failure[0].event())
+            progress(failed(failure[0]))
             return failure[0].exit_code
         raise failure[0]
     return 130 if received == signal.SIGINT else 0
@@ -229,7 +229,7 @@ def _follow(name: str, progress: Progress) -> list[IkeclientError]:
             for event in events:
                 match event:
                     case {"event": "error"}:  # the last one; it is shown as this process's own
-                        failure = IkeclientError.of_event(event)
+                        failure = error_of(event)
                         failure.message = f"the tunnel has ended: {failure.message}"
                         return [failure]
                     case {"event": "reconnecting", "error": list() as lines}:
@@ -254,5 +254,4 @@ def _listening(name: str, served: Settings) -> dict[str, object]:
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         leads_to = f" to {listener.destination}" if listener.destination else ""
         where.append(f"{_SPOKEN[listener.kind]} {address}{leads_to}")
-    time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"event": "listening", "time": time, "tunnel": name, "listeners": where}
+    return happened("listening", name, listeners=where)

@@ -75,7 +75,7 @@ class ChildCounters(Record):
     bytes_out: int = item("bytes of inner packets sent", 0)
     packets_in: int = item("packets received and passed on", 0)
     packets_out: int = item("packets sent", 0)
-    replays: int = item("dropped: replayed, or older than the window", 0, dropped="replayed")
+    replays: int = item("dropped: came twice, or too late", 0, dropped="replayed")
     auth_failures: int = item("dropped: forged or damaged", 0, dropped="forged or damaged")
     selector_drops: int = item(
         "dropped: outside the traffic selectors, or what only a neighbour on a link may send (redirects, router "
@@ -83,7 +83,7 @@ class ChildCounters(Record):
         0,
         dropped="outside the selectors",
     )
-    malformed: int = item("dropped: no IP packet inside", 0, dropped="malformed")
+    malformed: int = item("dropped: makes no sense after decryption", 0, dropped="malformed")
     congested: int = item(
         "dropped: marked ECN CE by a router although that cannot be (RFC 6040); if every packet is, the marks are "
         "ignored, with a warning",

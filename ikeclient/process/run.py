@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ikeclient.control.events import failed, happened
 from ikeclient.control.server import ControlServer, OnJoin
 from ikeclient.dataplane.event_loop import run_loop
 from ikeclient.errors import IkeclientError, Interrupted, PlatformError, bug_error, shortage
@@ -89,7 +90,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
             control.publish(event)
 
     def notice(text: str) -> None:
-        publish({"event": "notice", "tunnel": options.name, "text": text})
+        publish(happened("notice", options.name, text=text))
 
     for repaired in repair(options.runtime_directory) + (remove_leftovers() if has_net_admin() else []):
         notice(repaired)
@@ -131,7 +132,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
                 with contextlib.suppress(PlatformError):  # the next start clears it
                     our_helper.channel.remove("socket")
                 if failure is not None and not isinstance(failure, Interrupted):
-                    control.publish(failure.event(options.name))
+                    control.publish(failed(failure, options.name))
                 await control.close()
         if failure is not None:
             raise failure

@@ -16,6 +16,7 @@ from typing import Literal
 
 from ikeclient.control import protocol
 from ikeclient.control.directory import Peer
+from ikeclient.control.events import failed, happened
 from ikeclient.control.server import ControlServer
 from ikeclient.dataplane.event_loop import run_loop
 from ikeclient.errors import IkeclientError, PlatformError, UsageError
@@ -65,7 +66,7 @@ async def _run(
             control.publish(event)
 
     def notice(text: str) -> None:
-        publish({"event": "notice", "tunnel": options.name, "text": text})
+        publish(happened("notice", options.name, text=text))
 
     if profile.session.up or profile.session.down:
         notice("the profile's up and down commands are not run: they are about the machine")
@@ -79,7 +80,7 @@ async def _run(
         await until_stopped(connection, connection.stop)
     except IkeclientError as error:
         if control is not None:
-            control.publish(error.event(options.name))
+            control.publish(failed(error, options.name))
         raise
     finally:
         commands.close()

@@ -5,17 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from ikeclient.control.events import EVENTS
 from ikeclient.process.service_socket import Service
-
-_STATES = {
-    "resolving": "connecting",
-    "negotiating": "connecting: negotiating with {gateway}",
-    "authenticating": "connecting: authenticating to {gateway}",
-    "connected": "connected on {interface}",
-    "roamed": "connected, moved to {local}",
-    "reconnecting": "reconnecting: {error}",
-    "disconnected": "disconnected",
-}
 
 
 class Reporter:
@@ -38,10 +29,11 @@ class Reporter:
     def event(self, event: Mapping[str, object]) -> None:
         """Pass on what is worth it."""
         name = str(event.get("event"))
-        if name not in _STATES:
+        state = EVENTS[name].service if name in EVENTS else None
+        if state is None:
             return
         words = {key: _words(value) for key, value in event.items()}
-        state = _STATES[name].format_map({"gateway": "", "interface": "", "local": "", "error": "", **words})
+        state = state.format_map({"gateway": "", "interface": "", "local": "", "error": "", **words})
         if name == "connected" and not self._ready:
             self._ready = True
             self._service.tell(READY=1, STATUS=state)

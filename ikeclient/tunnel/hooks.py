@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from ikeclient.control.events import HOOKS
 from ikeclient.profile.load.author import Author
 from ikeclient.tunnel.status import Status
 
 TIMEOUT = 30.0
 MOST_WAITING = 16  # transitions whose commands have not run yet; beyond that the oldest are left out
-REASONS = {"connected": "up", "roamed": "up", "reauthenticated": "up", "reconnecting": "down", "disconnected": "down"}
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -27,7 +27,7 @@ def environment(status: Status, event: str) -> dict[str, str]:
     """What a hook sees: nothing of ours but PATH and the IKECLIENT_ variables, all of them free of secrets."""
     return {
         "PATH": SEARCH_PATH,
-        "IKECLIENT_REASON": REASONS[event],
+        "IKECLIENT_REASON": HOOKS[event],
         "IKECLIENT_EVENT": event,
         "IKECLIENT_NAME": status.name,
         "IKECLIENT_INTERFACE": status.interface or "",
@@ -68,7 +68,7 @@ class Hooks:
 
     def tell(self, event: str, status: Status) -> None:
         """Something happened: run what is to be run then. Returns at once; what is no transition is ignored."""
-        news = event in REASONS and (event != self._last or event == "roamed")
+        news = event in HOOKS and (event != self._last or event == "roamed")
         if not news or (self._last is None and event != "connected"):
             return
         self._last = event

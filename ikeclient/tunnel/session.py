@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ikeclient.control import events
 from ikeclient.control.status import TunnelStatus
 from ikeclient.dataplane.event_loop import Spacing
 from ikeclient.dataplane.interfaces import Device as PacketDevice
@@ -34,7 +35,7 @@ from ikeclient.tunnel.keylog import KeyLog
 from ikeclient.tunnel.network import Link, inner_addresses, machine_config, outer_mark
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.sa_pair import sa_pair
-from ikeclient.tunnel.status import Status, timestamp
+from ikeclient.tunnel.status import Status
 
 STRAGGLERS = 5.0  # how long a replaced inbound SA still receives
 
@@ -112,7 +113,7 @@ class Session:
 
     def emit(self, event: str, **details: object) -> None:
         """Tell everybody who listens."""
-        self._publish({"event": event, "time": timestamp(), "tunnel": self._name, **details})
+        self._publish(events.happened(event, self._name, **details))
 
     def warn(self, text: str) -> None:
         """Tell everybody, and keep it for `status`."""
@@ -167,7 +168,7 @@ class Session:
 
     def _established(self, event: IkeEstablished) -> None:
         self.status.ike = event
-        self.status.established = timestamp()
+        self.status.established = events.timestamp()
         if event.rekeyed:
             self.status.ike_rekeys += 1
             self.emit("rekeyed", what="ike", suite=event.suite.name)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from ipaddress import ip_interface
 
+from ikeclient.control.events import timestamp
 from ikeclient.control.status import (
     ChildCounters,
     ChildStatus,
@@ -21,11 +21,6 @@ from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished
 from ikeclient.tunnel.options import Mode
 
 _MOST_WARNINGS = 16  # that are shown, the last ones
-
-
-def timestamp(moment: datetime | None = None) -> str:
-    """RFC 3339, in UTC, to the second."""
-    return (moment or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(slots=True)

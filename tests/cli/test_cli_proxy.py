@@ -12,7 +12,8 @@ from ikeclient.cli import proxy
 from ikeclient.cli.app import main
 from ikeclient.cli.inside import Wish
 from ikeclient.control import client
-from ikeclient.errors import IkeclientError, NoSuchTunnel, PlatformError
+from ikeclient.control.events import failed
+from ikeclient.errors import NoSuchTunnel, PlatformError
 from ikeclient.proxy.settings import Credentials
 
 CANARY = "S3cr3t-CANARY"
@@ -125,7 +126,7 @@ def test_the_end_of_the_tunnel_is_judged(monkeypatch: pytest.MonkeyPatch) -> Non
     assert followed(monkeypatch, lost, {"event": "disconnected"}) == ["the tunnel has ended", "no response"]
     assert followed(monkeypatch) == ["the tunnel has ended", "its process is gone"]
     broken = PlatformError("the process that holds the namespace is gone", hint="connect again")
-    told = followed(monkeypatch, lost, {"event": "disconnected"}, broken.event("work"))
+    told = followed(monkeypatch, lost, {"event": "disconnected"}, failed(broken, "work"))
     assert told == ["the tunnel has ended: the process that holds the namespace is gone", "connect again"]
 
     def gone(_: str) -> object:
@@ -133,14 +134,6 @@ def test_the_end_of_the_tunnel_is_judged(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(client, "events", gone)
     assert [error.exit_code for error in proxy._follow("work", Told())] == [8]  # type: ignore[arg-type]
-
-
-def test_an_error_that_travelled_as_an_event_is_the_same_error() -> None:
-    """O21: with its exit code, whoever sent it."""
-    error = PlatformError("what", reason="why", hint="how")
-    again = IkeclientError.of_event(error.event("work"))
-    assert (again.lines(), again.exit_code) == (error.lines(), 12)
-    assert IkeclientError.of_event({"exit_code": "12", "message": None}).exit_code == 1
 
 
 def test_a_wish_passes_everything_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ikeclient.control.events import HOOKS
 from ikeclient.ike.events import Configuration
 from ikeclient.tunnel import hooks
-from ikeclient.tunnel.hooks import REASONS, Hooks, environment
+from ikeclient.tunnel.hooks import Hooks, environment
 from ikeclient.tunnel.status import Status
 
 STATUS = Status(name="work", interface="ike0", mtu=1400, routes=("10.99.0.0/24", "fd99::/64"))
@@ -93,7 +94,7 @@ def test_a_command_that_prints_without_end_does_not_fill_anything(tmp_path: Path
     assert run(("/bin/sh", "-c", "head -c 50000000 /dev/zero"), tmp_path) == []
 
 
-@pytest.mark.parametrize("event", list(REASONS))
+@pytest.mark.parametrize("event", list(HOOKS))
 def test_every_variable_is_text_without_line_breaks(event: str) -> None:
     assert all("\n" not in value for value in environment(STATUS, event).values())
 

@@ -11,16 +11,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from enum import StrEnum
 
 from ikeclient.cli.view.render import event_line, sentence
 from ikeclient.cli.view.terminal import WIDTH, is_live, is_terminal, printable, styled, symbol, tell
+from ikeclient.control.events import QUIET, STEPS, happened, timestamp
 from ikeclient.control.protocol import encode
 from ikeclient.errors import UsageError
 
-STEPS = ("resolving", "negotiating", "authenticating", "configuring")
-_QUIET = ("rekeyed", "child-closed", "child-created")  # shown with -v only
 _ERASE = "\r\x1b[K"
 
 
@@ -51,10 +49,6 @@ def chosen_format(option: LogFormat | None) -> LogFormat:
     return form
 
 
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
 class Progress:
     """Takes the tunnel's events and shows them. Never raises. `form` is TEXT or JSON."""
 
@@ -71,8 +65,8 @@ class Progress:
         """Show one event."""
         name = event.get("event")
         if self._form is LogFormat.JSON:
-            tell(encode(event if "time" in event else {**event, "time": _now()}).decode().rstrip("\n"))
-        elif name in _QUIET and not self._verbosity:
+            tell(encode(event if "time" in event else {**event, "time": timestamp()}).decode().rstrip("\n"))
+        elif name in QUIET and not self._verbosity:
             return
         elif self.live and name in STEPS:
             self._begin(sentence(event))
@@ -96,7 +90,7 @@ class Progress:
     def log(self, text: str) -> None:
         """A line of the log."""
         if self._form is LogFormat.JSON:
-            self({"event": "log", "time": _now(), "text": text})
+            self(happened("log", text=text))
         else:
             self.line(text)
 

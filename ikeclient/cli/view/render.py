@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from ikeclient.cli.view.terminal import WIDTH, Segments, printable
+from ikeclient.control.events import EVENTS
 from ikeclient.control.record import Record
 from ikeclient.control.status import OffloadStatus, TunnelStatus
 from ikeclient.errors import UsageError
@@ -20,37 +21,12 @@ _STATE_STYLES = {"connected": "good", "connecting": "busy", "reconnecting": "bus
 _ROW_STYLES = {"warning": "busy", "error": "bad"}
 _NOTHING: tuple[object, ...] = (None, "", [], {})
 
-# The first sentence whose fields are all there is the one that is shown.
-_SENTENCES: dict[str, tuple[str, ...]] = {
-    "resolving": ("resolving {host}", "resolving"),
-    "negotiating": ("negotiating with {gateway}", "negotiating"),
-    "authenticating": ("authenticating",),
-    "configuring": ("configuring {interface}", "configuring"),
-    "connected": (
-        "connected in {elapsed_ms} ms: {addresses} on {interface}, gateway {gateway}",
-        "connected in {elapsed_ms} ms: {interface}, gateway {gateway}",
-        "connected in {elapsed_ms} ms",
-        "connected",
-    ),
-    "mtu": ("the path carries {path_mtu} bytes: the tunnel's MTU is {mtu}",),
-    "roamed": ("roamed to {local}", "roamed"),
-    "rekeyed": ("rekeyed the {what} SA, {suite}", "rekeyed the {what} SA", "rekeyed"),
-    "child-closed": ("the gateway closed the Child SA; the next packet makes another one",),
-    "child-created": ("made another Child SA, {suite}", "made another Child SA"),
-    "reconnecting": ("reconnecting: {error}", "reconnecting"),
-    "disconnected": ("disconnected: {error}", "disconnected"),
-    "reloaded": ("the profile was read again: {effect}", "the profile was read again"),
-    "listening": ("listening: {listeners}", "listening"),
-    "notice": ("{text}",),
-    "warning": ("warning: {text}",),
-}
-
 
 def sentence(event: Mapping[str, object]) -> str:
-    """An event in words, one harmless line."""
+    """Return an event in words, one harmless line."""
     name = str(event.get("event", "event"))
     values = {key: _brief(value) for key, value in event.items() if value not in _NOTHING}
-    for template in _SENTENCES.get(name, ()):
+    for template in EVENTS[name].sentences if name in EVENTS else ():
         try:
             return template.format_map(values)
         except KeyError:
@@ -60,7 +36,7 @@ def sentence(event: Mapping[str, object]) -> str:
 
 
 def event_line(event: Mapping[str, object]) -> str:
-    """An event with its time, for `ikeclient events` and for logs."""
+    """Return an event with its time, for `ikeclient events` and for logs."""
     return f"{printable(event.get('time', '-'))}  {sentence(event)}"
 
 

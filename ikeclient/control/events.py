@@ -1,0 +1,200 @@
+"""What happens to a tunnel: every event once, with its keys, its sentence for people and its documentation.
+
+An event is a JSON object with `event`, `time`, `tunnel` and the keys that its kind names. It goes over the control
+socket, into the log, to the hooks and to the service manager; which of them want to hear of it is said here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from ikeclient.errors import IkeclientError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventKind:
+    """One kind of event.
+
+    `keys` are those it has besides `event`, `time` and `tunnel`, each with a remark for the documentation, and `when`
+    is what it tells. The first of `sentences` whose keys all have a value is the one that people see; `service` is what
+    the service manager is told. `hook` names the commands of the profile that it starts. A `step` is a part of
+    connecting; what is `quiet` is shown with -v only.
+    """
+
+    keys: Mapping[str, str]
+    when: str
+    sentences: tuple[str, ...]
+    service: str | None = None
+    hook: Literal["up", "down"] | None = None
+    step: bool = False
+    quiet: bool = False
+
+
+EVENTS: dict[str, EventKind] = {
+    "resolving": EventKind(
+        keys={"host": ""},
+        when="before every attempt",
+        sentences=("resolving {host}", "resolving"),
+        service="connecting",
+        step=True,
+    ),
+    "negotiating": EventKind(
+        keys={"gateway": ""},
+        when="IKE_SA_INIT was sent",
+        sentences=("negotiating with {gateway}", "negotiating"),
+        service="connecting: negotiating with {gateway}",
+        step=True,
+    ),
+    "authenticating": EventKind(
+        keys={"gateway": ""},
+        when="IKE_AUTH was sent",
+        sentences=("authenticating",),
+        service="connecting: authenticating to {gateway}",
+        step=True,
+    ),
+    "configuring": EventKind(
+        keys={"interface": ""},
+        when="authenticated; the machine is changed now",
+        sentences=("configuring {interface}", "configuring"),
+        step=True,
+    ),
+    "connected": EventKind(
+        keys={"elapsed_ms": "", "interface": "", "addresses": "", "gateway": ""},
+        when="packets flow; also after a reconnection",
+        sentences=(
+            "connected in {elapsed_ms} ms: {addresses} on {interface}, gateway {gateway}",
+            "connected in {elapsed_ms} ms: {interface}, gateway {gateway}",
+            "connected in {elapsed_ms} ms",
+            "connected",
+        ),
+        service="connected on {interface}",
+        hook="up",
+    ),
+    "roamed": EventKind(
+        keys={"local": "", "gateway": "", "took_ms": ""},
+        when="the gateway confirmed a new pair of addresses",
+        sentences=("roamed to {local}", "roamed"),
+        service="connected, moved to {local}",
+        hook="up",
+    ),
+    "reauthenticated": EventKind(
+        keys={"gateway": ""},
+        when="the gateway limits an authentication's life (AUTH_LIFETIME), or a profile that was read again wants "
+        "another one, and a new IKE SA carries the tunnel now",
+        sentences=("reauthenticated with {gateway}", "reauthenticated"),
+        hook="up",
+    ),
+    "rekeyed": EventKind(
+        keys={"what": "`ike` or `child`", "suite": ""},
+        when="an SA has new keys",
+        sentences=("rekeyed the {what} SA, {suite}", "rekeyed the {what} SA", "rekeyed"),
+        quiet=True,
+    ),
+    "child-closed": EventKind(
+        keys={"spi_in": ""},
+        when="the gateway deleted the only Child SA, as many do with an idle one; the connection, the routes and the "
+        "login stay (`idle` in `status`), and the next packet makes another one. A gateway that twice in a row ends a "
+        "whole connection because it was idle gets its next login then as well, as a `notice` says",
+        sentences=("the gateway closed the Child SA; the next packet makes another one",),
+        quiet=True,
+    ),
+    "child-created": EventKind(
+        keys={"suite": ""},
+        when="another Child SA was made in its place",
+        sentences=("made another Child SA, {suite}", "made another Child SA"),
+        quiet=True,
+    ),
+    "mtu": EventKind(
+        keys={"mtu": "", "path_mtu": ""},
+        when="the path carries less, or more, than was believed",
+        sentences=("the path carries {path_mtu} bytes: the tunnel's MTU is {mtu}", "the tunnel's MTU changed"),
+    ),
+    "reconnecting": EventKind(
+        keys={"error": "list of lines"},
+        when="the gateway is silent, there is no network, or the connection is over and will be made again; also after "
+        "each failed attempt",
+        sentences=("reconnecting: {error}", "reconnecting"),
+        service="reconnecting: {error}",
+        hook="down",
+    ),
+    "disconnected": EventKind(
+        keys={},
+        when="the machine is restored; the last event, unless the tunnel failed",
+        sentences=("disconnected",),
+        service="disconnected",
+        hook="down",
+    ),
+    "error": EventKind(
+        keys={"message": "", "reason": "or null", "hint": "or null", "exit_code": ""},
+        when="the tunnel failed; the last event. Without `disconnected` before it, something is left to undo",
+        sentences=(
+            "error: {message}; {reason}; {hint}",
+            "error: {message}; {reason}",
+            "error: {message}; {hint}",
+            "error: {message}",
+            "error",
+        ),
+    ),
+    "reloaded": EventKind(
+        keys={"effect": "`nothing changed`, `applied` (in place) or `connecting anew`"},
+        when="the profile was read again after SIGHUP",
+        sentences=("the profile was read again: {effect}", "the profile was read again"),
+    ),
+    "listening": EventKind(
+        keys={"listeners": "list of `PROTOCOL ADDRESS:PORT`"},
+        when="only on `proxy`'s standard error: the tunnel is up and the proxy answers",
+        sentences=("listening: {listeners}", "listening"),
+    ),
+    "notice": EventKind(
+        keys={"text": ""},
+        when="something to read that changes nothing",
+        sentences=("{text}", "notice"),
+    ),
+    "warning": EventKind(
+        keys={"text": ""},
+        when="only on `connect`'s standard error: `--insecure-keylog` writes the keys of the connection",
+        sentences=("warning: {text}", "warning"),
+    ),
+    "log": EventKind(
+        keys={"text": ""},
+        when="only on standard error, with `-vv`; without `tunnel`",
+        sentences=("{text}", "log"),
+    ),
+}
+
+STEPS = tuple(name for name, kind in EVENTS.items() if kind.step)
+QUIET = tuple(name for name, kind in EVENTS.items() if kind.quiet)
+HOOKS: dict[str, str] = {name: kind.hook for name, kind in EVENTS.items() if kind.hook is not None}
+
+
+def timestamp(moment: datetime | None = None) -> str:
+    """Return a moment, by default now, as RFC 3339 text in UTC, to the second."""
+    return (moment or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def happened(name: str, tunnel: str | None = None, **details: object) -> dict[str, object]:
+    """Return an event of the kind `name` that happens now."""
+    return {"event": name, "time": timestamp(), **({"tunnel": tunnel} if tunnel else {}), **details}
+
+
+def failed(error: IkeclientError, tunnel: str | None = None) -> dict[str, object]:
+    """Return `error` as an event, the last one there is; what there is not to say is null."""
+    return happened(
+        "error", tunnel, message=error.message, reason=error.reason, hint=error.hint, exit_code=error.exit_code
+    )
+
+
+def error_of(document: Mapping[str, object]) -> IkeclientError:
+    """Return the error that an event tells of, with its exit code; what is missing or of another type is left out."""
+
+    def text(key: str) -> str | None:
+        value = document.get(key)
+        return None if value is None else str(value)
+
+    error = IkeclientError(text("message") or "unknown", reason=text("reason"), hint=text("hint"))
+    code = document.get("exit_code")
+    error.exit_code = code if isinstance(code, int) else 1
+    return error
