@@ -339,7 +339,7 @@ HALVES = (ipv4("10.99.0.0/25"), ipv4("10.99.0.128/25"))
 def gateway_selects(world: World, *selectors: TrafficSelector) -> None:
     """Let the gateway's end of the only Child SA have other selectors for the network behind it."""
     (child,) = world.gateway_sa.children
-    world.gateway_sa.children._all[child.spi_in] = replace(child, local=selectors)
+    world.gateway_sa.children._records[child.spi_in].child = replace(child, local=selectors)
 
 
 def test_a_gateway_may_rekey_with_its_selectors_split() -> None:

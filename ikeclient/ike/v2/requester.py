@@ -27,7 +27,7 @@ def exchange_for(view: View, task: Task) -> Exchange | None:
         case Job.DELETE_IKE:
             return informational(delete_ike_sa(view.delete_reason))
         case Job.DELETE_CHILD if children.get(task.subject):
-            children.deleting.add(task.subject)
+            children.ask_to_delete(task.subject)
             return informational((delete_children([task.subject]),))
         case Job.REKEY_IKE:
             return rekey_ike(config.ike_proposals, keying, spi=new_spi(view.entropy), entropy=view.entropy)
@@ -36,6 +36,6 @@ def exchange_for(view: View, task: Task) -> Exchange | None:
             old = children.lost if again else children.rekeyable(task.subject)
             if old is None:
                 return None
-            children.rekeying.add(old.spi_in)
+            children.ask_to_replace(old.spi_in)
             return rekey_child(child_terms(view, old), again=again)
     return None

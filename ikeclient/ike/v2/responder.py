@@ -132,7 +132,7 @@ def _informational(view: View, payloads: Sequence[Payload]) -> Answer:
         spis = tuple(dict.fromkeys(int.from_bytes(spi, "big") for spi in delete.spis))
         gone = [child.spi_in for spi in spis if (child := view.children.by_outbound(spi))]
         # A Child SA that we are deleting too is not named again in the answer (section 2.25.1).
-        answered = [spi for spi in gone if spi not in view.children.deleting]
+        answered = [spi for spi in gone if not view.children.deleting(spi)]
         if answered:
             reply.append(delete_children(answered))
         effects.append(PeerDeletedChildren(spis_out=spis))
