@@ -22,6 +22,7 @@ from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.trust import program
 from ikeclient.profile.model import proposals
 from ikeclient.profile.model.capability import usable
+from ikeclient.profile.model.methods import METHODS, SUPPORTED, is_eap
 from ikeclient.profile.model.schema import Auth, Profile
 from ikeclient.profile.model.values import IPNetwork
 from ikeclient.profile.secrets.credentials import (
@@ -36,24 +37,10 @@ from ikeclient.profile.secrets.credentials import (
 )
 from ikeclient.profile.secrets.secrets import Ask, Secret
 from ikeclient.wire.identity import Identity
-from ikeclient.wire.registry import EapType
 from ikeclient.wire.selector import TrafficSelector
 
-# The methods that can run. "eap" is whatever the gateway asks for, as long as it never shows the password itself.
-EAP_METHODS: dict[str, tuple[EapType, ...]] = {
-    "eap-mschapv2": (EapType.MSCHAPV2,),
-    "eap-gtc": (EapType.GTC,),
-    "eap-md5": (EapType.MD5_CHALLENGE,),
-    "eap": (EapType.MSCHAPV2,),
-}
-SUPPORTED = ("psk", "certificate", *EAP_METHODS)
 _ANYWHERE: dict[str, IPNetwork] = {"ipv4": ip_network("0.0.0.0/0"), "ipv6": ip_network("::/0")}
 _STDIN = "standard input"
-_USED: dict[str, frozenset[str]] = {
-    "psk": frozenset({"method", "identity", "psk"}),
-    "certificate": frozenset({"method", "identity", "certificate", "key", "key_passphrase", "signature"}),
-    "eap": frozenset({"method", "identity", "user", "password"}),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,11 +215,11 @@ def _auth(profile: Profile, sources: Sources) -> tuple[Identity, PskAuth | Certi
                 who = identity_text(own.type, own.data)
                 sources.warnings.append(f"our certificate does not hold the identity {who}; the gateway may refuse it")
             return own, CertificateAuth(chain=chain, key=key, trust=trust, signature=_signature_schemes(auth, key))
-        case method if method in EAP_METHODS:
+        case method if is_eap(method) and method in SUPPORTED:
             own, account = _eap_identities(auth)
             trust = load_trust(profile.gateway, sources)
             password = load_password(auth, account, sources)
-            methods = EAP_METHODS[method]
+            methods = METHODS[method].answers
             return own, EapAuth(identity=account, methods=methods, password=password, trust=trust)
     raise unsupported(auth.method)
 
@@ -280,7 +267,7 @@ def _eap_identities(auth: Auth) -> tuple[Identity, str]:
 
 
 def _warn_of_unused(auth: Auth, warnings: list[str]) -> None:
-    used = _USED[auth.method.partition("-")[0]]
+    used = METHODS[auth.method].keys | {"method", "identity"}
     unused = [f"key 'auth.{name}' is not used by method {auth.method}" for name in sorted(auth.model_fields_set - used)]
     warnings += unused
 

@@ -9,6 +9,7 @@ from typing import Any
 from ikeclient.profile.exporters.parts import Parts, text_of, unable
 from ikeclient.profile.importers.mobileconfig import ENCRYPTION, GROUPS, INTEGRITY, LIVENESS, PKCS12
 from ikeclient.profile.model import proposals
+from ikeclient.profile.model.methods import uses_certificate
 
 _CARRIED = frozenset(
     {
@@ -61,7 +62,7 @@ def _authentication(parts: Parts, ike: dict[str, Any]) -> list[dict[str, Any]]:
         ike["AuthenticationMethod"] = "SharedSecret"
         if psk := text_of(parts.psk(), "auth.psk", parts):
             ike["SharedSecret"] = psk
-    elif method in ("certificate", "eap-tls"):
+    elif uses_certificate(method):
         ike |= {"AuthenticationMethod": "Certificate", "ExtendedAuthEnabled": int(method == "eap-tls")}
         if bundle := parts.pkcs12():
             own = _payload(PKCS12, name, "client") | {"PayloadContent": bundle[0], "PayloadCertificateFileName": "p12"}

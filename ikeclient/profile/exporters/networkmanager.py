@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 
 from ikeclient.profile.exporters.parts import Parts, text_of, unable
+from ikeclient.profile.model.methods import uses_certificate
 
 _SPACE = uuid.UUID("6f6b2f3a-0c55-5f0e-9d5e-6a1b0f2f7f11")
 _METHODS = {
@@ -74,7 +75,7 @@ def _credentials(parts: Parts, vpn: dict[str, str]) -> str | None:
         return text_of(parts.psk(), "auth.psk", parts)
     if auth.identity:
         vpn["local-identity"] = auth.identity
-    if auth.method in ("certificate", "eap-tls"):
+    if uses_certificate(auth.method):
         if parts.is_bundle or auth.certificate is None or auth.key is None:
             parts.lost("auth.certificate", "the plugin wants a certificate and a key in files of their own")
         else:

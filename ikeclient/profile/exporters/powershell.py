@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from ikeclient.profile.exporters.parts import Parts, unable
 from ikeclient.profile.importers.windows import CIPHERS
 from ikeclient.profile.model import proposals
+from ikeclient.profile.model.methods import is_eap
 
 _METHODS = {"certificate": "MachineCertificate", "eap": "Eap", "eap-mschapv2": "Eap", "eap-tls": "Eap"}
 _HASHES = {"sha1": "SHA1", "sha256": "SHA256", "sha384": "SHA384"}
@@ -50,7 +51,7 @@ def _losses(parts: Parts) -> None:
         parts.lost("auth.method eap-mschapv2", "Windows takes what the gateway asks for")
     if auth.certificate is not None:
         parts.lost("auth.certificate, auth.key", "import them into the machine's certificate store")
-    if auth.method.startswith("eap") and (parts.user or auth.password is not None):
+    if is_eap(auth.method) and (parts.user or auth.password is not None):
         parts.lost("auth.user, auth.password", "Windows asks for them")
     if auth.method == "certificate" and auth.identity:
         parts.lost("auth.identity", "Windows sends the certificate's subject")

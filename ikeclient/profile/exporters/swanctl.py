@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ikeclient.profile.exporters.parts import Parts
+from ikeclient.profile.model.methods import is_eap, uses_certificate
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@%+*-]+(,[A-Za-z0-9_.:/@%+*-]+)*")
 _NAME = re.compile(r"[^A-Za-z0-9_-]+")
@@ -62,9 +63,9 @@ def _local(parts: Parts, *, bundle: bool) -> dict[str, Any]:
         local["id"] = auth.identity
     elif bundle:
         parts.lost("the identity in our certificate", "swanctl takes it from certs only: set auth.identity")
-    if auth.method.startswith("eap") and parts.user:
+    if is_eap(auth.method) and parts.user:
         local["eap_id"] = parts.user
-    if auth.method in ("certificate", "eap-tls") and auth.certificate is not None and not bundle:
+    if uses_certificate(auth.method) and auth.certificate is not None and not bundle:
         local["certs"] = parts.path(auth.certificate.file)
     return local
 
@@ -113,7 +114,7 @@ def _secrets(parts: Parts, name: str, *, bundle: bool) -> dict[str, Any]:
     if auth.method == "psk":
         if psk := parts.psk():
             return {f"ike-{name}": {**ids, "secret": _encoded(psk)}}
-    elif auth.method in ("certificate", "eap-tls"):
+    elif uses_certificate(auth.method):
         kind, file = ("pkcs12", auth.certificate) if bundle else ("private", auth.key)
         if file is not None:
             passphrase = parts.passphrase()

@@ -9,6 +9,7 @@ from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import networks_of
 from ikeclient.profile.importers.swanctl import listed
 from ikeclient.profile.importers.xml import parse_xml
+from ikeclient.profile.model.methods import uses_certificate
 from ikeclient.wire.text import printable
 
 _METHODS = {"eaptls": "eap-tls", "eapmschapv2": "eap-mschapv2", "certificate": "certificate", "radius": "eap"}
@@ -36,7 +37,7 @@ def read_azure(data: bytes, fallback: str, place: Neighbours) -> Draft:
     draft.set("network", "routes", networks or None)
     servers = [item for item in listed(root.value("CustomDnsServers")) if networks_of(item) and "/" not in item]
     draft.dns(servers, [])
-    if method in ("eap-tls", "certificate"):
+    if uses_certificate(method):
         draft.warn("our certificate is not in the file: set auth.certificate, or give --p12 FILE")
     else:
         draft.warn("the user name is not in the file: set auth.user, or give --user")

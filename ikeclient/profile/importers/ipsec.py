@@ -20,6 +20,7 @@ from ikeclient.profile.importers.layout import ipsec_layout
 from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import read_selectors
 from ikeclient.profile.importers.swanctl import choose, decode_text, draft_connection, listed
+from ikeclient.profile.model.methods import is_eap, uses_certificate
 from ikeclient.wire.text import printable
 
 MAX_LINES = 10_000
@@ -506,8 +507,8 @@ def _after(settings: Mapping[str, str], ours: str, dialect: Dialect, draft: Draf
     if method == "psk" and not any(item.key == ("auth", "psk") for item in draft.attachments):
         draft.warn("the pre-shared key is in ipsec.secrets, which is not there: give it with --secrets FILE")
     if (
-        method.startswith("eap")
-        and method != "eap-tls"
+        is_eap(method)
+        and not uses_certificate(method)
         and not any(item.key == ("auth", "password") for item in draft.attachments)
     ):
         draft.warn("the password is in ipsec.secrets, which is not there: it will be asked for, or give --secrets FILE")

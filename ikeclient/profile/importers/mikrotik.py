@@ -9,6 +9,7 @@ from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.draft import Draft
 from ikeclient.profile.importers.selectors import networks_of
 from ikeclient.profile.importers.swanctl import choose, decode_text, listed
+from ikeclient.profile.model.methods import uses_certificate
 from ikeclient.wire.text import printable
 
 MAX_LINES = 20_000
@@ -104,7 +105,7 @@ def _authentication(identity: _Entry, draft: Draft) -> None:
     draft.identity("auth", _identity(identity.get("my-id", "auto")))
     if method == "psk":
         draft.psk(identity["secret"].encode() if identity.get("secret") else None)
-    elif method in ("eap-tls", "certificate"):
+    elif uses_certificate(method):
         named = printable(identity.get("certificate", "?"), 60)
         draft.warn(f"our certificate {named} is in the router: export it and give --p12 FILE (auth.certificate)")
     else:

@@ -23,6 +23,7 @@ from ikeclient.profile.importers.networkmanager import read_networkmanager
 from ikeclient.profile.importers.sswan import read_sswan
 from ikeclient.profile.importers.swanctl import read_swanctl
 from ikeclient.profile.importers.windows import read_phonebook, read_powershell, read_profile_xml
+from ikeclient.profile.model.methods import is_eap
 from ikeclient.profile.secrets.credentials import is_pkcs12
 from ikeclient.wire.text import printable
 
@@ -316,7 +317,7 @@ def _fill(draft: Draft, kind: Kind, extras: Extras) -> None:
     if extras.gateway is not None:
         draft.set("gateway", "address", extras.gateway)
     if extras.user is not None:
-        draft.set("auth", "user" if draft.method.startswith("eap") else "identity", extras.user)
+        draft.set("auth", "user" if is_eap(draft.method) else "identity", extras.user)
         draft.warnings = [text for text in draft.warnings if "user name" not in text]
     if extras.bundle is not None:
         draft.attach("auth", "certificate", "p12", extras.bundle, "our certificate and its key")
@@ -343,7 +344,7 @@ def _use_secrets(draft: Draft, secrets: SecretFile, extras: Extras) -> None:
     peers = list(address) if isinstance(address, list) else [str(address)]
     if draft.method == "psk" and (found := secrets.of("psk", [*owners, *peers])):
         draft.psk(found)
-    elif draft.method.startswith("eap") and (found := secrets.of("eap", owners)):
+    elif is_eap(draft.method) and (found := secrets.of("eap", owners)):
         draft.password(found)
 
 

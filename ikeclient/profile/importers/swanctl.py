@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import get_args
 
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.algorithms import Dialect
@@ -21,11 +20,11 @@ from ikeclient.profile.importers.foreign_secrets import SecretFile, swanctl_secr
 from ikeclient.profile.importers.layout import Layout, swanctl_layout
 from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import read_selectors
-from ikeclient.profile.model.schema import AuthMethod
+from ikeclient.profile.model.methods import METHODS, is_eap, uses_certificate
 from ikeclient.profile.secrets.credentials import identity_of
 from ikeclient.wire.text import printable
 
-METHODS: tuple[str, ...] = tuple(method for method in get_args(AuthMethod) if method.startswith("eap"))
+EAP_METHODS = tuple(filter(is_eap, METHODS))
 _SIGNATURES = ("rsa", "ecdsa", "pubkey", "ed25519", "ed448")
 _SECONDS = re.compile(r"(\d{1,9})\s*([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -200,10 +199,10 @@ def _method(local: Section, remote: Section, draft: Draft) -> None:
     if "pubkeys" in local.values or "pubkeys" in remote.values:
         raise ProfileError("this connection uses raw public keys, which are not supported", hint=_CERTIFICATE)
     method = "psk" if ours == "psk" else "certificate" if ours == "pubkey" else ours
-    if method not in ("psk", "certificate", *METHODS):
+    if method not in METHODS:
         raise ProfileError(
             f"our authentication {printable(ours, 40)} is not supported",
-            reason=f"possible are psk, pubkey, {', '.join(METHODS)}",
+            reason=f"possible are psk, pubkey, {', '.join(EAP_METHODS)}",
         )
     if theirs.startswith("eap"):
         raise ProfileError(
@@ -314,7 +313,7 @@ def _local(local: Section, remote: Section, secrets: SecretFile, draft: Draft, l
     values, method = local.values, draft.method
     identity, user = values.get("id"), values.get("eap_id")
     draft.identity("auth", identity)
-    if method.startswith("eap") and user and user not in ("%any", "%identity"):
+    if is_eap(method) and user and user not in ("%any", "%identity"):
         draft.set("auth", "user", user.removeprefix("%"))
     if values.get("aaa_id") and method in ("eap-tls", "eap-ttls", "eap-peap", "eap"):
         draft.risk(f"not enforced: aaa_id = {printable(values['aaa_id'], 80)} (who the server behind EAP must be)")
@@ -325,9 +324,9 @@ def _local(local: Section, remote: Section, secrets: SecretFile, draft: Draft, l
         peer = remote.values.get("id")
         found = secrets.of("psk", [name for name in (*owners, peer, *_remote_names(draft)) if name])
         draft.psk(found)
-    elif method in ("certificate", "eap-tls"):
+    elif uses_certificate(method):
         _certificate(local, secrets, draft, layout, ask)
-    elif method.startswith("eap"):
+    elif is_eap(method):
         draft.password(secrets.of("eap", owners))
 
 

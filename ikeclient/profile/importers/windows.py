@@ -16,6 +16,7 @@ from ikeclient.profile.importers.draft import Ask, Draft, decode_base64
 from ikeclient.profile.importers.selectors import networks_of
 from ikeclient.profile.importers.swanctl import choose, decode_text
 from ikeclient.profile.importers.xml import Element, parse_xml
+from ikeclient.profile.model.methods import uses_certificate
 from ikeclient.profile.secrets.credentials import is_pkcs12
 from ikeclient.wire.text import printable
 
@@ -261,7 +262,7 @@ def _method(methods: list[str], text: str, draft: Draft) -> None:
 
 
 def _store(draft: Draft) -> None:
-    if draft.method in ("certificate", "eap-tls"):
+    if uses_certificate(draft.method):
         draft.warn("our certificate is in Windows' store: set auth.certificate, or give --p12 FILE")
     else:
         draft.warn("the user name is not in the file: set auth.user, or give --user")
@@ -277,7 +278,7 @@ def _embedded(variables: Mapping[str, str], draft: Draft, ask: Ask | None) -> No
             data = decode_base64(value, "a variable")
         except ProfileError:
             continue
-        if is_pkcs12(data) and draft.method in ("certificate", "eap-tls"):
+        if is_pkcs12(data) and uses_certificate(draft.method):
             draft.attach("auth", "certificate", "p12", data, "our certificate and its key")
             draft.warnings = [text for text in draft.warnings if "our certificate is in" not in text]
             open_bundle(draft, data, None, ask)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import IkeclientError, ProfileError
-from ikeclient.profile.compile import SUPPORTED, compile_profile, unsupported
+from ikeclient.profile.compile import compile_profile, unsupported
 from ikeclient.profile.load.files import shown_path
 from ikeclient.profile.load.load import LoadedProfile
+from ikeclient.profile.model.methods import SUPPORTED, is_eap, uses_certificate
 from ikeclient.profile.model.problems import InvalidProfile, Problem
 from ikeclient.profile.model.schema import SecretSource
 from ikeclient.profile.secrets.credentials import MAX_KEY_FILE, SecretNotRead, Sources, is_pkcs12
@@ -85,13 +86,13 @@ def _missing(loaded: LoadedProfile) -> Iterator[tuple[str, str]]:
         if auth.identity is None:
             yield "auth.identity", _UNSET
         yield from files.secret("auth.psk", auth.psk, required=True)
-    elif auth.method in ("certificate", "eap-tls"):
+    elif uses_certificate(auth.method):
         yield from files.named("gateway.ca", gateway.ca or ())
         yield from _certificate(files, loaded)
     else:
         yield from files.named("gateway.ca", gateway.ca or ())
         yield from files.secret("auth.password", auth.password)
-    if auth.method.startswith("eap") and auth.method != "eap-tls" and auth.identity is None and auth.user is None:
+    if is_eap(auth.method) and not uses_certificate(auth.method) and auth.identity is None and auth.user is None:
         yield "auth.user", _UNSET
 
 

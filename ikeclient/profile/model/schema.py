@@ -8,7 +8,7 @@ port. Whatever holds or leads to a secret has no representation.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -28,6 +28,7 @@ from pydantic_core import core_schema
 
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES
 from ikeclient.profile.model import proposals, values
+from ikeclient.profile.model.methods import REFUSED, SUPPORTED, MethodName
 from ikeclient.profile.model.proposals import DEFAULT_ESP, DEFAULT_IKE
 from ikeclient.profile.model.values import Fault, IPNetwork
 
@@ -201,18 +202,17 @@ class Gateway(Section):
     )
 
 
-AuthMethod: TypeAlias = Literal[
-    "psk", "certificate", "eap-mschapv2", "eap-tls", "eap-ttls", "eap-peap", "eap-gtc", "eap-md5", "eap"
-]
+def _words(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 class Auth(Section):
     """Who we are and how we prove it."""
 
-    method: AuthMethod = Field(
-        description="How we prove who we are: `psk`, `certificate`, `eap-mschapv2`, `eap-gtc`, `eap-md5`, or `eap`: "
+    method: MethodName = Field(
+        description=f"How we prove who we are: {_words(name for name in SUPPORTED if name != 'eap')}, or `eap`: "
         "what the gateway asks for, of the methods that do not show it the password (so far MSCHAPv2). "
-        "`eap-tls`, `eap-ttls` and `eap-peap` are known and refused"
+        f"Known and refused are {_words(REFUSED)}"
     )
     identity: Text | None = Field(
         default=None,
