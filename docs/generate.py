@@ -13,7 +13,7 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from ikeclient.cli.app import app
 from ikeclient.control.events import EVENTS
 from ikeclient.control.status import TunnelStatus
 from ikeclient.control.status import json_schema as status_schema
+from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF
+from ikeclient.profile.model.proposals import DEFAULT_ESP, DEFAULT_IKE, REFUSED
 from ikeclient.profile.model.schema import json_schema
 
 DOCS = Path(__file__).resolve().parent
@@ -163,6 +165,37 @@ def commands() -> Iterator[str]:
     return below(get_command(app), ())
 
 
+def _algorithms(_: str) -> Iterator[str]:
+    """Yield what proposals can name, the default proposals, and what cannot be named."""
+    kinds: dict[str, Iterable[str]] = {
+        "encryption": ENCRYPTION,
+        "integrity": INTEGRITY,
+        "PRF": PRF,
+        "key exchange": KEY_EXCHANGE,
+    }
+    yield "| kind | keywords |"
+    yield "|---|---|"
+    for kind, names in kinds.items():
+        yield f"| {kind} | {_words(names)} |"
+    for key, default in (("crypto.ike", DEFAULT_IKE), ("crypto.esp", DEFAULT_ESP)):
+        yield f"| default of `{key}` | {_words(default)} |"
+    yield f"| refused, because RFC 8247 forbids or discourages them | {_words(REFUSED)} |"
+
+
+def _dependencies(_: str) -> Iterator[str]:
+    """Yield the packages that the program needs, with the reasons that pyproject.toml gives."""
+    text = (DOCS.parent / "pyproject.toml").read_text()
+    listed = text[text.index("\ndependencies = [") : text.index("[project.scripts]")]
+    yield "| package | why |"
+    yield "|---|---|"
+    for name, why in re.findall(r'^    "([\w-]+)[^"]*",\s+# (.*)$', listed, re.MULTILINE):
+        yield f"| {name} | {_cell(why)} |"
+
+
+def _words(names: Iterable[str]) -> str:
+    return " ".join(f"`{name}`" for name in names)
+
+
 def _rooms(_: str) -> Iterator[str]:
     """Yield a line for each package: the first sentence of its docstring."""
     package = DOCS.parent / "ikeclient"
@@ -202,6 +235,8 @@ _PARTS: dict[str, Callable[[str], Iterator[str]]] = {
     "command": _command,
     "decisions": _decisions,
     "rooms": _rooms,
+    "algorithms": _algorithms,
+    "dependencies": _dependencies,
     "status": _status,
     "events": _events,
 }
