@@ -12,12 +12,13 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from lab.capture import Capture
 from lab.gateway import Offer
-from lab.machines import wait_for
+from lab.machines import LabError, wait_for
 from lab.network import CLIENT_IPV4, CLIENT_IPV6, INSIDE_DNS, INTERNET_DNS, INTERNET_IPV4, INTERNET_IPV6
 from lab.servers import DOMAIN
 from lab.traffic import peer_address
@@ -149,7 +150,17 @@ def _flows(lab: Lab) -> bool:
 def _mended(lab: Lab) -> None:
     wait_for(lambda: _inside(lab), timeout=20, what="the tunnel to be whole again", interval=0.05)
     for host in (INTERNET_IPV4, INTERNET_IPV6):
-        assert peer_address(lab.network.client, host, timeout=20).startswith(("10.88.0.", "fd88:"))
+        wait_for(partial(_through, lab, host), timeout=20, what=f"an answer from {host} through the tunnel")
+
+
+def _through(lab: Lab, host: str) -> bool:
+    """Whether a connection goes through the tunnel; while it is made whole it may be refused, never pass outside."""
+    try:
+        source = peer_address(lab.network.client, host, timeout=20)
+    except LabError:
+        return False
+    assert source.startswith(("10.88.0.", "fd88:"))
+    return True
 
 
 def _warned(lab: Lab) -> bool:

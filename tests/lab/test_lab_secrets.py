@@ -183,7 +183,10 @@ BUGS = {
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_an_internal_error_does_not_quote_a_secret(lab: Lab, bug: str) -> None:
-    """F12: neither the message nor the traceback, on stderr with --debug or in the file that is left for us."""
+    """F12: neither the message nor the traceback, on stderr with --debug or in the file that is left for us.
+
+    What fails over a gateway's answer ends that login alone, so it leaves no traceback.
+    """
     patches = lab.client.directory / "patches"
     patches.mkdir()
     (patches / "sitecustomize.py").write_text(BUGS[bug])
@@ -198,8 +201,9 @@ def test_an_internal_error_does_not_quote_a_secret(lab: Lab, bug: str) -> None:
         assert done.returncode == 1, done.stderr
         assert "this is a bug in ikeclient" in done.stderr
         assert len(done.stderr[done.stderr.index("error: unexpected") :].strip().splitlines()) <= 3
-    assert "in broken" in done.stderr
-    assert lab.network.client.run("cat", "/run/ikeclient/crash.log").stdout
+    if bug == "where a connection is made":
+        assert "in broken" in done.stderr
+        assert lab.network.client.run("cat", "/run/ikeclient/crash.log").stdout
     assert leaks(lab, PASSWORD) == []
     assert lab.client.traces() == before
 

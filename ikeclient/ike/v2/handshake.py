@@ -33,7 +33,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from ikeclient.errors import IkeclientError, place_of
+from ikeclient.errors import IkeclientError, bug_error, place_of
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import IKE_PORT, NAT_PORT, Datagram, Event, IkeKeysDerived, IPAddress, Notice, Path, Progress
 from ikeclient.ike.v2 import close_reasons
@@ -355,7 +355,10 @@ class Handshake:
             call(pending.sa)
         except Exception as error:  # nobody who has proven nothing may cause more than that
             place = self._fault(error)
-            pending.sa.close(close_reasons.not_judged(type(error).__name__, place))
+            if pending.exchange.gateway_verified:
+                pending.sa.close(bug_error(error, f"it was raised in {place}"))
+            else:
+                pending.sa.close(close_reasons.not_judged(type(error).__name__, place))
 
     def _fault(self, error: Exception) -> str:
         """Tell about a bug of ours, without a word that came from outside: once for each place."""
