@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum, auto
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 from ikeclient.crypto.algorithms.keymat import ChildKeys, IkeKeys
@@ -55,12 +56,22 @@ class Notice:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CredentialNeeded:
-    """Authentication waits for `Initiator.supply`; `prompt` is what to ask a person for (escaped)."""
+class NeedKind(StrEnum):
+    """What an exchange may need from outside."""
 
-    kind: str
-    prompt: str
+    PASSWORD = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Need:
+    """An exchange waits for something that only the world outside has; timers go on meanwhile.
+
+    Answer it once, with `Initiator.supply` or `Initiator.refuse`; both are given this very object. `request` says what
+    is asked: for a password the prompt to show (escaped), and the value to supply is the password.
+    """
+
+    kind: NeedKind
+    request: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +207,7 @@ PathEvent = GatewayAddresses | Roamed | PathRefused | PathProbed
 Event = (
     Progress
     | Notice
-    | CredentialNeeded
+    | Need
     | IkeKeysDerived
     | IkeEstablished
     | Configuration

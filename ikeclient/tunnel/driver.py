@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ikeclient.ike.events import Closed, Datagram, Event, Path
+from ikeclient.errors import NegotiationRefused
+from ikeclient.ike.events import Closed, Datagram, Event, Need, Path
 from ikeclient.ike.v2.initiator import Initiator
 
 LATE = 1.0  # seconds after which a timer shows that the process was stopped, or busy
@@ -53,11 +54,6 @@ class Driver:
         if self.initiator.next_deadline() != self._deadline:
             self._arm()
 
-    def supply(self, credential: str) -> None:
-        """Hand over the credential that was asked for."""
-        self.initiator.supply(credential, self._clock())
-        self.flush()
-
     def close(self) -> None:
         """End in order; `closed` resolves when that is done."""
         self.initiator.close(self._clock())
@@ -93,6 +89,10 @@ class Driver:
                 event = self.initiator.next_event()
                 if event is None:
                     break
+                if isinstance(event, Need):  # of a person, whom nobody can ask now
+                    error = NegotiationRefused("the gateway asks for a credential", reason=event.request)
+                    self.initiator.refuse(event, error, self._clock())
+                    continue
                 self._on_event(event)
                 if isinstance(event, Closed) and not self.closed.done():
                     self.closed.set_result(event)

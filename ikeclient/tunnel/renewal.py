@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ikeclient.errors import AuthenticationFailed, IkeclientError, NegotiationRefused, NoResponse
-from ikeclient.ike.events import ChildEstablished, CredentialNeeded, Event
+from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse
+from ikeclient.ike.events import ChildEstablished, Event
 from ikeclient.tunnel.attempt import Attempt
 
 PAUSE = 5.0  # seconds between the first two attempts; doubled each time
@@ -107,8 +107,6 @@ class Renewal:
             match event:
                 case ChildEstablished():
                     up.set_result(None)
-                case CredentialNeeded(prompt=prompt):  # of a person, whom nobody can ask now
-                    up.set_exception(NegotiationRefused("the gateway asks for a credential", reason=prompt))
 
         attempt = self.attempt = self._open(heard)
         attempt.start()

@@ -11,13 +11,12 @@ from ikeclient.control.status import TunnelStatus
 from ikeclient.dataplane.event_loop import Spacing
 from ikeclient.dataplane.interfaces import Device as PacketDevice
 from ikeclient.dataplane.pump import Address, Pump
-from ikeclient.errors import IkeclientError, NegotiationRefused
+from ikeclient.errors import IkeclientError
 from ikeclient.esp.sa.mtu import inner_mtu, interface_mtu
 from ikeclient.ike.events import (
     ChildClosed,
     ChildEstablished,
     Configuration,
-    CredentialNeeded,
     Event,
     IkeEstablished,
     IkeKeysDerived,
@@ -163,8 +162,6 @@ class Session:
             case IkeKeysDerived():
                 if self._keylog is not None:
                     self._keylog.ike(event)
-            case CredentialNeeded(prompt=prompt):
-                self._on_up(NegotiationRefused("the gateway asks for a credential", reason=prompt))
 
     def _established(self, event: IkeEstablished) -> None:
         self.status.ike = event

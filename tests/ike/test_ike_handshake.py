@@ -24,7 +24,7 @@ from sim_world import AUTHS, PATH, Sent, Weather, World, assert_same_state, clie
 
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, NegotiationRefused, NoResponse
 from ikeclient.ike.config import IkeConfig
-from ikeclient.ike.events import CredentialNeeded, Notice
+from ikeclient.ike.events import Need, Notice
 from ikeclient.ike.v2.exchanges import init as init_module
 from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.rules import authenticate
@@ -518,13 +518,14 @@ def test_the_gateway_that_has_proven_itself_is_the_only_one_left() -> None:
     world.run(0.05)
     for number in range(5):
         world.to_client(forged_init(world, seed=str(number)))
-    assert world.run(5, lambda w: any(isinstance(event, CredentialNeeded) for event in w.events))
+    assert world.run(5, lambda w: any(isinstance(event, Need) for event in w.events))
     handshake = world.client._handshake
     assert handshake is not None
     (pending,) = handshake._pending_auths
     assert pending.exchange.gateway_verified
     world.to_client(forged_init(world, seed="late"))
     assert handshake._pending_auths == [pending]
-    world.at_client(lambda client, now: client.supply("wonderland", now))
+    (need,) = [event for event in world.events if isinstance(event, Need)]
+    world.at_client(lambda client, now: client.supply(need, "wonderland", now))
     assert world.run(5, World.finished)
     assert world.connected

@@ -28,7 +28,17 @@ from ikeclient.errors import (
     NoResponse,
 )
 from ikeclient.ike.config import CertificateAuth, PskAuth
-from ikeclient.ike.events import ChildEstablished, Closed, IkeEstablished, IkeKeysDerived, Notice, PathChanged, Progress
+from ikeclient.ike.events import (
+    ChildEstablished,
+    Closed,
+    IkeEstablished,
+    IkeKeysDerived,
+    Need,
+    NeedKind,
+    Notice,
+    PathChanged,
+    Progress,
+)
 from ikeclient.ike.v2 import ike_sas, responder
 from ikeclient.ike.v2.close_reasons import EndedByGateway
 from ikeclient.ike.v2.exchanges.informational import delete_ike_sa
@@ -328,7 +338,9 @@ def test_methods_that_need_a_connection_do_nothing_without_one() -> None:
     world.at_client(lambda client, now: client.rekey(now))
     world.at_client(lambda client, now: client.rekey_child(4711, now))
     world.at_client(lambda client, now: client.check_liveness(now))
-    world.at_client(lambda client, now: client.supply("unasked", now))
+    need = Need(kind=NeedKind.PASSWORD, request="Password")
+    world.at_client(lambda client, now: client.supply(need, "unasked", now))
+    world.at_client(lambda client, now: client.refuse(need, NegotiationRefused("unasked"), now))
     world.at_client(lambda client, now: client.heard(now))
     assert len(world.log) == sent
     assert world.client.last_heard == float("-inf")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator
+from contextlib import suppress
 
 from ike_sealing import SPI_I, SPI_R, suite_of
 from sim_world import PATH
 
 from ikeclient.crypto.algorithms.keymat import ike_keys
-from ikeclient.eap.method import NeedCredential
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused, ParseError
+from ikeclient.ike.events import Need, NeedKind
 from ikeclient.ike.v2.keying import Keying
 from ikeclient.ike.v2.message.channel import Channel
 from ikeclient.ike.v2.message.payloads import Request
@@ -83,14 +84,40 @@ def test_an_exchange_ends_with_its_outcome() -> None:
     assert queue.idle
 
 
-def test_a_credential_is_waited_for_and_supplied_once() -> None:
+NEED = Need(kind=NeedKind.PASSWORD, request="Password")
+
+
+def test_a_need_is_waited_for_and_supplied_once() -> None:
     queue = tasks()
-    need = NeedCredential(kind="password", prompt="Password")
-    assert queue.start(Task(Job.AUTH), asking(need, REQUEST), 0.0, 15.0) == need
-    assert queue.supply("secret", 0.1) is None
-    assert queue.supply("again", 0.2) is None
+    assert queue.start(Task(Job.AUTH), asking(NEED, REQUEST), 0.0, 15.0) is NEED
+    assert queue.supply(Need(kind=NEED.kind, request=NEED.request), "another's", 0.0) is None
+    assert queue._channel.requests.pending is None
+    assert queue.supply(NEED, "secret", 0.1) is None
+    assert queue._channel.requests.pending is not None
+    assert queue.supply(NEED, "again", 0.2) is None
     assert queue.busy
-    assert tasks().supply("unasked", 0.0) is None
+    assert tasks().supply(NEED, "unasked", 0.0) is None
+
+
+def test_a_need_that_is_refused_ends_the_exchange_with_the_reason() -> None:
+    queue = tasks()
+    queue.start(Task(Job.AUTH), asking(NEED, REQUEST), 0.0, 15.0)
+    error = NegotiationRefused("nobody is there")
+    assert queue.refuse(NEED, error, 0.1) is error
+    assert queue.idle
+    assert queue.refuse(NEED, error, 0.2) is None
+
+
+def test_an_exchange_may_go_on_without_what_it_needed() -> None:
+    def exchange() -> Generator[object, object, object]:
+        with suppress(NegotiationRefused):
+            yield NEED
+        yield REQUEST
+
+    queue = tasks()
+    queue.start(Task(Job.AUTH), exchange(), 0.0, 15.0)
+    assert queue.refuse(NEED, NegotiationRefused("nobody is there"), 0.1) is None
+    assert queue._channel.requests.pending is not None
 
 
 def test_what_the_peer_breaks_and_what_fails_are_told_apart() -> None:
@@ -103,7 +130,7 @@ def test_what_the_peer_breaks_and_what_fails_are_told_apart() -> None:
     assert queue.idle
 
 
-def test_patience_can_be_shortened_but_not_lengthened() -> None:
+def test_a_timeout_can_be_shortened_but_not_lengthened() -> None:
     queue = tasks()
     queue.start(LIVENESS, asking(REQUEST), 0.0, 15.0)
     pending = queue._channel.requests.pending
@@ -116,6 +143,6 @@ def test_patience_can_be_shortened_but_not_lengthened() -> None:
 
 def test_a_shortened_timeout_ends_an_exchange_that_waits_for_a_person() -> None:
     queue = tasks()
-    queue.start(Task(Job.AUTH), asking(NeedCredential(kind="password", prompt="Password")), 0.0, 15.0)
+    queue.start(Task(Job.AUTH), asking(NEED), 0.0, 15.0)
     queue.shorten_timeout(0.5)
     assert queue.idle

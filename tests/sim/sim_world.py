@@ -20,7 +20,7 @@ from sim_gateway import CLIENT_ID, ESP_GCM, GATEWAY_ID, GCM, NET, PASSWORD, PSK,
 
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.config import CertificateAuth, EapAuth, IkeConfig, PskAuth
-from ikeclient.ike.events import ChildClosed, ChildEstablished, Closed, CredentialNeeded, Event, Path
+from ikeclient.ike.events import ChildClosed, ChildEstablished, Closed, Event, Need, Path
 from ikeclient.ike.v2.child.child_sa import ChildSa
 from ikeclient.ike.v2.ike_sa import IkeSa
 from ikeclient.ike.v2.initiator import Initiator
@@ -161,8 +161,8 @@ class World:
         """Put what both ends want to send into the network, and note the client's events."""
         while (event := self.client.next_event()) is not None:
             self.events.append(event)
-            if isinstance(event, CredentialNeeded) and self.credential is not None:
-                self.at(self.now, lambda: self.client.supply(self.credential or "", self.now))
+            if isinstance(event, Need) and self.credential is not None:
+                self.at(self.now, lambda need=event: self.client.supply(need, self.credential or "", self.now))
         for datagram in self.client.datagrams_to_send():
             self._transmit(datagram.data, datagram.path, to_gateway=True)
         for datagram in self.gateway.outbox:

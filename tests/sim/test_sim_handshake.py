@@ -16,8 +16,8 @@ from sim_script import INIT, notify, unprotected
 from sim_world import AUTHS, PATH, Sent, Weather, World, assert_same_state, client_config
 
 from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE
-from ikeclient.errors import AuthenticationFailed, NoResponse
-from ikeclient.ike.events import Configuration, CredentialNeeded, IkeEstablished, PathChanged, Progress
+from ikeclient.errors import AuthenticationFailed, NegotiationRefused, NoResponse
+from ikeclient.ike.events import Configuration, IkeEstablished, Need, NeedKind, PathChanged, Progress
 from ikeclient.wire.registry import NotifyType
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
@@ -274,9 +274,50 @@ def test_a_person_is_asked_for_the_password() -> None:
     asked = replace(config, auth=replace(config.auth, password=None))
     world = World(config=asked, setup=GatewaySetup(auth="eap"), credential="wonderland")
     world.connect()
-    (need,) = [event for event in world.events if isinstance(event, CredentialNeeded)]
-    assert need.kind == "password"
-    assert "alice" in need.prompt
+    (need,) = [event for event in world.events if isinstance(event, Need)]
+    assert need.kind == NeedKind.PASSWORD
+    assert "alice" in need.request
+
+
+def test_a_need_that_is_refused_ends_the_login_and_the_gateway_is_told() -> None:
+    """G1: at once, rather than when the gateway or we run out of time."""
+    config = client_config("eap")
+    world = World(config=replace(config, auth=replace(config.auth, password=None)), setup=GatewaySetup(auth="eap"))
+    world.start()
+    assert world.run(5, lambda w: any(isinstance(event, Need) for event in w.events))
+    (need,) = [event for event in world.events if isinstance(event, Need)]
+    error, sent = NegotiationRefused("nobody is there"), len(world.log)
+    world.at_client(lambda client, now: client.refuse(need, error, now))
+    assert world.run(3, lambda w: w.closed)
+    assert world.error is error
+    assert any(each.to_gateway for each in world.log[sent:])
+    assert not world.connected
+
+
+def test_timers_go_on_while_a_need_is_unanswered() -> None:
+    config = replace(client_config("eap"), timeout=8.0)
+    world = World(config=replace(config, auth=replace(config.auth, password=None)), setup=GatewaySetup(auth="eap"))
+    world.start()
+    assert world.run(20, lambda w: w.closed)
+    assert world.now == pytest.approx(8.0)
+    assert isinstance(world.error, NoResponse)
+
+
+def test_a_need_is_answered_once_and_another_one_is_not_mistaken_for_it() -> None:
+    config = client_config("eap")
+    world = World(config=replace(config, auth=replace(config.auth, password=None)), setup=GatewaySetup(auth="eap"))
+    world.start()
+    assert world.run(5, lambda w: any(isinstance(event, Need) for event in w.events))
+    (need,) = [event for event in world.events if isinstance(event, Need)]
+    alike = Need(kind=need.kind, request=need.request)
+    sent = len(world.log)
+    world.at_client(lambda client, now: client.supply(alike, "wonderland", now))
+    world.at_client(lambda client, now: client.refuse(alike, NegotiationRefused("no"), now))
+    assert len(world.log) == sent
+    world.at_client(lambda client, now: client.supply(need, "wonderland", now))
+    world.at_client(lambda client, now: client.refuse(need, NegotiationRefused("too late"), now))
+    assert world.run(5, World.finished)
+    assert world.connected
 
 
 def test_a_wrong_password_from_a_person_fails() -> None:

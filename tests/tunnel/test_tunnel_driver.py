@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ikeclient.ike.events import Closed, Datagram, Event, Notice, Path
+from ikeclient.errors import IkeclientError
+from ikeclient.ike.events import Closed, Datagram, Event, Need, NeedKind, Notice, Path
 from ikeclient.tunnel.driver import Driver
 
 PATH = Path(ip_address("192.0.2.1"), 40000, ip_address("192.0.2.2"), 4500)
@@ -26,6 +27,7 @@ class FakeInitiator:
         self.timer_calls: list[float] = []
         self.deaf: list[bool] = []
         self.closed_at: float | None = None
+        self.refused: list[tuple[Need, IkeclientError]] = []
 
     def start(self, path: Path, now: float) -> None:
         self.datagrams.append(Datagram(b"first", path))
@@ -47,6 +49,10 @@ class FakeInitiator:
     def give_up(self, now: float) -> None:
         self.close(now)
         self.deadline = now + 0.01  # the gateway has to be told once more
+
+    def refuse(self, need: Need, error: IkeclientError, now: float) -> None:
+        self.refused.append((need, error))
+        self.events.append(Closed(error=error))
 
     def datagrams_to_send(self) -> list[Datagram]:
         taken = list(self.datagrams)
@@ -177,5 +183,21 @@ def test_abandoning_ends_the_wait_for_the_end() -> None:
         driver.abandon()
         assert await asyncio.wait_for(driver.closed, 1) == Closed()
         assert driver.done.done()
+
+    run(scenario)
+
+
+def test_what_only_a_person_could_answer_is_refused_at_once() -> None:
+    """G1: a gateway that wants another one-time password would be waited for until the attempt is out of time."""
+
+    async def scenario(driver: Driver, initiator: FakeInitiator, log: list[Any], _: list[float]) -> None:
+        need = Need(kind=NeedKind.PASSWORD, request="Token")
+        initiator.events.append(need)
+        driver.flush()
+        ((refused, error),) = initiator.refused
+        assert refused is need
+        assert (error.message, error.reason) == ("the gateway asks for a credential", "Token")
+        assert log == [Closed(error=error)]
+        assert driver.closed.result().error is error
 
     run(scenario)

@@ -12,7 +12,7 @@ import pytest
 from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
 from ikeclient.errors import AuthenticationFailed, IkeclientError, NegotiationRefused, NoResponse
-from ikeclient.ike.events import ChildEstablished, Closed, CredentialNeeded, Event
+from ikeclient.ike.events import ChildEstablished, Closed, Event
 from ikeclient.tunnel import renewal
 from ikeclient.tunnel.renewal import Renewal
 
@@ -120,7 +120,9 @@ def test_a_question_that_nobody_can_answer_ends_the_attempt_at_once() -> None:
     told: list[IkeclientError] = []
 
     async def scenario(made: Renewal, opened: list[Aside], left: list[Aside]) -> None:
-        opened[0].heard(CredentialNeeded(kind="password", prompt="Token"))
+        opened[0].closed.set_result(
+            Closed(error=NegotiationRefused("the gateway asks for a credential", reason="Token"))
+        )
         await until(lambda: bool(told))
         assert opened[0].given_up
         assert left == opened

@@ -35,7 +35,18 @@ from datetime import datetime
 
 from ikeclient.errors import IkeclientError, bug_error, place_of
 from ikeclient.ike.config import IkeConfig
-from ikeclient.ike.events import IKE_PORT, NAT_PORT, Datagram, Event, IkeKeysDerived, IPAddress, Notice, Path, Progress
+from ikeclient.ike.events import (
+    IKE_PORT,
+    NAT_PORT,
+    Datagram,
+    Event,
+    IkeKeysDerived,
+    IPAddress,
+    Need,
+    Notice,
+    Path,
+    Progress,
+)
 from ikeclient.ike.v2 import close_reasons
 from ikeclient.ike.v2.answers import Answers, Waiting
 from ikeclient.ike.v2.exchanges.auth import AuthExchange
@@ -170,10 +181,17 @@ class Handshake:
         elif not init.encapsulates and not self._asked_nat_port:
             self._ask_nat_port(now)
 
-    def supply(self, credential: str, now: float) -> None:
-        """Answer `CredentialNeeded`."""
+    def supply(self, need: Need, value: object, now: float) -> None:
+        """Answer a need of one of the candidates."""
+        self._answer(lambda sa: sa.supply(need, value, now), now)
+
+    def refuse(self, need: Need, error: IkeclientError, now: float) -> None:
+        """Leave a need of one of the candidates unanswered."""
+        self._answer(lambda sa: sa.refuse(need, error, now), now)
+
+    def _answer(self, call: Callable[[IkeSa], None], now: float) -> None:
         for pending in list(self._pending_auths):
-            self._judge(pending, lambda sa: sa.supply(credential, now))
+            self._judge(pending, call)
         self._settle(now)
 
     def cancel(self, now: float) -> None:

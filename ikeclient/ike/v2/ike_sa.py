@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from ikeclient.eap.method import NeedCredential
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, IkeclientError
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import (
-    CredentialNeeded,
     Event,
     GatewayAddresses,
+    Need,
     Notice,
     Path,
     PathProbed,
@@ -113,9 +112,13 @@ class IkeSa:
         """Run IKE_AUTH."""
         self._apply_step(self.tasks.start(Task(Job.AUTH), exchange, now, timeout), now)
 
-    def supply(self, credential: str, now: float) -> None:
-        """Continue an exchange that waits for a credential."""
-        self._apply_step(self.tasks.supply(credential, now), now)
+    def supply(self, need: Need, value: object, now: float) -> None:
+        """Answer a need of an exchange; nothing happens if it is not one of this SA's."""
+        self._apply_step(self.tasks.supply(need, value, now), now)
+
+    def refuse(self, need: Need, error: IkeclientError, now: float) -> None:
+        """Leave a need of an exchange unanswered, for the reason that `error` says; as `supply`."""
+        self._apply_step(self.tasks.refuse(need, error, now), now)
 
     def check_liveness(self, now: float, timeout: float = window.TIMEOUT) -> None:
         """Ask the peer whether it is there, unless something is being asked already, and wait that long."""
@@ -207,8 +210,8 @@ class IkeSa:
         match step:
             case None:
                 return
-            case NeedCredential(kind=kind, prompt=prompt):
-                self.events.append(CredentialNeeded(kind=kind, prompt=prompt))
+            case Need():
+                self.events.append(step)
             case Finished(task=task, outcome=outcome):
                 self._finished(task, outcome, now)
                 self._proceed(now)

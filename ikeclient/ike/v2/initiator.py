@@ -26,6 +26,7 @@ from ikeclient.ike.events import (
     GatewayAddresses,
     IkeEstablished,
     NatStatus,
+    Need,
     Notice,
     Path,
     PathChanged,
@@ -203,10 +204,16 @@ class Initiator:
             self._events.append(Notice(text=f"a bug in ikeclient: {type(error).__name__} in {place}"))
         return place
 
-    def supply(self, credential: str, now: float) -> None:
-        """Answer `CredentialNeeded`."""
+    def supply(self, need: Need, value: object, now: float) -> None:
+        """Answer a `Need` with what it asks for; nothing happens if nobody waits for it any more."""
         if self._handshake is not None:
-            self._handshake.supply(credential, now)
+            self._handshake.supply(need, value, now)
+            self._settle(now)
+
+    def refuse(self, need: Need, error: IkeclientError, now: float) -> None:
+        """Leave a `Need` unanswered: the exchange fails with `error`, and `Closed` tells it; as `supply`."""
+        if self._handshake is not None:
+            self._handshake.refuse(need, error, now)
             self._settle(now)
 
     def close(self, now: float) -> None:

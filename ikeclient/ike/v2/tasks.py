@@ -8,13 +8,13 @@ tasks that a rekeyed IKE SA leaves undone are done by its successor, with the su
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from ikeclient.eap.method import NeedCredential
 from ikeclient.errors import IkeclientError, ParseError, ProtocolError
+from ikeclient.ike.events import Need
 from ikeclient.ike.v2.close_reasons import broke_protocol
 from ikeclient.ike.v2.message.channel import Channel
 from ikeclient.ike.v2.message.payloads import Request
@@ -57,7 +57,7 @@ class Finished:
     outcome: object
 
 
-Step = Finished | NeedCredential | IkeclientError | None  # None: a request was sent, its answer is awaited
+Step = Finished | Need | IkeclientError | None  # None: a request was sent, its answer is awaited
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,7 +65,8 @@ class _Running:
     task: Task
     exchange: Exchange
     timeout: float
-    request: Request | None = field(default=None, repr=False)  # None while a credential is awaited
+    request: Request | None = field(default=None, repr=False)  # None while a need is unanswered
+    need: Need | None = None
 
 
 class Tasks:
@@ -127,10 +128,12 @@ class Tasks:
 
         An error ends the exchange; a peer that breaks the protocol is one.
         """
-        running = self._running
-        assert running is not None
+        assert self._running is not None
+        return self._resume(self._running, lambda exchange: exchange.send(value), now)
+
+    def _resume(self, running: _Running, call: Callable[[Exchange], Request | Need], now: float) -> Step:
         try:
-            step = running.exchange.send(value)
+            step = call(running.exchange)
         except StopIteration as stop:
             self._running = None
             return Finished(task=running.task, outcome=stop.value)
@@ -139,18 +142,27 @@ class Tasks:
         except IkeclientError as error:
             self.abandon()
             return error
-        if isinstance(step, NeedCredential):
-            running.request = None
+        if isinstance(step, Need):
+            running.request, running.need = None, step
             return step
-        running.request = step
+        running.request, running.need = step, None
         self._channel.request(step, now, running.timeout)
         return None
 
-    def supply(self, credential: str, now: float) -> Step:
-        """Continue an exchange that waits for a credential; nothing happens if none does."""
-        if self._running is None or self._running.request is not None:
+    def supply(self, need: Need, value: object, now: float) -> Step:
+        """Continue the exchange that has this need; nothing happens if none has, or it is answered already."""
+        return self._answer_need(need, lambda exchange: exchange.send(value), now)
+
+    def refuse(self, need: Need, error: IkeclientError, now: float) -> Step:
+        """Let the exchange that has this need fail, or do without; as `supply`."""
+        return self._answer_need(need, lambda exchange: exchange.throw(error), now)
+
+    def _answer_need(self, need: Need, call: Callable[[Exchange], Request | Need], now: float) -> Step:
+        running = self._running
+        if running is None or running.need is not need:
             return None
-        return self.advance(credential, now)
+        running.need = None
+        return self._resume(running, call, now)
 
     def answer(self, data: bytes, message: Message, now: float) -> tuple[Payload, ...] | IkeclientError | None:
         """The payloads of a genuine answer to the request in progress; None for everything else.

@@ -22,7 +22,7 @@ from ikeclient.errors import (
     ProtocolError,
 )
 from ikeclient.ike.config import EapAuth, IkeConfig
-from ikeclient.ike.events import Configuration, IPAddress, Path
+from ikeclient.ike.events import Configuration, IPAddress, Need, NeedKind, Path
 from ikeclient.ike.v2.child.child_sa import ChildSa, agreed
 from ikeclient.ike.v2.exchanges import configuration as cfg
 from ikeclient.ike.v2.exchanges.mobike import additional_addresses
@@ -58,7 +58,7 @@ class AuthOutcome:
 
 
 Payloads = tuple[Payload, ...]
-AuthGenerator = Generator[Request | NeedCredential, Payloads | str, AuthOutcome]
+AuthGenerator = Generator[Request | Need, Payloads | str, AuthOutcome]
 
 
 def asked_selectors(config: IkeConfig, path: Path) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
@@ -111,7 +111,7 @@ class AuthExchange:
         self.next_try: IkeConfig | None = None  # set when the gateway refuses us without having proven anything
 
     def run(self) -> AuthGenerator:
-        """Yield requests (and `NeedCredential`, answered with the password) until the outcome is known."""
+        """Yield requests (and `Need`, answered with the password) until the outcome is known."""
         answer = yield self._first_request()
         assert not isinstance(answer, str)
         identity = self._verify(answer)
@@ -194,7 +194,7 @@ class AuthExchange:
 
     def _eap(
         self, auth: EapAuth, answer: Payloads, identity: Identity
-    ) -> Generator[Request | NeedCredential, Payloads | str, Payloads]:
+    ) -> Generator[Request | Need, Payloads | str, Payloads]:
         """The rounds of section 2.16, ending with AUTH payloads made from the MSK in both directions."""
         peer = EapPeer(auth.identity, auth.methods, auth.password, self._entropy)
         while not peer.finished:
@@ -209,7 +209,7 @@ class AuthExchange:
                 )
             response = peer.respond(eap.packet)
             if isinstance(response, NeedCredential):
-                supplied = yield response
+                supplied = yield Need(kind=NeedKind(response.kind), request=response.prompt)
                 assert isinstance(supplied, str)
                 response = peer.supply(supplied)
             if response is not None:
