@@ -6,7 +6,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -16,17 +16,23 @@ from ikeclient.errors import IkeclientError
 
 SCHEMA = "ikeclient.doctor/1"
 
-Finding = tuple[str, bool, str, str | None]  # name, whether it is fine, what was found, what to do
+
+class Finding(NamedTuple):
+    """One thing that was looked at: whether it is fine, what was found, and what to do if it is not."""
+
+    name: str
+    ok: bool
+    text: str
+    hint: str | None
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False) -> None:
     """Check this machine: TUN, rights, DNS, libraries, the compiled codec."""
     found = [*_software(), *_machine()]
     if as_json:
-        keys = ("name", "ok", "text", "hint")
-        emit(json.dumps({"schema": SCHEMA, "findings": [dict(zip(keys, each, strict=True)) for each in found]}))
+        emit(json.dumps({"schema": SCHEMA, "findings": [each._asdict() for each in found]}))
         return
-    width = max(len(name) for name, *_ in found)
+    width = max(len(each.name) for each in found)
     for name, fine, text, hint in found:
         mark = symbol("\u2713", "+", sys.stdout) if fine else symbol("\u2717", "-", sys.stdout)
         first, *rest = textwrap.wrap(printable(text), WIDTH - width - 4) or [""]
@@ -39,16 +45,16 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="As one JSON doc
 
 def _software() -> Iterator[Finding]:
     about = details()
-    yield "ikeclient", True, f"{about['version']}, Python {about['python']}, {about['system']}", None
+    yield Finding("ikeclient", True, f"{about['version']}, Python {about['python']}, {about['system']}", None)
     dependencies = about["dependencies"]
     assert isinstance(dependencies, dict)
     missing = [name for name, version in dependencies.items() if version is None]
     present = ", ".join(f"{name} {version}" for name, version in dependencies.items() if version is not None)
-    yield "libraries", not missing, present, f"install {', '.join(missing)}" if missing else None
+    yield Finding("libraries", not missing, present, f"install {', '.join(missing)}" if missing else None)
     from ikeclient.esp.codec import choice as codec
 
     hint = None if codec.ACTIVE == "compiled" else "install again where there is a C compiler, for a faster one"
-    yield "codec", not codec.STALE, codec.describe(), hint
+    yield Finding("codec", not codec.STALE, codec.describe(), hint)
 
 
 def _machine() -> Iterator[Finding]:
@@ -56,7 +62,7 @@ def _machine() -> Iterator[Finding]:
         try:
             yield from probe()
         except (ImportError, OSError, IkeclientError) as error:  # a broken machine is what doctors are for
-            yield name, False, f"cannot be examined: {error}", None
+            yield Finding(name, False, f"cannot be examined: {error}", None)
 
 
 def _rights() -> Iterator[Finding]:
@@ -67,13 +73,14 @@ def _rights() -> Iterator[Finding]:
     from ikeclient.net.rights.privileges import describe
 
     for fact in (*describe(Dns(this_process("doctor")).backend()), namespace.fact(), *offloads.describe()):
-        yield fact.name, fact.ok, fact.text, fact.hint
+        yield Finding(fact.name, fact.ok, fact.text, fact.hint)
 
 
 def _network() -> Iterator[Finding]:
     from ikeclient.net.machine.listing import default_gateways, local_addresses
 
     addresses = ", ".join(f"{each.address} on {each.interface}" for each in local_addresses())
-    yield "addresses", bool(addresses), addresses or "none but loopback", "connect this machine to a network"
+    yield Finding("addresses", bool(addresses), addresses or "none but loopback", "connect this machine to a network")
     gateways = ", ".join(f"{each.address} on {each.interface}" for each in default_gateways().values())
-    yield "gateways", bool(gateways), gateways or "no default gateway", "only hosts on attached networks can be reached"
+    hint = "only hosts on attached networks can be reached"
+    yield Finding("gateways", bool(gateways), gateways or "no default gateway", hint)

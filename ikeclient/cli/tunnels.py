@@ -58,7 +58,7 @@ def disconnect(
 
 
 def _running(name: str | None) -> str:
-    """The tunnel that is meant. Raises NoSuchTunnel, or PlatformError if all there is of it is what it left."""
+    """Return the tunnel that is meant. Raises NoSuchTunnel, or PlatformError if only its leftovers are there."""
     try:
         return client.resolve(name)
     except NoSuchTunnel:
@@ -79,7 +79,7 @@ def _require_restored(name: str | None) -> None:
 
 
 def _left_behind(directory: Path, name: str | None) -> list[tuple[str, list[str]]]:
-    """Tunnels whose process is gone and whose journal is there, each with what would undo what it left."""
+    """Return the tunnels whose process is gone and whose journal is there, each with what would undo what it left."""
     from ikeclient.net.changes.journal import SUFFIX, JournalError, load, open_directory
 
     left = []
@@ -96,7 +96,7 @@ def _left_behind(directory: Path, name: str | None) -> list[tuple[str, list[str]
 
 
 def _in_force(steps: Sequence[Step]) -> list[Step]:
-    """Those of a dead tunnel's steps that still have an effect: it may have undone some without noting it."""
+    """Return those of a dead tunnel's steps that still have an effect: it may have undone some without noting it."""
     from ikeclient.net.changes.steps import Address, Link, LocalRuleLast, Route, Rule
     from ikeclient.net.machine.kernel import Kernel
 

@@ -40,7 +40,7 @@ _BUSY_PAUSE = 0.05
 
 
 def list_tunnels(directory: Path | None = None) -> list[str]:
-    """The names of the tunnels that run, sorted. Clears dead sockets on the way. Never raises for a bad directory."""
+    """Return the names of the running tunnels, sorted; clears dead sockets. Never raises for a bad directory."""
     directory = directory or runtime_directory()
     names = []
     try:
@@ -58,12 +58,12 @@ def list_tunnels(directory: Path | None = None) -> list[str]:
 
 
 def running_pid(name: str, directory: Path | None = None) -> int | None:
-    """The process ID of a running tunnel, None when it does not run, 0 when it runs out of sight."""
+    """Return the process ID of a running tunnel: None when it does not run, 0 when it runs out of sight."""
     return listener(protocol.socket_path(directory or runtime_directory(), name))
 
 
 def resolve(name: str | None, directory: Path | None = None) -> str:
-    """The tunnel that is meant: `name` if it runs, without a name the only one that runs.
+    """Return the tunnel that is meant: `name` if it runs, without a name the only one that runs.
 
     Raises NoSuchTunnel, or UsageError when several run and none was named.
     """
@@ -82,7 +82,7 @@ def resolve(name: str | None, directory: Path | None = None) -> str:
 
 
 def request(name: str, command: Command, *, directory: Path | None = None, timeout: float = 5.0) -> object:
-    """What the tunnel `name` answers to `command`.
+    """Return what the tunnel `name` answers to `command`.
 
     Raises NoSuchTunnel when it does not run, NoResponse when it does not answer within `timeout` seconds, UsageError
     when it refuses.
@@ -104,9 +104,9 @@ def status(name: str, *, directory: Path | None = None, timeout: float = 5.0) ->
 
 
 def join(name: str, *, directory: Path | None = None, timeout: float = 10.0) -> object | None:
-    """The way into the namespace of the tunnel `name`, which from now on lasts at least as long as this process.
+    """Return the way into the namespace of the tunnel `name`, which now lasts at least as long as this process.
 
-    None when it is about to end. Raises as `request` does, after waiting while too many ask.
+    None if it is about to end. Raises as `request` does, after waiting while too many ask.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -243,7 +243,7 @@ class _Connection:
         return reply.get("result")
 
     def read(self) -> dict[str, object]:
-        """The next line. Raises EOFError, ParseError, TimeoutError and OSError."""
+        """Read the next line. Raises EOFError, ParseError, TimeoutError and OSError."""
         while b"\n" not in self._buffer:
             if len(self._buffer) > protocol.MAXIMUM_REPLY:
                 raise ParseError("the line is too long")
@@ -257,7 +257,7 @@ class _Connection:
         return protocol.decode(bytes(line))
 
     def wait_until(self, deadline: float | None) -> None:
-        """Another deadline from now on, or none."""
+        """Set another deadline, or none."""
         self._deadline = deadline
 
     def close(self) -> None:
@@ -279,7 +279,7 @@ def _nonsense(name: str, error: ParseError) -> NoResponse:
 
 @contextlib.contextmanager
 def process(pid: int) -> Iterator[int | None]:
-    """A descriptor that becomes readable when the process ends, or None when the process cannot be watched.
+    """Give a descriptor that becomes readable when the process ends, or None if the process cannot be watched.
 
     It is taken while we are connected to the process, so it cannot be that of a later one with the same number.
     """

@@ -32,7 +32,7 @@ class Peer:
     uid: int
 
     def trusted_by(self, uid: int) -> bool:
-        """Whether it is root's or that user's. Nobody else may ask a tunnel anything or answer for one."""
+        """Return whether it is root's or that user's. No other user may ask a tunnel anything or answer for one."""
         return self.uid in {0, uid}
 
 
@@ -41,14 +41,14 @@ class _HasOptions(Protocol):
 
 
 def peer(connection: _HasOptions) -> Peer:
-    """Who is at the other end, by the word of the kernel."""
+    """Return the process at the other end, by the word of the kernel."""
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
     pid, uid, _ = _PEER_CREDENTIALS.unpack(data)
     return Peer(pid, uid)
 
 
 def runtime_directory() -> Path:
-    """The directory of this user's control sockets; it need not exist.
+    """Return the directory of this user's control sockets; it need not exist.
 
     `IKECLIENT_RUNTIME_DIR`, else `/run/ikeclient` for root, else below `XDG_RUNTIME_DIR`, else below the cache of the
     user. A user without a home, or with one they cannot write to (a container with an arbitrary UID), gets one below
@@ -71,7 +71,7 @@ def runtime_directory() -> Path:
 
 
 def prepare(directory: Path) -> None:
-    """Make `directory` (mode 0700), or check that it is ours and that nobody else can put anything into it.
+    """Make `directory` (mode 0700), or check that it is ours and that no other user can put anything into it.
 
     An existing directory is never changed: it may have been named by mistake. Raises PlatformError.
     """
@@ -86,7 +86,7 @@ def prepare(directory: Path) -> None:
 
 @contextmanager
 def try_lock(directory: Path) -> Iterator[bool]:
-    """Hold the lock on `directory` for the block; gives False when somebody else has it. Raises OSError."""
+    """Hold the lock on `directory` for the block; gives False if another process has it. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
@@ -108,7 +108,7 @@ class Claim:
 
     @classmethod
     def take(cls, directory: Path, name: str) -> Claim | None:
-        """The claim, or None while somebody else has it. Raises PlatformError."""
+        """Return the claim, or None while another process has it. Raises PlatformError."""
         path = directory / f"{name}.start"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -122,7 +122,7 @@ class Claim:
         return None
 
     def release(self) -> None:
-        """Let others have it."""
+        """Give it up, for others to take."""
         with suppress(OSError):
             self._path.unlink()
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # children have copies of the descriptor
@@ -130,7 +130,7 @@ class Claim:
 
 
 def connect(path: Path, timeout: float = 1.0) -> socket.socket | None:
-    """A connection to the trusted listener behind `path`; None when nobody, or somebody else, listens.
+    """Connect to the trusted listener behind `path`; None if there is none, or one that is not trusted.
 
     Root also trusts the owner of the directory, so that it can ask about a service's tunnel or a user's.
 
@@ -156,7 +156,7 @@ def _asking_for(directory: Path) -> int:
 
 
 def listener(path: Path) -> int | None:
-    """The process ID behind a socket: 0 when it cannot be told, None when nobody we trust listens."""
+    """Return the process ID behind a socket: 0 if it cannot be told, None if no process that we trust listens."""
     try:
         connection = connect(path)
     except OSError:  # the queue of a listener that does nothing is full
@@ -168,7 +168,7 @@ def listener(path: Path) -> int | None:
 
 
 def remove_dead(path: Path) -> None:
-    """Unlink a socket nobody listens on; anything that is not a socket stays. The caller holds the lock.
+    """Unlink a socket without a listener; anything that is not a socket stays. The caller holds the lock.
 
     Raises OSError.
     """

@@ -46,7 +46,7 @@ class Command(StrEnum):
 
 
 def encode(message: Mapping[str, object]) -> bytes:
-    """One message as a line. ASCII only, so that no character of a gateway's text can break or disguise a line.
+    """Return one message as a line. ASCII only, so that no character of a gateway's text can break or disguise a line.
 
     Values that JSON does not know (addresses, paths) are written as their text.
     """
@@ -54,7 +54,7 @@ def encode(message: Mapping[str, object]) -> bytes:
 
 
 def decode(line: bytes) -> dict[str, object]:
-    """One line as a message. Raises ParseError for anything but a JSON object."""
+    """Read one line as a message. Raises ParseError for anything but a JSON object."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -65,12 +65,12 @@ def decode(line: bytes) -> dict[str, object]:
 
 
 def request(command: Command) -> dict[str, object]:
-    """The message that asks a tunnel for `command`."""
+    """Return the message that asks a tunnel for `command`."""
     return {"version": VERSION, "request": command.value}
 
 
 def parse_request(line: bytes) -> Command:
-    """What a client asks for. Raises ParseError, whose text may be sent back."""
+    """Read what a client asks for. Raises ParseError, whose text may be sent back."""
     message = decode(line)
     if message.get("version") != VERSION:
         raise ParseError(f"this tunnel speaks version {VERSION} of the control protocol")
@@ -81,17 +81,17 @@ def parse_request(line: bytes) -> Command:
 
 
 def success(result: object = None) -> dict[str, object]:
-    """The reply to a request that was carried out."""
+    """Return the reply to a request that was carried out."""
     return {"version": VERSION, "ok": True, "result": result}
 
 
 def failure(error: str) -> dict[str, object]:
-    """The reply to a request that was refused; `error` is one sentence."""
+    """Return the reply to a request that was refused; `error` is one sentence."""
     return {"version": VERSION, "ok": False, "error": error}
 
 
 def socket_path(directory: Path, name: str) -> Path:
-    """Where the tunnel `name` listens. Raises UsageError for a name that cannot be a file name or is too long."""
+    """Return where the tunnel `name` listens; raises UsageError for a name that is no file name or too long."""
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!a} cannot be the name of a tunnel",

@@ -22,7 +22,7 @@ from ikeclient.errors import ParseError, PlatformError, UsageError
 OnJoin = Callable[[Peer], object]
 
 _LOCK_SECONDS = 1.0
-_FAREWELL_SECONDS = 0.5  # for the last event to reach subscribers
+_LAST_EVENTS_SECONDS = 0.5  # for the last event to reach subscribers
 _EXHAUSTED_SECONDS = 1.0
 _QUEUE = 16  # connections the kernel accepts ahead of us
 
@@ -61,7 +61,7 @@ class ControlServer:
 
     @property
     def path(self) -> Path:
-        """Where the socket is while the server runs."""
+        """Return where the socket is while the server runs."""
         return self._path
 
     async def start(self) -> None:
@@ -106,7 +106,7 @@ class ControlServer:
         return listening
 
     def publish(self, event: dict[str, object]) -> None:
-        """Hand `event` to everybody who listens; who is too far behind is dropped. Never blocks."""
+        """Hand `event` to every subscriber; those that are too far behind are dropped. Never blocks."""
         if not self._subscribers:
             return
         line = protocol.encode(event)
@@ -129,10 +129,10 @@ class ControlServer:
         await asyncio.gather(*self._arriving, return_exceptions=True)
         for client in tuple(self._clients):
             client.finish()
-        await self._gone(_FAREWELL_SECONDS)
+        await self._gone(_LAST_EVENTS_SECONDS)
         for client in tuple(self._clients):
             client.abort()
-        await self._gone(_FAREWELL_SECONDS)
+        await self._gone(_LAST_EVENTS_SECONDS)
 
     async def _gone(self, seconds: float) -> None:
         if self._clients:
@@ -176,17 +176,17 @@ class ControlServer:
     # What clients ask for.
 
     def remember(self, client: _Client) -> None:
-        """The connection is there."""
+        """Count a connection that was made."""
         self._clients.add(client)
 
     def forget(self, client: _Client) -> None:
-        """The connection is gone."""
+        """Give up the place of a connection that is gone."""
         self._places -= 1
         self._clients.discard(client)
         self._subscribers.discard(client)
 
     def answer(self, client: _Client, line: bytes) -> bool:
-        """Answer one request line. True when the connection stays open for events."""
+        """Answer one request line; true if the connection stays open for events."""
         try:
             command = protocol.parse_request(line)
         except ParseError as error:

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from ikeclient.control.record import Record, item
 
 SCHEMA = "ikeclient.status/1"
-UNRESPONSIVE = "unresponsive"
+
+STATES: dict[str, str] = {
+    "connecting": "the first connection is being made, and the machine is as before",
+    "connected": "packets flow",
+    "reconnecting": "the connection is lost and is made again; routes stay, so that nothing leaves past the tunnel",
+    "disconnected": "the tunnel has ended, and its process is about to",
+    "unresponsive": "its process is there but does not answer",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +142,7 @@ class TunnelStatus(Record):
 
     name: str = item("the tunnel's name", "?")
     pid: int = item("its process; 0: in another PID namespace", 0)
-    state: str = item(
-        "`connecting`, `connected`, `reconnecting`, `disconnected`, or `unresponsive`: its process does not answer",
-        "unknown",
-    )
+    state: str = item("; ".join(f"`{state}`: {meaning}" for state, meaning in STATES.items()), "unknown")
     since: str | None = item("when this state began")
     interface: str | None = item("the TUN device")
     mtu: int | None = item("the longest packet that enters the tunnel whole, in bytes")
@@ -163,7 +167,7 @@ class TunnelStatus(Record):
 
 def unresponsive(name: str, pid: int) -> TunnelStatus:
     """Return the entry of a tunnel whose process is there but does not answer."""
-    return TunnelStatus(name=name, pid=pid, state=UNRESPONSIVE, last_error="the process does not answer")
+    return TunnelStatus(name=name, pid=pid, state="unresponsive", last_error="the process does not answer")
 
 
 def document(tunnels: Iterable[TunnelStatus]) -> dict[str, object]:

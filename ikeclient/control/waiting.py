@@ -23,7 +23,7 @@ def wait_up(name: str | None, seconds: float | None, directory: Path | None = No
     """Return the tunnel's name once its state is `connected`; without a name it is the only tunnel that runs.
 
     The tunnel need not run yet, and may end and be started again meanwhile. Raises NoResponse after `seconds`, and
-    UsageError where several tunnels run and none was named.
+    UsageError if several tunnels run and none was named.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     if name is not None:
@@ -42,9 +42,9 @@ def wait_up(name: str | None, seconds: float | None, directory: Path | None = No
 
 
 def wait_down(name: str | None, seconds: float | None, directory: Path | None = None) -> None:
-    """Return once the tunnel's process is gone and the machine restored; at once where it does not run.
+    """Return once the tunnel's process is gone and the machine restored; at once if it does not run.
 
-    Raises NoResponse after `seconds`, and UsageError where several tunnels run and none was named.
+    Raises NoResponse after `seconds`, and UsageError if several tunnels run and none was named.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
@@ -66,7 +66,7 @@ def wait_down(name: str | None, seconds: float | None, directory: Path | None = 
 
 
 def _came_up(name: str, deadline: float | None, directory: Path | None) -> bool:
-    """Whether the tunnel is up, or comes up while we listen; false when it ends or it is time to ask again."""
+    """Return whether the tunnel is up, or comes up while we listen; false if it ends or it is time to ask again."""
     limit = time.monotonic() + _BACKSTOP_SECONDS
     limit = limit if deadline is None else min(limit, deadline)
     try:

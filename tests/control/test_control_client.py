@@ -19,6 +19,7 @@ import pytest
 from ikeclient.control import client, protocol
 from ikeclient.control.directory import Peer
 from ikeclient.control.protocol import Command
+from ikeclient.control.status import TunnelStatus
 from ikeclient.errors import NoResponse, NoSuchTunnel, UsageError
 
 Rig = Any  # the fixture's class lives in conftest.py, which cannot be imported
@@ -114,6 +115,18 @@ def test_nothing_running_is_said_as_such(tmp_path: Path) -> None:
 def test_a_reply_that_makes_no_sense_is_an_error_of_the_tree(directory: Path, reply: bytes) -> None:
     with impostor(directory, reply), pytest.raises(NoResponse, match="makes no sense"):
         client.request("work", Command.STATUS, directory=directory)
+
+
+@pytest.mark.parametrize("result", ["connected", None, ["connected"], 1])
+def test_a_status_that_is_no_object_makes_no_sense(directory: Path, result: object) -> None:
+    with impostor(directory, protocol.encode(protocol.success(result))):  # noqa: SIM117
+        with pytest.raises(NoResponse, match="makes no sense"):
+            client.status("work", directory=directory)
+
+
+def test_the_status_of_a_tunnel_is_one_value(rig: Rig) -> None:
+    rig.server("work", status=lambda: {"name": "work", "state": "connected", "roams": 2, "new": True})
+    assert client.status("work", directory=rig.directory) == TunnelStatus(name="work", state="connected", roams=2)
 
 
 def test_a_tunnel_that_ends_instead_of_answering_is_said_as_such(directory: Path) -> None:

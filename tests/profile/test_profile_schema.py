@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import ast
 import json
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 from profile_world import CANARY, EAP, PSK, is_clause
@@ -9,8 +12,10 @@ from pydantic import ValidationError
 
 from ikeclient.errors import ProfileError
 from ikeclient.profile.load.load import parse_profile
-from ikeclient.profile.model.problems import InvalidProfile
+from ikeclient.profile.model.problems import InvalidProfile, known_keys
 from ikeclient.profile.model.schema import SCHEMA_FILE, Profile, json_schema
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def refusal(text: str) -> InvalidProfile:
@@ -92,6 +97,18 @@ down = []
 )
 def test_every_method_of_the_contract_is_accepted(method: str) -> None:
     assert parse_profile(PSK.replace('"psk"', f'"{method}"', 1)).profile.auth.method == method
+
+
+def test_every_key_that_the_program_or_its_papers_name_exists() -> None:
+    """Exporters say what they carry, errors and pages what to set: all of it has to be a key."""
+    known = {f"{section}.{key}" for section in Profile.model_fields for key in known_keys((section,))}
+    names = re.compile(r"(?<![\w./-])(?:gateway|auth|crypto|network|session)\.[a-z_]+\b(?!\()")
+    for path in (ROOT / "ikeclient").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert set(names.findall(node.value)) <= known | {"crypto.pki"}, path  # a package of ours
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "profiles").glob("*.toml")):
+        assert set(names.findall(path.read_text())) <= known, path
 
 
 @pytest.mark.parametrize(

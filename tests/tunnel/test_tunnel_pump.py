@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
+from ikeclient.dataplane.interfaces import PumpCounters
 from ikeclient.dataplane.pump import DEAFNESS, IKE_BUDGET, KEEPALIVE, MARKS_IGNORED, NON_ESP_MARKER, Pump
 from ikeclient.esp.codec import plain as offload_plain
 from ikeclient.esp.packet.ecn import MEANINGLESS_AFTER
@@ -452,6 +454,28 @@ class SuperTun(FrameTun):
     def write_frames(self, frames: Sequence[bytes | bytearray | memoryview]) -> int:
         self.written += map(bytes, frames)
         return len(frames)
+
+
+def test_every_counter_of_dropped_packets_reaches_the_status(rig: Rig) -> None:
+    counted = [field.name for field in dataclasses.fields(PumpCounters) if field.name != "keepalives"]
+    for number, name in enumerate(counted):
+        setattr(rig.pump.counters, name, 100 + number)
+    drops = rig.pump.drops().to_json()
+    assert {name: drops[name] for name in counted} == {name: 100 + number for number, name in enumerate(counted)}
+
+
+def test_every_counter_of_a_child_sa_reaches_the_status(rig: Rig) -> None:
+    pair = rig.pump.table.pair(0xC0000001)
+    names = [field.name for field in dataclasses.fields(pair[0].counters)]
+    for offset, sa in zip((100, 200), pair, strict=True):
+        for number, name in enumerate(names):
+            setattr(sa.counters, name, offset + number)
+    shown = rig.pump.child_counters(0xC0000001).to_json()
+    for number, name in enumerate(names):
+        if name in {"packets", "bytes"}:
+            assert (shown[f"{name}_in"], shown[f"{name}_out"]) == (100 + number, 200 + number)
+        else:
+            assert shown[name] == (200 if name == "exhausted" else 100) + number
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ VARIABLE = "IKECLIENT_LOG_FORMAT"
 
 
 def chosen_format(option: LogFormat | None) -> LogFormat:
-    """TEXT or JSON: what `--log-format` says, else `IKECLIENT_LOG_FORMAT`; `auto` is JSON where nobody watches.
+    """Return TEXT or JSON: what `--log-format` says, else `IKECLIENT_LOG_FORMAT`; `auto` is TEXT on a terminal only.
 
     Raises UsageError for another word in the variable.
     """
@@ -82,13 +82,13 @@ class Progress:
             self.line(styled([(text, style)], sys.stderr))
 
     def line(self, text: str) -> None:
-        """A line of its own; the step that is going on moves below it."""
+        """Show a line of its own; the step that is going on moves below it."""
         tell((_ERASE if self._step is not None else "") + text)
         if self._step is not None:
             self._draw()
 
     def log(self, text: str) -> None:
-        """A line of the log."""
+        """Show a line of the log."""
         if self._form is LogFormat.JSON:
             self(happened("log", text=text))
         else:
@@ -104,7 +104,7 @@ class Progress:
         tell(styled([(f"{mark} ", "busy"), ((self._step or "")[: WIDTH - 3], "")], sys.stderr), end="")
 
     def done(self) -> None:
-        """The step that was going on is complete."""
+        """Mark the step that was going on as complete."""
         if self._step is not None:
             took = f"  {1000 * (self._clock() - self._began):.0f} ms"
             mark = symbol("\u2713", "+", sys.stderr)
@@ -112,7 +112,7 @@ class Progress:
             self._step = None
 
     def failed(self) -> None:
-        """The step that was going on is the last one."""
+        """Mark the step that was going on as failed."""
         if self._step is not None:
             mark = symbol("\u2717", "x", sys.stderr)
             tell(_ERASE + styled([(f"{mark} ", "bad"), (self._step, "")], sys.stderr))

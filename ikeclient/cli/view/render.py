@@ -81,7 +81,7 @@ def _plain(value: object) -> str:
 
 
 def _brief(value: object) -> str:
-    """A value inside a sentence; of an end point only its address."""
+    """Return a value as it stands in a sentence; of an end point only its address."""
     return _plain(value["address"]) if isinstance(value, Mapping) and "address" in value else _listed(value)
 
 
@@ -179,7 +179,7 @@ def _since(since: str | None, now: datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two largest units that are not zero: `2 h 14 min`."""
+    """Return seconds in the two largest units that are not zero: `2 h 14 min`."""
     left = max(0, int(seconds))
     parts: list[str] = []
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):

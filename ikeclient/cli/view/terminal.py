@@ -32,12 +32,12 @@ Segments = Iterable[tuple[str, str]]  # text and its style, a key of `_STYLES`
 
 
 def is_live(stream: TextIO | None) -> bool:
-    """Whether colour and lines that change belong on `stream`."""
+    """Return whether colour and lines that change belong on `stream`."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person may be watching `stream`."""
+    """Return whether `stream` is a terminal."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:  # closed
@@ -45,14 +45,14 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def styled(segments: Segments, stream: TextIO | None) -> str:
-    """The segments as one string, coloured where `stream` is for colour."""
+    """Return the segments as one string, coloured if `stream` is for colour."""
     if not is_live(stream):
         return "".join(text for text, _ in segments)
     return "".join(f"{_STYLES[style]}{text}{_RESET}" if style else text for text, style in segments)
 
 
 def symbol(wanted: str, plain: str, stream: TextIO | None) -> str:
-    """`wanted` where the stream's encoding has it, else `plain`."""
+    """Return `wanted` if the stream's encoding has it, else `plain`."""
     try:
         wanted.encode(getattr(stream, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -61,7 +61,7 @@ def symbol(wanted: str, plain: str, stream: TextIO | None) -> str:
 
 
 def printable(text: object, limit: int = 1024) -> str:
-    """`text` as one line without anything that could steer a terminal: control and format characters are escaped."""
+    """Return `text` as one line that cannot steer a terminal: control and format characters are escaped."""
     string = str(text)
     shown = string[:limit] + ("..." if len(string) > limit else "")
     if shown.isprintable():
@@ -70,7 +70,7 @@ def printable(text: object, limit: int = 1024) -> str:
 
 
 def emit(text: str) -> None:
-    """One line of data on stdout, there at once.
+    """Write one line of data to stdout, at once.
 
     Raises BrokenPipeError, which ends the command quietly, and PlatformError if stdout takes no more.
     """
@@ -85,7 +85,7 @@ def emit(text: str) -> None:
 
 
 def tell(text: str, *, end: str = "\n") -> None:
-    """One line for people on stderr. A closed or full stderr is nobody's problem."""
+    """Write one line for people to stderr. A closed or full stderr is ignored."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
             sys.stderr.write(_encodable(text, sys.stderr) + end)
@@ -93,12 +93,12 @@ def tell(text: str, *, end: str = "\n") -> None:
 
 
 def warn(text: str) -> None:
-    """One warning on stderr."""
+    """Write one warning to stderr."""
     tell(styled([("warning: ", "busy"), (printable(text), "")], sys.stderr))
 
 
 def show_error(error: IkeclientError) -> None:
-    """The one to three lines of an error on stderr."""
+    """Write the one to three lines of an error to stderr."""
     first, *rest = (printable(line) for line in error.lines())
     tell(styled([("error: ", "bad"), (first, "")], sys.stderr))
     for line in rest:
