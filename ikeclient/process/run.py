@@ -33,6 +33,7 @@ from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.connection import Connection
 from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
 from ikeclient.tunnel.options import ConnectOptions
+from ikeclient.tunnel.ports import Ports
 from ikeclient.tunnel.reload import Reloader, Reread, has_terminal
 
 __all__ = ["ConnectOptions", "plan", "run"]
@@ -97,9 +98,8 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
     tun = TunDevice(profile.network.interface, offload=profile.session.offload)
     try:
         machine = _machine(options, our_helper, notice)
-        connection = Connection(
-            profile, options, tun, machine, publish, table=_table(machine), run_hook=our_helper.hooks.run
-        )
+        ports = Ports(device=tun, machine=machine, table=_table(machine), run_hook=our_helper.hooks.run)
+        connection = Connection(profile, options, ports, publish)
 
         def stop() -> None:
             reporter.stopping()
@@ -114,7 +114,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
 
         loop.add_reader(our_helper.lifeline, helper_gone)
         failure: IkeclientError | None = None
-        mender = Mender(machine, connection.session.warn_once) if isinstance(machine, Machine) else None
+        mender = Mender(machine, connection.session.events.warn_once) if isinstance(machine, Machine) else None
         try:
             if drop_privileges().still_root:
                 notice(_STILL_ROOT)
@@ -204,7 +204,9 @@ def _on_hangup(connection: Connection, stop: Callable[[], None], reread: Reread 
     if reread is None or has_terminal():
         loop.add_signal_handler(signal.SIGHUP, stop)
         return None
-    reloader = Reloader(reread, connection.adoption.adopt, lambda text: connection.session.emit("notice", text=text))
+    reloader = Reloader(
+        reread, connection.reconfiguration.adopt, lambda text: connection.session.events.emit("notice", text=text)
+    )
     loop.add_signal_handler(signal.SIGHUP, reloader.hangup)
     return reloader
 
@@ -268,7 +270,8 @@ async def _plan(profile: CompiledProfile, options: ConnectOptions, on_event: Lis
             connection.stop()
 
     try:
-        connection = Connection(profile, options, tun, machine, publish, table=free_table(), hooks=False)
+        ports = Ports(device=tun, machine=machine, table=free_table(), hooks=False)
+        connection = Connection(profile, options, ports, publish)
         await until_stopped(connection, connection.stop)
     finally:
         tun.close()

@@ -26,6 +26,7 @@ from ikeclient.process.run import Listener, open_control, until_stopped
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.connection import Connection
 from ikeclient.tunnel.options import ConnectOptions
+from ikeclient.tunnel.ports import Ports
 
 STAYS = b"stays"
 
@@ -70,7 +71,8 @@ async def _run(
 
     if profile.session.up or profile.session.down:
         notice("the profile's up and down commands are not run: they are about the machine")
-    connection = Connection(profile, options, namespace.tun, namespace, publish, table=FIRST_TABLE, hooks=False)
+    ports = Ports(device=namespace.tun, machine=namespace, table=FIRST_TABLE, hooks=False)
+    connection = Connection(profile, options, ports, publish)
     if not profile.session.offload:
         namespace.tun.keep_plain()
     commands = Commands(connection, namespace)

@@ -6,19 +6,16 @@ The TUN device and the routes stay while a lost connection is made again, so tha
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ikeclient.dataplane.event_loop import unwatch, watch
 from ikeclient.dataplane.pump import Address
 from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse, PlatformError
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import (
-    ChildClosed,
     Event,
-    IkeKeysDerived,
     IPAddress,
     PathEvent,
     Progress,
@@ -26,22 +23,33 @@ from ikeclient.ike.events import (
     Roamed,
 )
 from ikeclient.ike.v2.close_reasons import EndedByGateway
-from ikeclient.net.model import MachineAdapter
 from ikeclient.profile.compile import CompiledProfile
-from ikeclient.tunnel.adoption import Adoption, Known
-from ikeclient.tunnel.attempt import Attempt, hopeless
-from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.data_keeper import DataKeeper
-from ikeclient.tunnel.hooks import Hooks, Runner
+from ikeclient.tunnel.gateway import Gateway
+from ikeclient.tunnel.hooks import Hooks
+from ikeclient.tunnel.housekeeping import housekeeping
+from ikeclient.tunnel.link import Link, is_final
+from ikeclient.tunnel.links import Links
 from ikeclient.tunnel.options import ConnectOptions
-from ikeclient.tunnel.renewal import Renewal
-from ikeclient.tunnel.resolve import resolve_unless
+from ikeclient.tunnel.ports import Ports
+from ikeclient.tunnel.reauthentication import Reauthentication
+from ikeclient.tunnel.reconfigure import Reconfiguration
+from ikeclient.tunnel.resolve import Known
 from ikeclient.tunnel.retries import IDLE, Retries
 from ikeclient.tunnel.roaming import Roaming
-from ikeclient.tunnel.session import Device, Publish, Session
-from ikeclient.tunnel.upkeep import upkeep
+from ikeclient.tunnel.session import Session
+from ikeclient.tunnel.state import Input
+from ikeclient.tunnel.status_events import Publish
+from ikeclient.tunnel.wakeups import Wakeup, Wakeups
 
-FAREWELL = 1.5  # the longest that a DELETE may hold up the end: with the rest it shall be less than two seconds
+DELETE_TIMEOUT = 1.5  # the longest that a DELETE may hold up the end: with the rest it shall be less than two seconds
+
+
+class Failure(NamedTuple):
+    """An attempt to connect that failed; `proven` is whether its gateway had proven its identity before."""
+
+    error: IkeclientError
+    proven: bool = False
 
 
 class Connection:
@@ -51,79 +59,45 @@ class Connection:
         self,
         profile: CompiledProfile,
         options: ConnectOptions,
-        tun: Device,
-        machine: MachineAdapter,
+        ports: Ports,
         publish: Publish,
-        *,
-        table: int,
-        hooks: bool = True,
-        run_hook: Runner | None = None,
     ) -> None:
         self.profile = profile
         self._options = options
-        self._tun = tun
-        self._loop = asyncio.get_running_loop()
-        self._stopping, self._wake = asyncio.Event(), asyncio.Event()
-        self._again = False
-        self._wanted = False  # whether a packet wants to leave while there is no connection
-        self._proven = False  # whether the gateway of the last failed attempt had proven its identity
-        self._accepted: IkeConfig | None = None  # how the gateway was asked when it last accepted
-        self.known: Known = []  # addresses of the gateway with their host names, the best first
-        self.adoption = Adoption(self)
-        self._fatal: IkeclientError | None = None
-        self._attempt: Attempt | None = None
-        self._host = ""
-        self._renewal: Renewal | None = None
-        self._leaving: list[Attempt] = []
-        self._up: asyncio.Future[None] = self._loop.create_future()
+        self._ports = ports
+        self._wakeups = Wakeups(ports.clock)
+        self.gateway = Gateway()
+        self.links = Links()
+        self.reconfiguration = Reconfiguration(self)
+        self._up: asyncio.Future[IkeclientError | None] = asyncio.get_running_loop().create_future()
         self._publish = publish
-        self.session = Session(
-            profile,
-            options,
-            tun,
-            machine,
-            self._tell,
-            table=table,
-            on_ike=self._on_ike,
-            on_tun_lost=self._on_tun_lost,
-            on_waiting=self._on_waiting,
-            on_up=self._on_up,
-            later=self._loop.call_later,
-        )
+        self.session = Session(profile, options, ports, self._tell, self)
         commands = profile.session.commands
-        self._hooks = Hooks(commands, profile.base_dir, self.session.warn, run_hook) if hooks else None
+        self._hooks = (
+            Hooks(commands, profile.base_dir, self.session.events.warn, ports.run_hook) if ports.hooks else None
+        )
         self._data_keeper = DataKeeper(self.session, self.reconnect)
-        self._roaming = Roaming(self._current, self.session, self._wake.set, tun.name)
-
-    def _addresses(self) -> list[IPAddress]:
-        """Every address that the host we are connected to is known to have."""
-        return [address for host, address in self.known if host == self._host]
+        self._roaming = Roaming(self.links, self.session, lambda: self._wakeups.give(Wakeup.NETWORK))
 
     def _tell(self, event: dict[str, object]) -> None:
         self._publish(event)
         if self._hooks is not None:
             self._hooks.tell(str(event["event"]), self.session.status)
 
-    def _current(self) -> Attempt | None:
-        return self._attempt
-
     # Control
 
     def stop(self, error: IkeclientError | None = None) -> None:
         """End the tunnel in order; `error` tells why it cannot go on."""
-        self._fatal = self._fatal or error
-        self._stopping.set()
-        self._wake.set()
-        if self._attempt is not None:
-            self._attempt.driver.close()
+        self._wakeups.stop(error)
+        self.session.status.happens(Input.CLOSE)
+        if self.links.current is not None:
+            self.links.current.driver.close()
 
     def reconnect(self) -> None:
         """End the connection with a DELETE and make a new one, or make it now; the machine's routes stay."""
-        if not self._stopping.is_set():
-            self._again = True
-        self._wake.set()
-        if self._attempt is not None and not self._stopping.is_set():
-            self._attempt.driver.close()
+        self._wakeups.give(Wakeup.COMMAND)
+        if self.links.current is not None and not self._wakeups.stopping:
+            self.links.current.driver.close()
 
     def document(self) -> dict[str, object]:
         """The tunnel's entry in `status --json`."""
@@ -133,9 +107,11 @@ class Connection:
 
     async def run(self) -> None:
         """Connect, and stay connected until stopped. The machine is restored in any case."""
-        watch(self._tun.fileno(), self.session.pump.drain_tun)
+        self.session.status.happens(Input.START)
+        watch(self._ports.device.fileno(), self.session.pump.drain_tun)
         self._roaming.start()
-        keeper = self._loop.create_task(upkeep(self._current, self.session, self._roaming, self._data_keeper))
+        loop = asyncio.get_running_loop()
+        keeper = loop.create_task(housekeeping(self.links, self.session, self._roaming, self._data_keeper))
         keeper.add_done_callback(self._keeper_ended)
         try:
             await self._first()
@@ -152,7 +128,7 @@ class Connection:
         """Nobody looks after the connection any more: a bug, and not one to be silent about."""
         if not keeper.cancelled() and (error := keeper.exception()) is not None:
             context = {"message": "looking after the connection failed", "exception": error, "handle": None}
-            self._loop.call_exception_handler(context)
+            asyncio.get_running_loop().call_exception_handler(context)
 
     async def _first(self) -> None:
         """The first attempt: each address of the gateway in turn, within one time limit.
@@ -161,201 +137,192 @@ class Connection:
         another one elsewhere would be a second login. What is told in the end is the first error that says more than
         that nobody answered.
         """
-        deadline = boottime() + self._options.timeout
-        addresses = self.known = await self._resolve()
+        deadline = self._ports.clock() + self._options.timeout
+        addresses = self.gateway.known = await self._resolve()
+        self.session.status.happens(Input.RESOLVED)
         told: IkeclientError | None = None
         for index, (host, address) in enumerate(addresses):
-            left = max(deadline - boottime(), 1.0)
-            self._proven = False
-            try:
-                await self._connect(host, address, left / (len(addresses) - index), login=left)
-            except IkeclientError as error:
-                if self._stopping.is_set():
-                    return
-                if told is None or isinstance(told, NoResponse):
-                    told = error
-                if hopeless(error, proven=self._proven):
-                    raise
-                if index == len(addresses) - 1:
-                    raise told from None
-                self.session.emit("notice", text=f"{address}: {error.message}")
-            else:
-                self.known = [(host, address), *(known for known in addresses if known != (host, address))]
+            left = max(deadline - self._ports.clock(), 1.0)
+            failure = await self._connect(host, address, left / (len(addresses) - index), login=left)
+            if self._wakeups.stopping:
                 return
+            if failure is None:
+                self.gateway.prefer(host, address)
+                return
+            error = failure.error
+            if told is None or isinstance(told, NoResponse):
+                told = error
+            if is_final(error, proven=failure.proven):
+                raise error
+            if index == len(addresses) - 1:
+                raise told
+            self.session.events.emit("notice", text=f"{address}: {error.message}")
 
     async def _stay(self) -> None:
         """Wait for the end of each connection and make the next one, for as long as the profile wants."""
-        retries = Retries(os.urandom)
-        retries.up(boottime())
-        await self.adoption.catch_up()
-        while not self._stopping.is_set():
-            if self._attempt is not None:
+        clock, wakeups = self._ports.clock, self._wakeups
+        retries = Retries(self._ports.entropy)
+        retries.up(clock())
+        await self.reconfiguration.catch_up()
+        while not wakeups.stopping:
+            if self.links.current is not None:
                 error = await self._over()
                 self._drop(error)
-                retries.lost(boottime(), idle=isinstance(error, EndedByGateway) and self.session.quiet_for(IDLE))
-                if self.profile.session.retry == 0 and not self._again and not self._stopping.is_set():
+                retries.lost(clock(), idle=isinstance(error, EndedByGateway) and self.session.quiet_for(IDLE))
+                if self.profile.session.retry == 0 and not (wakeups.given(Wakeup.COMMAND) or wakeups.stopping):
                     raise error or NoResponse("the connection ended")
-            if retries.on_demand and not self._again:
-                await self._until_wanted()
-            await self._pause(0.0 if self._again else retries.pause(), patient=retries.patient)
-            self._again = False
-            if self._stopping.is_set():
+            await self._pause(retries)
+            if wakeups.stopping:
                 break
-            try:
-                await self._try_again(retries.failures)
-                retries.up(boottime())
-                self.adoption.connected()
-            except IkeclientError as error:
-                if self.adoption.failed(error):
-                    self._again = True
-                    continue
-                retries.failed(error, proven=self._proven)
-                self.session.status.last_error = error.message
-                self.session.emit("reconnecting", error=error.lines())
-                session = self.profile.session
-                final = retries.over(error, attempts=session.retry, refusals=session.refusals)
-                if final is not None:
-                    raise final from None
-        if self._fatal is not None:
-            raise self._fatal
+            failure = await self._try_again(retries.failures)
+            if failure is None:
+                retries.up(clock())
+                self.reconfiguration.connected()
+            elif self.reconfiguration.failed(failure.error):
+                wakeups.give(Wakeup.COMMAND)
+            else:
+                self._failed(failure, retries)
+        if wakeups.error is not None:
+            raise wakeups.error
+
+    def _failed(self, failure: Failure, retries: Retries) -> None:
+        """Take note of an attempt that failed; raises the error that ends the tunnel, if this was the last one."""
+        error, session = failure.error, self.profile.session
+        retries.failed(error, proven=failure.proven)
+        self.session.status.last_error = error.message
+        self.session.events.emit("reconnecting", error=error.lines())
+        final = retries.over(error, attempts=session.retry, refusals=session.refusals)
+        if final is not None:
+            raise final
 
     async def _over(self) -> IkeclientError | None:
         """Wait until no connection is left, and return why. A new authentication may have put another in its place."""
         while True:
-            attempt = self._attempt
-            assert attempt is not None
-            error = (await attempt.driver.closed).error
-            if attempt is self._attempt and self._renewal is not None and not self._stopping.is_set():
-                await self._renewal.last_chance()
-            if attempt is self._attempt:
+            link = self.links.current
+            assert link is not None
+            error = (await link.driver.closed).error
+            reauthentication = self.links.reauthentication
+            if link is self.links.current and reauthentication is not None and not self._wakeups.stopping:
+                await reauthentication.last_chance()
+            if link is self.links.current:
                 return error
 
-    async def _try_again(self, failures: int) -> None:
+    async def _pause(self, retries: Retries) -> None:
+        """Wait for the time of the next attempt, or for what makes one worth while before.
+
+        A patient pause only gives way to a command.
+        """
+        wakeups = self._wakeups
+        if retries.on_demand and not wakeups.given(Wakeup.COMMAND):
+            self.session.wait_for_packets()
+            wakeups.take(Wakeup.PACKET)
+            await wakeups.wait(Wakeup.PACKET, Wakeup.COMMAND)
+        if not wakeups.given(Wakeup.COMMAND):
+            wakeups.take(Wakeup.NETWORK)
+            sooner = (Wakeup.COMMAND,) if retries.patient else (Wakeup.COMMAND, Wakeup.NETWORK)
+            await wakeups.wait(*sooner, seconds=retries.pause())
+        wakeups.take(Wakeup.COMMAND)
+
+    async def _try_again(self, failures: int) -> Failure | None:
         """The address that worked, then the gateway's addresses in turn with its name resolved anew.
 
         The name server may be behind the tunnel that is down, so addresses that were found before stay good.
         """
-        self.session.started = boottime()
-        self._proven = False
+        self.session.started = self._ports.clock()
         if failures:
             try:
-                self.known = await self._resolve() or self.known
+                self.gateway.known = await self._resolve() or self.gateway.known
             except NoResponse as error:
-                self.session.emit("notice", text=error.message)
-        if self._stopping.is_set():
-            return
-        await self._connect(*self.known[failures % len(self.known)], self._options.timeout)
-        self.session.status.reconnects += 1
-
-    async def _until_wanted(self) -> None:
-        """Wait until a packet wants to leave, or a person wants the connection."""
-        self.session.wait_for_packets()
-        self._wanted = False
-        while not (self._wanted or self._again or self._stopping.is_set()):
-            self._wake.clear()
-            await self._wake.wait()
-
-    async def _pause(self, seconds: float, *, patient: bool) -> None:
-        """Wait, unless something happens that makes another attempt worth while; a `patient` pause only gives way to
-        a person.
-        """
-        until = boottime() + seconds
-        self._wake.clear()
-        while not self._stopping.is_set() and (left := until - boottime()) > 0:
-            try:
-                await asyncio.wait_for(self._wake.wait(), left)
-            except TimeoutError:
-                return
-            self._wake.clear()
-            if self._again or not patient:
-                return
+                self.session.events.emit("notice", text=error.message)
+        if self._wakeups.stopping:
+            return None
+        known = self.gateway.known
+        failure = await self._connect(*known[failures % len(known)], self._options.timeout)
+        if failure is None:
+            self.session.status.reconnects += 1
+        return failure
 
     async def _resolve(self) -> Known:
-        self.session.emit("resolving", host=", ".join(self.profile.gateways))
-        return await resolve_unless(self._stopping, self.profile.gateways, self.profile.port)
+        self.session.events.emit("resolving", host=", ".join(self.profile.gateways))
+        answer = self._ports.resolve(self.profile.gateways, self.profile.port)
+        return await self._wakeups.unless_stopped(answer) or []
 
-    async def _connect(self, host: str, remote: IPAddress, patience: float, *, login: float = 0.0) -> None:
-        """Bring up one connection; returns when packets flow or `stop` was called, raises when it failed.
+    async def _connect(self, host: str, remote: IPAddress, within: float, *, login: float = 0.0) -> Failure | None:
+        """Bring up one connection; returns when packets flow, `stop` was called, or it failed.
 
-        It may take `patience` seconds, or `login` if that is more and the gateway works on a login of ours.
+        It may take `within` seconds, or `login` if that is more and the gateway works on a login of ours.
         """
-        session = self.session
-        session.status.gateway_address = str(remote)
-        self._up = self._loop.create_future()
-        self._host = host
-        attempt = Attempt(
-            replace(self._config(patience), login_timeout=login),
-            remote,
-            self.profile.port,
-            session.pump,
-            lambda event: self._report(attempt, event),
-        )
-        self._attempt = attempt
-        attempt.start()
-        ends: list[asyncio.Future[Any]] = [self._up, attempt.driver.closed]
+        self.session.status.gateway_address = str(remote)
+        self._up = asyncio.get_running_loop().create_future()
+        self.gateway.host = host
+        config = replace(self._config(within), login_timeout=login)
+        try:
+            link = Link(
+                config,
+                remote,
+                self.profile.port,
+                self.session.pump,
+                lambda event: self._report(link, event),
+                self._ports,
+            )
+        except IkeclientError as error:
+            return Failure(error)
+        self.links.current = link
+        link.start()
+        ends: list[asyncio.Future[Any]] = [self._up, link.driver.closed]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self._up.done():
-            failure = self._up.exception()
-            if failure is not None:
-                await self._farewell()
+            problem = self._up.result()
+            if problem is not None:
+                await self._delete()
                 self._drop(None)
-                raise failure
-            self._accepted = attempt.driver.initiator.accepted
-            return
-        error = attempt.driver.closed.result().error
+                return Failure(problem)
+            self.gateway.accepted = link.driver.initiator.accepted
+            return None
+        reason = link.driver.closed.result().error
+        if isinstance(reason, AuthenticationFailed):
+            self.gateway.accepted = None
+        self._drop(reason)
+        if self._wakeups.stopping:
+            return None
         # Anybody on the path can refuse in the gateway's name; only the gateway itself can end a tunnel that was up.
-        self._proven = attempt.driver.initiator.refused_by_gateway
-        if isinstance(error, AuthenticationFailed):
-            self._accepted = None
-        self._drop(error)
-        if not self._stopping.is_set():
-            raise error or NoResponse("the connection ended before it was up")
+        proven = link.driver.initiator.refused_by_gateway
+        return Failure(reason or NoResponse("the connection ended before it was up"), proven)
 
-    def _config(self, patience: float) -> IkeConfig:
-        config = self.profile.ike_for(self._host)
-        if self._accepted is not None:
-            config = config.as_accepted(self._accepted)
+    def _config(self, timeout: float) -> IkeConfig:
         return replace(
-            config,
-            timeout=patience,
+            self.gateway.config(self.profile),
+            timeout=timeout,
             disclose_keys=self.session.disclosing,
             addresses=self.session.status.configuration.addresses,
         )
 
     def _drop(self, error: IkeclientError | None) -> None:
         """Forget the connection that is over; routes and device stay."""
-        self.stop_renewing()
-        attempt, self._attempt = self._attempt, None
-        if attempt is not None:
-            self._let_go(attempt)
-        self.session.lose(error, again=not self._stopping.is_set())
+        self.links.stop_reauthenticating()
+        link, self.links.current = self.links.current, None
+        if link is not None:
+            self.links.leave(link)
+        self.session.lose(error)
 
-    def _let_go(self, attempt: Attempt) -> None:
-        """Forget an attempt that is over, once the gateway knows that it is."""
-        attempt.retire()
-        self._leaving.append(attempt)
-        if attempt.driver.done.done():
-            self._left(attempt)
-        else:
-            attempt.driver.done.add_done_callback(lambda _: self._left(attempt))
-
-    async def _farewell(self) -> None:
-        if self._attempt is not None:
-            self._attempt.driver.close()
-            await asyncio.wait({self._attempt.driver.closed}, timeout=FAREWELL)
+    async def _delete(self) -> None:
+        if self.links.current is not None:
+            self.links.current.driver.close()
+            await asyncio.wait({self.links.current.driver.closed}, timeout=DELETE_TIMEOUT)
 
     async def _end(self) -> None:
         """DELETE to the gateway, hooks, and the machine as it was."""
-        self.stop_renewing()
-        told = [attempt.driver.done for attempt in self._leaving]
-        await asyncio.gather(self._farewell(), *([asyncio.wait(told, timeout=FAREWELL)] if told else []))
-        self._stopping.set()
+        self.session.status.happens(Input.CLOSE)
+        self.links.stop_reauthenticating()
+        told = [link.driver.done for link in self.links.leaving]
+        await asyncio.gather(self._delete(), *([asyncio.wait(told, timeout=DELETE_TIMEOUT)] if told else []))
+        self._wakeups.stop()
         if self._hooks is not None:
             await self._hooks.finish(self.session.status)
         self._drop(None)
-        for attempt in list(self._leaving):
-            self._left(attempt)
-        unwatch(self._tun.fileno())
+        for link in list(self.links.leaving):
+            self.links.release(link)
+        unwatch(self._ports.device.fileno())
         self.session.end()
 
     # Another profile
@@ -369,119 +336,101 @@ class Connection:
 
     def fit(self) -> None:
         """Make the machine fit the profile, where there is a connection; raises PlatformError after rolling back."""
-        if self._attempt is not None and self._attempt.established:
-            self.session.configure(self._attempt)
+        if self.links.established is not None:
+            self.session.configure(self.links.established)
 
-    # A new authentication beside the connection in use
+    # A new authentication in parallel to the connection in use
 
     def renew(self) -> bool:
-        """Begin a connection that takes the place of the one in use once it is up; false where there is none."""
-        if self._stopping.is_set() or self._attempt is None or not self._attempt.established:
+        """Begin a connection that takes the place of the one in use once it is up; false if there is none."""
+        if self._wakeups.stopping or self.links.established is None:
             return False
-        if self._renewal is None:
-            self._renewal = Renewal(
-                self._open_aside,
+        if self.links.reauthentication is None:
+            self.links.reauthentication = Reauthentication(
+                self._open_parallel,
                 self._take_over,
                 self._report,
-                self._renewal_failed,
-                self._let_go,
+                self._reauthentication_failed,
+                self.links.leave,
                 refusals=self.profile.session.refusals,
             )
         return True
 
-    def stop_renewing(self) -> None:
-        """Keep the connection in use."""
-        if self._renewal is not None:
-            self._renewal.cancel()
-            self._renewal = None
-
-    def _open_aside(self, on_event: Callable[[Event], None]) -> Attempt:
-        assert self._attempt is not None
+    def _open_parallel(self, on_event: Callable[[Event], None]) -> Link:
+        current = self.links.current
+        assert current is not None
         config = replace(self._config(self._options.timeout), initial_contact=False)
-        path = self._attempt.path
-        pump = self.session.pump
+        path, pump = current.path, self.session.pump
         # From the same port, since a gateway may tell by it that the inner address is already this client's.
-        return Attempt(config, path.remote_address, path.remote_port, pump, on_event, beside=self._attempt)
+        return Link(config, path.remote_address, path.remote_port, pump, on_event, self._ports, parallel_to=current)
 
-    def _take_over(self, new: Attempt, events: list[Event]) -> None:
-        """Put the new connection in the place of the one in use, which says farewell and goes.
+    def _take_over(self, new: Link, events: list[Event]) -> None:
+        """Put the new connection in the place of the one in use, which sends its DELETE and goes.
 
         Raises IkeclientError where the machine cannot be made to fit what the gateway granted this time.
         """
         self.session.prepare(events, new)
-        old, self._attempt, self._renewal = self._attempt, new, None
-        assert old is not None
-        new.take_over(old)
-        new.established = True
+        old = self.links.replace(new)
         self.session.supersede()
         for event in events:
             if not isinstance(event, Progress):
                 self._report(new, event)
-        self._roaming.established(new, self._addresses())
+        self._roaming.established(new, self.gateway.addresses)
         self.session.reauthenticated(new)
-        self.adoption.connected()
-        self._leaving.append(old)
-        old.driver.done.add_done_callback(lambda _: self._left(old))
+        self.reconfiguration.connected()
+        self.links.leave(old)
         old.driver.close()
 
-    def _left(self, attempt: Attempt) -> None:
-        if attempt in self._leaving:
-            self._leaving.remove(attempt)
-            any(other.inherit(attempt) for other in self._leaving)
-            attempt.release()
-
-    def _renewal_failed(self, error: IkeclientError) -> None:
-        if self.adoption.failed(error):
-            self.stop_renewing()
+    def _reauthentication_failed(self, error: IkeclientError) -> None:
+        if self.reconfiguration.failed(error):
+            self.links.stop_reauthenticating()
         else:
-            self.session.emit("notice", text=f"authenticating anew has failed so far: {error.message}")
+            self.session.events.emit("notice", text=f"authenticating anew has failed so far: {error.message}")
 
     # What others report
 
-    def _on_ike(self, data: bytes, source: Address, local: Address) -> bool:
-        aside = self._renewal.attempt if self._renewal is not None else None
-        taken = False
-        for attempt in (self._attempt, aside, *self._leaving):
-            if attempt is not None and attempt.receive(data, source, local):
-                taken = True
-        return taken
-
-    def _report(self, attempt: Attempt, event: Event) -> None:
-        if attempt in self._leaving and not isinstance(event, ChildClosed | IkeKeysDerived):
+    def _report(self, link: Link, event: Event) -> None:
+        if not self.links.concerns(link, event):
             return
         match event:
             case _ if isinstance(event, PathEvent):
-                self._roaming.handle(event, attempt)
-                if isinstance(event, Roamed) and self._renewal is not None:
-                    self._renewal.restart()  # its socket goes with the path that was left
+                self._roaming.handle(event, link)
+                if isinstance(event, Roamed) and self.links.reauthentication is not None:
+                    self.links.reauthentication.restart()  # its socket goes with the path that was left
             case ReauthenticationDue():
                 self.renew()
             case _:
-                self.session.handle(event, attempt)
+                self.session.handle(event, link)
 
-    def _on_up(self, error: IkeclientError | None) -> None:
+    def on_ike(self, data: bytes, source: Address, local: Address) -> bool:
+        """Hand an IKE message to the links that wait for it; whether there is one."""
+        return self.links.receive(data, source, local)
+
+    def on_up(self, error: IkeclientError | None) -> None:
+        """End the wait for the link that is being opened, which is up or failed with `error`."""
         if self._up.done():
             return
         if error is None:
-            assert self._attempt is not None
-            self._attempt.established = True
-            self._roaming.established(self._attempt, self._addresses())
-            self._up.set_result(None)
-        else:
-            self._up.set_exception(error)
+            link = self.links.current
+            assert link is not None
+            link.established = True
+            self._roaming.established(link, self.gateway.addresses)
+        self._up.set_result(error)
 
-    def _on_waiting(self) -> None:
-        if self._attempt is not None and self._attempt.established:
-            self._attempt.driver.initiator.make_child(boottime())
-            self._attempt.driver.flush()
-        elif self._attempt is None and not self._wanted:
-            self._wanted = True
-            self._wake.set()
+    def on_waiting(self) -> None:
+        """Make what a packet waits for: a Child SA, or the connection."""
+        if (link := self.links.established) is not None:
+            link.driver.initiator.make_child(self._ports.clock())
+            link.driver.flush()
+        elif self.links.current is None:
+            self._wakeups.give(Wakeup.PACKET)
 
-    def _on_tun_lost(self) -> None:
-        if not self._stopping.is_set() and self.session.reopen_device():
+    def on_device_lost(self) -> None:
+        """Make the interface again that was deleted, or end the tunnel."""
+        device = self._ports.device
+        if not self._wakeups.stopping and self.session.arrangement.reopen_device():
             return
-        unwatch(self._tun.fileno())
+        unwatch(device.fileno())
         self.stop(
-            PlatformError(f"the interface {self._tun.name} is gone", reason="somebody deleted it", hint="connect again")
+            PlatformError(f"the interface {device.name} is gone", reason="somebody deleted it", hint="connect again")
         )

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ikeclient.esp.packet.echo import echo_request
 from ikeclient.ike.events import IPAddress
-from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.data_path import DataPath, Sight, Step
+from ikeclient.tunnel.link import Link
 from ikeclient.tunnel.session import Session
 from ikeclient.tunnel.status import Status
 from ikeclient.wire.selector import TrafficSelector
@@ -39,65 +39,63 @@ class DataKeeper:
         self._said: str | None = None
         self._sequence = 0
 
-    def look_after(self, attempt: Attempt, now: float, *, searching: bool) -> None:
+    def look_after(self, link: Link, now: float, *, searching: bool) -> None:
         """Called once a second; `searching` says that the size of the path is in doubt."""
         if not self._session.status.children:
             return  # there is none to judge: the next packet makes it
         pump = self._session.pump
         sight = Sight(
-            connection=attempt,
-            path=attempt.path,
+            connection=link,
+            path=link.path,
             sent=pump.last_outbound,
             received=pump.last_inbound,
-            heard=attempt.driver.initiator.last_heard,
+            heard=link.driver.initiator.last_heard,
             excused=searching or pump.deaf(),
         )
         for step in self._path.look(sight, now):
-            self._take(step, attempt, now)
+            self._take(step, link, now)
         if self._said is not None and not self._path.silent:
             self._say(None)
 
-    def _take(self, step: Step, attempt: Attempt, now: float) -> None:
+    def _take(self, step: Step, link: Link, now: float) -> None:
         match step:
             case Step.PROBE:
-                self._probe(attempt)
+                self._probe(link)
             case Step.REKEY:
                 self._say(_SILENT)
                 for spi in self._session.status.children:
-                    attempt.driver.initiator.rekey_child(spi, now)
+                    link.driver.initiator.rekey_child(spi, now)
             case Step.RECONNECT:
                 self._reconnect()
             case Step.GIVE_UP:
-                self._say(self._explanation(attempt))
+                self._say(self._explanation(link))
             case Step.RECOVERED:
                 self._say(None)
-                self._session.emit("notice", text=_OVER)
+                self._session.events.emit("notice", text=_OVER)
 
     def _say(self, text: str | None) -> None:
         """Warn of what is the matter now, instead of what was."""
         if self._said is not None:
-            self._session.retract(self._said)
+            self._session.events.retract(self._said)
         if text is not None:
-            self._session.warn(text)
+            self._session.events.warn(text)
         self._said = text
 
-    def _explanation(self, attempt: Attempt) -> str:
+    def _explanation(self, link: Link) -> str:
         status = self._session.status
         addresses = ", ".join(map(str, _sources(status)))
         behind_nat = status.ike is not None and (status.ike.nat.local or status.ike.nat.remote)
-        reasons = _REASONS.format(port=attempt.path.remote_port, addresses=addresses)
+        reasons = _REASONS.format(port=link.path.remote_port, addresses=addresses)
         return _GIVEN_UP + (_BEHIND_NAT if behind_nat else "") + reasons
 
-    def _probe(self, attempt: Attempt) -> None:
+    def _probe(self, link: Link) -> None:
         """Ask for packets back. What answers is of no interest, so nobody waits for it."""
         status = self._session.status
         selectors = [s for child in status.children.values() for s in child.remote_selectors]
-        asked = targets(selectors, status.configuration.dns_servers, attempt.path.remote_address)
+        asked = targets(selectors, status.configuration.dns_servers, link.path.remote_address)
         self._sequence = (self._sequence + 1) & 0xFFFF
         for source, (target, hops) in _pairs(_sources(status), asked):
-            packet = echo_request(
-                source, target, identifier=attempt.path.local_port, sequence=self._sequence, hops=hops
-            )
+            packet = echo_request(source, target, identifier=link.path.local_port, sequence=self._sequence, hops=hops)
             self._session.pump.send_probe(packet)
 
 

@@ -146,9 +146,9 @@ class DataPath:
 
     def _due(self, since: float, sight: Sight, now: float) -> Step | None:
         first, later = (CERTAIN, NEXT_CERTAIN) if self._fresh or self._answers else (DOUBTFUL, NEXT_DOUBTFUL)
-        patience = first if self._stage is _Stage.WATCHING else later
+        timeout = first if self._stage is _Stage.WATCHING else later
         unanswered = self._looks >= LOOKS and self._probes >= PROBES and now - self._probed >= LAST_PROBE
-        if now - since < patience or not unanswered or sight.heard <= since or now < self._again_at:
+        if now - since < timeout or not unanswered or sight.heard <= since or now < self._again_at:
             return None
         match self._stage:
             case _Stage.WATCHING:

@@ -19,7 +19,10 @@ from ikeclient.ike.events import IPAddress
 PATIENCE = 10.0
 
 
-async def resolve(hosts: Sequence[str], port: int) -> list[tuple[str, IPAddress]]:
+Known = list[tuple[str, IPAddress]]  # addresses with the host names they are from
+
+
+async def resolve(hosts: Sequence[str], port: int) -> Known:
     """Each usable address of each host once, with the host that it is from; raises NoResponse when there is none."""
     found: dict[IPAddress, str] = {}
     problems = []
@@ -45,19 +48,6 @@ async def resolve(hosts: Sequence[str], port: int) -> list[tuple[str, IPAddress]
             hint="check [gateway] address and this machine's name resolution",
         )
     return [(host, address) for address, host in found.items()]
-
-
-async def resolve_unless(stopping: asyncio.Event, hosts: Sequence[str], port: int) -> list[tuple[str, IPAddress]]:
-    """As `resolve`, but with nothing at once when `stopping` is set meanwhile."""
-    loop = asyncio.get_running_loop()
-    lookup = loop.create_task(resolve(hosts, port))
-    stop = loop.create_task(stopping.wait())
-    await asyncio.wait({lookup, stop}, return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    if lookup.done():
-        return lookup.result()
-    lookup.cancel()
-    return []
 
 
 def _look_up(host: str, port: int) -> asyncio.Future[list[str]]:

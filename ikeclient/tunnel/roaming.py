@@ -20,13 +20,12 @@ from dataclasses import replace
 
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.events import GatewayAddresses, IPAddress, PathChanged, PathEvent, PathProbed, PathRefused, Roamed
-from ikeclient.net.watch.monitor import NetworkMonitor
 from ikeclient.net.watch.snapshot import Change
-from ikeclient.tunnel.attempt import Attempt
-from ikeclient.tunnel.clock import boottime
-from ikeclient.tunnel.network import outer_mark
-from ikeclient.tunnel.path_keeper import PathKeeper
+from ikeclient.tunnel.link import Link
+from ikeclient.tunnel.links import Links
+from ikeclient.tunnel.path_mtu import PathMtu
 from ikeclient.tunnel.session import Session
+from ikeclient.tunnel.state import Input, State
 
 SILENT = 3.0  # a request that stays unanswered this long makes the path doubtful
 PROBES = 8  # of addresses at which the gateway has never answered, in a row
@@ -65,14 +64,12 @@ def is_silent(unanswered_since: float | None, last_heard: float, now: float, *, 
 
 
 class Roaming:
-    """Moves the connection that is `current`, if there is one; `wake` is called when a new attempt may be worth it."""
+    """Moves the connection in use; `wake` is called when a new attempt may be worth it."""
 
-    def __init__(
-        self, current: Callable[[], Attempt | None], session: Session, wake: Callable[[], None], interface: str
-    ) -> None:
-        self._current = current
+    def __init__(self, links: Links, session: Session, wake: Callable[[], None]) -> None:
+        self._links = links
         self._session = session
-        self._keeper = PathKeeper(session)
+        self._keeper = PathMtu(session)
         self._wake = wake
         self._further: tuple[IPAddress, ...] = ()
         self._named: tuple[IPAddress, ...] = ()
@@ -80,10 +77,11 @@ class Roaming:
         self._left_at: float | None = None
         self._try_next_at = 0.0
         self._proven: set[IPAddress] = set()  # where the gateway has answered in this connection
-        self._budget = ProbeBudget(boottime())
+        self._clock = session.ports.clock
+        self._budget = ProbeBudget(self._clock())
         self._probing = False
-        ignore = (interface,) if session.status.mode == "tun" else ()
-        self._monitor = NetworkMonitor(self._changed, ignore=ignore, mark=outer_mark())
+        ignore = (session.ports.device.name,) if session.status.mode == "tun" else ()
+        self._monitor = session.ports.network.monitor(self._changed, ignore)
 
     def start(self) -> None:
         """Watch the network."""
@@ -100,86 +98,86 @@ class Roaming:
 
     # What the gateway says
 
-    def handle(self, event: PathEvent, attempt: Attempt) -> None:
-        """Take an event of the connection `attempt` that is about paths."""
+    def handle(self, event: PathEvent, link: Link) -> None:
+        """Take an event of the connection `link` that is about paths."""
         match event:
             case GatewayAddresses(addresses=addresses):
                 self._further = addresses
-                self._monitor.watch(*self._remotes(attempt))
+                self._monitor.watch(*self._remotes(link))
             case Roamed():
-                self._roamed(event, attempt)
-                self._keeper.begin(attempt)
+                self._roamed(event, link)
+                self._keeper.begin(link)
             case PathProbed():
-                self._keeper.handle(event, attempt)
+                self._keeper.handle(event, link)
             case PathRefused(path=path, reason=reason):
-                self._session.warn(f"the gateway does not accept {path}: {reason}")
-                self._try_another(attempt)
+                self._session.events.warn(f"the gateway does not accept {path}: {reason}")
+                self._try_another(link)
 
-    def established(self, attempt: Attempt, named: Sequence[IPAddress]) -> None:
+    def established(self, link: Link, named: Sequence[IPAddress]) -> None:
         """A connection came up: from now on it is followed. `named` are all addresses that the gateway's name has."""
         self._tried.clear()
         self._left_at = None
-        self._proven, self._probing = {attempt.path.remote_address}, False
+        self._proven, self._probing = {link.path.remote_address}, False
         self._budget.renew()
         self._named = tuple(named)
-        self._monitor.watch(*self._remotes(attempt))
-        self._keeper.begin(attempt)
+        self._monitor.watch(*self._remotes(link))
+        self._keeper.begin(link)
 
-    def _roamed(self, event: Roamed, attempt: Attempt) -> None:
+    def _roamed(self, event: Roamed, link: Link) -> None:
         session, status = self._session, self._session.status
         self._proven.add(event.path.remote_address)
         self._probing = False
-        if event.path != attempt.path:
-            session.handle(PathChanged(path=event.path), attempt)
+        if event.path != link.path:
+            session.handle(PathChanged(path=event.path), link)
         moved = (event.path.local_address, event.path.remote_address) != session.confirmed
         session.confirmed = (event.path.local_address, event.path.remote_address)
         self._tried.clear()
         if status.ike is not None:
             status.ike = replace(status.ike, nat=event.nat)
-        status.enter("connected")
+        status.happens(Input.PATH_CONFIRMED)
         if moved:
             status.roams += 1
-            took = round((boottime() - self._left_at) * 1000) if self._left_at is not None else None
-            session.emit(
+            took = round((self._clock() - self._left_at) * 1000) if self._left_at is not None else None
+            session.events.emit(
                 "roamed", local=str(event.path.local_address), gateway=str(event.path.remote_address), took_ms=took
             )
         self._left_at = None
         try:
-            session.configure(attempt)
+            session.configure(link)
         except IkeclientError as error:
-            session.warn(error.message)
+            session.events.warn(error.message)
 
     # What the machine says
 
     def _changed(self, change: Change) -> None:
         self._wake()
-        attempt = self._current()
-        if attempt is None or not attempt.established:
+        link = self._links.established
+        if link is None:
             return
         self._tried.clear()
-        path = attempt.path
-        best = self._best(attempt)
+        path = link.path
+        best = self._best(link)
         if best is None:
             self._offline()
             if any(map(self._monitor.sources_for, self._named)):
-                attempt.driver.abandon()  # the network leads to an address that may not be asked now: begin anew
+                link.driver.abandon()  # the network leads to an address that may not be asked now: begin anew
             return
-        was_offline = self._session.status.state != "connected"
+        was_offline = self._session.status.life is State.MOVING
         disturbed = change.resumed or change.stalled or any(a.address == path.local_address for a in change.gained)
         here = (path.local_address, path.remote_address)
         if best != here or was_offline or disturbed or self._probing:
-            self._move(attempt, best)
+            self._move(link, best)
         if change.resumed or change.stalled:
-            attempt.driver.initiator.check_liveness(boottime(), suspicious=True)
-            attempt.driver.flush()
+            link.driver.initiator.check_liveness(self._clock(), suspicious=True)
+            link.driver.flush()
 
     def _offline(self) -> None:
         session = self._session
-        if session.status.state == "connected":
-            session.status.enter("reconnecting")
-            session.emit("reconnecting", error=["there is no network that leads to the gateway"])
+        if session.status.life is State.CONNECTED:
+            session.status.happens(Input.PATH_LOST)
+            session.events.emit("reconnecting", error=["there is no network that leads to the gateway"])
 
-    def _remotes(self, attempt: Attempt) -> list[IPAddress]:
+    def _remotes(self, link: Link) -> list[IPAddress]:
         """Where the gateway may be reached, the best first (RFC 4555 section 3.10 leaves the order to us).
 
         Not at our own addresses, inside or outside, whatever it says.
@@ -187,73 +185,73 @@ class Roaming:
         ours = {address.address for address in self._monitor.snapshot.addresses}
         ours.update(address.ip for address in self._session.status.configuration.addresses)
         further = (address for address in (*self._further, *self._named) if address not in ours)
-        return list(dict.fromkeys((attempt.path.remote_address, *further)))
+        return list(dict.fromkeys((link.path.remote_address, *further)))
 
     def _may_ask(self, remote: IPAddress) -> bool:
-        return remote in self._proven or self._budget.allows(remote, boottime())
+        return remote in self._proven or self._budget.allows(remote, self._clock())
 
-    def _pairs(self, attempt: Attempt) -> list[tuple[IPAddress, IPAddress]]:
+    def _pairs(self, link: Link) -> list[tuple[IPAddress, IPAddress]]:
         pairs: list[tuple[IPAddress, IPAddress]] = []
-        for remote in filter(self._may_ask, self._remotes(attempt)):
+        for remote in filter(self._may_ask, self._remotes(link)):
             pairs += [(source.address, remote) for source in self._monitor.sources_for(remote)]
         return pairs
 
-    def _best(self, attempt: Attempt) -> tuple[IPAddress, IPAddress] | None:
-        return next(iter(self._pairs(attempt)), None)
+    def _best(self, link: Link) -> tuple[IPAddress, IPAddress] | None:
+        return next(iter(self._pairs(link)), None)
 
-    def _move(self, attempt: Attempt, pair: tuple[IPAddress, IPAddress]) -> None:
+    def _move(self, link: Link, pair: tuple[IPAddress, IPAddress]) -> None:
         if self._left_at is None:
-            self._left_at = boottime()
+            self._left_at = self._clock()
         self._tried.append(pair)
-        self._try_next_at = boottime() + SILENT
+        self._try_next_at = self._clock() + SILENT
         local, remote = pair
         own = self._session.status.own
         if own and local not in own:
-            attempt.driver.abandon()  # inside the tunnel it would be a stranger's: agree on the new one
+            link.driver.abandon()  # inside the tunnel it would be a stranger's: agree on the new one
             return
         self._probing = remote not in self._proven
         if self._probing:
             self._budget.take(remote)
         try:
-            if attempt.move(local, remote, proven=not self._probing):
+            if link.move(local, remote, proven=not self._probing):
                 return
         except IkeclientError as error:
-            self._session.warn(error.message)
+            self._session.events.warn(error.message)
             return
-        if pair != (attempt.path.local_address, attempt.path.remote_address):
-            attempt.driver.abandon()  # without MOBIKE only a new connection helps, and the sooner the better
+        if pair != (link.path.local_address, link.path.remote_address):
+            link.driver.abandon()  # without MOBIKE only a new connection helps, and the sooner the better
         else:
-            attempt.driver.initiator.check_liveness(boottime())
-            attempt.driver.flush()
+            link.driver.initiator.check_liveness(self._clock())
+            link.driver.flush()
 
     # A path that is silent
 
-    def look_after(self, attempt: Attempt, now: float, *, swallowed: bool) -> None:
+    def look_after(self, link: Link, now: float, *, swallowed: bool) -> None:
         """Called now and then: say so when the gateway is silent, and try other pairs of addresses (section 3.10).
 
         `swallowed` says that what is sent finds no answer, which may be the path's size.
         """
-        self._keeper.look_after(attempt, now, swallowed=swallowed)
-        initiator, status = attempt.driver.initiator, self._session.status
+        self._keeper.look_after(link, now, swallowed=swallowed)
+        initiator, status = link.driver.initiator, self._session.status
         since = initiator.unanswered_since
         if not is_silent(since, initiator.last_heard, now, deaf=self._session.pump.deaf()):
-            if status.state == "reconnecting" and since is None and self._best(attempt) is not None:
-                status.enter("connected")
+            if status.life is State.MOVING and since is None and self._best(link) is not None:
+                status.happens(Input.PATH_CONFIRMED)
             return
-        if status.state == "connected":
-            status.enter("reconnecting")
-            self._session.emit("reconnecting", error=["the gateway is silent"])
+        if status.life is State.CONNECTED:
+            status.happens(Input.PATH_LOST)
+            self._session.events.emit("reconnecting", error=["the gateway is silent"])
         if now >= self._try_next_at:
-            self._try_another(attempt)
+            self._try_another(link)
 
-    def _try_another(self, attempt: Attempt) -> None:
-        here = (attempt.path.local_address, attempt.path.remote_address)
+    def _try_another(self, link: Link) -> None:
+        here = (link.path.local_address, link.path.remote_address)
         own = self._session.status.own
-        others = [pair for pair in self._pairs(attempt) if pair not in self._tried and pair != here]
+        others = [pair for pair in self._pairs(link) if pair not in self._tried and pair != here]
         others = [pair for pair in others if not own or pair[0] in own]
-        if not attempt.driver.initiator.can_move:
+        if not link.driver.initiator.can_move:
             return
         if others:
-            self._move(attempt, others[0])
+            self._move(link, others[0])
         elif self._probing:
-            self._move(attempt, here)  # the gateway did not answer elsewhere: back to where it was heard last
+            self._move(link, here)  # the gateway did not answer elsewhere: back to where it was heard last

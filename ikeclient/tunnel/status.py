@@ -19,16 +19,21 @@ from ikeclient.control.status import (
 from ikeclient.dataplane.pump import Pump
 from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished, IPAddress, Path
 from ikeclient.tunnel.options import Mode
+from ikeclient.tunnel.state import REPORTED, Input, State, after
 
 _MOST_WARNINGS = 16  # that are shown, the last ones
 
 
 @dataclass(slots=True)
 class Status:
-    """Everything that is known about one tunnel right now; `snapshot` is what others see of it."""
+    """Everything that is known about one tunnel right now; `snapshot` is what others see of it.
+
+    `life` is where the tunnel is in its life, `state` the word that people see for it.
+    """
 
     name: str
     mode: Mode = "tun"
+    life: State = State.DISCONNECTED
     state: str = "connecting"
     since: str = field(default_factory=timestamp)
     interface: str | None = None
@@ -57,10 +62,12 @@ class Status:
         """The inner addresses with their prefix lengths."""
         return tuple(map(str, self.configuration.addresses or map(ip_interface, self.own)))
 
-    def enter(self, state: str) -> None:
-        """Change state and remember when."""
-        if state != self.state:
-            self.state, self.since = state, timestamp()
+    def happens(self, event: Input) -> None:
+        """Go on to the state that follows, and remember when the word for it changed; raises what `after` raises."""
+        self.life = after(self.life, event)
+        word = REPORTED[self.life]
+        if word is not None and word != self.state:
+            self.state, self.since = word, timestamp()
 
     def snapshot(self, pump: Pump | None, now: float) -> TunnelStatus:
         """Return what the tunnel tells about itself at the time `now`."""

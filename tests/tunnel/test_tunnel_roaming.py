@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ikeclient.ike.events import Configuration, GatewayAddresses, IPAddress, NatStatus, Path, PathChanged, Roamed
 from ikeclient.net.watch.snapshot import Change, OuterAddress, Snapshot
-from ikeclient.tunnel import roaming
+from ikeclient.tunnel.links import Links
 from ikeclient.tunnel.roaming import PROBES, PROBES_EACH, SILENT, ProbeBudget, Roaming, is_silent
+from ikeclient.tunnel.state import State
 from ikeclient.tunnel.status import Status
+from ikeclient.tunnel.status_events import StatusEvents
 
 WIFI, CABLE = ip_address("192.0.2.10"), ip_address("198.51.100.10")
 GATEWAY, SECOND = ip_address("203.0.113.7"), ip_address("203.0.113.8")
@@ -24,7 +28,7 @@ NO_NAT = NatStatus(local=False, remote=False)
 class Monitor:
     """A network whose interfaces all lead everywhere; the first one is the kernel's choice."""
 
-    def __init__(self, *_: object, **__: object) -> None:
+    def __init__(self) -> None:
         self.ours = [WIFI]
 
     def watch(self, *remotes: IPAddress) -> None:
@@ -83,59 +87,55 @@ class Pump:
 
 
 class Session:
-    mtu_stated = True  # nothing is measured
+    arrangement = SimpleNamespace(mtu_stated=True)  # nothing is measured
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float], monitor: Monitor) -> None:
+        network = SimpleNamespace(monitor=lambda on_change, ignore: monitor)
+        self.ports = SimpleNamespace(clock=clock, network=network, device=SimpleNamespace(name="ike0"))
         self.pump = Pump()
-        self.status = Status(name="work", state="connected")
+        self.status = Status(name="work", life=State.CONNECTED, state="connected")
         self.confirmed = (WIFI, GATEWAY)
-        self.events: list[str] = []
+        self.said: list[str] = []
+        self.events = StatusEvents(self.status, lambda event: self.said.append(str(event["event"])))
 
-    def emit(self, event: str, **_: object) -> None:
-        self.events.append(event)
+    def configure(self, opened: Link) -> None: ...
 
-    warn = emit
-
-    def configure(self, attempt: Link) -> None: ...
-
-    def handle(self, event: PathChanged, attempt: Link) -> None:
-        attempt.follow(event.path)
+    def handle(self, event: PathChanged, opened: Link) -> None:
+        opened.follow(event.path)
 
 
 class Rig:
     def __init__(self) -> None:
         self.now = 1000.0
-        self.link, self.session = Link(), Session()
+        self.monitor = Monitor()
+        self.link, self.session = Link(), Session(lambda: self.now, self.monitor)
         connection: Any = self.link
         session: Any = self.session
-        self.roaming = Roaming(lambda: connection, session, lambda: None, "ike0")
-        self.monitor: Any = self.roaming._monitor
-        self.attempt = connection
+        links = Links()
+        links.current = connection
+        self.roaming = Roaming(links, session, lambda: None)
+        self.opened = connection
         self.roaming.established(connection, [GATEWAY])
 
     def announce(self, *addresses: IPAddress) -> None:
-        self.roaming.handle(GatewayAddresses(addresses=addresses), self.attempt)
+        self.roaming.handle(GatewayAddresses(addresses=addresses), self.opened)
 
     def silence(self, seconds: float) -> None:
         """The gateway answers nothing for so long."""
         self.link.unanswered_since = self.now
         for _ in range(round(seconds)):
             self.now += 1.0
-            self.roaming.look_after(self.attempt, self.now, swallowed=False)
+            self.roaming.look_after(self.opened, self.now, swallowed=False)
 
     def answers(self, remote: IPAddress, local: IPAddress = WIFI) -> None:
         self.link.unanswered_since = None
         path = replace(HERE, local_address=local, remote_address=remote)
-        self.roaming.handle(Roamed(path=path, nat=NO_NAT), self.attempt)
+        self.roaming.handle(Roamed(path=path, nat=NO_NAT), self.opened)
 
 
 @pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
-    monkeypatch.setattr(roaming, "NetworkMonitor", Monitor)
-    made: list[Rig] = []
-    monkeypatch.setattr(roaming, "boottime", lambda: made[0].now if made else 1000.0)
-    made.append(Rig())
-    return made[0]
+def rig() -> Rig:
+    return Rig()
 
 
 def test_a_new_address_of_ours_is_used_at_once_towards_where_the_gateway_was_heard(rig: Rig) -> None:
@@ -200,7 +200,7 @@ def test_a_new_connection_does_not_bring_new_probes(rig: Rig) -> None:
     """S19: else the gateway deletes the IKE SA and announces the same ones again."""
     probed = 0
     for _ in range(20):
-        rig.roaming.established(rig.attempt, [GATEWAY])
+        rig.roaming.established(rig.opened, [GATEWAY])
         rig.announce(*(ip_address("203.0.113.16") + n for n in range(8)))
         rig.link.moves.clear()
         rig.silence(12)
@@ -211,7 +211,7 @@ def test_a_new_connection_does_not_bring_new_probes(rig: Rig) -> None:
 def test_where_nothing_else_is_left_to_ask_a_new_connection_is_made(rig: Rig) -> None:
     """S19: the network leads to an address of the gateway's name only, and that was asked often enough."""
     named = ip_address("2001:db8::7")
-    rig.roaming.established(rig.attempt, [GATEWAY, named])
+    rig.roaming.established(rig.opened, [GATEWAY, named])
     rig.monitor.ours = [ip_address("2001:db8::10")]
     for _ in range(PROBES_EACH):
         rig.roaming._changed(Change())

@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_interface
 
 from ikeclient.control.status import TunnelStatus
 from ikeclient.ike.events import Configuration, Path
+from ikeclient.tunnel.state import Input
 from ikeclient.tunnel.status import Status
 
 
@@ -40,7 +41,9 @@ def test_the_last_sixteen_warnings_are_shown() -> None:
 
 def test_a_state_is_dated_by_when_it_began() -> None:
     status = Status(name="work", since="2026-01-01T00:00:00Z")
-    status.enter("connecting")
-    assert status.since == "2026-01-01T00:00:00Z"
-    status.enter("connected")
-    assert (status.state, status.since) != ("connected", "2026-01-01T00:00:00Z")
+    status.happens(Input.START)
+    status.happens(Input.RESOLVED)
+    assert (status.state, status.since) == ("connecting", "2026-01-01T00:00:00Z")
+    status.happens(Input.UP)
+    assert status.state == "connected"
+    assert status.since != "2026-01-01T00:00:00Z"

@@ -1,4 +1,4 @@
-"""Attempts that share a socket: each says its farewell, whichever is over first."""
+"""Links that share a socket: each says its farewell, whichever is over first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,9 +16,10 @@ from ikeclient.crypto.algorithms.transforms import ENCRYPTION, KEY_EXCHANGE, PRF
 from ikeclient.dataplane.pump import Packet, Pump
 from ikeclient.ike.config import IkeConfig, PskAuth
 from ikeclient.ike.events import Datagram
-from ikeclient.tunnel.attempt import Attempt
 from ikeclient.tunnel.clock import boottime
-from ikeclient.tunnel.connection import Connection
+from ikeclient.tunnel.link import Link
+from ikeclient.tunnel.links import Links
+from ikeclient.tunnel.ports import Ports
 from ikeclient.wire.identity import Identity
 from ikeclient.wire.registry import IdType
 
@@ -48,6 +48,10 @@ class Device:
         return len(packets)
 
 
+# The machine's own network and clock; neither device nor machine is asked for anything.
+PORTS = Ports(device=cast(Any, None), machine=cast(Any, None), table=0)
+
+
 def run(scenario: Callable[[Pump, socket.socket], None]) -> None:
     async def main() -> None:
         pump = Pump(
@@ -65,10 +69,6 @@ def run(scenario: Callable[[Pump, socket.socket], None]) -> None:
     asyncio.run(main())
 
 
-def leave(leaving: list[Attempt], attempt: Attempt) -> None:
-    Connection._left(cast(Any, SimpleNamespace(_leaving=leaving)), attempt)
-
-
 @pytest.mark.parametrize("connected_again", [False, True])
 def test_a_login_beside_a_connection_that_is_over_can_still_be_deleted(connected_again: bool) -> None:
     """G1, K20: the gateway understands the DELETE once it has dealt with the login, long after the connection is over.
@@ -79,23 +79,24 @@ def test_a_login_beside_a_connection_that_is_over_can_still_be_deleted(connected
     def scenario(pump: Pump, gateway: socket.socket) -> None:
         port = gateway.getsockname()[1]
 
-        def attempt(beside: Attempt | None = None) -> Attempt:
-            return Attempt(CONFIG, ip_address("127.0.0.1"), port, pump, lambda _: None, beside=beside)
+        def link(parallel_to: Link | None = None) -> Link:
+            return Link(CONFIG, ip_address("127.0.0.1"), port, pump, lambda _: None, PORTS, parallel_to=parallel_to)
 
-        old = attempt()
-        aside = attempt(beside=old)
+        old = link()
+        parallel = link(parallel_to=old)
         old.retire()
-        leaving = [aside, old]
-        leave(leaving, old)
-        assert leaving == [aside]
-        aside._send(Datagram(b"the DELETE, again", aside.path))
+        links = Links()
+        links.leaving = [parallel, old]
+        links.release(old)
+        assert links.leaving == [parallel]
+        parallel._send(Datagram(b"the DELETE, again", parallel.path))
         data, source = gateway.recvfrom(100)
         assert data.endswith(b"the DELETE, again")
         assert source[1] == old.path.local_port
         if connected_again:
-            new = attempt()
+            new = link()
             pump.set_remote(("127.0.0.1", port))
-        leave(leaving, aside)
+        links.release(parallel)
         assert pump.remote == (("127.0.0.1", port) if connected_again else None)
         if connected_again:
             new._send(Datagram(b"the new one", new.path))

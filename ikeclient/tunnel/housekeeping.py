@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
-from ikeclient.tunnel.attempt import Attempt
-from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.data_keeper import DataKeeper
+from ikeclient.tunnel.link import Link
+from ikeclient.tunnel.links import Links
 from ikeclient.tunnel.roaming import Roaming
 from ikeclient.tunnel.session import Session
 
@@ -16,23 +15,20 @@ KEEPALIVE = 20.0  # RFC 3948 section 4
 SILENCE = 4.0  # sending without hearing anything for this long causes a liveness check
 
 
-async def upkeep(
-    current: Callable[[], Attempt | None], session: Session, roaming: Roaming, data_keeper: DataKeeper
-) -> None:
-    """Look after the connection that is `current`, until cancelled."""
+async def housekeeping(links: Links, session: Session, roaming: Roaming, data_keeper: DataKeeper) -> None:
+    """Look after the connection in use, until cancelled."""
     while True:
         await asyncio.sleep(TICK)
-        attempt = current()
-        if attempt is not None and attempt.established:
-            now = boottime()
-            swallowed = _look_after(attempt, session, now)
-            roaming.look_after(attempt, now, swallowed=swallowed)
-            data_keeper.look_after(attempt, now, searching=roaming.searching)
+        if (link := links.established) is not None:
+            now = session.ports.clock()
+            swallowed = _look_after(link, session, now)
+            roaming.look_after(link, now, swallowed=swallowed)
+            data_keeper.look_after(link, now, searching=roaming.searching)
 
 
-def _look_after(attempt: Attempt, session: Session, now: float) -> bool:
+def _look_after(link: Link, session: Session, now: float) -> bool:
     """Returns whether what is sent finds no answer."""
-    pump, initiator = session.pump, attempt.driver.initiator
+    pump, initiator = session.pump, link.driver.initiator
     if pump.last_inbound is not None:
         initiator.heard(pump.last_inbound)
     heard = initiator.last_heard
@@ -44,5 +40,5 @@ def _look_after(attempt: Attempt, session: Session, now: float) -> bool:
     behind_nat = session.status.ike is not None and session.status.ike.nat.local
     if behind_nat and now - (pump.last_sent or 0.0) >= KEEPALIVE:
         pump.send_keepalive()
-    attempt.driver.flush()
+    link.driver.flush()
     return swallowed

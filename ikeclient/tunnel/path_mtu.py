@@ -5,35 +5,32 @@ from __future__ import annotations
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.events import IPAddress, PathProbed
 from ikeclient.net.transport.icmp_errors import PathHint
-from ikeclient.net.transport.path import path_mtu
-from ikeclient.tunnel.attempt import Attempt
-from ikeclient.tunnel.clock import boottime
-from ikeclient.tunnel.network import outer_mark
+from ikeclient.tunnel.link import Link
 from ikeclient.tunnel.path_search import PathSearch
 from ikeclient.tunnel.session import Session
 
 
-class PathKeeper:
+class PathMtu:
     """Looks after the path of one connection at a time. A profile that states an MTU is obeyed, and nothing probed."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._search: PathSearch | None = None
-        self._of: tuple[Attempt, IPAddress, IPAddress] | None = None
+        self._of: tuple[Link, IPAddress, IPAddress] | None = None
         self._looked = 0.0
 
-    def begin(self, attempt: Attempt) -> None:
+    def begin(self, link: Link) -> None:
         """A connection came up, or the gateway confirmed its path: find out about it, unless it is known."""
-        of = (attempt, attempt.path.local_address, attempt.path.remote_address)
-        if self._session.mtu_stated or of == self._of:
+        of = (link, link.path.local_address, link.path.remote_address)
+        if self._session.arrangement.mtu_stated or of == self._of:
             return
         self._of = of
-        attempt.on_hint = lambda hint: self.hint(hint, attempt)
-        self._looked = boottime()
-        version, known = attempt.path.remote_address.version, self._session.outer_mtu(attempt)
-        self._search = PathSearch(version, max(self._local(attempt), known), self._looked, known=known)
-        self._adopt(attempt, self._search)
-        self._probe(attempt, self._search, self._looked)
+        link.on_hint = lambda hint: self.hint(hint, link)
+        self._looked = self._session.ports.clock()
+        version, known = link.path.remote_address.version, self._session.arrangement.outer_mtu(link)
+        self._search = PathSearch(version, max(self._local(link), known), self._looked, known=known)
+        self._adopt(link, self._search)
+        self._probe(link, self._search, self._looked)
 
     @property
     def searching(self) -> bool:
@@ -41,61 +38,60 @@ class PathKeeper:
         return self._search is not None and not self._search.complete
 
     def _searching(self) -> PathSearch | None:
-        if self._session.mtu_stated:  # since when the profile was read again
+        if self._session.arrangement.mtu_stated:  # since when the profile was read again
             self._search = self._of = None
         return self._search
 
-    @staticmethod
-    def _local(attempt: Attempt) -> int:
-        return path_mtu(str(attempt.path.remote_address), mark=outer_mark())
+    def _local(self, link: Link) -> int:
+        return self._session.ports.network.path_mtu(link.path.remote_address)
 
-    def handle(self, event: PathProbed, attempt: Attempt) -> None:
+    def handle(self, event: PathProbed, link: Link) -> None:
         """Take the outcome of a probe."""
         if (search := self._searching()) is not None:
-            now = boottime()
+            now = self._session.ports.clock()
             search.result(event.asked, event.size, event.passed, now)
-            self._adopt(attempt, search)
-            self._probe(attempt, search, now)
+            self._adopt(link, search)
+            self._probe(link, search, now)
 
-    def hint(self, hint: PathHint, attempt: Attempt) -> None:
+    def hint(self, hint: PathHint, link: Link) -> None:
         """Take what a router or the kernel says."""
         if (search := self._searching()) is not None and hint.kind == "too-big" and hint.mtu is not None:
-            now = boottime()
+            now = self._session.ports.clock()
             search.reported(hint.mtu, now)
-            self._adopt(attempt, search)
-            self._probe(attempt, search, now)
+            self._adopt(link, search)
+            self._probe(link, search, now)
 
-    def look_after(self, attempt: Attempt, now: float, *, swallowed: bool) -> None:
+    def look_after(self, link: Link, now: float, *, swallowed: bool) -> None:
         """Called now and then; `swallowed` says that what is sent finds no answer."""
         if (search := self._searching()) is None:
-            self.begin(attempt)
+            self.begin(link)
             return
         if swallowed or self._session.pump.bulk.stalled():
             search.suspect(now)
         if search.complete and search.raisable:
-            search.widen(self._local(attempt))
-        self._probe(attempt, search, now)
+            search.widen(self._local(link))
+        self._probe(link, search, now)
 
-    def _probe(self, attempt: Attempt, search: PathSearch, now: float) -> None:
+    def _probe(self, link: Link, search: PathSearch, now: float) -> None:
         sent = self._session.pump.last_outbound
         size = search.next_probe(now, traffic=sent is not None and sent > self._looked)
         if size is not None:
             self._looked = now
-            attempt.driver.initiator.probe_path(size, now)
-            attempt.driver.flush()
+            link.driver.initiator.probe_path(size, now)
+            link.driver.flush()
 
-    def _adopt(self, attempt: Attempt, search: PathSearch) -> None:
+    def _adopt(self, link: Link, search: PathSearch) -> None:
         session = self._session
         session.pump.trust_path(search.mtu, proven=search.proven)
-        attempt.driver.initiator.set_path_mtu(search.mtu)
+        link.driver.initiator.set_path_mtu(search.mtu)
         if search.mtu == session.status.path_mtu:
             return
         before = session.status.mtu
         try:
-            session.configure(attempt, search.mtu)
+            session.configure(link, search.mtu)
         except IkeclientError as error:
-            session.warn(error.message)
+            session.events.warn(error.message)
         if session.status.mtu < before:
             session.pump.shrink()
         if session.status.mtu != before:
-            session.emit("mtu", mtu=session.status.mtu, path_mtu=search.mtu)
+            session.events.emit("mtu", mtu=session.status.mtu, path_mtu=search.mtu)

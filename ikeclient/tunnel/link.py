@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
 from ipaddress import ip_address
 
-from ikeclient.dataplane.event_loop import unwatch, watch
 from ikeclient.dataplane.pump import Address, Pump
 from ikeclient.errors import (
     AuthenticationFailed,
@@ -23,20 +21,17 @@ from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import Datagram, Event, IPAddress, Path
 from ikeclient.ike.v2.initiator import Initiator
 from ikeclient.net.transport.icmp_errors import PathHint
-from ikeclient.net.transport.path import local_address_for
-from ikeclient.net.transport.udp import UdpSocket
-from ikeclient.tunnel.clock import boottime, local_time
 from ikeclient.tunnel.driver import Driver
-from ikeclient.tunnel.network import outer_mark
+from ikeclient.tunnel.ports import Ports, Socket
 
-LEAVING = 5.0  # how long the socket of a path that was left still receives
+PATH_GRACE = 5.0  # how long the socket of a path that was left still receives
 
 
-class Attempt:
+class Link:
     """Owns the sockets and the driver of one connection; `driver.closed` resolves when it is over.
 
-    Raises NoResponse where no route leads to the gateway. `established` is set by whoever hears that it is. An attempt
-    `beside` another one shares its path and its socket, which stay the other one's until `take_over`.
+    Raises NoResponse where no route leads to the gateway. `established` is set by whoever hears that it is. A link
+    `parallel_to` another one shares its path and its socket, which stay the other one's until `take_over`.
     """
 
     def __init__(
@@ -46,54 +41,54 @@ class Attempt:
         port: int,
         pump: Pump,
         on_event: Callable[[Event], None],
+        ports: Ports,
         *,
-        beside: Attempt | None = None,
+        parallel_to: Link | None = None,
     ) -> None:
         self.established = False
         self._retired = False
-        self.borrowing = beside is not None
+        self.borrowing = parallel_to is not None
         self._pump = pump
+        self._ports = ports
         self.on_hint: Callable[[PathHint], None] = lambda _: None  # gets what is said about the path in use
-        self._loop = asyncio.get_running_loop()
-        self._sockets: list[UdpSocket] = []
-        self._probing: set[UdpSocket] = set()  # those of a path on which the gateway has not answered
-        if beside is not None:
-            self._sockets += filter(None, [beside._socket_of(beside.path)])
-        self.path: Path = beside.path if beside is not None else self._open_first(remote, port)
-        initiator = Initiator(config, os.urandom, local_time)
-        self.driver = Driver(initiator, boottime, self._send, on_event, self._deaf)
+        self._sockets: list[Socket] = []
+        self._probing: set[Socket] = set()  # those of a path on which the gateway has not answered
+        if parallel_to is not None:
+            self._sockets += filter(None, [parallel_to._socket_of(parallel_to.path)])
+        self.path: Path = parallel_to.path if parallel_to is not None else self._open_first(remote, port)
+        initiator = Initiator(config, ports.entropy, ports.time_of_day)
+        self.driver = Driver(initiator, ports.clock, self._send, on_event, self._deaf)
 
     def _open_first(self, remote: IPAddress, port: int) -> Path:
-        local = local_address_for(str(remote), mark=outer_mark())
+        local = self._ports.network.source_for(remote)
         if local is None:
             raise NoResponse(
                 f"there is no route to the gateway {remote}", hint="check that this machine is connected to a network"
             )
-        return self._open(ip_address(local), remote, port)
+        return self._open(local, remote, port)
 
     def _open(self, local: IPAddress, remote: IPAddress, port: int, *, sending: bool = True) -> Path:
         """A socket of its own for a path, on which ESP is sent from now on unless `sending` is false."""
 
         def heard(hint: PathHint) -> None:
-            self._loop.call_soon(self.on_hint, hint)  # it comes from the middle of sending, where nothing must change
+            asyncio.get_running_loop().call_soon(self.on_hint, hint)  # not in the middle of sending
 
-        socket = UdpSocket(version=remote.version, local_address=str(local), mark=outer_mark(), on_hint=heard)
+        socket = self._ports.network.open(local, heard)
         self._sockets.append(socket)
         self._pump.attach(socket, sending=sending)
-        watch(socket.fileno(), partial(self._pump.drain_udp, socket), self._pump.wants_rest)
+        self._ports.network.watch(socket, partial(self._pump.drain_udp, socket), self._pump.wants_rest)
         return Path(local, socket.local[1], remote, port)
 
-    def _socket_of(self, path: Path) -> UdpSocket | None:
+    def _socket_of(self, path: Path) -> Socket | None:
         local = (str(path.local_address), path.local_port)
         return next((socket for socket in self._sockets if socket.local == local), None)
 
-    def _close(self, socket: UdpSocket) -> None:
+    def _close(self, socket: Socket) -> None:
         self._probing.discard(socket)
         if socket in self._sockets:
             self._sockets.remove(socket)
-            unwatch(socket.fileno())
             self._pump.detach(socket)
-            socket.close()
+            self._ports.network.close(socket)
 
     def start(self) -> None:
         """Send the first message."""
@@ -132,7 +127,7 @@ class Attempt:
             path = self._open(local, remote, self.path.remote_port, sending=proven)
             if not proven:
                 self._probing.update(filter(None, [self._socket_of(path)]))
-        self.driver.initiator.path_changed(path, boottime(), proven=proven)
+        self.driver.initiator.path_changed(path, self._ports.clock(), proven=proven)
         self.driver.flush()
         return True
 
@@ -145,21 +140,21 @@ class Attempt:
             self._probing.discard(used)
         for socket in self._sockets:
             if socket is not used and not self.borrowing:
-                self._loop.call_later(LEAVING, self._close_left, socket)
+                self._ports.later(PATH_GRACE, self._close_left, socket)
         self._pump.set_remote((str(path.remote_address), path.remote_port))
 
-    def _close_left(self, socket: UdpSocket) -> None:
+    def _close_left(self, socket: Socket) -> None:
         """Close the socket of a path that was left, unless it came back into use."""
         if socket is not self._socket_of(self.path) and socket not in self._probing:
             self._close(socket)
 
-    def take_over(self, other: Attempt) -> None:
+    def take_over(self, other: Link) -> None:
         """Own from now on what was borrowed from `other`, which goes on using it for its farewell."""
         self._sockets, self._probing = list(other._sockets), set(other._probing)
         other.on_hint = self.hint
         self.borrowing, other.borrowing = False, True
 
-    def inherit(self, other: Attempt) -> bool:
+    def inherit(self, other: Link) -> bool:
         """Own the sockets of `other`, which is over, if this one borrows them; whether it does.
 
         A login that was given up is to be deleted, which takes as long as the gateway works on it.
@@ -171,7 +166,7 @@ class Attempt:
         return True
 
     def hint(self, hint: PathHint) -> None:
-        """Take what is said about a path that was another attempt's."""
+        """Take what is said about a path that was another link's."""
         self.on_hint(hint)
 
     def _send(self, datagram: Datagram) -> None:
@@ -200,7 +195,7 @@ def _path(source: Address, local: Address) -> Path:
     return Path(ip_address(local[0]), local[1], ip_address(source[0].partition("%")[0]), source[1])
 
 
-def hopeless(error: IkeclientError, *, proven: bool) -> bool:
+def is_final(error: IkeclientError, *, proven: bool) -> bool:
     """Whether another address of the gateway cannot change the result; `proven` is whether this one had proven itself.
 
     That takes a gateway that is the one and refuses our credentials, or a fault of this machine. Everything else may be

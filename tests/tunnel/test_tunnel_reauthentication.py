@@ -13,8 +13,8 @@ from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
 from ikeclient.errors import AuthenticationFailed, IkeclientError, NegotiationRefused, NoResponse
 from ikeclient.ike.events import ChildEstablished, Closed, Event
-from ikeclient.tunnel import renewal
-from ikeclient.tunnel.renewal import Renewal
+from ikeclient.tunnel import reauthentication
+from ikeclient.tunnel.reauthentication import Reauthentication
 
 
 class Aside:
@@ -35,7 +35,7 @@ class Aside:
 
 
 def run(
-    scenario: Callable[[Renewal, list[Aside], list[Aside]], Any],
+    scenario: Callable[[Reauthentication, list[Aside], list[Aside]], Any],
     *,
     take_over: Callable[..., None] = lambda *_: None,
     failed: Callable[[IkeclientError], None] = lambda _: None,
@@ -48,7 +48,7 @@ def run(
             opened.append(Aside(heard))
             return opened[-1]
 
-        made = Renewal(open_, take_over, lambda *_: None, failed, left.append, refusals=3)  # type: ignore[arg-type]
+        made = Reauthentication(open_, take_over, lambda *_: None, failed, left.append, refusals=3)  # type: ignore[arg-type]
         await asyncio.sleep(0)
         await scenario(made, opened, left)
         made.cancel()
@@ -58,9 +58,9 @@ def run(
 
 def test_a_login_under_way_is_waited_for_when_the_connection_in_use_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """K20: the gateway works on it, and another connection would be another login."""
-    monkeypatch.setattr(renewal, "PATIENCE", 0.01)
+    monkeypatch.setattr(reauthentication, "TIMEOUT", 0.01)
 
-    async def scenario(made: Renewal, opened: list[Aside], left: list[Aside]) -> None:
+    async def scenario(made: Reauthentication, opened: list[Aside], left: list[Aside]) -> None:
         opened[0].initiator.logging_in = True
         waiting = asyncio.ensure_future(made.last_chance())
         await asyncio.sleep(0.2)
@@ -74,9 +74,9 @@ def test_a_login_under_way_is_waited_for_when_the_connection_in_use_ends(monkeyp
 
 
 def test_an_attempt_that_nobody_has_answered_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renewal, "PATIENCE", 0.01)
+    monkeypatch.setattr(reauthentication, "TIMEOUT", 0.01)
 
-    async def scenario(made: Renewal, opened: list[Aside], left: list[Aside]) -> None:
+    async def scenario(made: Reauthentication, opened: list[Aside], left: list[Aside]) -> None:
         await asyncio.wait_for(made.last_chance(), 10)
         assert opened[0].given_up
         assert left == opened
@@ -105,7 +105,7 @@ def test_what_cannot_be_used_takes_nothing_over() -> None:
     def take_over(*_: object) -> None:
         raise NegotiationRefused("the inner address 10.1.0.53 cannot be used")
 
-    async def scenario(made: Renewal, opened: list[Aside], left: list[Aside]) -> None:
+    async def scenario(made: Reauthentication, opened: list[Aside], left: list[Aside]) -> None:
         opened[0].heard(UP)
         await until(lambda: bool(told))
         assert opened[0].given_up
@@ -119,7 +119,7 @@ def test_a_question_that_nobody_can_answer_ends_the_attempt_at_once() -> None:
     """G1: a gateway that wants another one-time password would be waited for until the attempt is out of time."""
     told: list[IkeclientError] = []
 
-    async def scenario(made: Renewal, opened: list[Aside], left: list[Aside]) -> None:
+    async def scenario(made: Reauthentication, opened: list[Aside], left: list[Aside]) -> None:
         opened[0].closed.set_result(
             Closed(error=NegotiationRefused("the gateway asks for a credential", reason="Token"))
         )
@@ -149,8 +149,8 @@ def test_pauses_between_logins_grow(monkeypatch: pytest.MonkeyPatch) -> None:
         if len(pauses) == 6:
             await asyncio.Event().wait()
 
-    async def scenario(made: Renewal, opened: list[Aside], left: list[Aside]) -> None:
-        monkeypatch.setattr(renewal, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
+    async def scenario(made: Reauthentication, opened: list[Aside], left: list[Aside]) -> None:
+        monkeypatch.setattr(reauthentication, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
         for number in range(6):
             await until(lambda number=number: len(opened) > number)  # type: ignore[misc]
             opened[number].closed.set_result(Closed(error=NoResponse("no")))
@@ -171,8 +171,8 @@ def test_credentials_that_a_proven_gateway_refuses_are_not_tried_for_ever(
     async def sleep(_: float) -> None:
         """No pause."""
 
-    async def scenario(made: Renewal, opened: list[Aside], left: list[Aside]) -> None:
-        monkeypatch.setattr(renewal, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
+    async def scenario(made: Reauthentication, opened: list[Aside], left: list[Aside]) -> None:
+        monkeypatch.setattr(reauthentication, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
         for number, proven in enumerate([True, False, True, True]):
             await until(lambda number=number: len(opened) > number)  # type: ignore[misc]
             opened[number].initiator.refused_by_gateway = proven

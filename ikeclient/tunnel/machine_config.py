@@ -30,7 +30,7 @@ MAX_PARTS = 2048  # networks that the selectors' ranges consist of, before neigh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class Underlay:
     """What the tunnel runs over: the device, its MTU in bytes, and the outer path."""
 
     interface: str
@@ -160,7 +160,7 @@ def machine_config(
     configuration: Configuration,
     local: Sequence[TrafficSelector],
     remote: Sequence[TrafficSelector],
-    link: Link,
+    underlay: Underlay,
 ) -> tuple[MachineConfig, tuple[str, ...]]:
     """The desired state of the machine, and warnings about what the gateway granted but cannot be used.
 
@@ -184,18 +184,18 @@ def machine_config(
     if by_gateway and (outside := _outside(configuration)):
         warnings += (f"stays outside the tunnel, as the gateway wants: {outside}",)
     config = MachineConfig(
-        interface=link.interface,
-        mtu=link.mtu,
+        interface=underlay.interface,
+        mtu=underlay.mtu,
         addresses=addresses,
         own=own,
         routes=routes,
         exclude=(*network.exclude, *(configuration.excluded if by_gateway else ())),
         exclude_lan=network.exclude_lan or (by_gateway and configuration.exclude_lan),
         blocked=blocked_families(network, routes, split),
-        gateway=link.gateways,
-        ports=(link.path.local_port,),
+        gateway=underlay.gateways,
+        ports=(underlay.path.local_port,),
         mark=MARK,
-        table=link.table,
+        table=underlay.table,
         dns=dns,
     )
     return config, warnings

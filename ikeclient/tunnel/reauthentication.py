@@ -14,21 +14,21 @@ from typing import Any
 
 from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse
 from ikeclient.ike.events import ChildEstablished, Event
-from ikeclient.tunnel.attempt import Attempt
+from ikeclient.tunnel.link import Link
 
 PAUSE = 5.0  # seconds between the first two attempts; doubled each time
 LONGEST_PAUSE = 80.0
-PATIENCE = 3.0  # seconds for an attempt that nobody has answered yet, if the connection in use ends meanwhile
+TIMEOUT = 3.0  # seconds for an attempt that nobody has answered yet, if the connection in use ends meanwhile
 
-Opener = Callable[[Callable[[Event], None]], Attempt]
-TakeOver = Callable[[Attempt, list[Event]], None]
+Opener = Callable[[Callable[[Event], None]], Link]
+TakeOver = Callable[[Link, list[Event]], None]
 
 
-class Renewal:
+class Reauthentication:
     """One new authentication, tried until it succeeds or is cancelled.
 
-    `open_` starts an attempt that reports to the function it is given. `take_over` gets the attempt when it is up, and
-    what it has reported so far; it raises IkeclientError if that is of no use. `report` is where the attempt reports
+    `open_` starts a link that reports to the function it is given. `take_over` gets the link when it is up, and
+    what it has reported so far; it raises IkeclientError if that is of no use. `report` is where the link reports
     from then on. `failed` is told why one did not succeed, and `leave` gets what was given up, until the gateway knows.
     After so many `refusals` of our credentials there is no further attempt.
     """
@@ -37,13 +37,13 @@ class Renewal:
         self,
         open_: Opener,
         take_over: TakeOver,
-        report: Callable[[Attempt, Event], None],
+        report: Callable[[Link, Event], None],
         failed: Callable[[IkeclientError], None],
-        leave: Callable[[Attempt], None],
+        leave: Callable[[Link], None],
         *,
         refusals: int,
     ) -> None:
-        self.attempt: Attempt | None = None
+        self.link: Link | None = None
         self._refusals = refusals  # of our credentials in a row, that are still to be had
         self._open = open_
         self._take_over = take_over
@@ -58,24 +58,24 @@ class Renewal:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def last_chance(self) -> None:
-        """Wait for the attempt under way, if there is one: a moment, or as long as a login goes on. Then give up."""
-        attempt = self.attempt
-        while attempt is not None and attempt is self.attempt:
-            await asyncio.wait({self._task}, timeout=PATIENCE)
-            if not attempt.driver.initiator.logging_in:
+        """Wait for the link being opened, if there is one: a moment, or as long as a login goes on. Then give up."""
+        link = self.link
+        while link is not None and link is self.link:
+            await asyncio.wait({self._task}, timeout=TIMEOUT)
+            if not link.driver.initiator.logging_in:
                 break
         self.cancel()
 
     def cancel(self) -> None:
-        """Give up; the gateway forgets an attempt that was under way."""
+        """Give up; the gateway forgets a link that was being opened."""
         self._task.cancel()
         self._forget()
 
     def _forget(self) -> None:
-        attempt, self.attempt = self.attempt, None
-        if attempt is not None:
-            attempt.driver.give_up()
-            self._leave(attempt)
+        link, self.link = self.link, None
+        if link is not None:
+            link.driver.give_up()
+            self._leave(link)
 
     async def _run(self) -> None:
         pause = PAUSE
@@ -83,7 +83,7 @@ class Renewal:
             try:
                 await self._once()
             except IkeclientError as error:
-                proven = self.attempt is not None and self.attempt.driver.initiator.refused_by_gateway
+                proven = self.link is not None and self.link.driver.initiator.refused_by_gateway
                 self._refusals -= proven and isinstance(error, AuthenticationFailed)
                 self._forget()
                 self._failed(error)
@@ -99,7 +99,7 @@ class Renewal:
 
         def heard(event: Event) -> None:
             if taken:
-                self._report(attempt, event)
+                self._report(link, event)
                 return
             events.append(event)
             if up.done():
@@ -108,16 +108,16 @@ class Renewal:
                 case ChildEstablished():
                     up.set_result(None)
 
-        attempt = self.attempt = self._open(heard)
-        attempt.start()
-        ends: list[asyncio.Future[Any]] = [up, attempt.driver.closed]
+        link = self.link = self._open(heard)
+        link.start()
+        ends: list[asyncio.Future[Any]] = [up, link.driver.closed]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not up.done():
-            raise attempt.driver.closed.result().error or NoResponse("the connection ended before it was up")
+            raise link.driver.closed.result().error or NoResponse("the connection ended before it was up")
         up.result()
-        self.attempt, taken = None, True
+        self.link, taken = None, True
         try:
-            self._take_over(attempt, events)
+            self._take_over(link, events)
         except IkeclientError:
-            self.attempt, taken = attempt, False
+            self.link, taken = link, False
             raise

@@ -12,10 +12,10 @@ from ikeclient.errors import NegotiationRefused
 from ikeclient.ike.events import Configuration, Path
 from ikeclient.net.model import DnsConfig, IPNetwork, MachineConfig
 from ikeclient.profile.compile import NetworkSettings
-from ikeclient.tunnel.network import MARK, Link, blocked_families, dns_config, machine_config, routes_into
+from ikeclient.tunnel.machine_config import MARK, Underlay, blocked_families, dns_config, machine_config, routes_into
 from ikeclient.wire.selector import TrafficSelector
 
-LINK = Link(
+UNDERLAY = Underlay(
     interface="ike0",
     mtu=1400,
     path=Path(ip_address("192.0.2.10"), 40000, ip_address("203.0.113.7"), 4500),
@@ -148,7 +148,7 @@ def test_the_desired_machine_holds_what_was_granted_and_what_the_profile_exclude
         granted("10.88.0.1/32"),
         selectors("10.88.0.1/32"),
         selectors("10.99.0.0/24"),
-        LINK,
+        UNDERLAY,
     )
     assert config.routes == networks("10.99.0.0/24")
     assert config.exclude == networks("10.99.0.128/25")
@@ -165,7 +165,7 @@ def test_selectors_that_would_flood_the_routing_table_are_refused() -> None:
         TrafficSelector(start=ip_address(f"10.{n}.0.1"), end=ip_address(f"10.{n}.255.254")) for n in range(0, 40, 2)
     )
     with pytest.raises(NegotiationRefused):
-        machine_config(settings(), granted("10.88.0.1/32"), selectors("10.88.0.1/32"), odd, LINK)
+        machine_config(settings(), granted("10.88.0.1/32"), selectors("10.88.0.1/32"), odd, UNDERLAY)
 
 
 def test_ranges_that_consist_of_very_many_networks_are_refused_at_once() -> None:
@@ -177,12 +177,12 @@ def test_ranges_that_consist_of_very_many_networks_are_refused_at_once() -> None
     )
     before = time.process_time()
     with pytest.raises(NegotiationRefused, match="more than 2048 routes"):
-        machine_config(settings(), granted("fd88::1/128"), selectors("fd88::1/128"), odd, LINK)
+        machine_config(settings(), granted("fd88::1/128"), selectors("fd88::1/128"), odd, UNDERLAY)
     assert time.process_time() - before < 0.5
 
 
 def planned(configuration: Configuration, local: str, *remote: str, **changes: Any) -> MachineConfig:
-    config, _ = machine_config(settings(**changes), configuration, selectors(local), selectors(*remote), LINK)
+    config, _ = machine_config(settings(**changes), configuration, selectors(local), selectors(*remote), UNDERLAY)
     return config
 
 
@@ -241,7 +241,7 @@ def test_what_the_gateway_wants_outside_stays_outside_unless_the_profile_says_wh
     config = planned(configuration, "10.88.0.1/32", *EVERYTHING, exclude=networks("172.16.0.0/12"))
     assert config.exclude == networks("172.16.0.0/12", "192.168.7.0/24")
     assert config.exclude_lan
-    _, warnings = machine_config(settings(), configuration, selectors("10.88.0.1/32"), selectors(*EVERYTHING), LINK)
+    _, warnings = machine_config(settings(), configuration, selectors("10.88.0.1/32"), selectors(*EVERYTHING), UNDERLAY)
     assert warnings == (
         "stays outside the tunnel, as the gateway wants: 192.168.7.0/24, the networks this machine is on",
     )

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Protocol
 
 from ikeclient.errors import IkeclientError
-from ikeclient.ike.events import IPAddress
 from ikeclient.profile.compile import CompiledProfile
+from ikeclient.tunnel.gateway import Gateway
+from ikeclient.tunnel.links import Links
 from ikeclient.tunnel.reload import Difference, Effect, difference
-from ikeclient.tunnel.resolve import resolve
+from ikeclient.tunnel.resolve import Known
 from ikeclient.tunnel.session import Session
-
-Known = list[tuple[str, IPAddress]]
 
 
 class Tunnel(Protocol):
     """What this needs of a `Connection`."""
 
     profile: CompiledProfile
-    known: Known
+    gateway: Gateway
+    links: Links
     session: Session
 
     def use(self, profile: CompiledProfile) -> None:
@@ -30,14 +30,11 @@ class Tunnel(Protocol):
     def renew(self) -> bool:
         """Begin a connection that takes the place of the one in use once it is up; false where there is none."""
 
-    def stop_renewing(self) -> None:
-        """Keep the connection in use."""
-
     def reconnect(self) -> None:
         """End the connection in use, and make another."""
 
 
-class Adoption:
+class Reconfiguration:
     """Changes of one tunnel's profile. The former one is kept until there is a connection with the new one."""
 
     def __init__(self, tunnel: Tunnel) -> None:
@@ -51,7 +48,7 @@ class Adoption:
         Raises IkeclientError, and then the tunnel goes on as before.
         """
         tunnel = self._tunnel
-        if not tunnel.session.applied:
+        if not tunnel.session.arrangement.applied:
             self._pending = profile
             return
         change = difference(tunnel.profile, profile)
@@ -73,20 +70,20 @@ class Adoption:
         Two connections of one client that differ in their networks make gateways forget the way back to it.
         """
         tunnel = self._tunnel
-        former = (tunnel.profile, tunnel.known)
+        former = (tunnel.profile, tunnel.gateway.known)
         moved = (former[0].gateways, former[0].port) != (profile.gateways, profile.port)
-        if moved:
-            tunnel.known = await resolve(profile.gateways, profile.port)  # while the tunnel's name server is there
+        if moved:  # the tunnel's name server is still there
+            tunnel.gateway.known = await tunnel.session.ports.resolve(profile.gateways, profile.port)
         self._former = self._former or former
         tunnel.use(profile)
-        tunnel.stop_renewing()
+        tunnel.links.stop_reauthenticating()
         old, new = former[0].ike, profile.ike
         same = (old.request, old.remote_selectors) == (new.request, new.remote_selectors)
         if moved or not same or not tunnel.renew():
             tunnel.reconnect()
 
     def _tell(self, change: Difference) -> None:
-        emit = self._tunnel.session.emit
+        emit = self._tunnel.session.events.emit
         emit("reloaded", effect=change.effect.value)
         for key in change.later:
             emit("notice", text=f"key '{key}' changes with the next start of the tunnel")
@@ -98,7 +95,7 @@ class Adoption:
             try:
                 await self.adopt(pending)
             except IkeclientError as error:
-                self._tunnel.session.emit("notice", text=f"the profile was not loaded again: {error.message}")
+                self._tunnel.session.events.emit("notice", text=f"the profile was not loaded again: {error.message}")
 
     def connected(self) -> None:
         """There is a connection with the present profile."""
@@ -108,8 +105,8 @@ class Adoption:
         """There is none: go back to the profile that worked; false where there is no other one."""
         if self._former is None:
             return False
-        profile, self._tunnel.known = self._former
+        profile, self._tunnel.gateway.known = self._former
         self._former = None
         self._tunnel.use(profile)
-        self._tunnel.session.emit("notice", text=f"going back to the former profile: {error.message}")
+        self._tunnel.session.events.emit("notice", text=f"going back to the former profile: {error.message}")
         return True

@@ -1,0 +1,155 @@
+"""What a tunnel needs of the world, as one value that a test replaces.
+
+What decides in `tunnel` asks no clock, opens no socket and draws no random bytes by itself. With the event loop's time
+virtual too, a whole tunnel runs in a test without waiting, and the same way twice (`tests/sim`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from ipaddress import ip_address
+from typing import Any, Protocol
+
+from ikeclient.dataplane.event_loop import Carry, unwatch, watch
+from ikeclient.dataplane.interfaces import Device as PacketDevice
+from ikeclient.dataplane.interfaces import Transport
+from ikeclient.ike.events import IPAddress
+from ikeclient.net.model import MachineAdapter
+from ikeclient.net.transport.icmp_errors import PathHint
+from ikeclient.net.transport.path import local_address_for, path_mtu
+from ikeclient.net.transport.udp import UdpSocket
+from ikeclient.net.watch.monitor import NetworkMonitor
+from ikeclient.net.watch.snapshot import Change, OuterAddress, Snapshot
+from ikeclient.tunnel.clock import boottime, local_time
+from ikeclient.tunnel.hooks import Runner
+from ikeclient.tunnel.machine_config import outer_mark
+from ikeclient.tunnel.resolve import Known, resolve
+
+Resolve = Callable[[Sequence[str], int], Coroutine[Any, Any, Known]]
+
+
+class Device(PacketDevice, Protocol):
+    """What a tunnel needs of a TUN device."""
+
+    name: str
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable with packets."""
+
+    def reopen(self) -> bool:
+        """Make the interface again that another program deleted, on the same descriptor; whether that worked."""
+
+
+class Socket(Transport, Protocol):
+    """A UDP socket of one path."""
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable with datagrams."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+class Monitor(Protocol):
+    """Watches the outer network; see `net.watch.monitor.NetworkMonitor`."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The network when it was looked at last."""
+
+    def start(self) -> None:
+        """Watch from now on."""
+
+    def close(self) -> None:
+        """Stop watching."""
+
+    def watch(self, *remotes: IPAddress) -> None:
+        """Take the routes to these addresses into account."""
+
+    def sources_for(self, remote: IPAddress) -> tuple[OuterAddress, ...]:
+        """Our addresses that can speak to `remote`, the best first."""
+
+
+class OuterNetwork(Protocol):
+    """The network that the tunnel's datagrams use."""
+
+    def source_for(self, remote: IPAddress) -> IPAddress | None:
+        """The address that the machine would send from; None if no route leads there."""
+
+    def path_mtu(self, remote: IPAddress) -> int:
+        """How many bytes the kernel believes the path to carry."""
+
+    def open(self, local: IPAddress, on_hint: Callable[[PathHint], None]) -> Socket:
+        """A socket bound to `local`. Raises PlatformError if this machine does not have that address."""
+
+    def watch(self, socket: Socket, drain: Carry, rest: Callable[[], bool]) -> None:
+        """Call `drain` when datagrams wait; see `event_loop.watch`."""
+
+    def close(self, socket: Socket) -> None:
+        """Stop watching a socket, and close it."""
+
+    def monitor(self, on_change: Callable[[Change], None], ignore: Sequence[str]) -> Monitor:
+        """A monitor that calls `on_change`, and does not see the interfaces to `ignore`."""
+
+
+class SystemNetwork:
+    """This machine's network, through the kernel."""
+
+    def source_for(self, remote: IPAddress) -> IPAddress | None:
+        """See `OuterNetwork`."""
+        local = local_address_for(str(remote), mark=outer_mark())
+        return ip_address(local) if local is not None else None
+
+    def path_mtu(self, remote: IPAddress) -> int:
+        """See `OuterNetwork`."""
+        return path_mtu(str(remote), mark=outer_mark())
+
+    def open(self, local: IPAddress, on_hint: Callable[[PathHint], None]) -> Socket:
+        """See `OuterNetwork`."""
+        return UdpSocket(version=local.version, local_address=str(local), mark=outer_mark(), on_hint=on_hint)
+
+    def watch(self, socket: Socket, drain: Carry, rest: Callable[[], bool]) -> None:
+        """See `OuterNetwork`."""
+        watch(socket.fileno(), drain, rest)
+
+    def close(self, socket: Socket) -> None:
+        """See `OuterNetwork`."""
+        unwatch(socket.fileno())
+        socket.close()
+
+    def monitor(self, on_change: Callable[[Change], None], ignore: Sequence[str]) -> Monitor:
+        """See `OuterNetwork`."""
+        return NetworkMonitor(on_change, ignore=ignore, mark=outer_mark())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What a tunnel stands on; the defaults are those of this machine.
+
+    - `device`, `machine`, `table`: the TUN device, what carries out changes of the machine, and the routing table for
+      the tunnel's routes.
+    - `hooks`: whether the profile's commands are run; `run_hook` runs them elsewhere than in this process.
+    - `clock`: seconds since some moment in the past, the machine's sleep included. `time_of_day` judges certificates.
+    - `entropy`: that many random bytes.
+    - `resolve`: the gateway's addresses with the names they are from; raises NoResponse if there are none.
+    - `network`: the network that datagrams to the gateway use.
+    """
+
+    device: Device
+    machine: MachineAdapter
+    table: int
+    hooks: bool = True
+    run_hook: Runner | None = None
+    clock: Callable[[], float] = boottime
+    time_of_day: Callable[[], datetime] = local_time
+    entropy: Callable[[int], bytes] = os.urandom
+    resolve: Resolve = resolve
+    network: OuterNetwork = field(default_factory=SystemNetwork)
+
+    def later(self, seconds: float, action: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
+        """Call `action` from the running event loop when so many seconds have passed."""
+        return asyncio.get_running_loop().call_later(seconds, action, *arguments)

@@ -1,0 +1,76 @@
+"""The life of a tunnel as a table, and the words that people see for it."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from ikeclient.tunnel.state import IMPOSSIBLE, REPORTED, TRANSITIONS, Input, State, after
+from ikeclient.tunnel.status import Status
+
+PAIRS = list(product(State, Input))
+UP = (State.CONNECTED, State.MOVING, State.RECONNECTING)  # device and routes are in place
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[0].name}-{pair[1].name}")
+def test_every_pair_has_a_successor_or_a_reason_why_it_cannot_happen(pair: tuple[State, Input]) -> None:
+    assert (pair in TRANSITIONS) != (pair in IMPOSSIBLE)
+    if pair in TRANSITIONS:
+        assert after(*pair) is TRANSITIONS[pair]
+    else:
+        assert IMPOSSIBLE[pair]
+        with pytest.raises(KeyError):
+            after(*pair)
+
+
+def test_every_state_is_reached_from_the_first() -> None:
+    reached = {State.DISCONNECTED}
+    while more := {TRANSITIONS[pair] for pair in TRANSITIONS if pair[0] in reached} - reached:
+        reached |= more
+    assert reached == set(State)
+
+
+def test_the_machine_opens_only_through_closing() -> None:
+    """S21: nothing that a gateway or a network does leads back to a machine without the tunnel's routes."""
+    for state, event in product(UP, Input):
+        if (state, event) in TRANSITIONS:
+            assert after(state, event) in ({State.CLOSING} if event is Input.CLOSE else UP)
+    assert [pair for pair, state in TRANSITIONS.items() if state is State.DISCONNECTED and pair[0] is not state] == [
+        (State.CLOSING, Input.CLOSED)
+    ]
+
+
+def test_what_arrives_late_does_not_bring_a_closing_tunnel_back() -> None:
+    late = set(Input) - {Input.START, Input.CLOSED}
+    assert {after(State.CLOSING, event) for event in late} == {State.CLOSING}
+
+
+def test_every_state_can_be_closed() -> None:
+    assert {after(state, Input.CLOSE) for state in State} == {State.CLOSING, State.DISCONNECTED}
+    assert set(REPORTED) == set(State)
+
+
+def test_people_see_one_word_for_a_lost_path_and_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter(f"moment {number}" for number in range(9))
+    monkeypatch.setattr("ikeclient.tunnel.status.timestamp", lambda: next(moments))
+    status = Status(name="work", since="the start")
+    seen = [(status.state, status.since)]
+    for event in (Input.START, Input.RESOLVED, Input.UP, Input.PATH_LOST, Input.LINK_LOST, Input.UP, Input.CLOSE):
+        status.happens(event)
+        seen.append((status.state, status.since))
+    assert seen == [
+        *[("connecting", "the start")] * 3,
+        ("connected", "moment 0"),
+        *[("reconnecting", "moment 1")] * 2,
+        *[("connected", "moment 2")] * 2,
+    ]
+    status.happens(Input.CLOSED)
+    assert (status.state, status.since) == ("disconnected", "moment 3")
+
+
+def test_an_impossible_pair_is_an_error_and_changes_nothing() -> None:
+    status = Status(name="work")
+    with pytest.raises(KeyError):
+        status.happens(Input.UP)
+    assert (status.life, status.state) == (State.DISCONNECTED, "connecting")
