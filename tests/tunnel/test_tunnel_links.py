@@ -1,0 +1,104 @@
+"""Which links a tunnel has, and who gets what arrives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tunnel_fakes import FakeLink
+
+from ikeclient.ike.events import ChildClosed, Progress
+from ikeclient.tunnel.links import Links
+
+MESSAGE: Any = (b"data", ("203.0.113.7", 4500), ("192.0.2.10", 40000))
+
+
+class Parallel:
+    """A reauthentication."""
+
+    def __init__(self, link: FakeLink) -> None:
+        self.link = link
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def made(*leaving: FakeLink, current: FakeLink | None = None, parallel: FakeLink | None = None) -> Links:
+    links: Any = Links()
+    links.current = current
+    links.leaving = list(leaving)
+    links.reauthentication = Parallel(parallel) if parallel is not None else None
+    return links  # type: ignore[no-any-return]
+
+
+def test_only_a_link_that_is_up_carries_traffic() -> None:
+    assert made().established is None
+    assert made(current=FakeLink(established=False)).established is None
+    up = FakeLink()
+    assert made(current=up).established is up  # type: ignore[comparison-overlap]
+
+
+def test_every_link_is_asked_for_a_message_and_one_that_waits_for_it_is_enough() -> None:
+    current, parallel, leaving = FakeLink(awaited=False), FakeLink(awaited=False), FakeLink()
+    links = made(leaving, current=current, parallel=parallel)
+    assert links.receive(*MESSAGE)
+    assert all(link.asked("receive") == [MESSAGE] for link in (current, parallel, leaving))
+    leaving.awaited = False
+    assert not links.receive(*MESSAGE)
+    assert not made().receive(*MESSAGE)
+
+
+def test_of_a_link_that_leaves_only_its_child_sas_matter() -> None:
+    leaving: Any = FakeLink()
+    links, up = made(leaving), Progress(step="authenticating")
+    assert not links.concerns(leaving, up)
+    assert links.concerns(leaving, ChildClosed(spi_in=1, replaced=False))
+    assert links.concerns(FakeLink(), up)  # type: ignore[arg-type]
+
+
+def test_a_link_leaves_when_the_gateway_knows_and_sends_no_esp_until_then() -> None:
+    links, link = Links(), FakeLink()
+    links.leave(link)  # type: ignore[arg-type]
+    assert links.leaving == [link]
+    assert link.calls == [("retire",)]
+    link.driver.done.resolve()
+    assert links.leaving == []
+    assert link.calls == [("retire",), ("release",)]
+
+
+def test_a_link_that_has_nothing_left_to_say_is_released_at_once() -> None:
+    links, link = Links(), FakeLink()
+    link.driver.done.resolve()
+    links.leave(link)  # type: ignore[arg-type]
+    assert links.leaving == []
+    assert link.asked("release") == [()]
+
+
+def test_who_borrows_the_sockets_of_a_link_inherits_them_before_it_closes_them() -> None:
+    """K20"""
+    link, other, heir = FakeLink(), FakeLink(), FakeLink()
+    link.heirs = [heir]
+    links = made(link, other, heir)
+    links.release(link)  # type: ignore[arg-type]
+    assert heir.asked("inherit") == [(link,)]
+    assert other.calls == []
+    links.release(link)  # type: ignore[arg-type]
+    assert link.asked("release") == [()], "once"
+
+
+def test_the_link_that_was_opened_in_parallel_takes_the_place_of_the_one_in_use() -> None:
+    old, new = FakeLink(), FakeLink(established=False)
+    links: Any = made(current=old, parallel=new)
+    assert links.replace(new) is old
+    assert (links.current, links.reauthentication) == (new, None)
+    assert new.established
+    assert new.asked("take_over") == [(old,)]
+
+
+def test_a_reauthentication_that_is_stopped_is_cancelled_once() -> None:
+    links: Any = made(current=FakeLink(), parallel=FakeLink())
+    parallel = links.reauthentication
+    links.stop_reauthenticating()
+    links.stop_reauthenticating()
+    assert parallel.cancelled
+    assert links.reauthentication is None

@@ -1,0 +1,144 @@
+"""The tunnel's MTU kept to what the path carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tunnel_fakes import FakeLink
+
+from ikeclient.errors import PlatformError
+from ikeclient.ike.events import PathProbed
+from ikeclient.net.transport.icmp_errors import PathHint
+from ikeclient.tunnel.path_mtu import PathMtu
+from ikeclient.tunnel.status import Status
+from ikeclient.tunnel.status_events import StatusEvents
+
+
+@dataclass
+class Session:
+    """A session whose tunnel takes 80 bytes of each packet."""
+
+    now: float = 1000.0
+    stated: bool = False
+    refuses: bool = False
+    said: list[dict[str, object]] = field(default_factory=list)
+    trusted: list[tuple[int, bool]] = field(default_factory=list)
+    shrunk: int = 0
+
+    def __post_init__(self) -> None:
+        self.status = Status(name="work")
+        self.events = StatusEvents(self.status, self.said.append)
+        self.ports = SimpleNamespace(clock=lambda: self.now, network=SimpleNamespace(path_mtu=lambda _: 1500))
+        self.pump = SimpleNamespace(
+            last_outbound=None,
+            trust_path=lambda mtu, proven: self.trusted.append((mtu, proven)),
+            shrink=self.shrink,
+            bulk=SimpleNamespace(stalled=lambda: False),
+        )
+
+    @property
+    def arrangement(self) -> Any:
+        return SimpleNamespace(mtu_stated=self.stated, outer_mtu=lambda _: 1500)
+
+    def shrink(self) -> None:
+        self.shrunk += 1
+
+    def configure(self, link: object, outer: int) -> None:
+        if self.refuses:
+            raise PlatformError("the machine does not take that MTU")
+        self.status.path_mtu, self.status.mtu = outer, outer - 80
+
+
+class Rig:
+    def __init__(self, **kind: bool) -> None:
+        self.session, self.link = Session(**kind), FakeLink()
+        session: Any = self.session
+        self.path_mtu = PathMtu(session)
+        self.any_link: Any = self.link
+
+    def begin(self) -> None:
+        self.path_mtu.begin(self.any_link)
+
+    def probed(self, *, passed: bool) -> None:
+        size = self.link.asked("probe_path")[-1][0]
+        self.session.now += 1
+        self.path_mtu.handle(PathProbed(asked=size, size=size, passed=passed), self.any_link)
+
+    def said_mtu(self) -> list[object]:
+        return [event["mtu"] for event in self.session.said if event["event"] == "mtu"]
+
+    def probe_all(self, carries: int) -> None:
+        """Let the path carry so much, until nothing more is asked."""
+        asked = -1
+        while (now := len(self.link.asked("probe_path"))) != asked:
+            asked = now
+            self.probed(passed=self.link.asked("probe_path")[-1][0] <= carries)
+
+
+def test_a_new_path_is_probed_at_what_the_kernel_believes_and_then_trusted() -> None:
+    rig = Rig()
+    rig.begin()
+    assert rig.path_mtu.searching
+    assert rig.link.asked("probe_path") == [(1500,)]
+    rig.probed(passed=True)
+    assert not rig.path_mtu.searching
+    assert rig.session.trusted[-1] == (1500, True)
+    assert rig.link.asked("set_path_mtu")[-1] == (1500,)
+    assert rig.session.status.path_mtu == 1500
+
+
+def test_a_narrow_path_makes_the_tunnel_narrower_and_it_is_said_and_flows_are_told() -> None:
+    rig = Rig()
+    rig.begin()
+    rig.probe_all(1400)
+    assert 1380 <= rig.session.status.path_mtu <= 1400
+    assert rig.session.shrunk >= 1
+    assert rig.said_mtu()[-1] == rig.session.status.mtu
+
+
+def test_a_path_that_is_known_is_not_probed_again_and_another_one_is() -> None:
+    rig = Rig()
+    rig.begin()
+    rig.begin()
+    assert len(rig.link.asked("probe_path")) == 1
+    rig.link.path = replace(rig.link.path, local_address=ip_address("198.51.100.10"))
+    rig.begin()
+    assert len(rig.link.asked("probe_path")) == 2
+
+
+def test_an_mtu_that_the_profile_states_is_obeyed_and_nothing_probed() -> None:
+    rig = Rig(stated=True)
+    rig.begin()
+    rig.path_mtu.look_after(rig.any_link, 1001.0, swallowed=True)
+    assert rig.link.calls == []
+    assert not rig.path_mtu.searching
+
+
+def test_a_profile_read_again_with_an_mtu_ends_the_search() -> None:
+    rig = Rig()
+    rig.begin()
+    rig.session.stated = True
+    rig.probed(passed=False)
+    assert not rig.path_mtu.searching
+    assert len(rig.link.asked("probe_path")) == 1
+
+
+@pytest.mark.parametrize(("kind", "believed"), [("too-big", True), ("refused", False)])
+def test_a_router_that_says_too_big_is_believed_at_once_and_then_put_to_the_test(kind: Any, believed: bool) -> None:
+    rig = Rig()
+    rig.begin()
+    rig.probed(passed=True)
+    rig.link.on_hint(PathHint(kind=kind, errno=90, mtu=1300))  # type: ignore[attr-defined]
+    assert (rig.session.status.path_mtu == 1300) is believed
+    assert (rig.link.asked("probe_path")[-1:] == [(1500,)] and len(rig.link.asked("probe_path")) == 2) is believed
+
+
+def test_a_machine_that_refuses_an_mtu_is_a_warning_and_no_more() -> None:
+    rig = Rig(refuses=True)
+    rig.begin()
+    assert rig.session.status.warnings == ["the machine does not take that MTU"]
+    assert rig.session.said[-1]["event"] == "notice"

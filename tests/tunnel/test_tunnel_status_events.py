@@ -1,0 +1,45 @@
+"""What a tunnel says, and the warnings that stay."""
+
+from __future__ import annotations
+
+from ikeclient.tunnel.status import Status
+from ikeclient.tunnel.status_events import StatusEvents
+
+
+def made() -> tuple[StatusEvents, Status, list[dict[str, object]]]:
+    said: list[dict[str, object]] = []
+    status = Status(name="work")
+    return StatusEvents(status, said.append), status, said
+
+
+def test_an_event_says_what_happened_when_and_to_which_tunnel() -> None:
+    events, status, said = made()
+    events.emit("mtu", mtu=1300, path_mtu=1400)
+    [event] = said
+    assert {key: event[key] for key in ("event", "tunnel", "mtu", "path_mtu")} == {
+        "event": "mtu",
+        "tunnel": "work",
+        "mtu": 1300,
+        "path_mtu": 1400,
+    }
+    assert str(event["time"]).endswith("Z")
+    assert status.warnings == []
+
+
+def test_a_warning_is_told_and_kept_until_it_is_true_no_more() -> None:
+    events, status, said = made()
+    events.warn("nothing comes back")
+    assert status.warnings == ["nothing comes back"]
+    assert [(event["event"], event["text"]) for event in said] == [("notice", "nothing comes back")]
+    events.retract("nothing comes back")
+    events.retract("nothing comes back")
+    assert status.warnings == []
+    assert len(said) == 1
+
+
+def test_a_warning_that_comes_again_is_told_again_and_kept_once() -> None:
+    events, status, said = made()
+    for _ in range(3):
+        events.warn_once("it was made again")
+    assert status.warnings == ["it was made again"]
+    assert len(said) == 3
