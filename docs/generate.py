@@ -14,6 +14,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ikeclient.control.status import json_schema as status_schema
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF
 from ikeclient.profile.model.proposals import DEFAULT_ESP, DEFAULT_IKE, REFUSED
 from ikeclient.profile.model.schema import json_schema
+from ikeclient.tunnel.state import REPORTED, TRANSITIONS, State
 
 DOCS = Path(__file__).resolve().parent
 _PART = re.compile(r"(<!-- generated: (?P<name>[\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -165,6 +167,23 @@ def commands() -> Iterator[str]:
     return below(get_command(app), ())
 
 
+def _states(_: str) -> Iterator[str]:
+    """Yield the tunnel's states: the word that `status` shows, and what leads to another state."""
+    yield "| state | in `status` | what leads out of it |"
+    yield "|---|---|---|"
+    for state in State:
+        ways = [
+            f"{_plain(event)} → {_plain(after)}"
+            for (before, event), after in TRANSITIONS.items()
+            if before is state and after is not state
+        ]
+        yield f"| {_plain(state)} | {REPORTED[state] or 'as before'} | {', '.join(ways)} |"
+
+
+def _plain(name: Enum) -> str:
+    return name.name.lower().replace("_", " ")
+
+
 def _algorithms(_: str) -> Iterator[str]:
     """Yield what proposals can name, the default proposals, and what cannot be named."""
     kinds: dict[str, Iterable[str]] = {
@@ -235,6 +254,7 @@ _PARTS: dict[str, Callable[[str], Iterator[str]]] = {
     "command": _command,
     "decisions": _decisions,
     "rooms": _rooms,
+    "states": _states,
     "algorithms": _algorithms,
     "dependencies": _dependencies,
     "status": _status,
