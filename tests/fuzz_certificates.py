@@ -27,8 +27,10 @@ from ikeclient.crypto.pki import der
 from ikeclient.crypto.pki.identity import identity_text, parse_identity, proves
 from ikeclient.crypto.pki.names import encode_name, mailboxes, name_key, name_text, normalise, same_name
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_gateway
+from ikeclient.crypto.sign.file_key import FileKey
+from ikeclient.crypto.sign.private_key import sign_auth
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Family, Scheme, algorithm_identifier, parse_algorithm_identifier
-from ikeclient.crypto.sign.signature import PrivateKey, verify
+from ikeclient.crypto.sign.signature import verify
 from ikeclient.errors import GatewayNotAuthenticated, ParseError, ProfileError, SignatureError
 from ikeclient.wire.cursor import Reader
 from ikeclient.wire.identity import IdrPayload
@@ -207,13 +209,13 @@ def _pem(encoded: bytes) -> bytes:
 
 def signature(random: Random) -> None:
     """AUTH data of every method, with AlgorithmIdentifiers that are damaged or belong to others (C13, C14, C16)."""
-    key = PrivateKey(random.choice(keys()))
+    key = FileKey(random.choice(keys()))
     peer = None if random.random() < 0.3 else frozenset(HashAlgorithm(number) for number in range(1, 6))
     octets = b"octets"
     try:
-        method, data = key.sign(
-            octets, peer, allow_sha1=True, schemes=random.choice(((), tuple(SCHEME_NAMES.values())))
-        )
+        schemes = random.choice(((), tuple(SCHEME_NAMES.values())))
+        made = sign_auth(key, octets, peer, allow_sha1=True, schemes=schemes)
+        method, data = made.method, made.data
     except SignatureError:
         method, data = AuthMethod.RSA_SIGNATURE, bytes(256)
     original = data

@@ -8,8 +8,8 @@ from typing import Self
 
 from ikeclient.crypto.algorithms.transforms import AlgorithmProposal
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
+from ikeclient.crypto.sign.private_key import PrivateKey
 from ikeclient.crypto.sign.schemes import Family, Scheme
-from ikeclient.crypto.sign.signature import PrivateKey
 from ikeclient.wire.identity import Identity
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.selector import TrafficSelector
@@ -106,6 +106,10 @@ class IkeConfig:
         ours, theirs = self.auth, before.auth
         if (self.gateway_identity, self.local_identity) != (before.gateway_identity, before.local_identity):
             return self
-        if isinstance(ours, CertificateAuth) and isinstance(theirs, CertificateAuth) and ours.key == theirs.key:
+        if (
+            isinstance(ours, CertificateAuth)
+            and isinstance(theirs, CertificateAuth)
+            and ours.key.public_key == theirs.key.public_key
+        ):
             ours = replace(ours, signature=ours.signature or theirs.signature)
         return replace(self, auth=ours, name_gateway=self.name_gateway and before.name_gateway)

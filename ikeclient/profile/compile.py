@@ -14,8 +14,8 @@ from typing import Literal
 
 from ikeclient.crypto.algorithms.transforms import AlgorithmProposal
 from ikeclient.crypto.pki.identity import identity_text
+from ikeclient.crypto.sign.private_key import PrivateKey
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Scheme
-from ikeclient.crypto.sign.signature import PrivateKey
 from ikeclient.errors import ProfileError
 from ikeclient.ike.config import CertificateAuth, EapAuth, IkeConfig, PskAuth
 from ikeclient.profile.load.author import Author
@@ -236,9 +236,9 @@ def _signature_schemes(auth: Auth, key: PrivateKey) -> tuple[Scheme, ...]:
     """The schemes of `auth.signature` that our key can make; empty if the profile does not limit them."""
     if auth.signature is None:
         return ()
-    found = tuple(scheme for name in auth.signature if (scheme := SCHEME_NAMES[name]).family in key.families)
+    found = tuple(scheme for name in auth.signature if (scheme := SCHEME_NAMES[name]).family in key.public_key.families)
     if not found:
-        possible = [name for name, scheme in SCHEME_NAMES.items() if scheme.family in key.families]
+        possible = [name for name, scheme in SCHEME_NAMES.items() if scheme.family in key.public_key.families]
         raise ProfileError(
             "key 'auth.signature' names no scheme that our key can sign with",
             reason=f"the private key is {key.public_key.kind}",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
-from ikeclient.crypto.sign.signature import PrivateKey
+from ikeclient.crypto.sign.file_key import FileKey
+from ikeclient.crypto.sign.private_key import PrivateKey
 from ikeclient.errors import IkeclientError
 from ikeclient.ipc.typed import Codec
 from ikeclient.profile.compile import CompiledProfile
 
+_KEY = (bytes, FileKey.pkcs8, lambda data: FileKey.load(data, None))
 _CODEC = Codec(
     {
         Certificate: (bytes, lambda certificate: certificate.der, Certificate.from_der),
         TrustStore: (tuple[Certificate, ...], lambda store: store.anchors, TrustStore.from_certificates),
-        PrivateKey: (bytes, PrivateKey.pkcs8, lambda data: PrivateKey.load(data, None)),
+        FileKey: _KEY,
+        PrivateKey: _KEY,  # as which it is declared
     }
 )
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_gateway
-from ikeclient.crypto.sign.signature import PrivateKey
+from ikeclient.crypto.sign.file_key import FileKey
 from ikeclient.errors import GatewayNotAuthenticated
 from ikeclient.wire.registry import IdType
 
@@ -65,9 +65,9 @@ def pem(private: Key, password: bytes | None = None) -> bytes:
     return private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
-def private_key(kind: str, number: int = 0) -> PrivateKey:
+def private_key(kind: str, number: int = 0) -> FileKey:
     """A key as ours."""
-    return PrivateKey.load(pem(key(kind, number)), None)
+    return FileKey.load(pem(key(kind, number)), None)
 
 
 def name(common_name: str) -> x509.Name:

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
 
 from ikeclient.crypto.pki.trust_store import load_pkcs12
-from ikeclient.crypto.sign.signature import PassphraseNeeded, PrivateKey, PublicKey
+from ikeclient.crypto.sign.file_key import FileKey, PassphraseNeeded
+from ikeclient.crypto.sign.signature import PublicKey
 from ikeclient.errors import ProfileError
 
 PASSWORD = b"S3cr3t-CANARY"
@@ -30,7 +31,7 @@ def kinds() -> list[str]:
 
 def refusal(data: bytes, password: bytes | None = None) -> str:
     with pytest.raises(ProfileError) as caught:
-        PrivateKey.load(data, password)
+        FileKey.load(data, password)
     assert all(is_clause(line) for line in caught.value.lines())
     text = " ".join(caught.value.lines())
     assert "CANARY" not in text
@@ -44,37 +45,37 @@ def test_pkcs8_loads(kind: str, encoding: Encoding, password: bytes | None) -> N
     made = key(kind)
     encryption = serialization.BestAvailableEncryption(password) if password else NoEncryption()
     data = made.private_bytes(encoding, PrivateFormat.PKCS8, encryption)
-    assert PrivateKey.load(data, password).public_key == PublicKey(made.public_key())
+    assert FileKey.load(data, password).public_key == PublicKey(made.public_key())
 
 
 @pytest.mark.parametrize("kind", ["rsa2048", "p256"])
 @pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
 def test_traditional_keys_load(kind: str, encoding: Encoding) -> None:
     data = key(kind).private_bytes(encoding, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    assert PrivateKey.load(data, None).public_key == PublicKey(key(kind).public_key())
+    assert FileKey.load(data, None).public_key == PublicKey(key(kind).public_key())
 
 
 @pytest.mark.parametrize("kind", ["rsa2048", "p256", "ed25519"])
 def test_openssh_keys_load(kind: str) -> None:
     data = key(kind).private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    assert PrivateKey.load(data, None).public_key == PublicKey(key(kind).public_key())
+    assert FileKey.load(data, None).public_key == PublicKey(key(kind).public_key())
 
 
 def test_text_and_certificates_around_a_key_do_not_matter() -> None:
     """F6: junk before the PEM."""
     data = b"Bag Attributes\n  localKeyID: 01\n" + LEAF.x509.public_bytes(Encoding.PEM) + b"\n" + pem(key("p256", 5))
-    assert PrivateKey.load(data, None).public_key == LEAF.certificate.public_key
+    assert FileKey.load(data, None).public_key == LEAF.certificate.public_key
 
 
 def test_a_password_for_an_unencrypted_key_is_ignored() -> None:
-    assert PrivateKey.load(pem(key("p256")), PASSWORD).public_key == PublicKey(key("p256").public_key())
+    assert FileKey.load(pem(key("p256")), PASSWORD).public_key == PublicKey(key("p256").public_key())
 
 
 def test_a_missing_password_is_said() -> None:
     """F6."""
     for password in (None, b""):
         with pytest.raises(PassphraseNeeded) as caught:
-            PrivateKey.load(pem(key("p256"), PASSWORD), password)
+            FileKey.load(pem(key("p256"), PASSWORD), password)
         assert caught.value.lines() == ["the private key is encrypted", "no password was given"]
 
 
@@ -83,7 +84,7 @@ def test_only_a_passphrase_that_may_help_is_asked_for() -> None:
     encrypted = pem(key("p256"), PASSWORD)
     for data, password in ((b"rubbish", None), (b"", None), (encrypted, b"wrong")):
         with pytest.raises(ProfileError) as caught:
-            PrivateKey.load(data, password)
+            FileKey.load(data, password)
         assert not isinstance(caught.value, PassphraseNeeded)
     with pytest.raises(PassphraseNeeded):
         load_pkcs12(container(LEAF.key, LEAF.x509), None)
@@ -128,9 +129,9 @@ def test_an_encrypted_openssh_key_gets_a_hint(tmp_path: Path) -> None:
     path = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "right horse", "-f", str(path)], check=True)
     with pytest.raises(PassphraseNeeded, match="is encrypted"):
-        PrivateKey.load(path.read_bytes(), None)
+        FileKey.load(path.read_bytes(), None)
     if importlib.util.find_spec("bcrypt"):
-        assert PrivateKey.load(path.read_bytes(), b"right horse").public_key.kind == "Ed25519"
+        assert FileKey.load(path.read_bytes(), b"right horse").public_key.kind == "Ed25519"
     else:
         assert "ssh-keygen -p -m PKCS8" in refusal(path.read_bytes(), b"right horse")
 
@@ -142,7 +143,7 @@ def test_explicit_curve_parameters_do_not_crash(tmp_path: Path) -> None:
     made = ["openssl", "ecparam", "-name", "prime256v1", "-param_enc", "explicit", "-genkey", "-noout"]
     data = subprocess.run(made, check=True, capture_output=True).stdout
     with contextlib.suppress(ProfileError):  # also fine: both are answers, a crash is not
-        assert PrivateKey.load(data, None).public_key.kind == "ECDSA P-256"
+        assert FileKey.load(data, None).public_key.kind == "ECDSA P-256"
 
 
 # PKCS#12

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from certificate_factory import key, pem, private_key
@@ -13,8 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
+from ikeclient.crypto.sign.file_key import FileKey
+from ikeclient.crypto.sign.private_key import PrivateKey, acceptable, sign_auth
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Family, Scheme, algorithm_identifier, pss
-from ikeclient.crypto.sign.signature import PrivateKey, PublicKey, verify
+from ikeclient.crypto.sign.signature import PublicKey, verify
 from ikeclient.errors import ProfileError, SignatureError
 from ikeclient.wire.registry import AuthMethod, HashAlgorithm
 
@@ -53,6 +57,14 @@ def digital_signature(scheme: Scheme, signature: bytes) -> bytes:
     return bytes([len(identifier)]) + identifier + signature
 
 
+def auth(
+    key: PrivateKey, octets: bytes, accepted: frozenset[HashAlgorithm] | None, **options: Any
+) -> tuple[AuthMethod, bytes]:
+    """The method and data of AUTH."""
+    made = sign_auth(key, octets, accepted, **options)
+    return made.method, made.data
+
+
 def refusal(kind: str, method: AuthMethod, data: bytes, *, allow_sha1: bool = False) -> str:
     with pytest.raises(SignatureError) as caught:
         verify(private_key(kind).public_key, method, data, OCTETS, allow_sha1=allow_sha1)
@@ -67,7 +79,7 @@ def test_every_key_signs_and_verifies_with_method_14(kind: str) -> None:
     ours = private_key(kind)
     printable, scheme = KINDS[kind]
     assert ours.public_key.kind == printable
-    method, data = ours.sign(OCTETS, ALL)
+    method, data = auth(ours, OCTETS, ALL)
     assert method == AuthMethod.DIGITAL_SIGNATURE
     assert verify(ours.public_key, method, data, OCTETS) == scheme
     with pytest.raises(SignatureError, match="does not verify"):
@@ -86,7 +98,7 @@ def test_every_key_signs_and_verifies_with_method_14(kind: str) -> None:
 )
 def test_the_hash_is_one_the_peer_accepts(kind: str, offered: set[HashAlgorithm], scheme: str) -> None:
     ours = private_key(kind)
-    assert verify(ours.public_key, *ours.sign(OCTETS, frozenset(offered)), OCTETS) == scheme
+    assert verify(ours.public_key, *auth(ours, OCTETS, frozenset(offered)), OCTETS) == scheme
 
 
 @pytest.mark.parametrize(
@@ -102,21 +114,21 @@ def test_the_hash_is_one_the_peer_accepts(kind: str, offered: set[HashAlgorithm]
 def test_nothing_in_common_is_an_error(kind: str, offered: set[HashAlgorithm]) -> None:
     """N26: only SHA-1, only unknown numbers, or nothing."""
     with pytest.raises(SignatureError, match="cannot sign with any hash the peer accepts"):
-        private_key(kind).sign(OCTETS, frozenset(offered))
+        auth(private_key(kind), OCTETS, frozenset(offered))
 
 
 def test_sha1_is_used_and_accepted_only_where_allowed() -> None:
     """N26, C10."""
     for kind in ("rsa2048", "p256"):
         ours = private_key(kind)
-        method, data = ours.sign(OCTETS, frozenset({HashAlgorithm.SHA1}), allow_sha1=True)
+        method, data = auth(ours, OCTETS, frozenset({HashAlgorithm.SHA1}), allow_sha1=True)
         assert "SHA-1" in verify(ours.public_key, method, data, OCTETS, allow_sha1=True)
         assert "which is too weak" in refusal(kind, method, data)
 
 
 def test_pkcs1_v15_with_sha2_is_accepted_in_method_14() -> None:
     ours = private_key("rsa2048")
-    method, data = ours.sign(OCTETS, ALL, schemes=[SCHEME_NAMES["rsa-pkcs1-sha256"]])
+    method, data = auth(ours, OCTETS, ALL, schemes=[SCHEME_NAMES["rsa-pkcs1-sha256"]])
     assert verify(ours.public_key, method, data, OCTETS) == "RSA PKCS#1 v1.5 with SHA-256"
 
 
@@ -133,18 +145,18 @@ def test_pkcs1_v15_with_sha2_is_accepted_in_method_14() -> None:
 def test_the_schemes_that_may_sign_are_tried_in_their_order(kind: str, names: list[str], scheme: str) -> None:
     ours = private_key(kind)
     schemes = [SCHEME_NAMES[name] for name in names]
-    assert verify(ours.public_key, *ours.sign(OCTETS, ALL, schemes=schemes), OCTETS) == scheme
-    assert str(ours.choose(ALL, schemes=schemes)) == scheme
+    assert verify(ours.public_key, *auth(ours, OCTETS, ALL, schemes=schemes), OCTETS) == scheme
+    assert str(acceptable(ours.public_key, ALL, schemes=schemes)[0]) == scheme
 
 
 def test_every_named_scheme_signs_and_verifies() -> None:
     kinds = {"rsa": "rsa2048", "ecdsa": "p384", "ed25519": "ed25519", "ed448": "ed448"}
     for name, scheme in SCHEME_NAMES.items():
         ours = private_key(kinds[name.partition("-")[0]])
-        assert verify(ours.public_key, *ours.sign(OCTETS, ALL, schemes=[scheme]), OCTETS) == str(scheme)
-        others = [other for other in SCHEME_NAMES.values() if other.family not in ours.families]
+        assert verify(ours.public_key, *auth(ours, OCTETS, ALL, schemes=[scheme]), OCTETS) == str(scheme)
+        others = [other for other in SCHEME_NAMES.values() if other.family not in ours.public_key.families]
         with pytest.raises(SignatureError, match=r"cannot sign that auth\.signature allows"):
-            ours.sign(OCTETS, ALL, schemes=others)
+            auth(ours, OCTETS, ALL, schemes=others)
 
 
 def test_a_scheme_whose_hash_the_peer_does_not_list_does_not_sign() -> None:
@@ -152,20 +164,20 @@ def test_a_scheme_whose_hash_the_peer_does_not_list_does_not_sign() -> None:
     ours = private_key("rsa2048")
     only = [SCHEME_NAMES["rsa-pss-sha512"]]
     with pytest.raises(SignatureError, match="SHA-256") as caught:
-        ours.sign(OCTETS, frozenset({HashAlgorithm.SHA2_256}), schemes=only)
+        auth(ours, OCTETS, frozenset({HashAlgorithm.SHA2_256}), schemes=only)
     assert "auth.signature" in str(caught.value.hint)
     both = [*only, SCHEME_NAMES["rsa-pkcs1-sha256"]]
-    assert ours.choose(frozenset({HashAlgorithm.SHA2_256}), schemes=both) == both[1]
+    assert acceptable(ours.public_key, frozenset({HashAlgorithm.SHA2_256}), schemes=both) == (both[1],)
 
 
 def test_the_schemes_that_may_sign_limit_the_classic_methods_too() -> None:
     ours = private_key("p256")
-    method, _ = ours.sign(OCTETS, None, schemes=[SCHEME_NAMES["ecdsa-sha256"]])
+    method, _ = auth(ours, OCTETS, None, schemes=[SCHEME_NAMES["ecdsa-sha256"]])
     assert method == AuthMethod.ECDSA_SHA256_P256
     with pytest.raises(SignatureError, match=r"auth\.signature"):
-        ours.sign(OCTETS, None, schemes=[SCHEME_NAMES["ecdsa-sha384"]])
+        auth(ours, OCTETS, None, schemes=[SCHEME_NAMES["ecdsa-sha384"]])
     with pytest.raises(SignatureError) as caught:
-        private_key("rsa2048").sign(OCTETS, None, allow_sha1=True, schemes=[SCHEME_NAMES["rsa-pkcs1-sha256"]])
+        auth(private_key("rsa2048"), OCTETS, None, allow_sha1=True, schemes=[SCHEME_NAMES["rsa-pkcs1-sha256"]])
     assert "leave out auth.signature and set gateway.allow_sha1 = true" in str(caught.value.hint)
 
 
@@ -173,11 +185,11 @@ def test_the_way_out_of_sha1_is_named() -> None:
     """N26: a gateway that knows SHA-1 only, in its list or for want of one, and a key that could do it."""
     for peer in (None, frozenset({HashAlgorithm.SHA1})):
         with pytest.raises(SignatureError) as caught:
-            private_key("rsa2048").sign(OCTETS, peer)
+            auth(private_key("rsa2048"), OCTETS, peer)
         assert "set gateway.allow_sha1 = true" in str(caught.value.hint)
     for peer in (None, frozenset({HashAlgorithm.SHA1})):
         with pytest.raises(SignatureError) as caught:
-            private_key("ed25519").sign(OCTETS, peer)
+            auth(private_key("ed25519"), OCTETS, peer)
         assert "allow_sha1" not in str(caught.value.hint)
 
 
@@ -212,14 +224,14 @@ def test_a_digital_signature_without_identifier_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize(("kind", "other"), [*itertools.permutations(["rsa2048", "p256", "ed25519", "ed448"], 2)])
 def test_a_signature_of_another_kind_than_the_key_is_refused(kind: str, other: str) -> None:
     """C16."""
-    method, data = private_key(other).sign(OCTETS, ALL)
+    method, data = auth(private_key(other), OCTETS, ALL)
     assert f"but the key is {KINDS[kind][0]}" in refusal(kind, method, data)
 
 
 @pytest.mark.parametrize("kind", ["p256", "p384", "p521"])
 def test_method_14_wants_ecdsa_in_der(kind: str) -> None:
     """C16: the bare r||s belongs to methods 9 to 11."""
-    _, bare = private_key(kind).sign(OCTETS, None)
+    _, bare = auth(private_key(kind), OCTETS, None)
     scheme = Scheme(family=Family.ECDSA, hash=HashAlgorithm.SHA2_256)
     data = digital_signature(scheme, bare)
     assert "is the bare r||s, but method 14 wants DER" in refusal(kind, AuthMethod.DIGITAL_SIGNATURE, data)
@@ -229,7 +241,7 @@ def test_method_14_wants_ecdsa_in_der(kind: str) -> None:
 
 def test_ecdsa_with_trailing_bytes_is_refused() -> None:
     """C16."""
-    method, data = private_key("p256").sign(OCTETS, ALL)
+    method, data = auth(private_key("p256"), OCTETS, ALL)
     assert refusal("p256", method, data + b"\0")
 
 
@@ -247,7 +259,7 @@ def test_ecdsa_with_trailing_bytes_is_refused() -> None:
 def test_without_rfc_7427_ecdsa_signs_with_its_own_method(kind: str, method: AuthMethod, length: int) -> None:
     """RFC 4754 section 7: r and s, each as long as the group's order."""
     ours = private_key(kind)
-    found, data = ours.sign(OCTETS, None)
+    found, data = auth(ours, OCTETS, None)
     assert (found, len(data)) == (method, length)
     verify(ours.public_key, method, data, OCTETS)
     r, s = int.from_bytes(data[: length // 2]), int.from_bytes(data[length // 2 :])
@@ -269,7 +281,7 @@ def test_methods_9_to_11_want_r_and_s() -> None:
 
 def test_the_curve_must_be_the_one_of_the_method() -> None:
     """C16."""
-    _, data = private_key("p384").sign(OCTETS, None)
+    _, data = auth(private_key("p384"), OCTETS, None)
     text = refusal("p384", AuthMethod.ECDSA_SHA256_P256, data)
     assert text == "AUTH method 9 is ECDSA P-256, but the key is ECDSA P-384"
     assert "but the key is RSA 2048" in refusal("rsa2048", AuthMethod.ECDSA_SHA256_P256, data)
@@ -279,7 +291,7 @@ def test_the_curve_must_be_the_one_of_the_method() -> None:
 def test_method_1_is_sha1_unless_the_signature_says_otherwise() -> None:
     """C10, RFC 7296 section 3.8."""
     ours = private_key("rsa2048")
-    method, data = ours.sign(OCTETS, None, allow_sha1=True)
+    method, data = auth(ours, OCTETS, None, allow_sha1=True)
     assert method == AuthMethod.RSA_SIGNATURE
     assert verify(ours.public_key, method, data, OCTETS, allow_sha1=True) == "RSA PKCS#1 v1.5 with SHA-1"
     assert "RSA PKCS#1 v1.5 with SHA-1, which is too weak" in refusal("rsa2048", method, data)
@@ -292,7 +304,7 @@ def test_method_1_is_sha1_unless_the_signature_says_otherwise() -> None:
 @pytest.mark.parametrize("kind", ["rsa2048", "ed25519", "ed448"])
 def test_keys_that_need_rfc_7427_say_so(kind: str) -> None:
     with pytest.raises(SignatureError, match="the peer does not know RFC 7427"):
-        private_key(kind).sign(OCTETS, None)
+        auth(private_key(kind), OCTETS, None)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +371,7 @@ def test_a_short_rsa_key_never_verifies() -> None:
     with pytest.raises(SignatureError, match="1024 bits is too short"):
         verify(PublicKey(weak.public_key()), AuthMethod.DIGITAL_SIGNATURE, data, OCTETS)
     with pytest.raises(ProfileError) as caught:
-        PrivateKey.load(pem(weak), None)
+        FileKey.load(pem(weak), None)
     assert "1024 bits is too short" in " ".join(caught.value.lines())
 
 
@@ -372,7 +384,7 @@ def test_small_and_foreign_curves_are_refused(curve: ec.EllipticCurve) -> None:
 def test_dsa_keys_are_refused() -> None:
     made = dsa.generate_private_key(1024)
     with pytest.raises(ProfileError, match="neither RSA, ECDSA, Ed25519 nor Ed448"):
-        PrivateKey(made)
+        FileKey(made)
     with pytest.raises(SignatureError, match="neither RSA"):
         PublicKey(made.public_key())
 
@@ -425,7 +437,7 @@ def test_openssl_and_we_verify_each_other(
     signature = openssl(tmp_path, "dgst", f"-{hash_name}", "-sign", "key.pem", *options, "octets")
     data = digital_signature(scheme, signature)
     assert verify(ours.public_key, AuthMethod.DIGITAL_SIGNATURE, data, OCTETS) == str(scheme)
-    _, data = ours.sign(OCTETS, frozenset({scheme.hash}), schemes=[scheme])
+    _, data = auth(ours, OCTETS, frozenset({scheme.hash}), schemes=[scheme])
     identifier = algorithm_identifier(scheme)
     assert data[1 : 1 + data[0]] == identifier
     (tmp_path / "signature").write_bytes(data[1 + data[0] :])
@@ -439,5 +451,35 @@ def test_openssl_and_we_agree_on_edwards_curves(kind: str, tmp_path: Path) -> No
     (tmp_path / "key.pem").write_bytes(pem(key(kind)))
     (tmp_path / "octets").write_bytes(OCTETS)
     signature = openssl(tmp_path, "pkeyutl", "-sign", "-inkey", "key.pem", "-rawin", "-in", "octets")
-    _, data = private_key(kind).sign(OCTETS, ALL)
+    _, data = auth(private_key(kind), OCTETS, ALL)
     assert data == bytes.fromhex({"ed25519": "07300506032b6570", "ed448": "07300506032b6571"}[kind]) + signature
+
+
+class Token:
+    """A key elsewhere, which can do less than its public key allows."""
+
+    def __init__(self, key: FileKey, *families: Family) -> None:
+        self._key, self._families = key, families
+        self.public_key = key.public_key
+
+    def sign(self, octets: bytes, schemes: Sequence[Scheme]) -> tuple[Scheme, bytes]:
+        able = [scheme for scheme in schemes if scheme.family in self._families]
+        if not able:
+            raise SignatureError("the token makes no such signature")
+        return self._key.sign(octets, able)
+
+
+def test_a_key_that_is_not_ours_signs_with_what_it_can() -> None:
+    """The peer learns from AUTH which of the acceptable schemes it was."""
+    schemes = [SCHEME_NAMES["rsa-pss-sha256"], SCHEME_NAMES["rsa-pkcs1-sha256"]]
+    token = Token(private_key("rsa2048"), Family.RSA_PKCS1)
+    made = sign_auth(token, OCTETS, ALL, schemes=schemes)
+    assert made.scheme == schemes[1]
+    assert verify(token.public_key, made.method, made.data, OCTETS) == str(schemes[1])
+    with pytest.raises(SignatureError, match="token"):
+        sign_auth(token, OCTETS, ALL)
+
+
+def test_a_file_key_makes_only_signatures_of_its_kind() -> None:
+    with pytest.raises(SignatureError, match="none of the signatures"):
+        private_key("p256").sign(OCTETS, [SCHEME_NAMES["ed25519"]])

@@ -12,9 +12,11 @@ from sim_world import World, client_config
 
 from ikeclient.crypto.pki.names import encode_name
 from ikeclient.crypto.pki.trust_store import TrustStore
+from ikeclient.crypto.sign.private_key import sign_auth
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
 from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.rules.authenticate import (
+    OwnProof,
     certificate_request,
     initiator_octets,
     own_proof,
@@ -59,23 +61,25 @@ def shared_key_proof(candidate: Candidate, psk: bytes) -> AuthPayload:
 
 
 def test_our_proof_of_a_pre_shared_key(candidate: Candidate) -> None:
-    certificates, auth = own_proof(client_config("psk"), candidate)
-    assert certificates == ()
+    proof = own_proof(client_config("psk"), candidate)
+    assert proof.certificates == ()
+    auth = proof.auth
     octets = initiator_octets(candidate, CLIENT_ID)
     assert auth is not None
     assert auth.data == sha256_prf(sha256_prf(PSK, b"Key Pad for IKEv2"), octets)
 
 
 def test_our_proof_with_a_certificate(candidate: Candidate) -> None:
-    certificates, auth = own_proof(client_config("certificate"), candidate)
-    assert [c.data for c in certificates] == [user_certificate().der]
+    proof = own_proof(client_config("certificate"), candidate)
+    assert [c.data for c in proof.certificates] == [user_certificate().der]
+    auth = proof.auth
     assert auth is not None
     assert auth.method == AuthMethod.DIGITAL_SIGNATURE
     assert user_key().public_key == user_certificate().public_key
 
 
 def test_there_is_no_proof_of_ours_before_eap(candidate: Candidate) -> None:
-    assert own_proof(client_config("eap"), candidate) == ((), None)
+    assert own_proof(client_config("eap"), candidate) == OwnProof()
 
 
 @pytest.mark.parametrize("hashes", [frozenset(), frozenset({HashAlgorithm.SHA1}), None])
@@ -103,7 +107,7 @@ def test_another_secret_does_not_verify(candidate: Candidate, secret: bytes) -> 
 
 def test_our_own_proof_reflected_does_not_verify(candidate: Candidate) -> None:
     """A forger who sends our AUTH back proves nothing: the two ends sign different octets."""
-    _, ours = own_proof(client_config("psk"), candidate)
+    ours = own_proof(client_config("psk"), candidate).auth
     assert ours is not None
     with pytest.raises(GatewayNotAuthenticated):
         verify_shared_key(candidate, PSK, GATEWAY_ID, ours, "the key")
@@ -113,8 +117,8 @@ def test_our_own_proof_reflected_does_not_verify(candidate: Candidate) -> None:
 
 def signed(candidate: Candidate, *, stranger: bool = False) -> AuthPayload:
     key = stranger_key() if stranger else gateway_key()
-    method, data = key.sign(responder_octets(candidate, GATEWAY_ID), candidate.peer_hashes)
-    return AuthPayload(method=method, data=data)
+    made = sign_auth(key, responder_octets(candidate, GATEWAY_ID), candidate.peer_hashes)
+    return AuthPayload(method=made.method, data=made.data)
 
 
 CHAIN = (CertPayload(encoding=CertEncoding.X509_SIGNATURE, data=gateway_certificate().der),)

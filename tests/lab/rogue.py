@@ -23,7 +23,7 @@ from sim_gateway import GatewaySetup, SimGateway  # noqa: E402
 
 from ikeclient.crypto.pki import der  # noqa: E402
 from ikeclient.crypto.pki.trust_store import Certificate  # noqa: E402
-from ikeclient.crypto.sign.signature import PrivateKey  # noqa: E402
+from ikeclient.crypto.sign.file_key import FileKey  # noqa: E402
 from ikeclient.ike import events  # noqa: E402
 
 MARKER = bytes(4)
@@ -46,7 +46,7 @@ def main(address: str, authority: str) -> None:
     trusted = Certificate.load_many(Path(authority).read_bytes())[0]
     key = Ed25519PrivateKey.from_private_bytes(bytes(32))
     chain = (certificate(trusted.subject_der, key),)
-    rogue = SimGateway(GatewaySetup(auth="eap", key=PrivateKey(key), chain=chain), os.urandom)
+    rogue = SimGateway(GatewaySetup(auth="eap", key=FileKey(key), chain=chain), os.urandom)
     sockets = {}
     for port in (500, 4500):
         sockets[port] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -56,7 +56,7 @@ def test_a_profile_arrives_as_it_was(tmp_path: Path, auth: str, rest: str) -> No
     arrived = decode(json.loads(json.dumps(encode(profile))))
     assert arrived == profile
     if isinstance(arrived.ike.auth, CertificateAuth):
-        assert Family.ECDSA in arrived.ike.auth.key.families
+        assert Family.ECDSA in arrived.ike.auth.key.public_key.families
         assert arrived.ike.auth.trust.anchors == arrived.ike.auth.chain
 
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
-from ikeclient.crypto.sign.signature import PrivateKey
+from ikeclient.crypto.sign.file_key import FileKey
 
 NOW = datetime.datetime(2026, 6, 1, 12, 0, tzinfo=datetime.UTC)
 _YEAR = datetime.timedelta(days=365)
@@ -72,13 +72,13 @@ def trust() -> TrustStore:
     return TrustStore.from_certificates([authority()])
 
 
-def gateway_key() -> PrivateKey:
-    return PrivateKey(_key(2))
+def gateway_key() -> FileKey:
+    return FileKey(_key(2))
 
 
-def user_key() -> PrivateKey:
-    return PrivateKey(_key(3))
+def user_key() -> FileKey:
+    return FileKey(_key(3))
 
 
-def stranger_key() -> PrivateKey:
-    return PrivateKey(_key(4))
+def stranger_key() -> FileKey:
+    return FileKey(_key(4))

@@ -20,8 +20,9 @@ from ikeclient.crypto.algorithms.keymat import child_keys, ike_keys, shared_key_
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.crypto.pki.identity import parse_identity
 from ikeclient.crypto.pki.trust_store import Certificate
+from ikeclient.crypto.sign.private_key import PrivateKey, sign_auth
 from ikeclient.crypto.sign.schemes import Family
-from ikeclient.crypto.sign.signature import PrivateKey, verify
+from ikeclient.crypto.sign.signature import verify
 from ikeclient.eap.methods import mschap
 from ikeclient.errors import IntegrityError, ParseError, SignatureError
 from ikeclient.ike.config import EapAuth, IkeConfig
@@ -320,10 +321,10 @@ class SimGateway:
             data = shared_key_auth(candidate.keying.suite.prf, setup.psk, responder_octets(candidate, setup.identity))
             mine = AuthPayload(method=AuthMethod.SHARED_KEY, data=data)
             return [IdrPayload(identity=setup.identity), mine, *self._child(half, path)]
-        method, data = setup.key.sign(responder_octets(candidate, setup.identity), candidate.peer_hashes)
+        signed = sign_auth(setup.key, responder_octets(candidate, setup.identity), candidate.peer_hashes)
         certificates = [CertPayload(encoding=CertEncoding.X509_SIGNATURE, data=der) for der in setup.chain]
         proof_: list[Payload] = [IdrPayload(identity=setup.identity), *certificates]
-        proof_.append(AuthPayload(method=method, data=data))
+        proof_.append(AuthPayload(method=signed.method, data=signed.data))
         if setup.auth == "eap":
             return [*proof_, EapPayload(packet=eap_request(EapType.IDENTITY))]
         return [*proof_, *self._child(half, path)] if self._signature_good(half, octets) else self._refused()

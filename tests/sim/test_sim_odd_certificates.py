@@ -18,7 +18,7 @@ from sim_gateway import GatewaySetup, SimGateway
 from sim_world import Sent, Weather, World, client_config, reverse
 
 from ikeclient.crypto.pki import der
-from ikeclient.crypto.sign.signature import PrivateKey
+from ikeclient.crypto.sign.file_key import FileKey
 from ikeclient.errors import GatewayNotAuthenticated
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -112,7 +112,7 @@ def rogue_world(auth: str, encoded: bytes, *, genuine: bool, seed: int = 0) -> W
         setup=GatewaySetup(auth=auth),
         weather=Weather(delay=0.1),
     )
-    setup = replace(world.setup, chain=(encoded, authority().der), key=PrivateKey(KEY))
+    setup = replace(world.setup, chain=(encoded, authority().der), key=FileKey(KEY))
     rogue = SimGateway(setup, world._chance.randbytes)
 
     def answer(sent: Sent) -> bool:

@@ -16,8 +16,9 @@ from sim_gateway import GATEWAY_ID, GatewaySetup, named
 from sim_world import World, client_config
 
 from ikeclient.crypto.pki.trust_store import Certificate
+from ikeclient.crypto.sign.file_key import FileKey
+from ikeclient.crypto.sign.private_key import sign_auth
 from ikeclient.crypto.sign.schemes import HASH_NAMES, SCHEME_NAMES, Family, Scheme
-from ikeclient.crypto.sign.signature import PrivateKey
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
 from ikeclient.ike.config import CertificateAuth, IkeConfig
 from ikeclient.ike.events import Notice
@@ -31,7 +32,7 @@ NO_PSS = frozenset(Family) - {Family.RSA_PSS}
 
 
 @functools.cache
-def rsa_user() -> tuple[Certificate, PrivateKey]:
+def rsa_user() -> tuple[Certificate, FileKey]:
     """The user alice, with an RSA key."""
     key = rsa.generate_private_key(65537, 3072)
     builder = (
@@ -45,7 +46,7 @@ def rsa_user() -> tuple[Certificate, PrivateKey]:
         .add_extension(x509.SubjectAlternativeName([x509.RFC822Name("alice@example.com")]), critical=False)
     )
     made = builder.sign(Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32), None)
-    return Certificate.from_der(made.public_bytes(Encoding.DER)), PrivateKey(key)
+    return Certificate.from_der(made.public_bytes(Encoding.DER)), FileKey(key)
 
 
 def config(*schemes: Scheme, allow_sha1: bool = False) -> IkeConfig:
@@ -209,8 +210,8 @@ def test_a_gateway_that_signs_with_sha1_names_the_way_out_too() -> None:
     def classic(payloads: list[Payload]) -> list[Payload]:
         [half] = world.gateway.half_open.values()
         octets = responder_octets(half.candidate, world.setup.identity)
-        method, data = key.sign(octets, None, allow_sha1=True)
-        return [AuthPayload(method=method, data=data) if isinstance(p, AuthPayload) else p for p in payloads]
+        made = sign_auth(key, octets, None, allow_sha1=True)
+        return [AuthPayload(method=made.method, data=made.data) if isinstance(p, AuthPayload) else p for p in payloads]
 
     world.gateway.setup.identity = named("alice@example.com")
     world.gateway.edit["auth"] = classic

@@ -23,7 +23,8 @@ from ikeclient.crypto.pki import der
 from ikeclient.crypto.pki.identity import proves
 from ikeclient.crypto.pki.name_constraints import Subtrees, certificate_names
 from ikeclient.crypto.pki.names import clause, name_key, name_text
-from ikeclient.crypto.sign.signature import CertificateSignature, PassphraseNeeded, PrivateKey, PublicKey, pss_signature
+from ikeclient.crypto.sign.file_key import FileKey, PassphraseNeeded
+from ikeclient.crypto.sign.signature import CertificateSignature, PublicKey, pss_signature
 from ikeclient.errors import ParseError, ProfileError, SignatureError
 from ikeclient.wire.registry import IdType
 
@@ -189,7 +190,7 @@ class Certificate:
         return f"<Certificate {self.subject}>"
 
 
-def load_pkcs12(data: bytes, password: bytes | None) -> tuple[PrivateKey, list[Certificate]]:
+def load_pkcs12(data: bytes, password: bytes | None) -> tuple[FileKey, list[Certificate]]:
     """The key of a PKCS#12 file and its certificates, the key's own first; raises ProfileError.
 
     It is PassphraseNeeded where there is no `password` and one may help: damage and encryption look alike.
@@ -211,7 +212,7 @@ def load_pkcs12(data: bytes, password: bytes | None) -> tuple[PrivateKey, list[C
         raise PassphraseNeeded("the PKCS#12 file is damaged or needs a password") from None
     if loaded.key is None:
         raise ProfileError("the PKCS#12 file holds no private key")
-    key = PrivateKey(loaded.key)
+    key = FileKey(loaded.key)
     encoded = [_encoded(entry) for entry in (loaded.cert, *loaded.additional_certs) if entry]
     try:
         certificates = [Certificate(each) for each in encoded]

@@ -1,4 +1,4 @@
-"""Signatures over the AUTH octets (RFC 7296 section 2.15, RFC 4754, RFC 7427, RFC 8420) and the keys that make them.
+"""Signatures over the AUTH octets and how they are checked (RFC 7296 section 2.15, RFC 4754, RFC 7427, RFC 8420).
 
 There are two worlds. Where the peer sent SIGNATURE_HASH_ALGORITHMS, both ends use method 14, which names its algorithm.
 Where it did not, the method number is the algorithm: 1 for RSA, which in practice means SHA-1, and 9 to 11 for ECDSA,
@@ -8,11 +8,10 @@ with the signature as the bare r||s instead of DER.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey, Ed448PublicKey
@@ -21,17 +20,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from ikeclient.crypto.library import contained
 from ikeclient.crypto.pki.budget import SIGNATURE
-from ikeclient.crypto.pki.names import clause
 from ikeclient.crypto.sign.schemes import (
-    HASH_NAMES,
     Family,
     Scheme,
-    algorithm_identifier,
     parse_algorithm_identifier,
     parse_pss_identifier,
-    pss,
 )
-from ikeclient.errors import ProfileError, SignatureError
+from ikeclient.errors import SignatureError
 from ikeclient.wire.registry import AuthMethod, HashAlgorithm
 
 _Public: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
@@ -48,22 +43,18 @@ _CURVES: dict[str, str] = {
     "brainpoolP384r1": "brainpoolP384r1",
     "brainpoolP512r1": "brainpoolP512r1",
 }
-_HASHES: dict[HashAlgorithm, hashes.HashAlgorithm] = {
+HASHES: dict[HashAlgorithm, hashes.HashAlgorithm] = {
     HashAlgorithm.SHA1: hashes.SHA1(),  # noqa: S303 - only used where the profile allows SHA-1
     HashAlgorithm.SHA2_256: hashes.SHA256(),
     HashAlgorithm.SHA2_384: hashes.SHA384(),
     HashAlgorithm.SHA2_512: hashes.SHA512(),
 }
-_SHA2 = (HashAlgorithm.SHA2_256, HashAlgorithm.SHA2_384, HashAlgorithm.SHA2_512)
-_ECDSA_METHODS: dict[AuthMethod, tuple[str, HashAlgorithm]] = {  # RFC 4754 section 3
+SHA2 = (HashAlgorithm.SHA2_256, HashAlgorithm.SHA2_384, HashAlgorithm.SHA2_512)
+ECDSA_METHODS: dict[AuthMethod, tuple[str, HashAlgorithm]] = {  # RFC 4754 section 3
     AuthMethod.ECDSA_SHA256_P256: ("P-256", HashAlgorithm.SHA2_256),
     AuthMethod.ECDSA_SHA384_P384: ("P-384", HashAlgorithm.SHA2_384),
     AuthMethod.ECDSA_SHA512_P521: ("P-521", HashAlgorithm.SHA2_512),
 }
-
-
-class PassphraseNeeded(ProfileError):
-    """A private key, or a container of one, that was opened without a password and wants one."""
 
 
 class PublicKey:
@@ -86,6 +77,30 @@ class PublicKey:
                 raise SignatureError("the key is neither RSA, ECDSA on a curve we know, Ed25519 nor Ed448")
         self._key: _Public = key
         self.spki = self._key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The kinds of signature that the private half can make, the best first."""
+        match self._key:
+            case Ed25519PublicKey():
+                return (Family.ED25519,)
+            case Ed448PublicKey():
+                return (Family.ED448,)
+            case ec.EllipticCurvePublicKey():
+                return (Family.ECDSA,)
+            case rsa.RSAPublicKey():
+                return (Family.RSA_PSS, Family.RSA_PKCS1)
+
+    @property
+    def strength(self) -> int:
+        """How many bits of a hash are as strong as the key (RFC 7427 section 6); 0 if the scheme has its own hash."""
+        match self._key:
+            case ec.EllipticCurvePublicKey() as key:
+                return key.key_size
+            case rsa.RSAPublicKey() as key:
+                return key.key_size // 12
+            case _:
+                return 0
 
     @property
     def weakness(self) -> str | None:
@@ -135,11 +150,11 @@ class PublicKey:
             try:
                 match self._key, scheme.family:
                     case rsa.RSAPublicKey() as key, Family.RSA_PKCS1:
-                        key.verify(signature, octets, padding.PKCS1v15(), _HASHES[scheme.hash])
+                        key.verify(signature, octets, padding.PKCS1v15(), HASHES[scheme.hash])
                     case rsa.RSAPublicKey() as key, Family.RSA_PSS:
-                        key.verify(signature, octets, _pss_padding(scheme), _HASHES[scheme.hash])
+                        key.verify(signature, octets, pss_padding(scheme), HASHES[scheme.hash])
                     case ec.EllipticCurvePublicKey() as key, Family.ECDSA:
-                        key.verify(signature, octets, ec.ECDSA(_HASHES[scheme.hash]))
+                        key.verify(signature, octets, ec.ECDSA(HASHES[scheme.hash]))
                     case Ed25519PublicKey() as key, Family.ED25519:
                         key.verify(signature, octets)
                     case Ed448PublicKey() as key, Family.ED448:
@@ -186,188 +201,8 @@ def pss_signature(identifier: bytes, signed: bytes, signature: bytes) -> Certifi
     Raises ParseError if they are malformed, SignatureError if they are not acceptable.
     """
     scheme = parse_pss_identifier(identifier)
-    how, digest = _pss_padding(scheme), _HASHES[scheme.hash]
+    how, digest = pss_padding(scheme), HASHES[scheme.hash]
     return CertificateSignature(how=how, hash=digest, signed=signed, signature=signature)
-
-
-class PrivateKey:
-    """A private key that can sign; it has no representation beyond its kind."""
-
-    __slots__ = ("_key", "public_key")
-
-    def __init__(self, key: object) -> None:
-        """Wrap a key of `cryptography`; raises ProfileError for a kind we do not use or a weak key."""
-        if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey):
-            raise ProfileError("the private key is neither RSA, ECDSA, Ed25519 nor Ed448")
-        try:
-            self.public_key = PublicKey(key.public_key())
-        except SignatureError as error:
-            raise ProfileError("the private key cannot be used", reason=error.message) from None
-        if self.public_key.weakness:
-            raise ProfileError("the private key cannot be used", reason=self.public_key.weakness)
-        self._key: _Private = key
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PrivateKey) and self.public_key == other.public_key
-
-    def __hash__(self) -> int:
-        return hash(self.public_key)
-
-    @classmethod
-    def load(cls, data: bytes, password: bytes | None) -> PrivateKey:
-        """A key from PEM (PKCS#8, traditional or OpenSSH) or DER; raises ProfileError with what is wrong.
-
-        It is PassphraseNeeded where the key is encrypted and there is no `password`. A password for a key that has none
-        is ignored.
-        """
-        try:
-            return cls(_load_private(data, password))
-        except TypeError:
-            # This is how `cryptography` says that a password is missing or not needed.
-            if password:
-                return cls.load(data, None)
-            raise PassphraseNeeded("the private key is encrypted", reason="no password was given") from None
-        except UnsupportedAlgorithm as error:
-            hint = "convert it to PKCS#8, for example with `openssl pkey` or `ssh-keygen -p -m PKCS8`"
-            raise ProfileError(
-                "the private key is stored in an unsupported way",
-                reason=f"the cryptographic library says: {clause(error)}",
-                hint=hint,
-            ) from None
-        except ValueError:
-            if password and (b"ENCRYPTED" in data or not data.lstrip().startswith(b"-----BEGIN")):
-                raise ProfileError("the private key's password is wrong, or the file is damaged") from None
-            raise ProfileError("there is no private key that can be read in that file") from None
-
-    def __repr__(self) -> str:
-        return f"<PrivateKey {self.public_key.kind}>"
-
-    def pkcs8(self) -> bytes:
-        """The key itself in DER, for another process of ours; `load` reads it."""
-        form = serialization.PrivateFormat.PKCS8
-        return self._key.private_bytes(serialization.Encoding.DER, form, serialization.NoEncryption())
-
-    def sign(
-        self,
-        octets: bytes,
-        peer_hashes: frozenset[HashAlgorithm] | None,
-        *,
-        allow_sha1: bool = False,
-        schemes: Sequence[Scheme] = (),
-    ) -> tuple[AuthMethod, bytes]:
-        """The AUTH method and data over `octets`, by the scheme that `choose` names with the same arguments."""
-        scheme = self.choose(peer_hashes, allow_sha1=allow_sha1, schemes=schemes)
-        signature = self._make(scheme, octets)
-        if peer_hashes is not None:
-            identifier = algorithm_identifier(scheme)
-            return AuthMethod.DIGITAL_SIGNATURE, bytes([len(identifier)]) + identifier + signature
-        classic = self._classic()
-        assert classic is not None
-        if isinstance(self._key, ec.EllipticCurvePrivateKey):
-            r, s = decode_dss_signature(signature)
-            length = _scalar_length(self._key)
-            signature = r.to_bytes(length) + s.to_bytes(length)
-        return classic[0], signature
-
-    def choose(
-        self,
-        peer_hashes: frozenset[HashAlgorithm] | None,
-        *,
-        allow_sha1: bool = False,
-        schemes: Sequence[Scheme] = (),
-    ) -> Scheme:
-        """The scheme to sign with.
-
-        `peer_hashes` is what the peer's SIGNATURE_HASH_ALGORITHMS lists, None if it sent none. `schemes` are the only
-        ones that may sign, in order of preference; empty means every good one. Raises SignatureError, which says what
-        can be done about it, if the peer accepts nothing that this key can do.
-        """
-        if peer_hashes is None:
-            classic = self._classic()
-            possible = [classic[1]] if classic and (allow_sha1 or classic[1].hash != HashAlgorithm.SHA1) else []
-        else:
-            preferred = schemes or self._default_schemes(allow_sha1)
-            possible = [s for s in preferred if s.hash in peer_hashes and s.family in self.families]
-        scheme = next((scheme for scheme in possible if not schemes or scheme in schemes), None)
-        if scheme is None:
-            raise self._no_scheme(peer_hashes, schemes)
-        return scheme
-
-    @property
-    def families(self) -> tuple[Family, ...]:
-        """The kinds of signature that this key can make, the best first."""
-        match self._key:
-            case Ed25519PrivateKey():
-                return (Family.ED25519,)
-            case Ed448PrivateKey():
-                return (Family.ED448,)
-            case ec.EllipticCurvePrivateKey():
-                return (Family.ECDSA,)
-            case rsa.RSAPrivateKey():
-                return (Family.RSA_PSS, Family.RSA_PKCS1)
-
-    def _default_schemes(self, allow_sha1: bool) -> tuple[Scheme, ...]:
-        """The schemes of the best family, in order of preference."""
-        family = self.families[0]
-        match self._key:
-            case Ed25519PrivateKey() | Ed448PrivateKey():
-                return (Scheme(family=family, hash=HashAlgorithm.IDENTITY),)
-            case ec.EllipticCurvePrivateKey() as key:
-                strength = key.curve.key_size
-            case rsa.RSAPrivateKey() as key:
-                strength = key.key_size // 12
-        # The hash that is as strong as the key (RFC 7427 section 6), then stronger ones, then weaker ones.
-        fit = 0 if strength <= 256 else 1 if strength <= 384 else 2
-        hashes_ = [*_SHA2[fit:], *reversed(_SHA2[:fit]), *([HashAlgorithm.SHA1] if allow_sha1 else [])]
-        return tuple(pss(h) if family == Family.RSA_PSS else Scheme(family=family, hash=h) for h in hashes_)
-
-    def _classic(self) -> tuple[AuthMethod, Scheme] | None:
-        """What signs for a peer without RFC 7427, where the method number is the scheme."""
-        if isinstance(self._key, rsa.RSAPrivateKey):
-            return AuthMethod.RSA_SIGNATURE, Scheme(family=Family.RSA_PKCS1, hash=HashAlgorithm.SHA1)
-        for method, (curve, algorithm) in _ECDSA_METHODS.items():
-            if self.public_key.kind == f"ECDSA {curve}":
-                return method, Scheme(family=Family.ECDSA, hash=algorithm)
-        return None
-
-    def _no_scheme(self, peer_hashes: frozenset[HashAlgorithm] | None, schemes: Sequence[Scheme]) -> SignatureError:
-        """The error that says what the peer accepts, and the way out."""
-        kind = self.public_key.kind
-        limited = " that auth.signature allows" if schemes else ""
-        if peer_hashes is not None:
-            names = [HASH_NAMES.get(algorithm, str(algorithm)) for algorithm in sorted(peer_hashes)]
-            message = (
-                f"our {kind} key cannot sign{limited} with any hash the peer accepts ({', '.join(names) or 'nothing'})"
-            )
-            if schemes:
-                return SignatureError(
-                    message, hint="leave out auth.signature, or add a scheme with one of these hashes"
-                )
-            old = HashAlgorithm.SHA1 in peer_hashes and Family.ED25519 not in self.families
-            return SignatureError(
-                message, hint="if the gateway cannot be changed, set gateway.allow_sha1 = true" if old else None
-            )
-        if isinstance(self._key, rsa.RSAPrivateKey):
-            way_out = ("leave out auth.signature and " if schemes else "") + "set gateway.allow_sha1 = true"
-            return SignatureError(
-                f"the peer does not know RFC 7427, so it accepts RSA with SHA-1 only (our key is {kind})",
-                hint=f"if the gateway cannot be changed, {way_out}; with an ECDSA key on P-256 no SHA-1 is needed",
-            )
-        return SignatureError(
-            f"the peer does not know RFC 7427, so it accepts no signature of this key{limited} (our key is {kind})",
-            hint="use a certificate with an ECDSA key on P-256, P-384 or P-521",
-        )
-
-    def _make(self, scheme: Scheme, octets: bytes) -> bytes:
-        match self._key:
-            case rsa.RSAPrivateKey() as key if scheme.family == Family.RSA_PSS:
-                return key.sign(octets, _pss_padding(scheme), _HASHES[scheme.hash])
-            case rsa.RSAPrivateKey() as key:
-                return key.sign(octets, padding.PKCS1v15(), _HASHES[scheme.hash])
-            case ec.EllipticCurvePrivateKey() as key:
-                return key.sign(octets, ec.ECDSA(_HASHES[scheme.hash]))
-            case Ed25519PrivateKey() | Ed448PrivateKey() as key:
-                return key.sign(octets)
 
 
 def verify(key: PublicKey, method: AuthMethod, data: bytes, octets: bytes, *, allow_sha1: bool = False) -> str:
@@ -383,7 +218,7 @@ def verify(key: PublicKey, method: AuthMethod, data: bytes, octets: bytes, *, al
         return _check(key, scheme, data[1 + length :], octets, allow_sha1)
     if method == AuthMethod.RSA_SIGNATURE:
         return _check_rsa_classic(key, data, octets, allow_sha1)
-    if method in _ECDSA_METHODS:
+    if method in ECDSA_METHODS:
         return _check_ecdsa_classic(key, method, data, octets)
     raise SignatureError(f"AUTH method {method} is not a signature we accept")
 
@@ -409,7 +244,7 @@ def _check_rsa_classic(key: PublicKey, signature: bytes, octets: bytes, allow_sh
     if not isinstance(key._key, rsa.RSAPublicKey):
         raise SignatureError(f"AUTH method 1 is an RSA signature, but the key is {key.kind}")
     failure: SignatureError | None = None
-    for algorithm in (*_SHA2, HashAlgorithm.SHA1):  # the signature itself says which, RFC 7296 section 3.8
+    for algorithm in (*SHA2, HashAlgorithm.SHA1):  # the signature itself says which, RFC 7296 section 3.8
         scheme = Scheme(family=Family.RSA_PKCS1, hash=algorithm)
         try:
             key.check(scheme, signature, octets)
@@ -421,7 +256,7 @@ def _check_rsa_classic(key: PublicKey, signature: bytes, octets: bytes, allow_sh
 
 
 def _check_ecdsa_classic(key: PublicKey, method: AuthMethod, signature: bytes, octets: bytes) -> str:
-    curve, algorithm = _ECDSA_METHODS[method]
+    curve, algorithm = ECDSA_METHODS[method]
     if key.kind != f"ECDSA {curve}" or not isinstance(key._key, ec.EllipticCurvePublicKey):
         raise SignatureError(f"AUTH method {int(method)} is ECDSA {curve}, but the key is {key.kind}")
     length = _scalar_length(key._key)
@@ -436,18 +271,10 @@ def _check_ecdsa_classic(key: PublicKey, method: AuthMethod, signature: bytes, o
     return str(scheme)
 
 
-def _pss_padding(scheme: Scheme) -> padding.PSS:
-    return padding.PSS(mgf=padding.MGF1(_HASHES[scheme.hash]), salt_length=scheme.salt_length)
+def pss_padding(scheme: Scheme) -> padding.PSS:
+    """The padding of an RSASSA-PSS scheme."""
+    return padding.PSS(mgf=padding.MGF1(HASHES[scheme.hash]), salt_length=scheme.salt_length)
 
 
-def _scalar_length(key: ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey) -> int:
+def _scalar_length(key: ec.EllipticCurvePublicKey) -> int:
     return (key.curve.key_size + 7) // 8
-
-
-def _load_private(data: bytes, password: bytes | None) -> object:
-    password = password or None
-    if b"-----BEGIN OPENSSH PRIVATE KEY-----" in data:
-        return serialization.load_ssh_private_key(data[data.index(b"-----BEGIN OPENSSH") :], password)
-    if b"-----BEGIN " in data:
-        return serialization.load_pem_private_key(data, password)
-    return serialization.load_der_private_key(data, password)

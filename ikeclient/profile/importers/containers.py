@@ -9,7 +9,7 @@ import itertools
 from dataclasses import dataclass
 
 from ikeclient.crypto.pki.trust_store import Certificate, load_pkcs12
-from ikeclient.crypto.sign.signature import PassphraseNeeded
+from ikeclient.crypto.sign.file_key import PassphraseNeeded
 from ikeclient.errors import ParseError, ProfileError
 from ikeclient.profile.importers.draft import Ask, Draft
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ikeclient.crypto.pki.trust_store import Certificate
-from ikeclient.crypto.sign.signature import PrivateKey
+from ikeclient.crypto.sign.file_key import FileKey
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.draft import Draft
 from ikeclient.profile.importers.neighbours import Neighbours
@@ -99,7 +99,7 @@ class Layout:
     def _has_key(self, path: str, public: object) -> bool:
         data = self.place.read(path)
         try:
-            return data is not None and PrivateKey.load(data, None).public_key == public
+            return data is not None and FileKey.load(data, None).public_key == public
         except ProfileError:
             return False
 

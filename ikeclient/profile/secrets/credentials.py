@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from ikeclient.crypto.pki.identity import PREFIXES, parse_identity
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, load_pkcs12
-from ikeclient.crypto.sign.signature import PassphraseNeeded, PrivateKey
+from ikeclient.crypto.sign.file_key import FileKey, PassphraseNeeded
 from ikeclient.errors import ProfileError, UsageError
 from ikeclient.profile.load.author import Author, Key, expand
 from ikeclient.profile.load.files import FileFault, read_configuration, read_private, read_regular, shown_path
@@ -191,7 +191,7 @@ def _system_trust() -> TrustStore:
     )
 
 
-def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, ...], PrivateKey]:
+def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, ...], FileKey]:
     """Our certificate with its intermediates behind it, and its private key. Raises ProfileError."""
     if auth.certificate is None:
         raise ProfileError("key 'auth.certificate' is missing", reason=f"method {auth.method} needs it")
@@ -235,13 +235,13 @@ def certificate_identity(certificate: Certificate) -> Identity:
     return Identity(type=type_, data=data)
 
 
-def _private_key(auth: Auth, certificate: KeyFile, certificate_data: bytes, sources: Sources) -> PrivateKey:
+def _private_key(auth: Auth, certificate: KeyFile, certificate_data: bytes, sources: Sources) -> FileKey:
     if auth.key is None and b"PRIVATE KEY-----" not in certificate_data:
         raise ProfileError("key 'auth.key' is missing", reason="the certificate's file holds no private key")
     key_file = auth.key or certificate
     path = sources.path(key_file.file)
     data = sources.read_private(key_file, MAX_KEY_FILE, ("auth", "key" if auth.key else "certificate", "file"))
-    return _decrypted(PrivateKey.load, path, data, auth, sources)
+    return _decrypted(FileKey.load, path, data, auth, sources)
 
 
 def _decrypted(

@@ -12,6 +12,7 @@ from datetime import datetime
 from ipaddress import ip_network
 
 from ikeclient.crypto.algorithms.keymat import child_keys
+from ikeclient.crypto.sign.schemes import Scheme
 from ikeclient.eap.method import NeedCredential
 from ikeclient.eap.peer import EapPeer
 from ikeclient.errors import (
@@ -106,6 +107,7 @@ class AuthExchange:
         self._local, self._remote = asked_selectors(config, path)
         self._gateway, self._own = path.remote_address, path.local_address
         self._notices: list[str] = []
+        self._signed: Scheme | None = None  # how we signed
         self.gateway_verified = False
         self.doubtful = False  # whether the refusal may be due to a forged cookie: our AUTH covers another request
         self.next_try: IkeConfig | None = None  # set when the gateway refuses us without having proven anything
@@ -116,9 +118,8 @@ class AuthExchange:
         assert not isinstance(answer, str)
         identity = self._verify(answer)
         if (refused := authenticate.refused_before(self._config)) is not None:
-            signed = authenticate.signed_with(self._config, self._candidate)
             self._notices.append(
-                f"the gateway refused our signature with {refused} and accepted {signed}: "
+                f"the gateway refused our signature with {refused} and accepted {self._signed}: "
                 "auth.signature saves the first try"
             )
         if isinstance(self._config.auth, EapAuth):
@@ -127,18 +128,19 @@ class AuthExchange:
 
     def _first_request(self) -> Request:
         config = self._config
-        certificates, auth = authenticate.own_proof(config, self._candidate)
+        proof = authenticate.own_proof(config, self._candidate)
+        self._signed = proof.scheme
         wanted = config.gateway_identity if config.name_gateway else None
         gateway = (IdrPayload(identity=wanted),) if wanted is not None else ()
         contact = (NotifyPayload(type=NotifyType.INITIAL_CONTACT),) if self._initial_contact else ()
         mobike = (NotifyPayload(type=NotifyType.MOBIKE_SUPPORTED),) if config.mobike else ()
         payloads: list[Payload] = [
             IdiPayload(identity=config.local_identity),
-            *certificates,
+            *proof.certificates,
             *contact,
             *authenticate.certificate_request(config),
             *gateway,
-            *((auth,) if auth else ()),
+            *((proof.auth,) if proof.auth else ()),
             *cfg.request(config.request, config.addresses),
             self._offer,
             TsiPayload(selectors=self._local),
@@ -183,7 +185,7 @@ class AuthExchange:
             raise refusal(error.type)
         detail, hint = "the gateway has not proven its identity yet", ""
         if error.type == NotifyType.AUTHENTICATION_FAILED:
-            signed = authenticate.signed_with(self._config, self._candidate)
+            signed = self._signed
             self.next_try = self._config.after_refusal(signed)
             if signed is not None:
                 before = authenticate.refused_before(self._config)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from ikeclient.crypto.algorithms.keymat import shared_key_auth, signed_octets
 from ikeclient.crypto.pki.identity import identity_text
 from ikeclient.crypto.pki.names import same_name
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_gateway
+from ikeclient.crypto.sign.private_key import sign_auth
 from ikeclient.crypto.sign.schemes import Scheme
 from ikeclient.crypto.sign.signature import verify
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, ParseError, SignatureError
@@ -34,8 +36,17 @@ def responder_octets(candidate: Candidate, identity: Identity) -> bytes:
     return signed_octets(prf, keys.pr, candidate.response, candidate.nonce_i, identity.body())
 
 
-def own_proof(config: IkeConfig, candidate: Candidate) -> tuple[tuple[CertPayload, ...], AuthPayload | None]:
-    """Our CERT payloads and our AUTH; no AUTH where EAP follows (section 2.16).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnProof:
+    """Our CERT payloads and our AUTH, None if EAP follows; `scheme` is how it is signed, None without a signature."""
+
+    certificates: tuple[CertPayload, ...] = ()
+    auth: AuthPayload | None = None
+    scheme: Scheme | None = None
+
+
+def own_proof(config: IkeConfig, candidate: Candidate) -> OwnProof:
+    """Prove our identity in the first IKE_AUTH request, unless EAP follows (section 2.16).
 
     Raises `AuthenticationFailed` when the gateway accepts no signature that our key can make.
     """
@@ -43,28 +54,21 @@ def own_proof(config: IkeConfig, candidate: Candidate) -> tuple[tuple[CertPayloa
     match config.auth:
         case PskAuth(psk=psk):
             data = shared_key_auth(candidate.keying.suite.prf, psk, octets)
-            return (), AuthPayload(method=AuthMethod.SHARED_KEY, data=data)
+            return OwnProof(auth=AuthPayload(method=AuthMethod.SHARED_KEY, data=data))
         case CertificateAuth(chain=chain, key=key) as auth:
             certificates = tuple(CertPayload(encoding=CertEncoding.X509_SIGNATURE, data=c.der) for c in chain)
             try:
-                method, data = key.sign(
-                    octets, candidate.peer_hashes, allow_sha1=config.allow_sha1, schemes=auth.signature
+                signed = sign_auth(
+                    key, octets, candidate.peer_hashes, allow_sha1=config.allow_sha1, schemes=auth.signature
                 )
             except SignatureError as error:
                 raise AuthenticationFailed(
                     "the gateway verifies no signature that our key can make", reason=error.message, hint=error.hint
                 ) from error
-            return certificates, AuthPayload(method=method, data=data)
+            own = AuthPayload(method=signed.method, data=signed.data)
+            return OwnProof(certificates=certificates, auth=own, scheme=signed.scheme)
         case _:
-            return (), None
-
-
-def signed_with(config: IkeConfig, candidate: Candidate) -> Scheme | None:
-    """The scheme of the signature in `own_proof`, None if it has none."""
-    if not isinstance(config.auth, CertificateAuth):
-        return None
-    key, schemes = config.auth.key, config.auth.signature
-    return key.choose(candidate.peer_hashes, allow_sha1=config.allow_sha1, schemes=schemes)
+            return OwnProof()
 
 
 def refused_before(config: IkeConfig) -> Scheme | None:
