@@ -7,15 +7,17 @@ import sys
 import time
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ikeclient.cli.view import render
 from ikeclient.cli.view.terminal import emit, is_live, styled
 from ikeclient.control import client
-from ikeclient.control.status import TunnelStatus, document, unresponsive
 from ikeclient.errors import NoResponse, NoSuchTunnel, NotConnected, UsageError
+
+if TYPE_CHECKING:
+    from ikeclient.control.status import TunnelStatus
 
 _WATCH_SECONDS = 1.0
 _ANSWER_SECONDS = 2.0
@@ -58,6 +60,8 @@ def status(
 
 def collect(name: str | None) -> list[TunnelStatus]:
     """Return the status of the tunnel `name`, or of all that run. Raises NoSuchTunnel for a name that does not run."""
+    from ikeclient.control.status import unresponsive
+
     names = client.list_tunnels() if name is None else [client.resolve(name)]
     tunnels = []
     for each in names:
@@ -81,6 +85,8 @@ def _require_connected(tunnels: Sequence[TunnelStatus]) -> None:
 
 def _show(tunnels: Sequence[TunnelStatus], as_json: bool, fields: str | None) -> None:
     if as_json:
+        from ikeclient.control.status import document
+
         emit(json.dumps(document(tunnels)))
     elif fields is not None:
         names = [part.strip() for part in fields.split(",")]

@@ -13,13 +13,15 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ikeclient.control import protocol
 from ikeclient.control.directory import connect, listener, peer, remove_dead, runtime_directory, try_lock
 from ikeclient.control.protocol import Command
-from ikeclient.control.status import TunnelStatus
 from ikeclient.errors import NoResponse, NoSuchTunnel, ParseError, UsageError
+
+if TYPE_CHECKING:
+    from ikeclient.control.status import TunnelStatus
 
 __all__ = [
     "Events",
@@ -97,6 +99,8 @@ def status(name: str, *, directory: Path | None = None, timeout: float = 5.0) ->
     Raises NoSuchTunnel when it does not run, NoResponse when it does not answer in time or makes no sense, UsageError
     when it refuses.
     """
+    from ikeclient.control.status import TunnelStatus
+
     answer = request(name, Command.STATUS, directory=directory, timeout=timeout)
     if not isinstance(answer, Mapping):
         raise _nonsense(name, ParseError("it is no object"))

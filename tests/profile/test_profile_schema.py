@@ -107,6 +107,11 @@ def test_every_key_that_the_program_or_its_papers_name_exists() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert set(names.findall(node.value)) <= known | {"crypto.pki"}, path  # a package of ours
+            match node:  # what an importer puts into a profile
+                case ast.Call(
+                    func=ast.Attribute(attr="set"), args=[ast.Constant(value=section), ast.Constant(value=key), *_]
+                ):
+                    assert f"{section}.{key}" in known, path
     for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "profiles").glob("*.toml")):
         assert set(names.findall(path.read_text())) <= known, path
 

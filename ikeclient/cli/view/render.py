@@ -9,12 +9,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from ikeclient.cli.view.terminal import WIDTH, Segments, printable
 from ikeclient.control.events import EVENTS
-from ikeclient.control.record import Record
-from ikeclient.control.status import OffloadStatus, TunnelStatus
 from ikeclient.errors import UsageError
+
+if TYPE_CHECKING:
+    from ikeclient.control.record import Record
+    from ikeclient.control.status import OffloadStatus, TunnelStatus
 
 _LABEL = 11  # columns of a label in the text form
 _STATE_STYLES = {"connected": "good", "connecting": "busy", "reconnecting": "busy"}
