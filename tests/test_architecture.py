@@ -22,7 +22,7 @@ PACKAGE = ROOT / "ikeclient"
 LAYERS: dict[str, tuple[frozenset[str], str]] = {
     "": (frozenset(), "the top package holds the version and is imported by everything"),
     "errors": (frozenset(), "every layer raises errors, so they stand below all layers"),
-    "ipc": (frozenset(), "two processes of ours: how one is forked and talked with, not what about"),
+    "ipc": (frozenset({"errors"}), "two processes of ours: how one is forked and talked with, not what about"),
     "wire": (frozenset({"errors"}), "bytes to values and back, usable without any other part"),
     "crypto": (frozenset({"errors", "wire.registry"}), "pure functions; the registry gives numbers their names"),
     "eap": (
@@ -48,7 +48,7 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
         "the one place where protocol, data plane and machine meet",
     ),
     "process": (
-        frozenset({"tunnel", "dataplane", "control", "net", "profile", "ipc", "errors"}),
+        frozenset({"tunnel", "dataplane", "control", "net", "profile", "ipc", "wire.text", "errors"}),
         "which process does what; what it needs of the display comes in as an argument, so other front ends can use it",
     ),
     "cli": (

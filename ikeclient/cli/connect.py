@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,15 +15,16 @@ import typer
 from ikeclient.cli.context import settings
 from ikeclient.cli.options import ChosenLogFormat, Overrides, Timeout
 from ikeclient.cli.view.progress import LogFormat, Progress, chosen_format
+from ikeclient.cli.view.render import event_line
 from ikeclient.cli.view.terminal import asker, emit, read_secret, styled, tell
 from ikeclient.control import client
 from ikeclient.control.events import happened
 from ikeclient.errors import UsageError
 
 if TYPE_CHECKING:
+    from ikeclient.process.profile_source import ProfileSource
     from ikeclient.process.run import ConnectOptions
     from ikeclient.profile.compile import CompiledProfile
-    from ikeclient.profile.secrets.secrets import Secret
 
 Listener = Callable[[dict[str, object]], None]
 
@@ -63,9 +63,11 @@ def connect(
     form = chosen_format(log_format)
     settings.json_errors = form is LogFormat.JSON
     progress = Progress(form, settings.verbosity)
-    reading = Reading(profile, overrides or [])
-    compiled = _compile(reading, password_stdin, progress, check_running=not dry_run)
-    options = _options(compiled, timeout, keylog, progress, reading)
+    from ikeclient.process.profile_source import ProfileSource
+
+    source = ProfileSource(profile, overrides or [])
+    compiled = _compile(source, password_stdin, progress, check_running=not dry_run)
+    options = _options(compiled, timeout, keylog, progress, source)
     try:
         if dry_run:
             _plan(compiled, options, progress)
@@ -78,12 +80,14 @@ def connect(
         raise
 
 
-def _compile(reading: Reading, password_stdin: bool, progress: Progress, *, check_running: bool) -> CompiledProfile:
+def _compile(
+    source: ProfileSource, password_stdin: bool, progress: Progress, *, check_running: bool
+) -> CompiledProfile:
     """The profile with all its secrets. Whatever is wrong is found before anybody is asked for a password."""
     from ikeclient.net.rights.privileges import forbid_core_dumps
 
     forbid_core_dumps()
-    compiled = reading.read(
+    compiled = source.read(
         asker(),
         stdin=read_secret if password_stdin else None,
         before_secrets=_refuse_second if check_running else None,
@@ -91,46 +95,6 @@ def _compile(reading: Reading, password_stdin: bool, progress: Progress, *, chec
     for warning in compiled.warnings:
         progress(happened("notice", compiled.name, text=warning))
     return compiled
-
-
-class Reading:
-    """The one place where `connect` reads a profile and its secrets, at the start and again after SIGHUP.
-
-    What was typed, piped or taken from the environment is remembered for the next time.
-    """
-
-    def __init__(self, reference: str | None, overrides: list[str]) -> None:
-        self._reference = reference
-        self._overrides = overrides
-        self._kept: dict[str, Secret] = {}
-
-    def read(
-        self,
-        ask: Callable[[str], str] | None = None,
-        *,
-        stdin: Callable[[], str] | None = None,
-        before_secrets: Callable[[str], None] | None = None,
-    ) -> CompiledProfile:
-        """The profile with all its secrets and warnings. Raises IkeclientError.
-
-        `before_secrets` is told the tunnel's name and may refuse it; then `ask` prompts and `stdin` reads a password.
-        """
-        from ikeclient.profile.compile import compile_profile
-        from ikeclient.profile.importers.open import opened
-
-        with opened(self._reference, self._overrides, ask=ask, kept=self._kept) as loaded:
-            if before_secrets is not None:
-                before_secrets(loaded.name)
-            compiled = compile_profile(
-                loaded.profile,
-                loaded.base_dir,
-                ask,
-                name=loaded.name,
-                stdin_password=stdin() if stdin else None,
-                kept=self._kept,
-                author=loaded.author,
-            )
-        return replace(compiled, warnings=(*loaded.warnings, *compiled.warnings))
 
 
 def _refuse_second(name: str) -> None:
@@ -143,7 +107,7 @@ def _refuse_second(name: str) -> None:
 
 
 def _options(
-    compiled: CompiledProfile, timeout: float, keylog: Path | None, progress: Progress, reading: Reading
+    compiled: CompiledProfile, timeout: float, keylog: Path | None, progress: Progress, source: ProfileSource
 ) -> ConnectOptions:
     from ikeclient.process.run import ConnectOptions
 
@@ -156,13 +120,13 @@ def _options(
         keylog=None if keylog is None else keylog.absolute(),
         runtime_directory=client.runtime_directory(),
         verbosity=settings.verbosity,
-        reread=reading.read,
+        reread=source.read,
     )
 
 
 def _run(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:
-    from ikeclient.cli.failure import outline
-    from ikeclient.cli.journal import log_to
+    from ikeclient.process.bug_report import outline
+    from ikeclient.process.log_file import log_to
     from ikeclient.process.run import run
 
     def show(event: dict[str, object]) -> None:
@@ -175,15 +139,15 @@ def _run(compiled: CompiledProfile, options: ConnectOptions, progress: Progress)
 
 
 def _run_detached(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:
-    from ikeclient.cli.detach import run_detached
+    from ikeclient.process.detach import run_detached
     from ikeclient.process.run import run
 
     log = options.runtime_directory / f"{options.name}.log"
-    run_detached(lambda listener: run(compiled, options, listener), progress, log, settings.verbosity)
+    run_detached(lambda listener: run(compiled, options, listener), progress, event_line, log, settings.verbosity)
 
 
 def _plan(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:
-    from ikeclient.cli.journal import log_to
+    from ikeclient.process.log_file import log_to
     from ikeclient.process.run import plan
 
     log_to(progress.log, settings.verbosity)

@@ -10,11 +10,9 @@ from typing import Annotated
 import typer
 
 from ikeclient.cli.context import settings
-from ikeclient.cli.inside import Wish, run
 from ikeclient.cli.options import Overrides, Timeout
-from ikeclient.cli.supervise import restore_signals
-from ikeclient.cli.view.progress import LogFormat, Progress
-from ikeclient.cli.view.terminal import printable, tell
+from ikeclient.cli.view.progress import LogFormat, Progress, display_of
+from ikeclient.cli.view.terminal import asker, printable, read_secret, tell
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
 
@@ -45,15 +43,18 @@ def execute(
         if not quiet:
             progress(event)
 
-    wish = Wish(
+    from ikeclient.process.join_or_start import run
+    from ikeclient.process.tunnel_request import TunnelRequest
+
+    request = TunnelRequest(
         profile=profile,
-        show=show,
         overrides=tuple(overrides or ()),
         timeout=timeout,
-        password_stdin=password_stdin,
+        ask=asker(),
+        stdin=read_secret if password_stdin else None,
     )
     try:
-        status = run(wish, lambda: become(command))
+        status = run(request, lambda: become(command), display_of(show))
     except BaseException:
         progress.failed()
         raise
@@ -72,6 +73,8 @@ def unusable(program: str) -> int:
 
 def become(command: list[str]) -> int:
     """Be the command from now on. Returns only when that fails: the exit status."""
+    from ikeclient.process.stand_in import restore_signals
+
     restore_signals()
     try:
         os.execvp(command[0], command)  # noqa: S606 - no shell is wanted

@@ -1,7 +1,7 @@
 """`proxy`: the tunnel as a local SOCKS5 and HTTP proxy, without root.
 
 The listeners are bound here, before there is a tunnel, and keep the network they were bound in. What accepts from them
-runs inside the tunnel's namespace, so the sockets it makes are the tunnel's (`cli.inside`).
+runs inside the tunnel's namespace, so the sockets it makes are the tunnel's (`process.join_or_start`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ikeclient.cli.context import settings
-from ikeclient.cli.inside import Wish, run
 from ikeclient.cli.options import ChosenLogFormat, Overrides, Timeout
-from ikeclient.cli.view.progress import LogFormat, Progress, chosen_format
-from ikeclient.cli.view.terminal import asker, warn
+from ikeclient.cli.view.progress import LogFormat, Progress, chosen_format, display_of
+from ikeclient.cli.view.terminal import asker, read_secret, warn
 from ikeclient.control import client
 from ikeclient.control.events import error_of, failed, happened
 from ikeclient.errors import IkeclientError, NoResponse, ParseError, PlatformError, UsageError
@@ -93,14 +92,22 @@ def proxy(
         if stdio is None or settings.verbosity:
             progress(event)
 
-    wish = Wish(
-        profile=profile, show=show, overrides=tuple(overrides or ()), timeout=timeout, password_stdin=password_stdin
+    from ikeclient.process import join_or_start
+    from ikeclient.process.tunnel_request import TunnelRequest
+
+    request = TunnelRequest(
+        profile=profile,
+        overrides=tuple(overrides or ()),
+        timeout=timeout,
+        ask=asker(),
+        stdin=read_secret if password_stdin else None,
     )
+    display = display_of(show)
     try:
         if stdio is None:
             served = _settings(_wishes(socks, http, forward), user, password_from)
             with contextlib.closing(served):
-                status = run(wish, lambda: _serve(served, wish, progress))
+                status = join_or_start.run(request, lambda: _serve(served, request.name, progress), display)
             if status - _BY_SIGNAL in signal.valid_signals() - _ENDING:
                 name = signal.Signals(status - _BY_SIGNAL).name
                 raise PlatformError("the process that serves the proxy is gone", reason=f"it was ended by {name}")
@@ -108,7 +115,7 @@ def proxy(
             raise UsageError("--stdio stands alone", hint="it listens nowhere, and its input belongs to the connection")
         else:
             destination = _destination(stdio)
-            status = run(wish, lambda: _relay_stdio(destination))
+            status = join_or_start.run(request, lambda: _relay_stdio(destination), display)
     except BaseException:
         progress.failed()
         raise
@@ -198,10 +205,10 @@ def _relay_stdio(destination: Destination) -> int:
     return 0
 
 
-def _serve(served: Settings, wish: Wish, progress: Progress) -> int:
+def _serve(served: Settings, name: str, progress: Progress) -> int:
     """What runs inside the tunnel's namespace: the proxy, until a signal or the end of the tunnel."""
-    from ikeclient.cli.journal import log_to
     from ikeclient.net.rights.privileges import forbid_core_dumps
+    from ikeclient.process.log_file import log_to
     from ikeclient.proxy.serve import serve
 
     forbid_core_dumps()  # what people send and receive passes through this process
@@ -209,9 +216,9 @@ def _serve(served: Settings, wish: Wish, progress: Progress) -> int:
     failure: list[IkeclientError] = []
 
     def until() -> None:
-        failure.extend(_follow(wish.name, progress))
+        failure.extend(_follow(name, progress))
 
-    received = serve(served, on_ready=lambda: progress(_listening(wish.name, served)), until=until)
+    received = serve(served, on_ready=lambda: progress(_listening(name, served)), until=until)
     if received is None and failure:
         if settings.json_errors:
             progress(failed(failure[0]))

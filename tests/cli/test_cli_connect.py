@@ -29,8 +29,8 @@ UP = "connected in 412 ms: 10.88.0.1/32 on ike0, gateway 203.0.113.7"
 @pytest.fixture
 def seen(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `connect` hands to the tunnel, in this process; the tunnel ends at once."""
-    from ikeclient.cli import journal
     from ikeclient.net.rights import privileges
+    from ikeclient.process import log_file
     from ikeclient.process import run as supervisor
 
     seen: dict[str, Any] = {}
@@ -40,7 +40,7 @@ def seen(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(supervisor, "run", run)
     monkeypatch.setattr(privileges, "forbid_core_dumps", lambda: seen.update(protected=True))
-    monkeypatch.setattr(journal, "log_to", lambda line, verbosity: seen.update(verbosity=verbosity))
+    monkeypatch.setattr(log_file, "log_to", lambda line, verbosity: seen.update(verbosity=verbosity))
     return seen
 
 

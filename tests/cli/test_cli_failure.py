@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import stat
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from cli_fake_tunnel import CANARY
 
 from ikeclient.cli import failure
 from ikeclient.cli.context import settings
-from ikeclient.cli.journal import CappedFile
+from ikeclient.process.bug_report import outline
 
 
 def caught() -> BaseException:
@@ -28,7 +27,7 @@ def caught() -> BaseException:
 
 def test_the_outline_has_places_and_kinds_but_no_message() -> None:
     """F12: a traceback does not quote what it failed on."""
-    text = failure.outline(caught())
+    text = outline(caught())
     assert CANARY not in text
     assert "builtins.KeyError" in text
     assert "because of" in text
@@ -37,17 +36,17 @@ def test_the_outline_has_places_and_kinds_but_no_message() -> None:
 
 
 def test_an_error_of_the_system_keeps_the_systems_words() -> None:
-    assert "No space left on device" in failure.outline(OSError(errno.ENOSPC, f"{CANARY}"))
+    assert "No space left on device" in outline(OSError(errno.ENOSPC, f"{CANARY}"))
 
 
 def test_a_missing_module_is_named() -> None:
-    assert "No module named 'pyroute3'" in failure.outline(ModuleNotFoundError("No module named 'pyroute3'"))
+    assert "No module named 'pyroute3'" in outline(ModuleNotFoundError("No module named 'pyroute3'"))
 
 
 def test_a_circle_of_causes_ends() -> None:
     first, second = ValueError(), KeyError()
     first.__cause__, second.__cause__ = second, first
-    assert failure.outline(first).count("builtins.ValueError") == 1
+    assert outline(first).count("builtins.ValueError") == 1
 
 
 def test_a_bug_leaves_a_private_file_and_one_sentence(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,10 +88,3 @@ def test_debug_shows_the_traceback_on_stderr(
     assert "builtins.KeyError" in shown
     assert CANARY not in shown
     assert not (home / "run/crash.log").exists()
-
-
-def test_a_tunnels_log_takes_the_traceback(tmp_path: Path) -> None:
-    error = failure.unexpected(caught(), log=CappedFile(tmp_path / "work.log"))
-    assert "int(password)" in (tmp_path / "work.log").read_text()
-    assert str(tmp_path / "work.log") in (error.reason or "")
-    assert sys.exc_info() == (None, None, None)

@@ -10,10 +10,12 @@ import pytest
 
 from ikeclient.cli import proxy
 from ikeclient.cli.app import main
-from ikeclient.cli.inside import Wish
+from ikeclient.cli.view.terminal import read_secret
 from ikeclient.control import client
 from ikeclient.control.events import failed
 from ikeclient.errors import NoSuchTunnel, PlatformError
+from ikeclient.process import join_or_start
+from ikeclient.process.tunnel_request import Display, TunnelRequest
 from ikeclient.proxy.settings import Credentials
 
 CANARY = "S3cr3t-CANARY"
@@ -136,21 +138,25 @@ def test_the_end_of_the_tunnel_is_judged(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [error.exit_code for error in proxy._follow("work", Told())] == [8]  # type: ignore[arg-type]
 
 
-def test_a_wish_passes_everything_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wishes: list[Wish] = []
+def test_everything_that_was_asked_for_is_passed_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    requests: list[TunnelRequest] = []
 
-    def run(wish: Wish, work: object) -> int:
-        wishes.append(wish)
+    def run(request: TunnelRequest, work: object, display: Display) -> int:
+        requests.append(request)
+        display.warn("words")
         return 42
 
-    monkeypatch.setattr(proxy, "run", run)
+    monkeypatch.setattr(join_or_start, "run", run)
     arguments = ["--socks", "0", "--timeout", "7", "--set", "network.mtu=1300", "--password-stdin"]
     assert main(["proxy", "./work.toml", *arguments]) == 42
-    wish = wishes[0]
-    assert (wish.profile, wish.name, wish.timeout, wish.overrides, wish.password_stdin) == (
+    request = requests[0]
+    assert (request.profile, request.name, request.timeout, request.overrides, request.stdin) == (
         "./work.toml",
         "work",
         7.0,
         ("network.mtu=1300",),
-        True,
+        read_secret,
     )
+    assert capsys.readouterr().err == "warning: words\n"

@@ -198,7 +198,7 @@ def test_a_change_that_the_helper_did_not_prepare_is_refused(
 )
 def test_nonsense_is_an_error_and_nothing_else(keeper: Keeper, request_: dict[str, object]) -> None:
     answer = keeper.answer(request_)
-    assert answer["is"] == "Failed"
+    assert answer["is"] == "Failure"
     assert "refuses" in str(answer["message"])
 
 

@@ -12,12 +12,17 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
+from ikeclient.cli.context import settings
 from ikeclient.cli.view.render import event_line, sentence
-from ikeclient.cli.view.terminal import WIDTH, is_live, is_terminal, printable, styled, symbol, tell
+from ikeclient.cli.view.terminal import WIDTH, is_live, is_terminal, printable, show_error, styled, symbol, tell, warn
 from ikeclient.control.events import QUIET, STEPS, happened, timestamp
 from ikeclient.control.protocol import encode
 from ikeclient.errors import UsageError
+
+if TYPE_CHECKING:
+    from ikeclient.process.tunnel_request import Display
 
 _ERASE = "\r\x1b[K"
 
@@ -117,3 +122,10 @@ class Progress:
             mark = symbol("\u2717", "x", sys.stderr)
             tell(_ERASE + styled([(f"{mark} ", "bad"), (self._step, "")], sys.stderr))
             self._step = None
+
+
+def display_of(show: Callable[[Mapping[str, object]], None]) -> Display:
+    """Return what shows events by `show`, and all else on stderr, for processes that know nothing of terminals."""
+    from ikeclient.process.tunnel_request import Display
+
+    return Display(show=show, line=event_line, warn=warn, error=show_error, verbosity=settings.verbosity)

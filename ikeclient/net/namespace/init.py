@@ -16,7 +16,8 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ikeclient.errors import IkeclientError
+from ikeclient.errors import IkeclientError, PlatformError
+from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.fork import daemonise
 from ikeclient.ipc.messages import Message, pack, receive
 from ikeclient.net import syscalls as linux
@@ -25,7 +26,7 @@ from ikeclient.net.device import vnet
 from ikeclient.net.device.tun import TunDevice
 from ikeclient.net.model import MachineConfig
 from ikeclient.net.namespace.handle import NAMESPACES
-from ikeclient.net.namespace.messages import CODEC, Answer, Applied, Failed, Ready
+from ikeclient.net.namespace.messages import CODEC, Answer, Applied, Ready
 from ikeclient.net.namespace.mounts import Covers, NamespaceDns, cover
 from ikeclient.net.namespace.rootless import NODE, Refusal, Stage
 
@@ -85,9 +86,9 @@ def _obey(channel: socket.socket, dns: NamespaceDns, covers: Covers) -> None:
             machine.apply(CODEC.decode(MachineConfig, message))
             answer = Applied(warnings=tuple(machine.warnings), servers=machine.servers)
         except IkeclientError as error:
-            answer = Failed(message=error.message, reason=error.reason, hint=error.hint)
+            answer = Failure.of(error)
         except ValueError as error:
-            answer = Failed(message="the namespace cannot be like that", reason=str(error), hint=None)
+            answer = Failure.of(PlatformError("the namespace cannot be like that", reason=str(error)))
         channel.sendall(pack(CODEC.encode(answer)))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from ipaddress import ip_interface
 
+from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.typed import Codec
 from ikeclient.net.model import IPAddress, MachineConfig
 from ikeclient.net.namespace.rootless import Refusal
@@ -33,17 +34,8 @@ class Applied:
     servers: tuple[IPAddress, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """The inside does not look like it: the lines of the error."""
-
-    message: str
-    reason: str | None
-    hint: str | None
-
-
 First = Ready | Refusal
-Answer = Applied | Failed
+Answer = Applied | Failure
 
 
 def inside(config: MachineConfig) -> MachineConfig:

@@ -11,6 +11,7 @@ import os
 import socket
 
 from ikeclient.errors import IkeclientError, PlatformError
+from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.fork import fork
 from ikeclient.ipc.messages import HEADER, body, pack, receive
 from ikeclient.net.device import vnet
@@ -18,7 +19,7 @@ from ikeclient.net.device.tun import TunCounters, TunDevice
 from ikeclient.net.model import IPAddress, MachineConfig
 from ikeclient.net.namespace.handle import NAMESPACES, NamespaceHandle
 from ikeclient.net.namespace.init import run_init
-from ikeclient.net.namespace.messages import CODEC, Answer, Failed, First, inside
+from ikeclient.net.namespace.messages import CODEC, Answer, First, inside
 from ikeclient.net.namespace.rootless import Refusal
 from ikeclient.net.rights.privileges import Fact
 
@@ -124,8 +125,8 @@ class Namespace:
             answer: Answer = CODEC.decode(Answer, receive(self._channel.recv))  # type: ignore[arg-type]  # a union
         except (OSError, ValueError) as error:
             raise _gone() from error
-        if isinstance(answer, Failed):
-            raise PlatformError(answer.message, reason=answer.reason, hint=answer.hint)
+        if isinstance(answer, Failure):
+            raise answer.error(PlatformError)
         self.warnings = [*self.making, *answer.warnings]
         self.servers = answer.servers
         if config.dns is None:

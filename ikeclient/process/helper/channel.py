@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, assert_never, cast
 
 from ikeclient.errors import PlatformError
+from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.messages import Message, pack, receive
 from ikeclient.ipc.typed import Codec
 from ikeclient.net.changes.journal import SUFFIX, Journal, JournalError, JournalStore, Owner, decode, encode, remove
@@ -27,7 +28,6 @@ from ikeclient.process.helper.messages import (
     Answer,
     ApplyDns,
     Done,
-    Failed,
     Json,
     PrepareDns,
     Remove,
@@ -70,7 +70,7 @@ class Keeper:
         try:
             answer = self._do(CODEC.decode(Request, message))  # type: ignore[arg-type]  # a union
         except PlatformError as error:
-            answer = Failed.of(error)
+            answer = Failure.of(error)
         except OSError as error:
             answer = _failed("the helper cannot do what the tunnel asks for", error.strerror)
         except (JournalError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -155,8 +155,8 @@ class Channel:
         except (OSError, ValueError) as error:
             reason = f"its helper process does not answer ({type(error).__name__})"
             raise PlatformError("the tunnel cannot change this machine any more", reason=reason) from error
-        if isinstance(answer, Failed):
-            raise PlatformError(answer.message, reason=answer.reason, hint=answer.hint)
+        if isinstance(answer, Failure):
+            raise answer.error(PlatformError)
         return answer
 
     def remove(self, file: Literal["socket", "log"]) -> None:
@@ -210,5 +210,5 @@ class HelperJournal:
         self._written = {step: number for number, step in enumerate(steps)}
 
 
-def _failed(message: str, reason: str | None) -> Failed:
-    return Failed.of(PlatformError(message, reason=reason))
+def _failed(message: str, reason: str | None) -> Failure:
+    return Failure.of(PlatformError(message, reason=reason))

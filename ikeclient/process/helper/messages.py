@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
-from ikeclient.errors import IkeclientError
+from ikeclient.ipc.failure import Failure
 
 Json = dict[str, object]  # of a step of the journal, which has a reader of its own
 
@@ -71,22 +71,7 @@ class Done:
     step: Json | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """It was not done; the lines of the error, and the exit code it has."""
-
-    message: str
-    reason: str | None
-    hint: str | None
-    exit_code: int = 1
-
-    @classmethod
-    def of(cls, error: IkeclientError) -> Failed:
-        """Describe an error."""
-        return cls(message=error.message, reason=error.reason, hint=error.hint, exit_code=error.exit_code)
-
-
-Answer = Done | Failed
+Answer = Done | Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

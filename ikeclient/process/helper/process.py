@@ -20,11 +20,12 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ikeclient.errors import IkeclientError, PlatformError, ProfileError
+from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.fork import daemonise, fork
 from ikeclient.ipc.messages import pack, receive, stream
 from ikeclient.net.changes.journal import this_process
 from ikeclient.process.helper.channel import CODEC, Channel, Keeper
-from ikeclient.process.helper.messages import Failed, HookEnded, ProfileRead, ReadProfile, RunHook
+from ikeclient.process.helper.messages import HookEnded, ProfileRead, ReadProfile, RunHook
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.message import decode, encode
@@ -89,14 +90,12 @@ class Reread:
         try:
             self._socket.sendall(pack(CODEC.encode(ReadProfile())))
             message = receive(self._socket.recv, _LARGEST_PROFILE)
-            answer = CODEC.decode(ProfileRead | Failed, message)  # type: ignore[arg-type]  # a union
+            answer = CODEC.decode(ProfileRead | Failure, message)  # type: ignore[arg-type]  # a union
             if isinstance(answer, ProfileRead):
                 return decode(answer.profile)
         except (OSError, ValueError) as error:
             raise PlatformError("the profile could not be read", reason="the helper process is gone") from error
-        failure = ProfileError(answer.message, reason=answer.reason, hint=answer.hint)
-        failure.exit_code = answer.exit_code
-        raise failure
+        raise answer.error(ProfileError)
 
 
 class Helper:
@@ -187,9 +186,9 @@ async def _serve_reading(connection: socket.socket, reread: Callable[[], Compile
         result = await asyncio.to_thread(_read, reread)
         if isinstance(result, CompiledProfile):
             _learn(known, result.session.commands, result.session.runs_as)
-            answer: ProfileRead | Failed = ProfileRead(profile=encode(result))
+            answer: ProfileRead | Failure = ProfileRead(profile=encode(result))
         else:
-            answer = Failed.of(result)
+            answer = Failure.of(result)
         writer.write(pack(CODEC.encode(answer), _LARGEST_PROFILE))
 
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_fake_tunnel import CANARY
 
-from ikeclient.cli.journal import CappedFile, log_to
+from ikeclient.process.log_file import CappedFile, log_to
+
+CANARY = "S3cr3t-CANARY"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Standing in for a command: its job, its signals, its exit status.
+"""Stand in for a command: its job, its signals, its exit status.
 
 The command is a child in this process's own process group. So what the terminal sends to the foreground job (Ctrl-C,
 Ctrl-Z, a hang-up) reaches it from the kernel, once, and this process leaves it at that. What somebody sends to this
@@ -11,8 +11,7 @@ import contextlib
 import os
 import signal
 import time
-
-from ikeclient.cli.view.terminal import warn
+from collections.abc import Callable
 
 _HANDED_ON = frozenset(
     {
@@ -30,13 +29,14 @@ _HANDED_ON = frozenset(
 _POLL = 0.02
 
 
-class Supervisor:
-    """Watches the child `command`, and the child `tunnel`, whose end is worth a word.
+class StandIn:
+    """Watches the child `command`, and the child `tunnel` called `name`, of whose end `warn` is told.
 
     From its construction on signals are taken by `wait` only.
     """
 
-    def __init__(self, command: int, tunnel: int, name: str) -> None:
+    def __init__(self, command: int, tunnel: int, name: str, warn: Callable[[str], None]) -> None:
+        self._warn = warn
         self._command = command
         self._tunnel: int | None = tunnel
         self._name = name
@@ -68,12 +68,12 @@ class Supervisor:
                 self._tunnel = None
                 code = os.waitstatus_to_exitcode(status)
                 how = f" with exit code {code}" if code > 0 else f" by signal {-code}" if code else ""
-                warn(f"the tunnel '{self._name}' has ended{how}; the command goes on without a network")
+                self._warn(f"the tunnel '{self._name}' has ended{how}; the command goes on without a network")
         return None
 
 
 def _reap_others(known: set[int | None]) -> None:
-    """Children nobody waits for: the namespace's init and, where this is process 1 of a container, orphans."""
+    """Reap children nobody waits for: the namespace's init and, where this is process 1 of a container, orphans."""
     with contextlib.suppress(ChildProcessError):
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             if ended.si_pid in known:
@@ -102,6 +102,6 @@ def open_standard_files() -> None:
 
 
 def restore_signals() -> None:
-    """What Python ignores is as usual for the program that is run next."""
+    """Restore what Python ignores, for the program that is run next."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)

@@ -8,9 +8,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ikeclient.cli.view.terminal import printable
+from ikeclient.wire.text import printable
 
 MAXIMUM_SIZE = 1024 * 1024
+LONGEST = 1024  # characters of what a line quotes
 _LEVELS = (logging.WARNING, logging.WARNING, logging.INFO, logging.DEBUG)
 
 
@@ -47,7 +48,7 @@ class _Lines(logging.Handler):
         """One record as one harmless line. Tracebacks stay out: their messages may quote secrets."""
         with contextlib.suppress(Exception):  # a log line must never end a tunnel
             failure = f" ({record.exc_info[0].__name__})" if record.exc_info and record.exc_info[0] else ""
-            self._line(f"{record.levelname.lower()}: {record.name}: {printable(record.getMessage())}{failure}")
+            self._line(f"{record.levelname.lower()}: {record.name}: {printable(record.getMessage(), LONGEST)}{failure}")
 
 
 def log_to(line: Callable[[str], None], verbosity: int) -> None:

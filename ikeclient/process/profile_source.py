@@ -1,0 +1,47 @@
+"""Where a tunnel's profile and its secrets are read, at the start and again after SIGHUP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.importers.open import opened
+from ikeclient.profile.secrets.secrets import Ask, Secret
+
+
+class ProfileSource:
+    """A profile by name, path or file to import, with overrides (KEY=VALUE), to be read any number of times.
+
+    What was typed, piped or taken from the environment is remembered for the next time.
+    """
+
+    def __init__(self, reference: str | None, overrides: Sequence[str]) -> None:
+        self._reference = reference
+        self._overrides = tuple(overrides)
+        self._kept: dict[str, Secret] = {}
+
+    def read(
+        self,
+        ask: Ask | None = None,
+        *,
+        stdin: Callable[[], str] | None = None,
+        before_secrets: Callable[[str], None] | None = None,
+    ) -> CompiledProfile:
+        """Return the profile with all its secrets and warnings. Raises IkeclientError.
+
+        `before_secrets` is told the tunnel's name and may refuse it; then `ask` prompts and `stdin` reads a password.
+        """
+        with opened(self._reference, self._overrides, ask=ask, kept=self._kept) as loaded:
+            if before_secrets is not None:
+                before_secrets(loaded.name)
+            compiled = compile_profile(
+                loaded.profile,
+                loaded.base_dir,
+                ask,
+                name=loaded.name,
+                stdin_password=stdin() if stdin else None,
+                kept=self._kept,
+                author=loaded.author,
+            )
+        return replace(compiled, warnings=(*loaded.warnings, *compiled.warnings))

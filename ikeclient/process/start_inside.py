@@ -1,0 +1,195 @@
+"""Start a tunnel in a namespace of its own for a command, and stand in for the command.
+
+What carries a tunnel is imported after the fork of the namespace's init and of the command, which stay small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ikeclient.control import client
+from ikeclient.control.events import happened
+from ikeclient.errors import IkeclientError, PlatformError
+from ikeclient.ipc.fork import fork
+from ikeclient.ipc.messages import pack, receive
+from ikeclient.ipc.typed import Codec
+from ikeclient.net.namespace.namespace import Namespace
+from ikeclient.net.syscalls import die_with_parent
+from ikeclient.process.stand_in import StandIn, wait_for_end
+from ikeclient.process.tunnel_request import Display, TunnelRequest, Work
+from ikeclient.profile.load.load import LoadedProfile, load_profile
+from ikeclient.profile.secrets.secrets import erase_variable
+
+if TYPE_CHECKING:
+    from ikeclient.profile.compile import CompiledProfile
+
+_ENDING_SECONDS = 10.0  # for a tunnel that is about to end to be gone
+
+
+class StartedTunnel:
+    """A tunnel that came up for `work`, which waits in its namespace. Construction raises what connecting raises."""
+
+    def __init__(self, request: TunnelRequest, work: Work, display: Display) -> None:
+        self._display = display
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or the kernel would take our children's exit status
+        loaded = load_profile(request.profile, request.overrides)
+        namespace = Namespace.make(loaded.profile.network.interface)
+        self._name = loaded.name
+        self._founder, theirs = socket.socketpair()
+        self._child = _Child(namespace, work, display, without=(self._founder, theirs))
+        try:
+            self._tunnel = _start_tunnel(request, display, loaded, namespace, theirs)
+        except BaseException:
+            self._child.kill()
+            self._founder.close()
+            raise
+        finally:
+            theirs.close()
+            namespace.leave()
+            namespace.handle.close()
+
+    def wait(self) -> int:
+        """Let `work` begin, stand in for it, and return its exit status when it and the tunnel have ended."""
+        try:
+            stand_in = StandIn(self._child.pid, self._tunnel, self._name, self._display.warn)
+            self._child.go()
+            status = stand_in.wait()
+        except BaseException:
+            self._child.kill()
+            raise
+        finally:
+            others_stay = _take_leave(self._founder)
+        if not others_stay and not wait_for_end(self._tunnel, _ENDING_SECONDS):
+            self._display.warn(f"tunnel '{self._name}' was told to end but is still there")
+        return status
+
+
+def _start_tunnel(
+    request: TunnelRequest, display: Display, loaded: LoadedProfile, namespace: Namespace, founder: socket.socket
+) -> int:
+    """Start the process that carries the tunnel; returns its ID when it is connected."""
+    from ikeclient.net.rights.privileges import forbid_core_dumps
+    from ikeclient.process.detach import run_detached
+    from ikeclient.process.run_in_namespace import run_inside
+    from ikeclient.tunnel.options import ConnectOptions
+
+    forbid_core_dumps()
+    compiled = _with_secrets(request, display, loaded)
+    options = ConnectOptions(
+        name=compiled.name,
+        timeout=request.timeout,
+        keylog=None,
+        runtime_directory=client.runtime_directory(),
+        verbosity=display.verbosity,
+    )
+    return run_detached(
+        lambda listener: run_inside(compiled, options, listener, namespace, founder),
+        display.show,
+        display.line,
+        options.runtime_directory / f"{options.name}.log",
+        display.verbosity,
+        keep=(*namespace.descriptors, founder.fileno()),
+    )
+
+
+def _with_secrets(request: TunnelRequest, display: Display, loaded: LoadedProfile) -> CompiledProfile:
+    from ikeclient.profile.compile import compile_profile
+
+    compiled = compile_profile(
+        loaded.profile,
+        loaded.base_dir,
+        request.ask,
+        name=loaded.name,
+        stdin_password=request.stdin() if request.stdin else None,
+        author=loaded.author,
+    )
+    for warning in (*loaded.warnings, *compiled.warnings):
+        display.show(happened("notice", loaded.name, text=warning))
+    return compiled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begin:
+    """Call the work, without the variables of the environment that are `gone`."""
+
+    gone: tuple[str, ...]
+
+
+_CODEC = Codec()
+
+
+class _Child:
+    """A child process in the namespace that calls `work` when it is told to."""
+
+    def __init__(self, namespace: Namespace, work: Work, display: Display, *, without: Iterable[socket.socket]) -> None:
+        reading, self._writing = os.pipe()
+        self._variables = set(os.environ)
+        parent = os.getpid()
+
+        def life() -> int:
+            os.close(self._writing)
+            for each in without:
+                each.close()
+            return _be_child(namespace, work, display, reading, parent)
+
+        self.pid = fork(life)
+        os.close(reading)
+
+    def go(self) -> None:
+        """Let it call `work`, without the variables that this process has taken out of its environment since."""
+        begin = _Begin(gone=tuple(sorted(self._variables - set(os.environ))))
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and its status tells why
+            os.write(self._writing, pack(_CODEC.encode(begin)))
+        os.close(self._writing)
+
+    def kill(self) -> None:
+        """End it; it need not have begun."""
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+
+
+def _be_child(namespace: Namespace, work: Work, display: Display, reading: int, parent: int) -> int:
+    """The life of the child; returns its exit code."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        namespace.leave()
+        namespace.handle.enter()
+        die_with_parent(signal.SIGKILL, parent)
+        message = receive(partial(os.read, reading))
+        os.close(reading)
+        if message is None:
+            return 1  # there will be no tunnel
+        for name in _CODEC.decode(_Begin, message).gone:
+            erase_variable(name)
+        return work()
+    except IkeclientError as error:
+        display.error(error)
+        return error.exit_code
+    except OSError as error:
+        display.error(PlatformError("cannot run in the namespace", reason=error.strerror))
+        return PlatformError.exit_code
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+
+
+def _take_leave(founder: socket.socket) -> bool:
+    """Tell the tunnel that its first command has ended; whether others keep it."""
+    with founder:
+        try:
+            founder.shutdown(socket.SHUT_WR)
+            founder.settimeout(_ENDING_SECONDS)
+            return bool(founder.recv(16))
+        except OSError:
+            return False

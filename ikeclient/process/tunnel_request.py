@@ -1,0 +1,47 @@
+"""What a command that runs inside a tunnel is asked for, and what shows people how it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ikeclient.errors import IkeclientError
+
+Work = Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Display:
+    """What shows things to people: `show` the events until the tunnel is up, `warn` a sentence, `error` an error.
+
+    `line` is an event as a line of the log, which `verbosity` makes longer.
+    """
+
+    show: Callable[[Mapping[str, object]], None]
+    line: Callable[[Mapping[str, object]], str]
+    warn: Callable[[str], None]
+    error: Callable[[IkeclientError], None]
+    verbosity: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelRequest:
+    """Which tunnel, and how to start it where it does not run.
+
+    `profile` is a name or a path, `overrides` are KEY=VALUE, `timeout` is in seconds. `ask` prompts for a secret, None
+    if nobody is there to type; `stdin` reads the one that is on standard input, None if there is none.
+    """
+
+    profile: str
+    overrides: tuple[str, ...] = ()
+    timeout: float = 30.0
+    ask: Callable[[str], str] | None = None
+    stdin: Callable[[], str] | None = None
+
+    @property
+    def name(self) -> str:
+        """The tunnel's name."""
+        from ikeclient.profile.load.lookup import is_path
+
+        return Path(self.profile).stem if is_path(self.profile) else self.profile
