@@ -14,8 +14,9 @@ from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSui
 from ikeclient.errors import IkeclientError
 from ikeclient.esp.codec import choice as offload
 from ikeclient.esp.codec import plain as offload_plain
+from ikeclient.esp.codec.run import Run
 from ikeclient.esp.codec.slots import Slots
-from ikeclient.esp.sa.pair import InboundSa, OutboundSa, ReceivedRun
+from ikeclient.esp.sa.pair import InboundSa, OutboundSa
 from ikeclient.esp.sa.selectors import PacketFilter, Selector
 from ikeclient.proxy import http, socks
 from ikeclient.wire.eap import EapPacket
@@ -96,10 +97,10 @@ def esp(random: Random) -> None:
     count, spi, low, rising = offload.survey(SLOTS.buffer, len(arena), stride, 0)
     if spi != 256:
         return
-    run = ReceivedRun(
-        SLOTS, end=len(arena), stride=stride, first=0, count=count, low=low, rising=rising, ecn=random.randint(0, 3)
-    )
-    frames, _ = receiver.open_run(run, OUT, merge_udp=True)
+    run = Run(SLOTS)
+    run.stride, run.tos = stride, random.randint(0, 3)
+    run.narrow(0, min(count * stride, len(arena)))
+    frames, _ = receiver.open_run(run, OUT, low=low, rising=rising, merge_udp=True)
     for start, end, _, _ in frames:
         assert offload.examine(OUT[start:end], end - start)[0]
 

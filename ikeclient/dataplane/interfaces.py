@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ikeclient.esp.sa.pair import Packet
 from ikeclient.net.device.tun import TunCounters
-from ikeclient.net.transport.recvmmsg import Arrival, Many
+from ikeclient.net.transport.recvmmsg import Arrival, Recvmmsg
 
 Address = tuple[str, int]
 
@@ -89,7 +89,7 @@ class RunTransport(Transport, Protocol):
     def receive_into(self, buffer: memoryview) -> tuple[int, int, Address, int] | None:
         """A run: (length, size, source, tos)."""
 
-    def receive_many(self, many: Many, stride: int, first: int, most: int) -> list[Arrival]:
+    def receive_many(self, many: Recvmmsg, stride: int, first: int, most: int) -> list[Arrival]:
         """Datagrams that nobody merged; see `net.transport.recvmmsg`."""
 
     def drain_errors(self) -> bool:

@@ -27,6 +27,7 @@ from ikeclient.dataplane.interfaces import (
     Transport,
 )
 from ikeclient.esp.codec.choice import ACTIVE
+from ikeclient.esp.codec.run import Run
 from ikeclient.esp.packet.ecn import PathMarks
 from ikeclient.esp.packet.icmp import too_big
 from ikeclient.esp.packet.mss import clamp_batch
@@ -149,7 +150,9 @@ class Pump:
                 self._offload = False
                 return None
             self._frames = frames
-            self._outbound = Outbound(self.table, frames, self._send_run, self._send_packets, self.bulk.sent)
+            self._outbound = Outbound(
+                self.table, frames, self._send_run, self._send_single, self._send_packets, self.bulk.sent
+            )
             limits = self._segments if self._clamp else None
             self._inbound = Inbound(
                 self.table, frames, self._heard, self._missed, self._handle_other, limits, self.bulk.received
@@ -319,8 +322,8 @@ class Pump:
         """
         if self._outbound is not None:
             path = self.remote is not None and self._sending is not None and self.remote[1] != IKE_PORT
-            count, homeless = self._outbound.drain(self._batch, self.mtu, path=path, again=again)
-            self.counters.no_path += homeless
+            count, no_path = self._outbound.drain(self._batch, self.mtu, path=path, again=again)
+            self.counters.no_path += no_path
         else:
             packets = list(self._tun.read_batch(self._batch))
             count = len(packets)
@@ -356,26 +359,35 @@ class Pump:
                 if sent:
                     self.last_outbound = self.last_sent = self._now()
 
-    def _send_run(self, run: Packet, size: int, count: int, tos: int) -> None:
-        """Send `count` sealed datagrams of one size, the last perhaps shorter: the fast path."""
-        remote, transport = self.remote, self._sending_runs
-        if remote is None or transport is None:
-            self.counters.not_sent += count
-            return
+    def _send_run(self, run: Run) -> None:
+        """Send sealed datagrams: the fast path."""
+        count = run.count
         if count >= _LONG_RUN and self._to_space:
             self._to_space -= 1
             self._spaced = True
             self._space()
-        sent = transport.send_run(run, size, remote, tos)
+        remote, transport = self.remote, self._sending_runs
+        if remote is None or transport is None:
+            self.counters.not_sent += count
+            return
+        sent = transport.send_run(run.slots.view[: run.end], run.stride, remote, run.tos)
         self.counters.not_sent += count - sent
         if sent:
             self.last_outbound = self.last_sent = self._now()
+
+    def _send_single(self, payload: Packet, tos: int) -> None:
+        """Send a sealed datagram: the fast path for a packet that came alone."""
+        remote, transport = self.remote, self._sending_runs
+        if remote is not None and transport is not None and transport.send_run(payload, len(payload), remote, tos):
+            self.last_outbound = self.last_sent = self._now()
+        else:
+            self.counters.not_sent += 1
 
     def drain_udp(self, transport: Transport, again: bool = True) -> int:
         """Carry waiting datagrams to the TUN device or to IKE; returns how many were read. As `drain_tun`."""
         runs = self._transports.get(transport)
         if runs is not None and self._inbound is not None:
-            reads = self._inbound.drain(runs, self._limit(), again=again)
+            reads = self._inbound.receiver.drain(runs, self._limit(), again=again)
             self._check_tun()
             return reads
         datagrams = transport.receive_batch(self._limit())
@@ -406,7 +418,7 @@ class Pump:
         Where runs were kept apart since this was last asked, that was rest enough.
         """
         spaced, self._spaced = self._spaced, False
-        return self._inbound is not None and self._inbound.piecemeal and not spaced
+        return self._inbound is not None and self._inbound.receiver.unmerged and not spaced
 
     def send_ike(
         self, data: bytes, remote: Address, transport: Transport | None = None, *, whole: bool = False

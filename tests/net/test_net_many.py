@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ikeclient.dataplane.fast_path import Inbound
 from ikeclient.esp.sa.table import SaTable
-from ikeclient.net.transport.recvmmsg import SLOTS, Many
+from ikeclient.net.transport.recvmmsg import SLOTS, Recvmmsg
 from ikeclient.net.transport.udp import UdpSocket
 
 STRIDE = 200
@@ -67,11 +67,11 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 
 
 @pytest.fixture
-def many() -> Many:
-    return Many(bytearray(3 * 65536))
+def many() -> Recvmmsg:
+    return Recvmmsg(bytearray(3 * 65536))
 
 
-def test_datagrams_that_are_alike_lie_one_behind_the_other(pair: Pair, many: Many) -> None:
+def test_datagrams_that_are_alike_lie_one_behind_the_other(pair: Pair, many: Recvmmsg) -> None:
     for _ in range(10):
         pair.send(STRIDE, 0, 0, 1)
     [arrival] = pair.receiver.receive_many(many, STRIDE, 3, SLOTS)
@@ -82,7 +82,7 @@ def test_datagrams_that_are_alike_lie_one_behind_the_other(pair: Pair, many: Man
     assert pair.receiver.receive_many(many, STRIDE, 0, SLOTS) == []
 
 
-def test_what_is_different_comes_with_its_own_data(pair: Pair, many: Many) -> None:
+def test_what_is_different_comes_with_its_own_data(pair: Pair, many: Recvmmsg) -> None:
     for size, who, tos in ((STRIDE, 0, 0), (STRIDE, 0, 0), (STRIDE, 1, 0), (STRIDE, 0, 2), (5000, 0, 0), (7, 0, 0)):
         pair.send(size, who, tos, 1)
     first, *others = pair.receiver.receive_many(many, STRIDE, 0, SLOTS)
@@ -90,7 +90,7 @@ def test_what_is_different_comes_with_its_own_data(pair: Pair, many: Many) -> No
     assert [(data, source[1], tos) for data, _, _, source, tos in others] == pair.sent[2:]
 
 
-def test_those_that_follow_each_other_come_together_wherever_they_begin(pair: Pair, many: Many) -> None:
+def test_those_that_follow_each_other_come_together_wherever_they_begin(pair: Pair, many: Recvmmsg) -> None:
     """A short one or a mark in between does not make one arrival of each that follows."""
     plan = [(STRIDE, 0)] * 3 + [(9, 0)] + [(STRIDE, 0)] * 4 + [(STRIDE, 2)] * 5
     for size, tos in plan:
@@ -103,7 +103,7 @@ def test_those_that_follow_each_other_come_together_wherever_they_begin(pair: Pa
     assert not many.merged
 
 
-def test_no_more_is_taken_than_there_are_slots(pair: Pair, many: Many) -> None:
+def test_no_more_is_taken_than_there_are_slots(pair: Pair, many: Recvmmsg) -> None:
     for _ in range(SLOTS + 8):
         pair.send(STRIDE, 0, 0, 1)
     assert pair.receiver.receive_many(many, STRIDE, SLOTS, SLOTS) == []
@@ -112,7 +112,7 @@ def test_no_more_is_taken_than_there_are_slots(pair: Pair, many: Many) -> None:
     assert pair.receiver.receive_many(many, STRIDE, 0, SLOTS)[0][1] == SLOTS * STRIDE
 
 
-def test_an_error_of_an_earlier_datagram_is_no_arrival(many: Many) -> None:
+def test_an_error_of_an_earlier_datagram_is_no_arrival(many: Recvmmsg) -> None:
     """N24: nobody listens there, and the kernel says so on the socket."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
         nobody.bind(("127.0.0.1", 0))
@@ -156,6 +156,6 @@ def see_everything(pair: Pair, plan: list[tuple[int, int, int, int]]) -> None:
         lambda *_: None,
     )
     again = False
-    while inbound.drain(pair.receiver, 64 if again else 500, again=again):
+    while inbound.receiver.drain(pair.receiver, 64 if again else 500, again=again):
         again = not again
     assert seen == [(data, port) for data, port, _ in pair.sent]

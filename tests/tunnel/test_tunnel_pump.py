@@ -23,7 +23,7 @@ from ikeclient.esp.packet.ecn import MEANINGLESS_AFTER
 from ikeclient.esp.sa.pair import SaPair
 from ikeclient.esp.sa.selectors import Selector
 from ikeclient.net.device.tun import TunCounters
-from ikeclient.net.transport.recvmmsg import SLOTS, Arrival, Many
+from ikeclient.net.transport.recvmmsg import SLOTS, Arrival, Recvmmsg
 from ikeclient.net.transport.udp import UdpSocket
 
 SUITE = EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None)
@@ -160,7 +160,7 @@ class RunSocket(FakeSocket):
         buffer[: len(data)] = data
         return len(data), len(data), source, self.tos
 
-    def receive_many(self, many: Many, stride: int, first: int, most: int) -> list[Arrival]:
+    def receive_many(self, many: Recvmmsg, stride: int, first: int, most: int) -> list[Arrival]:
         """What is waiting, each with its own data."""
         del many, stride
         arrivals: list[Arrival] = []
@@ -776,7 +776,7 @@ def test_a_rest_pays_after_many_datagrams_that_nobody_merged(
         buffer[: len(data)] = data
         return len(data), size, GATEWAY, 0
 
-    def receive_many(many: Many, _stride: int, first: int, most: int) -> list[Arrival]:
+    def receive_many(many: Recvmmsg, _stride: int, first: int, most: int) -> list[Arrival]:
         got = [waiting.pop(0) for _ in range(min(most, SLOTS - first, len(waiting)))]
         many.merged = any(size != len(data) for data, size in got)
         return [(data, len(data), size, GATEWAY, 0) for data, size in got]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH
 from ikeclient.esp.codec.choice import segment
+from ikeclient.esp.codec.run import Run
 from ikeclient.esp.codec.slots import Slots
 from ikeclient.esp.sa.pair import OutboundSa
 
@@ -16,20 +17,16 @@ LONGEST_RUN = 65507  # the payload of the longest UDP datagram
 _ROOM = 65535 + 4096  # one datagram of any length fits, too
 
 
-class SendRun:
-    """The run in the making; empty while `count` is 0. Lengths are in bytes."""
+class SendRun(Run):
+    """The run in the making; empty while `count` is 0. `last` is the length of its last datagram."""
 
-    __slots__ = ("_bytes", "_last", "_room", "_slots", "count", "sa", "stride", "tos")
+    __slots__ = ("_bytes", "_room", "sa")
 
     def __init__(self) -> None:
-        self._slots = Slots(_ROOM)
+        super().__init__(Slots(_ROOM))
         self.sa: OutboundSa | None = None
-        self.tos = 0
-        self.stride = 0
-        self.count = 0
-        self._last = 0  # length of the last datagram
         self._bytes = 0  # of inner packets
-        self._room = 0
+        self._room = 0  # for datagrams
 
     def add(
         self, sa: OutboundSa, frame: bytearray, length: int, examined: tuple[int, int, int, int, bool], first: int
@@ -43,12 +40,12 @@ class SendRun:
         whole = layout.sealed_length(size)
         end = whole if last == size else layout.sealed_length(last)
         if not self.count:
-            self.sa, self.tos, self.stride, self._last = sa, tos, whole, whole
+            self.sa, self.tos, self.stride, self.last = sa, tos, whole, whole
             self._room = max(min(MOST_SEGMENTS, LONGEST_RUN // whole), 1)
             self._bytes = 0
         else:
             longer = whole > self.stride or (count > 1 and whole != self.stride)
-            if longer or sa is not self.sa or tos != self.tos or self._last != self.stride:
+            if longer or sa is not self.sa or tos != self.tos or self.last != self.stride:
                 return 0
         stride = self.stride
         number = min(self._room - self.count, count - first)
@@ -56,21 +53,25 @@ class SendRun:
             return 0
         gap = HEADER_LENGTH + layout.iv_length
         at = self.count * stride
-        segment(frame, length, self._slots.buffer, at, stride, gap, layout.alignment - 1, first, number)
+        segment(frame, length, self.slots.buffer, at, stride, gap, layout.alignment - 1, first, number)
         self.count += number
         self._bytes += number * size
         if first + number == count:
             self._bytes += last - size
-            self._last = end
+            self.last = end
         return number
 
-    def seal(self) -> tuple[memoryview, int]:
-        """The payloads back to back, and their number: fewer than `count`, or none, once the numbers are used up.
+    def seal(self) -> bool:
+        """Make it datagrams: fewer than before, or none, once the sequence numbers are used up; whether any are left.
 
-        The run is empty then, but the payloads stay until it is used again.
+        They stay in the buffer until `clear`.
         """
         assert self.sa is not None
-        count, self.count = self.count, 0
-        sealed = self.sa.seal_run(self._slots, self.stride, count, self._last, self._bytes)
-        length = (sealed - 1) * self.stride + (self._last if sealed == count else self.stride) if sealed else 0
-        return self._slots.view[:length], sealed
+        count = self.count
+        self.count = sealed = self.sa.seal_run(self.slots, self.stride, count, self.last, self._bytes)
+        self.end = (sealed - 1) * self.stride + (self.last if sealed == count else self.stride) if sealed else 0
+        return sealed > 0
+
+    def clear(self) -> None:
+        """Empty the run."""
+        self.count = 0

@@ -13,7 +13,7 @@ from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, esp_cipher, e
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import EspSuite
 from ikeclient.esp.codec.choice import VNET_HEADER, coalesce, collect, review
-from ikeclient.esp.codec.slots import Slots
+from ikeclient.esp.codec.run import Run
 from ikeclient.esp.packet.ecn import CE, MARKS, PathMarks
 from ikeclient.esp.sa.counters import NEXT_HEADER, NO_NEXT_HEADER, Counters, Packet
 from ikeclient.esp.sa.replay import ReplayWindow
@@ -23,34 +23,6 @@ Frame = tuple[int, int, int, int]  # start, end, packets, bytes
 
 _sequence_low = Struct(">I").unpack_from
 _associated = Struct(">IQ").pack_into
-
-
-class ReceivedRun:
-    """Packets of one SA in `count` slots of `stride` bytes from number `first` on; the buffer is filled up to `end`.
-
-    `low` and `rising` are what `offload.survey` says, `ecn` is the field of their outer headers. `last` is the length
-    of the last packet; `whole` packets are as long as the stride: all, or all but the last.
-    """
-
-    __slots__ = ("count", "ecn", "end", "first", "last", "low", "rising", "slots", "stride", "whole")
-
-    def __init__(
-        self, slots: Slots, *, end: int, stride: int, first: int, count: int, low: int, rising: bool, ecn: int
-    ) -> None:
-        self.slots = slots
-        self.end = end
-        self.stride = stride
-        self.first = first
-        self.count = count
-        self.low = low
-        self.rising = rising
-        self.ecn = ecn
-        self.last = min(stride, end - (first + count - 1) * stride)
-        self.whole = count if self.last == stride else count - 1
-
-    def length(self, index: int) -> int:
-        """The length of a packet."""
-        return self.stride if index < self.whole else self.last
 
 
 class InboundSa:
@@ -164,8 +136,12 @@ class InboundSa:
             self.counters.malformed += 1
         return None
 
-    def open_run(self, run: ReceivedRun, out: memoryview, *, merge_udp: bool) -> tuple[list[Frame], bool]:
+    def open_run(
+        self, run: Run, out: memoryview, *, low: int, rising: bool, merge_udp: bool
+    ) -> tuple[list[Frame], bool]:
         """Open the packets of a run where they are, and merge them into frames in `out`.
+
+        `low` and `rising` are what `offload.survey` says of it.
 
         The frames are as `offload.coalesce` gives them, with whether one of them needs a longer look, as
         `offload.review` says. Checks, counts and drops what `open` does, and packets that RFC 6040 wants dropped. Never
@@ -173,7 +149,7 @@ class InboundSa:
         """
         counters, count = self.counters, run.count
         states = self._shapes(run)
-        start = self._window.check_run(run.low, count) if run.rising and 1 not in states else 0
+        start = self._window.check_run(low, count) if rising and 1 not in states else 0
         numbers: Sequence[int] = range(start, start + count) if start else self._check_each(run, states)
         self._decrypt(run, numbers, states)
         if start and 1 not in states:
@@ -186,15 +162,13 @@ class InboundSa:
         self.authenticated += states.count(0)
         layout = self._layout
         gap = HEADER_LENGTH + layout.iv_length
-        marks = self._marks
-        if marks.losses and run.ecn != CE and 0 in states:
+        marks, ecn = self._marks, run.tos & 3
+        if marks.losses and ecn != CE and 0 in states:
             marks.reset()
-        if run.ecn in MARKS and not marks.ignored:
+        if ecn in MARKS and not marks.ignored:
             for i in range(count):
                 at = (run.first + i) * run.stride + gap
-                if not states[i] and not marks.decapsulate(
-                    run.ecn, run.slots.view[at : at + run.length(i) - self._fixed]
-                ):
+                if not states[i] and not marks.decapsulate(ecn, run.slots.view[at : at + run.length(i) - self._fixed]):
                     states[i] = 1
                     counters.congested += 1
         arena, end = run.slots.buffer, run.end
@@ -205,7 +179,7 @@ class InboundSa:
         counters.dummies += dummies
         return self._allowed(frames, out)
 
-    def _shapes(self, run: ReceivedRun) -> bytearray:
+    def _shapes(self, run: Run) -> bytearray:
         """A byte for each packet that says whether its length is impossible."""
         states = bytearray(run.count)
         for length, begin, stop in ((run.stride, 0, run.whole), (run.last, run.whole, run.count)):
@@ -214,7 +188,7 @@ class InboundSa:
                 self.counters.malformed += stop - begin
         return states
 
-    def _check_each(self, run: ReceivedRun, states: bytearray) -> list[int]:
+    def _check_each(self, run: Run, states: bytearray) -> list[int]:
         numbers = []
         for i in range(run.count):
             low = _sequence_low(run.slots.buffer, (run.first + i) * run.stride + 4)[0]
@@ -225,7 +199,7 @@ class InboundSa:
             numbers.append(sequence)
         return numbers
 
-    def _decrypt(self, run: ReceivedRun, numbers: Sequence[int], states: bytearray) -> None:
+    def _decrypt(self, run: Run, numbers: Sequence[int], states: bytearray) -> None:
         if states.count(0) == 0:
             return
         batch, slots, stride, first = self._batch, run.slots, run.stride, run.first
@@ -260,7 +234,7 @@ class InboundSa:
                 states[i] = 1
                 self.counters.auth_failures += 1
 
-    def _decrypt_singly(self, run: ReceivedRun, numbers: Sequence[int], states: bytearray) -> None:
+    def _decrypt_singly(self, run: Run, numbers: Sequence[int], states: bytearray) -> None:
         gap, view = HEADER_LENGTH + self._layout.iv_length, run.slots.view
         for i in range(run.count):
             if states[i]:

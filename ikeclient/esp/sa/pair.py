@@ -17,7 +17,7 @@ from ikeclient.esp.codec.choice import stamp
 from ikeclient.esp.codec.slots import Slots
 from ikeclient.esp.codec.sums import PADS
 from ikeclient.esp.sa.counters import NEXT_HEADER, Counters, Packet
-from ikeclient.esp.sa.inbound import InboundSa, ReceivedRun
+from ikeclient.esp.sa.inbound import InboundSa
 from ikeclient.esp.sa.selectors import PacketFilter, Selector
 
 # A key is replaced after three quarters of its sequence numbers, or after 2^36 AES blocks: there the advantage of
@@ -27,7 +27,7 @@ BYTE_LIMIT = 1 << 40
 
 _NOTHING = bytearray()
 
-__all__ = ["BYTE_LIMIT", "Counters", "InboundSa", "OutboundSa", "Packet", "ReceivedRun", "SaPair"]
+__all__ = ["BYTE_LIMIT", "Counters", "InboundSa", "OutboundSa", "Packet", "SaPair"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ class _Layout:
         self.lengths = memoryview(self.headers).cast("I")
 
 
-class Many:
+class Recvmmsg:
     """Receives into `arena`, which must stay where it is, and of which this keeps hold."""
 
     def __init__(self, arena: bytearray) -> None:

@@ -28,7 +28,7 @@ from typing import Self
 
 from ikeclient.errors import PlatformError
 from ikeclient.net.transport.icmp_errors import IP_RECVERR, IPV6_RECVERR, Hints, PathHint
-from ikeclient.net.transport.recvmmsg import Arrival, Many
+from ikeclient.net.transport.recvmmsg import Arrival, Recvmmsg
 
 Payload = bytes | bytearray | memoryview
 Address = tuple[str, int]
@@ -282,8 +282,8 @@ class UdpSocket:
                 tos = data[0] if len(data) == 1 else _octet(data)
         return length, size, source, tos
 
-    def receive_many(self, many: Many, stride: int, first: int, most: int) -> list[Arrival]:
-        """As `Many.receive`, but never raises."""
+    def receive_many(self, many: Recvmmsg, stride: int, first: int, most: int) -> list[Arrival]:
+        """As `Recvmmsg.receive`, but never raises."""
         try:
             return many.receive(self._socket.fileno(), stride, first, most)
         except OSError as error:

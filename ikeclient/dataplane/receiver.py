@@ -1,0 +1,125 @@
+"""Receive datagrams as runs, in whichever of three ways costs least at the moment.
+
+- The kernel has merged them (UDP_GRO): one plain call receives a run.
+- Nobody has, and there are several: recvmmsg(2) receives them into the slots of one stride (`net.transport.recvmmsg`).
+- One is alone, such as a ping's: a plain call receives it, and nobody looks for a second one.
+
+Whatever the way, datagrams of one size, source and TOS octet that follow each other become one run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ikeclient.dataplane.interfaces import Address, RunTransport
+from ikeclient.esp.codec.choice import MAXIMUM_SLOTS
+from ikeclient.esp.codec.run import Run
+from ikeclient.esp.codec.slots import Slots
+from ikeclient.net.transport.recvmmsg import Arrival, Recvmmsg
+
+LONGEST = 65536  # of what one call receives
+ARENA = 4 * LONGEST
+_BURST = 262_144  # bytes after which a call ends, so that the other direction has its turn
+_MANY = 8  # datagrams, each by itself, after which it pays to wait for more at a time
+
+
+class Receiver:
+    """Receives into one buffer.
+
+    - `single(length, source, tos)`: a datagram that came alone lies at the start of `slots`; false if it has to be
+      part of a run.
+    - `take(run, local)`: a run, and the transport's own address. A run without a byte is an empty datagram.
+
+    `unmerged` tells whether the last call found several datagrams that neither sender nor network had merged: the
+    longer one waits then, the more of them share a call.
+    """
+
+    def __init__(self, single: Callable[[int, Address, int], bool], take: Callable[[Run, Address], None]) -> None:
+        self.slots = Slots(ARENA)
+        self.unmerged = False
+        self._single = single
+        self._take = take
+        self._run = Run(self.slots)
+        self._recvmmsg = Recvmmsg(self.slots.buffer)
+        self._busy = False  # whether the last call found several; if not, the first one is not kept waiting for more
+        self._merged = True  # whether datagrams seem to arrive merged: then recvmmsg has nothing to do
+        self._stride = 1  # of the longest datagrams of late
+
+    def drain(self, transport: RunTransport, limit: int, *, again: bool) -> int:
+        """Hand over what is waiting; returns how many datagrams were read, merged ones counted as one.
+
+        Unless this is called `again`, the last call having left something, a datagram alone is handed over at once, and
+        nobody looks for a second one.
+        """
+        first: Arrival | None = None
+        self.unmerged = False
+        self._busy |= again
+        if not self._busy:
+            got = transport.receive_into(self.slots.view)
+            if got is None:
+                transport.drain_errors()
+                return 0
+            length, size, source, tos = got
+            if size == length and self._single(length, source, tos):
+                return 1
+            first = None, length, size, source, tos
+        reads = self._collect(transport, limit, first)
+        self._busy = reads > 1
+        return reads
+
+    def _collect(self, transport: RunTransport, limit: int, first: Arrival | None) -> int:
+        """As `drain`, with runs made of datagrams that can share one; `first` has been received already."""
+        run, view, take, local = self._run, self.slots.view, self._take, transport.local
+        reads = loose = widest = taken = end = 0
+        stride, tos = 1, 0
+        source: Address | None = None  # None while the run is empty
+        while reads < limit and taken < _BURST:
+            several = first is None and self._busy and not self._merged
+            arrivals = (first,) if first is not None else self._arrivals(transport, several, end, stride, limit - reads)
+            first = None
+            for data, length, size, sender, octet in arrivals:
+                self._merged = self._recvmmsg.merged if several else size != length
+                count = -(-length // size) if several and size and not self._merged else 1
+                reads += count
+                loose += 0 if self._merged else count
+                taken += length
+                fits = source is not None and end % stride == 0 and sender == source and octet == tos
+                fits = fits and end + length <= ARENA
+                if not fits or size > stride or (size < stride and length > size):
+                    if source is not None:
+                        run.fill(end, stride, source, tos)
+                        take(run, local)
+                    if end or data is not None:
+                        view[:length] = view[end : end + length] if data is None else data
+                    end, stride, source, tos = 0, max(size, 1), sender, octet
+                elif data is not None:
+                    view[end : end + length] = data
+                end += length
+                if not length and end:  # an empty datagram comes by itself
+                    run.fill(end, stride, sender, octet)
+                    take(run, local)
+                    end = 0
+                if not length or end % stride or end >= MAXIMUM_SLOTS * stride or end > ARENA - LONGEST:
+                    run.fill(end, stride, sender, octet)
+                    take(run, local)
+                    end, source = 0, None
+                if length and stride > widest:
+                    widest = stride
+            if not arrivals or (several and self._recvmmsg.exhausted):
+                break
+        if source is not None:
+            run.fill(end, stride, source, tos)
+            take(run, local)
+        elif not reads:
+            transport.drain_errors()
+        self._stride = widest or self._stride
+        self.unmerged = loose >= _MANY and 2 * loose > reads
+        return reads
+
+    def _arrivals(self, transport: RunTransport, several: bool, end: int, stride: int, most: int) -> Sequence[Arrival]:
+        """The next datagrams, which lie at `end` if not in the arrival itself: merged ones, or `several`."""
+        if several:
+            stride = stride if end else self._stride
+            return transport.receive_many(self._recvmmsg, stride, end // stride, most)
+        got = transport.receive_into(self.slots.view[end:])
+        return () if got is None else ((None, *got),)
