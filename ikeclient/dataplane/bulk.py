@@ -29,12 +29,10 @@ CEASED, CEASED_LATEST = 1.5, 6.0  # seconds of nothing after the long packets of
 ENOUGH = 3  # long packets looked at that make a download
 LIVELY = 60.0  # seconds after its last long packet in which a flow is told
 _MOST = 64  # flows of either direction
-_HEAD = 128
-_TCP_PORTS, _TCP_LENGTH, _TCP_FLAGS = 4, 12, 13
+HEAD = 128
+_TCP_LENGTH, _TCP_FLAGS = 12, 13
 _FIN_SYN_RST = 7
-_PLAIN_IPV4, _FRAGMENT = 0x45, 0x3FFF
-_plain_ipv4 = Struct(">6xHxBxx12sI5xB").unpack_from  # fragment, protocol, addresses and ports, TCP: sequence, flags
-_plain_ipv6 = Struct(">6xBx36sI5xB").unpack_from  # the same without the first
+_SIX = b"\x60"
 _sequence = Struct(">I")
 
 Packet = bytes | bytearray | memoryview
@@ -42,11 +40,12 @@ Packet = bytes | bytearray | memoryview
 
 @dataclass(slots=True)
 class _Flow:
-    """`head` is that of its last packet, and so are `length`, TCP sequence number, and time."""
+    """`head` is that of its last packet, or all of it, and so are `length`, TCP sequence number, and time."""
 
+    offset: int  # where in a packet the sequence number is; 0 if nobody wants to know, and for all but TCP
     head: bytes = b""
     length: int = 0
-    sequence: int | None = None
+    sequence: bytes = b""
     at: float = 0.0
     repeats: int = 0
     seen: int = 0
@@ -54,47 +53,51 @@ class _Flow:
 
 
 class _Flows:
-    """Those of one direction, by addresses and ports; the latest last."""
+    """Those of one direction, by addresses and ports; the latest last.
 
-    __slots__ = ("_clock", "_flows", "_latest")
+    Only the first packet of a flow is read with care. What follows it has the same bytes in the same places.
+    """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    __slots__ = ("_clock", "_flows", "_latest", "_repeating")
+
+    def __init__(self, clock: Callable[[], float], *, repeating: bool) -> None:
         self._clock = clock
+        self._repeating = repeating  # whether packets that are sent again are counted
         self._flows: dict[bytes, _Flow] = {}
         self._latest: _Flow | None = None
 
     def note(self, packet: Packet, length: int) -> None:
-        """A packet, or several in one frame, in the first `length` bytes, passes."""
-        first = packet[0] if length > _HEAD <= len(packet) else 0
-        fragment = protocol = flags = 0
-        if first == _PLAIN_IPV4:
-            fragment, protocol, key, sequence, flags = _plain_ipv4(packet)
-        elif first >> 4 == 6:
-            protocol, key, sequence, flags = _plain_ipv6(packet)
-        if protocol == TCP and not fragment & _FRAGMENT and not flags & _FIN_SYN_RST:
-            pass  # as nearly always
-        elif (found := _parse(packet, length)) is not None:
-            key, sequence = found
-        else:
-            return
+        """Note a packet, or several in one frame, in the first `length` bytes; `HEAD` bytes of it are enough."""
+        head = packet if type(packet) is bytes else bytes(packet[:HEAD])
+        key = head[12:24] if head[:1] < _SIX else head[8:44]
         flow = self._flows.get(key)
         if flow is None or flow is not self._latest:
-            flow = self._promote(key, flow)
-        flow.repeats = flow.repeats + 1 if flow.sequence == sequence is not None else 0
-        flow.head, flow.length, flow.sequence, flow.at = bytes(packet[:_HEAD]), length, sequence, self._clock()
+            flow = self._promote(key, flow, head, length)
+            if flow is None:
+                return
+        if at := flow.offset:
+            sequence = head[at : at + 4]
+            flow.repeats = flow.repeats + 1 if sequence == flow.sequence else 0
+            flow.sequence = sequence
+        flow.head, flow.length, flow.at = head, length, self._clock()
         flow.seen += 1
         if length > flow.longest:
             flow.longest = length
 
-    def _promote(self, key: bytes, flow: _Flow | None) -> _Flow:
-        """Make a flow the latest; a new one if it is None, which the oldest gives way to."""
+    def _promote(self, key: bytes, flow: _Flow | None, head: bytes, length: int) -> _Flow | None:
+        """Make a flow the latest; a new one, which the oldest gives way to, if it is None. None if there is no flow."""
         flows = self._flows
         if flow is not None:
             del flows[key]
-        elif len(flows) >= _MOST:
-            del flows[next(iter(flows))]
-        flows[key] = self._latest = flow or _Flow()
-        return flows[key]
+        else:
+            offset = _sequence_at(head[:HEAD], length)
+            if offset < 0:
+                return None
+            if len(flows) >= _MOST:
+                del flows[next(iter(flows))]
+            flow = _Flow(offset if self._repeating else 0)
+        flows[key] = self._latest = flow
+        return flow
 
     def take(self) -> list[_Flow]:
         """Those of late, which are forgotten."""
@@ -118,7 +121,7 @@ class Bulk:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._out, self._in = _Flows(clock), _Flows(clock)
+        self._out, self._in = _Flows(clock, repeating=True), _Flows(clock, repeating=False)
         self.sent, self.received = self._out.note, self._in.note
         self._last_in = float("-inf")
         self._asked = float("-inf")
@@ -143,39 +146,38 @@ class Bulk:
         """The errors that make flows fit an inner MTU: those for our own kernel, and those for the far end."""
         limits = {4: inner, 6: interface_mtu(inner, ipv6=True)}
         self._note_downloads()
-        ours = (_error(flow, flow.head, limits) for flow in self._out.take())
+        ours = (_error(flow, flow.head[:HEAD], limits) for flow in self._out.take())
         theirs = (_error(flow, _following(flow), limits) for flow in self._in.take())
         return [error for error in ours if error is not None], [error for error in theirs if error is not None]
 
 
-def _parse(packet: Packet, length: int) -> tuple[bytes, int | None] | None:
-    """The flow a packet with unusual headers belongs to, and its sequence number if it is TCP.
-
-    None if that cannot be said, and for TCP without data.
-    """
-    head = bytes(packet[: min(length, _HEAD)])
+def _sequence_at(head: bytes, length: int) -> int:
+    """Where the TCP sequence number of a packet is; 0 for other flows, -1 if there is no flow, or no data in it."""
+    head = head[:length]
     protocol, offset = locate_transport(head)
     if offset < 0 or len(head) < offset + 8:
-        return None
-    key = (head[12:20] if head[0] >> 4 == 4 else head[8:40]) + head[offset : offset + _TCP_PORTS]
+        return -1
     if protocol != TCP:
-        return key, None
+        return 0
     if len(head) < offset + 20 or head[offset + _TCP_FLAGS] & _FIN_SYN_RST:
-        return None
+        return -1
     text = length - offset - (head[offset + _TCP_LENGTH] >> 4) * 4
-    return (key, _sequence.unpack_from(head, offset + 4)[0]) if text > 0 else None
+    return offset + 4 if text > 0 else -1
 
 
 def _following(flow: _Flow) -> bytes:
     """The head of the packet that must come next, which is the one that got lost."""
-    if flow.sequence is None:
-        return flow.head
-    _, offset = locate_transport(flow.head)
-    text = flow.length - offset - (flow.head[offset + _TCP_LENGTH] >> 4) * 4
-    following = _sequence.pack((flow.sequence + text) & 0xFFFFFFFF)
-    return flow.head[: offset + 4] + following + flow.head[offset + 8 :]
+    head = flow.head[:HEAD]
+    at = _sequence_at(head, flow.length)
+    if at <= 0:
+        return head
+    text = flow.length - at + 4 - (head[at - 4 + _TCP_LENGTH] >> 4) * 4
+    following = _sequence.pack((_sequence.unpack_from(head, at)[0] + text) & 0xFFFFFFFF)
+    return head[:at] + following + head[at + 4 :]
 
 
 def _error(flow: _Flow, head: bytes, limits: dict[int, int]) -> bytes | None:
     limit = limits.get(head[0] >> 4)
-    return None if limit is None or flow.longest <= limit else too_big(head, limit)
+    if limit is None or flow.longest <= limit or _sequence_at(flow.head[:HEAD], flow.length) < 0:
+        return None
+    return too_big(head[: flow.length], limit)

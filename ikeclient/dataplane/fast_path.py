@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from struct import Struct
 
-from ikeclient.dataplane.bulk import LONG
+from ikeclient.dataplane.bulk import HEAD, LONG
 from ikeclient.dataplane.interfaces import IKE_PORT, Address, FrameDevice
 from ikeclient.dataplane.receiver import ARENA, LONGEST, Receiver
 from ikeclient.esp.codec.choice import VNET_HEADER, examine, segment, survey
@@ -214,8 +214,9 @@ class Inbound:
                     self._missed()
                 if frames:
                     if stride >= LONG:
-                        start, finish, _, _ = frames[-1]
-                        self._bulk(self._out[start + VNET_HEADER : finish], finish - start - VNET_HEADER)
+                        begin, finish, _, _ = frames[-1]
+                        begin += VNET_HEADER
+                        self._bulk(bytes(self._out[begin : min(begin + HEAD, finish)]), finish - begin)
                     self._write(frames, look)
             at = stop
 

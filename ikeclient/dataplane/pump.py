@@ -387,8 +387,9 @@ class Pump:
         """Carry waiting datagrams to the TUN device or to IKE; returns how many were read. As `drain_tun`."""
         runs = self._transports.get(transport)
         if runs is not None and self._inbound is not None:
-            reads = self._inbound.receiver.drain(runs, self._limit(), again=again)
-            self._check_tun()
+            reads = self._inbound.receiver.drain(runs, self._limit() if self._ike_taken else self._batch, again=again)
+            if self._tun.lost:
+                self._check_tun()
             return reads
         datagrams = transport.receive_batch(self._limit())
         lookup = self.table.inbound.get

@@ -23,7 +23,6 @@ _ipv4 = Struct(">BxHxxxxxBxxII").unpack_from
 _ipv6 = Struct(">xxxxHBxQQQQ").unpack_from
 
 _ICMP_TYPES = frozenset((1, 58))  # type and code stand in for a port (RFC 4301 section 4.4.1.1)
-_PLAIN = (6, 17)
 _WITH_PORTS = frozenset((6, 17, 33, 132, 136))
 
 _Range = tuple[int, int]
@@ -143,7 +142,7 @@ class PacketFilter:
                 return MALFORMED
             if not (bisect_right(self._sources4, source4) & bisect_right(self._destinations4, destination4) & 1):
                 return OUTSIDE
-            if (protocol not in _PLAIN or first != 0x45) and self._inbound and of_a_neighbour(packet[:length]):
+            if self._inbound and (protocol not in (6, 17) or first != 0x45) and of_a_neighbour(packet[:length]):
                 return OUTSIDE
             if self._simple or self._ports_match(packet[:length], 4, source4, destination4):
                 return length
@@ -157,7 +156,7 @@ class PacketFilter:
         source, destination = high << 64 | low, high2 << 64 | low2
         if not (bisect_right(self._sources6, source) & bisect_right(self._destinations6, destination) & 1):
             return OUTSIDE
-        if protocol not in _PLAIN and self._inbound and of_a_neighbour(packet[:length]):
+        if self._inbound and protocol not in (6, 17) and of_a_neighbour(packet[:length]):
             return OUTSIDE
         if self._simple or self._ports_match(packet[:length], 6, source, destination):
             return length
