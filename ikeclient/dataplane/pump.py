@@ -74,6 +74,45 @@ class Pump:
     was last sent to the remote end; None before the first time.
     """
 
+    __slots__ = (
+        "_batch",
+        "_clamp",
+        "_deaf_until",
+        "_entropy",
+        "_frames",
+        "_has_path",
+        "_ike_taken",
+        "_inbound",
+        "_longest",
+        "_marks",
+        "_now",
+        "_offload",
+        "_on_ike",
+        "_on_tun_lost",
+        "_on_waiting",
+        "_outbound",
+        "_overflowed",
+        "_overflows_seen",
+        "_segments",
+        "_sending",
+        "_sending_runs",
+        "_space",
+        "_spaced",
+        "_to_space",
+        "_transports",
+        "_tun",
+        "_warn",
+        "bulk",
+        "counters",
+        "fast",
+        "last_inbound",
+        "last_outbound",
+        "last_sent",
+        "mtu",
+        "remote",
+        "table",
+    )  # more attributes than a dictionary of an instance is fast with
+
     def __init__(
         self,
         tun: Device,
@@ -121,6 +160,7 @@ class Pump:
         self._transports: dict[Transport, RunTransport | None] = {}  # the same for the fast path, if it is one for it
         self._sending: Transport | None = None
         self._sending_runs: RunTransport | None = None
+        self._has_path = False
         self.set_mtu(_DEFAULT_MTU)
 
     # The path
@@ -138,6 +178,11 @@ class Pump:
     def _send_on(self, transport: Transport | None) -> None:
         self._sending = transport
         self._sending_runs = self._transports[transport] if transport is not None else None
+        self._find_path()
+
+    def _find_path(self) -> None:
+        """Note whether ESP can be sent; to port 500 it cannot (RFC 3948)."""
+        self._has_path = self._sending is not None and self.remote is not None and self.remote[1] != IKE_PORT
 
     def _accelerate(self, transport: Transport) -> RunTransport | None:
         """The transport for the fast path; None if it or the device has to take the slow one."""
@@ -180,6 +225,7 @@ class Pump:
         if remote is not None and remote != self.remote:
             self._marks.reset()
         self.remote = remote
+        self._find_path()
 
     def _ignoring_marks(self) -> None:
         warn, self._warn = self._warn, None
@@ -321,9 +367,9 @@ class Pump:
         without a look for the next one.
         """
         if self._outbound is not None:
-            path = self.remote is not None and self._sending is not None and self.remote[1] != IKE_PORT
-            count, no_path = self._outbound.drain(self._batch, self.mtu, path=path, again=again)
-            self.counters.no_path += no_path
+            count, no_path = self._outbound.drain(self._batch, self.mtu, path=self._has_path, again=again)
+            if no_path:
+                self.counters.no_path += no_path
         else:
             packets = list(self._tun.read_batch(self._batch))
             count = len(packets)
@@ -346,7 +392,7 @@ class Pump:
         """Send whole packets, one by one: the slow path."""
         if packets and max(map(len, packets)) > self.mtu:
             packets = self._refuse_too_big(packets)
-        if self.remote is None or self._sending is None or self.remote[1] == IKE_PORT:
+        if not self._has_path or self.remote is None or self._sending is None:
             self.counters.no_path += self.table.hold(packets)
             return
         for outbound, accepted in self.table.route(packets):
@@ -371,7 +417,8 @@ class Pump:
             self.counters.not_sent += count
             return
         sent = transport.send_run(run.slots.view[: run.end], run.stride, remote, run.tos)
-        self.counters.not_sent += count - sent
+        if sent < count:
+            self.counters.not_sent += count - sent
         if sent:
             self.last_outbound = self.last_sent = self._now()
 
