@@ -1,4 +1,4 @@
-"""`disconnect`, `reconnect` and `wait`: orders to running tunnels, and patience with them."""
+"""`disconnect`, `reconnect` and `wait`: change the state of running tunnels, or wait for one."""
 
 from __future__ import annotations
 

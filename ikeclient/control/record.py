@@ -1,7 +1,8 @@
 """Frozen dataclasses as JSON objects: written by one process, read by another that trusts neither shape nor size.
 
 A field is defined once: its name and type are the attribute's, and `item` says what it means. From that come the JSON,
-its schema and the documentation. What is missing or has another type is read as the field's default.
+its schema and the documentation. What is missing or has another type is read as the field's default, since the other
+end may be an earlier or a later version (`ipc.typed` is the strict kind, for processes that belong together).
 """
 
 from __future__ import annotations

@@ -33,10 +33,8 @@ def wait_up(name: str | None, seconds: float | None, directory: Path | None = No
             running = client.resolve(name, directory)
             if _came_up(running, deadline, directory):
                 return running
-        except NoSuchTunnel:
+        except (NoSuchTunnel, NoResponse):  # a tunnel that is stopped, or makes no sense, is nothing to give up for
             _pause(deadline)
-        except NoResponse:
-            pass  # stopped, or silent for a while: nothing to give up for
         if deadline is not None and time.monotonic() >= deadline:
             raise _late(name, "up", seconds)
 
