@@ -51,7 +51,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something a person should read that changes nothing, e.g. a refused configuration item; `text` is escaped."""
+    """Something worth reading that changes nothing, e.g. a refused configuration item; `text` is escaped."""
 
     text: str
 
@@ -76,7 +76,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IkeKeysDerived:
-    """The keys of an IKE SA, for a person who asked to decrypt captures; only with `IkeConfig.disclose_keys`."""
+    """The keys of an IKE SA, for decrypting captures; only with `IkeConfig.disclose_keys`."""
 
     spi_i: bytes
     spi_r: bytes

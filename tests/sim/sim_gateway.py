@@ -281,7 +281,7 @@ class SimGateway:
         return data
 
     def _sa(self, candidate: Candidate, path: Path) -> IkeSa:
-        return IkeSa(self.config, self.entropy, candidate.keying, path, first_response=1)
+        return IkeSa(self.config, self.entropy, candidate.keying, path)
 
     # IKE_AUTH
 
@@ -403,7 +403,7 @@ class SimGateway:
     def _established(self, half: HalfOpen, now: float) -> None:
         del self.half_open[half.candidate.keying.spi_i, half.candidate.keying.spi_r]
         half.sa.state = State.ESTABLISHED
-        half.sa.last_heard = now
+        half.sa.heard(now)
         half.sa.lifetimes.start(now)
         if half.child is not None:
             half.sa.children.add(half.child, now)

@@ -1,4 +1,4 @@
-"""Answers to IKE_SA_INIT that wait to be tried: bounded memory and bounded computing, whoever sends them.
+"""Answers to IKE_SA_INIT that wait to be tried: bounded memory and bounded computing.
 
 An attacker who sees our request can send as many good answers as the line carries, before the gateway's own. Each one
 costs a key exchange and a login when it is tried, so few are tried in a second, and few wait; chance decides which. An
@@ -47,7 +47,7 @@ class Answers:
         self._waiting.clear()
 
     def add(self, init: InitExchange, answer: Answer) -> None:
-        """Keep an answer until it is tried; where there are too many, chance decides which one is forgotten."""
+        """Keep an answer until it is tried; if there are too many, chance decides which one is forgotten."""
         digest = hash(answer.data)
         if digest in self._tried or digest in self._waiting:
             return

@@ -1,4 +1,4 @@
-"""Why a connection ends without anybody's fault in the profile, in the words of a person."""
+"""Why a connection ends although nothing is wrong with the profile, as errors to show."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def no_encapsulation() -> NegotiationRefused:
 
 
 def not_judged(kind: str, place: str) -> GatewayNotAuthenticated:
-    """Our code failed over what somebody sent who had not proven anything."""
+    """Our code failed over a message whose sender had not proven anything."""
     return GatewayNotAuthenticated(
         "the gateway did not authenticate itself: its answer could not be judged",
         reason=f"this is a bug in ikeclient: {kind} in {place}",

@@ -1,6 +1,6 @@
 """From the first datagram to an authenticated gateway: IKE_SA_INIT on one or two ports, and everybody who answered it.
 
-Until somebody authenticates nothing that arrives can be trusted. So each acceptable answer to IKE_SA_INIT may become a
+Nothing that arrives before authentication can be trusted. So each acceptable answer to IKE_SA_INIT may become a
 candidate with its own IKE_AUTH (RFC 7296 section 2.4), the first that proves to be the gateway wins, and a candidate
 that fails without such a proof decides nothing for a moment, because the genuine answer may be on its way.
 
@@ -8,9 +8,9 @@ A candidate is a login: the gateway may ask RADIUS, take an address from its poo
 An answer that is slow must never cause a second one. So a further answer is tried only
 
 - once no candidate is left that may still succeed, or
-- where an answer was forged for sure, because there were more different ones than requests, or
-- where exactly this answer came more than once. Its sender repeats itself, so other answers to the same request are
-  somebody else's. (A gateway that answers each repetition with fresh keys never gives the same answer twice.)
+- if an answer was forged for sure, because there were more different ones than requests, or
+- if exactly this answer came more than once. Its sender repeats itself, so other answers to the same request are of
+  other senders. (A gateway that answers each repetition with fresh keys never gives the same answer twice.)
 
 Until then it waits (`answers`). IKE_SA_INIT is repeated meanwhile, which is no login.
 
@@ -123,7 +123,7 @@ class Handshake:
         self._first_at: float | None = None  # when the first candidate came
         self._try_at = now  # when the next waiting answer may be tried, if there is one
         self._nat_port_answers = False
-        self.nonsense = False  # whether something came from the gateway's address that is no answer
+        self._nonsense = False  # whether something came from the gateway's address that is no answer
         self._strangers: dict[IPAddress, None] = {}  # addresses that answered although they were not asked
         self._faults: set[str] = set()
         self.winner: PendingAuth | None = None
@@ -194,9 +194,13 @@ class Handshake:
             self._judge(pending, call)
         self._settle(now)
 
+    def note_nonsense(self) -> None:
+        """Take note that something else than an answer came from the gateway's address, for the error."""
+        self._nonsense = True
+
     def cancel(self, now: float) -> None:
         """Stop connecting; over as soon as everybody who may have an IKE SA with us has been told."""
-        self._ask_nobody_else()
+        self._stop_asking()
         for pending in self._pending_auths:
             pending.sa.delete(now)
         self._settle(now)
@@ -232,7 +236,7 @@ class Handshake:
 
     @property
     def logging_in(self) -> bool:
-        """Whether IKE_AUTH has probably reached somebody who still works on it."""
+        """Whether IKE_AUTH has probably reached a gateway that still works on it."""
         arrived = self._nat_port_answers or self._heard
         return arrived and any(pending.waits for pending in self._pending_auths)
 
@@ -255,7 +259,7 @@ class Handshake:
     def _verdict_at(self) -> float | None:
         """When to stop waiting for a better answer than the refusals so far; None while there is none to believe.
 
-        Where somebody is known to forge answers, nothing is believed before the deadline.
+        If some answers are known to be forged, nothing is believed before the deadline.
         """
         if self._pending_auths or self._forged or self._answers.following(self._may_try) is not None:
             return None
@@ -285,7 +289,7 @@ class Handshake:
     def _ask_nat_port(self, now: float) -> None:
         self._begin(replace(self._path, remote_port=NAT_PORT), now)
 
-    def _ask_nobody_else(self) -> None:
+    def _stop_asking(self) -> None:
         self._inits.clear()
         self._answers.clear()
         self._second_port_at = None
@@ -338,11 +342,11 @@ class Handshake:
             self._leave(evicted, now)
 
     def _try(self, candidate: Candidate, init: InitExchange, now: float) -> None:
-        """Authenticate with somebody who answered IKE_SA_INIT; port 500 is left, since ESP needs a marker."""
+        """Authenticate with a candidate, on port 4500 since ESP needs a marker."""
         path = init.path
         if path.remote_port == IKE_PORT:
             path = replace(path, remote_port=NAT_PORT)
-        sa = IkeSa(self._config, self._entropy, candidate.keying, path, first_request=1)
+        sa = IkeSa(self._config, self._entropy, candidate.keying, path)
         exchange = AuthExchange(
             self._config,
             candidate,
@@ -428,14 +432,14 @@ class Handshake:
             return False
         self._config, self._next_try = self._next_try, None
         self._failure = self._first_at = None
-        self._ask_nobody_else()
+        self._stop_asking()
         self._begin(self._path, now)
         self._second_port_at = now + SECOND_PORT_AFTER if self._path.remote_port == IKE_PORT else None
         return True
 
     def _only(self, proven: PendingAuth, now: float) -> None:
-        """This one has proven to be the gateway: nobody else is asked or waited for any more."""
-        self._ask_nobody_else()
+        """Stop asking and waiting for all others: this one has proven to be the gateway."""
+        self._stop_asking()
         self._pending_auths.remove(proven)
         self._abandon(now)
         self._pending_auths.append(proven)
@@ -461,7 +465,7 @@ class Handshake:
         self._pending_auths.clear()
 
     def _expire(self, now: float) -> None:
-        """The time for connecting is over: nobody is waited for any longer, but a login that is under way."""
+        """End the attempt: its time is over, unless a login is under way."""
         if self.logging_in and now < self._login_deadline:
             self._deadline = self._login_deadline
             return
@@ -477,16 +481,16 @@ class Handshake:
                 asked, port, answers=self._nat_port_answers, began=self._heard, strangers=others
             )
         ports = {init.path.remote_port for init in self._inits.values()}
-        return close_reasons.no_answer(asked, ports, strangers=others, nonsense=self.nonsense)
+        return close_reasons.no_answer(asked, ports, strangers=others, nonsense=self._nonsense)
 
     def _end(self, error: IkeclientError | None) -> None:
         self.over = True
         self.error = error
-        self._ask_nobody_else()
+        self._stop_asking()
         self._pending_auths.clear()
 
 
 def disclosed(sa: IkeSa) -> IkeKeysDerived:
-    """The keys of an IKE SA, for a person who asked to decrypt captures."""
+    """The keys of an IKE SA, for decrypting captures."""
     keying = sa.keying
     return IkeKeysDerived(spi_i=keying.spi_i, spi_r=keying.spi_r, suite=keying.suite, keys=keying.keys)

@@ -64,7 +64,7 @@ class IkeSa:
     """A keyed IKE SA. Its owner (`ike_sas`) reads `channel.outbox`, `successor` and `redundant` after each call.
 
     `outcome` is what IKE_AUTH settled, `error` why the SA ends, `undone` the tasks that the successor inherits, and
-    `redundant` the IKE SAs that a rekey made and nobody needs, each with whether it is we who delete it.
+    `redundant` the IKE SAs that simultaneous rekeys made too many, each with whether it is we who delete it.
     """
 
     def __init__(
@@ -74,8 +74,6 @@ class IkeSa:
         keying: Keying,
         path: Path,
         *,
-        first_request: int = 0,
-        first_response: int = 0,
         state: State = State.AUTHENTICATING,
     ) -> None:
         self.config = config
@@ -93,13 +91,14 @@ class IkeSa:
         self.redundant: list[tuple[IkeRekeyed, bool]] = []
         self.last_heard = float("-inf")
         self.delete_reason: NotifyType | None = None
+        used = int(state is State.AUTHENTICATING)  # message ID 0, by the initiator's IKE_SA_INIT
         self.channel = Channel(
             keying,
             path,
             entropy,
             fragment_size=config.fragment_size,
-            first_request=first_request,
-            first_response=first_response,
+            first_request=used if keying.initiator else 0,
+            first_response=0 if keying.initiator else used,
         )
         self.tasks = Tasks(self.channel)
         self._simultaneous: IkeRekeyed | None = None
@@ -178,6 +177,29 @@ class IkeSa:
         elif self.state is State.DELETING:
             self._give_up_pending(now)
 
+    def fail(self, error: IkeclientError, now: float) -> None:
+        """End with `error` without waiting for what the peer still owes, as `leave`."""
+        self.error = error
+        self.leave(now)
+
+    def inherit(self, old: IkeSa, now: float) -> None:
+        """Take over from `old`: Child SAs, what is to be done about them, what authentication settled (section 2.8)."""
+        self.children, self.outcome = old.hand_over()
+        self.last_heard = now
+        self.lifetimes.start(now)
+        self.lifetimes.inherit(old.lifetimes)
+        for task in old.undone:
+            self.begin(task, now)
+
+    def hand_over(self) -> tuple[ChildTable, AuthOutcome | None]:
+        """Give away what the successor goes on with; no Child SA is left here."""
+        children, self.children = self.children, ChildTable(self.config, self.entropy)
+        return children, self.outcome
+
+    def heard(self, now: float) -> None:
+        """Take note that something authentic of the peer's has arrived."""
+        self.last_heard = max(self.last_heard, now)
+
     def close(self, error: IkeclientError | None = None) -> None:
         """End without a word to the peer."""
         self.state = after(self.state, Input.CLOSE)
@@ -222,7 +244,7 @@ class IkeSa:
         """An exchange of ours ended with an error of either side: tell the peer unless it knows, and close."""
         self.error = self.error or error
         if self.state is State.DELETING or isinstance(error, AuthenticationFailed):
-            self.close()  # where the gateway said no, it has nothing to delete
+            self.close()  # a gateway that said no has nothing to delete
         else:
             unproven = isinstance(error, GatewayNotAuthenticated)
             self.delete(now, NotifyType.AUTHENTICATION_FAILED if unproven else None)
@@ -346,7 +368,7 @@ class IkeSa:
         answer = self.tasks.answer(data, message, now)
         if answer is None:
             return
-        self.last_heard = now
+        self.heard(now)
         match answer:
             case IkeclientError():
                 self._failed(answer, now)
@@ -464,7 +486,7 @@ class IkeSa:
         return self.state is State.ESTABLISHED and (deaf or alive) and requests.excuse(now)
 
     def _silence(self, now: float) -> None:
-        """Nobody answered a request for as long as we wait."""
+        """A request stayed unanswered for as long as we wait."""
         if self.state is State.DELETING and not self.tasks.doing(Job.DELETE_IKE):
             self._give_up_pending(now)
         elif self.state in (State.DELETING, State.REPLACED):

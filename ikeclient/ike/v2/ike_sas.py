@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ikeclient.ike.events import Datagram, Path
-from ikeclient.ike.v2.child.table import ChildTable
 from ikeclient.ike.v2.exchanges.rekey_ike import IkeRekeyed
 from ikeclient.ike.v2.ike_sa import IkeSa
 from ikeclient.ike.v2.state import State
@@ -67,7 +66,7 @@ class IkeSas:
         while (new := self.current.successor) is not None:
             old, self.current = self.current, _made(self.current, new)
             self.leaving.append(old)
-            _inherit(self.current, old, now)
+            self.current.inherit(old, now)
             successors.append(self.current)
         for sa in self._all:
             for new, ours in sa.redundant:
@@ -93,14 +92,3 @@ class IkeSas:
 def _made(sa: IkeSa, new: IkeRekeyed) -> IkeSa:
     """The IKE SA that a rekey of `sa` made, still without Child SAs."""
     return IkeSa(sa.config, sa.entropy, new.keying, sa.channel.path, state=State.ESTABLISHED)
-
-
-def _inherit(successor: IkeSa, old: IkeSa, now: float) -> None:
-    """Hand over the Child SAs, what is to be done about them, and all that authentication settled (section 2.8)."""
-    successor.children, old.children = old.children, ChildTable(old.config, old.entropy)
-    successor.outcome = old.outcome
-    successor.last_heard = now
-    successor.lifetimes.start(now)
-    successor.lifetimes.inherit(old.lifetimes)
-    for task in old.undone:
-        successor.begin(task, now)

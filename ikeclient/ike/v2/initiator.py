@@ -92,7 +92,7 @@ class Initiator:
     def note_nonsense(self) -> None:
         """Take note that something else than an answer came from the gateway's address, for the error."""
         if self._handshake is not None:
-            self._handshake.nonsense = True
+            self._handshake.note_nonsense()
 
     def _due(self, data: bytes) -> Header | None:
         """The header of a message that may be due, by its SPIs, direction, exchange and message ID."""
@@ -165,7 +165,7 @@ class Initiator:
         """Do everything whose time has come.
 
         `deaf` tells that answers may have come lately and were not heard, because datagrams lie unread or were lost for
-        want of room, or because nobody called for a while. Silence then proves nothing yet.
+        want of room, or because this was not called for a while. Silence then proves nothing yet.
         """
         for sa in self._leaving:
             self._guarded(now, lambda sa=sa: sa.handle_timer(now), sa)  # type: ignore[misc]
@@ -189,8 +189,7 @@ class Initiator:
             self._finish(bug)
             return
         with suppress(Exception):
-            sa.error = bug
-            sa.leave(now)
+            sa.fail(bug, now)
             self._outbox.extend(_taken(sa.channel.outbox))
         sa.close(bug)
         if self._ike_sas is not None and sa is self._ike_sas.current:
@@ -205,7 +204,7 @@ class Initiator:
         return place
 
     def supply(self, need: Need, value: object, now: float) -> None:
-        """Answer a `Need` with what it asks for; nothing happens if nobody waits for it any more."""
+        """Answer a `Need` with what it asks for; nothing happens if it is not waited for any more."""
         if self._handshake is not None:
             self._handshake.supply(need, value, now)
             self._settle(now)
@@ -249,13 +248,13 @@ class Initiator:
             self._settle(now)
 
     def make_child(self, now: float) -> None:
-        """Make another Child SA where the gateway has deleted the only one; a packet wants to leave."""
+        """Make another Child SA if the gateway has deleted the only one; a packet wants to leave."""
         if self._ike_sas is not None:
             self._ike_sas.current.make_child(now)
             self._settle(now)
 
     def path_changed(self, path: Path, now: float, *, proven: bool = True) -> bool:
-        """Move the connection to `path` without rekeying anything; false where the gateway does not speak MOBIKE.
+        """Move the connection to `path` without rekeying anything; false if the gateway does not speak MOBIKE.
 
         `proven` says that the gateway has answered at the remote address before: then `PathChanged` comes at once,
         because ESP may use the new path before the gateway has confirmed it with `Roamed`. Else only `Roamed` comes:
@@ -287,7 +286,7 @@ class Initiator:
     def probe_path(self, size: int, now: float) -> bool:
         """Find out whether the path carries IP packets of `size` bytes; `PathProbed` tells.
 
-        False where the connection is not up.
+        False if the connection is not up.
         """
         current = self._ike_sas.current if self._ike_sas is not None else None
         if current is None or current.state is not State.ESTABLISHED:
@@ -297,7 +296,7 @@ class Initiator:
         return True
 
     def set_path_mtu(self, size: int) -> None:
-        """Make no message longer than IP packets of `size` bytes, where fragments are agreed on."""
+        """Make no message longer than IP packets of `size` bytes, if fragments are agreed on."""
         self._size = size
         if self._ike_sas is not None:
             self._ike_sas.current.channel.set_path_mtu(size)
@@ -305,7 +304,7 @@ class Initiator:
     def heard(self, now: float) -> None:
         """Authenticated ESP arrived: the gateway is alive, no check is needed."""
         if self._ike_sas is not None:
-            self._ike_sas.current.last_heard = max(self._ike_sas.current.last_heard, now)
+            self._ike_sas.current.heard(now)
 
     @property
     def last_heard(self) -> float:

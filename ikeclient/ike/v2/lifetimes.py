@@ -1,6 +1,6 @@
 """When an IKE SA acts by itself: rekeying, liveness, and the ends that nothing may postpone (RFC 7296 section 2.8).
 
-Each end keeps its own lifetimes. Rekeying starts early, and is tried again with growing pauses where the peer refuses;
+Each end keeps its own lifetimes. Rekeying starts early, and is tried again with growing pauses if the peer refuses;
 at the hard end the SA is closed whatever the peer says, so that keys never outlive their time.
 """
 

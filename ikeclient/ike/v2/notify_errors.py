@@ -1,4 +1,4 @@
-"""A gateway's error notifications in the words of a person (RFC 7296 section 3.10.1)."""
+"""What a gateway's error notifications mean, as errors to show (RFC 7296 section 3.10.1)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from ikeclient.ike.v2.tasks import Exchange, Job, Task
 
 
 def exchange_for(view: View, task: Task) -> Exchange | None:
-    """The exchange for a task whose turn has come; None where there is nothing left to do."""
+    """The exchange for a task whose turn has come; None if there is nothing left to do."""
     config, children, keying = view.config, view.children, view.keying
     match task.job:
         case Job.LIVENESS if view.outcome is not None and view.outcome.mobike:

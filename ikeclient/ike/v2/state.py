@@ -54,7 +54,7 @@ IMPOSSIBLE: dict[tuple[State, Input], str] = {
     (State.DELETING, Input.REPLACE): "DELETE drops the rekey that was running, and the peer's is refused",
     (State.CLOSED, Input.AUTHENTICATED): "a closed IKE SA takes no message",
     (State.CLOSED, Input.REPLACE): "a closed IKE SA takes no message",
-    (State.CLOSED, Input.DELETE): "there is nobody left to tell",
+    (State.CLOSED, Input.DELETE): "the peer has forgotten it, or was told",
 }
 
 

@@ -182,16 +182,12 @@ class Tasks:
 
     def shorten_timeout(self, until: float) -> None:
         """Wait for the answer until then at the longest."""
-        pending = self._channel.requests.pending
-        if pending is None:
+        if not self._channel.requests.shorten_timeout(until):
             self._running = None
-        else:
-            pending.give_up_at = min(pending.give_up_at, until)
 
     def extend_timeout(self, until: float) -> None:
         """Wait for the answer at least until then."""
-        if (pending := self._channel.requests.pending) is not None:
-            pending.give_up_at = max(pending.give_up_at, until)
+        self._channel.requests.extend_timeout(until)
 
     def abandon(self) -> None:
         """Forget the exchange in progress; its answer will be ignored."""

@@ -23,7 +23,7 @@ class ChildSa:
     """One pair of ESP SAs; SPIs are integers, selectors are seen from here.
 
     `local` and `remote` are as agreed, for the next rekey to propose again. `addresses` are the inner addresses: those
-    assigned, or this machine's own where none was. Empty where they are not known (a gateway's end).
+    assigned, or this machine's own if none was. Empty if they are not known (a gateway's end).
     """
 
     spi_in: int

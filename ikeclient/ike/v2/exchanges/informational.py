@@ -39,6 +39,6 @@ def delete_children(spis_in: Sequence[int]) -> DeletePayload:
 
 
 def delete_ike_sa(reason: NotifyType | None = None) -> tuple[Payload, ...]:
-    """The DELETE of the IKE SA itself, with the error that led to it where there is one (section 2.21.2)."""
+    """The DELETE of the IKE SA itself, with the error that led to it, if any (section 2.21.2)."""
     delete = DeletePayload(protocol=ProtocolId.IKE)
     return (NotifyPayload(type=reason), delete) if reason is not None else (delete,)

@@ -40,7 +40,7 @@ COOKIE_LENGTH = 64  # bytes at most (section 2.6)
 MAX_RETRIES = 8
 MAX_SEEN = 16384  # different answers that are remembered, by their hash
 NO_ENCAPSULATION_WAIT = 2.0  # seconds in which port 4500 may show that the gateway knows UDP encapsulation after all
-CONTRADICTED_WAIT = 5.0  # seconds that a refusal is not believed after somebody has asked for a cookie as well
+CONTRADICTED_WAIT = 5.0  # seconds that a refusal is not believed after a cookie was asked for as well
 NONCE_LENGTH = 32
 NO_SPI = bytes(8)
 
@@ -182,7 +182,7 @@ class InitExchange:
     def send(self, now: float) -> bytes:
         """The request in its present form; arms the retransmission timer.
 
-        Where the group is disputed, each of those that were asked for has its turn.
+        If the group is disputed, each of those that were asked for has its turn.
         """
         if self._disputed and not self._next_cookie:
             used = list(self._forms.values())
@@ -269,7 +269,7 @@ class InitExchange:
         cookie = next((n for n in notifies(payloads) if n.type == NotifyType.COOKIE), None)
         error = error_notify(payloads)
         if cookie is not None:
-            if self.give_up_at is not None:  # nobody refuses and then asks for a cookie: one of the two is forged
+            if self.give_up_at is not None:  # no gateway refuses and then asks for a cookie: one of the two is forged
                 self.give_up_at = max(self.give_up_at, now + CONTRADICTED_WAIT)
             changed = self._take_cookie(cookie.data)
         elif error is not None and error.type == NotifyType.INVALID_KE_PAYLOAD:
@@ -309,7 +309,7 @@ class InitExchange:
     def _take_group(self, error: NotifyPayload, now: float) -> bool:
         """Try the group that the gateway wants, once, and only one that was offered: this message may be forged.
 
-        Where it is one that was left, because of such a message, the one or the other is not the gateway's.
+        If it is one that was left, because of such a message, the one or the other is not the gateway's.
         """
         group = wanted_group(error)
         if group is None:

@@ -1,8 +1,8 @@
 """Rekeying a Child SA with CREATE_CHILD_SA, from both ends (RFC 7296 sections 1.3.3, 2.8, 2.17).
 
 Whether there is a fresh key exchange is for the ESP proposals to say. The first Child SA comes without one, so that
-neither end knows yet what the other one's proposals say; where ours name no key exchange and the peer insists on one,
-the `spare` groups serve, which are those of the IKE SA. Where ours name one, nothing less is accepted.
+neither end knows yet what the other one's proposals say; if ours name no key exchange and the peer insists on one,
+the `spare` groups serve, which are those of the IKE SA. If ours name one, nothing less is accepted.
 
 Some gateways (Windows) answer a request with a key exchange as if there had been none. The Child SA they have made is
 not what was offered: it is deleted, and if the proposals allow one without a key exchange, that is asked for properly.

@@ -108,7 +108,7 @@ def _rekeyed(
 
 
 def _preferring(proposals: Sequence[AlgorithmProposal], ke: KePayload) -> list[AlgorithmProposal]:
-    """Our proposals with the peer's key exchange first where we accept it, which saves a round trip."""
+    """Our proposals with the peer's key exchange first if we accept it, which saves a round trip."""
     group = next((k for k in KEY_EXCHANGE.values() if k.id == ke.method), None)
     return [
         AlgorithmProposal(

@@ -5,7 +5,7 @@ what the payloads mean.
 
 A path may carry less than was believed and say nothing about it. So a request that stays unanswered is repeated in
 smaller fragments after a while, down to what every path has to carry; the greater number of fragments tells the peer to
-forget those of the first kind (RFC 7383 sections 2.5.1, 2.5.2 and 2.6). Where that helped, it stays so.
+forget those of the first kind (RFC 7383 sections 2.5.1, 2.5.2 and 2.6). If that helped, it stays so.
 """
 
 from __future__ import annotations
@@ -119,9 +119,8 @@ class Channel:
     def move(self, path: Path, now: float) -> None:
         """Use `path` from now on; a request without an answer is sent again there at once (RFC 4555 section 3.5)."""
         self.path = path
-        if self.requests.pending is not None:
-            self.requests.pending.resend_at = now
-            self.resend(now)
+        self.requests.resend_now(now)
+        self.resend(now)
 
     def resend(self, now: float) -> None:
         """Send the pending request again if it is time."""

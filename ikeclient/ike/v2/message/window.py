@@ -61,6 +61,23 @@ class RequestWindow:
         self.repeated = self.pending is not None and self.pending.attempts > 1
         self.pending = None
 
+    def shorten_timeout(self, until: float) -> bool:
+        """Wait for the answer until then at the longest; false if none is awaited."""
+        if self.pending is None:
+            return False
+        self.pending.give_up_at = min(self.pending.give_up_at, until)
+        return True
+
+    def extend_timeout(self, until: float) -> None:
+        """Wait for the answer, if one is awaited, at least until then."""
+        if self.pending is not None:
+            self.pending.give_up_at = max(self.pending.give_up_at, until)
+
+    def resend_now(self, now: float) -> None:
+        """Send the pending request, if there is one, again at once."""
+        if self.pending is not None:
+            self.pending.resend_at = now
+
     @property
     def waiting_since(self) -> float | None:
         """When the pending request was sent first."""

@@ -84,7 +84,7 @@ def certificate_request(config: IkeConfig) -> tuple[CertReqPayload, ...]:
 
 
 def shared_key_proof(candidate: Candidate, secret: bytes, identity: Identity) -> AuthPayload:
-    """Our AUTH from a shared secret: the MSK of an EAP method, or SK_pi where it made none (section 2.16)."""
+    """Our AUTH from a shared secret: the MSK of an EAP method, or SK_pi if it made none (section 2.16)."""
     data = shared_key_auth(candidate.keying.suite.prf, secret, initiator_octets(candidate, identity))
     return AuthPayload(method=AuthMethod.SHARED_KEY, data=data)
 

@@ -43,7 +43,7 @@ def narrowed(
 def intersect(ours: Sequence[TrafficSelector], theirs: Sequence[TrafficSelector]) -> tuple[TrafficSelector, ...]:
     """What both sides select, as a responder narrows an offer; empty when nothing is in common.
 
-    Where the offer is so fragmented that a payload cannot hold all of it, the rest is left out: that is narrowing too.
+    If the offer is so fragmented that a payload cannot hold all of it, the rest is left out: that is narrowing too.
     """
     result: dict[TrafficSelector, None] = {}
     ranges = [(one.version, int(one.start), int(one.end), one) for one in ours]
