@@ -1,4 +1,4 @@
-"""Finding payloads in an answer (`exchanges/base.py`)."""
+"""Finding payloads in an answer."""
 
 import pytest
 
