@@ -24,7 +24,7 @@ if "--plain" in sys.argv:  # before anybody asks for the compiled codec
 
 from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
-from ikeclient.dataplane.event_loop import Spacing, run_loop, watch
+from ikeclient.dataplane.event_loop import Pacer, run_loop, watch
 from ikeclient.dataplane.pump import Pump
 from ikeclient.esp.codec.choice import ACTIVE
 from ikeclient.ike.events import ChildEstablished
@@ -104,7 +104,7 @@ async def main(options: argparse.Namespace) -> None:
     tun = TunDevice(options.name, offload=offload)
     set_up(options)
     socket = UdpSocket(local_address=options.local, port=4500, offload=offload)
-    pump = Pump(tun, lambda *_: None, time.monotonic, entropy=os.urandom, space=Spacing(), offload=offload)
+    pump = Pump(tun, lambda *_: None, time.monotonic, entropy=os.urandom, pace=Pacer(), offload=offload)
     pump.set_remote((options.remote, 4500))
     pump.set_mtu(options.mtu)
     installed = children(options)
@@ -112,7 +112,7 @@ async def main(options: argparse.Namespace) -> None:
         pump.install(sa_pair(child))
     pump.attach(socket)
     watch(tun.fileno(), pump.drain_tun)
-    watch(socket.fileno(), partial(pump.drain_udp, socket), pump.wants_rest)
+    watch(socket.fileno(), partial(pump.drain_udp, socket), pump.wants_delay)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(
         signal.SIGUSR1,

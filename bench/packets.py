@@ -100,7 +100,7 @@ class Socket:
         buffer[: len(data)] = data
         return len(data), size, GATEWAY, 0
 
-    def receive_many(self, _many: object, _stride: int, _first: int, _most: int) -> list[object]:
+    def recvmmsg(self, _many: object, _stride: int, _first: int, _most: int) -> list[object]:
         got = next(self._next, None)
         return [(got[0], len(got[0]), got[1], GATEWAY, 0)] if got else []
 

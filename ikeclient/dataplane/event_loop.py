@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
-REST = 700e-6  # seconds: at a gigabit per second some seventy packets come in this time
-SPACING = 300e-6  # seconds: with runs of forty full packets this is one and a half gigabits per second
+COALESCING_DELAY = 700e-6  # seconds: at a gigabit per second some seventy packets come in this time
+PACING = 300e-6  # seconds: with runs of forty full packets this is one and a half gigabits per second
 
 _MOST_EVENTS = 16
 Carry = Callable[[bool], object]
@@ -35,14 +35,14 @@ class PacketSelector(selectors.BaseSelector):
         self._poll.register(self._others.fileno(), select.EPOLLIN)
         self._packets: dict[int, tuple[Carry, Callable[[], bool] | None]] = {}
 
-    def watch(self, descriptor: int, carry: Carry, rest: Callable[[], bool] | None = None) -> None:
-        """Call `carry` whenever the descriptor is readable, and then rest where `rest` says so.
+    def watch(self, descriptor: int, carry: Carry, wants_delay: Callable[[], bool] | None = None) -> None:
+        """Call `carry` whenever the descriptor is readable, and then wait a moment if `wants_delay` says so.
 
         Its argument tells whether the descriptor was found readable again right after the last call.
         """
         if descriptor not in self._packets:
             self._poll.register(descriptor, select.EPOLLIN)
-        self._packets[descriptor] = carry, rest
+        self._packets[descriptor] = carry, wants_delay
 
     def unwatch(self, descriptor: int) -> None:
         """Stop that; nothing happens where it is not watched. To be called before the descriptor is closed."""
@@ -60,21 +60,21 @@ class PacketSelector(selectors.BaseSelector):
 
     def _carry(self, ready: list[tuple[int, int]], carried: list[int]) -> bool:
         """Carry packets; whether any other descriptor is ready. `carried` are those whose packets have been carried."""
-        others = tired = False
+        others = delay = False
         for descriptor, _ in ready:
             found = self._packets.get(descriptor)
             if found is None:
                 others = True  # or it was unwatched by the callback of another
                 continue
-            carry, rest = found
+            carry, wants_delay = found
             try:
                 carry(descriptor in carried)
-                tired |= rest is not None and rest()
+                delay |= wants_delay is not None and wants_delay()
             except Exception as error:
                 self._failed(error)
             carried.append(descriptor)
-        if tired:
-            time.sleep(REST)
+        if delay:
+            time.sleep(COALESCING_DELAY)
         return others
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -110,15 +110,15 @@ class PacketLoop(asyncio.SelectorEventLoop):
         self.call_exception_handler({"message": "carrying packets failed", "exception": error, "handle": None})
 
 
-class Spacing:
-    """Keeps what follows each call apart from what followed the last one, by at least `SPACING`."""
+class Pacer:
+    """Keep what follows each call apart from what followed the last one, by at least `PACING`."""
 
     def __init__(self) -> None:
         self._last = 0.0
 
     def __call__(self) -> None:
         """Sleep for what is left of it."""
-        left = self._last + SPACING - time.monotonic()
+        left = self._last + PACING - time.monotonic()
         if left > 0:
             time.sleep(left)
         self._last = time.monotonic()
@@ -130,11 +130,11 @@ def run_loop(main: Coroutine[Any, Any, _Result]) -> _Result:
         return runner.run(main)
 
 
-def watch(descriptor: int, carry: Carry, rest: Callable[[], bool] | None = None) -> None:
+def watch(descriptor: int, carry: Carry, wants_delay: Callable[[], bool] | None = None) -> None:
     """Have the running loop call `carry` when the descriptor is readable; see `PacketSelector.watch`."""
     loop = asyncio.get_running_loop()
     if isinstance(loop, PacketLoop):
-        loop.packets.watch(descriptor, carry, rest)
+        loop.packets.watch(descriptor, carry, wants_delay)
     else:
         loop.add_reader(descriptor, carry, True)
 

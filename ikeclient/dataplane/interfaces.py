@@ -89,7 +89,7 @@ class RunTransport(Transport, Protocol):
     def receive_into(self, buffer: memoryview) -> tuple[int, int, Address, int] | None:
         """A run: (length, size, source, tos)."""
 
-    def receive_many(self, many: Recvmmsg, stride: int, first: int, most: int) -> list[Arrival]:
+    def recvmmsg(self, many: Recvmmsg, stride: int, first: int, most: int) -> list[Arrival]:
         """Datagrams that nobody merged; see `net.transport.recvmmsg`."""
 
     def drain_errors(self) -> bool:

@@ -64,7 +64,7 @@ class Pump:
     - `now`: the clock of `last_inbound` and the others, in seconds.
     - `entropy`: random bytes for the IVs of AES-CBC.
     - `offload`: use the fast path, if device and transport can; the attribute `fast` tells.
-    - `space`: called before each long run while packets get lost on their way; it may wait, so that runs are kept
+    - `pace`: called before each long run while packets get lost on their way; it may wait, so that runs are kept
       apart. A gateway that takes datagrams one by one has no room for several.
     - `on_waiting`: called when packets wait for a Child SA that `expect` has announced.
     - `warn`: called with a sentence for people.
@@ -93,12 +93,12 @@ class Pump:
         "_outbound",
         "_overflowed",
         "_overflows_seen",
+        "_pace",
+        "_paced",
         "_segments",
         "_sending",
         "_sending_runs",
-        "_space",
-        "_spaced",
-        "_to_space",
+        "_to_pace",
         "_transports",
         "_tun",
         "_warn",
@@ -120,7 +120,7 @@ class Pump:
         now: Callable[[], float],
         *,
         entropy: Callable[[int], bytes],
-        space: Callable[[], None] = lambda: None,
+        pace: Callable[[], None] = lambda: None,
         on_tun_lost: Callable[[], None] | None = None,
         on_waiting: Callable[[], None] = lambda: None,
         warn: Callable[[str], None] = lambda _: None,
@@ -143,9 +143,9 @@ class Pump:
         self._on_ike = on_ike
         self._now = now
         self._entropy = entropy
-        self._space = space
-        self._to_space = 0  # how many of the next long runs are kept apart
-        self._spaced = False
+        self._pace = pace
+        self._to_pace = 0  # how many of the next long runs are kept apart
+        self._paced = False
         self._on_tun_lost = on_tun_lost
         self._on_waiting = on_waiting
         self._warn: Callable[[str], None] | None = warn
@@ -210,7 +210,7 @@ class Pump:
         self.last_inbound = self._now()
 
     def _missed(self) -> None:
-        self._to_space = _SPACED
+        self._to_pace = _SPACED
 
     def detach(self, transport: Transport) -> None:
         """Forget a transport; the one attached last among the others sends, if this one did."""
@@ -408,15 +408,15 @@ class Pump:
     def _send_run(self, run: Run) -> None:
         """Send sealed datagrams: the fast path."""
         count = run.count
-        if count >= _LONG_RUN and self._to_space:
-            self._to_space -= 1
-            self._spaced = True
-            self._space()
-        remote, transport = self.remote, self._sending_runs
-        if remote is None or transport is None:
-            self.counters.not_sent += count
-            return
-        sent = transport.send_run(run.slots.view[: run.end], run.stride, remote, run.tos)
+        if count >= _LONG_RUN and self._to_pace:
+            self._to_pace -= 1
+            self._paced = True
+            self._pace()
+        remote, transport, payloads = self.remote, self._sending_runs, run.slots.view[: run.end]
+        if remote is not None and transport is not None:
+            sent = transport.send_run(payloads, run.stride, remote, run.tos)
+        else:
+            sent = self._send_singly([payloads[at : at + run.stride] for at in range(0, run.end, run.stride)], run.tos)
         if sent < count:
             self.counters.not_sent += count - sent
         if sent:
@@ -425,10 +425,20 @@ class Pump:
     def _send_single(self, payload: Packet, tos: int) -> None:
         """Send a sealed datagram: the fast path for a packet that came alone."""
         remote, transport = self.remote, self._sending_runs
-        if remote is not None and transport is not None and transport.send_run(payload, len(payload), remote, tos):
+        if remote is not None and transport is not None:
+            sent = transport.send_run(payload, len(payload), remote, tos)
+        else:
+            sent = self._send_singly([payload], tos)
+        if sent:
             self.last_outbound = self.last_sent = self._now()
         else:
             self.counters.not_sent += 1
+
+    def _send_singly(self, payloads: list[Packet], tos: int) -> int:
+        """Send datagrams on a transport that knows no runs; returns how many went out."""
+        if self.remote is None or self._sending is None:
+            return 0
+        return self._sending.send_batch(payloads, self.remote, tos)
 
     def drain_udp(self, transport: Transport, again: bool = True) -> int:
         """Carry waiting datagrams to the TUN device or to IKE; returns how many were read. As `drain_tun`."""
@@ -460,13 +470,13 @@ class Pump:
         self._ike_taken = 0
         return limit
 
-    def wants_rest(self) -> bool:
-        """Whether the last datagrams were several, each by itself: a short rest then saves more than it costs.
+    def wants_delay(self) -> bool:
+        """Whether the last datagrams were several, each by itself: a short delay then saves more than it costs.
 
-        Where runs were kept apart since this was last asked, that was rest enough.
+        If runs were kept apart since this was last asked, that was delay enough.
         """
-        spaced, self._spaced = self._spaced, False
-        return self._inbound is not None and self._inbound.receiver.unmerged and not spaced
+        paced, self._paced = self._paced, False
+        return self._inbound is not None and self._inbound.receiver.unmerged and not paced
 
     def send_ike(
         self, data: bytes, remote: Address, transport: Transport | None = None, *, whole: bool = False

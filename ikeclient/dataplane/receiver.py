@@ -120,6 +120,6 @@ class Receiver:
         """The next datagrams, which lie at `end` if not in the arrival itself: merged ones, or `several`."""
         if several:
             stride = stride if end else self._stride
-            return transport.receive_many(self._recvmmsg, stride, end // stride, most)
+            return transport.recvmmsg(self._recvmmsg, stride, end // stride, most)
         got = transport.receive_into(self.slots.view[end:])
         return () if got is None else ((None, *got),)

@@ -76,7 +76,7 @@ class Link:
         socket = self._ports.network.open(local, heard)
         self._sockets.append(socket)
         self._pump.attach(socket, sending=sending)
-        self._ports.network.watch(socket, partial(self._pump.drain_udp, socket), self._pump.wants_rest)
+        self._ports.network.watch(socket, partial(self._pump.drain_udp, socket), self._pump.wants_delay)
         return Path(local, socket.local[1], remote, port)
 
     def _socket_of(self, path: Path) -> Socket | None:

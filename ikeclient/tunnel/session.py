@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ikeclient.control import events
 from ikeclient.control.status import TunnelStatus
-from ikeclient.dataplane.event_loop import Spacing
+from ikeclient.dataplane.event_loop import Pacer
 from ikeclient.dataplane.pump import Address, Pump
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.events import (
@@ -80,7 +80,7 @@ class Session:
             owner.on_ike,
             ports.clock,
             entropy=ports.entropy,
-            space=Spacing(),
+            pace=Pacer(),
             on_tun_lost=owner.on_device_lost,
             on_waiting=owner.on_waiting,
             warn=self.events.warn,

@@ -74,18 +74,18 @@ def many() -> Recvmmsg:
 def test_datagrams_that_are_alike_lie_one_behind_the_other(pair: Pair, many: Recvmmsg) -> None:
     for _ in range(10):
         pair.send(STRIDE, 0, 0, 1)
-    [arrival] = pair.receiver.receive_many(many, STRIDE, 3, SLOTS)
+    [arrival] = pair.receiver.recvmmsg(many, STRIDE, 3, SLOTS)
     data, length, size, source, tos = arrival
     assert (data, length, size, tos) == (None, 10 * STRIDE, STRIDE, 0)
     assert source[:2] == pair.senders[0].getsockname()[:2]
     assert bytes(many._arena[3 * STRIDE : 13 * STRIDE]) == b"".join(part for part, _, _ in pair.sent)
-    assert pair.receiver.receive_many(many, STRIDE, 0, SLOTS) == []
+    assert pair.receiver.recvmmsg(many, STRIDE, 0, SLOTS) == []
 
 
 def test_what_is_different_comes_with_its_own_data(pair: Pair, many: Recvmmsg) -> None:
     for size, who, tos in ((STRIDE, 0, 0), (STRIDE, 0, 0), (STRIDE, 1, 0), (STRIDE, 0, 2), (5000, 0, 0), (7, 0, 0)):
         pair.send(size, who, tos, 1)
-    first, *others = pair.receiver.receive_many(many, STRIDE, 0, SLOTS)
+    first, *others = pair.receiver.recvmmsg(many, STRIDE, 0, SLOTS)
     assert first[:3] == (None, 2 * STRIDE, STRIDE)
     assert [(data, source[1], tos) for data, _, _, source, tos in others] == pair.sent[2:]
 
@@ -95,7 +95,7 @@ def test_those_that_follow_each_other_come_together_wherever_they_begin(pair: Pa
     plan = [(STRIDE, 0)] * 3 + [(9, 0)] + [(STRIDE, 0)] * 4 + [(STRIDE, 2)] * 5
     for size, tos in plan:
         pair.send(size, 0, tos, 1)
-    arrivals = pair.receiver.receive_many(many, STRIDE, 0, SLOTS)
+    arrivals = pair.receiver.recvmmsg(many, STRIDE, 0, SLOTS)
     assert [length // size for _, length, size, _, _ in arrivals] == [3, 1, 4, 5]
     assert [tos for *_, tos in arrivals] == [0, 0, 0, 2]
     assert b"".join(data for data, *_ in arrivals if data) == b"".join(part for part, _, _ in pair.sent[3:])
@@ -106,10 +106,10 @@ def test_those_that_follow_each_other_come_together_wherever_they_begin(pair: Pa
 def test_no_more_is_taken_than_there_are_slots(pair: Pair, many: Recvmmsg) -> None:
     for _ in range(SLOTS + 8):
         pair.send(STRIDE, 0, 0, 1)
-    assert pair.receiver.receive_many(many, STRIDE, SLOTS, SLOTS) == []
-    assert pair.receiver.receive_many(many, STRIDE, SLOTS - 2, SLOTS)[0][1] == 2 * STRIDE
-    assert pair.receiver.receive_many(many, STRIDE, 5, 3)[0][1] == 3 * STRIDE
-    assert pair.receiver.receive_many(many, STRIDE, 0, SLOTS)[0][1] == SLOTS * STRIDE
+    assert pair.receiver.recvmmsg(many, STRIDE, SLOTS, SLOTS) == []
+    assert pair.receiver.recvmmsg(many, STRIDE, SLOTS - 2, SLOTS)[0][1] == 2 * STRIDE
+    assert pair.receiver.recvmmsg(many, STRIDE, 5, 3)[0][1] == 3 * STRIDE
+    assert pair.receiver.recvmmsg(many, STRIDE, 0, SLOTS)[0][1] == SLOTS * STRIDE
 
 
 def test_an_error_of_an_earlier_datagram_is_no_arrival(many: Recvmmsg) -> None:
@@ -119,7 +119,7 @@ def test_an_error_of_an_earlier_datagram_is_no_arrival(many: Recvmmsg) -> None:
         address = nobody.getsockname()
     ours = UdpSocket(version=4, local_address="127.0.0.1")
     ours.send(b"x", address)
-    assert ours.receive_many(many, STRIDE, 0, SLOTS) == []
+    assert ours.recvmmsg(many, STRIDE, 0, SLOTS) == []
     ours.close()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ikeclient.dataplane import event_loop as module
-from ikeclient.dataplane.event_loop import REST, SPACING, PacketLoop, Spacing, run_loop, unwatch, watch
+from ikeclient.dataplane.event_loop import COALESCING_DELAY, PACING, Pacer, PacketLoop, run_loop, unwatch, watch
 
 
 @pytest.fixture
@@ -147,11 +147,11 @@ def test_timers_signals_and_other_descriptors_are_served_while_packets_never_end
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_the_loop_rests_where_it_is_asked_to(
+def test_the_loop_waits_a_moment_if_it_is_asked_to(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, wanted: bool
 ) -> None:
-    rests: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", rests.append)
+    delays: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", delays.append)
 
     async def main() -> None:
         watch(pair[0].fileno(), lambda _: pair[0].recv(100), lambda: wanted)
@@ -159,10 +159,10 @@ def test_the_loop_rests_where_it_is_asked_to(
         await asyncio.sleep(0.01)
 
     run_loop(main())
-    assert rests == [REST] * wanted
+    assert delays == [COALESCING_DELAY] * wanted
 
 
-def test_spacing_sleeps_for_what_is_left_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pacer_sleeps_for_what_is_left_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     now, slept = 50.0, list[float]()
 
     def sleep(seconds: float) -> None:
@@ -172,14 +172,14 @@ def test_spacing_sleeps_for_what_is_left_and_no_longer(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     monkeypatch.setattr(module.time, "sleep", sleep)
-    space = Spacing()
-    space()
-    now += SPACING * 0.75
-    space()
-    space()
-    now += SPACING
-    space()
-    assert slept == pytest.approx([SPACING / 4, SPACING])
+    pace = Pacer()
+    pace()
+    now += PACING * 0.75
+    pace()
+    pace()
+    now += PACING
+    pace()
+    assert slept == pytest.approx([PACING / 4, PACING])
 
 
 def test_another_loop_carries_packets_as_well(pair: tuple[socket.socket, socket.socket]) -> None:

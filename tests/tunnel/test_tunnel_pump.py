@@ -160,7 +160,7 @@ class RunSocket(FakeSocket):
         buffer[: len(data)] = data
         return len(data), len(data), source, self.tos
 
-    def receive_many(self, many: Recvmmsg, stride: int, first: int, most: int) -> list[Arrival]:
+    def recvmmsg(self, many: Recvmmsg, stride: int, first: int, most: int) -> list[Arrival]:
         """What is waiting, each with its own data."""
         del many, stride
         arrivals: list[Arrival] = []
@@ -183,7 +183,7 @@ _lane = "ordinary"
 
 @pytest.fixture(params=LANES, autouse=True, scope="module")
 def lane(request: pytest.FixtureRequest) -> str:
-    """Every test of this file is run in both lanes of the pump, and with the first packet alone as the loop does it."""
+    """Every test of this file is run on both paths of the pump, and with the first packet alone as the loop does it."""
     global _lane
     _lane = request.param
     return _lane
@@ -200,13 +200,13 @@ class Rig:
         self.due = True  # whether IKE messages are
         self.warnings: list[str] = []
         self.lost = 0
-        self.spaced = 0
+        self.paced = 0
         self.pump = Pump(
             self.tun,
             self._take_ike,
             lambda: self.time,
             entropy=os.urandom,
-            space=self._count_space,
+            pace=self._count_pace,
             on_tun_lost=self._count_loss,
             warn=self.warnings.append,
             **options,
@@ -221,8 +221,8 @@ class Rig:
     def _count_loss(self) -> None:
         self.lost += 1
 
-    def _count_space(self) -> None:
-        self.spaced += 1
+    def _count_pace(self) -> None:
+        self.paced += 1
 
     def send(self, *packets: bytes) -> list[bytes]:
         """Put packets into the TUN device; what the socket then sent."""
@@ -406,7 +406,7 @@ def test_a_gateway_that_claims_our_addresses_is_not_believed(gateway: Rig) -> No
     assert rig.pump.child_counters(0xC0000001).selector_drops == 1
 
 
-# The fast lane
+# The fast path
 
 
 def tcp_segments(count: int, size: int = 1000, *, tos: int = 0) -> list[bytes]:
@@ -718,7 +718,7 @@ def test_packets_of_several_sas_do_not_break_up_each_others_runs(fast: Rig, sas:
 
 
 def test_a_syn_keeps_its_marks(fast: Rig) -> None:
-    """It leaves by the ordinary lane, because it has to be clamped."""
+    """It takes the slow path, because it has to be clamped."""
     syn = packets.ip(packets.tcp(flags=0xC2, addresses=OUT4), 6, OUT4, tos=0xB8)
     fast.send(packets.frame(syn))
     assert fast.socket.tos_sent == [0xB8]
@@ -731,6 +731,26 @@ def test_a_super_packet_above_the_mtu_is_answered(fast: Rig) -> None:
     assert fast.send(frame) == []
     assert fast.pump.counters.too_big == len(parts)
     assert {answer[20] for answer in fast.tun.written} == {3}
+
+
+def test_a_transport_without_runs_serves_beside_one_with_them(fast: Rig, gateway: Rig) -> None:
+    """What a transport can is asked once for each of them."""
+    plain = FakeSocket()
+    fast.pump.attach(plain)
+    assert fast.pump.fast
+    frame, parts = super_packet(1000, 3000)
+    fast.tun.waiting += [frame, packets.frame(ipv4(b"one"))]
+    fast.pump.drain_tun()
+    fast.tun.waiting.append(packets.frame(ipv4(b"alone")))
+    fast.pump.drain_tun(False)
+    fast.pump.drain_tun(False)
+    assert fast.socket.sent == []
+    assert gateway.receive(*(data for data, _ in plain.sent)) == [*parts, ipv4(b"one"), ipv4(b"alone")]
+    plain.arrives(*gateway.send(back(b"one"), back(b"two")))
+    assert fast.pump.drain_udp(plain) == 2
+    fast.socket.arrives(*gateway.send(back(b"three")))
+    assert fast.pump.drain_udp(fast.socket) == 1
+    assert [bytes(each)[-5:] for each in fast.tun.written] == [back(b"one")[-5:], back(b"two")[-5:], b"three"]
 
 
 def test_sequence_numbers_end_within_a_run(fast: Rig) -> None:
@@ -760,7 +780,7 @@ def test_one_packet_alone_is_carried_without_a_look_for_more(fast: Rig, gateway:
     [(7, 0, False), (8, 0, True), (30, 0, True), (30, 40, False), (0, 60, False)],
     ids=["a few", "enough", "many", "mostly merged", "all merged"],
 )
-def test_a_rest_pays_after_many_datagrams_that_nobody_merged(
+def test_a_delay_pays_after_many_datagrams_that_nobody_merged(
     fast: Rig, gateway: Rig, singly: int, merged: int, expected: bool
 ) -> None:
     sealed = [gateway.send(back(bytes(500)))[0] for _ in range(singly + 2 * merged)]
@@ -776,42 +796,42 @@ def test_a_rest_pays_after_many_datagrams_that_nobody_merged(
         buffer[: len(data)] = data
         return len(data), size, GATEWAY, 0
 
-    def receive_many(many: Recvmmsg, _stride: int, first: int, most: int) -> list[Arrival]:
+    def recvmmsg(many: Recvmmsg, _stride: int, first: int, most: int) -> list[Arrival]:
         got = [waiting.pop(0) for _ in range(min(most, SLOTS - first, len(waiting)))]
         many.merged = any(size != len(data) for data, size in got)
         return [(data, len(data), size, GATEWAY, 0) for data, size in got]
 
-    fast.socket.receive_into, fast.socket.receive_many = receive, receive_many  # type: ignore[attr-defined]
+    fast.socket.receive_into, fast.socket.recvmmsg = receive, recvmmsg  # type: ignore[attr-defined]
     fast.pump.drain_udp(fast.socket, True)
-    assert fast.pump.wants_rest() == expected
+    assert fast.pump.wants_delay() == expected
     assert fast.pump.table.inbound[0xC0000001].counters.packets == singly + 2 * merged
     fast.pump.drain_udp(fast.socket, True)
-    assert not fast.pump.wants_rest()
+    assert not fast.pump.wants_delay()
 
 
-def test_long_runs_are_spaced_while_packets_get_lost(fast: Rig, gateway: Rig) -> None:
+def test_long_runs_are_paced_while_packets_get_lost(fast: Rig, gateway: Rig) -> None:
     """The other end's TCP tells; forged packets do not."""
     options = bytes.fromhex("0101050a0000000100000002")
     tells, plain = (
         packets.ip(packets.tcp(options=o, addresses=(HOST4, VIP4)), 6, (HOST4, VIP4)) for o in (options, b"")
     )
 
-    def spaced_after(*inner: bytes, forge: bool = False, segments: int = 40) -> int:
+    def paced_after(*inner: bytes, forge: bool = False, segments: int = 40) -> int:
         sealed = [gateway.send(packet)[0] for packet in inner]
         fast.receive(*(each[:-1] + bytes((each[-1] ^ forge,)) for each in sealed))
-        before = fast.spaced
+        before = fast.paced
         fast.send(super_packet(500, 500 * segments)[0])
-        return fast.spaced - before
+        return fast.paced - before
 
-    assert spaced_after(plain, plain) == 0
-    assert spaced_after(tells, tells, forge=True) == 0
-    assert spaced_after(tells, tells) == 1
-    assert spaced_after(plain, segments=19) == 0
-    assert spaced_after(plain, segments=120) == 2
-    assert 200 < sum(spaced_after() for _ in range(500)) < 300
+    assert paced_after(plain, plain) == 0
+    assert paced_after(tells, tells, forge=True) == 0
+    assert paced_after(tells, tells) == 1
+    assert paced_after(plain, segments=19) == 0
+    assert paced_after(plain, segments=120) == 2
+    assert 200 < sum(paced_after() for _ in range(500)) < 300
 
 
-def test_runs_kept_apart_are_rest_enough(fast: Rig, gateway: Rig) -> None:
+def test_runs_kept_apart_are_delay_enough(fast: Rig, gateway: Rig) -> None:
     selective = packets.tcp(options=bytes.fromhex("0101050a0000000100000002"), addresses=(HOST4, VIP4))
 
     def receive() -> None:
@@ -821,12 +841,12 @@ def test_runs_kept_apart_are_rest_enough(fast: Rig, gateway: Rig) -> None:
 
     fast.socket.receive_into = fast.socket.receive_singly  # type: ignore[attr-defined]
     receive()
-    assert fast.pump.wants_rest()
+    assert fast.pump.wants_delay()
     fast.send(super_packet(500, 20_000)[0])
     receive()
-    assert not fast.pump.wants_rest()
+    assert not fast.pump.wants_delay()
     receive()
-    assert fast.pump.wants_rest()
+    assert fast.pump.wants_delay()
 
 
 # Demultiplexing

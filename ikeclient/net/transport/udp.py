@@ -45,7 +45,7 @@ _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER = 10, 23
 _IP_TOS, _IP_RECVTOS = 1, 13
 _IPV6_RECVTCLASS, _IPV6_TCLASS = 66, 67
 _SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
-_ANCILLARY = 2 * socket.CMSG_SPACE(4) if hasattr(socket, "CMSG_SPACE") else 64
+_ANCILLARY = 2 * socket.CMSG_SPACE(4)
 _SO_MEMINFO, _MEMINFO_QUEUED, _MEMINFO_DROPS = 55, 0, 8  # linux/sock_diag.h
 _meminfo = Struct("=9I")
 _int = Struct("=i")
@@ -282,7 +282,7 @@ class UdpSocket:
                 tos = data[0] if len(data) == 1 else _octet(data)
         return length, size, source, tos
 
-    def receive_many(self, many: Recvmmsg, stride: int, first: int, most: int) -> list[Arrival]:
+    def recvmmsg(self, many: Recvmmsg, stride: int, first: int, most: int) -> list[Arrival]:
         """As `Recvmmsg.receive`, but never raises."""
         try:
             return many.receive(self._socket.fileno(), stride, first, most)
