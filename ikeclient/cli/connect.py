@@ -83,7 +83,7 @@ def connect(
 def _compile(
     source: ProfileSource, password_stdin: bool, progress: Progress, *, check_running: bool
 ) -> CompiledProfile:
-    """The profile with all its secrets. Whatever is wrong is found before anybody is asked for a password."""
+    """Compile the profile with all its secrets; what is wrong is found before a password is asked for."""
     from ikeclient.net.rights.privileges import forbid_core_dumps
 
     forbid_core_dumps()

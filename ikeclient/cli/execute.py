@@ -62,7 +62,7 @@ def execute(
 
 
 def unusable(program: str) -> int:
-    """The exit status when `program` cannot be run, having said why; 0 when it seems that it can."""
+    """Return the exit status for a `program` that cannot be run, having said why; 0 if it seems that it can."""
     places = [program] if "/" in program else [os.path.join(part or ".", program) for part in os.get_exec_path()]
     there = [place for place in places if os.path.exists(place)]
     if any(os.path.isfile(place) and os.access(place, os.X_OK) for place in there):

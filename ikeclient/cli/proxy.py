@@ -24,7 +24,7 @@ from ikeclient.errors import IkeclientError, NoResponse, ParseError, PlatformErr
 
 if TYPE_CHECKING:
     from ikeclient.proxy.destination import Destination
-    from ikeclient.proxy.listen import Wanted
+    from ikeclient.proxy.listen import ListenerSpec
     from ikeclient.proxy.settings import Credentials, Settings
 
 SOCKS, HTTP = "127.0.0.1:1080", "127.0.0.1:8080"
@@ -105,7 +105,7 @@ def proxy(
     display = display_of(show)
     try:
         if stdio is None:
-            served = _settings(_wishes(socks, http, forward), user, password_from)
+            served = _settings(_specs(socks, http, forward), user, password_from)
             with contextlib.closing(served):
                 status = join_or_start.run(request, lambda: _serve(served, request.name, progress), display)
             if status - _BY_SIGNAL in signal.valid_signals() - _ENDING:
@@ -131,24 +131,24 @@ def _destination(text: str) -> Destination:
         raise UsageError(f"--stdio '{text}': {error}", hint="for example --stdio git.corp.example:22") from None
 
 
-def _wishes(socks: list[str] | None, http: list[str] | None, forward: list[str] | None) -> list[Wanted]:
-    from ikeclient.proxy.listen import wanted, wanted_forward
+def _specs(socks: list[str] | None, http: list[str] | None, forward: list[str] | None) -> list[ListenerSpec]:
+    from ikeclient.proxy.listen import parse_forward, parse_listener
     from ikeclient.proxy.settings import Kind
 
     if not (socks or http or forward):
         socks, http = [SOCKS], [HTTP]
-    wishes = [wanted(Kind.SOCKS, text) for text in socks or ()]
-    wishes += [wanted(Kind.HTTP, text) for text in http or ()]
-    return wishes + [wanted_forward(text) for text in forward or ()]
+    specs = [parse_listener(Kind.SOCKS, text) for text in socks or ()]
+    specs += [parse_listener(Kind.HTTP, text) for text in http or ()]
+    return specs + [parse_forward(text) for text in forward or ()]
 
 
-def _settings(wishes: list[Wanted], user: str, password_from: str | None) -> Settings:
-    """Everything the proxy needs, with its sockets bound. Raises UsageError, ProfileError and PlatformError."""
+def _settings(specs: list[ListenerSpec], user: str, password_from: str | None) -> Settings:
+    """Return what the proxy needs, with its sockets bound. Raises UsageError, ProfileError and PlatformError."""
     from ikeclient.proxy.listen import bind
     from ikeclient.proxy.peers import Peers
     from ikeclient.proxy.settings import Kind, Settings
 
-    for one in wishes:
+    for one in specs:
         if one.is_local:
             continue
         if one.kind is Kind.FORWARD:
@@ -159,13 +159,13 @@ def _settings(wishes: list[Wanted], user: str, password_from: str | None) -> Set
                 hint="add --password-from file:PATH, or listen on 127.0.0.1",
             )
     credentials = None if password_from is None else _credentials(user, password_from)
-    listeners, datagrams = bind(wishes)
+    listeners, datagrams = bind(specs)
     peers = Peers.open()  # in the machine's network, as the listeners
     return Settings(listeners=listeners, datagram_sockets=datagrams, credentials=credentials, peers=peers)
 
 
 def _credentials(user: str, source: str) -> Credentials:
-    """User name and password as a digest; what was read is forgotten at once."""
+    """Return user name and password as a digest; what was read is forgotten at once."""
     from ikeclient.profile.model.schema import SecretSource
     from ikeclient.profile.secrets.secrets import Wanted, resolve
     from ikeclient.proxy.settings import Credentials
@@ -195,7 +195,7 @@ def _credentials(user: str, source: str) -> Credentials:
 
 
 def _relay_stdio(destination: Destination) -> int:
-    """What runs inside the tunnel's namespace for `--stdio`."""
+    """Do what runs inside the tunnel's namespace for `--stdio`."""
     from ikeclient.proxy.stdio import relay_stdio
 
     try:
@@ -206,7 +206,7 @@ def _relay_stdio(destination: Destination) -> int:
 
 
 def _serve(served: Settings, name: str, progress: Progress) -> int:
-    """What runs inside the tunnel's namespace: the proxy, until a signal or the end of the tunnel."""
+    """Run the proxy inside the tunnel's namespace, until a signal or the end of the tunnel."""
     from ikeclient.net.rights.privileges import forbid_core_dumps
     from ikeclient.process.log_file import log_to
     from ikeclient.proxy.serve import serve
@@ -254,7 +254,7 @@ def _follow(name: str, progress: Progress) -> list[IkeclientError]:
 
 
 def _listening(name: str, served: Settings) -> dict[str, object]:
-    """An event for whoever waits for the proxy."""
+    """Return the event that tells where the proxy listens."""
     where = []
     for listener in served.listeners:
         host, port = listener.socket.getsockname()[:2]

@@ -17,7 +17,7 @@ from ikeclient.errors import IkeclientError
 
 
 def outline(error: BaseException) -> str:
-    """The traceback and those of its causes without the messages of the exceptions.
+    """Return the traceback and those of its causes without the messages of the exceptions.
 
     An OSError keeps the words of the operating system, an ImportError the name of what is missing.
     """

@@ -99,7 +99,7 @@ def _follow(reading: int, show: Events, pid: int, log: Path) -> None:
 
 
 def _exit_code(pid: int, seconds: float) -> int | None:
-    """The exit code of the child, negative for a signal; None when it lives on after `seconds`."""
+    """Return the exit code of the child, negative for a signal; None if it lives on after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)

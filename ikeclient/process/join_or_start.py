@@ -69,7 +69,7 @@ def _enter(name: str, way: object) -> None:
 
 
 def _wait_up(request: TunnelRequest) -> None:
-    """Wait for the first attempt of a tunnel that was joined; that one is lost for a while is no reason to."""
+    """Wait for the first attempt of a tunnel that was joined, but not for one that is lost for a while."""
     deadline = time.monotonic() + request.timeout
     while True:
         try:
@@ -99,7 +99,7 @@ def _wait_gone(name: str) -> None:
 
 
 def _start_first(request: TunnelRequest, work: Work, display: Display) -> int | None:
-    """Start the tunnel and see `work` through, unless somebody else starts it: then None when it can be joined."""
+    """Start the tunnel and see `work` through, or return None when another process has started it."""
     deadline = time.monotonic() + request.timeout
     directory = client.runtime_directory()
     prepare(directory)

@@ -45,7 +45,7 @@ class _Lines(logging.Handler):
         self._line = line
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One record as one harmless line. Tracebacks stay out: their messages may quote secrets."""
+        """Write a record as one harmless line. Tracebacks stay out: their messages may quote secrets."""
         with contextlib.suppress(Exception):  # a log line must never end a tunnel
             failure = f" ({record.exc_info[0].__name__})" if record.exc_info and record.exc_info[0] else ""
             self._line(f"{record.levelname.lower()}: {record.name}: {printable(record.getMessage(), LONGEST)}{failure}")

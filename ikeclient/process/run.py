@@ -143,7 +143,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
 
 
 def _not_restored(failure: IkeclientError | None, left: Sequence[str], options: ConnectOptions) -> PlatformError:
-    """The error of a tunnel that ended and left something behind, whatever ended it."""
+    """Return the error of a tunnel that ended and left something behind, whatever ended it."""
     what = "; ".join(left[:_LEFT_SHOWN]) + (f" and {len(left) - _LEFT_SHOWN} more" if len(left) > _LEFT_SHOWN else "")
     return PlatformError(
         failure.message if failure is not None else "the tunnel has ended, but this machine is not as it was",
@@ -197,7 +197,7 @@ async def until_stopped(connection: Connection, stop: Callable[[], None], reread
 
 
 def _on_hangup(connection: Connection, stop: Callable[[], None], reread: Reread | None) -> Reloader | None:
-    """SIGHUP ends a tunnel whose terminal is gone, and makes any other read its profile again; nohup turns both off."""
+    """Have SIGHUP end a tunnel with a terminal, and make any other read its profile again; nohup turns both off."""
     loop = asyncio.get_running_loop()
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return None
@@ -212,7 +212,7 @@ def _on_hangup(connection: Connection, stop: Callable[[], None], reread: Reread 
 
 
 def _machine(options: ConnectOptions, our_helper: Helper, notice: Callable[[str], None]) -> MachineAdapter:
-    """The machine, changed through the helper; without CAP_NET_ADMIN it is unmanaged."""
+    """Return the machine, changed through the helper; without CAP_NET_ADMIN it is unmanaged."""
     if not has_net_admin():
         return UnmanagedMachine()
     dns, journal = HelperDns(our_helper.channel), HelperJournal(our_helper.channel)
@@ -235,7 +235,7 @@ async def open_control(
     *,
     on_join: OnJoin | None = None,
 ) -> ControlServer | None:
-    """The control socket; a tunnel can live without one where there is no place for it."""
+    """Open the control socket; None if there is no place for it, which a tunnel can live without."""
     server = ControlServer(
         options.name,
         options.runtime_directory,

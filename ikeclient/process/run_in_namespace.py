@@ -20,6 +20,7 @@ from ikeclient.control.events import failed, happened
 from ikeclient.control.server import ControlServer
 from ikeclient.dataplane.event_loop import run_loop
 from ikeclient.errors import IkeclientError, PlatformError, UsageError
+from ikeclient.ipc.messages import pack
 from ikeclient.net.changes.steps import FIRST_TABLE
 from ikeclient.net.namespace.namespace import Namespace
 from ikeclient.process.run import Listener, open_control, until_stopped
@@ -28,7 +29,7 @@ from ikeclient.tunnel.connection import Connection
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports
 
-STAYS = b"stays"
+STAYS = {"is": "Stays"}  # the message for a first command that ends while others keep the tunnel
 
 
 def run_inside(
@@ -36,17 +37,17 @@ def run_inside(
     options: ConnectOptions,
     on_event: Listener,
     namespace: Namespace,
-    founder: socket.socket,
+    first: socket.socket,
 ) -> None:
-    """Run the tunnel of `namespace` until its last command has ended; blocking, otherwise as `supervisor.run`.
+    """Run the tunnel of `namespace` until its last command has ended; blocking, otherwise as `process.run.run`.
 
-    The end of `founder` is the end of the first command; `STAYS` is sent there when others keep the tunnel.
+    The end of `first` is the end of the first command; `STAYS` is sent there when others keep the tunnel.
     """
-    run_loop(_run(_adapted(profile), replace(options, mode="netns"), on_event, namespace, founder))
+    run_loop(_run(_adapted(profile), replace(options, mode="netns"), on_event, namespace, first))
 
 
 def _adapted(profile: CompiledProfile) -> CompiledProfile:
-    """There is one network in there: the tunnel's servers resolve every name, and nothing stays outside."""
+    """Adapt the profile to one network: the tunnel's servers resolve every name, and nothing stays outside."""
     network = profile.network
     dns: Literal["none", "all"] = "none" if network.dns == "none" else "all"
     return replace(profile, network=replace(network, dns=dns, exclude=(), exclude_lan=False))
@@ -57,7 +58,7 @@ async def _run(
     options: ConnectOptions,
     on_event: Listener,
     namespace: Namespace,
-    founder: socket.socket,
+    first: socket.socket,
 ) -> None:
     control: ControlServer | None = None
 
@@ -76,7 +77,7 @@ async def _run(
     if not profile.session.offload:
         namespace.tun.keep_plain()
     commands = Commands(connection, namespace)
-    commands.found(founder)
+    commands.watch_first(first)
     control = await open_control(connection, options, connection.stop, notice, on_join=commands.join)
     try:
         await until_stopped(connection, connection.stop)
@@ -99,18 +100,18 @@ class Commands:
         self._namespace = namespace
         self._loop = asyncio.get_running_loop()
         self._watched: set[int] = set()
-        self._founder: socket.socket | None = None
+        self._first: socket.socket | None = None
         self._ending = False
         self._loop.add_reader(namespace.fileno(), self._init_gone)
 
-    def found(self, founder: socket.socket) -> None:
+    def watch_first(self, first: socket.socket) -> None:
         """Watch the command whose process holds the other end, the first one."""
-        founder.setblocking(False)
-        self._founder = founder
-        self._loop.add_reader(founder, self._founder_gone)
+        first.setblocking(False)
+        self._first = first
+        self._loop.add_reader(first, self._first_gone)
 
     def join(self, who: Peer) -> dict[str, object]:
-        """A process that will run in the namespace: the way in, and a watch on it. Raises UsageError."""
+        """Watch a process that will run in the namespace; returns the way in. Raises UsageError."""
         if self._ending:
             raise UsageError(protocol.ENDING)
         if who.uid != os.geteuid():
@@ -128,13 +129,13 @@ class Commands:
         }
 
     def close(self) -> None:
-        """Watch nobody any more."""
+        """Stop watching."""
         self._loop.remove_reader(self._namespace.fileno())
         for descriptor in tuple(self._watched):
             self._forget(descriptor)
-        if self._founder is not None:
-            self._loop.remove_reader(self._founder)
-            self._founder.close()
+        if self._first is not None:
+            self._loop.remove_reader(self._first)
+            self._first.close()
 
     def _forget(self, descriptor: int) -> None:
         self._watched.discard(descriptor)
@@ -145,18 +146,18 @@ class Commands:
         self._forget(descriptor)
         self._end_with_the_last()
 
-    def _founder_gone(self) -> None:
-        assert self._founder is not None
-        self._loop.remove_reader(self._founder)
+    def _first_gone(self) -> None:
+        assert self._first is not None
+        self._loop.remove_reader(self._first)
         if self._watched:
             with contextlib.suppress(OSError):  # it may be gone without asking
-                self._founder.send(STAYS)
-        self._founder.close()
-        self._founder = None
+                self._first.send(pack(STAYS))
+        self._first.close()
+        self._first = None
         self._end_with_the_last()
 
     def _end_with_the_last(self) -> None:
-        if not self._watched and self._founder is None:
+        if not self._watched and self._first is None:
             self._ending = True
             self._connection.stop()
 

@@ -27,7 +27,7 @@ class Reporter:
             self._timer = asyncio.get_running_loop().call_later(self._service.watchdog / 2, self.start)
 
     def event(self, event: Mapping[str, object]) -> None:
-        """Pass on what is worth it."""
+        """Pass on an event that changes the state or its line."""
         name = str(event.get("event"))
         state = EVENTS[name].service if name in EVENTS else None
         if state is None:
@@ -41,11 +41,11 @@ class Reporter:
             self._service.tell(STATUS=state)
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """Tell that the end has begun."""
         self._service.tell(STOPPING=1, STATUS="disconnecting")
 
     def close(self) -> None:
-        """No heartbeat any more."""
+        """Stop the heartbeat."""
         if self._timer is not None:
             self._timer.cancel()
         self._service.close()

@@ -43,7 +43,7 @@ class StandIn:
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDED_ON | {signal.SIGCHLD})
 
     def wait(self) -> int:
-        """The exit status of the command as a shell would give it, when it has ended."""
+        """Wait for the end of the command; returns its exit status as a shell would give it."""
         while (status := self._ended()) is None:
             info = signal.sigwaitinfo(_HANDED_ON | {signal.SIGCHLD})
             if info.si_signo != signal.SIGCHLD and info.si_code <= 0 and info.si_pid != self._command:
@@ -73,7 +73,7 @@ class StandIn:
 
 
 def _reap_others(known: set[int | None]) -> None:
-    """Reap children nobody waits for: the namespace's init and, where this is process 1 of a container, orphans."""
+    """Reap the other children: the namespace's init and, if this is process 1 of a container, orphans."""
     with contextlib.suppress(ChildProcessError):
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             if ended.si_pid in known:
@@ -82,7 +82,7 @@ def _reap_others(known: set[int | None]) -> None:
 
 
 def wait_for_end(pid: int, seconds: float) -> bool:
-    """Whether the child ended within so many seconds; also when its end was seen before."""
+    """Return whether the child ended within so many seconds, or had ended before."""
     deadline = time.monotonic() + seconds
     with contextlib.suppress(ChildProcessError):
         while not os.waitpid(pid, os.WNOHANG)[0]:

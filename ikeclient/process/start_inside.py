@@ -43,13 +43,13 @@ class StartedTunnel:
         loaded = load_profile(request.profile, request.overrides)
         namespace = Namespace.make(loaded.profile.network.interface)
         self._name = loaded.name
-        self._founder, theirs = socket.socketpair()
-        self._child = _Child(namespace, work, display, without=(self._founder, theirs))
+        self._first, theirs = socket.socketpair()
+        self._child = _Child(namespace, work, display, without=(self._first, theirs))
         try:
             self._tunnel = _start_tunnel(request, display, loaded, namespace, theirs)
         except BaseException:
             self._child.kill()
-            self._founder.close()
+            self._first.close()
             raise
         finally:
             theirs.close()
@@ -66,14 +66,14 @@ class StartedTunnel:
             self._child.kill()
             raise
         finally:
-            others_stay = _take_leave(self._founder)
+            others_stay = _take_leave(self._first)
         if not others_stay and not wait_for_end(self._tunnel, _ENDING_SECONDS):
             self._display.warn(f"tunnel '{self._name}' was told to end but is still there")
         return status
 
 
 def _start_tunnel(
-    request: TunnelRequest, display: Display, loaded: LoadedProfile, namespace: Namespace, founder: socket.socket
+    request: TunnelRequest, display: Display, loaded: LoadedProfile, namespace: Namespace, first: socket.socket
 ) -> int:
     """Start the process that carries the tunnel; returns its ID when it is connected."""
     from ikeclient.net.rights.privileges import forbid_core_dumps
@@ -91,12 +91,12 @@ def _start_tunnel(
         verbosity=display.verbosity,
     )
     return run_detached(
-        lambda listener: run_inside(compiled, options, listener, namespace, founder),
+        lambda listener: run_inside(compiled, options, listener, namespace, first),
         display.show,
         display.line,
         options.runtime_directory / f"{options.name}.log",
         display.verbosity,
-        keep=(*namespace.descriptors, founder.fileno()),
+        keep=(*namespace.descriptors, first.fileno()),
     )
 
 
@@ -158,7 +158,7 @@ class _Child:
 
 
 def _be_child(namespace: Namespace, work: Work, display: Display, reading: int, parent: int) -> int:
-    """The life of the child; returns its exit code."""
+    """Do everything that the child does; returns its exit code."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
@@ -184,12 +184,12 @@ def _be_child(namespace: Namespace, work: Work, display: Display, reading: int, 
                 stream.flush()
 
 
-def _take_leave(founder: socket.socket) -> bool:
-    """Tell the tunnel that its first command has ended; whether others keep it."""
-    with founder:
+def _take_leave(first: socket.socket) -> bool:
+    """Tell the tunnel that its first command has ended; returns whether others keep it."""
+    with first:
         try:
-            founder.shutdown(socket.SHUT_WR)
-            founder.settimeout(_ENDING_SECONDS)
-            return bool(founder.recv(16))
-        except OSError:
+            first.shutdown(socket.SHUT_WR)
+            first.settimeout(_ENDING_SECONDS)
+            return receive(first.recv) is not None
+        except (OSError, ValueError):
             return False

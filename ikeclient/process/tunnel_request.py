@@ -41,7 +41,7 @@ class TunnelRequest:
 
     @property
     def name(self) -> str:
-        """The tunnel's name."""
+        """Return the tunnel's name."""
         from ikeclient.profile.load.lookup import is_path
 
         return Path(self.profile).stem if is_path(self.profile) else self.profile

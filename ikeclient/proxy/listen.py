@@ -17,7 +17,7 @@ _DATAGRAM_SOCKETS = 64  # UDP associations at once, for each SOCKS listener
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ListenerSpec:
     """A listener's address and what is spoken there; `destination` is where a forward leads."""
 
     kind: Kind
@@ -31,20 +31,20 @@ class Wanted:
         return ip_address(self.host).is_loopback
 
 
-def wanted(kind: Kind, text: str) -> Wanted:
+def parse_listener(kind: Kind, text: str) -> ListenerSpec:
     """`[HOST:]PORT`, where HOST is an address and loopback when left out; port 0 is any. Raises UsageError."""
     try:
         if text.isdecimal():
-            return Wanted(kind=kind, host=LOOPBACK, port=port_of(text))
+            return ListenerSpec(kind=kind, host=LOOPBACK, port=port_of(text))
         host, port = split_port(text)
         if port is None:
             raise ParseError("a port is missing")
-        return Wanted(kind=kind, host=_bind_host(host), port=port)
+        return ListenerSpec(kind=kind, host=_bind_host(host), port=port)
     except ParseError as error:
         raise UsageError(f"--{kind} '{text}': {error}", hint=f"for example --{kind} 127.0.0.1:1080") from None
 
 
-def wanted_forward(text: str) -> Wanted:
+def parse_forward(text: str) -> ListenerSpec:
     """`[BIND:]PORT:HOST:PORT`, IPv6 addresses in brackets. Raises UsageError."""
     try:
         parts = _fields(text)
@@ -54,7 +54,7 @@ def wanted_forward(text: str) -> Wanted:
             raise ParseError("it takes a port, a host and a port")
         bind, port, host, to = parts
         destination = Destination.of(host, port_of(to))
-        return Wanted(kind=Kind.FORWARD, host=_bind_host(bind), port=port_of(port), destination=destination)
+        return ListenerSpec(kind=Kind.FORWARD, host=_bind_host(bind), port=port_of(port), destination=destination)
     except ParseError as error:
         raise UsageError(
             f"--forward '{text}': {error}", hint="for example --forward 8022:git.corp.example:22"
@@ -87,13 +87,13 @@ def _bind_host(host: str) -> str:
     return str(address)
 
 
-def bind(wishes: Sequence[Wanted]) -> tuple[tuple[Listener, ...], tuple[socket.socket, ...]]:
+def bind(specs: Sequence[ListenerSpec]) -> tuple[tuple[Listener, ...], tuple[socket.socket, ...]]:
     """Bound sockets for all of them, and datagram sockets beside those for SOCKS.
 
     They answer nobody yet: connections are refused until somebody listens. Raises PlatformError, with none left open.
     """
     with contextlib.ExitStack() as made:
-        listeners = tuple(_listener(one, made) for one in wishes)
+        listeners = tuple(_listener(one, made) for one in specs)
         datagrams = tuple(
             _datagram_socket(listener, made)
             for listener in listeners
@@ -104,7 +104,7 @@ def bind(wishes: Sequence[Wanted]) -> tuple[tuple[Listener, ...], tuple[socket.s
         return listeners, datagrams
 
 
-def _listener(one: Wanted, made: contextlib.ExitStack) -> Listener:
+def _listener(one: ListenerSpec, made: contextlib.ExitStack) -> Listener:
     listener = made.enter_context(_socket(one.host, socket.SOCK_STREAM))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

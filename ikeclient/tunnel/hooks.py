@@ -24,7 +24,7 @@ Runner = Callable[[str, Sequence[str], Mapping[str, str]], Awaitable[str | None]
 
 
 def environment(status: Status, event: str) -> dict[str, str]:
-    """What a hook sees: nothing of ours but PATH and the IKECLIENT_ variables, all of them free of secrets."""
+    """Return the environment of a hook: PATH and the IKECLIENT_ variables, all of them free of secrets."""
     return {
         "PATH": SEARCH_PATH,
         "IKECLIENT_REASON": HOOKS[event],
@@ -67,7 +67,7 @@ class Hooks:
         self._commands = commands
 
     def tell(self, event: str, status: Status) -> None:
-        """Something happened: run what is to be run then. Returns at once; what is no transition is ignored."""
+        """Run what is to be run after an event, and return at once; what is no transition is ignored."""
         news = event in HOOKS and (event != self._last or event == "roamed")
         if not news or (self._last is None and event != "connected"):
             return

@@ -59,11 +59,11 @@ def test_a_profile_that_does_not_exist_is_10(home: Path) -> None:
 
 
 def test_without_listeners_the_usual_ones_are_meant() -> None:
-    assert [(one.kind, one.host, one.port) for one in proxy._wishes(None, None, None)] == [
+    assert [(one.kind, one.host, one.port) for one in proxy._specs(None, None, None)] == [
         ("socks", "127.0.0.1", 1080),
         ("http", "127.0.0.1", 8080),
     ]
-    assert [one.kind for one in proxy._wishes(None, None, ["1:a:2"])] == ["forward"]
+    assert [one.kind for one in proxy._specs(None, None, ["1:a:2"])] == ["forward"]
 
 
 def test_the_password_comes_from_a_file_or_the_environment_and_is_kept_as_a_digest(

@@ -19,7 +19,7 @@ from ikeclient.net.changes.journal import SUFFIX, encode, load, open_directory, 
 from ikeclient.net.changes.steps import Link, ResolvConfFile, ResolvedLink, Route, Step
 from ikeclient.net.dns.resolv_conf import ResolvConf
 from ikeclient.net.model import DnsConfig
-from ikeclient.process.helper.channel import CODEC, Channel, HelperDns, HelperJournal, Keeper
+from ikeclient.process.helper.channel import CODEC, HelperChannel, HelperDns, HelperJournal, Keeper
 from ikeclient.process.helper.messages import ApplyDns, Done, Remove, Request, UndoDns, WriteJournal
 
 CONFIG = DnsConfig(servers=(ip_address("10.99.0.53"),), domains=("corp.example",), mode="all")
@@ -44,7 +44,7 @@ class FileDns:
 
 
 @contextmanager
-def channel_to(keeper: Keeper) -> Iterator[Channel]:
+def channel_to(keeper: Keeper) -> Iterator[HelperChannel]:
     """A channel with the keeper behind it in a thread."""
     ours, theirs = socket.socketpair()
 
@@ -56,7 +56,7 @@ def channel_to(keeper: Keeper) -> Iterator[Channel]:
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        yield Channel(ours, patience=10)
+        yield HelperChannel(ours, patience=10)
     finally:
         ours.close()
         thread.join(10)
@@ -235,4 +235,4 @@ def test_a_helper_that_is_gone_or_mad_is_an_error(words: bytes) -> None:
     theirs.sendall(words)
     theirs.shutdown(socket.SHUT_WR)
     with ours, theirs, pytest.raises(PlatformError, match="cannot change this machine any more"):
-        Channel(ours, patience=5).ask(Remove(file="log"))
+        HelperChannel(ours, patience=5).ask(Remove(file="log"))

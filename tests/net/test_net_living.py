@@ -26,7 +26,7 @@ from ikeclient.ipc.messages import pack, receive
 from ikeclient.net.changes.journal import Journal, this_process
 from ikeclient.net.machine.kernel import Kernel, load_library
 from ikeclient.net.machine.machine import Machine, remove_leftovers, repair
-from ikeclient.process.helper.channel import Channel, HelperJournal, Keeper
+from ikeclient.process.helper.channel import HelperChannel, HelperJournal, Keeper
 
 pytestmark = pytest.mark.lab
 
@@ -401,7 +401,7 @@ def test_hundreds_of_routes_hold_up_the_loop_for_a_moment_only(lab: Lab, state_d
                 theirs.sendall(pack(keeper.answer(receive(theirs.recv) or {})))
         theirs.close()
         load_library()
-        machine = Machine(state_dir, "work", journal=HelperJournal(Channel(ours)))
+        machine = Machine(state_dir, "work", journal=HelperJournal(HelperChannel(ours)))
 
         async def session() -> dict[str, float]:
             took = {}

@@ -19,7 +19,7 @@ from ikeclient.net.changes.journal import SUFFIX
 from ikeclient.net.changes.steps import Link
 from ikeclient.process.helper.channel import HelperJournal
 from ikeclient.process.helper.messages import WriteJournal
-from ikeclient.process.helper.process import Helper, Hooks, helper
+from ikeclient.process.helper.process import Helper, HookRunner, helper
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.load import load_profile
@@ -120,7 +120,7 @@ def test_a_hook_whose_waiter_is_cancelled_makes_way_for_the_next(tmp_path: Path)
     """F15: and what it started is gone."""
     commands = {"up": [("/bin/sh", "-c", "echo $$ >pid; exec sleep 600")], "down": [("/bin/touch", "made")]}
 
-    async def both(hooks: Hooks) -> str | None:
+    async def both(hooks: HookRunner) -> str | None:
         first = asyncio.create_task(hooks.run("up", commands["up"][0], VARIABLES))
         await asyncio.to_thread(until, lambda: bool((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
         first.cancel()

@@ -15,6 +15,7 @@ import pytest
 from ikeclient.control import protocol
 from ikeclient.control.directory import Peer
 from ikeclient.errors import IkeclientError, UsageError
+from ikeclient.ipc.messages import receive
 from ikeclient.process.run_in_namespace import STAYS, Commands
 
 
@@ -61,30 +62,30 @@ async def stands(connection: FakeConnection) -> bool:
 
 
 class Scene:
-    """The commands of a tunnel, with the founder's end of its socket."""
+    """The commands of a tunnel, with the first command's end of its socket."""
 
     def __init__(self) -> None:
         self.connection, self.namespace = FakeConnection(), FakeNamespace()
         self.commands = Commands(self.connection, self.namespace)  # type: ignore[arg-type]
-        self.founder, theirs = socket.socketpair()
-        self.commands.found(theirs)
+        self.first, theirs = socket.socketpair()
+        self.commands.watch_first(theirs)
 
     def __enter__(self) -> tuple[FakeConnection, FakeNamespace, Commands, socket.socket]:
-        return self.connection, self.namespace, self.commands, self.founder
+        return self.connection, self.namespace, self.commands, self.first
 
     def __exit__(self, *_: object) -> None:
         self.commands.close()
         self.namespace.close()
-        self.founder.close()
+        self.first.close()
 
 
 def test_the_end_of_the_only_command_is_the_end() -> None:
     async def body() -> None:
-        with Scene() as (connection, _, commands, founder):
+        with Scene() as (connection, _, commands, first):
             assert await stands(connection)
-            founder.shutdown(socket.SHUT_WR)
+            first.shutdown(socket.SHUT_WR)
             await asyncio.wait_for(connection.stopped.wait(), 10)
-            assert founder.recv(16) == b""
+            assert first.recv(16) == b""
             with pytest.raises(UsageError, match=protocol.ENDING):
                 commands.join(Peer(os.getpid(), os.geteuid()))
 
@@ -93,15 +94,15 @@ def test_the_end_of_the_only_command_is_the_end() -> None:
 
 def test_a_command_that_joined_keeps_it(command: subprocess.Popen[bytes]) -> None:
     async def body() -> None:
-        with Scene() as (connection, _, commands, founder):
+        with Scene() as (connection, _, commands, first):
             assert commands.join(Peer(command.pid, os.geteuid())) == {
                 "state": "connected",
                 "pid": 4711,
                 "namespaces": (1, 2, 3),
             }
-            founder.shutdown(socket.SHUT_WR)
+            first.shutdown(socket.SHUT_WR)
             assert await stands(connection)
-            assert founder.recv(16) == STAYS
+            assert receive(first.recv) == STAYS
             command.send_signal(signal.SIGKILL)
             await asyncio.wait_for(connection.stopped.wait(), 10)
 
@@ -110,11 +111,11 @@ def test_a_command_that_joined_keeps_it(command: subprocess.Popen[bytes]) -> Non
 
 def test_the_first_command_keeps_it_when_others_end(command: subprocess.Popen[bytes]) -> None:
     async def body() -> None:
-        with Scene() as (connection, _, commands, founder):
+        with Scene() as (connection, _, commands, first):
             commands.join(Peer(command.pid, os.geteuid()))
             command.send_signal(signal.SIGKILL)
             assert await stands(connection)
-            founder.close()
+            first.close()
             await asyncio.wait_for(connection.stopped.wait(), 10)
 
     asyncio.run(body())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ikeclient.errors import PlatformError, UsageError
 from ikeclient.proxy.destination import Destination
-from ikeclient.proxy.listen import Wanted, bind, wanted, wanted_forward
+from ikeclient.proxy.listen import ListenerSpec, bind, parse_forward, parse_listener
 from ikeclient.proxy.settings import Kind
 
 
@@ -29,8 +29,8 @@ from ikeclient.proxy.settings import Kind
     ],
 )
 def test_without_an_address_a_listener_is_on_loopback(text: str, host: str, port: int, local: bool) -> None:
-    found = wanted(Kind.SOCKS, text)
-    assert found == Wanted(kind=Kind.SOCKS, host=host, port=port)
+    found = parse_listener(Kind.SOCKS, text)
+    assert found == ListenerSpec(kind=Kind.SOCKS, host=host, port=port)
     assert found.is_local is local
 
 
@@ -39,7 +39,7 @@ def test_without_an_address_a_listener_is_on_loopback(text: str, host: str, port
 )
 def test_other_listeners_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--http"):
-        wanted(Kind.HTTP, text)
+        parse_listener(Kind.HTTP, text)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_other_listeners_are_refused(text: str) -> None:
     ],
 )
 def test_a_forward_has_a_port_and_where_it_leads(text: str, host: str, port: int, destination: Destination) -> None:
-    assert wanted_forward(text) == Wanted(kind=Kind.FORWARD, host=host, port=port, destination=destination)
+    assert parse_forward(text) == ListenerSpec(kind=Kind.FORWARD, host=host, port=port, destination=destination)
 
 
 @pytest.mark.parametrize(
@@ -73,17 +73,19 @@ def test_a_forward_has_a_port_and_where_it_leads(text: str, host: str, port: int
 )
 def test_other_forwards_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--forward"):
-        wanted_forward(text)
+        parse_forward(text)
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_forward_or_a_usage_error(text: str) -> None:
     with contextlib.suppress(UsageError):
-        assert wanted_forward(text).destination
+        assert parse_forward(text).destination
 
 
 def test_what_is_bound_refuses_until_somebody_listens() -> None:
-    listeners, datagrams = bind([wanted(Kind.SOCKS, "0"), wanted(Kind.HTTP, "[::1]:0"), wanted_forward("0:a:1")])
+    listeners, datagrams = bind(
+        [parse_listener(Kind.SOCKS, "0"), parse_listener(Kind.HTTP, "[::1]:0"), parse_forward("0:a:1")]
+    )
     try:
         assert [one.kind for one in listeners] == [Kind.SOCKS, Kind.HTTP, Kind.FORWARD]
         for one in listeners:
@@ -100,6 +102,6 @@ def test_an_address_in_use_is_named_and_nothing_stays_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(PlatformError, match=rf"cannot listen on 127\.0\.0\.1:{port}"):
-            bind([wanted(Kind.SOCKS, "0"), wanted(Kind.HTTP, str(port))])
+            bind([parse_listener(Kind.SOCKS, "0"), parse_listener(Kind.HTTP, str(port))])
     with pytest.raises(PlatformError, match=r"cannot listen on 192\.0\.2\.77:1"):
-        bind([wanted(Kind.SOCKS, "192.0.2.77:1")])
+        bind([parse_listener(Kind.SOCKS, "192.0.2.77:1")])

@@ -12,7 +12,7 @@ NAMESPACES = {"user": linux.NEW_USER, "net": linux.NEW_NETWORK, "mnt": linux.NEW
 
 
 def is_inside(namespaces: Sequence[int]) -> bool:
-    """Whether this process is in the namespaces with these inode numbers already."""
+    """Return whether this process is in the namespaces with these inode numbers already."""
     try:
         return [os.stat(f"/proc/self/ns/{name}").st_ino for name in NAMESPACES] == list(namespaces)
     except OSError:
@@ -27,7 +27,7 @@ class NamespaceHandle:
 
     @classmethod
     def of_process(cls, pid: int, expected: Sequence[int]) -> NamespaceHandle:
-        """The namespaces of a process, if they have the `expected` inode numbers. Raises PlatformError."""
+        """Open the namespaces of a process, if they have the `expected` inode numbers. Raises PlatformError."""
         spaces: list[int] = []
         try:
             for name, inode in zip(NAMESPACES, expected, strict=True):
@@ -44,7 +44,7 @@ class NamespaceHandle:
 
     @property
     def inodes(self) -> list[int]:
-        """What tells these namespaces from all others, for as long as they exist."""
+        """Return what tells these namespaces from all others while they exist."""
         return [os.fstat(each).st_ino for each in self.spaces]
 
     def enter(self) -> None:

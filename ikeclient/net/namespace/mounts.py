@@ -28,7 +28,7 @@ _TMPFS = linux.NO_SUID | linux.NO_DEVICES | linux.NO_EXECUTION
 
 
 def name_switch(text: str) -> str:
-    """The content of `nsswitch.conf` with host names taken from /etc/hosts and DNS alone."""
+    """Return the content of `nsswitch.conf` with host names taken from /etc/hosts and DNS alone."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("hosts:")]
     return "\n".join([*lines, HOSTS, ""])
 
@@ -42,7 +42,7 @@ class NamespaceDns:
         self._write(NOTHING)
 
     def prepare(self, config: DnsConfig, interface: str, previous: DnsStep | None) -> tuple[DnsStep | None, list[str]]:  # noqa: ARG002 - nothing of a former state returns
-        """The step that makes the tunnel's servers, and no others, the resolver's."""
+        """Return the step that makes the tunnel's servers, and no others, the resolver's."""
         if not config.servers:
             return None, []
         text = resolver_lines(config.servers[:MOST_SERVERS], config.domains)
@@ -56,12 +56,12 @@ class NamespaceDns:
         return []
 
     def undo(self, step: DnsStep) -> list[str]:  # noqa: ARG002 - there is one file
-        """No server is left."""
+        """Leave no server."""
         self._write(NOTHING)
         return []
 
     def _write(self, text: str) -> None:
-        """In one write, so that no reader sees half of it."""
+        """Replace the file in one write; no reader sees half of it."""
         data = text.encode()
         os.pwrite(self._descriptor, data + b"\n" * (self._length - len(data)), 0)
         os.ftruncate(self._descriptor, len(data))
@@ -92,17 +92,17 @@ class Covers:
         return found
 
     def keep(self, paths: Iterable[str]) -> None:
-        """From now on keep the files that are mounted there."""
+        """Keep the files that are mounted there from now on."""
         for path in paths:
             with contextlib.suppress(OSError):  # before Linux 5.2; then what is taken away stays away
                 self._ours[path] = os.stat(path), linux.copy_mount(path)
 
     def fileno(self) -> int:
-        """For poll(2)."""
+        """Return the descriptor for poll(2)."""
         return self._mounts
 
     def mend(self) -> None:
-        """Put back what was taken away. Where there is no file any more, there is nothing to put it on."""
+        """Put back what was taken away; if the file below is gone, there is nothing to put it on."""
         with contextlib.suppress(OSError):
             self._hide()
         for path, (ours, spare) in self._ours.items():
@@ -148,7 +148,7 @@ def cover(hidden: Sequence[str] = HIDDEN) -> tuple[NamespaceDns, Covers, list[st
 
 
 def _bind(descriptor: int, target: str, *, make: bool) -> bool:
-    """Put the file behind a descriptor at `target`, read-only; false where there is nothing to put it on."""
+    """Put the file behind a descriptor at `target`, read-only; False if there is nothing to put it on."""
     if make:  # the file was in a directory that is hidden now
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o444))

@@ -40,18 +40,18 @@ class PassedTun(TunDevice):
         os.set_blocking(descriptor, False)
 
     def enable_offload(self) -> bool:
-        """As for every TUN device; its init has bounded the bursts already."""
+        """Enable it as for every TUN device; the namespace's init has bounded the bursts already."""
         if self._plain:
             return False
         enabled, self.merges_udp = vnet.enable(self._fd)
         return enabled
 
     def reopen(self) -> bool:
-        """Only the namespace's init could."""
+        """Return False: only the namespace's init could."""
         return False
 
     def keep_plain(self) -> None:
-        """No large packets, whoever asks for them."""
+        """Refuse large packets from now on."""
         self._plain = True
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class Namespace:
 
     @classmethod
     def make(cls, interface: str) -> Namespace:
-        """A new one with a TUN device called `interface` in it, of which `%d` becomes a number.
+        """Make one with a TUN device called `interface` in it, of which `%d` becomes a number.
 
         Forks; call it from a process with one thread, before it reads a secret or gives up core dumps. Raises
         PrivilegeError, which names the missing right and how to grant it, or PlatformError.
@@ -105,16 +105,16 @@ class Namespace:
         return made
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable between calls when its init is gone."""
+        """Return a descriptor that becomes readable between calls when its init is gone."""
         return self._channel.fileno()
 
     @property
     def descriptors(self) -> list[int]:
-        """Every descriptor that a process needs which carries the tunnel."""
+        """Return every descriptor that the process of the tunnel needs."""
         return [self._channel.fileno(), self.tun.fileno(), *self.handle.spaces]
 
     def plan(self, config: MachineConfig) -> list[str]:  # noqa: ARG002 - nothing outside is changed
-        """No command line of this machine."""
+        """Return no command line: this machine is not changed."""
         return []
 
     def apply(self, config: MachineConfig) -> None:
@@ -135,10 +135,10 @@ class Namespace:
             )
 
     def renew(self) -> None:
-        """Nobody in there may delete the interface."""
+        """Do nothing: no process in there may delete the interface."""
 
     def revert(self) -> None:
-        """Nothing outside was changed, and the inside ends by itself."""
+        """Do nothing: the outside was not changed, and the inside ends by itself."""
 
     def leave(self) -> None:
         """Close everything in this process but the way in; for one that does not carry the tunnel."""
@@ -146,7 +146,7 @@ class Namespace:
         self.tun.close()
 
     def close(self) -> None:
-        """Close everything, wait for its init if that is our child."""
+        """Close everything, and wait for its init if that is our child."""
         self.leave()
         self.handle.close()
         with contextlib.suppress(ChildProcessError):

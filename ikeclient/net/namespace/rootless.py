@@ -37,7 +37,7 @@ class Refusal:
     code: int
 
     def error(self, proc: Path = _PROC) -> IkeclientError:
-        """The three lines for a person: a PrivilegeError where a right is missing. `proc` exists for tests."""
+        """Return the three lines for people: a PrivilegeError if a right is missing. `proc` exists for tests."""
         reason, hint = _CAUSES[self.stage](self.code, proc)
         what = "cannot open a TUN device" if self.stage is Stage.NODE else "cannot make a network of its own"
         if self.code in _RIGHTS or self.stage is Stage.NODE:
@@ -85,7 +85,7 @@ def _user(code: int, proc: Path) -> tuple[str, str]:
 
 
 def _inner(code: int, proc: Path) -> tuple[str, str]:
-    """Inside a user namespace every right is there, unless a security module took it away again."""
+    """Name the cause inside a user namespace, where only a security module takes rights away again."""
     if code in (errno.ENOSPC, errno.EUSERS):
         return (
             "user.max_net_namespaces or user.max_mnt_namespaces does not allow another one",

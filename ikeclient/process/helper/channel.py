@@ -1,8 +1,8 @@
 """What a tunnel asks of its helper, a process that kept the rights which the tunnel itself gave up (see `drop`).
 
 Three things need the files of whoever started the tunnel for as long as it runs: the journal, name resolution, and
-removing the tunnel's own files at the end. `Keeper` does them in the helper; `HelperDns`, `HelperJournal` and `Channel`
-ask for them. A request is one of a closed set (`messages`), and the helper trusts the tunnel with little: it takes
+removing the tunnel's own files at the end. `Keeper` does them in the helper; `HelperDns`, `HelperJournal` and
+`HelperChannel` ask for them. A request is one of a closed set (`messages`), and the helper trusts the tunnel with little: it takes
 and undoes only changes of name resolution that it prepared itself from the machine's present state, journals only
 well-formed steps, always under the tunnel's name, and writes and removes three files by names that it knows.
 """
@@ -109,7 +109,7 @@ class Keeper:
         return Done(step=None if step is None else encode(step), warnings=tuple(refused + warnings))
 
     def _checked(self, data: int | Json) -> Step:
-        """A step, or the number of one in what was written last."""
+        """Return a step, given itself or as the number of one in what was written last."""
         if isinstance(data, int):
             if not 0 <= data < len(self._written):
                 raise ValueError("no such step")
@@ -140,7 +140,7 @@ class Keeper:
             raise PlatformError(f"cannot remove {self._state_dir / filename}", reason=error.strerror) from error
 
 
-class Channel:
+class HelperChannel:
     """The tunnel's end: one question at a time, and it waits for the answer. Raises PlatformError."""
 
     def __init__(self, connection: socket.socket, patience: float = PATIENCE) -> None:
@@ -167,11 +167,11 @@ class Channel:
 class HelperDns:
     """Name resolution by way of the helper; a `DnsAdapter`."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: HelperChannel) -> None:
         self._channel = channel
 
     def prepare(self, config: DnsConfig, interface: str, previous: DnsStep | None) -> tuple[DnsStep | None, list[str]]:
-        """The step for this configuration, and warnings. `previous` is ours that is in force now."""
+        """Return the step for this configuration, and warnings. `previous` is ours that is in force now."""
         answer = self._channel.ask(
             PrepareDns(
                 servers=config.servers,
@@ -199,7 +199,7 @@ class HelperJournal:
     There may be hundreds of steps, of which one changes: those that were written before are sent as their numbers.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: HelperChannel) -> None:
         self._channel = channel
         self._written: dict[Step, int] = {}
 

@@ -24,7 +24,7 @@ from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.fork import daemonise, fork
 from ikeclient.ipc.messages import pack, receive, stream
 from ikeclient.net.changes.journal import this_process
-from ikeclient.process.helper.channel import CODEC, Channel, Keeper
+from ikeclient.process.helper.channel import CODEC, HelperChannel, Keeper
 from ikeclient.process.helper.messages import HookEnded, ProfileRead, ReadProfile, RunHook
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.profile.load.author import Author
@@ -45,7 +45,7 @@ _REFUSED = "was not run: the helper refuses it"
 Known = dict[str, list[tuple[list[str], Author | None]]]  # commands by reason (up, down), and whose rights they have
 
 
-class Hooks:
+class HookRunner:
     """The tunnel's way to have its hooks run by the helper."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -86,7 +86,7 @@ class Reread:
         self._socket = connection
 
     def __call__(self) -> CompiledProfile:
-        """The profile as it is now."""
+        """Return the profile as it is now."""
         try:
             self._socket.sendall(pack(CODEC.encode(ReadProfile())))
             message = receive(self._socket.recv, _LARGEST_PROFILE)
@@ -104,7 +104,7 @@ class Helper:
     `lifeline` becomes readable when the helper is gone.
     """
 
-    def __init__(self, channel: Channel, hooks: Hooks, reread: Reread, lifeline: socket.socket) -> None:
+    def __init__(self, channel: HelperChannel, hooks: HookRunner, reread: Reread, lifeline: socket.socket) -> None:
         self.channel = channel
         self.hooks = hooks
         self.reread = reread
@@ -138,7 +138,7 @@ def helper(
         theirs.close()
     channel, hooks, reading, lifeline = (ours for ours, _ in pairs)
     try:
-        yield Helper(Channel(channel), Hooks(hooks), Reread(reading), lifeline)
+        yield Helper(HelperChannel(channel), HookRunner(hooks), Reread(reading), lifeline)
     finally:
         for ours, _ in pairs:
             ours.close()
@@ -158,7 +158,7 @@ def _isolate(keep: Sequence[socket.socket]) -> list[socket.socket]:
 
 
 def _nothing(*_: object) -> None:
-    """A signal is for the tunnel to answer."""
+    """Ignore a signal: the tunnel answers it."""
 
 
 def _wait(pid: int) -> None:
@@ -208,7 +208,7 @@ def _read(reread: Callable[[], CompiledProfile] | None) -> CompiledProfile | Ike
 
 
 async def _serve_hooks(connection: socket.socket, known: Known, directory: Path) -> None:
-    """One command at a time; a later one, or the end, kills an earlier one that still runs."""
+    """Run one command at a time; a later one, or the end, kills an earlier one that still runs."""
     reader, writer = await asyncio.open_connection(sock=connection)
     running: asyncio.Task[None] | None = None
 
@@ -240,7 +240,7 @@ async def _cancelled(task: asyncio.Task[None] | None) -> None:
 
 
 def _checked(request: RunHook, known: Known) -> tuple[Sequence[str], Author | None, dict[str, str]]:
-    """A command of a profile that was read, whose rights it has, and the environment that the tunnel gives it.
+    """Return a command of a profile that was read, whose rights it has, and the environment that the tunnel gives it.
 
     That has the known names, and values without any surprise. Raises LookupError, StopIteration or ValueError.
     """
