@@ -2,9 +2,10 @@
 
 Three things need the files of whoever started the tunnel for as long as it runs: the journal, name resolution, and
 removing the tunnel's own files at the end. `Keeper` does them in the helper; `HelperDns`, `HelperJournal` and
-`HelperChannel` ask for them. A request is one of a closed set (`messages`), and the helper trusts the tunnel with little: it takes
-and undoes only changes of name resolution that it prepared itself from the machine's present state, journals only
-well-formed steps, always under the tunnel's name, and writes and removes three files by names that it knows.
+`HelperChannel` ask for them. A request is one of a closed set (`messages`), and the helper trusts the tunnel with
+little: it takes and undoes only changes of name resolution that it prepared itself from the machine's present state,
+journals only well-formed steps, always under the tunnel's name, and writes and removes three files by names that it
+knows.
 """
 
 from __future__ import annotations
