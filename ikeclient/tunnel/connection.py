@@ -27,7 +27,7 @@ from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.data_keeper import DataKeeper
 from ikeclient.tunnel.gateway import Gateway
 from ikeclient.tunnel.hooks import Hooks
-from ikeclient.tunnel.housekeeping import housekeeping
+from ikeclient.tunnel.housekeeping import Housekeeping
 from ikeclient.tunnel.link import Link, is_final
 from ikeclient.tunnel.links import Links
 from ikeclient.tunnel.options import ConnectOptions
@@ -76,8 +76,9 @@ class Connection:
         self._hooks = (
             Hooks(commands, profile.base_dir, self.session.events.warn, ports.run_hook) if ports.hooks else None
         )
-        self._data_keeper = DataKeeper(self.session, self.reconnect)
         self._roaming = Roaming(self.links, self.session, lambda: self._wakeups.give(Wakeup.NETWORK))
+        data_keeper = DataKeeper(self.session, self.reconnect)
+        self._housekeeping = Housekeeping(self.session, self._roaming, data_keeper)
 
     def _tell(self, event: dict[str, object]) -> None:
         self._publish(event)
@@ -110,9 +111,6 @@ class Connection:
         self.session.status.happens(Input.START)
         watch(self._ports.device.fileno(), self.session.pump.drain_tun)
         self._roaming.start()
-        loop = asyncio.get_running_loop()
-        keeper = loop.create_task(housekeeping(self.links, self.session, self._roaming, self._data_keeper))
-        keeper.add_done_callback(self._keeper_ended)
         try:
             await self._first()
             await self._stay()
@@ -120,15 +118,9 @@ class Connection:
             self.session.status.last_error = error.message
             raise
         finally:
-            keeper.cancel()
+            self._housekeeping.end()
             self._roaming.close()
             await self._end()
-
-    def _keeper_ended(self, keeper: asyncio.Task[None]) -> None:
-        """Nobody looks after the connection any more: a bug, and not one to be silent about."""
-        if not keeper.cancelled() and (error := keeper.exception()) is not None:
-            context = {"message": "looking after the connection failed", "exception": error, "handle": None}
-            asyncio.get_running_loop().call_exception_handler(context)
 
     async def _first(self) -> None:
         """The first attempt: each address of the gateway in turn, within one time limit.
@@ -300,6 +292,7 @@ class Connection:
     def _drop(self, error: IkeclientError | None) -> None:
         """Forget the connection that is over; routes and device stay."""
         self.links.stop_reauthenticating()
+        self._housekeeping.end()
         link, self.links.current = self.links.current, None
         if link is not None:
             self.links.leave(link)
@@ -375,7 +368,7 @@ class Connection:
         for event in events:
             if not isinstance(event, Progress):
                 self._report(new, event)
-        self._roaming.established(new, self.gateway.addresses)
+        self._look_after(new)
         self.session.reauthenticated(new)
         self.reconfiguration.connected()
         self.links.leave(old)
@@ -402,6 +395,11 @@ class Connection:
             case _:
                 self.session.handle(event, link)
 
+    def _look_after(self, link: Link) -> None:
+        """Follow the machine's network with a link that is up, and keep it working."""
+        self._roaming.established(link, self.gateway.addresses)
+        self._housekeeping.begin(link)
+
     def on_ike(self, data: bytes, source: Address, local: Address) -> bool:
         """Hand an IKE message to the links that wait for it; whether there is one."""
         return self.links.receive(data, source, local)
@@ -414,7 +412,7 @@ class Connection:
             link = self.links.current
             assert link is not None
             link.established = True
-            self._roaming.established(link, self.gateway.addresses)
+            self._look_after(link)
         self._up.set_result(error)
 
     def on_waiting(self) -> None:

@@ -1,4 +1,9 @@
-"""Once a second: tell IKE about traffic, keep the NAT's mapping, rekey what has done enough, look for silence."""
+"""What is looked after while a link is up: signs of life, worn keys, the size of the path, and the NAT's mapping.
+
+Two timers, each named for what moves it. The look comes once a second, since what it judges (packets that find no
+answer) is the absence of events. The keepalive comes when nothing has been sent for `KEEPALIVE` seconds: it is moved by
+whatever is sent. Without a link neither runs.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +11,63 @@ import asyncio
 
 from ikeclient.tunnel.data_keeper import DataKeeper
 from ikeclient.tunnel.link import Link
-from ikeclient.tunnel.links import Links
 from ikeclient.tunnel.roaming import Roaming
 from ikeclient.tunnel.session import Session
 
-TICK = 1.0
+LOOK = 1.0
 KEEPALIVE = 20.0  # RFC 3948 section 4
 SILENCE = 4.0  # sending without hearing anything for this long causes a liveness check
 
 
-async def housekeeping(links: Links, session: Session, roaming: Roaming, data_keeper: DataKeeper) -> None:
-    """Look after the connection in use, until cancelled."""
-    while True:
-        await asyncio.sleep(TICK)
-        if (link := links.established) is not None:
-            now = session.ports.clock()
-            swallowed = _look_after(link, session, now)
-            roaming.look_after(link, now, swallowed=swallowed)
-            data_keeper.look_after(link, now, searching=roaming.searching)
+class Housekeeping:
+    """Looks after one link at a time, from `begin` to `end`."""
 
+    def __init__(self, session: Session, roaming: Roaming, data_keeper: DataKeeper) -> None:
+        self._session = session
+        self._roaming = roaming
+        self._data_keeper = data_keeper
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._keepalive_timer: asyncio.TimerHandle | None = None
 
-def _look_after(link: Link, session: Session, now: float) -> bool:
-    """Returns whether what is sent finds no answer."""
-    pump, initiator = session.pump, link.driver.initiator
-    if pump.last_inbound is not None:
-        initiator.heard(pump.last_inbound)
-    heard = initiator.last_heard
-    swallowed = pump.last_outbound is not None and pump.last_outbound > heard + SILENCE
-    if swallowed:
-        initiator.check_liveness(now)
-    for spi in pump.rekey_due():
-        initiator.rekey_child(spi, now)
-    behind_nat = session.status.ike is not None and session.status.ike.nat.local
-    if behind_nat and now - (pump.last_sent or 0.0) >= KEEPALIVE:
-        pump.send_keepalive()
-    link.driver.flush()
-    return swallowed
+    def begin(self, link: Link) -> None:
+        """Look after `link` from now on, and after no other one."""
+        self.end()
+        self._look_timer = self._session.ports.later(LOOK, self._look, link)
+        self._keepalive_timer = self._session.ports.later(KEEPALIVE, self._nothing_sent)
+
+    def end(self) -> None:
+        """Look after nothing any more."""
+        for timer in (self._look_timer, self._keepalive_timer):
+            if timer is not None:
+                timer.cancel()
+        self._look_timer = self._keepalive_timer = None
+
+    def _look(self, link: Link) -> None:
+        now = self._session.ports.clock()
+        self._look_timer = self._session.ports.later(LOOK, self._look, link)
+        swallowed = self._ask(link, now)
+        self._roaming.look_after(link, now, swallowed=swallowed)
+        self._data_keeper.look_after(link, now, searching=self._roaming.searching)
+
+    def _ask(self, link: Link, now: float) -> bool:
+        """Tell IKE of signs of life, and have it ask for one; returns whether what is sent finds no answer."""
+        pump, initiator = self._session.pump, link.driver.initiator
+        if pump.last_inbound is not None:
+            initiator.heard(pump.last_inbound)
+        swallowed = pump.last_outbound is not None and pump.last_outbound > initiator.last_heard + SILENCE
+        if swallowed:
+            initiator.check_liveness(now)
+        for spi in pump.rekey_due():
+            initiator.rekey_child(spi, now)
+        link.driver.flush()
+        return swallowed
+
+    def _nothing_sent(self) -> None:
+        """Keep the NAT's mapping, unless something was sent since the timer was set."""
+        session, pump, now = self._session, self._session.pump, self._session.ports.clock()
+        behind_nat = session.status.ike is not None and session.status.ike.nat.local
+        if behind_nat and now - (pump.last_sent or 0.0) >= KEEPALIVE:
+            pump.send_keepalive()
+        idle = now - (pump.last_sent or 0.0)
+        left = KEEPALIVE - idle if idle < KEEPALIVE else KEEPALIVE
+        self._keepalive_timer = session.ports.later(left, self._nothing_sent)
