@@ -123,7 +123,7 @@ class Connection:
             await self._end()
 
     async def _first(self) -> None:
-        """The first attempt: each address of the gateway in turn, within one time limit.
+        """Make the first connection: try each address of the gateway in turn, within one time limit.
 
         An address has its share of that time to answer; a login that has probably arrived has all that is left, because
         another one elsewhere would be a second login. What is told in the end is the first error that says more than
@@ -188,7 +188,7 @@ class Connection:
             raise final
 
     async def _over(self) -> IkeclientError | None:
-        """Wait until no connection is left, and return why. A new authentication may have put another in its place."""
+        """Wait until no link is left, and return why; a reauthentication may have put another in its place."""
         while True:
             link = self.links.current
             assert link is not None
@@ -200,7 +200,7 @@ class Connection:
                 return error
 
     async def _pause(self, retries: Retries) -> None:
-        """Wait for the time of the next attempt, or for what makes one worth while before.
+        """Wait until the next attempt is due, or until something makes one worth while sooner.
 
         A patient pause only gives way to a command.
         """
@@ -216,7 +216,7 @@ class Connection:
         wakeups.take(Wakeup.COMMAND)
 
     async def _try_again(self, failures: int) -> Failure | None:
-        """The address that worked, then the gateway's addresses in turn with its name resolved anew.
+        """Connect again: to the address that worked, then to the others in turn, with the name resolved anew.
 
         The name server may be behind the tunnel that is down, so addresses that were found before stay good.
         """
@@ -254,7 +254,7 @@ class Connection:
                 remote,
                 self.profile.port,
                 self.session.pump,
-                lambda event: self._report(link, event),
+                lambda event: self.report(link, event),
                 self._ports,
             )
         except IkeclientError as error:
@@ -304,7 +304,7 @@ class Connection:
             await asyncio.wait({self.links.current.driver.closed}, timeout=DELETE_TIMEOUT)
 
     async def _end(self) -> None:
-        """DELETE to the gateway, hooks, and the machine as it was."""
+        """Send the DELETE, finish the hooks, and leave the machine as it was."""
         self.session.status.happens(Input.CLOSE)
         self.links.stop_reauthenticating()
         told = [link.driver.done for link in self.links.leaving]
@@ -328,7 +328,7 @@ class Connection:
             self._hooks.use(profile.session.commands)
 
     def fit(self) -> None:
-        """Make the machine fit the profile, where there is a connection; raises PlatformError after rolling back."""
+        """Make the machine fit the profile, if a link is up; raises PlatformError after rolling back."""
         if self.links.established is not None:
             self.session.configure(self.links.established)
 
@@ -339,17 +339,11 @@ class Connection:
         if self._wakeups.stopping or self.links.established is None:
             return False
         if self.links.reauthentication is None:
-            self.links.reauthentication = Reauthentication(
-                self._open_parallel,
-                self._take_over,
-                self._report,
-                self._reauthentication_failed,
-                self.links.leave,
-                refusals=self.profile.session.refusals,
-            )
+            self.links.reauthentication = Reauthentication(self, refusals=self.profile.session.refusals)
         return True
 
-    def _open_parallel(self, on_event: Callable[[Event], None]) -> Link:
+    def open_parallel(self, on_event: Callable[[Event], None]) -> Link:
+        """Open a link beside the one in use, on its socket."""
         current = self.links.current
         assert current is not None
         config = replace(self._config(self._options.timeout), initial_contact=False)
@@ -357,24 +351,25 @@ class Connection:
         # From the same port, since a gateway may tell by it that the inner address is already this client's.
         return Link(config, path.remote_address, path.remote_port, pump, on_event, self._ports, parallel_to=current)
 
-    def _take_over(self, new: Link, events: list[Event]) -> None:
+    def take_over(self, new: Link, events: list[Event]) -> None:
         """Put the new connection in the place of the one in use, which sends its DELETE and goes.
 
-        Raises IkeclientError where the machine cannot be made to fit what the gateway granted this time.
+        Raises IkeclientError if the machine cannot be made to fit what the gateway granted this time.
         """
         self.session.prepare(events, new)
         old = self.links.replace(new)
         self.session.supersede()
         for event in events:
             if not isinstance(event, Progress):
-                self._report(new, event)
+                self.report(new, event)
         self._look_after(new)
         self.session.reauthenticated(new)
         self.reconfiguration.connected()
         self.links.leave(old)
         old.driver.close()
 
-    def _reauthentication_failed(self, error: IkeclientError) -> None:
+    def reauthentication_failed(self, error: IkeclientError) -> None:
+        """Go back to the former profile if this one was new; else the link in use goes on."""
         if self.reconfiguration.failed(error):
             self.links.stop_reauthenticating()
         else:
@@ -382,7 +377,8 @@ class Connection:
 
     # What others report
 
-    def _report(self, link: Link, event: Event) -> None:
+    def report(self, link: Link, event: Event) -> None:
+        """Hand an event of a link to what it is about."""
         if not self.links.concerns(link, event):
             return
         match event:
@@ -394,6 +390,10 @@ class Connection:
                 self.renew()
             case _:
                 self.session.handle(event, link)
+
+    def leave(self, link: Link) -> None:
+        """Keep a link that was given up until the gateway knows that it is."""
+        self.links.leave(link)
 
     def _look_after(self, link: Link) -> None:
         """Follow the machine's network with a link that is up, and keep it working."""

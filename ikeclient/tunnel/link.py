@@ -30,8 +30,8 @@ PATH_GRACE = 5.0  # how long the socket of a path that was left still receives
 class Link:
     """Owns the sockets and the driver of one connection; `driver.closed` resolves when it is over.
 
-    Raises NoResponse where no route leads to the gateway. `established` is set by whoever hears that it is. A link
-    `parallel_to` another one shares its path and its socket, which stay the other one's until `take_over`.
+    Raises NoResponse if no route leads to the gateway. `established` is set by the owner, who hears that it is up.
+    A link `parallel_to` another one shares its path and its socket, which stay the other one's until `take_over`.
     """
 
     def __init__(
@@ -110,10 +110,10 @@ class Link:
         return self._pump.deaf()
 
     def move(self, local: IPAddress, remote: IPAddress, *, proven: bool = True) -> bool:
-        """Go on from `local` to `remote`; false where the gateway does not speak MOBIKE.
+        """Go on from `local` to `remote`; false if the gateway does not speak MOBIKE.
 
         With a `remote` that is not `proven`, ESP stays on the path in use until the gateway has answered there, and
-        `follow` is called. Raises PlatformError where `local` is not an address of this machine (any more).
+        `follow` is called. Raises PlatformError if `local` is not an address of this machine (any more).
         """
         if not self.driver.initiator.can_move:
             return False
@@ -149,13 +149,13 @@ class Link:
             self._close(socket)
 
     def take_over(self, other: Link) -> None:
-        """Own from now on what was borrowed from `other`, which goes on using it for its farewell."""
+        """Own from now on what was borrowed from `other`, which goes on using it for its DELETE."""
         self._sockets, self._probing = list(other._sockets), set(other._probing)
         other.on_hint = self.hint
         self.borrowing, other.borrowing = False, True
 
     def inherit(self, other: Link) -> bool:
-        """Own the sockets of `other`, which is over, if this one borrows them; whether it does.
+        """Take over the sockets of `other`, which is over, if this link borrows them; whether it does.
 
         A login that was given up is to be deleted, which takes as long as the gateway works on it.
         """
@@ -196,7 +196,7 @@ def _path(source: Address, local: Address) -> Path:
 
 
 def is_final(error: IkeclientError, *, proven: bool) -> bool:
-    """Whether another address of the gateway cannot change the result; `proven` is whether this one had proven itself.
+    """Tell whether no other address of the gateway can change the result; `proven`: this one had proven itself.
 
     That takes a gateway that is the one and refuses our credentials, or a fault of this machine. Everything else may be
     due to the address: another gateway's, an old one's, or one on the way to which somebody answers in its name.

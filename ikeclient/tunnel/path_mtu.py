@@ -62,7 +62,7 @@ class PathMtu:
             self._probe(link, search, now)
 
     def look_after(self, link: Link, now: float, *, swallowed: bool) -> None:
-        """Called now and then; `swallowed` says that what is sent finds no answer."""
+        """Probe what is due; `swallowed` says that what is sent finds no answer."""
         if (search := self._searching()) is None:
             self.begin(link)
             return

@@ -1,4 +1,4 @@
-"""Authenticates anew beside the connection in use, which goes on until the new one can carry its traffic.
+"""Authenticates anew in parallel to the link in use, which goes on until the new one can carry its traffic.
 
 A gateway may limit how long an authentication is good for (RFC 4478), and only a new IKE SA authenticates
 (RFC 7296 section 2.8.3). Each attempt is a login: it is not cut short while the gateway may be working on it, and the
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse
 from ikeclient.ike.events import ChildEstablished, Event
@@ -18,38 +18,43 @@ from ikeclient.tunnel.link import Link
 
 PAUSE = 5.0  # seconds between the first two attempts; doubled each time
 LONGEST_PAUSE = 80.0
-TIMEOUT = 3.0  # seconds for an attempt that nobody has answered yet, if the connection in use ends meanwhile
+TIMEOUT = 3.0  # seconds for an attempt without any answer yet, if the link in use ends meanwhile
 
-Opener = Callable[[Callable[[Event], None]], Link]
-TakeOver = Callable[[Link, list[Event]], None]
+
+class Owner(Protocol):
+    """Whose link in use is to be replaced."""
+
+    def open_parallel(self, on_event: Callable[[Event], None]) -> Link:
+        """Open a link that reports to `on_event`. Raises IkeclientError."""
+
+    def take_over(self, new: Link, events: list[Event]) -> None:
+        """Use the link, which is up and has reported `events`. Raises IkeclientError if that is of no use."""
+
+    def report(self, link: Link, event: Event) -> None:
+        """Take what a link that took over reports from then on."""
+
+    def reauthentication_failed(self, error: IkeclientError) -> None:
+        """Hear why an attempt did not succeed."""
+
+    def leave(self, link: Link) -> None:
+        """Take a link that was given up, until the gateway knows."""
 
 
 class Reauthentication:
     """One new authentication, tried until it succeeds or is cancelled.
 
-    `open_` starts a link that reports to the function it is given. `take_over` gets the link when it is up, and
-    what it has reported so far; it raises IkeclientError if that is of no use. `report` is where the link reports
-    from then on. `failed` is told why one did not succeed, and `leave` gets what was given up, until the gateway knows.
     After so many `refusals` of our credentials there is no further attempt.
     """
 
     def __init__(
         self,
-        open_: Opener,
-        take_over: TakeOver,
-        report: Callable[[Link, Event], None],
-        failed: Callable[[IkeclientError], None],
-        leave: Callable[[Link], None],
+        owner: Owner,
         *,
         refusals: int,
     ) -> None:
         self.link: Link | None = None
         self._refusals = refusals  # of our credentials in a row, that are still to be had
-        self._open = open_
-        self._take_over = take_over
-        self._report = report
-        self._failed = failed
-        self._leave = leave
+        self._owner = owner
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def restart(self) -> None:
@@ -75,7 +80,7 @@ class Reauthentication:
         link, self.link = self.link, None
         if link is not None:
             link.driver.give_up()
-            self._leave(link)
+            self._owner.leave(link)
 
     async def _run(self) -> None:
         pause = PAUSE
@@ -86,7 +91,7 @@ class Reauthentication:
                 proven = self.link is not None and self.link.driver.initiator.refused_by_gateway
                 self._refusals -= proven and isinstance(error, AuthenticationFailed)
                 self._forget()
-                self._failed(error)
+                self._owner.reauthentication_failed(error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
@@ -99,7 +104,7 @@ class Reauthentication:
 
         def heard(event: Event) -> None:
             if taken:
-                self._report(link, event)
+                self._owner.report(link, event)
                 return
             events.append(event)
             if up.done():
@@ -108,7 +113,7 @@ class Reauthentication:
                 case ChildEstablished():
                     up.set_result(None)
 
-        link = self.link = self._open(heard)
+        link = self.link = self._owner.open_parallel(heard)
         link.start()
         ends: list[asyncio.Future[Any]] = [up, link.driver.closed]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -117,7 +122,7 @@ class Reauthentication:
         up.result()
         self.link, taken = None, True
         try:
-            self._take_over(link, events)
+            self._owner.take_over(link, events)
         except IkeclientError:
             self.link, taken = link, False
             raise

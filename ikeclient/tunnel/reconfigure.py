@@ -1,4 +1,4 @@
-"""How a running tunnel goes over to a profile that was read again, and back where the gateway does not take it."""
+"""Goes over to a profile that was read again, and back if the gateway does not take it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Tunnel(Protocol):
         """Go on with another profile from now on."""
 
     def fit(self) -> None:
-        """Make the machine fit the profile, where there is a connection; raises PlatformError after rolling back."""
+        """Make the machine fit the profile, if a link is up; raises PlatformError after rolling back."""
 
     def renew(self) -> bool:
-        """Begin a connection that takes the place of the one in use once it is up; false where there is none."""
+        """Begin a connection that takes the place of the one in use once it is up; false if there is none."""
 
     def reconnect(self) -> None:
         """End the connection in use, and make another."""
@@ -65,7 +65,7 @@ class Reconfiguration:
         self._tell(change)
 
     async def _connect_anew(self, profile: CompiledProfile) -> None:
-        """Beside the connection in use where the gateway can keep the two apart, else in its place; the routes stay.
+        """Connect in parallel if the gateway can keep the two apart, else in the place of the link in use; routes stay.
 
         Two connections of one client that differ in their networks make gateways forget the way back to it.
         """
@@ -89,7 +89,7 @@ class Reconfiguration:
             emit("notice", text=f"key '{key}' changes with the next start of the tunnel")
 
     async def catch_up(self) -> None:
-        """The first connection is up: go on with the profile that was read meanwhile, if there is one."""
+        """Go on with the profile that was read before the first connection was up, if there is one."""
         pending, self._pending = self._pending, None
         if pending is not None:
             try:
@@ -98,11 +98,11 @@ class Reconfiguration:
                 self._tunnel.session.events.emit("notice", text=f"the profile was not loaded again: {error.message}")
 
     def connected(self) -> None:
-        """There is a connection with the present profile."""
+        """Forget the former profile: there is a connection with the present one."""
         self._former = None
 
     def failed(self, error: IkeclientError) -> bool:
-        """There is none: go back to the profile that worked; false where there is no other one."""
+        """Go back to the profile that worked, because this one did not; false if there is no other one."""
         if self._former is None:
             return False
         profile, self._tunnel.gateway.known = self._former

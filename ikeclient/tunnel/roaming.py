@@ -56,7 +56,7 @@ class ProbeBudget:
 
 
 def is_silent(unanswered_since: float | None, last_heard: float, now: float, *, deaf: bool) -> bool:
-    """Whether an unanswered request makes the path doubtful: nothing genuine came since, and it would have been heard.
+    """Tell whether an unanswered request makes the path doubtful: an answer would have been heard.
 
     `deaf` is what `Pump.deaf` says.
     """
@@ -64,12 +64,12 @@ def is_silent(unanswered_since: float | None, last_heard: float, now: float, *, 
 
 
 class Roaming:
-    """Moves the connection in use; `wake` is called when a new attempt may be worth it."""
+    """Moves the link in use; `wake` is called when a new attempt may be worth it."""
 
     def __init__(self, links: Links, session: Session, wake: Callable[[], None]) -> None:
         self._links = links
         self._session = session
-        self._keeper = PathMtu(session)
+        self._path_mtu = PathMtu(session)
         self._wake = wake
         self._further: tuple[IPAddress, ...] = ()
         self._named: tuple[IPAddress, ...] = ()
@@ -94,7 +94,7 @@ class Roaming:
     @property
     def searching(self) -> bool:
         """Whether it is in doubt how much the path carries."""
-        return self._keeper.searching
+        return self._path_mtu.searching
 
     # What the gateway says
 
@@ -106,9 +106,9 @@ class Roaming:
                 self._monitor.watch(*self._remotes(link))
             case Roamed():
                 self._roamed(event, link)
-                self._keeper.begin(link)
+                self._path_mtu.begin(link)
             case PathProbed():
-                self._keeper.handle(event, link)
+                self._path_mtu.handle(event, link)
             case PathRefused(path=path, reason=reason):
                 self._session.events.warn(f"the gateway does not accept {path}: {reason}")
                 self._try_another(link)
@@ -121,7 +121,7 @@ class Roaming:
         self._budget.renew()
         self._named = tuple(named)
         self._monitor.watch(*self._remotes(link))
-        self._keeper.begin(link)
+        self._path_mtu.begin(link)
 
     def _roamed(self, event: Roamed, link: Link) -> None:
         session, status = self._session, self._session.status
@@ -227,11 +227,11 @@ class Roaming:
     # A path that is silent
 
     def look_after(self, link: Link, now: float, *, swallowed: bool) -> None:
-        """Called now and then: say so when the gateway is silent, and try other pairs of addresses (section 3.10).
+        """Say so when the gateway is silent, and try other pairs of addresses (RFC 4555 section 3.10).
 
         `swallowed` says that what is sent finds no answer, which may be the path's size.
         """
-        self._keeper.look_after(link, now, swallowed=swallowed)
+        self._path_mtu.look_after(link, now, swallowed=swallowed)
         initiator, status = link.driver.initiator, self._session.status
         since = initiator.unanswered_since
         if not is_silent(since, initiator.last_heard, now, deaf=self._session.pump.deaf()):

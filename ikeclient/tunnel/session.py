@@ -88,7 +88,7 @@ class Session:
 
     @property
     def disclosing(self) -> bool:
-        """Whether somebody asked for the keys."""
+        """Whether the keys are to be written to a log."""
         return self._keylog is not None
 
     def snapshot(self) -> TunnelStatus:
@@ -149,7 +149,7 @@ class Session:
         self.events.emit("rekeyed", what="child", suite=child.suite.name)
 
     def _child_closed(self, event: ChildClosed, link: Link) -> None:
-        """Where the gateway deleted the only Child SA, the next packet makes another one; the routes stay."""
+        """Expect a packet if the gateway deleted the only Child SA: it makes another one; the routes stay."""
         child = self.status.children.pop(event.spi_in, None)
         self.pump.table.retire(event.spi_in)
         self.ports.later(INBOUND_GRACE, self.pump.remove, event.spi_in)
@@ -166,7 +166,7 @@ class Session:
             self.ports.later(INBOUND_GRACE, self.pump.remove, spi)
 
     def reauthenticated(self, link: Link) -> None:
-        """Another connection carries the traffic now: make the machine fit it, in case something differs."""
+        """Make the machine fit the link that carries the traffic now, in case something differs."""
         self.confirmed = (link.path.local_address, link.path.remote_address)
         self.status.happens(Input.UP)
         self.events.emit("reauthenticated", gateway=str(link.path.remote_address))
@@ -220,7 +220,7 @@ class Session:
     # The end of a connection, and of the tunnel
 
     def lose(self, error: IkeclientError | None) -> None:
-        """The connection is over; device and routes stay."""
+        """Drop the keys of a connection that is over; device and routes stay."""
         for spi in list(self.status.children):
             self.pump.remove(spi)
         self.status.children.clear()
@@ -239,7 +239,7 @@ class Session:
         return self.ports.clock() - max(last, self.started) >= seconds
 
     def wait_for_packets(self) -> None:
-        """No connection is made until a packet wants to leave; `on_waiting` tells of it."""
+        """Announce that no connection is made until a packet wants to leave, of which `on_waiting` tells."""
         self.pump.expect(sa_pair(self._last_child) if self._last_child is not None else None)
         self.events.emit("notice", text="the gateway ends connections that are idle: the next packet makes another one")
 

@@ -48,7 +48,14 @@ def run(
             opened.append(Aside(heard))
             return opened[-1]
 
-        made = Reauthentication(open_, take_over, lambda *_: None, failed, left.append, refusals=3)  # type: ignore[arg-type]
+        owner: Any = SimpleNamespace(
+            open_parallel=open_,
+            take_over=take_over,
+            report=lambda *_: None,
+            reauthentication_failed=failed,
+            leave=left.append,
+        )
+        made = Reauthentication(owner, refusals=3)
         await asyncio.sleep(0)
         await scenario(made, opened, left)
         made.cancel()
