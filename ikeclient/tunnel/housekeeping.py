@@ -16,6 +16,7 @@ from ikeclient.tunnel.session import Session
 
 LOOK = 1.0
 KEEPALIVE = 20.0  # RFC 3948 section 4
+SOON = 0.1  # seconds before its time in which a timer counts as expired: clocks are not that exact
 SILENCE = 4.0  # sending without hearing anything for this long causes a liveness check
 
 
@@ -64,10 +65,10 @@ class Housekeeping:
 
     def _nothing_sent(self) -> None:
         """Keep the NAT's mapping, unless something was sent since the timer was set."""
-        session, pump, now = self._session, self._session.pump, self._session.ports.clock()
-        behind_nat = session.status.ike is not None and session.status.ike.nat.local
-        if behind_nat and now - (pump.last_sent or 0.0) >= KEEPALIVE:
-            pump.send_keepalive()
-        idle = now - (pump.last_sent or 0.0)
-        left = KEEPALIVE - idle if idle < KEEPALIVE else KEEPALIVE
-        self._keepalive_timer = session.ports.later(left, self._nothing_sent)
+        ports, pump, ike = self._session.ports, self._session.pump, self._session.status.ike
+        left = (pump.last_sent or 0.0) + KEEPALIVE - ports.clock()
+        if left <= SOON:
+            left = KEEPALIVE
+            if ike is not None and ike.nat.local:
+                pump.send_keepalive()
+        self._keepalive_timer = ports.later(left, self._nothing_sent)

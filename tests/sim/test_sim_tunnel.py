@@ -199,6 +199,25 @@ def test_credentials_refused_in_a_row_end_a_tunnel_that_was_up_and_it_is_said() 
     play(scenario, setup=setup, with_profile=profile(with_password(PASSWORD), refusals=3))
 
 
+# Rekeys
+
+
+def test_keys_are_renewed_for_an_hour_and_the_connection_stays() -> None:
+    async def scenario(world: TunnelWorld) -> None:
+        await world.connect()
+        status = world.connection.session.status
+        await world.until(lambda end=world.loop.now + 3600: world.loop.now > end, 3601)  # type: ignore[misc]
+        assert world.heard.count("rekeyed") == status.child_rekeys + status.ike_rekeys
+        assert status.child_rekeys >= 11
+        assert status.ike_rekeys >= 5
+        assert len(status.children) == 1
+        assert status.reconnects == 0
+        await world.stop()
+
+    ike = replace(client_config(), rekey_ike=600.0, rekey_child=300.0)
+    play(scenario, with_profile=profile(ike))
+
+
 # Moves
 
 
@@ -306,11 +325,13 @@ def test_a_profile_read_again_before_the_first_connection_waits_for_it() -> None
 
 @pytest.mark.parametrize("seed", range(24))
 def test_whatever_happens_in_any_order_nothing_leaves_past_the_tunnel_and_it_comes_back(seed: int) -> None:
-    """S21, K22: moves, silence, commands, reloads and the gateway's own ends, over a network that loses one in ten.
+    """S21, K22: moves, silence, commands, reloads, rekeys and the gateway's own ends, with one datagram in ten lost.
 
     `TunnelWorld.until` checks all the time that the machine's routes are in place, and no impossible pair of the
     table is met.
     """
+
+    ike = replace(client_config(), rekey_ike=90.0, rekey_child=35.0) if seed % 3 == 0 else client_config()
 
     async def scenario(world: TunnelWorld) -> None:
         await world.connect()
@@ -319,7 +340,7 @@ def test_whatever_happens_in_any_order_nothing_leaves_past_the_tunnel_and_it_com
         turns = 0
 
         async def reload() -> None:
-            await world.connection.reconfiguration.adopt(profile(replace(client_config(), liveness=30.0 + turns)))
+            await world.connection.reconfiguration.adopt(profile(replace(ike, liveness=30.0 + turns)))
 
         for turns in range(12):  # noqa: B007  `reload` reads it
             match chance.randrange(7):
@@ -346,4 +367,4 @@ def test_whatever_happens_in_any_order_nothing_leaves_past_the_tunnel_and_it_com
         await world.until(lambda: world.connected and len(world.open_at_gateway) == 1, 900)
         await world.stop()
 
-    play(scenario, seed=seed, setup=GatewaySetup(mobike=seed % 2 == 0))
+    play(scenario, seed=seed, setup=GatewaySetup(mobike=seed % 2 == 0), with_profile=profile(ike))
