@@ -6,8 +6,11 @@ Either is a reason to look at the path's size, no proof. Once the path is known 
 it, because TCP else waits for its timer, which has grown meanwhile, and the far end of a download would never know:
 
 - our own kernel gets the ICMP error that a router would send, for the last packet of each upload;
-- the far end of each download gets one through the tunnel, of which this end is the last hop. It quotes the header of
-  the last packet that came, with the sequence number that must come next, since only that one convinces the far end.
+- the far end of each download gets some through the tunnel, of which this end is the last hop. They quote the header of
+  the last long packet that came, with sequence numbers from the one that follows it, since only one that is under way
+  convinces the far end (RFC 5927 section 4.1). Short packets may have come since, as if the receiver's window was
+  nearly full. They are not looked at, so the numbers go on in steps that are shorter than what got lost. The errors
+  may get lost themselves, so they are sent again until something long comes.
 
 Only one long packet of a batch is looked at, and of that one little is read before it matters: this is on the way of
 every packet. Stalled flows send alone.
@@ -25,9 +28,11 @@ from ikeclient.esp.sa.mtu import interface_mtu
 
 LONG = 900  # bytes; shorter packets pass nearly every path
 REPEATED = 2  # times that a segment was sent again, which makes an upload one that stalls
-CEASED, CEASED_LATEST = 1.5, 6.0  # seconds of nothing after the long packets of a download
+CEASED, CEASED_LATEST = 1.5, 20.0  # seconds of nothing after the long packets of a download
 ENOUGH = 3  # long packets looked at that make a download
 LIVELY = 60.0  # seconds after its last long packet in which a flow is told
+QUOTES, STEP = 16, 512  # sequence numbers that the far end of a download is told, and from one to the next
+REMINDERS = 3
 _MOST = 64  # flows of either direction
 HEAD = 128
 _TCP_LENGTH, _TCP_FLAGS = 12, 13
@@ -99,13 +104,16 @@ class _Flows:
         flows[key] = self._latest = flow
         return flow
 
-    def take(self) -> list[_Flow]:
+    def take(self) -> dict[bytes, _Flow]:
         """Those of late, which are forgotten."""
         earliest = self._clock() - LIVELY
-        taken = [flow for flow in self._flows.values() if flow.at >= earliest]
+        taken = {key: flow for key, flow in self._flows.items() if flow.at >= earliest}
         self._flows.clear()
         self._latest = None
         return taken
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._flows
 
     def values(self) -> Iterable[_Flow]:
         """All of them."""
@@ -124,18 +132,20 @@ class Bulk:
         self._out, self._in = _Flows(clock, repeating=True), _Flows(clock, repeating=False)
         self.sent, self.received = self._out.note, self._in.note
         self._last_in = float("-inf")
-        self._asked = float("-inf")
+        self._told: dict[bytes, _Flow] = {}
+        self._reminders = 0
 
     def stalled(self) -> bool:
-        """Whether an upload repeats itself, or a download has just ceased; of the latter only once."""
+        """Whether an upload repeats itself, or a download has ceased.
+
+        The latter is so for a while: a receiver that pauses may go on into a path that is narrower by then, out of
+        which nothing long comes that could begin another stall.
+        """
         now = self._clock()
         if any(flow.repeats >= REPEATED and now - flow.at <= CEASED for flow in self._out.values()):
             return True
         self._note_downloads()
-        if CEASED <= now - self._last_in <= CEASED_LATEST and self._asked < self._last_in:
-            self._asked = now
-            return True
-        return False
+        return CEASED <= now - self._last_in <= CEASED_LATEST
 
     def _note_downloads(self) -> None:
         for flow in self._in.values():
@@ -144,11 +154,30 @@ class Bulk:
 
     def shrink(self, inner: int) -> tuple[list[bytes], list[bytes]]:
         """The errors that make flows fit an inner MTU: those for our own kernel, and those for the far end."""
-        limits = {4: inner, 6: interface_mtu(inner, ipv6=True)}
+        limits = _limits(inner)
         self._note_downloads()
-        ours = (_error(flow, flow.head[:HEAD], limits) for flow in self._out.take())
-        theirs = (_error(flow, _following(flow), limits) for flow in self._in.take())
-        return [error for error in ours if error is not None], [error for error in theirs if error is not None]
+        ours = (_error(flow, flow.head[:HEAD], limits) for flow in self._out.take().values())
+        taken = self._in.take()
+        self._told, self._reminders = self._ceased() | taken, REMINDERS
+        return [error for error in ours if error is not None], _for_far_end(taken, limits)
+
+    def remind(self, inner: int) -> list[bytes]:
+        """The errors for the far end of downloads that `shrink` told about, of which nothing long has come since."""
+        if not self._told:
+            return []
+        self._told = self._ceased()
+        errors = _for_far_end(self._told, _limits(inner))
+        self._reminders -= 1
+        if not self._reminders:
+            self._told = {}
+        return errors
+
+    def _ceased(self) -> dict[bytes, _Flow]:
+        return {key: flow for key, flow in self._told.items() if key not in self._in}
+
+
+def _limits(inner: int) -> dict[int, int]:
+    return {4: inner, 6: interface_mtu(inner, ipv6=True)}
 
 
 def _sequence_at(head: bytes, length: int) -> int:
@@ -165,15 +194,21 @@ def _sequence_at(head: bytes, length: int) -> int:
     return offset + 4 if text > 0 else -1
 
 
-def _following(flow: _Flow) -> bytes:
-    """The head of the packet that must come next, which is the one that got lost."""
+def _following(flow: _Flow) -> list[bytes]:
+    """The heads of what may come next, one of which got lost."""
     head = flow.head[:HEAD]
     at = _sequence_at(head, flow.length)
     if at <= 0:
-        return head
+        return [head]
     text = flow.length - at + 4 - (head[at - 4 + _TCP_LENGTH] >> 4) * 4
-    following = _sequence.pack((_sequence.unpack_from(head, at)[0] + text) & 0xFFFFFFFF)
-    return head[:at] + following + head[at + 4 :]
+    first = _sequence.unpack_from(head, at)[0] + text
+    numbers = ((first + STEP * quote) & 0xFFFFFFFF for quote in range(QUOTES))
+    return [head[:at] + _sequence.pack(number) + head[at + 4 :] for number in numbers]
+
+
+def _for_far_end(flows: dict[bytes, _Flow], limits: dict[int, int]) -> list[bytes]:
+    errors = (_error(flow, head, limits) for flow in flows.values() for head in _following(flow))
+    return [error for error in errors if error is not None]
 
 
 def _error(flow: _Flow, head: bytes, limits: dict[int, int]) -> bytes | None:

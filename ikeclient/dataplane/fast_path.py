@@ -152,7 +152,7 @@ class Inbound:
     - `heard()` is called after genuine ESP, and `missed()` when it tells that packets of ours got lost.
     - `other(data, source, local)` takes each datagram that is not ESP of ours, and the transport's own address.
     - `limits` are those of the MSS over IPv4 and IPv6, or None if SYNs are left alone.
-    - `bulk(packet, length)` sees the last frame of each run of long packets.
+    - `bulk(packet, length)` sees the last long frame of each run.
     """
 
     def __init__(
@@ -214,11 +214,17 @@ class Inbound:
                     self._missed()
                 if frames:
                     if stride >= LONG:
-                        begin, finish, _, _ = frames[-1]
-                        begin += VNET_HEADER
-                        self._bulk(bytes(self._out[begin : min(begin + HEAD, finish)]), finish - begin)
+                        self._note(frames)
                     self._write(frames, look)
             at = stop
+
+    def _note(self, frames: list[Frame]) -> None:
+        """Show the last long frame to `bulk`; a run may end with a short packet of another flow."""
+        for begin, finish, _, _ in reversed(frames):
+            if finish - begin >= LONG + VNET_HEADER:
+                begin += VNET_HEADER
+                self._bulk(bytes(self._out[begin : min(begin + HEAD, finish)]), finish - begin)
+                return
 
     def _single(self, sa: InboundSa, datagram: bytes, ecn: int) -> None:
         """One datagram alone, such as a ping's: nothing to merge, so nothing is prepared for merging."""

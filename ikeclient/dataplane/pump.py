@@ -248,6 +248,11 @@ class Pump:
         for answer in theirs:
             self.send_probe(answer)
 
+    def remind(self) -> None:
+        """Tell the far ends of flows that stall again; called now and then."""
+        for answer in self.bulk.remind(self.mtu):
+            self.send_probe(answer)
+
     # Child SAs
 
     def install(self, pair: SaPair) -> None:
@@ -521,8 +526,8 @@ class Pump:
         if packets:
             if self._clamp:
                 clamp_batch(packets, *self._segments)
-            if len(packets[-1]) >= LONG:
-                self.bulk.received(packets[-1], len(packets[-1]))
+            if (long := next((packet for packet in reversed(packets) if len(packet) >= LONG), None)) is not None:
+                self.bulk.received(long, len(long))
             self._tun.write_batch(packets)
             self._check_tun()
 

@@ -66,7 +66,9 @@ class PathMtu:
         if (search := self._searching()) is None:
             self.begin(link)
             return
-        if swallowed or self._session.pump.bulk.stalled():
+        pump = self._session.pump
+        pump.remind()
+        if swallowed or pump.bulk.stalled():
             search.suspect(now)
         if search.complete and search.raisable:
             search.widen(self._local(link))

@@ -14,6 +14,7 @@ from ikeclient.errors import PlatformError
 from ikeclient.ike.events import PathProbed
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.tunnel.path_mtu import PathMtu
+from ikeclient.tunnel.path_search import SUSPECT_AFTER
 from ikeclient.tunnel.status import Status
 from ikeclient.tunnel.status_events import StatusEvents
 
@@ -28,6 +29,8 @@ class Session:
     said: list[dict[str, object]] = field(default_factory=list)
     trusted: list[tuple[int, bool]] = field(default_factory=list)
     shrunk: int = 0
+    reminded: int = 0
+    stalled: bool = False
 
     def __post_init__(self) -> None:
         self.status = Status(name="work")
@@ -37,7 +40,8 @@ class Session:
             last_outbound=None,
             trust_path=lambda mtu, proven: self.trusted.append((mtu, proven)),
             shrink=self.shrink,
-            bulk=SimpleNamespace(stalled=lambda: False),
+            remind=self.remind,
+            bulk=SimpleNamespace(stalled=lambda: self.stalled),
         )
 
     @property
@@ -46,6 +50,9 @@ class Session:
 
     def shrink(self) -> None:
         self.shrunk += 1
+
+    def remind(self) -> None:
+        self.reminded += 1
 
     def configure(self, link: object, outer: int) -> None:
         if self.refuses:
@@ -135,6 +142,19 @@ def test_a_router_that_says_too_big_is_believed_at_once_and_then_put_to_the_test
     rig.link.on_hint(PathHint(kind=kind, errno=90, mtu=1300))  # type: ignore[attr-defined]
     assert (rig.session.status.path_mtu == 1300) is believed
     assert (rig.link.asked("probe_path")[-1:] == [(1500,)] and len(rig.link.asked("probe_path")) == 2) is believed
+
+
+def test_a_download_that_ceases_right_after_a_look_is_looked_at_a_little_later() -> None:
+    """G8: a suspicion that has to wait is not lost."""
+    rig = Rig()
+    rig.begin()
+    rig.probed(passed=True)
+    rig.session.stalled = True
+    rig.path_mtu.look_after(rig.any_link, rig.session.now + SUSPECT_AFTER / 2, swallowed=False)
+    assert len(rig.link.asked("probe_path")) == 1
+    rig.path_mtu.look_after(rig.any_link, rig.session.now + SUSPECT_AFTER, swallowed=False)
+    assert len(rig.link.asked("probe_path")) == 2
+    assert rig.session.reminded == 2
 
 
 def test_a_machine_that_refuses_an_mtu_is_a_warning_and_no_more() -> None:
