@@ -24,6 +24,7 @@ from ikeclient.net.machine.unmanaged import UnmanagedMachine
 from ikeclient.net.model import MachineAdapter
 from ikeclient.net.rights.drop_privileges import drop_privileges
 from ikeclient.net.rights.privileges import has_net_admin
+from ikeclient.process.hangup import Reloader, Reread, has_terminal
 from ikeclient.process.helper.channel import CRASH, HelperDns, HelperJournal
 from ikeclient.process.helper.messages import WriteCrash
 from ikeclient.process.helper.process import Helper, helper
@@ -34,7 +35,6 @@ from ikeclient.tunnel.connection import Connection
 from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports
-from ikeclient.tunnel.reload import Reloader, Reread, has_terminal
 
 __all__ = ["ConnectOptions", "plan", "run"]
 

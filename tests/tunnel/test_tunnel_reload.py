@@ -1,18 +1,14 @@
-"""What a profile that was read again changes, and how SIGHUPs are taken one after the other."""
+"""What a profile that was read again changes."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ikeclient.errors import ProfileError
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.load.load import parse_profile
-from ikeclient.tunnel.reload import Effect, Reloader, difference
+from ikeclient.tunnel.reload import Effect, difference
 
 PSK = """\
 version = 1
@@ -52,71 +48,3 @@ def test_only_what_the_gateway_was_told_needs_a_new_connection(
 
 def test_a_changed_secret_needs_a_new_connection() -> None:
     assert difference(compiled(), compiled(psk="another one")).effect is Effect.RECONNECT
-
-
-def run(reread: Callable[[], CompiledProfile], hangups: int) -> tuple[list[CompiledProfile], list[str]]:
-    adopted: list[CompiledProfile] = []
-    said: list[str] = []
-
-    async def adopt(profile: CompiledProfile) -> None:
-        adopted.append(profile)
-
-    async def play() -> None:
-        reloader = Reloader(reread, adopt, said.append)
-        for _ in range(hangups):
-            reloader.hangup()
-        await reloader.settled()
-
-    asyncio.run(play())
-    return adopted, said
-
-
-def test_many_hangups_at_once_are_one_reading_in_a_thread_of_its_own() -> None:
-    """O4"""
-    profile, read, threads = compiled(), [], set()
-
-    def reread() -> CompiledProfile:
-        read.append(1)
-        threads.add(threading.current_thread() is threading.main_thread())
-        return profile
-
-    adopted, said = run(reread, 5)
-    assert (len(read), adopted, said, threads) == (1, [profile], [], {False})
-
-
-def test_a_hangup_while_the_profile_is_read_causes_one_more_reading() -> None:
-    """O4: or a change made just then would be missed."""
-    profile, read = compiled(), []
-    adopted: list[CompiledProfile] = []
-
-    async def adopt(profile: CompiledProfile) -> None:
-        adopted.append(profile)
-
-    async def play() -> None:
-        loop = asyncio.get_running_loop()
-
-        def reread() -> CompiledProfile:
-            read.append(1)
-            if len(read) < 3:
-                loop.call_soon_threadsafe(reloader.hangup)
-            return profile
-
-        reloader = Reloader(reread, adopt, lambda text: None)
-        reloader.hangup()
-        await reloader.settled()
-
-    asyncio.run(play())
-    assert (len(read), len(adopted)) == (3, 3)
-
-
-@pytest.mark.parametrize("error", [ProfileError("a.toml:3: key 'x' is unknown"), ValueError("S3cr3t-CANARY")])
-def test_what_goes_wrong_is_one_sentence_without_secrets(error: Exception) -> None:
-    """O4, F12"""
-
-    def reread() -> CompiledProfile:
-        raise error
-
-    adopted, [said] = run(reread, 1)
-    assert adopted == []
-    assert said.startswith("the profile was not loaded again: ")
-    assert "CANARY" not in said
