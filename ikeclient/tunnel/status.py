@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 
@@ -63,8 +64,17 @@ class Status:
         return tuple(map(str, self.configuration.addresses or map(ip_interface, self.own)))
 
     def happens(self, event: Input) -> None:
-        """Go on to the state that follows, and remember when the word for it changed; raises what `after` raises."""
-        self.life = after(self.life, event)
+        """Go on to the state that follows, and remember when the word for it changed.
+
+        An impossible pair is a bug, of which a `RuntimeWarning` tells. It changes nothing: a tunnel that is up must not
+        end, and open the machine, because its story makes no sense.
+        """
+        try:
+            self.life = after(self.life, event)
+        except KeyError:
+            text = f"a bug in ikeclient: {event.name} while the tunnel is {self.life.name}"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            return
         word = REPORTED[self.life]
         if word is not None and word != self.state:
             self.state, self.since = word, timestamp()
