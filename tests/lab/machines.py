@@ -55,6 +55,19 @@ class LabError(RuntimeError):
     """The lab itself did not do what it was asked; never the verdict of a test."""
 
 
+def descendants(pid: int) -> set[int]:
+    """The processes that a process has started, and those that they have: other labs run on the same machine."""
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        for task in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
+            with suppress(OSError):  # it is gone
+                children = [int(child) for child in task.read_text().split()]
+                found.update(children)
+                waiting += children
+    return found
+
+
 def wait_for(probe: Callable[[], T | None], *, timeout: float, what: str, interval: float = 0.02) -> T:
     """Call `probe` until it returns something true, and return that; `LabError` after `timeout` seconds."""
     deadline = time.monotonic() + timeout

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from lab import proxy_peers
 from lab.gateway import Offer
-from lab.machines import Machine, wait_for
+from lab.machines import Machine, descendants, wait_for
 from lab.network import INSIDE_DNS, INSIDE_IPV4, INSIDE_IPV6
 from lab.person import HOME, UID, Person
 from lab.proxies import Proxy, running
@@ -163,7 +163,7 @@ def parts(person: Person) -> dict[str, int]:
     status = person.status()
     assert status is not None
     found = {"tunnel": int(status["pid"])}
-    for path in Path("/proc").glob("[0-9]*/status"):
+    for path in (Path(f"/proc/{each}/status") for each in descendants(found["tunnel"])):
         with contextlib.suppress(OSError):
             fields = dict(line.split(":\t", 1) for line in path.read_text().splitlines() if ":\t" in line)
             pid = int(path.parent.name)
@@ -199,7 +199,7 @@ def test_an_exec_whose_namespace_lost_its_init_hears_it(lab: Lab, person: Person
     person.wait_state("connected")
     inits = [
         int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/status")
+        for path in (Path(f"/proc/{each}/status") for each in descendants(started.pid))
         if b"exec" in (path.parent / "cmdline").read_bytes().split(b"\0")
         and f"Uid:\t{UID}\t" in path.read_text()
         and "CapEff:\t0000000000000000" not in path.read_text()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
-import re
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 
+from lab import echo
 from lab.machines import LabError, Machine, wait_for
 from lab.network import INSIDE_IPV4
 
@@ -31,23 +33,27 @@ def ping(
     interval: float = 0.05,
     size: int = 56,
     timeout: float = 2.0,
+    octet: int = 0,
+    hops: int = 0,
     whole: bool = False,
 ) -> int:
-    """Ping and return the number of answers; `whole` forbids fragments, `size` is the ICMP payload in bytes."""
-    options = [
-        "-c",
-        str(count),
-        "-i",
-        str(interval),
-        "-s",
-        str(size),
-        "-W",
-        str(timeout),
-        *(["-M", "do"] if whole else []),
-    ]
-    output = machine.run("ping", "-n", *options, address, check=False, timeout=count * (interval + timeout) + 10).stdout
-    found = re.search(r"(\d+) received", output)
-    return int(found[1]) if found else 0
+    """Ping and return the number of answers.
+
+    `size` is the ICMP payload in bytes, `octet` the TOS or traffic class, `hops` the TTL unless it is 0; `whole`
+    forbids fragments.
+    """
+    wanted = {
+        "address": address,
+        "count": count,
+        "interval": interval,
+        "size": size,
+        "timeout": timeout,
+        "octet": octet,
+        "hops": hops,
+        "whole": whole,
+    }
+    done = machine.run(sys.executable, echo.__file__, json.dumps(wanted), timeout=count * interval + timeout + 30)
+    return int(done.stdout)
 
 
 class Pinger:
