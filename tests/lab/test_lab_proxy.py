@@ -158,12 +158,12 @@ def test_the_proxy_ends_when_its_tunnel_is_killed_and_says_so(lab: Lab, person: 
         assert curl(lab.network.client, "--socks5", f"127.0.0.1:{socks}", "http://10.99.0.1/").returncode != 0
 
 
-def parts(person: Person) -> dict[str, int]:
+def parts(person: Person, proxy: Proxy) -> dict[str, int]:
     """The processes of a proxy by what they are: the tunnel, the init of its namespace, and who serves inside."""
     status = person.status()
     assert status is not None
     found = {"tunnel": int(status["pid"])}
-    for path in (Path(f"/proc/{each}/status") for each in descendants(found["tunnel"])):
+    for path in (Path(f"/proc/{each}/status") for each in descendants(proxy.process.pid)):
         with contextlib.suppress(OSError):
             fields = dict(line.split(":\t", 1) for line in path.read_text().splitlines() if ":\t" in line)
             pid = int(path.parent.name)
@@ -183,7 +183,7 @@ def test_a_proxy_without_a_part_of_itself_ends_and_says_which(lab: Lab, person: 
     before = lab.client.traces()
     with running(person) as proxy:
         proxy.ports()
-        os.kill(parts(person)[part], signal.SIGKILL)
+        os.kill(parts(person, proxy)[part], signal.SIGKILL)
         assert proxy.ended() == 12
     told = proxy.wait("error")
     assert words[part] in told["message"]
