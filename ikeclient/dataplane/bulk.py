@@ -29,7 +29,7 @@ from ikeclient.esp.sa.mtu import interface_mtu
 LONG = 900  # bytes; shorter packets pass nearly every path
 REPEATED = 2  # times that a segment was sent again, which makes an upload one that stalls
 CEASED, CEASED_LATEST = 1.5, 20.0  # seconds of nothing after the long packets of a download
-ENOUGH = 3  # long packets looked at that make a download
+ENOUGH = 3 * LONG  # bytes of the packets or frames looked at that make a download
 LIVELY = 60.0  # seconds after its last long packet in which a flow is told
 QUOTES, STEP = 16, 512  # sequence numbers that the far end of a download is told, and from one to the next
 REMINDERS = 3
@@ -53,7 +53,7 @@ class _Flow:
     sequence: bytes = b""
     at: float = 0.0
     repeats: int = 0
-    seen: int = 0
+    seen: int = 0  # bytes
     longest: int = 0  # of the packets or frames of this flow; the last one may be its short end
 
 
@@ -85,7 +85,7 @@ class _Flows:
             flow.repeats = flow.repeats + 1 if sequence == flow.sequence else 0
             flow.sequence = sequence
         flow.head, flow.length, flow.at = head, length, self._clock()
-        flow.seen += 1
+        flow.seen += length
         if length > flow.longest:
             flow.longest = length
 

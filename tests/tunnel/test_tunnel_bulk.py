@@ -71,7 +71,7 @@ def test_a_download_that_ceases_stalls_for_a_while() -> None:
     """G8: nothing tells its end, or a receiver's pause, from a path that became narrower."""
     clock = Clock()
     bulk = Bulk(clock)
-    for number in range(ENOUGH):
+    for number in range(3):
         data = download(4, sequence=number * 1340)
         bulk.received(data, len(data))
     assert not bulk.stalled()
@@ -81,6 +81,16 @@ def test_a_download_that_ceases_stalls_for_a_while() -> None:
     assert bulk.stalled(), "a look before the path became narrower has shown nothing"
     clock.now += 1
     assert not bulk.stalled()
+
+
+@pytest.mark.parametrize(("length", "enough"), [(ENOUGH - 1, False), (ENOUGH, True)])
+def test_the_first_packets_of_a_download_in_one_frame_are_enough(length: int, enough: bool) -> None:
+    """G8: what comes after them may be a short packet, again and again, if no acknowledgement arrives."""
+    clock = Clock()
+    bulk = Bulk(clock)
+    bulk.received(download(4), length)
+    clock.now += CEASED
+    assert bulk.stalled() == enough
 
 
 @pytest.mark.parametrize("version", [4, 6])
