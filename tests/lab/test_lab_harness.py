@@ -147,12 +147,17 @@ def _resolve(machine: Machine, name: str) -> str | None:
 def test_a_bad_cable_loses_and_delays_and_the_tunnel_survives(make_lab: MakeLab) -> None:
     lab = make_lab(Topology(impaired=True))
     machine = lab.network.client
-    assert lab.network.relay is not None
-    lab.network.relay.impair(direction="up", drop_next=1)
-    assert ping(machine, INTERNET_IPV4, count=3, timeout=0.5) == 2
-    lab.network.relay.impair(loss=0.3, seed=7)
+    relay = lab.network.relay
+    assert relay is not None
+
+    def answers_without_one_frame() -> int:
+        relay.impair(direction="up", drop_next=1)
+        return ping(machine, INTERNET_IPV4, count=3, timeout=0.5)
+
+    assert any(answers_without_one_frame() == 2 for _ in range(5))  # the frame may be one of the kernel's own
+    relay.impair(loss=0.3, seed=7)
     assert 1 <= ping(machine, INTERNET_IPV4, count=20, interval=0.01, timeout=0.3) <= 18
-    lab.network.relay.impair(delay=0.005, jitter=0.004, reorder=0.05, duplicate=0.05, loss=0.01)
+    relay.impair(delay=0.005, jitter=0.004, reorder=0.05, duplicate=0.05, loss=0.01)
     lab.gateway.serve()
     lab.strongswan.connect(lab.gateway)
     assert fetch(machine, INSIDE_IPV4).sha256 == lab.servers.sha256
