@@ -12,13 +12,10 @@ from typing import TypeAlias
 import pytest
 from lab.client import REPOSITORY, core_limit_of, environment_of
 from lab.gateway import PASSWORD, PSK, Offer
-from lab.machines import wait_for
+from lab.machines import host_run, wait_for
 from lab.network import INSIDE_IPV4
 from lab.traffic import ping
 from lab.world import Lab
-
-# They look into every process of the machine, so they must not run beside each other.
-pytestmark = pytest.mark.xdist_group("secrets")
 
 WRONG = "wrong-canary-Zq7!x9"
 
@@ -32,14 +29,16 @@ def forms(secret: str) -> list[bytes]:
 
 
 def leaks(lab: Lab, *secrets: str) -> list[str]:
-    """Where one of the secrets can be seen: files, and every process's command line and environment."""
+    """Where one of the secrets can be seen: files, and the command line and environment of the machine's processes."""
     machine = lab.network.client
     directory = lab.client.directory
     copy = directory / "copy"
     machine.run("sh", "-c", f"mkdir -p {copy} && cp -a /run /etc/resolv.conf* {copy}/")
     given = {directory / "psk", directory / "password"}
     places = [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink() and path not in given]
-    places += [file for pid in Path("/proc").glob("[0-9]*") for file in (pid / "cmdline", pid / "environ")]
+    pids = host_run("ip", "netns", "pids", machine.name).stdout.split()
+    assert pids
+    places += [Path("/proc", pid, name) for pid in pids for name in ("cmdline", "environ")]
     wanted = [form for secret in secrets for form in forms(secret)]
     found = []
     for place in places:
