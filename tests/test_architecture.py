@@ -125,6 +125,78 @@ BANNED_METHODS: dict[str, str] = {
     "read_text": "files are read by the profile and by the machine's adapters",
 }
 
+# A class with more attributes, or a constructor with more arguments, does more than one thing.
+MOST_ATTRIBUTES = 14
+MOST_ARGUMENTS = 8
+
+# Records that mirror a document field by field; as many fields as the document has.
+DOCUMENTS: dict[str, str] = {
+    "ikeclient.control.status.TunnelStatus": "one tunnel in `ikeclient status --json`, one field a key",
+}
+
+# What is still above a limit, with its count, which must not grow. Whoever brings one below its limit removes its line.
+TOO_MANY_ATTRIBUTES: dict[str, int] = {
+    "ikeclient.crypto.pki.certificate.Certificate": 16,
+    "ikeclient.dataplane.pump.Pump": 36,
+    "ikeclient.ike.config.IkeConfig": 20,
+    "ikeclient.ike.v2.exchanges.auth.AuthExchange": 16,
+    "ikeclient.ike.v2.exchanges.init.InitExchange": 25,
+    "ikeclient.ike.v2.handshake.Handshake": 26,
+    "ikeclient.ike.v2.ike_sa.IkeSa": 20,
+    "ikeclient.ike.v2.initiator.Initiator": 15,
+    "ikeclient.net.transport.udp.UdpSocket": 17,
+    "ikeclient.net.watch.monitor.NetworkMonitor": 18,
+    "ikeclient.tunnel.data_path.DataPath": 17,
+    "ikeclient.tunnel.path_search.PathSearch": 15,
+    "ikeclient.tunnel.status.Status": 25,
+}
+TOO_MANY_ARGUMENTS: dict[str, int] = {
+    "ikeclient.dataplane.pump.Pump": 11,
+    "ikeclient.net.watch.monitor.NetworkMonitor": 9,
+}
+
+# Fields of another file's class that a module still writes. A class changes itself; others call its methods.
+FOREIGN_WRITES: dict[str, frozenset[str]] = {
+    "ikeclient.cli.app": frozenset({"debug", "verbosity"}),
+    "ikeclient.cli.connect": frozenset({"json_errors", "verbosity"}),
+    "ikeclient.cli.execute": frozenset({"verbosity"}),
+    "ikeclient.cli.proxy": frozenset({"json_errors", "message", "verbosity"}),
+    "ikeclient.control.events": frozenset({"exit_code"}),
+    "ikeclient.dataplane.fast_path": frozenset({"unrouted"}),
+    "ikeclient.dataplane.pump": frozenset({"awaited", "limits", "unrouted"}),
+    "ikeclient.eap.peer": frozenset({"message"}),
+    "ikeclient.ike.v2.message.channel": frozenset({"datagrams"}),
+    "ikeclient.process.detach": frozenset({"exit_code"}),
+    "ikeclient.profile.importers.ipsec": frozenset({"sections"}),
+    "ikeclient.profile.importers.read": frozenset({"attachments", "owner", "risks", "warnings"}),
+    "ikeclient.profile.importers.windows": frozenset({"warnings"}),
+    "ikeclient.proxy.sessions": frozenset({"pending"}),
+    "ikeclient.tunnel.arrangement": frozenset(
+        {"dns_domains", "dns_servers", "mtu", "own", "path_mtu", "routes", "warnings"}
+    ),
+    "ikeclient.tunnel.connection": frozenset(
+        {
+            "accepted",
+            "current",
+            "established",
+            "gateway_address",
+            "host",
+            "known",
+            "last_error",
+            "reauthentication",
+            "reconnects",
+            "started",
+        }
+    ),
+    "ikeclient.tunnel.links": frozenset({"established"}),
+    "ikeclient.tunnel.path_mtu": frozenset({"on_hint"}),
+    "ikeclient.tunnel.reconfigure": frozenset({"known"}),
+    "ikeclient.tunnel.roaming": frozenset({"confirmed", "ike", "roams"}),
+    "ikeclient.tunnel.session": frozenset(
+        {"child_rekeys", "configuration", "established", "idle", "ike", "ike_rekeys", "last_error", "network", "path"}
+    ),
+}
+
 # `ikeclient --help` answers before any of these could even be loaded.
 SLOW = ("cryptography", "pyroute2", "pydantic", "asyncio", "rich", "netifaces", "pytun")
 
@@ -296,6 +368,98 @@ def import_graph(modules: Mapping[str, Iterable[Import]]) -> dict[str, set[str]]
     return graph
 
 
+def field_names(cls: ast.ClassDef) -> set[str]:
+    """The attributes of an instance: declared in the class, or assigned to its first argument by a method."""
+    found = {
+        statement.target.id
+        for statement in cls.body
+        if isinstance(statement, ast.AnnAssign)
+        and isinstance(statement.target, ast.Name)
+        and "ClassVar" not in ast.unparse(statement.annotation)
+    }
+    for method in cls.body:
+        if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) and method.args.args:
+            itself = method.args.args[0].arg
+            found |= {
+                node.attr
+                for node in ast.walk(method)
+                if isinstance(node, ast.Attribute)
+                and isinstance(node.ctx, ast.Store)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == itself
+            }
+    return found
+
+
+def argument_count(cls: ast.ClassDef) -> int:
+    """The arguments of a constructor that is written out; a record's fields are counted as attributes."""
+    for method in cls.body:
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+            arguments = method.args
+            return len(arguments.posonlyargs) + len(arguments.args) + len(arguments.kwonlyargs) - 1
+    return 0
+
+
+def classes(tree: ast.Module) -> Iterator[ast.ClassDef]:
+    """The classes of a module but enumerations and protocols, whose members are no state."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
+            if not any(base in ("Protocol", "TypedDict") or base.endswith(("Enum", "Flag")) for base in bases):
+                yield node
+
+
+def foreign_writes(trees: Mapping[str, ast.Module]) -> dict[str, set[str]]:
+    """The fields that each module writes though only classes of other modules have a field of that name.
+
+    Adding to `counters` is left out: they are kept to be added to where the thing to count is seen.
+    """
+    homes: dict[str, set[str]] = {}
+    for module, tree in trees.items():
+        for cls in classes(tree):
+            for name in field_names(cls):
+                homes.setdefault(name, set()).add(module)
+    found: dict[str, set[str]] = {}
+    for module, tree in trees.items():
+        counted = {id(node.target) for node in ast.walk(tree) if isinstance(node, ast.AugAssign)}
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Store | ast.Del):
+                continue
+            owner = ast.unparse(node.value)
+            counts = id(node) in counted and owner.rpartition(".")[2].lstrip("_") == "counters"
+            if owner not in ("self", "cls") and not counts and module not in homes.get(node.attr, {module}):
+                found.setdefault(module, set()).add(node.attr)
+    return found
+
+
+def measure_violations(
+    what: str, table: str, limit: int, found: Mapping[str, int], exceptions: Mapping[str, int]
+) -> list[str]:
+    """What is above the limit and not in `table`, what has grown, and the lines of `table` that can go."""
+    violations = [
+        f"{name} has {count} {what}, allowed are {exceptions.get(name, limit)}: split it"
+        for name, count in sorted(found.items())
+        if count > exceptions.get(name, limit)
+    ]
+    violations += [
+        f"{name} has at most {limit} {what} now: remove its line from {table} in this file"
+        for name in sorted(exceptions)
+        if found.get(name, 0) <= limit
+    ]
+    return violations
+
+
+def write_violations(found: Mapping[str, set[str]], exceptions: Mapping[str, frozenset[str]]) -> list[str]:
+    violations = []
+    for module in sorted(found.keys() | exceptions.keys()):
+        written, excepted = found.get(module, set()), exceptions.get(module, frozenset())
+        if new := sorted(written - excepted):
+            violations.append(f"{module} writes {', '.join(new)} of another file's class: give that class a method")
+        if gone := sorted(excepted - written):
+            violations.append(f"{module} writes {', '.join(gone)} no more: remove it from FOREIGN_WRITES in this file")
+    return violations
+
+
 EVERY_MODULE = pytest.mark.parametrize("path", sources(), ids=module_name)
 EVERY_PURE_MODULE = pytest.mark.parametrize(
     "path", [path for path in sources() if layer_of(module_name(path)) in PURE], ids=module_name
@@ -335,6 +499,25 @@ def test_every_module_says_why_it_exists(path: Path) -> None:
     assert not source.strip() or ast.get_docstring(ast.parse(source))
 
 
+TREES = {module_name(path): parse(path) for path in sources()}
+CLASSES = {f"{module}.{cls.name}": cls for module, tree in TREES.items() for cls in classes(tree)}
+
+
+def test_a_class_has_few_attributes() -> None:
+    found = {name: len(field_names(cls)) for name, cls in CLASSES.items() if name not in DOCUMENTS}
+    assert not measure_violations("attributes", "TOO_MANY_ATTRIBUTES", MOST_ATTRIBUTES, found, TOO_MANY_ATTRIBUTES)
+    assert DOCUMENTS.keys() <= CLASSES.keys()
+
+
+def test_a_constructor_has_few_arguments() -> None:
+    found = {name: argument_count(cls) for name, cls in CLASSES.items()}
+    assert not measure_violations("arguments", "TOO_MANY_ARGUMENTS", MOST_ARGUMENTS, found, TOO_MANY_ARGUMENTS)
+
+
+def test_a_field_is_written_only_in_the_file_of_its_class() -> None:
+    assert not write_violations(foreign_writes(TREES), FOREIGN_WRITES)
+
+
 def test_help_is_answered_without_loading_anything_slow() -> None:
     program = (
         "import sys\n"
@@ -361,6 +544,47 @@ def test_the_tables_only_name_layers_that_may_exist() -> None:
     named = {name.split(".")[0] for allowed, _ in (*LAYERS.values(), *LAZY.values()) for name in allowed}
     assert named <= LAYERS.keys()
     assert set(PURE) <= LAYERS.keys()
+
+
+@pytest.mark.parametrize(
+    ("count", "exception", "words"),
+    [
+        (14, None, None),
+        (15, None, "split it"),
+        (15, 15, None),
+        (16, 15, "split it"),
+        (14, 15, "remove its line from TABLE"),
+        (None, 15, "remove its line from TABLE"),
+    ],
+)
+def test_the_measures_can_fail(count: int | None, exception: int | None, words: str | None) -> None:
+    source = "class C:\n    def __init__(self, a):\n" + "".join(f"        self.a{n} = a\n" for n in range(count or 0))
+    found = {cls.name: len(field_names(cls)) for cls in classes(ast.parse(source if count else ""))}
+    said = measure_violations("attributes", "TABLE", 14, found, {"C": exception} if exception else {})
+    assert (len(said), bool(words and words in said[0])) == ((1, True) if words else (0, False))
+
+
+@pytest.mark.parametrize(
+    ("source", "written"),
+    [
+        ("def f(c):\n    c.field = 1", {"field"}),
+        ("def f(c):\n    c.field += 1", {"field"}),
+        ("def f(c):\n    c.other, c.field = 1, 2", {"field", "other"}),
+        ("def f(c):\n    del c.field", {"field"}),
+        ("class D:\n    def f(self):\n        self._c.field = 1", {"field"}),
+        ("class D:\n    def f(self):\n        self.field = 1", set()),
+        ("class D:\n    field: int\ndef f(d):\n    d.field = 1", set()),
+        ("def f(counters):\n    counters.field += 1", set()),
+        ("def f(counters):\n    counters.field = 1", {"field"}),
+        ("def f(c):\n    c.unknown = c.field", set()),
+    ],
+)
+def test_the_rule_about_foreign_writes_can_fail(source: str, written: set[str]) -> None:
+    owner = "class C:\n    field: int\n    def __init__(self):\n        self.other = 1"
+    found = foreign_writes({"a": ast.parse(owner), "b": ast.parse(source)})
+    assert found.get("b", set()) == written
+    assert bool(write_violations(found, {})) is bool(written)
+    assert bool(write_violations(found, {"b": frozenset({"field", "other"})})) is (written != {"field", "other"})
 
 
 @pytest.mark.parametrize(
