@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from lab.capture import Capture
 from lab.charon import PROGRAM
-from lab.client import Client
-from lab.gateway import Gateway, StrongSwanClient
-from lab.machines import make_directory, sweep
+from lab.client import Client, Connection
+from lab.gateway import Gateway, Offer, StrongSwanClient
+from lab.machines import LabError, make_directory, sweep
 from lab.network import Network, Topology
 from lab.pki import Pki
 from lab.servers import Servers
@@ -53,7 +53,7 @@ def _search_path() -> str:
 
 
 class Lab:
-    """A lab with all its parts; `gateway.serve(Offer(...))` makes it answer. A context manager.
+    """A lab with all its parts; `connected(Offer(...), network={...})` makes a tunnel. A context manager.
 
     The parts: `network` with the machines `network.gateway` and `network.client`, `gateway` (strongSwan), `client`
     (ikeclient), `servers` behind the gateway and, made when first asked for, `strongswan`, the client to compare with.
@@ -74,6 +74,40 @@ class Lab:
     def strongswan(self) -> StrongSwanClient:
         """strongSwan as the client, not yet started."""
         return StrongSwanClient(self.network.client, self.network.subdirectory("sw"))
+
+    def prepare(self, offer: Offer | None = None, **profile: Mapping[str, object]) -> None:
+        """Make the gateway answer as `offer` says, and write the profile `work` that fits it.
+
+        Each keyword is a table of the profile: its keys replace those that fit the offer, None removes a key.
+        """
+        self.gateway.serve(offer)
+        self.client.write_profile(self.gateway, profile)
+
+    def start(
+        self,
+        offer: Offer | None = None,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        **profile: Mapping[str, object],
+    ) -> Connection:
+        """Prepare, and start `ikeclient connect work` with `options`; whether it connects is for the test to judge."""
+        self.prepare(offer, **profile)
+        return self.client.start("work", *options, env=env, prefix=prefix)
+
+    def connected(
+        self, offer: Offer | None = None, *options: str, timeout: float = 30.0, **profile: Mapping[str, object]
+    ) -> Connection:
+        """Prepare, start `ikeclient connect work` with `options`, and wait until the tunnel is up."""
+        self.prepare(offer, **profile)
+        return self.client.connect("work", *options, timeout=timeout)
+
+    def status(self, name: str | None = None) -> dict[str, Any]:
+        """The status of the tunnel of that name, or of the only one; `LabError` if it does not run."""
+        status = self.client.status(name)
+        if status is None:
+            raise LabError(f"no tunnel {name or ''} runs")
+        return status
 
     def capture(self, name: str = "wire", *, interface: str = "wan", expression: str = "") -> Capture:
         """Record the client's outside interface (or another one of the client machine)."""
