@@ -18,6 +18,7 @@ STATES: dict[str, str] = {
     "connecting": "the first connection is being made, and the machine is as before",
     "connected": "packets flow",
     "reconnecting": "the connection is lost and is made again; routes stay, so that nothing leaves past the tunnel",
+    "blocked": "there is no connection and none is being made, and the kill switch lets nothing out",
     "disconnected": "the tunnel has ended, and its process is about to",
     "unresponsive": "its process is there but does not answer",
 }

@@ -270,7 +270,7 @@ async def _plan(profile: CompiledProfile, options: ConnectOptions, on_event: Lis
             connection.stop()
 
     try:
-        ports = Ports(device=tun, machine=machine, table=free_table(), hooks=False)
+        ports = Ports(device=tun, machine=machine, table=free_table())
         connection = Connection(profile, options, ports, publish)
         await until_stopped(connection, connection.stop)
     finally:

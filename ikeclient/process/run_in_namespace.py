@@ -72,7 +72,7 @@ async def _run(
 
     if profile.session.up or profile.session.down:
         notice("the profile's up and down commands are not run: they are about the machine")
-    ports = Ports(device=namespace.tun, machine=namespace, table=FIRST_TABLE, hooks=False)
+    ports = Ports(device=namespace.tun, machine=namespace, table=FIRST_TABLE)
     connection = Connection(profile, options, ports, publish)
     if not profile.session.offload:
         namespace.tun.keep_plain()

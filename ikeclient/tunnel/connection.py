@@ -72,10 +72,8 @@ class Connection:
         self._up: asyncio.Future[IkeclientError | None] = asyncio.get_running_loop().create_future()
         self._publish = publish
         self.session = Session(profile, options, ports, self._tell, self)
-        commands = profile.session.commands
-        self._hooks = (
-            Hooks(commands, profile.base_dir, self.session.events.warn, ports.run_hook) if ports.hooks else None
-        )
+        run = ports.run_hook
+        self._hooks = Hooks(profile.session.commands, self.session.events, run) if run is not None else None
         self._roaming = Roaming(self.links, self.session, lambda: self._wakeups.give(Wakeup.NETWORK))
         data_keeper = DataKeeper(self.session, self.reconnect)
         self._housekeeping = Housekeeping(self.session, self._roaming, data_keeper)

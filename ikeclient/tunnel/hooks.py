@@ -1,20 +1,15 @@
-"""The profile's `up` and `down` commands: argument lists, no shell, a bounded run time and a small environment."""
+"""When the profile's `up` and `down` commands run, and the small environment that they see."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
 
 from ikeclient.control.events import HOOKS
-from ikeclient.profile.load.author import Author
 from ikeclient.tunnel.status import Status
+from ikeclient.tunnel.status_events import StatusEvents
 
-TIMEOUT = 30.0
 MOST_WAITING = 16  # transitions whose commands have not run yet; beyond that the oldest are left out
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -43,21 +38,18 @@ def environment(status: Status, event: str) -> dict[str, str]:
 class Hooks:
     """Runs `commands` ("up" and "down") at every transition of a tunnel, one after the other in the order of events.
 
-    They run in `directory`, or wherever `run` runs them. One that fails costs a call of `warn`, which is its only
-    effect on the tunnel.
+    `run` runs them. One that fails is warned of, which is its only effect on the tunnel.
     """
 
     def __init__(
         self,
         commands: Mapping[str, Sequence[Sequence[str]]],
-        directory: Path,
-        warn: Callable[[str], None],
-        run: Runner | None = None,
+        events: StatusEvents,
+        run: Runner,
     ) -> None:
         self._commands = commands
-        self._directory = directory
-        self._warn = warn
-        self._run = run or self._run_here
+        self._events = events
+        self._run = run
         self._waiting: deque[dict[str, str]] = deque(maxlen=MOST_WAITING)
         self._task: asyncio.Task[None] | None = None
         self._last: str | None = None
@@ -98,41 +90,4 @@ class Hooks:
             for command in self._commands[reason]:
                 problem = await self._run(reason, command, variables)
                 if problem:
-                    self._warn(f"{reason} command {command[0]!r} {problem}")
-
-    async def _run_here(self, _: str, command: Sequence[str], variables: Mapping[str, str]) -> str | None:
-        return await run_command(command, variables, self._directory)
-
-
-async def run_command(
-    command: Sequence[str], variables: Mapping[str, str], directory: Path, author: Author | None = None
-) -> str | None:
-    """Run one command; returns what went wrong, if anything did. It ends with whoever waits for it.
-
-    With an `author` it runs with that user's rights.
-    """
-    rights = {} if author is None else author.of_process()
-    null = asyncio.subprocess.DEVNULL
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=null,
-            stdout=null,
-            stderr=null,
-            env=variables,
-            cwd=directory,
-            start_new_session=True,
-            **rights,
-        )
-    except OSError as error:
-        return f"cannot run: {error.strerror}"
-    try:
-        status = await asyncio.wait_for(process.wait(), TIMEOUT)
-    except TimeoutError:
-        return f"was stopped after {TIMEOUT:.0f} s"
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with everything that it started
-            await process.wait()
-    return f"ended with status {status}" if status else None
+                    self._events.warn(f"{reason} command {command[0]!r} {problem}")

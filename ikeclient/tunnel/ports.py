@@ -132,7 +132,7 @@ class Ports:
 
     - `device`, `machine`, `table`: the TUN device, what carries out changes of the machine, and the routing table for
       the tunnel's routes.
-    - `hooks`: whether the profile's commands are run; `run_hook` runs them elsewhere than in this process.
+    - `run_hook`: runs the profile's commands; None if they are not run.
     - `clock`: seconds since some moment in the past, the machine's sleep included. `time_of_day` judges certificates.
     - `entropy`: that many random bytes.
     - `resolve`: the gateway's addresses with the names they are from; raises NoResponse if there are none.
@@ -142,7 +142,6 @@ class Ports:
     device: Device
     machine: MachineAdapter
     table: int
-    hooks: bool = True
     run_hook: Runner | None = None
     clock: Callable[[], float] = boottime
     time_of_day: Callable[[], datetime] = local_time

@@ -1,26 +1,31 @@
 """The life of one tunnel as data: a literal table. A pair that is missing is a bug in ikeclient.
 
     DISCONNECTED --start--> RESOLVING --resolved--> CONNECTING --up--> CONNECTED <--path lost, confirmed--> MOVING
-                                                                       |    ^                                 |
-                                                              link lost |    | up                              |
-                                                                       v    |                                 |
-                                                                     RECONNECTING <---------link lost---------+
+                                |                       |              |    ^                                 |
+                             gave up                 gave up  link lost |    | up                              |
+                                |                       |              v    |                                 |
+                                +-----> BLOCKED <-------+------- RECONNECTING <---------link lost-------------+
+                                           |         gave up           ^
+                                           +------------ retry --------+
 
     close leads from each of them to CLOSING, and closed from there to DISCONNECTED.
 
 What each state promises:
 
-- Up to CONNECTING the machine is untouched. From CONNECTED to CLOSING device and routes are in place, so that nothing
-  leaves past the tunnel.
+- RESOLVING, CONNECTING: with a kill switch the machine is closed since the start; without one it is untouched.
+- CONNECTED, MOVING, RECONNECTING: device and routes are in place, so that nothing leaves past the tunnel.
 - MOVING: there is a connection, but its path is in doubt: the gateway is silent, or no network leads to it. A move
   that begins while the path still works is no state, since packets flow.
 - RECONNECTING: there is no connection, and another one is made. Pauses, name resolution and the wait for a packet are
   positions inside it.
-- A second link beside the first (reauthentication, a reloaded profile) is no state either: the one in use carries the
-  traffic until the other is up.
-
-A state for traffic that is blocked without a tunnel has no row yet, because no input would lead there: what ends a
-tunnel also restores the machine.
+- BLOCKED: there is no connection, none is being made, and the machine is closed. Only a tunnel with a kill switch gets
+  here, when it gives up what ends a tunnel without one: the first connection, or one that was lost. A command makes it
+  try again.
+- CLOSING: what the tunnel changed is being undone, in any state the same way. `disconnect` opens a closed machine; what
+  else ends the tunnel leaves it closed if there is a kill switch.
+- DISCONNECTED: nothing of the tunnel is in force but what a kill switch left closed.
+- A second link beside the first (reauthentication, a reloaded profile) is no state: the one in use carries the traffic
+  until the other is up.
 """
 
 from __future__ import annotations
@@ -37,6 +42,7 @@ class State(Enum):
     CONNECTED = auto()
     MOVING = auto()
     RECONNECTING = auto()
+    BLOCKED = auto()  # given up, and the kill switch keeps the machine closed
     CLOSING = auto()
 
 
@@ -49,6 +55,8 @@ class Input(Enum):
     PATH_LOST = auto()  # the gateway is silent, or no network leads to it
     PATH_CONFIRMED = auto()  # the gateway has answered along the path in use
     LINK_LOST = auto()  # the connection is over, or an attempt to make one
+    GIVE_UP = auto()  # no further attempt is made, and the kill switch keeps the machine closed
+    RETRY = auto()  # a command, or a changed profile, after that
     CLOSE = auto()  # a command, a signal, or an error that ends the tunnel
     CLOSED = auto()  # the machine is as it was
 
@@ -57,9 +65,11 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.DISCONNECTED, Input.START): State.RESOLVING,
     (State.DISCONNECTED, Input.CLOSE): State.DISCONNECTED,
     (State.RESOLVING, Input.RESOLVED): State.CONNECTING,
+    (State.RESOLVING, Input.GIVE_UP): State.BLOCKED,
     (State.RESOLVING, Input.CLOSE): State.CLOSING,
     (State.CONNECTING, Input.UP): State.CONNECTED,
     (State.CONNECTING, Input.LINK_LOST): State.CONNECTING,  # the gateway's next address
+    (State.CONNECTING, Input.GIVE_UP): State.BLOCKED,
     (State.CONNECTING, Input.CLOSE): State.CLOSING,
     (State.CONNECTED, Input.UP): State.CONNECTED,  # a second link takes over
     (State.CONNECTED, Input.PATH_LOST): State.MOVING,
@@ -73,13 +83,18 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.MOVING, Input.CLOSE): State.CLOSING,
     (State.RECONNECTING, Input.UP): State.CONNECTED,
     (State.RECONNECTING, Input.LINK_LOST): State.RECONNECTING,
+    (State.RECONNECTING, Input.GIVE_UP): State.BLOCKED,
     (State.RECONNECTING, Input.CLOSE): State.CLOSING,
+    (State.BLOCKED, Input.RETRY): State.RECONNECTING,
+    (State.BLOCKED, Input.CLOSE): State.CLOSING,
     # What was under way when the end began may still arrive; it changes nothing any more.
     (State.CLOSING, Input.RESOLVED): State.CLOSING,
     (State.CLOSING, Input.UP): State.CLOSING,
     (State.CLOSING, Input.PATH_LOST): State.CLOSING,
     (State.CLOSING, Input.PATH_CONFIRMED): State.CLOSING,
     (State.CLOSING, Input.LINK_LOST): State.CLOSING,
+    (State.CLOSING, Input.GIVE_UP): State.CLOSING,
+    (State.CLOSING, Input.RETRY): State.CLOSING,
     (State.CLOSING, Input.CLOSE): State.CLOSING,
     (State.CLOSING, Input.CLOSED): State.DISCONNECTED,
 }
@@ -88,6 +103,9 @@ _NO_LINK = "no link is open"
 _NO_PATH = "a path counts only once its link is up"
 _ONCE = "a tunnel starts once"
 _FIRST = "only the first connection waits for the names; later ones have addresses that were found before"
+_TRYING = "a tunnel that has not given up tries by itself"
+_LOST_FIRST = "a link that is up is lost first, and then another attempt fails or is not made"
+_GAVE_UP = "a tunnel that gave up makes no attempt"
 _RESTORED = "the machine is restored only after the tunnel began to close"
 
 IMPOSSIBLE: dict[tuple[State, Input], str] = {
@@ -96,29 +114,46 @@ IMPOSSIBLE: dict[tuple[State, Input], str] = {
     (State.DISCONNECTED, Input.PATH_LOST): _NO_LINK,
     (State.DISCONNECTED, Input.PATH_CONFIRMED): _NO_LINK,
     (State.DISCONNECTED, Input.LINK_LOST): _NO_LINK,
+    (State.DISCONNECTED, Input.GIVE_UP): "nothing is tried before the start or after the end",
+    (State.DISCONNECTED, Input.RETRY): "nothing is tried before the start or after the end",
     (State.DISCONNECTED, Input.CLOSED): _RESTORED,
     (State.RESOLVING, Input.START): _ONCE,
     (State.RESOLVING, Input.UP): _NO_LINK,
     (State.RESOLVING, Input.PATH_LOST): _NO_LINK,
     (State.RESOLVING, Input.PATH_CONFIRMED): _NO_LINK,
     (State.RESOLVING, Input.LINK_LOST): _NO_LINK,
+    (State.RESOLVING, Input.RETRY): _TRYING,
     (State.RESOLVING, Input.CLOSED): _RESTORED,
     (State.CONNECTING, Input.START): _ONCE,
     (State.CONNECTING, Input.RESOLVED): "the names are looked up once, before the first link",
     (State.CONNECTING, Input.PATH_LOST): _NO_PATH,
     (State.CONNECTING, Input.PATH_CONFIRMED): _NO_PATH,
+    (State.CONNECTING, Input.RETRY): _TRYING,
     (State.CONNECTING, Input.CLOSED): _RESTORED,
     (State.CONNECTED, Input.START): _ONCE,
     (State.CONNECTED, Input.RESOLVED): _FIRST,
+    (State.CONNECTED, Input.GIVE_UP): _LOST_FIRST,
+    (State.CONNECTED, Input.RETRY): _TRYING,
     (State.CONNECTED, Input.CLOSED): _RESTORED,
     (State.MOVING, Input.START): _ONCE,
     (State.MOVING, Input.RESOLVED): _FIRST,
+    (State.MOVING, Input.GIVE_UP): _LOST_FIRST,
+    (State.MOVING, Input.RETRY): _TRYING,
     (State.MOVING, Input.CLOSED): _RESTORED,
     (State.RECONNECTING, Input.START): _ONCE,
     (State.RECONNECTING, Input.RESOLVED): _FIRST,
     (State.RECONNECTING, Input.PATH_LOST): _NO_PATH,
     (State.RECONNECTING, Input.PATH_CONFIRMED): _NO_PATH,
+    (State.RECONNECTING, Input.RETRY): _TRYING,
     (State.RECONNECTING, Input.CLOSED): _RESTORED,
+    (State.BLOCKED, Input.START): _ONCE,
+    (State.BLOCKED, Input.RESOLVED): _GAVE_UP,
+    (State.BLOCKED, Input.UP): _GAVE_UP,
+    (State.BLOCKED, Input.PATH_LOST): _NO_LINK,
+    (State.BLOCKED, Input.PATH_CONFIRMED): _NO_LINK,
+    (State.BLOCKED, Input.LINK_LOST): _NO_LINK,
+    (State.BLOCKED, Input.GIVE_UP): _GAVE_UP,
+    (State.BLOCKED, Input.CLOSED): _RESTORED,
     (State.CLOSING, Input.START): _ONCE,
 }
 
@@ -129,6 +164,7 @@ REPORTED: dict[State, str | None] = {
     State.CONNECTED: "connected",
     State.MOVING: "reconnecting",
     State.RECONNECTING: "reconnecting",
+    State.BLOCKED: "blocked",
     State.CLOSING: None,  # the former word stays until the machine is restored
 }
 

@@ -1,28 +1,20 @@
 from itertools import product
 
 import pytest
+from state_table import check_pair, name, reached
 
 from ikeclient.ike.v2.state import IMPOSSIBLE, TRANSITIONS, Input, State, after
 
 PAIRS = list(product(State, Input))
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[0].name}-{pair[1].name}")
+@pytest.mark.parametrize("pair", PAIRS, ids=name)
 def test_every_pair_has_a_successor_or_a_reason_why_it_cannot_happen(pair: tuple[State, Input]) -> None:
-    assert (pair in TRANSITIONS) != (pair in IMPOSSIBLE)
-    if pair in TRANSITIONS:
-        assert after(*pair) is TRANSITIONS[pair]
-    else:
-        assert IMPOSSIBLE[pair]
-        with pytest.raises(KeyError):
-            after(*pair)
+    check_pair(pair, TRANSITIONS, IMPOSSIBLE, after)
 
 
 def test_every_state_is_reached_from_the_first() -> None:
-    reached = {State.AUTHENTICATING}
-    while more := {TRANSITIONS[pair] for pair in TRANSITIONS if pair[0] in reached} - reached:
-        reached |= more
-    assert reached == set(State)
+    assert reached(State.AUTHENTICATING, TRANSITIONS) == set(State)
 
 
 def test_every_state_can_be_closed_and_a_closed_one_stays_closed() -> None:

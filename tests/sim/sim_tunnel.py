@@ -268,7 +268,6 @@ class TunnelWorld:
             device=self.device,
             machine=self.machine,
             table=7000,
-            hooks=False,
             clock=loop.time,
             time_of_day=self._time_of_day,
             entropy=random.Random(f"client {seed}").randbytes,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_interface
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ikeclient.control.events import HOOKS
 from ikeclient.ike.events import Configuration
-from ikeclient.tunnel import hooks
+from ikeclient.process.helper import command
 from ikeclient.tunnel.hooks import Hooks, environment
 from ikeclient.tunnel.status import Status
 
@@ -23,12 +25,22 @@ STATUS.configuration = Configuration(addresses=(ip_interface("10.88.0.1/32"),))
 Commands = Sequence[Sequence[str]]
 
 
+def hooks_in(directory: Path, up: Commands, down: Commands, warnings: list[str]) -> Hooks:
+    """Hooks whose commands run in a directory."""
+
+    async def runner(_: str, words: Sequence[str], variables: Mapping[str, str]) -> str | None:
+        return await command.run_command(words, variables, directory)
+
+    events: Any = SimpleNamespace(warn=warnings.append)
+    return Hooks({"up": up, "down": down}, events, runner)
+
+
 def told(directory: Path, *events: str, up: Commands = (), down: Commands = ()) -> list[str]:
     """Tell of these events and finish each one's commands; the warnings."""
     warnings: list[str] = []
 
     async def play() -> None:
-        hooks = Hooks({"up": up, "down": down}, directory, warnings.append)
+        hooks = hooks_in(directory, up, down, warnings)
         for event in events:
             hooks.tell(event, STATUS)
         await hooks.settle()
@@ -37,8 +49,8 @@ def told(directory: Path, *events: str, up: Commands = (), down: Commands = ()) 
     return warnings
 
 
-def run(command: Sequence[str], directory: Path) -> list[str]:
-    return told(directory, "connected", up=[command])
+def run(words: Sequence[str], directory: Path) -> list[str]:
+    return told(directory, "connected", up=[words])
 
 
 def test_a_command_sees_the_tunnel_and_nothing_of_our_environment(
@@ -61,7 +73,7 @@ def test_nothing_is_interpreted_by_a_shell(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "words"),
+    ("failing", "words"),
     [
         (("/nonexistent/program",), "cannot run"),
         (("/bin/sh", "-c", "exit 3"), "status 3"),
@@ -69,10 +81,10 @@ def test_nothing_is_interpreted_by_a_shell(tmp_path: Path) -> None:
     ],
 )
 def test_a_failing_command_is_a_warning_and_the_next_one_runs(
-    tmp_path: Path, command: tuple[str, ...], words: str
+    tmp_path: Path, failing: tuple[str, ...], words: str
 ) -> None:
     """F15: a hook's failure has no other effect."""
-    warnings = told(tmp_path, "connected", up=[command, ("/bin/touch", f"{tmp_path}/next")])
+    warnings = told(tmp_path, "connected", up=[failing, ("/bin/touch", f"{tmp_path}/next")])
     assert len(warnings) == 1
     assert words in warnings[0]
     assert (tmp_path / "next").exists()
@@ -80,7 +92,7 @@ def test_a_failing_command_is_a_warning_and_the_next_one_runs(
 
 def test_a_command_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """F15: the time is limited, and the process is gone afterwards."""
-    monkeypatch.setattr(hooks, "TIMEOUT", 0.2)
+    monkeypatch.setattr(command, "TIMEOUT", 0.2)
     pid_file = tmp_path / "pid"
     script = f"echo $$ > {pid_file}; exec sleep 60"
     [warning] = run(("/bin/sh", "-c", script), tmp_path)
@@ -121,7 +133,7 @@ def test_the_end_waits_for_nothing_but_its_own_commands(tmp_path: Path) -> None:
 
     async def play() -> None:
         down = [("/bin/sh", "-c", f"echo $IKECLIENT_EVENT >> {log}")]
-        hooks = Hooks({"up": [("/bin/sleep", "60")], "down": down}, tmp_path, lambda _: None)
+        hooks = hooks_in(tmp_path, [("/bin/sleep", "60")], down, [])
         hooks.tell("connected", STATUS)
         hooks.tell("reconnecting", STATUS)
         await asyncio.sleep(0.05)
@@ -133,7 +145,7 @@ def test_the_end_waits_for_nothing_but_its_own_commands(tmp_path: Path) -> None:
 
 def test_without_a_connection_there_is_no_end_to_tell_of(tmp_path: Path) -> None:
     async def play() -> None:
-        hooks = Hooks({"up": (), "down": [("/bin/touch", f"{tmp_path}/made")]}, tmp_path, lambda _: None)
+        hooks = hooks_in(tmp_path, (), [("/bin/touch", f"{tmp_path}/made")], [])
         hooks.tell("reconnecting", STATUS)
         await hooks.finish(STATUS)
 

@@ -5,30 +5,22 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+from state_table import check_pair, name, reached
 
 from ikeclient.tunnel.state import IMPOSSIBLE, REPORTED, TRANSITIONS, Input, State, after
 from ikeclient.tunnel.status import Status
 
 PAIRS = list(product(State, Input))
-UP = (State.CONNECTED, State.MOVING, State.RECONNECTING)  # device and routes are in place
+UP = (State.CONNECTED, State.MOVING, State.RECONNECTING, State.BLOCKED)  # the machine is closed
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[0].name}-{pair[1].name}")
+@pytest.mark.parametrize("pair", PAIRS, ids=name)
 def test_every_pair_has_a_successor_or_a_reason_why_it_cannot_happen(pair: tuple[State, Input]) -> None:
-    assert (pair in TRANSITIONS) != (pair in IMPOSSIBLE)
-    if pair in TRANSITIONS:
-        assert after(*pair) is TRANSITIONS[pair]
-    else:
-        assert IMPOSSIBLE[pair]
-        with pytest.raises(KeyError):
-            after(*pair)
+    check_pair(pair, TRANSITIONS, IMPOSSIBLE, after)
 
 
 def test_every_state_is_reached_from_the_first() -> None:
-    reached = {State.DISCONNECTED}
-    while more := {TRANSITIONS[pair] for pair in TRANSITIONS if pair[0] in reached} - reached:
-        reached |= more
-    assert reached == set(State)
+    assert reached(State.DISCONNECTED, TRANSITIONS) == set(State)
 
 
 def test_the_machine_opens_only_through_closing() -> None:
@@ -39,6 +31,14 @@ def test_the_machine_opens_only_through_closing() -> None:
     assert [pair for pair, state in TRANSITIONS.items() if state is State.DISCONNECTED and pair[0] is not state] == [
         (State.CLOSING, Input.CLOSED)
     ]
+
+
+def test_a_tunnel_that_gives_up_stays_closed_until_it_is_told_otherwise() -> None:
+    """Only a command leads out of it."""
+    gives_up = {state for state in State if TRANSITIONS.get((state, Input.GIVE_UP)) is State.BLOCKED}
+    assert gives_up == {State.RESOLVING, State.CONNECTING, State.RECONNECTING}
+    out = {event: state for (source, event), state in TRANSITIONS.items() if source is State.BLOCKED}
+    assert out == {Input.RETRY: State.RECONNECTING, Input.CLOSE: State.CLOSING}
 
 
 def test_what_arrives_late_does_not_bring_a_closing_tunnel_back() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ikeclient.control.status import OffloadStatus, TunnelStatus
 
 _LABEL = 11  # columns of a label in the text form
-_STATE_STYLES = {"connected": "good", "connecting": "busy", "reconnecting": "busy"}
+_STATE_STYLES = {"connected": "good", "connecting": "busy", "reconnecting": "busy", "blocked": "bad"}
 _ROW_STYLES = {"warning": "busy", "error": "bad"}
 _NOTHING: tuple[object, ...] = (None, "", [], {})
 

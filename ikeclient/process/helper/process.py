@@ -25,11 +25,12 @@ from ikeclient.ipc.fork import daemonise, fork
 from ikeclient.ipc.messages import pack, receive, stream
 from ikeclient.net.changes.journal import this_process
 from ikeclient.process.helper.channel import CODEC, HelperChannel, Keeper
+from ikeclient.process.helper.command import run_command
 from ikeclient.process.helper.messages import HookEnded, ProfileRead, ReadProfile, RunHook
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.message import decode, encode
-from ikeclient.tunnel.hooks import SEARCH_PATH, environment, run_command
+from ikeclient.tunnel.hooks import SEARCH_PATH, environment
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.status import Status
 
