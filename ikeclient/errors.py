@@ -15,15 +15,22 @@ from traceback import walk_tb
 
 
 class IkeclientError(Exception):
-    """Base of the tree. An instance of exactly this class is a bug in ikeclient (exit code 1)."""
+    """Base of the tree. An instance of exactly this class is a bug in ikeclient (exit code 1).
+
+    `exit_code` is given for an error of another process, whose class is not known here.
+    """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, reason: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, reason: str | None = None, hint: str | None = None, exit_code: int | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.reason = reason
         self.hint = hint
+        if exit_code is not None:
+            self.exit_code = exit_code
 
     def lines(self) -> list[str]:
         """The error as the one to three lines that people see."""

@@ -161,16 +161,10 @@ FOREIGN_WRITES: dict[str, frozenset[str]] = {
     "ikeclient.cli.connect": frozenset({"json_errors", "verbosity"}),
     "ikeclient.cli.execute": frozenset({"verbosity"}),
     "ikeclient.cli.proxy": frozenset({"json_errors", "message", "verbosity"}),
-    "ikeclient.control.events": frozenset({"exit_code"}),
     "ikeclient.dataplane.fast_path": frozenset({"unrouted"}),
     "ikeclient.dataplane.pump": frozenset({"awaited", "limits", "unrouted"}),
     "ikeclient.eap.peer": frozenset({"message"}),
     "ikeclient.ike.v2.message.channel": frozenset({"datagrams"}),
-    "ikeclient.process.detach": frozenset({"exit_code"}),
-    "ikeclient.profile.importers.ipsec": frozenset({"sections"}),
-    "ikeclient.profile.importers.read": frozenset({"attachments", "owner", "risks", "warnings"}),
-    "ikeclient.profile.importers.windows": frozenset({"warnings"}),
-    "ikeclient.proxy.sessions": frozenset({"pending"}),
     "ikeclient.tunnel.arrangement": frozenset(
         {"dns_domains", "dns_servers", "mtu", "own", "path_mtu", "routes", "warnings"}
     ),

@@ -194,7 +194,10 @@ def error_of(document: Mapping[str, object]) -> IkeclientError:
         value = document.get(key)
         return None if value is None else str(value)
 
-    error = IkeclientError(text("message") or "unknown", reason=text("reason"), hint=text("hint"))
     code = document.get("exit_code")
-    error.exit_code = code if isinstance(code, int) else 1
-    return error
+    return IkeclientError(
+        text("message") or "unknown",
+        reason=text("reason"),
+        hint=text("hint"),
+        exit_code=code if isinstance(code, int) else 1,
+    )

@@ -23,6 +23,4 @@ class Failure:
 
     def error(self, kind: type[IkeclientError] = IkeclientError) -> IkeclientError:
         """Return the error again, as a `kind` of it and with its own exit code."""
-        error = kind(self.message, reason=self.reason, hint=self.hint)
-        error.exit_code = self.exit_code
-        return error
+        return kind(self.message, reason=self.reason, hint=self.hint, exit_code=self.exit_code)

@@ -93,9 +93,7 @@ def _follow(reading: int, show: Events, pid: int, log: Path) -> None:
         return
     if code < 0:
         raise PlatformError("the tunnel's process is gone", reason=f"it was ended by {signal.Signals(-code).name}")
-    failed = IkeclientError("the tunnel failed", reason=f"its log is {log}")
-    failed.exit_code = code
-    raise failed
+    raise IkeclientError("the tunnel failed", reason=f"its log is {log}", exit_code=code)
 
 
 def _exit_code(pid: int, seconds: float) -> int | None:

@@ -48,6 +48,15 @@ class Conversation:
         self.pending = self.pending[length:]
         return message
 
+    def take(self) -> bytes:
+        """Return what was read and not understood; it is the caller's from now on."""
+        taken, self.pending = self.pending, b""
+        return taken
+
+    def put_back(self, data: bytes) -> None:
+        """Let `data` be what is read next."""
+        self.pending = data + self.pending
+
     async def send(self, data: bytes) -> None:
         """Send all of it."""
         await self._loop.sock_sendall(self.socket, data)

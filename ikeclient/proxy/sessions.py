@@ -152,11 +152,11 @@ async def http_session(client: Conversation, means: Means, *, full: bool) -> Non
     if plain is None:
         await _relay(client, server, greeting=http.ESTABLISHED)
         return
-    first, limit = client.pending, None
+    first, limit = client.take(), None
     if plain.body is not None:
         first = first[: plain.body]
         limit = plain.body - len(first)
-    client.pending = plain.head + first
+    client.put_back(plain.head + first)
     await _relay(client, server, limit=limit)
 
 
@@ -181,7 +181,6 @@ async def _relay(
     with contextlib.closing(server):
         if greeting:
             await client.send(greeting)
-        if client.pending:
-            await asyncio.get_running_loop().sock_sendall(server, client.pending)
-            client.pending = b""
+        if early := client.take():
+            await asyncio.get_running_loop().sock_sendall(server, early)
         await relay(client.socket, server, limit=limit)

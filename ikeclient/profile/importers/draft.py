@@ -65,6 +65,14 @@ class Draft:
         """Note what makes the tunnel protect less than the file asked for."""
         _add(self.risks, text)
 
+    def settle(self, part: str) -> None:
+        """Forget the warnings that contain `part`: what they said was missing is there now."""
+        self.warnings = [text for text in self.warnings if part not in text]
+
+    def settle_risk(self, *starts: str) -> None:
+        """Forget the risks that begin with one of `starts`."""
+        self.risks = [text for text in self.risks if not text.startswith(starts)]
+
     def lost(self, keys: Iterable[str], why: str = "there is no such setting here") -> None:
         """Note keys of the other format that have no counterpart."""
         for key in keys:
@@ -86,9 +94,14 @@ class Draft:
 
     def attach(self, section: str, key: str, suffix: str, data: bytes, what: str) -> None:
         """Let `section.key` name a file with this content; a later file takes the place of an earlier one."""
-        self.attachments = [item for item in self.attachments if item.key != (section, key)]
+        self.detach(section, key)
         self.attachments.append(Attachment(key=(section, key), suffix=suffix, data=data, what=what))
         self.tables[section].pop(key, None)
+
+    def detach(self, section: str, *keys: str) -> None:
+        """Take files away again."""
+        gone = {(section, key) for key in keys}
+        self.attachments = [item for item in self.attachments if item.key not in gone]
 
     def identity(self, section: Literal["gateway", "auth"], written: str | None, *, key: str = "identity") -> None:
         """Set an identity that is written as strongSwan and libreswan write it. Raises ProfileError for AUTH_NULL."""

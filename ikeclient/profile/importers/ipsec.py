@@ -375,7 +375,7 @@ def _section(settings: Mapping[str, str], ours: str, dialect: Dialect, draft: Dr
     theirs = "right" if ours == "left" else "left"
     root = Section()
     parts = {"": root, "local": Section(), "remote": Section(), "child": Section()}
-    root.sections = {"local": parts["local"], "remote": parts["remote"], "children": Section()}
+    root.sections.update({"local": parts["local"], "remote": parts["remote"], "children": Section()})
     root.sections["children"].sections["net"] = parts["child"]
     root.values["remote_addrs"] = settings.get(theirs, "").removeprefix("%")
     words = [word.strip() for word in re.split(r"[|,+]", settings.get("authby", "").lower()) if word.strip()]
@@ -516,7 +516,7 @@ def _after(settings: Mapping[str, str], ours: str, dialect: Dialect, draft: Draf
     if dialect is Dialect.LIBRESWAN and certificate and not certificate.startswith("/"):
         draft.tables["auth"].pop("certificate", None)
         draft.tables["auth"].pop("key", None)
-        draft.warnings = [text for text in draft.warnings if "our private key" not in text]
+        draft.settle("our private key")
         draft.warn(
             f"our certificate {printable(certificate, 80)} is in libreswan's NSS database: "
             "`pk12util -o FILE -n NAME -d sql:/var/lib/ipsec/nss` writes it, then give --p12 FILE"

@@ -39,13 +39,13 @@ class Neighbours:
         self._reads = MAX_READS
 
     @classmethod
-    def beside(cls, source: Path) -> Neighbours:
-        """The directory that the file `source` is in, or that `source` is."""
+    def beside(cls, source: Path, owner_of_all: int | None = None) -> Neighbours:
+        """The directory that the file `source` is in, or that `source` is; root's files are `owner_of_all`'s."""
         try:
             owner = source.stat().st_uid if os.geteuid() == 0 else 0
         except OSError:
             owner = 0
-        return cls(source if source.is_dir() else source.parent, owner or None)
+        return cls(source if source.is_dir() else source.parent, owner or owner_of_all)
 
     @property
     def attached(self) -> bool:

@@ -191,8 +191,7 @@ def _read_place(place: Neighbours, kind: Kind | None, connection: str | None, ex
     if isinstance(place, Archive):
         inner: Neighbours = place.below(directory)
     else:
-        inner = Neighbours.beside((place.root or Path("/")) / name)
-        inner.owner = inner.owner or place.owner
+        inner = Neighbours.beside((place.root or Path("/")) / name, place.owner)
     return _read(data, last, inner, each, connection, extras)
 
 
@@ -318,22 +317,18 @@ def _fill(draft: Draft, kind: Kind, extras: Extras) -> None:
         draft.set("gateway", "address", extras.gateway)
     if extras.user is not None:
         draft.set("auth", "user" if is_eap(draft.method) else "identity", extras.user)
-        draft.warnings = [text for text in draft.warnings if "user name" not in text]
+        draft.settle("user name")
     if extras.bundle is not None:
         draft.attach("auth", "certificate", "p12", extras.bundle, "our certificate and its key")
         draft.tables["auth"].pop("key", None)
-        draft.attachments = [item for item in draft.attachments if item.key not in _OF_CERTIFICATE]
+        draft.detach("auth", "key", "key_passphrase")
         open_bundle(draft, extras.bundle, None, None if extras.authorities else extras.ask)
-        draft.warnings = [text for text in draft.warnings if "auth.certificate" not in text]
+        draft.settle("auth.certificate")
     if extras.authorities:
         draft.authorities(extras.authorities)
-        settled = ("gateway.ca is not set", "the gateway's authority", "our PKCS#12 file may hold")
-        draft.risks = [text for text in draft.risks if not text.startswith(settled)]
+        draft.settle_risk("gateway.ca is not set", "the gateway's authority", "our PKCS#12 file may hold")
     if extras.secrets is not None and kind is not Kind.IPSEC:
         _use_secrets(draft, ipsec_secrets(_decode(extras.secrets)), extras)
-
-
-_OF_CERTIFICATE = (("auth", "key"), ("auth", "key_passphrase"))
 
 
 def _use_secrets(draft: Draft, secrets: SecretFile, extras: Extras) -> None:

@@ -280,7 +280,7 @@ def _embedded(variables: Mapping[str, str], draft: Draft, ask: Ask | None) -> No
             continue
         if is_pkcs12(data) and uses_certificate(draft.method):
             draft.attach("auth", "certificate", "p12", data, "our certificate and its key")
-            draft.warnings = [text for text in draft.warnings if "our certificate is in" not in text]
+            draft.settle("our certificate is in")
             open_bundle(draft, data, None, ask)
             continue
         try:
