@@ -42,11 +42,8 @@ def test_the_gateways_name_servers_answer_while_the_tunnel_is_up(lab: Lab) -> No
     machine.run("chown", "1:2", RESOLV_CONF)
     before, files = look(machine), machine.run("ls", "-a", "/etc").stdout
     assert resolves(machine, f"host.{DOMAIN}") is None
-    lab.gateway.serve(GRANT)
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
-    status = lab.client.status()
-    assert status is not None
+    lab.connected(GRANT)
+    status = lab.status()
     assert status["dns"] == {"servers": [INSIDE_DNS], "domains": [DOMAIN]}
     assert resolves(machine, f"host.{DOMAIN}") == INSIDE_IPV4
     assert resolves(machine, "host") == INSIDE_IPV4
@@ -68,9 +65,7 @@ def test_a_full_tunnel_asks_the_gateways_servers_alone(lab: Lab) -> None:
     """O6: no question leaves the machine in the clear."""
     machine = lab.network.client
     before = look(machine)
-    lab.gateway.serve(FULL)
-    lab.client.write_profile(lab.gateway, {"network": {"routes": "all"}})
-    connection = lab.client.connect()
+    connection = lab.connected(FULL, network={"routes": "all"})
     servers = [line for line in machine.read_file(RESOLV_CONF).splitlines() if line.startswith("nameserver")]
     assert servers == [f"nameserver {INSIDE_DNS}"]
     with lab.capture(expression="port 53") as capture:
@@ -90,9 +85,7 @@ def test_a_symbolic_link_is_put_back_and_its_target_never_touched(lab: Lab) -> N
     machine.run("ln", "-sf", "../run/resolver/resolv.conf", RESOLV_CONF)
     before = look(machine)
     target = machine.run("stat", "-c", "%i %y %Z", "/run/resolver/resolv.conf").stdout
-    lab.gateway.serve(GRANT)
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected(GRANT)
     assert resolves(machine, f"host.{DOMAIN}") == INSIDE_IPV4
     assert machine.run("stat", "-c", "%F", RESOLV_CONF).stdout == "regular file\n"
     lab.client.disconnect("work")
@@ -105,9 +98,7 @@ def test_a_mounted_file_is_rewritten_in_place(lab: Lab) -> None:
     machine = lab.network.client
     machine.run("mount", "--bind", RESOLV_CONF, RESOLV_CONF)
     before = look(machine)
-    lab.gateway.serve(GRANT)
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected(GRANT)
     assert resolves(machine, f"host.{DOMAIN}") == INSIDE_IPV4
     lab.client.disconnect("work")
     assert look(machine) == before
@@ -121,9 +112,7 @@ def test_a_read_only_file_costs_a_warning_and_not_the_tunnel(lab: Lab, what: str
     machine.run("mount", "--bind", place, place)
     machine.run("mount", "-o", "remount,ro,bind", place)
     before = fingerprint(machine)
-    lab.gateway.serve(GRANT)
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.connect()
+    connection = lab.connected(GRANT)
     assert f"{RESOLV_CONF} cannot be written" in connection.stderr
     assert ping(machine, INSIDE_IPV4) == 3
     assert fingerprint(machine) == before
@@ -135,9 +124,7 @@ def test_a_read_only_file_costs_a_warning_and_not_the_tunnel(lab: Lab, what: str
 def test_what_another_program_wrote_meanwhile_is_left_alone(lab: Lab) -> None:
     """O10: a DHCP client that rewrote the file knows better than we do."""
     machine = lab.network.client
-    lab.gateway.serve(GRANT)
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.connect()
+    connection = lab.connected(GRANT)
     machine.write_file(RESOLV_CONF, "nameserver 192.0.2.1\n# dhclient was here\n")
     theirs = fingerprint(machine)
     lab.client.disconnect("work")
@@ -148,11 +135,8 @@ def test_what_another_program_wrote_meanwhile_is_left_alone(lab: Lab) -> None:
 def test_dns_none_touches_nothing(lab: Lab) -> None:
     machine = lab.network.client
     before = fingerprint(machine)
-    lab.gateway.serve(GRANT)
-    lab.client.write_profile(lab.gateway, {"network": {"dns": "none"}})
-    lab.client.connect()
-    status = lab.client.status()
-    assert status is not None
+    lab.connected(GRANT, network={"dns": "none"})
+    status = lab.status()
     assert status["dns"] == {"servers": [], "domains": []}
     assert fingerprint(machine) == before
     lab.client.disconnect("work")
@@ -160,9 +144,7 @@ def test_dns_none_touches_nothing(lab: Lab) -> None:
 
 
 def test_a_plain_file_cannot_split_names_and_says_so(lab: Lab) -> None:
-    lab.gateway.serve(GRANT)
-    lab.client.write_profile(lab.gateway, {"network": {"dns": "split"}})
-    connection = lab.client.connect()
+    connection = lab.connected(GRANT, network={"dns": "split"})
     assert "cannot send single domains" in connection.stderr
     assert resolves(lab.network.client, f"host.{DOMAIN}") == INSIDE_IPV4
 
@@ -170,11 +152,8 @@ def test_a_plain_file_cannot_split_names_and_says_so(lab: Lab) -> None:
 def test_servers_that_cannot_be_meant_are_not_used(lab: Lab) -> None:
     """K14: loopback and unspecified addresses are refused, a server outside the tunnel is not asked in the clear."""
     servers = ("127.0.0.1", "0.0.0.0", "169.254.1.1", INTERNET_DNS, INSIDE_DNS)
-    lab.gateway.serve(Offer(dns=servers, domains=(DOMAIN,)))
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.connect()
-    status = lab.client.status()
-    assert status is not None
+    connection = lab.connected(Offer(dns=servers, domains=(DOMAIN,)))
+    status = lab.status()
     assert status["dns"]["servers"] == [INSIDE_DNS]
     for server in servers[:4]:
         assert server in connection.stderr
@@ -206,13 +185,13 @@ def test_hostile_domains_are_refused_one_by_one(lab: Lab) -> None:
     hook = lab.client.directory / "hook"
     hook.write_text(f'#!/bin/sh\nprintf %s "$IKECLIENT_DNS_DOMAINS" >{heard}.new && mv {heard}.new {heard}\n')
     hook.chmod(0o755)
-    lab.gateway.serve(Offer(dns=(INSIDE_DNS,), domains=tuple(f'"{name}"' for name in (*HOSTILE, DOMAIN))))
-    lab.client.write_profile(lab.gateway, {"session": {"up": [[str(hook)]]}})
-    connection = lab.client.connect()
+    connection = lab.connected(
+        Offer(dns=(INSIDE_DNS,), domains=tuple(f'"{name}"' for name in (*HOSTILE, DOMAIN))),
+        session={"up": [[str(hook)]]},
+    )
     assert connection.stderr.count("refused DNS domain") == len(HOSTILE)
     assert connection.stderr.replace("\n", "").isprintable()
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     assert status["dns"]["domains"] == [DOMAIN]
     lines = machine.read_file(RESOLV_CONF).splitlines()
     assert lines[1:] == [f"nameserver {INSIDE_DNS}", f"nameserver {INTERNET_DNS}", f"search {DOMAIN}"]

@@ -25,14 +25,12 @@ def in_tunnel(address: str) -> bool:
 
 def test_however_much_is_granted_as_ours_only_the_inner_address_is(lab: Lab) -> None:
     """K21: else the gateway reaches services of the LAN, and hosts beyond a machine that forwards."""
-    lab.gateway.serve(
-        Offer(pools=("p4",), local_ts=("10.99.0.0/24",), settings=MARKED, child={"remote_ts": ["0.0.0.0/0"]})
+    lab.connected(
+        Offer(pools=("p4",), local_ts=("10.99.0.0/24",), settings=MARKED, child={"remote_ts": ["0.0.0.0/0"]}),
+        network={"request": ["ipv4"]},
     )
-    lab.client.write_profile(lab.gateway, {"network": {"request": ["ipv4"]}})
-    lab.client.connect()
     assert "=== 0.0.0.0/0" in lab.gateway.log
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     inner = status["addresses"][0].removesuffix("/32")
     assert status["children"][0]["local_ts"] == [f"{inner}/32"]
     machine, gateway = lab.network.client, lab.network.gateway
@@ -40,8 +38,7 @@ def test_however_much_is_granted_as_ours_only_the_inner_address_is(lab: Lab) -> 
     came_out = machine.add_rules("prerouting", f'iifname "ike0" ip daddr != {inner} counter', priority=-400)
 
     def drops() -> int:
-        now = lab.client.status()
-        assert now is not None
+        now = lab.status()
         return int(now["children"][0]["selector_drops"])
 
     for target in (CLIENT_IPV4, "10.1.0.77", "192.168.7.1", "10.88.0.77"):
@@ -66,11 +63,8 @@ def test_a_gateway_that_lets_everything_through_may_name_its_subnets(
     lab: Lab, attributes: Conf, routes: list[str]
 ) -> None:
     """RFC 7296 section 3.15.2, and the lists that Cisco made and others send."""
-    lab.gateway.serve(Offer(pools=("p4",), local_ts=("0.0.0.0/0",), attributes=attributes))
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
-    status = lab.client.status()
-    assert status is not None
+    lab.connected(Offer(pools=("p4",), local_ts=("0.0.0.0/0",), attributes=attributes))
+    status = lab.status()
     assert status["children"][0]["remote_ts"] == ["0.0.0.0/0"]
     assert status["routes"] == routes
     machine = lab.network.client
@@ -87,9 +81,7 @@ def test_a_gateway_that_lets_everything_through_may_name_its_subnets(
 def test_a_gateway_may_want_networks_outside(lab: Lab, excluded: list[str]) -> None:
     """UNITY_LOCAL_LAN; without an address it means the networks that the client is on."""
     lab.network.add_second_path()
-    lab.gateway.serve(Offer(pools=("p4",), local_ts=("0.0.0.0/0",), attributes={"split_exclude": excluded}))
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected(Offer(pools=("p4",), local_ts=("0.0.0.0/0",), attributes={"split_exclude": excluded}))
     machine = lab.network.client
     assert peer_address(machine, SECOND_GATEWAY_IPV4) == SECOND_CLIENT_IPV4
     assert in_tunnel(peer_address(machine, INSIDE_IPV4))
@@ -100,9 +92,7 @@ def test_a_gateway_may_want_networks_outside(lab: Lab, excluded: list[str]) -> N
 def test_an_inner_address_of_the_lan_is_refused(lab: Lab, pool: str) -> None:
     """K12: a neighbour's, the router's (here also the gateway's), our own, and the broadcast address."""
     before = lab.client.traces()
-    lab.gateway.serve(Offer(pools=("p4",), pool_ipv4=pool, settings=MARKED))
-    lab.client.write_profile(lab.gateway, {"network": {"request": ["ipv4"]}})
-    connection = lab.client.start()
+    connection = lab.start(Offer(pools=("p4",), pool_ipv4=pool, settings=MARKED), network={"request": ["ipv4"]})
     assert connection.wait() == 6
     assert pool.removesuffix("/32") in connection.stderr
     assert lab.client.traces() == before
@@ -111,22 +101,19 @@ def test_an_inner_address_of_the_lan_is_refused(lab: Lab, pool: str) -> None:
 def test_a_name_server_beside_the_listed_subnets_is_asked_through_the_tunnel(lab: Lab) -> None:
     """K14."""
     offer = Offer(pools=("p4",), local_ts=("0.0.0.0/0",), attributes={"subnet": ["10.99.0.0/28"]}, dns=(INSIDE_DNS,))
-    lab.gateway.serve(offer)
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
-    status = lab.client.status()
-    assert status is not None
+    lab.connected(offer)
+    status = lab.status()
     assert (status["routes"], status["dns"]["servers"]) == (["10.99.0.0/28"], [INSIDE_DNS])
     assert in_tunnel(peer_address(lab.network.client, INSIDE_DNS))
 
 
 def test_a_name_server_of_the_lan_is_not_asked_past_the_tunnel(lab: Lab) -> None:
     """K14: nor this machine itself."""
-    lab.gateway.serve(Offer(pools=("p4",), local_ts=("0.0.0.0/0",), dns=("10.1.0.53", CLIENT_IPV4, INSIDE_DNS)))
-    lab.client.write_profile(lab.gateway, {"network": {"exclude": ["lan"]}})
-    lab.client.connect()
-    status = lab.client.status()
-    assert status is not None
+    lab.connected(
+        Offer(pools=("p4",), local_ts=("0.0.0.0/0",), dns=("10.1.0.53", CLIENT_IPV4, INSIDE_DNS)),
+        network={"exclude": ["lan"]},
+    )
+    status = lab.status()
     assert status["dns"]["servers"] == [INSIDE_DNS]
     assert len([text for text in status["warnings"] if "is not used" in text]) == 2
     resolver = lab.network.client.read_file("/etc/resolv.conf")

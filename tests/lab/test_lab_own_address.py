@@ -20,7 +20,7 @@ from lab.network import (
     SECOND_CLIENT_IPV4,
     Topology,
 )
-from lab.traffic import carries, peer_address, ping
+from lab.traffic import carries, keep_pinging, peer_address, ping
 from lab.world import Lab, MakeLab
 
 IN_THE_CLEAR = "(ip or ipv6) and not udp.port in {500, 4500} and not icmpv6.type in {130..143}"
@@ -32,12 +32,8 @@ def without_pool(*local_ts: str, remote_ts: Sequence[str] = ()) -> Offer:
 
 
 def connect(lab: Lab, offer: Offer, *, address: str = GATEWAY_IPV4) -> dict[str, object]:
-    lab.gateway.serve(offer)
-    lab.client.write_profile(lab.gateway, {"gateway": {"address": address}, "network": {"request": []}})
-    lab.client.connect()
-    status = lab.client.status()
-    assert status is not None
-    return status
+    lab.connected(offer, gateway={"address": address}, network={"request": []})
+    return lab.status()
 
 
 def in_the_clear(capture: Capture) -> list[tuple[str, ...]]:
@@ -103,9 +99,7 @@ def test_behind_a_nat_it_is_the_private_address(make_lab: MakeLab) -> None:
 
 def test_a_gateway_that_only_knows_the_address_of_the_nat_is_refused(make_lab: MakeLab) -> None:
     lab = make_lab(Topology(client_nat=True))
-    lab.gateway.serve(without_pool("10.99.0.0/24"))
-    lab.client.write_profile(lab.gateway, {"network": {"request": []}})
-    connection = lab.client.start()
+    connection = lab.start(without_pool("10.99.0.0/24"), network={"request": []})
     assert connection.wait() == 6
     assert "TS_UNACCEPTABLE" in connection.stderr
 
@@ -118,7 +112,7 @@ def test_in_a_new_network_the_new_address_is_agreed_on(lab: Lab, flushed: bool) 
     machine = lab.network.client
     assert ping(machine, INSIDE_IPV4) == 3
     with lab.capture("one") as one, lab.capture("two", interface="wan2") as two:
-        flood = machine.start("ping", "-n", "-q", "-i", "0.005", INSIDE_IPV4)
+        flood = keep_pinging(machine, interval=0.005)
         if flushed:
             machine.ip("address", "flush", "dev", "wan")
         lab.network.use_second_path()
@@ -135,8 +129,7 @@ def test_in_a_new_network_the_new_address_is_agreed_on(lab: Lab, flushed: bool) 
 
 
 def test_exec_has_the_address_in_its_namespace(lab: Lab) -> None:
-    lab.gateway.serve(without_pool("10.99.0.0/24"))
-    lab.client.write_profile(lab.gateway, {"network": {"request": []}})
+    lab.prepare(without_pool("10.99.0.0/24"), network={"request": []})
     done = lab.client.run("exec", "work", "--", "ping", "-n", "-c", "3", "-i", "0.1", "-W", "2", INSIDE_IPV4)
     assert done.returncode == 0, done.stderr
     assert "3 received" in done.stdout

@@ -12,7 +12,7 @@ import pytest
 from lab.gateway import Offer
 from lab.machines import Machine, Rules, wait_for
 from lab.network import CLIENT_IPV4, GATEWAY_IPV4, GATEWAY_IPV6, INSIDE_IPV4, INSIDE_IPV6, Topology
-from lab.traffic import fetch, ping, upload
+from lab.traffic import fetch, keep_pinging, ping, upload
 from lab.world import Lab, MakeLab
 
 ESP_OVERHEAD = 20 + 8 + 8 + 8 + 2 + 16  # IP, UDP, ESP header, IV, trailer, ICV
@@ -29,8 +29,7 @@ def narrow(machine: Machine, size: int) -> Rules:
 
 
 def path_mtu(lab: Lab) -> int:
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     return int(status["path_mtu"])
 
 
@@ -48,8 +47,7 @@ def carries_files(lab: Lab, *hosts: str) -> None:
 
 def test_a_healthy_path_is_confirmed_with_one_probe(lab: Lab) -> None:
     """RFC 8899: nothing changes, and nothing but one padded message is spent."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     with lab.capture() as capture:
         lab.client.connect()
         assert ping(lab.network.client, INSIDE_IPV4) == 3
@@ -61,12 +59,9 @@ def test_a_healthy_path_is_confirmed_with_one_probe(lab: Lab) -> None:
 def test_a_path_that_swallows_large_packets_without_a_word_is_found_out(lab: Lab) -> None:
     """P13: a black hole of 1,337 bytes in both directions; files pass over both families within seconds."""
     holes = [narrow(machine, 1337) for machine in (lab.network.gateway, lab.network.client)]
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected()
     found = converged(lab, 1333, 1337)
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     assert status["mtu"] <= found - ESP_OVERHEAD + 3
     assert holes[0].hits() > 0
     with lab.capture() as capture:
@@ -77,9 +72,7 @@ def test_a_path_that_swallows_large_packets_without_a_word_is_found_out(lab: Lab
 
 def test_a_path_that_becomes_a_black_hole_is_noticed_when_an_upload_stalls(lab: Lab) -> None:
     """P13: no ICMP, no other traffic; the silence behind the upload is the only sign."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected()
     assert path_mtu(lab) == 1500
     assert ping(lab.network.client, INSIDE_IPV4) == 3
     narrow(lab.network.gateway, 1300)
@@ -102,15 +95,13 @@ def test_a_file_under_way_when_the_path_narrows_goes_on_within_ten_seconds(
     lab: Lab, direction: str, inside: str, size: int, beside: str
 ) -> None:
     """P13, G8: no ICMP from anybody; both ends of a stalled flow hear from us what fits now."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected()
     machine = lab.network.client
     assert path_mtu(lab) == 1500
     for end in (machine, lab.network.gateway):
         end.run("sysctl", "-qw", f"net.ipv4.tcp_rmem={BUFFERS}", f"net.ipv4.tcp_wmem={BUFFERS}")
     if beside != "alone":
-        machine.start("ping", "-n", "-q", "-i", "0.2", INSIDE_IPV4)
+        keep_pinging(machine)
     url = f"http://[{inside}]" if ":" in inside else f"http://{inside}"
     upwards = ("-X", "PUT", "-H", "Expect:", "--data-binary", f"@{lab.servers.path}", f"{url}/sink")
     command = ("curl", "-sS", "--limit-rate", "150k", "--max-time", "60")
@@ -136,8 +127,7 @@ def routed(make_lab: MakeLab) -> tuple[Lab, Machine]:
     lab = make_lab(Topology(client_nat=True))
     router = lab.network.client_router
     assert router is not None
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     return lab, router
 
 
@@ -152,8 +142,7 @@ def test_a_router_that_says_so_lowers_the_mtu_at_once_and_the_inside_learns_of_i
     lab.network.gateway.set_link("wan", mtu=1320)
     assert upload(lab.network.client, INSIDE_IPV4, size=300_000)
     assert converged(lab, 1316, 1320, timeout=20) == 1320
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     inner = status["mtu"]
     assert f" mtu {max(inner, 1280)} " in lab.network.client.run("ip", "-o", "link", "show", status["interface"]).stdout
     told = lab.network.client.run("ping", "-c1", "-W1", "-M", "do", "-s", "1400", INSIDE_IPV4, check=False)
@@ -170,8 +159,7 @@ def test_a_router_that_says_so_lowers_the_mtu_at_once_and_the_inside_learns_of_i
 
 def forge_too_big(lab: Lab, mtu: int) -> None:
     """ICMP "fragmentation needed" for the tunnel's own datagrams, from somebody who knows its end points."""
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     port = status["local"]["port"]
     program = f"""
 import socket, struct
@@ -193,9 +181,7 @@ s.sendto(icmp, ('{CLIENT_IPV4}', 0))
 @pytest.mark.parametrize("mtu", [68, 700])
 def test_a_forged_report_does_not_stay(lab: Lab, mtu: int) -> None:
     """P13, N24: one of 68 bytes is ignored, one of 700 is believed until a packet of the former size has passed."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.connect()
+    connection = lab.connected()
     assert ping(lab.network.client, INSIDE_IPV4) == 3
     forge_too_big(lab, mtu)
     if mtu >= 576:
@@ -210,20 +196,17 @@ def test_a_forged_report_does_not_stay(lab: Lab, mtu: int) -> None:
 def test_an_ipv6_path_that_swallows_large_packets_is_found_out(lab: Lab) -> None:
     """P13: down to what IPv6 promises. A liveness check, whose answer confirms the path, does not begin anew."""
     narrow(lab.network.gateway, 1290)
-    lab.gateway.serve(Offer())
-    lab.client.write_profile(lab.gateway, {"gateway": {"address": GATEWAY_IPV6}})
-    lab.client.connect()
+    lab.connected(Offer(), gateway={"address": GATEWAY_IPV6})
     converged(lab, 1280, 1290)
     carries_files(lab, INSIDE_IPV4, INSIDE_IPV6)
     lab.network.gateway.add_rules("input", "icmp type echo-request drop")
-    lab.network.client.start("ping", "-n", "-q", "-i", "0.5", INSIDE_IPV4)  # in vain, until the lab closes
+    keep_pinging(lab.network.client, interval=0.5)  # in vain, until the lab closes
     lab.gateway.wait_for_log(r"parsed INFORMATIONAL request \d+ \[ N\(NATD", timeout=40)  # after the search
     assert 1280 <= path_mtu(lab) <= 1290
 
 
 def test_a_stated_mtu_is_not_second_guessed(lab: Lab) -> None:
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway, {"network": {"mtu": 1300}})
+    lab.prepare(network={"mtu": 1300})
     with lab.capture() as capture:
         lab.client.connect()
         assert ping(lab.network.client, INSIDE_IPV4) == 3

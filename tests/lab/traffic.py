@@ -71,6 +71,11 @@ class Pinger:
         return max(b - a for a, b in itertools.pairwise(times))
 
 
+def keep_pinging(machine: Machine, address: str = INSIDE_IPV4, *, interval: float = 0.2) -> subprocess.Popen[bytes]:
+    """Send a ping every `interval` seconds until the lab closes."""
+    return machine.start("ping", "-n", "-q", "-i", str(interval), address)
+
+
 def carries(machine: Machine, address: str) -> None:
     """Packets flow; right after a move or a reconnection this gateway may lose some."""
     wait_for(lambda: ping(machine, address, count=1) == 1, timeout=15, what=f"an answer from {address}")
