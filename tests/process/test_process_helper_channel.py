@@ -63,6 +63,11 @@ def channel_to(keeper: Keeper) -> Iterator[HelperChannel]:
 
 
 @pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+@pytest.fixture
 def resolv_conf(tmp_path: Path) -> Path:
     path = tmp_path / "etc" / "resolv.conf"
     path.parent.mkdir()
