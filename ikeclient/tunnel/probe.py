@@ -19,7 +19,8 @@ from ikeclient.crypto.algorithms.key_exchange import generate
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.errors import NoResponse, ProtocolError
 from ikeclient.ike.events import IKE_PORT, NAT_PORT, IPAddress, NatStatus, Path
-from ikeclient.ike.v2.exchanges.init import COOKIE_LENGTH, NO_SPI, init_request, new_spi, peer_hashes
+from ikeclient.ike.v2.exchanges.init import NO_SPI, init_request, new_spi, peer_hashes
+from ikeclient.ike.v2.exchanges.init_forms import COOKIE_LENGTH
 from ikeclient.ike.v2.initiator import INIT_STRUCTURES
 from ikeclient.ike.v2.message.payloads import error_notify, find, has_notify, notifies
 from ikeclient.ike.v2.rules.groups import Groups

@@ -40,7 +40,8 @@ from ikeclient.errors import (
 )
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import ChildEstablished, Closed, Configuration, IkeEstablished, Notice
-from ikeclient.ike.v2.exchanges.auth import asked_selectors, auth_lifetime
+from ikeclient.ike.v2.exchanges.auth import auth_lifetime
+from ikeclient.ike.v2.exchanges.first_child import asked_selectors
 from ikeclient.ike.v2.keying import Keying
 from ikeclient.ike.v2.rules.authenticate import responder_octets
 from ikeclient.ike.v2.rules.selectors import ANY_IPV4, ANY_IPV6

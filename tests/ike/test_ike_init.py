@@ -33,8 +33,9 @@ from ikeclient.crypto.algorithms.modp import MODP_GROUPS
 from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE, KeyExchange
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, NegotiationRefused, NoResponse
 from ikeclient.ike.events import IkeEstablished, Path, Progress
-from ikeclient.ike.v2.exchanges import init
+from ikeclient.ike.v2.exchanges import init_forms
 from ikeclient.ike.v2.exchanges.init import InitExchange, new_spi, peer_hashes
+from ikeclient.ike.v2.exchanges.init_verdict import MAX_SEEN
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Message, Payload, RawPayload
@@ -583,7 +584,7 @@ def test_key_exchanges_that_answers_cause_are_limited(monkeypatch: pytest.Monkey
             computed += 1
             return self._share.shared_secret(peer_public)
 
-    monkeypatch.setattr(init, "generate", Counting)
+    monkeypatch.setattr(init_forms, "generate", Counting)
     world = alone(started())
     bad = bytearray(forged_init(world, instead(KePayload, KePayload(method=KeyExchangeId.CURVE25519, data=bytes(32)))))
     for number in range(100):
@@ -666,7 +667,7 @@ def test_what_waits_is_bounded() -> None:
     assert handshake is not None
     (exchange,) = handshake._inits.values()
     assert len(handshake._answers._waiting) == 32
-    assert len(exchange._seen) == init.MAX_SEEN
+    assert len(exchange.seen) == MAX_SEEN
     fails_at_the_end(world)
 
 

@@ -28,7 +28,7 @@ class Waiting:
     @property
     def repeated(self) -> bool:
         """Whether exactly this answer came more than once."""
-        return self.init.repeated(self.answer)
+        return self.init.seen.repeated(self.answer.data)
 
 
 class Answers:

@@ -31,7 +31,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from ikeclient.errors import IkeclientError, bug_error, place_of
 from ikeclient.ike.config import IkeConfig
@@ -41,7 +40,6 @@ from ikeclient.ike.events import (
     Datagram,
     Event,
     IkeKeysDerived,
-    IPAddress,
     Need,
     Notice,
     Path,
@@ -53,19 +51,17 @@ from ikeclient.ike.v2.exchanges.auth import AuthExchange
 from ikeclient.ike.v2.exchanges.init import Answer, InitExchange
 from ikeclient.ike.v2.ike_sa import IkeSa
 from ikeclient.ike.v2.keying import Candidate
+from ikeclient.ike.v2.overheard import Overheard
+from ikeclient.ike.v2.schedule import BETTER_ANSWER, Schedule
+from ikeclient.ike.v2.sources import Sources
 from ikeclient.ike.v2.state import State
 from ikeclient.wire.header import SPI_LENGTH, Header
 from ikeclient.wire.payload import Message
 from ikeclient.wire.registry import ExchangeType
 from ikeclient.wire.sa import SaPayload
 
-SECOND_PORT_AFTER = 1.2  # seconds of silence on port 500 before port 4500 is tried as well
-MUTE = 2.0  # seconds without a word from a candidate before port 4500 may be asked whether anybody is there
-BEFORE_DEADLINE = 3.0  # seconds before the deadline in which that is asked
 MAX_CANDIDATES = 8
 EVICT_AFTER = 2.0  # seconds that a candidate may stay silent when others wait for its place
-BETTER_ANSWER = 0.5  # seconds after the first candidate in which failures of unproven ones are not believed
-MAX_STRANGERS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,44 +89,60 @@ class PendingAuth:
         return self.sa.last_heard > float("-inf")
 
 
-class Handshake:
-    """One attempt to connect along `path`. After each call read `winner`, `over`, `outbox` and `events`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Won:
+    """The gateway is found; `accepted` is what it was asked."""
 
-    `error` is why it is over, `proven` whether that came from a gateway that had proven its identity. `leaving` are the
-    IKE SAs of candidates that were given up and have to be told; their owner goes on with that.
+    pending: PendingAuth
+    accepted: IkeConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """The attempt is over for `error`; `proven` says whether that came from a gateway that had proven its identity."""
+
+    error: IkeclientError | None
+    proven: bool
+
+
+class _Refusals:
+    """What candidates without a proof said: the first error, and what such a gateway may accept instead."""
+
+    def __init__(self) -> None:
+        self.error: IkeclientError | None = None
+        self._next_try: IkeConfig | None = None  # the refusal may be about how or whom we asked
+
+    def add(self, pending: PendingAuth) -> None:
+        """Take note of a candidate that is over."""
+        self.error = self.error or pending.sa.error
+        self._next_try = self._next_try or pending.exchange.next_try
+
+    def next_try(self) -> IkeConfig | None:
+        """Take what to try once more, and forget the refusal that it is for."""
+        config, self._next_try = self._next_try, None
+        if config is not None:
+            self.error = None
+        return config
+
+
+class Handshake:
+    """One attempt to connect along `path`. After each call read `result`, `outbox` and `events`.
+
+    `leaving` are the IKE SAs of candidates that were given up and have to be told; their owner goes on with that.
     """
 
-    def __init__(
-        self,
-        config: IkeConfig,
-        entropy: Callable[[int], bytes],
-        wall_clock: Callable[[], datetime],
-        path: Path,
-        now: float,
-    ) -> None:
+    def __init__(self, config: IkeConfig, sources: Sources, path: Path, now: float) -> None:
         self._config = config
-        self._entropy = entropy
-        self._wall_clock = wall_clock
+        self._sources = sources
         self._path = path
         self._inits: dict[bytes, InitExchange] = {}
-        self._answers = Answers(entropy)
+        self._answers = Answers(sources.entropy)
         self._pending_auths: list[PendingAuth] = []
-        self._failure: IkeclientError | None = None
-        self._next_try: IkeConfig | None = None  # after a refusal that may be about how or whom we asked
-        self._deadline = now + config.timeout
-        self._login_deadline = now + max(config.timeout, config.login_timeout)
-        self._second_port_at = now + SECOND_PORT_AFTER if path.remote_port == IKE_PORT else None
-        self._first_at: float | None = None  # when the first candidate came
-        self._try_at = now  # when the next waiting answer may be tried, if there is one
-        self._nat_port_answers = False
-        self._nonsense = False  # whether something came from the gateway's address that is no answer
-        self._strangers: dict[IPAddress, None] = {}  # addresses that answered although they were not asked
+        self._refusals = _Refusals()
+        self._schedule = Schedule(config, now, two_ports=path.remote_port == IKE_PORT)
+        self._overheard = Overheard(path)
         self._faults: set[str] = set()
-        self.winner: PendingAuth | None = None
-        self.accepted = config  # what the winner was asked
-        self.over = False
-        self.proven = False
-        self.error: IkeclientError | None = None
+        self.result: Won | Lost | None = None
         self.leaving: list[IkeSa] = []
         self.outbox: deque[Datagram] = deque()
         self.events: deque[Event] = deque([Progress(step="negotiating")])
@@ -155,16 +167,16 @@ class Handshake:
         spis = (message.header.spi_i, message.header.spi_r)
         for pending in list(self._pending_auths):  # several may have these SPIs, but only one of them the keys
             if (pending.candidate.keying.spi_i, pending.candidate.keying.spi_r) == spis:
-                self._note_source(path)
+                self._overheard.note_source(path)
                 self._judge(pending, lambda sa: sa.receive(data, message, path, now))
         self._settle(now)
         init = self._inits.get(message.header.spi_i)
         if init is None or not init.concerns(message):
             return
-        self._note_source(path)
-        self._nat_port_answers |= init.path.remote_port != IKE_PORT
+        self._overheard.note_source(path)
+        self._overheard.note_answer(init.path)
         if self._waited_for(init) and not self._forged and not any(isinstance(p, SaPayload) for p in message.payloads):
-            init.postpone(now)  # that somebody is there is all there was to learn
+            init.resending.postpone(now)  # that somebody is there is all there was to learn
             return
         try:
             answer = init.receive(data, message, path, now)
@@ -177,8 +189,8 @@ class Handshake:
             self._answers.add(init, answer)
             self._try_waiting(now)
             if self._pending_auths:
-                init.postpone(now)
-        elif not init.encapsulates and not self._asked_nat_port:
+                init.resending.postpone(now)
+        elif not init.verdict.encapsulates and not self._asked_nat_port:
             self._ask_nat_port(now)
 
     def supply(self, need: Need, value: object, now: float) -> None:
@@ -196,7 +208,7 @@ class Handshake:
 
     def note_nonsense(self) -> None:
         """Take note that something else than an answer came from the gateway's address, for the error."""
-        self._nonsense = True
+        self._overheard.note_nonsense()
 
     def cancel(self, now: float) -> None:
         """Stop connecting; over as soon as everybody who may have an IKE SA with us has been told."""
@@ -212,32 +224,30 @@ class Handshake:
 
     def handle_timer(self, now: float) -> None:
         """Do everything whose time has come."""
-        if self._second_port_at is not None and now >= self._second_port_at:
-            self._second_port_at = None
-            if not self._heard and not self._asked_nat_port:
-                self._ask_nat_port(now)
+        if self._schedule.second_port_due(now) and not self._heard and not self._asked_nat_port:
+            self._ask_nat_port(now)
         for init in self._inits.values():
-            if init.resend_at is not None and now >= init.resend_at and not self._heard:
+            if init.resending.at is not None and now >= init.resending.at and not self._heard:
                 self.outbox.append(Datagram(init.send(now), init.path))
         for pending in list(self._pending_auths):
             self._judge(pending, lambda sa: sa.handle_timer(now))
         self._try_waiting(now)
         self._settle(now)
-        if not self.over and self.winner is None and now >= self._deadline:
+        if self.result is None and now >= self._schedule.deadline:
             self._expire(now)
 
     def next_deadline(self) -> float:
         """When to call `handle_timer` at the latest."""
-        deadlines = [self._deadline, self._second_port_at, self._verdict_at, self._next_try_at]
+        deadlines = [self._schedule.deadline, self._schedule.second_port_at, self._verdict_at, self._next_try_at]
         deadlines += [pending.sa.next_deadline() for pending in self._pending_auths]
         if not self._heard:
-            deadlines += [init.resend_at for init in self._inits.values()]
+            deadlines += [init.resending.at for init in self._inits.values()]
         return min(d for d in deadlines if d is not None)
 
     @property
     def logging_in(self) -> bool:
         """Whether IKE_AUTH has probably reached a gateway that still works on it."""
-        arrived = self._nat_port_answers or self._heard
+        arrived = self._overheard.nat_port_answers or self._heard
         return arrived and any(pending.waits for pending in self._pending_auths)
 
     # What happens inside
@@ -249,7 +259,7 @@ class Handshake:
     @property
     def _forged(self) -> bool:
         """Whether some answers are not the gateway's for sure."""
-        return any(init.forged for init in self._inits.values())
+        return any(init.seen.forged for init in self._inits.values())
 
     @property
     def _asked_nat_port(self) -> bool:
@@ -263,26 +273,20 @@ class Handshake:
         """
         if self._pending_auths or self._forged or self._answers.following(self._may_try) is not None:
             return None
-        if self._failure is not None and self._first_at is not None:
-            return self._first_at + BETTER_ANSWER
-        return min((i.give_up_at for i in self._inits.values() if i.give_up_at is not None), default=None)
+        if self._refusals.error is not None and self._schedule.first_at is not None:
+            return self._schedule.first_at + BETTER_ANSWER
+        return min((i.verdict.at for i in self._inits.values() if i.verdict.at is not None), default=None)
 
     @property
     def _hint(self) -> IkeclientError | None:
-        return next((init.hint for init in self._inits.values() if init.hint is not None), None)
+        return next((init.verdict.error for init in self._inits.values() if init.verdict.error is not None), None)
 
     def _waited_for(self, init: InitExchange) -> bool:
         """Whether a candidate from the other port may still succeed."""
         return any(c.waits and c.candidate.keying.spi_i != init.spi_i for c in self._pending_auths)
 
-    def _note_source(self, path: Path) -> None:
-        """Remember who answers from an address that was not asked; it is only ever told."""
-        address = path.remote_address
-        if address != self._path.remote_address and len(self._strangers) < MAX_STRANGERS:
-            self._strangers[address] = None
-
     def _begin(self, path: Path, now: float) -> None:
-        init = InitExchange(self._config, self._entropy, path)
+        init = InitExchange(self._config, self._sources.entropy, path)
         self._inits[init.spi_i] = init
         self.outbox.append(Datagram(init.send(now), path))
 
@@ -292,7 +296,7 @@ class Handshake:
     def _stop_asking(self) -> None:
         self._inits.clear()
         self._answers.clear()
-        self._second_port_at = None
+        self._schedule.stop_asking()
 
     # Answers become candidates
 
@@ -308,20 +312,19 @@ class Handshake:
         if len(self._pending_auths) < MAX_CANDIDATES:
             return now
         silent = [pending.began for pending in self._pending_auths if pending.waits and not pending.heard]
-        return min(silent, default=self._deadline) + EVICT_AFTER
+        return min(silent, default=self._schedule.deadline) + EVICT_AFTER
 
     @property
     def _next_try_at(self) -> float | None:
-        return self._try_at if self._answers.following(self._may_try) is not None else None
+        return self._schedule.try_at if self._answers.following(self._may_try) is not None else None
 
     def _try_waiting(self, now: float) -> None:
         """Try what may be tried, as far as computing power and room allow."""
-        while not self.over and self.winner is None:
+        while self.result is None:
             waiting = self._answers.following(self._may_try)
             if waiting is None:
                 return
-            self._try_at = max(self._answers.affordable_at(now), self._room_at(now))
-            if now < self._try_at:
+            if not self._schedule.may_try(now, max(self._answers.affordable_at(now), self._room_at(now))):
                 return
             self._answers.take(waiting)
             try:
@@ -346,28 +349,23 @@ class Handshake:
         path = init.path
         if path.remote_port == IKE_PORT:
             path = replace(path, remote_port=NAT_PORT)
-        sa = IkeSa(self._config, self._entropy, candidate.keying, path)
+        first = self._schedule.candidate(now, forged=init.seen.forged)
+        if first:
+            self.events.append(Progress(step="authenticating"))
+        sa = IkeSa(self._config, self._sources.entropy, candidate.keying, path)
         exchange = AuthExchange(
             self._config,
             candidate,
             path,
             spi_in=sa.children.new_spi(),
-            entropy=self._entropy,
-            wall_clock=self._wall_clock,
-            initial_contact=self._config.initial_contact and self._first_at is None,
+            sources=self._sources,
+            initial_contact=self._config.initial_contact and first,
         )
-        if self._first_at is None:
-            self._first_at = now
-            self.events.append(Progress(step="authenticating"))
-            if self._path.remote_port == IKE_PORT:
-                self._second_port_at = max(now + MUTE, self._deadline - BEFORE_DEADLINE)
-        if init.forged and self._second_port_at is not None:
-            self._second_port_at = min(self._second_port_at, self._first_at + MUTE)
         if self._config.disclose_keys:
             self.events.append(disclosed(sa))
         pending = PendingAuth(candidate=candidate, sa=sa, exchange=exchange, began=now)
         self._pending_auths.append(pending)
-        timeout = 2 * (self._login_deadline - now) + BETTER_ANSWER  # the deadline decides, not the request
+        timeout = 2 * (self._schedule.login_deadline - now) + BETTER_ANSWER  # the deadline decides, not the request
         self._judge(pending, lambda sa: sa.authenticate(exchange.run(), now, timeout))
         self._settle(now)
 
@@ -412,29 +410,27 @@ class Handshake:
                 self._only(pending, now)
             if sa.state is State.CLOSED:
                 self._pending_auths.remove(pending)
-                self._failure = self._failure or sa.error
-                self._next_try = self._next_try or pending.exchange.next_try
+                self._refusals.add(pending)
                 if pending.exchange.gateway_verified and not pending.exchange.doubtful:
-                    self.proven = True
-                    self._end(sa.error)
+                    self._end(sa.error, proven=True)
                     return
         if not self._pending_auths:
             for init in self._inits.values():
-                init.resend_soon(now)
+                init.resending.soon(now)
         if not self._pending_auths and not self._inits:
             self._end(None)
         elif (verdict_at := self._verdict_at) is not None and now >= verdict_at and not self._try_again(now):
-            self._end(self._failure or self._hint)
+            self._end(self._refusals.error or self._hint)
 
     def _try_again(self, now: float) -> bool:
         """Begin once more, with what a candidate that refused us may accept instead (`IkeConfig.after_refusal`)."""
-        if self._next_try is None:
+        config = self._refusals.next_try()
+        if config is None:
             return False
-        self._config, self._next_try = self._next_try, None
-        self._failure = self._first_at = None
+        self._config = config
         self._stop_asking()
         self._begin(self._path, now)
-        self._second_port_at = now + SECOND_PORT_AFTER if self._path.remote_port == IKE_PORT else None
+        self._schedule.begin(now)
         return True
 
     def _only(self, proven: PendingAuth, now: float) -> None:
@@ -448,8 +444,7 @@ class Handshake:
         """This one is the connection; should another candidate be the same gateway, it need not keep a second one."""
         self._only(winner, now)
         self._pending_auths.clear()
-        self.winner = winner
-        self.accepted = self._config
+        self.result = Won(pending=winner, accepted=self._config)
 
     def _leave(self, pending: PendingAuth, now: float) -> None:
         """Give up a candidate: it is deleted until that is acknowledged."""
@@ -466,26 +461,20 @@ class Handshake:
 
     def _expire(self, now: float) -> None:
         """End the attempt: its time is over, unless a login is under way."""
-        if self.logging_in and now < self._login_deadline:
-            self._deadline = self._login_deadline
+        if self.logging_in and self._schedule.extend(now):
             return
-        error = self._failure or self._hint or self._silence()
+        error = self._refusals.error or self._hint or self._silence()
         self._abandon(now)
         self._end(error)
 
     def _silence(self) -> IkeclientError:
-        asked, others = self._path.remote_address, tuple(self._strangers)
         if self._pending_auths:
             port = self._pending_auths[0].sa.channel.path.remote_port
-            return close_reasons.silent_during_auth(
-                asked, port, answers=self._nat_port_answers, began=self._heard, strangers=others
-            )
-        ports = {init.path.remote_port for init in self._inits.values()}
-        return close_reasons.no_answer(asked, ports, strangers=others, nonsense=self._nonsense)
+            return self._overheard.silence_during_auth(port, began=self._heard)
+        return self._overheard.silence({init.path.remote_port for init in self._inits.values()})
 
-    def _end(self, error: IkeclientError | None) -> None:
-        self.over = True
-        self.error = error
+    def _end(self, error: IkeclientError | None, *, proven: bool = False) -> None:
+        self.result = Lost(error=error, proven=proven)
         self._stop_asking()
         self._pending_auths.clear()
 

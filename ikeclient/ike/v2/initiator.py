@@ -31,10 +31,11 @@ from ikeclient.ike.events import (
     Path,
     PathChanged,
 )
-from ikeclient.ike.v2.handshake import Handshake, PendingAuth, disclosed
+from ikeclient.ike.v2.handshake import Handshake, Lost, PendingAuth, Won, disclosed
 from ikeclient.ike.v2.ike_sa import IkeSa
 from ikeclient.ike.v2.ike_sas import IkeSas
 from ikeclient.ike.v2.message.window import TIMEOUT, TIMEOUT_SUSPICIOUS
+from ikeclient.ike.v2.sources import Sources
 from ikeclient.ike.v2.state import State
 from ikeclient.ike.v2.tasks import Job, Task
 from ikeclient.wire.header import MAJOR_VERSION, SPIS_LENGTH, Header
@@ -61,8 +62,7 @@ class Initiator:
     def __init__(self, config: IkeConfig, entropy: Callable[[int], bytes], wall_clock: Callable[[], datetime]) -> None:
         self._config = config
         self.accepted: IkeConfig | None = None  # how the gateway that is connected was asked
-        self._entropy = entropy
-        self._wall_clock = wall_clock
+        self._sources = Sources(entropy=entropy, wall_clock=wall_clock)
         self._handshake: Handshake | None = None
         self._ike_sas: IkeSas | None = None
         self._leaving: list[IkeSa] = []
@@ -79,7 +79,7 @@ class Initiator:
 
     def start(self, path: Path, now: float) -> None:
         """Begin connecting along `path`; an answer or `Closed` comes at the latest after `config.timeout` seconds."""
-        self._handshake = Handshake(self._config, self._entropy, self._wall_clock, path, now)
+        self._handshake = Handshake(self._config, self._sources, path, now)
         self._settle(now)
 
     def awaits(self, data: bytes) -> bool:
@@ -356,13 +356,14 @@ class Initiator:
             self._events.extend(_taken(handshake.events))
             self._leaving += handshake.leaving
             handshake.leaving.clear()
-            if handshake.winner is not None:
-                self.accepted = handshake.accepted
-                self._established(handshake.winner)
-            elif handshake.over:
-                self._handshake = None
-                self._refused = handshake.proven
-                self._finish(handshake.error)
+            match handshake.result:
+                case Won(pending=winner, accepted=accepted):
+                    self.accepted = accepted
+                    self._established(winner)
+                case Lost(error=error, proven=proven):
+                    self._handshake = None
+                    self._refused = proven
+                    self._finish(error)
         if (ike_sas := self._ike_sas) is not None:
             self._collect(ike_sas.current)
             for successor in ike_sas.settle(now):

@@ -6,12 +6,9 @@ an authentication failure and is not reported as one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from ipaddress import ip_network
 
-from ikeclient.crypto.algorithms.keymat import child_keys
 from ikeclient.crypto.sign.schemes import Scheme
 from ikeclient.eap.method import NeedCredential
 from ikeclient.eap.peer import EapPeer
@@ -24,22 +21,21 @@ from ikeclient.errors import (
 )
 from ikeclient.ike.config import EapAuth, IkeConfig
 from ikeclient.ike.events import Configuration, IPAddress, Need, NeedKind, Path
-from ikeclient.ike.v2.child.child_sa import ChildSa, agreed
+from ikeclient.ike.v2.child.child_sa import ChildSa
 from ikeclient.ike.v2.exchanges import configuration as cfg
+from ikeclient.ike.v2.exchanges.first_child import FirstChild
 from ikeclient.ike.v2.exchanges.mobike import additional_addresses
 from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.message.payloads import Request, error_notify, find, has_notify, notifies
 from ikeclient.ike.v2.notify_errors import refusal
 from ikeclient.ike.v2.rules import authenticate
-from ikeclient.ike.v2.rules.negotiate import offer_esp
-from ikeclient.ike.v2.rules.selectors import ANY_IPV4, ANY_IPV6, hosts, intersect
+from ikeclient.ike.v2.sources import Sources
 from ikeclient.wire.config import ConfigPayload
 from ikeclient.wire.identity import AuthPayload, CertPayload, Identity, IdiPayload, IdrPayload
 from ikeclient.wire.notify import EapPayload, NotifyPayload
 from ikeclient.wire.payload import Payload
 from ikeclient.wire.registry import EapCode, ExchangeType, NotifyType
 from ikeclient.wire.sa import SaPayload
-from ikeclient.wire.selector import TrafficSelector, TsiPayload, TsrPayload
 
 MIN_AUTH_LIFETIME = 60
 
@@ -62,18 +58,6 @@ Payloads = tuple[Payload, ...]
 AuthGenerator = Generator[Request | Need, Payloads | str, AuthOutcome]
 
 
-def asked_selectors(config: IkeConfig, path: Path) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
-    """TSi and TSr to ask for. With an assigned address TSi asks for everything, to be narrowed (section 2.19)."""
-    families = {"ipv4": ANY_IPV4, "ipv6": ANY_IPV6}
-    remote = config.remote_selectors or (ANY_IPV4, ANY_IPV6)
-    local = tuple(selector for kind, selector in families.items() if kind in config.request)
-    if not local:
-        local = (TrafficSelector.from_network(ip_network(path.local_address)),)
-    versions = {selector.version for selector in local}
-    narrowed = tuple(s for s in remote if s.version in versions)
-    return local, narrowed or remote
-
-
 def auth_lifetime(payloads: Sequence[Payload]) -> int | None:
     """The seconds that an AUTH_LIFETIME allows, if there is one (RFC 4478), but enough to get something else done."""
     data = next((n.data for n in notifies(payloads) if n.type == NotifyType.AUTH_LIFETIME and len(n.data) == 4), None)
@@ -93,19 +77,15 @@ class AuthExchange:
         path: Path,
         *,
         spi_in: int,
-        entropy: Callable[[int], bytes],
-        wall_clock: Callable[[], datetime],
+        sources: Sources,
         initial_contact: bool,
     ) -> None:
         self._config = config
         self._initial_contact = initial_contact
         self._candidate = candidate
-        self._entropy = entropy
-        self._wall_clock = wall_clock
-        self._spi_in = spi_in
-        self._offer = offer_esp(config.esp_proposals, spi_in, esn=config.esn, key_exchange=False)
-        self._local, self._remote = asked_selectors(config, path)
-        self._gateway, self._own = path.remote_address, path.local_address
+        self._sources = sources
+        self._child = FirstChild.asked(config, path, spi_in)
+        self._gateway = path.remote_address
         self._notices: list[str] = []
         self._signed: Scheme | None = None  # how we signed
         self.gateway_verified = False
@@ -142,9 +122,7 @@ class AuthExchange:
             *gateway,
             *((proof.auth,) if proof.auth else ()),
             *cfg.request(config.request, config.addresses),
-            self._offer,
-            TsiPayload(selectors=self._local),
-            TsrPayload(selectors=self._remote),
+            *self._child.payloads(),
             *mobike,
         ]
         return Request(exchange=ExchangeType.IKE_AUTH, payloads=tuple(payloads))
@@ -171,7 +149,7 @@ class AuthExchange:
                 reason="its IKE_AUTH answer has no " + ("IDr" if idr is None else "AUTH"),
             )
         certificates = [p for p in answer if isinstance(p, CertPayload)]
-        now = self._wall_clock()
+        now = self._sources.wall_clock()
         authenticate.verify_gateway(self._config, self._candidate, idr.identity, certificates, auth, now)
         self.gateway_verified = True
         return idr.identity
@@ -198,7 +176,7 @@ class AuthExchange:
         self, auth: EapAuth, answer: Payloads, identity: Identity
     ) -> Generator[Request | Need, Payloads | str, Payloads]:
         """The rounds of section 2.16, ending with AUTH payloads made from the MSK in both directions."""
-        peer = EapPeer(auth.identity, auth.methods, auth.password, self._entropy)
+        peer = EapPeer(auth.identity, auth.methods, auth.password, self._sources.entropy)
         while not peer.finished:
             eap = find(answer, EapPayload)
             if eap is None:
@@ -245,7 +223,8 @@ class AuthExchange:
             configuration, notices = cfg.reply(
                 find(answer, ConfigPayload), gateway=self._gateway, wanted=self._config.request
             )
-            child = self._child(answer, configuration)
+            child, told = self._child.settle(self._candidate, answer, configuration)
+            self._notices += told
             kept = tuple(address for address in configuration.addresses if address.ip in child.addresses)
             configuration = replace(configuration, addresses=kept)
         except ProtocolError as problem:
@@ -264,60 +243,3 @@ class AuthExchange:
             auth_lifetime=auth_lifetime(answer),
             additional_addresses=additional_addresses(answer) or (),
         )
-
-    def _child(self, answer: Payloads, configuration: Configuration) -> ChildSa:
-        settled = agreed(answer, self._offer, self._local, self._remote)
-        addresses = self._inner_addresses(settled.local, configuration)
-        candidate = self._candidate
-        keys = child_keys(
-            candidate.keying.suite.prf,
-            settled.suite,
-            candidate.keying.keys.d,
-            candidate.nonce_i,
-            candidate.nonce_r,
-            initiator=True,
-        )
-        return ChildSa(
-            spi_in=self._spi_in,
-            spi_out=settled.spi_out,
-            suite=settled.suite,
-            keys=keys,
-            local=settled.local,
-            remote=settled.remote,
-            addresses=addresses,
-        )
-
-    def _inner_addresses(self, local: Sequence[TrafficSelector], configuration: Configuration) -> tuple[IPAddress, ...]:
-        """The addresses that packets in the tunnel are from: those assigned, else our own outer one, where TSi has it.
-
-        One of several is enough: a gateway may assign an IPv6 address and let only IPv4 through. From the others
-        nothing would pass, so they are not used.
-        """
-        assigned = tuple(address.ip for address in configuration.addresses)
-        if assigned:
-            usable = tuple(address for address in assigned if intersect(hosts((address,)), local))
-            if not usable:
-                raise ProtocolError(f"TSi does not contain the assigned address {assigned[0]}")
-            self._notices += [
-                f"the inner address {address} is not used: the gateway assigned it, but its selectors leave it out"
-                for address in assigned
-                if address not in usable
-            ]
-            return usable
-        wanted = self._config.request & {"ipv4", "ipv6"}
-        if not intersect(hosts((self._own,)), local):
-            reason = f"its answer has no CFG_REPLY with an address, and TSi is {local[0]}, not our own {self._own}"
-            raise NegotiationRefused(
-                "the gateway assigned no inner address",
-                reason=reason,
-                hint="give the gateway an address pool" + (", or set [network] request = []" if wanted else ""),
-            )
-        if self._own.is_loopback or self._own.is_link_local:
-            raise NegotiationRefused(
-                "the gateway assigned no inner address",
-                reason=f"this machine's own on the way to it, {self._own}, means nothing inside the tunnel",
-                hint="give the gateway an address pool",
-            )
-        if wanted:
-            self._notices.append(f"the gateway assigned no inner address: {self._own} is used inside the tunnel, too")
-        return (self._own,)
