@@ -25,6 +25,7 @@ from ikeclient.ike.events import (
 from ikeclient.ike.v2 import close_reasons
 from ikeclient.ike.v2.child.child_sa import ChildRekeyed
 from ikeclient.ike.v2.child.table import ChildTable, survives
+from ikeclient.ike.v2.ending import Ending
 from ikeclient.ike.v2.exchanges.auth import AuthOutcome
 from ikeclient.ike.v2.exchanges.mobike import MoveAnswered, PathSeen
 from ikeclient.ike.v2.exchanges.rekey_child import ChildRekeyRefused
@@ -45,6 +46,7 @@ from ikeclient.ike.v2.responder import (
     serve,
 )
 from ikeclient.ike.v2.state import Input, State, after
+from ikeclient.ike.v2.succession import Succession
 from ikeclient.ike.v2.tasks import Exchange, Finished, Job, Step, Task, Tasks
 from ikeclient.wire.encrypted import EncryptedFragmentPayload, EncryptedPayload
 from ikeclient.wire.header import MAJOR_VERSION, Header
@@ -61,10 +63,9 @@ NARROWED = (
 
 
 class IkeSa:
-    """A keyed IKE SA. Its owner (`ike_sas`) reads `channel.outbox`, `successor` and `redundant` after each call.
+    """A keyed IKE SA. Its owner (`ike_sas`) reads `channel.outbox` and `succession` after each call.
 
-    `outcome` is what IKE_AUTH settled, `error` why the SA ends, `undone` the tasks that the successor inherits, and
-    `redundant` the IKE SAs that simultaneous rekeys made too many, each with whether it is we who delete it.
+    `outcome` is what IKE_AUTH settled, `ending` how and why the SA ends.
     """
 
     def __init__(
@@ -79,18 +80,14 @@ class IkeSa:
         self.config = config
         self.entropy = entropy
         self.keying = keying
-        self.spis = keying.spi_i + keying.spi_r
         self.state = state
         self.children = ChildTable(config, entropy)
         self.lifetimes = Lifetimes(config, entropy)
         self.events: deque[Event] = deque()
         self.outcome: AuthOutcome | None = None
-        self.error: IkeclientError | None = None
-        self.successor: IkeRekeyed | None = None
-        self.undone: tuple[Task, ...] = ()
-        self.redundant: list[tuple[IkeRekeyed, bool]] = []
+        self.ending = Ending()
+        self.succession = Succession()
         self.last_heard = float("-inf")
-        self.delete_reason: NotifyType | None = None
         used = int(state is State.AUTHENTICATING)  # message ID 0, by the initiator's IKE_SA_INIT
         self.channel = Channel(
             keying,
@@ -101,9 +98,17 @@ class IkeSa:
             first_response=0 if keying.initiator else used,
         )
         self.tasks = Tasks(self.channel)
-        self._simultaneous: IkeRekeyed | None = None
         self._mapping = b""
-        self._closing_timeout = window.TIMEOUT_CLOSING
+
+    @property
+    def spis(self) -> bytes:
+        """Both SPIs, the initiator's first."""
+        return self.keying.spi_i + self.keying.spi_r
+
+    @property
+    def error(self) -> IkeclientError | None:
+        """Why it ends."""
+        return self.ending.error
 
     # What the owner asks for
 
@@ -156,12 +161,12 @@ class IkeSa:
         if self.state in (State.DELETING, State.CLOSED):
             return
         self.state = after(self.state, Input.DELETE)
-        self.delete_reason = reason
+        self.ending.tell(reason)
         self.lifetimes.stop()
         self.tasks.clear()
         self.tasks.shorten_timeout(now + window.TIMEOUT_PENDING)
-        if self._simultaneous is not None:
-            self.redundant.append((self._simultaneous, True))
+        if (simultaneous := self.succession.take_simultaneous()) is not None:
+            self.succession.add_redundant(simultaneous, ours=True)
         self.begin(Task(Job.DELETE_IKE), now)
 
     def leave(self, now: float) -> None:
@@ -170,16 +175,16 @@ class IkeSa:
         The peer takes requests in order. It understands the DELETE once it has dealt with the request before, which it
         may be working on for long (RFC 7296 sections 2.1 and 2.3).
         """
-        self._closing_timeout = window.TIMEOUT_LEAVING
+        self.ending.without_waiting()
         self.delete(now)
         if self.tasks.doing(Job.DELETE_IKE):
-            self.tasks.extend_timeout(now + self._closing_timeout)
+            self.tasks.extend_timeout(now + self.ending.timeout)
         elif self.state is State.DELETING:
             self._give_up_pending(now)
 
     def fail(self, error: IkeclientError, now: float) -> None:
         """End with `error` without waiting for what the peer still owes, as `leave`."""
-        self.error = error
+        self.ending.broken(error)
         self.leave(now)
 
     def inherit(self, old: IkeSa, now: float) -> None:
@@ -188,7 +193,7 @@ class IkeSa:
         self.last_heard = now
         self.lifetimes.start(now)
         self.lifetimes.inherit(old.lifetimes)
-        for task in old.undone:
+        for task in old.succession.undone:
             self.begin(task, now)
 
     def hand_over(self) -> tuple[ChildTable, AuthOutcome | None]:
@@ -203,7 +208,7 @@ class IkeSa:
     def close(self, error: IkeclientError | None = None) -> None:
         """End without a word to the peer."""
         self.state = after(self.state, Input.CLOSE)
-        self.error = self.error or error
+        self.ending.because(error)
         self.lifetimes.stop()
         self.tasks.clear()
         self.tasks.abandon()
@@ -223,7 +228,7 @@ class IkeSa:
                 return
             exchange = exchange_for(self, task)
             if exchange is not None:
-                timeout = self._closing_timeout if task.job is Job.DELETE_IKE else window.TIMEOUT
+                timeout = self.ending.timeout if task.job is Job.DELETE_IKE else window.TIMEOUT
                 self._apply_step(self.tasks.start(task, exchange, now, timeout), now)
                 if self.channel.requests.exhausted and self.lifetimes.rekey_now(now):
                     self.rekey(now)
@@ -242,7 +247,7 @@ class IkeSa:
 
     def _failed(self, error: IkeclientError, now: float) -> None:
         """An exchange of ours ended with an error of either side: tell the peer unless it knows, and close."""
-        self.error = self.error or error
+        self.ending.because(error)
         if self.state is State.DELETING or isinstance(error, AuthenticationFailed):
             self.close()  # a gateway that said no has nothing to delete
         else:
@@ -270,8 +275,8 @@ class IkeSa:
                 self.make_child(now)
             case IkeRekeyed():
                 self._rekeyed_by_us(outcome, now)
-            case IkeRekeyRefused() if self._simultaneous is not None:
-                self._replace(self._simultaneous, now)
+            case IkeRekeyRefused() if (simultaneous := self.succession.take_simultaneous()) is not None:
+                self._replace(simultaneous, now)
             case IkeRekeyRefused():
                 self.lifetimes.refused(now)
             case MoveAnswered(event=Roamed(path=path) | PathRefused(path=path)) if self._asked_elsewhere(path):
@@ -299,7 +304,7 @@ class IkeSa:
         self.outcome = outcome
         self.state = after(self.state, Input.AUTHENTICATED)
         if outcome.child is None:
-            self.error = outcome.child_error
+            self.ending.because(outcome.child_error)
             self.delete(now)
             return
         self.lifetimes.start(now)
@@ -318,21 +323,20 @@ class IkeSa:
 
     def _replace(self, new: IkeRekeyed, now: float) -> None:
         self.state = after(self.state, Input.REPLACE)
-        self.successor, self.undone = new, self.tasks.take_inherited()
-        self._simultaneous = None
+        self.succession.replaced(new, self.tasks.take_inherited())
         self.lifetimes.linger(now)
 
     def _rekeyed_by_us(self, new: IkeRekeyed, now: float) -> None:
         """Our rekey was answered. If the peer's was simultaneous, one of the new SAs is redundant (section 2.8.2)."""
-        simultaneous = self._simultaneous
+        simultaneous = self.succession.take_simultaneous()
         if simultaneous is None or survives(new.nonces, simultaneous.nonces):
             self._replace(new, now)
             if simultaneous is not None:
-                self.redundant.append((simultaneous, False))
+                self.succession.add_redundant(simultaneous, ours=False)
             self.delete(now)
         else:
             self._replace(simultaneous, now)
-            self.redundant.append((new, True))
+            self.succession.add_redundant(new, ours=True)
 
     # Receiving
 
@@ -384,7 +388,7 @@ class IkeSa:
         if self.tasks.doing(Job.REKEY_IKE):
             match self.tasks.advance(answer, now):
                 case Finished(outcome=IkeRekeyed() as new):
-                    self.redundant.append((new, True))
+                    self.succession.add_redundant(new, ours=True)
         self._give_up_pending(now)
 
     def _receive_request(self, data: bytes, message: Message, path: Path, now: float) -> None:
@@ -412,16 +416,17 @@ class IkeSa:
             case ChildRekeyed():
                 self.children.rekeyed_by_peer(effect, now)
             case IkeRekeyed() if self.tasks.doing(Job.REKEY_IKE):
-                self._simultaneous = effect
+                self.succession.rekeyed_by_peer(effect)
             case IkeRekeyed():
                 self._replace(effect, now)
 
     def _deleted_by_peer(self, reason: NotifyType | None, now: float) -> None:
         """The peer deleted this SA; if a rekey of its own was simultaneous with ours, that one takes over."""
-        if self._simultaneous is not None and self.state is State.ESTABLISHED:
-            self._replace(self._simultaneous, now)
-        elif self.state is State.ESTABLISHED:
-            self.error = self.error or (refusal(reason) if reason else close_reasons.ended_by_gateway())
+        if self.state is State.ESTABLISHED:
+            if (simultaneous := self.succession.take_simultaneous()) is not None:
+                self._replace(simultaneous, now)
+            else:
+                self.ending.because(refusal(reason) if reason else close_reasons.ended_by_gateway())
         self.close()
 
     # Time
@@ -471,7 +476,7 @@ class IkeSa:
             self._delete_child(spi_in, now)
 
     def _end(self, error: IkeclientError, now: float) -> None:
-        self.error = self.error or error
+        self.ending.because(error)
         self.delete(now)
 
     def _give_up_pending(self, now: float) -> None:

@@ -63,20 +63,20 @@ class IkeSas:
     def settle(self, now: float) -> list[IkeSa]:
         """Follow what happened in the last call: the successors that took over, in order."""
         successors = []
-        while (new := self.current.successor) is not None:
+        while (new := self.current.succession.successor) is not None:
             old, self.current = self.current, _made(self.current, new)
             self.leaving.append(old)
             self.current.inherit(old, now)
             successors.append(self.current)
         for sa in self._all:
-            for new, ours in sa.redundant:
+            for new, ours in sa.succession.redundant:
                 redundant = _made(sa, new)
                 if ours:
                     redundant.delete(now)
                 else:
                     redundant.lifetimes.linger(now)
                 self.leaving.append(redundant)
-            sa.redundant.clear()
+            sa.succession.redundant.clear()
         return successors
 
     def take_datagrams(self) -> list[Datagram]:

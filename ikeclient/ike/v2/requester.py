@@ -25,7 +25,7 @@ def exchange_for(view: View, task: Task) -> Exchange | None:
         case Job.MOVE:
             return update_addresses(keying.spi_i, keying.spi_r, view.channel.path, view.entropy(COOKIE2_LENGTH))
         case Job.DELETE_IKE:
-            return informational(delete_ike_sa(view.delete_reason))
+            return informational(delete_ike_sa(view.ending.reason))
         case Job.DELETE_CHILD if children.get(task.subject):
             children.ask_to_delete(task.subject)
             return informational((delete_children([task.subject]),))

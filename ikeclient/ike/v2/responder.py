@@ -16,6 +16,7 @@ from ikeclient.ike.events import IPAddress, Path
 from ikeclient.ike.v2.child.child_sa import ChildRekeyed, ChildSa
 from ikeclient.ike.v2.child.table import ChildTable
 from ikeclient.ike.v2.close_reasons import broke_protocol
+from ikeclient.ike.v2.ending import Ending
 from ikeclient.ike.v2.exchanges.auth import AuthOutcome, auth_lifetime
 from ikeclient.ike.v2.exchanges.informational import delete_children
 from ikeclient.ike.v2.exchanges.init import new_spi
@@ -48,7 +49,7 @@ class View(Protocol):
     tasks: Tasks
     channel: Channel
     outcome: AuthOutcome | None
-    delete_reason: NotifyType | None
+    ending: Ending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
