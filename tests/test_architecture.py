@@ -63,7 +63,7 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
 EXCHANGES = "ikeclient.ike.v2.exchanges"
 ABOVE_EXCHANGES = frozenset(
     f"ikeclient.ike.v2.{name}"
-    for name in ("answers", "handshake", "ike_sa", "ike_sas", "initiator", "requester", "responder")
+    for name in ("answers", "handshake", "ike_sa", "ike_sas", "initiator", "requester", "responder", "succession")
 )
 
 # What a command may import, but only inside a function: the start-up time of every other command depends on it.

@@ -87,6 +87,6 @@ def test_the_examples_are_what_their_names_say(secrets: Path, monkeypatch: pytes
     assert isinstance(compiled("eap-mschapv2", secrets, monkeypatch).ike.auth, EapAuth)
     split = compiled("split-tunnel", secrets, monkeypatch)
     assert isinstance(split.network.routes, tuple)
-    assert len(split.ike.remote_selectors) == len(split.network.routes)
+    assert len(split.ike.child.remote_selectors) == len(split.network.routes)
     full = compiled("full-tunnel", secrets, monkeypatch)
     assert (full.network.routes, full.network.exclude_lan, full.session.retry) == ("all", True, None)

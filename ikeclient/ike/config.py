@@ -17,14 +17,14 @@ from ikeclient.wire.selector import TrafficSelector
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PskAuth:
-    """Both sides prove knowledge of a pre-shared key (RFC 7296 section 2.15)."""
+    """Knowledge of a pre-shared key, ours or the gateway's (RFC 7296 section 2.15)."""
 
     psk: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateAuth:
-    """We sign with `key`; `chain` is our certificate followed by its intermediates. The gateway signs too.
+    """We sign with `key`; `chain` is our certificate followed by its intermediates.
 
     `signature` are the only schemes that may sign, in order of preference; empty means the best that the gateway's list
     of hashes allows. `refused` is one that the gateway did not accept in an attempt just before.
@@ -32,7 +32,6 @@ class CertificateAuth:
 
     chain: tuple[Certificate, ...]
     key: PrivateKey = field(repr=False)
-    trust: TrustStore
     signature: tuple[Scheme, ...] = ()
     refused: Scheme | None = None
 
@@ -48,42 +47,81 @@ class CertificateAuth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EapAuth:
-    """The gateway signs; we answer EAP with one of `methods`, in order of preference (RFC 7296 section 2.16)."""
+    """We answer EAP with one of `methods`, in order of preference (RFC 7296 section 2.16)."""
 
     identity: str
     methods: tuple[EapType, ...]
     password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedCertificate:
+    """The gateway signs, with a certificate that `trust` leads to."""
+
     trust: TrustStore
+
+
+OwnAuth = PskAuth | CertificateAuth | EapAuth
+GatewayAuth = PskAuth | TrustedCertificate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedGateway:
+    """Who the gateway has to be, and how it has to prove that.
+
+    Without an `identity`, with a PSK only, it may be anybody who knows the key. `named` tells it which one we expect
+    (IDr in the first IKE_AUTH request).
+    """
+
+    identity: Identity | None
+    auth: GatewayAuth
+    named: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildConfig:
+    """What is asked for the tunnel: `remote_selectors` as TSr, `request` as configuration.
+
+    An empty `request` asks for none, and TSi is then the address of the path. `addresses` are those that were had
+    before a connection was lost: they are asked for again.
+    """
+
+    esp_proposals: tuple[AlgorithmProposal, ...]
+    request: frozenset[str] = frozenset({"ipv4", "ipv6", "dns"})
+    addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
+    remote_selectors: tuple[TrafficSelector, ...] = ()
+    esn: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Times in seconds: `timeout` for one attempt to connect, `login_timeout` for one whose login is under way."""
+
+    timeout: float = 30.0
+    login_timeout: float = 0.0  # counts if longer, once a login has probably reached the gateway
+    liveness: float = 30.0
+    rekey_ike: float = 4 * 3600.0
+    rekey_child: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IkeConfig:
-    """Everything an `Initiator` needs to know. Times are in seconds.
+    """Everything an `Initiator` needs to know.
 
-    `remote_selectors` is what we ask for as TSr; an empty `request` asks for no configuration, and TSi is then the
-    address of the path. `fragment_size` is the largest IKE datagram sent in one piece, IP and UDP headers included.
+    `fragment_size` is the largest IKE datagram sent in one piece, IP and UDP headers included.
     """
 
     local_identity: Identity
-    gateway_identity: Identity | None  # None: any identity the gateway's credentials prove (only with a PSK)
-    auth: PskAuth | CertificateAuth | EapAuth
+    auth: OwnAuth
+    gateway: ExpectedGateway
     ike_proposals: tuple[AlgorithmProposal, ...]
-    esp_proposals: tuple[AlgorithmProposal, ...]
-    request: frozenset[str] = frozenset({"ipv4", "ipv6", "dns"})
-    addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()  # had before a connection was lost: asked for again
-    remote_selectors: tuple[TrafficSelector, ...] = ()
-    esn: bool = True
+    child: ChildConfig
+    timing: Timing = Timing()
     mobike: bool = True
-    timeout: float = 30.0  # for one attempt to connect
-    login_timeout: float = 0.0  # the same, if longer, once a login has probably reached the gateway
-    liveness: float = 30.0
-    rekey_ike: float = 4 * 3600.0
-    rekey_child: float = 3600.0
     fragment_size: int = 1280
     allow_sha1: bool = False
     disclose_keys: bool = False
     initial_contact: bool = True  # tell the gateway to forget older connections of ours (RFC 7296 section 2.4)
-    name_gateway: bool = True  # tell the gateway which identity we expect (IDr in the first IKE_AUTH request)
 
     def after_refusal(self, signed: Scheme | None) -> IkeConfig | None:
         """What to try once more after a protected AUTHENTICATION_FAILED from a gateway that proved nothing, or None.
@@ -94,8 +132,8 @@ class IkeConfig:
         """
         if isinstance(self.auth, CertificateAuth) and signed and (auth := self.auth.without_pss(signed)):
             return replace(self, auth=auth)
-        if self.name_gateway and self.gateway_identity is not None and not isinstance(self.auth, PskAuth):
-            return replace(self, name_gateway=False)
+        if self.gateway.named and self.gateway.identity is not None and not isinstance(self.auth, PskAuth):
+            return replace(self, gateway=replace(self.gateway, named=False))
         return None
 
     def as_accepted(self, before: IkeConfig) -> IkeConfig:
@@ -104,7 +142,7 @@ class IkeConfig:
         A try that is refused is not free: it is logged, counted, and may lock an account.
         """
         ours, theirs = self.auth, before.auth
-        if (self.gateway_identity, self.local_identity) != (before.gateway_identity, before.local_identity):
+        if (self.gateway.identity, self.local_identity) != (before.gateway.identity, before.local_identity):
             return self
         if (
             isinstance(ours, CertificateAuth)
@@ -112,4 +150,5 @@ class IkeConfig:
             and ours.key.public_key == theirs.key.public_key
         ):
             ours = replace(ours, signature=ours.signature or theirs.signature)
-        return replace(self, auth=ours, name_gateway=self.name_gateway and before.name_gateway)
+        gateway = replace(self.gateway, named=self.gateway.named and before.gateway.named)
+        return replace(self, auth=ours, gateway=gateway)

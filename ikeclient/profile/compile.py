@@ -17,7 +17,18 @@ from ikeclient.crypto.pki.identity import identity_text
 from ikeclient.crypto.sign.private_key import PrivateKey
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Scheme
 from ikeclient.errors import ProfileError
-from ikeclient.ike.config import CertificateAuth, EapAuth, IkeConfig, PskAuth
+from ikeclient.ike.config import (
+    CertificateAuth,
+    ChildConfig,
+    EapAuth,
+    ExpectedGateway,
+    GatewayAuth,
+    IkeConfig,
+    OwnAuth,
+    PskAuth,
+    Timing,
+    TrustedCertificate,
+)
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.trust import program
 from ikeclient.profile.model import proposals
@@ -103,7 +114,8 @@ class CompiledProfile:
         """The configuration towards one of `gateways`: without a configured identity each must prove its address."""
         if not self.identity_is_address:
             return self.ike
-        return replace(self.ike, gateway_identity=identity_of(_host(address), "gateway.address"))
+        identity = identity_of(_host(address), "gateway.address")
+        return replace(self.ike, gateway=replace(self.ike.gateway, identity=identity))
 
 
 def compile_profile(
@@ -145,7 +157,7 @@ def compile_profile(
     gateway_identity = _gateway_identity(profile)
     _warn_of_unused(profile.auth, sources.warnings)
     try:
-        local_identity, auth = _auth(profile, sources)
+        local_identity, auth, gateway_auth = _auth(profile, sources)
     except SecretNotRead as unread:
         unread.warnings = tuple(sources.warnings)
         raise
@@ -156,17 +168,21 @@ def compile_profile(
         base_dir=base_dir,
         ike=IkeConfig(
             local_identity=local_identity,
-            gateway_identity=gateway_identity,
             auth=auth,
+            gateway=ExpectedGateway(identity=gateway_identity, auth=gateway_auth),
             ike_proposals=ike_proposals,
-            esp_proposals=esp_proposals,
-            request=network.request,
-            remote_selectors=selectors,
-            esn=proposals.offers_esn(profile.crypto.esp),
+            child=ChildConfig(
+                esp_proposals=esp_proposals,
+                request=network.request,
+                remote_selectors=selectors,
+                esn=proposals.offers_esn(profile.crypto.esp),
+            ),
+            timing=Timing(
+                liveness=float(profile.session.liveness),
+                rekey_ike=float(profile.session.rekey_ike),
+                rekey_child=float(profile.session.rekey_child),
+            ),
             mobike=profile.session.mobike,
-            liveness=float(profile.session.liveness),
-            rekey_ike=float(profile.session.rekey_ike),
-            rekey_child=float(profile.session.rekey_child),
             allow_sha1=profile.gateway.allow_sha1,
         ),
         gateways=profile.gateway.address,
@@ -202,25 +218,26 @@ def _host(address: str) -> str:
     return address.removesuffix(".")  # of a fully qualified name; certificates are written without it
 
 
-def _auth(profile: Profile, sources: Sources) -> tuple[Identity, PskAuth | CertificateAuth | EapAuth]:
+def _auth(profile: Profile, sources: Sources) -> tuple[Identity, OwnAuth, GatewayAuth]:
     auth = profile.auth
     match auth.method:
         case "psk":
-            return _named_identity(auth), PskAuth(psk=load_psk(auth, sources))
+            psk = PskAuth(psk=load_psk(auth, sources))
+            return _named_identity(auth), psk, psk
         case "certificate":
-            trust = load_trust(profile.gateway, sources)
+            theirs = TrustedCertificate(trust=load_trust(profile.gateway, sources))
             chain, key = load_certificate(auth, sources)
             own = identity_of(auth.identity, "auth.identity") if auth.identity else certificate_identity(chain[0])
             if not chain[0].matches(own.type, own.data):
                 who = identity_text(own.type, own.data)
                 sources.warnings.append(f"our certificate does not hold the identity {who}; the gateway may refuse it")
-            return own, CertificateAuth(chain=chain, key=key, trust=trust, signature=_signature_schemes(auth, key))
+            return own, CertificateAuth(chain=chain, key=key, signature=_signature_schemes(auth, key)), theirs
         case method if is_eap(method) and method in SUPPORTED:
             own, account = _eap_identities(auth)
-            trust = load_trust(profile.gateway, sources)
+            theirs = TrustedCertificate(trust=load_trust(profile.gateway, sources))
             password = load_password(auth, account, sources)
             methods = METHODS[method].answers
-            return own, EapAuth(identity=account, methods=methods, password=password, trust=trust)
+            return own, EapAuth(identity=account, methods=methods, password=password), theirs
     raise unsupported(auth.method)
 
 

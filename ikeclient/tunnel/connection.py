@@ -245,7 +245,8 @@ class Connection:
         self.session.status.gateway_address = str(remote)
         self._up = asyncio.get_running_loop().create_future()
         self.gateway.host = host
-        config = replace(self._config(within), login_timeout=login)
+        config = self._config(within)
+        config = replace(config, timing=replace(config.timing, login_timeout=login))
         try:
             link = Link(
                 config,
@@ -280,11 +281,12 @@ class Connection:
         return Failure(reason or NoResponse("the connection ended before it was up"), proven)
 
     def _config(self, timeout: float) -> IkeConfig:
+        config = self.gateway.config(self.profile)
         return replace(
-            self.gateway.config(self.profile),
-            timeout=timeout,
+            config,
+            timing=replace(config.timing, timeout=timeout),
             disclose_keys=self.session.disclosing,
-            addresses=self.session.status.configuration.addresses,
+            child=replace(config.child, addresses=self.session.status.configuration.addresses),
         )
 
     def _drop(self, error: IkeclientError | None) -> None:

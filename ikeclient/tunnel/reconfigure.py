@@ -77,7 +77,7 @@ class Reconfiguration:
         self._former = self._former or former
         tunnel.use(profile)
         tunnel.links.stop_reauthenticating()
-        old, new = former[0].ike, profile.ike
+        old, new = former[0].ike.child, profile.ike.child
         same = (old.request, old.remote_selectors) == (new.request, new.remote_selectors)
         if moved or not same or not tunnel.renew():
             tunnel.reconnect()

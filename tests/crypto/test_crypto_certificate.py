@@ -34,8 +34,8 @@ def test_everything_is_read() -> None:
     assert certificate.subject_der == name("gateway").public_bytes()
     assert certificate.issuer_der == ROOT.certificate.subject_der
     assert certificate.public_key.kind == "ECDSA P-256"
-    assert certificate.not_before == NOW - datetime.timedelta(days=10)
-    assert certificate.not_after.tzinfo is not None
+    assert certificate.validity.start == NOW - datetime.timedelta(days=10)
+    assert certificate.validity.end.tzinfo is not None
     assert certificate.signature_hash == "sha256"
     assert certificate.issued_by(ROOT.certificate)
     assert not certificate.issued_by(RSA_ROOT.certificate)

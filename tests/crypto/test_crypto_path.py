@@ -101,10 +101,10 @@ def test_a_version_1_certificate_is_an_authority_only_as_an_anchor(tmp_path: Pat
     """C5: version 1 cannot say who is an authority, so only the profile can."""
     old = from_openssl(tmp_path, "old root", "-sha256")
     assert old.certificate.version_1
-    check([gateway(old, **WIDE)], [old], now=old.certificate.not_before)
+    check([gateway(old, **WIDE)], [old], now=old.certificate.validity.start)
     root = authority("wide root", **WIDE)
     old = from_openssl(tmp_path, "old middle", "-sha256", issuer=root)
-    text = refusal([gateway(old, **WIDE), old], [root], now=old.certificate.not_before)
+    text = refusal([gateway(old, **WIDE), old], [root], now=old.certificate.validity.start)
     assert "CN=old middle in its chain is not an authority (no basicConstraints)" in text
 
 
@@ -378,7 +378,7 @@ def test_weak_hashes_are_refused(algorithm: str, tmp_path: Path) -> None:
     root = authority("wide root", private=key("rsa2048"), **WIDE)
     constraints = "basicConstraints=critical,CA:true"
     made = from_openssl(tmp_path, "weak", f"-{algorithm}", issuer=root, extensions=constraints)
-    now = made.certificate.not_before
+    now = made.certificate.validity.start
     assert f"it is signed with {algorithm}, which is too weak" in refusal([made], [root], now=now)
     text = refusal([gateway(made, **WIDE), made], [root], now=now)
     assert f"CN=weak in its chain is signed with {algorithm}, which is too weak" in text

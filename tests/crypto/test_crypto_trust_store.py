@@ -85,7 +85,7 @@ def test_a_trust_store_speaks_certreq() -> None:
     ]  # of the bare key: not the same hash
     assert store.authority_hashes == ROOT.certificate.authority_hash + OTHER_ROOT.certificate.authority_hash
     assert all(each.digest not in store.authority_hashes for each in expected)
-    assert store.subjects == ("C=CH, O=Test, CN=root", "C=CH, O=Test, CN=other root")
+    assert [anchor.subject for anchor in store.anchors] == ["C=CH, O=Test, CN=root", "C=CH, O=Test, CN=other root"]
     assert len(store) == 2
 
 

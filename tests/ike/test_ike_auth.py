@@ -27,7 +27,7 @@ from sim_script import (
     unprotected,
     without,
 )
-from sim_world import AUTHS, PATH, Weather, World, assert_same_state, client_config
+from sim_world import AUTHS, PATH, Weather, World, altered, assert_same_state, client_config
 
 from ikeclient.crypto.algorithms.keymat import shared_key_auth
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION
@@ -440,7 +440,7 @@ def test_an_address_that_the_selectors_leave_out_is_not_used(
     )
     reply = instead(ConfigPayload, ConfigPayload(type=ConfigType.REPLY, attributes=attributes))
     selectors = instead(TsiPayload, TsiPayload(selectors=tuple(ipv4(each) for each in tsi)))
-    config = replace(client_config(), request=frozenset({"ipv4", "ipv6"}))
+    config = altered(client_config(), request=frozenset({"ipv4", "ipv6"}))
     world = answered("auth", lambda payloads: selectors(reply(payloads)), config=config)
     (configuration,) = [event for event in world.events if isinstance(event, Configuration)]
     assert [str(address.ip) for address in configuration.addresses] == used
@@ -466,7 +466,7 @@ def unassigned(tsi: str) -> Edit:
 )
 def test_without_an_assigned_address_our_own_is_the_inner_one(request_: frozenset[str], tsi: str) -> None:
     """K22: TSi is then the address that this machine has on the path (RFC 7296 section 2.19)."""
-    world = answered("auth", unassigned(tsi), config=replace(client_config(), request=request_))
+    world = answered("auth", unassigned(tsi), config=altered(client_config(), request=request_))
     assert [str(selector) for selector in child_of(world).local_selectors] == ["192.0.2.10/32"]
     told = [event.text for event in world.events if isinstance(event, Notice) and "192.0.2.10" in event.text]
     assert bool(told) == bool(request_), "who asked for an address is told that there is none"
@@ -475,7 +475,7 @@ def test_without_an_assigned_address_our_own_is_the_inner_one(request_: frozense
 @pytest.mark.parametrize("request_", [frozenset(), frozenset({"ipv4", "dns"})])
 def test_without_an_assigned_address_another_ones_is_refused(request_: frozenset[str]) -> None:
     """K22: such as the address that a NAT gave us, from which no packet of ours can come."""
-    world = answered("auth", unassigned("198.51.100.9/32"), config=replace(client_config(), request=request_))
+    world = answered("auth", unassigned("198.51.100.9/32"), config=altered(client_config(), request=request_))
     error = failed(world, NegotiationRefused)
     assert error.exit_code == 6
     assert "TSi" in str(error.reason)
@@ -485,7 +485,7 @@ def test_without_an_assigned_address_another_ones_is_refused(request_: frozenset
 def test_our_own_address_is_no_inner_one_if_it_is_of_this_machine_or_link_alone(own: str) -> None:
     """K22: as when the gateway is reached by way of a relay on this machine."""
     path = replace(PATH, local_address=ip_address(own))
-    world = World(config=replace(client_config(), request=frozenset()), setup=GatewaySetup(), path=path)
+    world = World(config=altered(client_config(), request=frozenset()), setup=GatewaySetup(), path=path)
     world.gateway.edit["auth"] = unassigned(f"{own}/32")
     world.start()
     assert world.run(35, World.finished)
@@ -494,7 +494,7 @@ def test_our_own_address_is_no_inner_one_if_it_is_of_this_machine_or_link_alone(
 
 def test_extended_sequence_numbers_are_not_forced_on_us() -> None:
     """K16."""
-    config = replace(client_config(), esn=False)
+    config = altered(client_config(), esn=False)
     world = answered("auth", esp(GOOD_SPI, transforms=(AES, ESN)), config=config)
     failed(world, NegotiationRefused)
 
@@ -557,7 +557,7 @@ def test_cancelling_during_ike_auth_deletes_once_and_brings_nothing_up(auth: str
 
 def test_a_deadline_during_ike_auth_deletes_once() -> None:
     """K20: the gateway answers IKE_AUTH too late."""
-    config = replace(client_config(), timeout=3.0)
+    config = altered(client_config(), timeout=3.0)
     world = World(config=config, drop=lambda sent: not sent.to_gateway and sent.data[18] == AUTH)
     world.start()
     world.run(1)
@@ -733,12 +733,12 @@ def test_the_password_is_in_no_datagram_and_no_representation() -> None:
 def test_selectors_of_the_families_that_get_an_address_are_asked_for(
     request_: set[str], remote: tuple[TrafficSelector, ...], expected: object
 ) -> None:
-    config = replace(client_config(), request=frozenset(request_), remote_selectors=remote)
+    config = altered(client_config(), request=frozenset(request_), remote_selectors=remote)
     assert asked_selectors(config, PATH) == expected
 
 
 def test_without_configuration_the_address_of_the_path_is_the_only_one() -> None:
-    config = replace(client_config(), request=frozenset())
+    config = altered(client_config(), request=frozenset())
     local, _ = asked_selectors(config, PATH)
     assert [str(selector) for selector in local] == ["192.0.2.10/32"]
     world = World(config=config)
@@ -749,8 +749,8 @@ def test_without_configuration_the_address_of_the_path_is_the_only_one() -> None
 
 def test_no_proposal_in_common_for_esp() -> None:
     config = client_config()
-    other = replace(config.esp_proposals[0], encryption=(ENCRYPTION["chacha20poly1305"],))
-    world = World(config=replace(config, esp_proposals=(other,)))
+    other = replace(config.child.esp_proposals[0], encryption=(ENCRYPTION["chacha20poly1305"],))
+    world = World(config=altered(config, esp_proposals=(other,)))
     world.start()
     assert world.run(5, lambda w: w.closed)
     assert "algorithms" in failed(world, NegotiationRefused).message

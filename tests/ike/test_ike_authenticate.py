@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 from sim_certificates import NOW, gateway_certificate, gateway_key, stranger_key, trust, user_certificate, user_key
 from sim_gateway import CLIENT_ID, GATEWAY_ID, PSK
-from sim_world import World, client_config
+from sim_world import World, altered, client_config
 
 from ikeclient.crypto.pki.names import encode_name
 from ikeclient.crypto.pki.trust_store import TrustStore
 from ikeclient.crypto.sign.private_key import sign_auth
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
+from ikeclient.ike.config import TrustedCertificate
 from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.rules.authenticate import (
     OwnProof,
@@ -149,14 +150,14 @@ def test_a_certificate_does_not_stand_in_for_a_pre_shared_key(candidate: Candida
 
 
 def test_an_untrusted_issuer_is_refused_even_with_a_good_signature(candidate: Candidate) -> None:
-    config = client_config("eap")
-    config = replace(config, auth=replace(config.auth, trust=TrustStore.from_certificates([])))
+    nothing = TrustedCertificate(trust=TrustStore.from_certificates([]))
+    config = altered(client_config("eap"), gateway_auth=nothing)
     with pytest.raises(GatewayNotAuthenticated):
         verify_gateway(config, candidate, GATEWAY_ID, CHAIN, signed(candidate), NOW)
 
 
 def test_any_identity_is_good_with_a_pre_shared_key_when_none_is_configured(candidate: Candidate) -> None:
-    config = replace(client_config("psk"), gateway_identity=None)
+    config = altered(client_config("psk"), gateway_identity=None)
     verify_gateway(config, candidate, GATEWAY_ID, (), shared_key_proof(candidate, PSK), NOW)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
 from sim_gateway import NET, ipv4
-from sim_world import client_config
+from sim_world import altered, client_config
 
 from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
@@ -41,7 +40,7 @@ def child(spi_in: int) -> ChildSa:
 
 
 def table(*, rekey_child: float = 1000.0) -> ChildTable:
-    made = ChildTable(replace(client_config(), rekey_child=rekey_child), random.Random(3).randbytes)
+    made = ChildTable(altered(client_config(), rekey_child=rekey_child), random.Random(3).randbytes)
     made.add(child(OLD), 0.0)
     return made
 

@@ -20,7 +20,7 @@ from sim_script import (
     unprotected,
     without,
 )
-from sim_world import AUTHS, PATH, Sent, Weather, World, assert_same_state, client_config, reverse
+from sim_world import AUTHS, PATH, Sent, Weather, World, altered, assert_same_state, client_config, reverse
 
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, NegotiationRefused, NoResponse
 from ikeclient.ike.config import IkeConfig
@@ -126,7 +126,7 @@ def test_a_verified_gateway_is_believed_at_once() -> None:
 
 def test_the_first_failure_is_reported_when_nobody_better_came() -> None:
     """A candidate that failed and one that stays silent: the reason of the first is worth more at the deadline."""
-    config = replace(client_config(), gateway_identity=None, timeout=5.0)
+    config = altered(client_config(), gateway_identity=None, timeout=5.0)
     world = World(config=config, setup=GatewaySetup(psk=b"another"), weather=Weather(delay=0.01))
     world.start()
     world.to_client(forged_init(world))
@@ -138,7 +138,7 @@ def test_the_first_failure_is_reported_when_nobody_better_came() -> None:
 
 
 def test_the_deadline_counts_from_the_start() -> None:
-    world = World(config=replace(client_config(), timeout=4.0), drop=lambda _: True)
+    world = World(config=altered(client_config(), timeout=4.0), drop=lambda _: True)
     world.now = 1000.0
     world.start()
     assert world.run(10, lambda w: w.closed)
@@ -163,7 +163,7 @@ def logins(world: World) -> int:
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_slow_login_is_one_login(auth: str, seconds: float, fresh: bool) -> None:
     """K20: whoever answers late is not asked a second time, on no port, whatever it does about repetitions."""
-    config = replace(client_config(auth), timeout=60.0)
+    config = altered(client_config(auth), timeout=60.0)
     world = World(config=config, setup=GatewaySetup(auth=auth, fresh=fresh), late=slow(seconds))
     world.start()
     assert world.run(61, World.finished)
@@ -200,7 +200,7 @@ def test_both_ports_answer_late_and_the_login_is_slow(seconds: float) -> None:
 
 def test_a_login_that_is_refused_late_was_one() -> None:
     """K20."""
-    config = replace(client_config("eap"), name_gateway=False)
+    config = altered(client_config("eap"), name_gateway=False)
     world = World(config=config, setup=GatewaySetup(auth="eap", password="another"), late=slow(2.5))
     world.start()
     assert world.run(31, lambda w: w.closed)
@@ -210,7 +210,7 @@ def test_a_login_that_is_refused_late_was_one() -> None:
 
 def test_a_login_that_was_given_up_is_deleted_until_that_is_acknowledged() -> None:
     """K20: the gateway takes the DELETE only after the IKE_AUTH that it still works on."""
-    config = replace(client_config(), timeout=4.0)
+    config = altered(client_config(), timeout=4.0)
     world = World(config=config, late=slow(9.0))
     world.start()
     world.run(1)
@@ -226,7 +226,7 @@ def test_a_login_that_was_given_up_is_deleted_until_that_is_acknowledged() -> No
 
 
 def test_a_gateway_that_is_never_heard_again_is_told_for_a_minute() -> None:
-    world = World(config=replace(client_config(), timeout=4.0), drop=lambda sent: sent.data[18] != INIT)
+    world = World(config=altered(client_config(), timeout=4.0), drop=lambda sent: sent.data[18] != INIT)
     world.start()
     assert world.run(5, lambda w: w.closed)
     world.run(80)
@@ -239,7 +239,7 @@ def test_a_gateway_that_is_never_heard_again_is_told_for_a_minute() -> None:
 
 def test_a_login_under_way_gets_all_the_time_there_is() -> None:
     """K20: the time of one address ends, but its gateway is alive on port 4500, so it has the login and is slow."""
-    config = replace(client_config(), timeout=8.0, login_timeout=30.0)
+    config = altered(client_config(), timeout=8.0, login_timeout=30.0)
     world = World(config=config, late=slow(12.0))
     world.start()
     assert world.run(31, World.finished)
@@ -250,7 +250,7 @@ def test_a_login_under_way_gets_all_the_time_there_is() -> None:
 
 def test_a_login_that_cannot_have_arrived_ends_with_the_time_of_its_address() -> None:
     """Port 500 answers, port 4500 is blocked: IKE_AUTH goes there, so another address may do better."""
-    config = replace(client_config(), timeout=8.0, login_timeout=30.0)
+    config = altered(client_config(), timeout=8.0, login_timeout=30.0)
     world = World(config=config, drop=lambda sent: 4500 in (sent.path.remote_port, sent.path.local_port))
     world.start()
     assert world.run(31, World.finished)
@@ -500,7 +500,7 @@ def test_where_answers_are_forged_no_refusal_is_believed_before_the_deadline() -
             world.to_client(attacker.outbox.pop().data)
     assert world.run(31, World.finished)
     assert world.connected, world.error and world.error.lines()
-    denied = World(config=replace(client_config(), timeout=8.0), drop=lambda _: True)
+    denied = World(config=altered(client_config(), timeout=8.0), drop=lambda _: True)
     denied.start()
     for kind in (NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.INVALID_SYNTAX):
         denied.to_client(unprotected(INIT, (spi_of(denied), bytes(8)), [NotifyPayload(type=kind)]))

@@ -26,7 +26,7 @@ from sim_script import (
     unprotected,
     without,
 )
-from sim_world import PATH, Sent, Weather, World, assert_same_state, client_config, reverse
+from sim_world import PATH, Sent, Weather, World, altered, assert_same_state, client_config, reverse
 
 from ikeclient.crypto.algorithms.key_exchange import generate
 from ikeclient.crypto.algorithms.modp import MODP_GROUPS
@@ -722,7 +722,7 @@ def test_our_signature_is_one_that_the_gateway_verifies_or_there_is_none(edit: E
 def test_sha1_is_offered_only_where_the_profile_allows_it() -> None:
     """N26."""
     for allowed in (False, True):
-        world = World(config=replace(client_config(), allow_sha1=allowed))
+        world = World(config=altered(client_config(), allow_sha1=allowed))
         world.start()
         offered = peer_hashes(Message.parse(world.log[0].data).payloads)
         assert offered is not None

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sim_certificates import NOW, stranger_certificate, stranger_key, user_certificate
 from sim_gateway import CBC, ESP_GCM, GatewaySetup, named
 from sim_script import AUTH, INFORMATIONAL, INIT, Scribe, deletes, instead, notify, only, unprotected
-from sim_world import PATH, Weather, World, assert_same_state, client_config
+from sim_world import PATH, Weather, World, altered, assert_same_state, client_config
 
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, KEY_EXCHANGE
 from ikeclient.crypto.pki.trust_store import TrustStore
@@ -27,7 +27,7 @@ from ikeclient.errors import (
     NegotiationRefused,
     NoResponse,
 )
-from ikeclient.ike.config import CertificateAuth, PskAuth
+from ikeclient.ike.config import CertificateAuth, PskAuth, TrustedCertificate
 from ikeclient.ike.events import (
     ChildEstablished,
     Closed,
@@ -57,7 +57,7 @@ from ikeclient.wire.selector import TrafficSelector
 
 
 def changed(auth: str = "psk", **changes: object) -> World:
-    return World(config=replace(client_config(auth), **changes), setup=GatewaySetup(auth=auth))  # type: ignore[arg-type]
+    return World(config=altered(client_config(auth), **changes), setup=GatewaySetup(auth=auth))
 
 
 def edited(method: str, **edits: object) -> World:
@@ -97,7 +97,7 @@ def disowned(world: World) -> World:
     """A certificate user whose certificate the gateway does not accept."""
     chain, key = (user_certificate(),), stranger_key()
     assert isinstance(world.config.auth, CertificateAuth)
-    config = replace(world.config, auth=CertificateAuth(chain=chain, key=key, trust=world.config.auth.trust))
+    config = replace(world.config, auth=CertificateAuth(chain=chain, key=key))
     return World(config=config, setup=world.setup)
 
 
@@ -192,8 +192,8 @@ FAILURES: dict[str, tuple[Callable[[], World], type[IkeclientError], int, tuple[
     ),
     "nothing is trusted": (
         lambda: World(
-            config=replace(
-                client_config("eap"), auth=replace(client_config("eap").auth, trust=TrustStore.from_certificates([]))
+            config=altered(
+                client_config("eap"), gateway_auth=TrustedCertificate(trust=TrustStore.from_certificates([]))
             ),
             setup=GatewaySetup(auth="eap"),
         ),
@@ -323,7 +323,7 @@ def test_closing_at_any_moment_ends_without_an_error_and_leaves_nothing_at_the_g
 
 
 def test_a_deadline_that_comes_while_closing_is_no_error() -> None:
-    world = World(config=replace(client_config(), timeout=3.0), drop=lambda sent: sent.data[18] == AUTH)
+    world = World(config=altered(client_config(), timeout=3.0), drop=lambda sent: sent.data[18] == AUTH)
     world.start()
     world.run(2.9)
     world.at_client(lambda client, now: client.close(now))
@@ -398,7 +398,7 @@ def test_no_event_shows_a_key() -> None:
 
 
 def test_a_rekey_is_announced_with_the_new_spis_and_when_the_next_one_is_due() -> None:
-    world = World(config=replace(client_config(), rekey_ike=1000.0))
+    world = World(config=altered(client_config(), rekey_ike=1000.0))
     world.connect()
     world.run(5)
     world.at_client(lambda client, now: client.rekey(now))
@@ -463,7 +463,7 @@ def test_a_bug_over_an_authenticated_message_ends_that_connection_in_order(
     monkeypatch: pytest.MonkeyPatch, owner: object, name: str, cause: Callable[[World], None]
 ) -> None:
     """K4: with an error that names the place, a DELETE, and no exception that could end the process."""
-    world = World(config=replace(client_config(), liveness=10.0))
+    world = World(config=altered(client_config(), liveness=10.0))
     world.connect()
 
     def broken(*_: object, **__: object) -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
-from sim_world import client_config
+from sim_world import altered, client_config
 
 from ikeclient.ike.v2.lifetimes import HINT_PAUSE, LINGER, Due, Lifetimes, retry_after
 
-CONFIG = replace(client_config(), rekey_ike=1000.0, liveness=30.0)
+CONFIG = altered(client_config(), rekey_ike=1000.0, liveness=30.0)
 
 
 def lifetimes(**changes: object) -> Lifetimes:
-    made = Lifetimes(replace(CONFIG, **changes), random.Random(5).randbytes)  # type: ignore[arg-type]
+    made = Lifetimes(altered(CONFIG, **changes), random.Random(5).randbytes)
     made.start(100.0)
     return made
 

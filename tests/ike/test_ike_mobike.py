@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, ip_address
 import pytest
 from sim_gateway import GatewaySetup
 from sim_script import INFORMATIONAL, Scribe, notify, opened
-from sim_world import PATH, World, client_config
+from sim_world import PATH, World, altered, client_config
 
 from ikeclient.errors import ProtocolError
 from ikeclient.ike.events import (
@@ -146,7 +146,7 @@ def test_the_gateway_may_take_its_addresses_back() -> None:
 
 
 def connected() -> tuple[World, Scribe]:
-    config = replace(client_config(), liveness=0.0)
+    config = altered(client_config(), liveness=0.0)
     world = World(config=config, setup=GatewaySetup(liveness=0.0, mobike=True))
     world.connect()
     world.run(1)

@@ -22,7 +22,7 @@ from sim_script import (
     opened,
     unprotected,
 )
-from sim_world import PATH, Weather, World, assert_same_state, client_config
+from sim_world import PATH, Weather, World, altered, assert_same_state, client_config
 
 from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused, NoResponse
@@ -52,7 +52,7 @@ UP = replace(PATH, remote_port=4500)
 
 def connected(**changes: object) -> tuple[World, Scribe]:
     """A connected client, alone with somebody who has the gateway's keys; the gateway itself is cut off."""
-    config = replace(client_config(), **{"liveness": 0.0, **changes})  # type: ignore[arg-type]
+    config = altered(client_config(), **{"liveness": 0.0, **changes})  # type: ignore[arg-type]
     world = World(config=config, setup=GatewaySetup(liveness=0.0))
     world.connect()
     world.run(1)
@@ -156,7 +156,7 @@ def test_clear_text_changes_nothing(exchange: ExchangeType, payload: Payload) ->
 @pytest.mark.parametrize("type_", [NotifyType.INVALID_IKE_SPI, NotifyType.INVALID_SPI])
 def test_clear_text_about_unknown_spis_causes_one_liveness_check_in_30_seconds(type_: NotifyType) -> None:
     """S3, S14: a hint, never a verdict; the genuine gateway answers the check."""
-    world = World(config=replace(client_config(), liveness=0.0), setup=GatewaySetup(liveness=0.0))
+    world = World(config=altered(client_config(), liveness=0.0), setup=GatewaySetup(liveness=0.0))
     world.connect()
     world.run(1)
     state = snapshot(world)

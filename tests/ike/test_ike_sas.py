@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 from sim_script import INFORMATIONAL, Scribe
-from sim_world import World, client_config
+from sim_world import World, altered, client_config
 
 from ikeclient.ike.v2.ike_sas import IkeSas
 from ikeclient.ike.v2.state import State
@@ -62,7 +61,7 @@ def test_closing_closes_every_ike_sa() -> None:
 
 
 def test_the_next_deadline_is_the_earliest_of_all() -> None:
-    world = World(config=replace(client_config(), liveness=30.0))
+    world = World(config=altered(client_config(), liveness=30.0))
     world.connect()
     world.at_client(lambda client, now: client.rekey(now))
     world.drop = lambda _: True

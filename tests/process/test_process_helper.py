@@ -217,7 +217,7 @@ def test_the_helper_reads_the_profile_again_with_its_keys_and_hooks(tmp_path: Pa
         before, after = first.ike.auth, again.ike.auth
         assert isinstance(before, CertificateAuth)
         assert isinstance(after, CertificateAuth)
-        assert (after.chain, after.trust.anchors) == (before.chain, before.trust.anchors)
+        assert (after.chain, again.ike.gateway.auth) == (before.chain, first.ike.gateway.auth)
         assert after.key.public_key.spki == before.key.public_key.spki
         assert run(made, ("up", again.session.up[0], VARIABLES)) == [None]
         assert (tmp_path / "second").exists()

@@ -30,13 +30,13 @@ def test_what_the_machine_cannot_run_is_not_offered(place: Path, monkeypatch: py
     ike = build(PSK, place).ike
     offered = {
         algorithm.keyword
-        for proposal in (*ike.ike_proposals, *ike.esp_proposals)
+        for proposal in (*ike.ike_proposals, *ike.child.esp_proposals)
         for part in (proposal.encryption, proposal.integrity, proposal.prf, proposal.key_exchange)
         for algorithm in part
     }
     assert not offered & broken
     assert {"aes256gcm16", "ecp384", "modp2048"} <= offered
-    assert all(proposal.encryption for proposal in ike.esp_proposals)
+    assert all(proposal.encryption for proposal in ike.child.esp_proposals)
 
 
 def test_what_the_machine_cannot_run_is_an_error_where_the_profile_wants_it(

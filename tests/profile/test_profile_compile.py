@@ -9,7 +9,7 @@ import pytest
 from profile_world import CANARY, CERTIFICATE, EAP, PSK, is_clause
 
 from ikeclient.errors import IkeclientError, ProfileError, UsageError
-from ikeclient.ike.config import CertificateAuth, EapAuth, PskAuth
+from ikeclient.ike.config import CertificateAuth, EapAuth, PskAuth, TrustedCertificate
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.load.load import parse_profile
 from ikeclient.profile.model.proposals import DEFAULT_IKE
@@ -45,11 +45,17 @@ def test_a_psk_profile_becomes_the_configuration_of_the_protocol(place: Path) ->
     assert isinstance(ike.auth, PskAuth)
     assert ike.auth.psk == CANARY.encode()
     assert (ike.local_identity.type, ike.local_identity.data) == (IdType.RFC822_ADDR, b"alice@example.com")
-    assert ike.gateway_identity is not None
-    assert (ike.gateway_identity.type, ike.gateway_identity.data) == (IdType.IPV4_ADDR, b"\xc0\0\x02\x01")
-    assert ike.request == {"ipv4", "ipv6", "dns"}
-    assert ike.remote_selectors == selectors("0.0.0.0/0", "::/0")
-    assert (ike.esn, ike.mobike, ike.liveness, ike.rekey_ike, ike.rekey_child) == (True, True, 30, 14400, 3600)
+    assert ike.gateway.identity is not None
+    assert (ike.gateway.identity.type, ike.gateway.identity.data) == (IdType.IPV4_ADDR, b"\xc0\0\x02\x01")
+    assert ike.child.request == {"ipv4", "ipv6", "dns"}
+    assert ike.child.remote_selectors == selectors("0.0.0.0/0", "::/0")
+    assert (ike.child.esn, ike.mobike, ike.timing.liveness, ike.timing.rekey_ike, ike.timing.rekey_child) == (
+        True,
+        True,
+        30,
+        14400,
+        3600,
+    )
     assert not ike.allow_sha1
     assert len(ike.ike_proposals) == len(DEFAULT_IKE)
 
@@ -61,10 +67,12 @@ def test_a_certificate_profile_that_is_read_twice_is_the_same(place: Path) -> No
 
 
 def test_an_eap_profile_becomes_the_configuration_of_the_protocol(place: Path) -> None:
-    auth = build(EAP, place).ike.auth
-    assert isinstance(auth, EapAuth)
-    assert (auth.identity, auth.methods, auth.password) == ("alice@example.com", (EapType.MSCHAPV2,), CANARY)
-    assert len(auth.trust) == 1
+    ike = build(EAP, place).ike
+    assert isinstance(ike.auth, EapAuth)
+    assert (ike.auth.identity, ike.auth.methods) == ("alice@example.com", (EapType.MSCHAPV2,))
+    assert ike.auth.password == CANARY
+    assert isinstance(ike.gateway.auth, TrustedCertificate)
+    assert len(ike.gateway.auth.trust) == 1
 
 
 @pytest.mark.parametrize(
@@ -197,14 +205,14 @@ def test_whatever_else_is_wrong_is_found_before_a_person_is_asked(place: Path) -
 )
 def test_the_selectors_follow_the_routes_and_the_families(place: Path, network: str, expected: tuple[str, ...]) -> None:
     compiled = build(f"{PSK}[network]\n{network}\n", place)
-    assert compiled.ike.remote_selectors == selectors(*expected)
+    assert compiled.ike.child.remote_selectors == selectors(*expected)
     assert compiled.warnings == ()
 
 
 def test_a_route_of_a_family_that_is_not_asked_for_is_left_out(place: Path) -> None:
     text = PSK + '[network]\nrequest = ["ipv4"]\nroutes = ["10.0.0.0/8", "2001:db8::/32"]\n'
     compiled = build(text, place)
-    assert compiled.ike.remote_selectors == selectors("10.0.0.0/8")
+    assert compiled.ike.child.remote_selectors == selectors("10.0.0.0/8")
     assert compiled.warnings == ("the route 2001:db8::/32 is left out: network.request does not ask for IPv6",)
 
 
@@ -235,7 +243,7 @@ def test_network_and_session_settings_arrive_as_plain_values(place: Path) -> Non
 
 
 def test_noesn_reaches_the_configuration(place: Path) -> None:
-    assert not build(PSK + '[crypto]\nesp = ["aes256gcm16-noesn"]\n', place).ike.esn
+    assert not build(PSK + '[crypto]\nesp = ["aes256gcm16-noesn"]\n', place).ike.child.esn
 
 
 @pytest.mark.parametrize(
@@ -252,7 +260,7 @@ def test_noesn_reaches_the_configuration(place: Path) -> None:
     ],
 )  # fmt: skip
 def test_identities_are_written_as_people_write_them(place: Path, written: str, type_: IdType, data: bytes) -> None:
-    identity = build(PSK.replace("[auth]", f'identity = "{written}"\n[auth]'), place).ike.gateway_identity
+    identity = build(PSK.replace("[auth]", f'identity = "{written}"\n[auth]'), place).ike.gateway.identity
     assert identity is not None
     assert (identity.type, identity.data) == (type_, data)
 
@@ -264,27 +272,27 @@ def test_an_impossible_identity_is_a_profile_error(place: Path, written: str) ->
 
 
 def test_any_gateway_will_do_only_with_a_psk(place: Path) -> None:
-    assert build(PSK.replace("[auth]", 'identity = "%any"\n[auth]'), place).ike.gateway_identity is None
+    assert build(PSK.replace("[auth]", 'identity = "%any"\n[auth]'), place).ike.gateway.identity is None
     assert "method psk only" in failure(EAP.replace("ca =", 'identity = "%any"\nca ='), place).message
 
 
 def test_each_of_several_gateways_must_prove_its_own_address(place: Path) -> None:
     compiled = build(PSK.replace('"192.0.2.1"', '["a.example", "192.0.2.2"]'), place)
-    first, second = (compiled.ike_for(address).gateway_identity for address in compiled.gateways)
-    assert first == compiled.ike.gateway_identity
+    first, second = (compiled.ike_for(address).gateway.identity for address in compiled.gateways)
+    assert first == compiled.ike.gateway.identity
     assert first is not None
     assert second is not None
     assert (first.data, second.data) == (b"a.example", b"\xc0\0\x02\x02")
     compiled = build(PSK.replace('"192.0.2.1"', '["a.example", "b.example"]\nidentity = "vpn.example"'), place)
-    assert {compiled.ike_for(address).gateway_identity for address in compiled.gateways} == {
-        compiled.ike.gateway_identity
+    assert {compiled.ike_for(address).gateway.identity for address in compiled.gateways} == {
+        compiled.ike.gateway.identity
     }
 
 
 def test_the_dot_of_a_fully_qualified_name_is_not_part_of_the_identity(place: Path) -> None:
     compiled = build(PSK.replace("192.0.2.1", "vpn.example."), place)
     assert compiled.gateways == ("vpn.example.",)
-    for identity in (compiled.ike.gateway_identity, compiled.ike_for("vpn.example.").gateway_identity):
+    for identity in (compiled.ike.gateway.identity, compiled.ike_for("vpn.example.").gateway.identity):
         assert identity is not None
         assert identity.data == b"vpn.example"
 

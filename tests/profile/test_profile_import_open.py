@@ -10,7 +10,7 @@ import pytest
 from profile_world import CANARY, PSK
 
 from ikeclient.errors import ProfileError, ProfileNotFound
-from ikeclient.ike.config import CertificateAuth
+from ikeclient.ike.config import CertificateAuth, TrustedCertificate
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.importers import stage
 from ikeclient.profile.importers.open import opened
@@ -68,7 +68,9 @@ def test_a_passphrase_is_asked_for_once_and_trust_is_the_same_when_nobody_can_be
     assert len(asked) == 1
     for each in (first, again):
         assert isinstance(each.ike.auth, CertificateAuth)
-        assert each.ike.auth.trust.subjects == ("O=Corp, CN=Corp VPN CA",)
+        theirs = each.ike.gateway.auth
+        assert isinstance(theirs, TrustedCertificate)
+        assert [anchor.subject for anchor in theirs.trust.anchors] == ["O=Corp, CN=Corp VPN CA"]
 
 
 def test_a_profile_is_a_profile_whatever_it_is_called(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

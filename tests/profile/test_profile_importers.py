@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from profile_world import CANARY, Owner, is_clause
 
 from ikeclient.errors import IkeclientError, ProfileError
-from ikeclient.ike.config import CertificateAuth, EapAuth, PskAuth
+from ikeclient.ike.config import CertificateAuth, EapAuth, PskAuth, TrustedCertificate
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.importers.conf import parse_conf
 from ikeclient.profile.importers.draft import MAX_LENGTH, Draft
@@ -77,9 +77,11 @@ def test_apples_certificate_comes_with_key_passphrase_and_authority(
 ) -> None:
     draft = read_foreign(apple_certificate(authority, alice))
     assert draft.warnings == []
-    auth = compiled(draft, write).ike.auth
+    ike = compiled(draft, write).ike
+    auth, theirs = ike.auth, ike.gateway.auth
     assert isinstance(auth, CertificateAuth)
-    assert [each.subject for each in auth.trust.anchors] == ["CN=Test CA"]
+    assert isinstance(theirs, TrustedCertificate)
+    assert [each.subject for each in theirs.trust.anchors] == ["CN=Test CA"]
     assert auth.chain[0].subject == "CN=alice"
 
 
@@ -126,7 +128,8 @@ def test_strongswans_android_profile_becomes_a_profile(write: Write, authority: 
     [bundle] = draft.attachments
     config = compile_profile(profile, write("work.ca.pem", bundle.data).parent, None, stdin_password=CANARY)
     assert isinstance(config.ike.auth, EapAuth)
-    assert len(config.ike.auth.trust) == 1
+    assert isinstance(config.ike.gateway.auth, TrustedCertificate)
+    assert len(config.ike.gateway.auth.trust) == 1
 
 
 def test_swanctl_conf_becomes_a_profile(write: Write) -> None:

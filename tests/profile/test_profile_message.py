@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ikeclient.crypto.sign.schemes import Family
-from ikeclient.ike.config import CertificateAuth
+from ikeclient.ike.config import CertificateAuth, TrustedCertificate
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.load import load_profile
@@ -57,7 +57,8 @@ def test_a_profile_arrives_as_it_was(tmp_path: Path, auth: str, rest: str) -> No
     assert arrived == profile
     if isinstance(arrived.ike.auth, CertificateAuth):
         assert Family.ECDSA in arrived.ike.auth.key.public_key.families
-        assert arrived.ike.auth.trust.anchors == arrived.ike.auth.chain
+        assert isinstance(arrived.ike.gateway.auth, TrustedCertificate)
+        assert arrived.ike.gateway.auth.trust.anchors == arrived.ike.auth.chain
 
 
 @pytest.mark.parametrize("part", ["key", "chain", "trust"])

@@ -25,7 +25,7 @@ from ikeclient.crypto.sign.schemes import Family
 from ikeclient.crypto.sign.signature import verify
 from ikeclient.eap.methods import mschap
 from ikeclient.errors import IntegrityError, ParseError, SignatureError
-from ikeclient.ike.config import EapAuth, IkeConfig
+from ikeclient.ike.config import ChildConfig, EapAuth, ExpectedGateway, IkeConfig, Timing, TrustedCertificate
 from ikeclient.ike.events import Datagram, NatStatus, Path
 from ikeclient.ike.v2.child.child_sa import ChildSa
 from ikeclient.ike.v2.exchanges.init import peer_hashes, signature_hashes
@@ -154,13 +154,11 @@ class SimGateway:
         setup = self.setup
         return IkeConfig(
             local_identity=setup.identity,
-            gateway_identity=None,
-            auth=EapAuth(identity="unused", methods=(EapType.MSCHAPV2,), trust=trust()),
+            auth=EapAuth(identity="unused", methods=(EapType.MSCHAPV2,)),
+            gateway=ExpectedGateway(identity=None, auth=TrustedCertificate(trust=trust())),
             ike_proposals=setup.ike_proposals,
-            esp_proposals=setup.esp_proposals,
-            liveness=setup.liveness,
-            rekey_ike=setup.rekey_ike,
-            rekey_child=setup.rekey_child,
+            child=ChildConfig(esp_proposals=setup.esp_proposals),
+            timing=Timing(liveness=setup.liveness, rekey_ike=setup.rekey_ike, rekey_child=setup.rekey_child),
             fragment_size=setup.fragment_size,
         )
 

@@ -11,15 +11,26 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_address
+from typing import Any
 
 from sim_certificates import NOW, trust, user_certificate, user_key
 from sim_gateway import CLIENT_ID, ESP_GCM, GATEWAY_ID, GCM, NET, PASSWORD, PSK, USER, GatewaySetup, SimGateway
 
 from ikeclient.errors import IkeclientError
-from ikeclient.ike.config import CertificateAuth, EapAuth, IkeConfig, PskAuth
+from ikeclient.ike.config import (
+    CertificateAuth,
+    ChildConfig,
+    EapAuth,
+    ExpectedGateway,
+    IkeConfig,
+    OwnAuth,
+    PskAuth,
+    Timing,
+    TrustedCertificate,
+)
 from ikeclient.ike.events import ChildClosed, ChildEstablished, Closed, Event, Need, Path
 from ikeclient.ike.v2.child.child_sa import ChildSa
 from ikeclient.ike.v2.ike_sa import IkeSa
@@ -29,10 +40,17 @@ from ikeclient.wire.registry import EapType
 
 PATH = Path(ip_address("192.0.2.10"), 40500, ip_address("203.0.113.7"), 500)
 
-AUTHS: dict[str, Callable[[], PskAuth | CertificateAuth | EapAuth]] = {
+AUTHS: dict[str, Callable[[], OwnAuth]] = {
     "psk": lambda: PskAuth(psk=PSK),
-    "certificate": lambda: CertificateAuth(chain=(user_certificate(),), key=user_key(), trust=trust()),
-    "eap": lambda: EapAuth(identity=USER, methods=(EapType.MSCHAPV2,), password=PASSWORD, trust=trust()),
+    "certificate": lambda: CertificateAuth(chain=(user_certificate(),), key=user_key()),
+    "eap": lambda: EapAuth(identity=USER, methods=(EapType.MSCHAPV2,), password=PASSWORD),
+}
+
+
+PARTS: dict[str, dict[str, str]] = {
+    "gateway": {"gateway_identity": "identity", "name_gateway": "named", "gateway_auth": "auth"},
+    "child": {each.name: each.name for each in fields(ChildConfig)},
+    "timing": {each.name: each.name for each in fields(Timing)},
 }
 
 
@@ -40,15 +58,22 @@ def client_config(auth: str = "psk") -> IkeConfig:
     """A configuration that fits the gateway of `GatewaySetup(auth=auth)`, without rekeys of its own."""
     return IkeConfig(
         local_identity=CLIENT_ID,
-        gateway_identity=GATEWAY_ID,
         auth=AUTHS[auth](),
+        gateway=ExpectedGateway(
+            identity=GATEWAY_ID, auth=PskAuth(psk=PSK) if auth == "psk" else TrustedCertificate(trust=trust())
+        ),
         ike_proposals=(GCM,),
-        esp_proposals=(ESP_GCM,),
-        request=frozenset({"ipv4", "dns"}),
-        remote_selectors=(NET,),
-        rekey_ike=1e6,
-        rekey_child=1e6,
+        child=ChildConfig(esp_proposals=(ESP_GCM,), request=frozenset({"ipv4", "dns"}), remote_selectors=(NET,)),
+        timing=Timing(rekey_ike=1e6, rekey_child=1e6),
     )
+
+
+def altered(config: IkeConfig, **changes: Any) -> IkeConfig:
+    """`config` with other values, whichever of its parts they belong to; `gateway_identity` is the gateway's."""
+    for part, names in PARTS.items():
+        inner = {name: changes.pop(key) for key, name in names.items() if key in changes}
+        config = replace(config, **{part: replace(getattr(config, part), **inner)})
+    return replace(config, **changes)
 
 
 def reverse(path: Path) -> Path:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from sim_gateway import GatewaySetup
 from sim_script import CREATE_CHILD
-from sim_world import World, assert_same_state, client_config
+from sim_world import World, altered, assert_same_state, client_config
 
 from ikeclient.errors import NoResponse
 from ikeclient.ike.events import ChildEstablished
@@ -18,7 +17,7 @@ HOUR = 3600.0
 
 
 def connected(**changes: object) -> World:
-    config = replace(client_config(), **{"rekey_child": HOUR, "rekey_ike": 4 * HOUR, **changes})  # type: ignore[arg-type]
+    config = altered(client_config(), **{"rekey_child": HOUR, "rekey_ike": 4 * HOUR, **changes})  # type: ignore[arg-type]
     world = World(config=config, setup=GatewaySetup(liveness=0.0))
     world.connect()
     world.run(1)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sim_gateway import GCM, GatewaySetup
 from sim_script import INIT, notify, unprotected
-from sim_world import AUTHS, PATH, Sent, Weather, World, assert_same_state, client_config
+from sim_world import AUTHS, PATH, Sent, Weather, World, altered, assert_same_state, client_config
 
 from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused, NoResponse
@@ -295,7 +295,7 @@ def test_a_need_that_is_refused_ends_the_login_and_the_gateway_is_told() -> None
 
 
 def test_timers_go_on_while_a_need_is_unanswered() -> None:
-    config = replace(client_config("eap"), timeout=8.0)
+    config = altered(client_config("eap"), timeout=8.0)
     world = World(config=replace(config, auth=replace(config.auth, password=None)), setup=GatewaySetup(auth="eap"))
     world.start()
     assert world.run(20, lambda w: w.closed)

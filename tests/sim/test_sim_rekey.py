@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sim_gateway import ESP_GCM, GatewaySetup, ipv4
-from sim_world import PATH, Sent, Weather, World, assert_same_state, client_config, mirrored, reverse
+from sim_world import PATH, Sent, Weather, World, altered, assert_same_state, client_config, mirrored, reverse
 
 from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE
 from ikeclient.errors import NoResponse
@@ -80,7 +80,7 @@ def played(
     names: Sequence[str], gaps: Sequence[float], weather: Weather, seed: int = 0, *, watch: bool = True
 ) -> World:
     """Connect in fair weather, let things happen in this weather, then wait in fair weather until all is quiet."""
-    config = replace(client_config(), liveness=10.0)
+    config = altered(client_config(), liveness=10.0)
     world = World(seed=seed, config=config, setup=GatewaySetup(liveness=10.0, mobike=True))
     world.lost = gone
     world.connect()
@@ -280,7 +280,7 @@ def test_a_child_and_the_ike_sa_rekeyed_by_different_ends_are_both_refused_and_t
 @pytest.mark.parametrize("name", REKEYS[:2])
 def test_a_rekey_with_a_fresh_key_exchange(name: str) -> None:
     groups = (KEY_EXCHANGE["x25519"], KEY_EXCHANGE["ecp256"])
-    config = replace(client_config(), esp_proposals=(replace(ESP_GCM, key_exchange=groups),))
+    config = altered(client_config(), esp_proposals=(replace(ESP_GCM, key_exchange=groups),))
     for theirs in groups:
         setup = GatewaySetup(esp_proposals=(replace(ESP_GCM, key_exchange=(theirs,)),))
         world = World(config=config, setup=setup)
@@ -308,7 +308,7 @@ def test_a_gateway_that_insists_on_a_key_exchange_gets_one_of_the_ike_sa(name: s
 
 
 def test_lifetimes_make_the_client_rekey_by_itself() -> None:
-    config = replace(client_config(), rekey_child=100.0, rekey_ike=350.0)
+    config = altered(client_config(), rekey_child=100.0, rekey_ike=350.0)
     world = World(config=config)
     world.connect()
     world.run(1000)
@@ -320,7 +320,7 @@ def test_lifetimes_make_the_client_rekey_by_itself() -> None:
 
 
 def test_both_ends_with_the_same_lifetimes_stay_together() -> None:
-    config = replace(client_config(), rekey_child=60.0, rekey_ike=90.0)
+    config = altered(client_config(), rekey_child=60.0, rekey_ike=90.0)
     for seed in range(4):
         setup = GatewaySetup(rekey_child=60.0, rekey_ike=90.0)
         world = World(seed=seed, config=config, setup=setup, weather=Weather(delay=1.0))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import datetime
 import functools
-from dataclasses import replace
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
-from sim_certificates import NOW, trust
+from sim_certificates import NOW
 from sim_gateway import GATEWAY_ID, GatewaySetup, named
-from sim_world import World, client_config
+from sim_world import World, altered, client_config
 
 from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.crypto.sign.file_key import FileKey
@@ -51,8 +50,8 @@ def rsa_user() -> tuple[Certificate, FileKey]:
 
 def config(*schemes: Scheme, allow_sha1: bool = False) -> IkeConfig:
     certificate, key = rsa_user()
-    auth = CertificateAuth(chain=(certificate,), key=key, trust=trust(), signature=schemes)
-    return replace(client_config("certificate"), auth=auth, allow_sha1=allow_sha1)
+    auth = CertificateAuth(chain=(certificate,), key=key, signature=schemes)
+    return altered(client_config("certificate"), auth=auth, allow_sha1=allow_sha1)
 
 
 def setup(verifies: frozenset[Family] = frozenset(Family), identity: Identity = GATEWAY_ID) -> GatewaySetup:
@@ -117,7 +116,7 @@ def test_what_was_accepted_is_asked_first_the_next_time() -> None:
     again.connect()
     assert (requests(again, "init"), requests(again, "auth")) == (1, 1)
     assert notices(again) == []
-    other = replace(config(), gateway_identity=named("other.example.com"))
+    other = altered(config(), gateway_identity=named("other.example.com"))
     assert other.as_accepted(first.client.accepted) == other
 
 
@@ -149,7 +148,7 @@ def test_the_error_names_both_schemes_and_there_is_no_third_signature() -> None:
 
 @pytest.mark.parametrize("name", ["rsa-pss-sha256", "rsa-pss-sha512"])
 def test_schemes_named_by_the_profile_are_the_only_ones(name: str) -> None:
-    world = World(config=replace(config(SCHEME_NAMES[name]), name_gateway=False), setup=setup(NO_PSS))
+    world = World(config=altered(config(SCHEME_NAMES[name]), name_gateway=False), setup=setup(NO_PSS))
     error = run(world)
     assert f"we signed with {SCHEME_NAMES[name]}" in str(error.reason)
     assert (requests(world, "init"), requests(world, "auth")) == (1, 1)
@@ -162,7 +161,7 @@ def test_pkcs1_named_by_the_profile_saves_the_first_try() -> None:
 
 
 def test_other_keys_get_no_second_signature() -> None:
-    world = World(config=replace(client_config("certificate"), name_gateway=False), setup=setup(frozenset()))
+    world = World(config=altered(client_config("certificate"), name_gateway=False), setup=setup(frozenset()))
     error = run(world)
     assert "we signed with Ed25519" in str(error.reason)
     assert (requests(world, "init"), requests(world, "auth")) == (1, 1)
@@ -193,7 +192,7 @@ def test_rsa_and_a_gateway_without_rfc_7427_names_the_way_out() -> None:
 
 def test_sha1_signs_for_a_gateway_without_rfc_7427_if_the_profile_says_so() -> None:
     """N26; a refusal is not followed by a second signature, since it was PKCS#1 v1.5 already."""
-    world = World(config=replace(config(allow_sha1=True), name_gateway=False), setup=setup())
+    world = World(config=altered(config(allow_sha1=True), name_gateway=False), setup=setup())
     world.gateway.edit["init"] = without_hashes
     world.start()
     assert world.run(60, World.finished)
@@ -204,7 +203,7 @@ def test_sha1_signs_for_a_gateway_without_rfc_7427_if_the_profile_says_so() -> N
 def test_a_gateway_that_signs_with_sha1_names_the_way_out_too() -> None:
     """N26: with EAP only the gateway signs, as Azure's and Windows' do."""
     certificate, key = rsa_user()
-    trusting = replace(client_config("eap"), gateway_identity=named("alice@example.com"))
+    trusting = altered(client_config("eap"), gateway_identity=named("alice@example.com"))
     world = World(config=trusting, setup=GatewaySetup(auth="eap", chain=(certificate.der,), key=key))
 
     def classic(payloads: list[Payload]) -> list[Payload]:

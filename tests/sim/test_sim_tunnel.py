@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from sim_gateway import PASSWORD, GatewaySetup
 from sim_tunnel import CABLE, DELAY, GATEWAY, SECOND, WIFI, TunnelWorld, play, profile
-from sim_world import client_config
+from sim_world import altered, client_config
 
 from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse
 from ikeclient.ike.config import EapAuth, IkeConfig
@@ -214,7 +214,7 @@ def test_keys_are_renewed_for_an_hour_and_the_connection_stays() -> None:
         assert status.reconnects == 0
         await world.stop()
 
-    ike = replace(client_config(), rekey_ike=600.0, rekey_child=300.0)
+    ike = altered(client_config(), rekey_ike=600.0, rekey_child=300.0)
     play(scenario, with_profile=profile(ike))
 
 
@@ -281,7 +281,7 @@ def test_a_changed_network_is_applied_without_another_login() -> None:
 def test_a_changed_login_is_a_second_link_that_takes_over() -> None:
     async def scenario(world: TunnelWorld) -> None:
         await world.connect()
-        await world.connection.reconfiguration.adopt(profile(replace(client_config(), liveness=77.0)))
+        await world.connection.reconfiguration.adopt(profile(altered(client_config(), liveness=77.0)))
         assert world.life is State.CONNECTED
         await world.until(lambda: "reauthenticated" in world.heard, 10)
         assert "reconnecting" not in world.heard
@@ -331,7 +331,7 @@ def test_whatever_happens_in_any_order_nothing_leaves_past_the_tunnel_and_it_com
     table is met.
     """
 
-    ike = replace(client_config(), rekey_ike=90.0, rekey_child=35.0) if seed % 3 == 0 else client_config()
+    ike = altered(client_config(), rekey_ike=90.0, rekey_child=35.0) if seed % 3 == 0 else client_config()
 
     async def scenario(world: TunnelWorld) -> None:
         await world.connect()
@@ -340,7 +340,7 @@ def test_whatever_happens_in_any_order_nothing_leaves_past_the_tunnel_and_it_com
         turns = 0
 
         async def reload() -> None:
-            await world.connection.reconfiguration.adopt(profile(replace(ike, liveness=30.0 + turns)))
+            await world.connection.reconfiguration.adopt(profile(altered(ike, liveness=30.0 + turns)))
 
         for turns in range(12):  # noqa: B007  `reload` reads it
             match chance.randrange(7):

@@ -31,5 +31,5 @@ def test_a_gateway_is_asked_as_it_last_accepted() -> None:
     """E9: a try that is refused is logged, counted, and may lock an account."""
     gateway, work = Gateway(), profile()
     assert gateway.config(work) == work.ike
-    gateway.accepted = replace(work.ike, name_gateway=False)
-    assert gateway.config(work) == replace(work.ike, name_gateway=False)
+    gateway.accepted = replace(work.ike, gateway=replace(work.ike.gateway, named=False))
+    assert gateway.config(work) == replace(work.ike, gateway=replace(work.ike.gateway, named=False))

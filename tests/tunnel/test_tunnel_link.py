@@ -14,7 +14,7 @@ import pytest
 
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.dataplane.pump import Packet, Pump
-from ikeclient.ike.config import IkeConfig, PskAuth
+from ikeclient.ike.config import ChildConfig, ExpectedGateway, IkeConfig, PskAuth
 from ikeclient.ike.events import Datagram
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.link import Link
@@ -26,12 +26,13 @@ from ikeclient.wire.registry import IdType
 GCM = AlgorithmProposal(
     encryption=(ENCRYPTION["aes128gcm16"],), prf=(PRF["prfsha256"],), key_exchange=(KEY_EXCHANGE["x25519"],)
 )
+PSK = PskAuth(psk=b"a shared secret of many bytes")
 CONFIG = IkeConfig(
     local_identity=Identity(type=IdType.FQDN, data=b"alice.example.com"),
-    gateway_identity=None,
-    auth=PskAuth(psk=b"a shared secret of many bytes"),
+    auth=PSK,
+    gateway=ExpectedGateway(identity=None, auth=PSK),
     ike_proposals=(GCM,),
-    esp_proposals=(replace(GCM, prf=(), key_exchange=()),),
+    child=ChildConfig(esp_proposals=(replace(GCM, prf=(), key_exchange=()),)),
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sim_tunnel import profile
-from sim_world import client_config
+from sim_world import altered, client_config
 
 from ikeclient.errors import IkeclientError, NoResponse, PlatformError
 from ikeclient.ike.events import IPAddress
@@ -22,8 +22,8 @@ from ikeclient.tunnel.reconfigure import Reconfiguration
 
 OLD = profile()
 OTHER_MTU = replace(OLD, network=replace(OLD.network, mtu=1300))
-OTHER_LOGIN = replace(OLD, ike=replace(client_config(), liveness=77.0))
-OTHER_NETWORKS = replace(OLD, ike=replace(client_config(), request=frozenset({"ipv4"})))
+OTHER_LOGIN = replace(OLD, ike=altered(client_config(), liveness=77.0))
+OTHER_NETWORKS = replace(OLD, ike=altered(client_config(), request=frozenset({"ipv4"})))
 OTHER_GATEWAY = replace(OLD, gateways=("other.example",))
 HERE, THERE = ip_address("203.0.113.7"), ip_address("198.51.100.7")
 

@@ -33,14 +33,23 @@ _PEM = re.compile(rb"-----BEGIN (?:X509 )?CERTIFICATE-----(.*?)-----END (?:X509 
 _MAX_LENGTH = 65535  # bytes; more than a CERT payload can hold
 
 
+class Validity(NamedTuple):
+    """From when until when a certificate holds, in UTC, both included (RFC 5280 section 4.1.2.5)."""
+
+    start: datetime
+    end: datetime
+
+    def __contains__(self, now: object) -> bool:
+        return isinstance(now, datetime) and self.start <= now <= self.end
+
+
 class Certificate:
     """An X.509 certificate; two are equal when their bytes are.
 
     `der` is the whole, `subject_der` and `issuer_der` are the names as encoded in it, `subject_key` and `issuer_key`
     what to look them up by (RFC 5280 section 7.1), `names` and `subtrees` what name constraints are about,
-    `authority_hash` is the SHA-1 of its SubjectPublicKeyInfo (RFC 7296 section 3.7), `not_before` and `not_after` are
-    in UTC. `signature_hash` is the name of the hash in the issuer's signature, None if the scheme has none;
-    `signature_problem` says why that signature cannot be verified. A trust anchor may have such a problem.
+    `authority_hash` is the SHA-1 of its SubjectPublicKeyInfo (RFC 7296 section 3.7). `signature_problem` says why the
+    issuer's signature cannot be verified; a trust anchor may have such a problem.
     """
 
     __slots__ = (
@@ -51,14 +60,12 @@ class Certificate:
         "issuer_der",
         "issuer_key",
         "names",
-        "not_after",
-        "not_before",
         "public_key",
-        "signature_hash",
         "signature_problem",
         "subject_der",
         "subject_key",
         "subtrees",
+        "validity",
         "version_1",
     )
 
@@ -72,8 +79,7 @@ class Certificate:
             parsed = x509.load_der_x509_certificate(encoded)
             fields = _Fields.of(encoded)
             self.version_1 = parsed.version == x509.Version.v1
-            self.not_before: datetime = parsed.not_valid_before_utc
-            self.not_after: datetime = parsed.not_valid_after_utc
+            self.validity = Validity(parsed.not_valid_before_utc, parsed.not_valid_after_utc)
             try:
                 self._extensions = tuple(parsed.extensions)
             except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
@@ -83,7 +89,6 @@ class Certificate:
             except SignatureError as error:
                 raise ParseError(f"a certificate cannot be used: {error.message}") from None
             self._signature, self.signature_problem = _signature(parsed, fields)
-            self.signature_hash = self._signature.hash_name if self._signature else None
             self.names = certificate_names(self.extension(x509.SubjectAlternativeName), fields.subject)
             constraints = self.extension(x509.NameConstraints)
             self.subtrees = Subtrees.of(constraints) if constraints else None
@@ -118,6 +123,11 @@ class Certificate:
         if problems is not None:
             problems += trouble
         return found
+
+    @property
+    def signature_hash(self) -> str | None:
+        """The name of the hash in the issuer's signature, None if the scheme has none."""
+        return self._signature.hash_name if self._signature else None
 
     @property
     def subject(self) -> str:

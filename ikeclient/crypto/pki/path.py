@@ -207,10 +207,10 @@ def _check_common(certificate: Certificate, leaf: Certificate, now: datetime) ->
         raise _invalid(certificate, leaf, f"cannot be trusted: {certificate.public_key.weakness}")
     clock = now.isoformat(sep=" ", timespec="seconds")
     hint = f"this machine's clock says {clock}; if that is wrong, correct it, if not, tell the gateway's administrator"
-    if now > certificate.not_after:
-        raise _invalid(certificate, leaf, f"expired at {_local(certificate.not_after, now)}", hint)
-    if now < certificate.not_before:
-        raise _invalid(certificate, leaf, f"is not valid before {_local(certificate.not_before, now)}", hint)
+    if now > certificate.validity.end:
+        raise _invalid(certificate, leaf, f"expired at {_local(certificate.validity.end, now)}", hint)
+    if now < certificate.validity.start:
+        raise _invalid(certificate, leaf, f"is not valid before {_local(certificate.validity.start, now)}", hint)
     for extension in certificate.critical_extensions():
         if not isinstance(extension, _PROCESSED):
             oid = extension.oid.dotted_string

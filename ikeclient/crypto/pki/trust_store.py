@@ -64,11 +64,6 @@ class TrustStore:
         hashes = dict.fromkeys(anchor.authority_hash for anchor in self._anchors)
         return b"".join(list(hashes)[:_MAX_AUTHORITY_HASHES])
 
-    @property
-    def subjects(self) -> tuple[str, ...]:
-        """The names of the authorities, for people."""
-        return tuple(anchor.subject for anchor in self._anchors)
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TrustStore) and self._anchors == other._anchors
 

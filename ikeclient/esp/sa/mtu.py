@@ -21,11 +21,6 @@ MINIMUM_PATH_MTU = {
 IPV6_MINIMUM_MTU = 1280
 
 
-def outer_length(inner: int, outer_version: int, suite: EspSuite, *, udp: bool = True) -> int:
-    """Length in bytes of the outer IP packet that carries an inner packet of `inner` bytes."""
-    return IP_HEADERS[outer_version] + (UDP_HEADER if udp else 0) + esp_layout(suite).sealed_length(inner)
-
-
 def inner_mtu(path_mtu: int, outer_version: int, suite: EspSuite, *, udp: bool = True) -> int:
     """The longest inner packet whose outer packet fits into `path_mtu` bytes.
 

@@ -17,7 +17,7 @@ Until then it waits (`answers`). IKE_SA_INIT is repeated meanwhile, which is no 
 Port 4500 is asked with an IKE_SA_INIT of its own while port 500 is silent, or if the answer there knows no UDP
 encapsulation or was forged; else only shortly before we would give up a candidate that has never answered. IKE_AUTH
 always goes to port 4500: if nothing is heard from there it probably never arrived, and another address may do better;
-if something is, the login is under way and gets all the time there is (`IkeConfig.login_timeout`).
+if something is, the login is under way and gets all the time there is (`Timing.login_timeout`).
 
 A candidate that is given up is deleted until that is acknowledged (`leaving`): the gateway takes requests in order, so
 it understands the DELETE only after it has dealt with the IKE_AUTH that it still works on.

@@ -78,7 +78,7 @@ class Initiator:
     # In
 
     def start(self, path: Path, now: float) -> None:
-        """Begin connecting along `path`; an answer or `Closed` comes at the latest after `config.timeout` seconds."""
+        """Begin connecting along `path`; an answer or `Closed` comes within `config.timing.timeout` seconds."""
         self._handshake = Handshake(self._config, self._sources, path, now)
         self._settle(now)
 

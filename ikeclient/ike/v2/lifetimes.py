@@ -53,11 +53,11 @@ class Lifetimes:
 
     def start(self, now: float) -> None:
         """The SA is up."""
-        self.rekey_at = now + jittered(self._config.rekey_ike, self._entropy)
+        self.rekey_at = now + jittered(self._config.timing.rekey_ike, self._entropy)
         self._timers.set(Due.REKEY, self.rekey_at)
-        self._timers.set(Due.EXPIRE, now + self._config.rekey_ike * HARD_END)
-        if self._config.liveness:
-            self._timers.set(Due.LIVENESS, now + self._config.liveness)
+        self._timers.set(Due.EXPIRE, now + self._config.timing.rekey_ike * HARD_END)
+        if self._config.timing.liveness:
+            self._timers.set(Due.LIVENESS, now + self._config.timing.liveness)
 
     def stop(self) -> None:
         """The SA is on its way out: nothing is due any more."""
@@ -96,8 +96,8 @@ class Lifetimes:
 
     def watch(self, last_heard: float, now: float) -> bool:
         """Whether a liveness check is due, given when the peer was last heard; arms the timer for the next look."""
-        silent = now >= last_heard + self._config.liveness
-        self._timers.set(Due.LIVENESS, (now if silent else last_heard) + self._config.liveness)
+        silent = now >= last_heard + self._config.timing.liveness
+        self._timers.set(Due.LIVENESS, (now if silent else last_heard) + self._config.timing.liveness)
         return silent
 
     def hinted(self, now: float) -> bool:

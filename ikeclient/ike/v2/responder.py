@@ -204,10 +204,10 @@ def child_terms(view: View, old: ChildSa) -> ChildTerms:
     """What a Child SA in the place of `old` is made with."""
     return ChildTerms(
         old=old,
-        proposals=view.config.esp_proposals,
+        proposals=view.config.child.esp_proposals,
         keying=view.keying,
         spi_in=view.children.new_spi(),
-        esn=view.config.esn,
+        esn=view.config.child.esn,
         spare=spare_groups(view),
         entropy=view.entropy,
     )

@@ -19,8 +19,8 @@ class Schedule:
 
     def __init__(self, config: IkeConfig, now: float, *, two_ports: bool) -> None:
         self._two_ports = two_ports
-        self.deadline = now + config.timeout
-        self.login_deadline = now + max(config.timeout, config.login_timeout)
+        self.deadline = now + config.timing.timeout
+        self.login_deadline = now + max(config.timing.timeout, config.timing.login_timeout)
         self.second_port_at: float | None = None
         self.first_at: float | None = None
         self.try_at = now

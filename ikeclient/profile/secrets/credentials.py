@@ -215,10 +215,10 @@ def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, .
             f"the private key is {key.public_key.kind}",
         )
     now = datetime.now(UTC)
-    if not own.not_before <= now <= own.not_after:
-        state = f"expired at {own.not_after:%Y-%m-%d %H:%M} UTC"
-        if now < own.not_before:
-            state = f"is not valid before {own.not_before:%Y-%m-%d %H:%M} UTC"
+    if now not in own.validity:
+        state = f"expired at {own.validity.end:%Y-%m-%d %H:%M} UTC"
+        if now < own.validity.start:
+            state = f"is not valid before {own.validity.start:%Y-%m-%d %H:%M} UTC"
         clock = f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC"
         sources.warnings.append(
             f"{shown_path(path)}: our certificate {state}; the gateway will probably refuse it ({clock})"

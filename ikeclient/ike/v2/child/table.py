@@ -194,8 +194,8 @@ class ChildTable:
 
     def add(self, child: ChildSa, now: float, *, replaces: int | None = None) -> None:
         """Take note of a Child SA that came up, in place of another one or as the first."""
-        rekey_at = now + jittered(self._config.rekey_child, self._entropy)
-        expires_at = now + self._config.rekey_child * HARD_END
+        rekey_at = now + jittered(self._config.timing.rekey_child, self._entropy)
+        expires_at = now + self._config.timing.rekey_child * HARD_END
         self._records[child.spi_in] = ChildRecord(child=child, rekey_at=rekey_at, expires_at=expires_at)
         self._newest_at = now
         old = self._records.get(replaces) if replaces is not None else None

@@ -110,7 +110,7 @@ class AuthExchange:
         config = self._config
         proof = authenticate.own_proof(config, self._candidate)
         self._signed = proof.scheme
-        wanted = config.gateway_identity if config.name_gateway else None
+        wanted = config.gateway.identity if config.gateway.named else None
         gateway = (IdrPayload(identity=wanted),) if wanted is not None else ()
         contact = (NotifyPayload(type=NotifyType.INITIAL_CONTACT),) if self._initial_contact else ()
         mobike = (NotifyPayload(type=NotifyType.MOBIKE_SUPPORTED),) if config.mobike else ()
@@ -121,7 +121,7 @@ class AuthExchange:
             *authenticate.certificate_request(config),
             *gateway,
             *((proof.auth,) if proof.auth else ()),
-            *cfg.request(config.request, config.addresses),
+            *cfg.request(config.child.request, config.child.addresses),
             *self._child.payloads(),
             *mobike,
         ]
@@ -221,7 +221,7 @@ class AuthExchange:
             if error is not None and find(answer, SaPayload) is None:
                 raise refusal(error.type)
             configuration, notices = cfg.reply(
-                find(answer, ConfigPayload), gateway=self._gateway, wanted=self._config.request
+                find(answer, ConfigPayload), gateway=self._gateway, wanted=self._config.child.request
             )
             child, told = self._child.settle(self._candidate, answer, configuration)
             self._notices += told

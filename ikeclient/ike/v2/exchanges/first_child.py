@@ -23,8 +23,8 @@ from ikeclient.wire.selector import TrafficSelector, TsiPayload, TsrPayload
 def asked_selectors(config: IkeConfig, path: Path) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
     """TSi and TSr to ask for. With an assigned address TSi asks for everything, to be narrowed (section 2.19)."""
     families = {"ipv4": ANY_IPV4, "ipv6": ANY_IPV6}
-    remote = config.remote_selectors or (ANY_IPV4, ANY_IPV6)
-    local = tuple(selector for kind, selector in families.items() if kind in config.request)
+    remote = config.child.remote_selectors or (ANY_IPV4, ANY_IPV6)
+    local = tuple(selector for kind, selector in families.items() if kind in config.child.request)
     if not local:
         local = (TrafficSelector.from_network(ip_network(path.local_address)),)
     versions = {selector.version for selector in local}
@@ -52,11 +52,11 @@ class FirstChild:
         local, remote = asked_selectors(config, path)
         return cls(
             spi_in=spi_in,
-            offer=offer_esp(config.esp_proposals, spi_in, esn=config.esn, key_exchange=False),
+            offer=offer_esp(config.child.esp_proposals, spi_in, esn=config.child.esn, key_exchange=False),
             local=local,
             remote=remote,
             own=path.local_address,
-            addressed=bool(config.request & {"ipv4", "ipv6"}),
+            addressed=bool(config.child.request & {"ipv4", "ipv6"}),
         )
 
     def payloads(self) -> tuple[Payload, ...]:

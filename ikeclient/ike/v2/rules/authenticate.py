@@ -15,7 +15,7 @@ from ikeclient.crypto.sign.private_key import sign_auth
 from ikeclient.crypto.sign.schemes import Scheme
 from ikeclient.crypto.sign.signature import verify
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, ParseError, SignatureError
-from ikeclient.ike.config import CertificateAuth, IkeConfig, PskAuth
+from ikeclient.ike.config import CertificateAuth, IkeConfig, PskAuth, TrustedCertificate
 from ikeclient.ike.v2.keying import Candidate
 from ikeclient.wire.identity import AuthPayload, CertPayload, CertReqPayload, Identity
 from ikeclient.wire.registry import AuthMethod, CertEncoding, IdType
@@ -77,10 +77,12 @@ def refused_before(config: IkeConfig) -> Scheme | None:
 
 
 def certificate_request(config: IkeConfig) -> tuple[CertReqPayload, ...]:
-    """The CERTREQ that names the authorities we trust; none with a PSK (section 3.7)."""
-    if isinstance(config.auth, PskAuth):
-        return ()
-    return (CertReqPayload(encoding=CertEncoding.X509_SIGNATURE, authorities=config.auth.trust.authority_hashes),)
+    """The CERTREQ that names the authorities we trust; none if the gateway has a PSK (section 3.7)."""
+    match config.gateway.auth:
+        case TrustedCertificate(trust=trust):
+            return (CertReqPayload(encoding=CertEncoding.X509_SIGNATURE, authorities=trust.authority_hashes),)
+        case PskAuth():
+            return ()
 
 
 def shared_key_proof(candidate: Candidate, secret: bytes, identity: Identity) -> AuthPayload:
@@ -119,13 +121,14 @@ def verify_gateway(
     """
     if auth is None:
         raise GatewayNotAuthenticated("the gateway did not authenticate itself", reason="AUTH is missing")
-    match config.auth:
+    wanted = config.gateway.identity
+    match config.gateway.auth:
         case PskAuth(psk=psk):
-            if config.gateway_identity is not None and not same_identity(identity, config.gateway_identity):
-                raise _wrong_identity(config.gateway_identity, [shown(identity)])
+            if wanted is not None and not same_identity(identity, wanted):
+                raise _wrong_identity(wanted, [shown(identity)])
             verify_shared_key(candidate, psk, identity, auth, "the pre-shared key")
-        case _:
-            _verify_signature(config, config.auth.trust, candidate, identity, certificates, auth, now)
+        case TrustedCertificate(trust=trust):
+            _verify_signature(config, trust, candidate, identity, certificates, auth, now)
 
 
 def shown(identity: Identity) -> str:
@@ -166,7 +169,7 @@ def _verify_signature(
             hint="the profile's [auth] method and the gateway's configuration differ",
         )
     chain = _chain(certificates)
-    wanted = config.gateway_identity or identity
+    wanted = config.gateway.identity or identity
     validate_gateway(chain, trust, now, wanted.type, wanted.data)
     if not same_identity(identity, wanted) and not chain[0].matches(identity.type, identity.data):
         raise _wrong_identity(wanted, [shown(identity)])
