@@ -18,7 +18,7 @@ from fuzz_damage import damaged
 from sim_certificates import authority, gateway_certificate
 from sim_gateway import ESP_GCM, NET, GatewaySetup
 from sim_script import Scribe
-from sim_world import AUTHS, PATH, Sent, Weather, World, client_config, reverse
+from sim_world import AUTHS, PATH, Sent, Weather, World, altered, client_config, reverse
 
 from ikeclient.crypto.algorithms.keymat import IkeKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, IkeSuite
@@ -298,7 +298,7 @@ def _length(payload: Payload) -> int:
     return len(writer.bytes())
 
 
-def altered(random: Random, payloads: Sequence[Payload]) -> list[Payload]:
+def mangled(random: Random, payloads: Sequence[Payload]) -> list[Payload]:
     """A message of a gateway with some payloads damaged, left out, doubled, moved or replaced."""
     found = list(payloads)
     for _ in range(random.randint(1, 3)):
@@ -326,7 +326,7 @@ def altered(random: Random, payloads: Sequence[Payload]) -> list[Payload]:
 
 
 def _world(random: Random, auth: str) -> World:
-    config = replace(
+    config = altered(
         client_config(auth), request=random.choice((frozenset({"ipv4", "dns"}), frozenset({"ipv4", "ipv6"})))
     )
     setup = GatewaySetup(auth=auth, mobike=random.random() < 0.5, cookies=random.choice((0, 0, 1)))
@@ -355,7 +355,7 @@ def initiator(random: Random) -> None:
     world = _world(random, random.choice(list(AUTHS)))
     stages = random.sample(("init", "auth", "eap", "final"), random.randint(1, 2))
     for stage in stages:
-        world.gateway.edit[stage] = lambda payloads: altered(random, payloads) if random.random() < 0.8 else payloads
+        world.gateway.edit[stage] = lambda payloads: mangled(random, payloads) if random.random() < 0.8 else payloads
     raw = random.random() < 0.5
 
     def forge(sent: Sent) -> bool:
@@ -397,7 +397,7 @@ def established(random: Random) -> None:
             case _:
                 payloads = odd_payloads(random, random.randint(0, 5))
                 if random.random() < 0.5:
-                    payloads = altered(random, (*_child_request(random), *payloads))
+                    payloads = mangled(random, (*_child_request(random), *payloads))
                 path, limit = world.sa.channel.path, random.choice((300, 65535))
                 for data in scribe.write(random.choice(exchanges), payloads, message_id=number, limit=limit):
                     world.to_client(damaged(random, data) if random.random() < 0.1 else data, path)
@@ -422,6 +422,6 @@ def _answer_oddly(random: Random, world: World) -> None:
     genuine = channel.answer
 
     def answer(request: Header, reply: Sequence[Payload], path: Path) -> None:
-        genuine(request, altered(random, reply) if random.random() < 0.6 else reply, path)
+        genuine(request, mangled(random, reply) if random.random() < 0.6 else reply, path)
 
     channel.answer = answer  # type: ignore[method-assign]

@@ -139,7 +139,7 @@ class Channel:
             return
         datagrams = self._envelope.seal(*self._request, limit=self._limit(self.path, size))
         if len(datagrams) > len(pending.datagrams):
-            pending.datagrams = tuple(datagrams)
+            pending.recut(datagrams)
             self._smaller = True
 
     def response(self, data: bytes, message: Message, now: float) -> tuple[Payload, ...] | None:

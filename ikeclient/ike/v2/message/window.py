@@ -38,6 +38,10 @@ class Pending:
     since: float = 0.0
     excuses: int = 0
 
+    def recut(self, datagrams: Sequence[bytes]) -> None:
+        """Send these instead: the same request in other fragments."""
+        self.datagrams = tuple(datagrams)
+
 
 class RequestWindow:
     """Our requests: one at a time, resent with growing pauses until the answer comes or the timeout passes."""
