@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import re
 import socket
@@ -75,6 +76,16 @@ class Lab:
 
     def on_lan(self, command: str, *, check: bool = True) -> str:
         return sh(f"ip netns exec {self.lan} {command}", check=check)
+
+
+def inside(test: Callable[..., None]) -> Callable[..., None]:
+    """Run the body of a test in the client's namespace."""
+
+    @functools.wraps(test)
+    def run(lab: Lab, **arguments: object) -> None:
+        lab.inside(functools.partial(test, lab=lab, **arguments))
+
+    return run
 
 
 @contextlib.contextmanager

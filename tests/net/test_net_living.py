@@ -19,7 +19,7 @@ from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 import pytest
-from net_lab import FULL, SPLIT, Lab, a_lab, device, in_child, sh, state, tun
+from net_lab import FULL, SPLIT, Lab, a_lab, device, in_child, inside, sh, state, tun
 
 from ikeclient.errors import PlatformError
 from ikeclient.ipc.messages import pack, receive
@@ -89,40 +89,34 @@ def living(state_dir: Path, *prefix: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("prefix", [(), ELSEWHERE], ids=["here", "in another PID namespace"])
+@inside
 def test_a_start_leaves_a_living_tunnel_alone(lab: Lab, state_dir: Path, prefix: Sequence[str]) -> None:
     """O19: its process is not to be seen from there, but its lock and its marks are."""
-
-    def body() -> None:
-        with living(state_dir):
-            before = state()
-            assert script(REPAIR, state_dir, *prefix) == "[]"
-            assert "is already running" in script(START, state_dir, *prefix)
-            assert state() == before
-            assert device("8.8.8.8") == "ike0"
-
-    lab.inside(body)
+    with living(state_dir):
+        before = state()
+        assert script(REPAIR, state_dir, *prefix) == "[]"
+        assert "is already running" in script(START, state_dir, *prefix)
+        assert state() == before
+        assert device("8.8.8.8") == "ike0"
 
 
 @pytest.mark.parametrize("prefix", [(), ELSEWHERE], ids=["here", "from another PID namespace"])
+@inside
 def test_a_tunnel_that_was_killed_in_another_pid_namespace_is_repaired(
     lab: Lab, state_dir: Path, prefix: Sequence[str]
 ) -> None:
     """O19: dead is dead, whoever looks."""
-
-    def body() -> None:
-        before = state()
-        with living(state_dir, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc") as process:
-            assert script(REPAIR, state_dir) == "[]"
-            process.kill()
-            process.wait()
-            deadline = time.monotonic() + 30
-            while (told := script(REPAIR, state_dir, *prefix)) == "[]":
-                assert time.monotonic() < deadline
-            assert "changes that the tunnel work" in told
-            assert state() == before
-            assert list(state_dir.iterdir()) == []
-
-    lab.inside(body)
+    before = state()
+    with living(state_dir, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc") as process:
+        assert script(REPAIR, state_dir) == "[]"
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 30
+        while (told := script(REPAIR, state_dir, *prefix)) == "[]":
+            assert time.monotonic() < deadline
+        assert "changes that the tunnel work" in told
+        assert state() == before
+        assert list(state_dir.iterdir()) == []
 
 
 def test_a_journal_of_another_network_is_neither_replayed_nor_lost(lab: Lab, state_dir: Path) -> None:
@@ -163,16 +157,13 @@ def test_a_journal_of_another_network_is_neither_replayed_nor_lost(lab: Lab, sta
     assert not list(state_dir.glob("*.undo.json"))
 
 
+@inside
 def test_a_living_tunnel_of_the_same_name_in_another_network_is_told(lab: Lab, state_dir: Path) -> None:
     """O19: both would write one journal."""
-
-    def body() -> None:
-        with living(state_dir):
-            told = script(START, state_dir, "unshare", "--net")
-            assert "is already running" in told
-            assert "in another network namespace" in told
-
-    lab.inside(body)
+    with living(state_dir):
+        told = script(START, state_dir, "unshare", "--net")
+        assert "is already running" in told
+        assert "in another network namespace" in told
 
 
 def test_the_file_beside_resolv_conf_waits_for_its_tunnels_end_from_everywhere(tmp_path: Path) -> None:
@@ -210,147 +201,129 @@ time.sleep(600)
     assert path.read_text() == "nameserver 192.0.2.53\n"
 
 
+@inside
 def test_what_no_journal_tells_of_goes_and_a_living_neighbour_stays(lab: Lab, state_dir: Path, tmp_path: Path) -> None:
     """O20: the directory of the journal went with the crash; the neighbour has another one."""
-
-    def body() -> None:
-        _ike1 = tun("ike1")
-        neighbour = Machine(tmp_path / "elsewhere", "other")
-        neighbour.apply(OTHER)
-        before = state()
-        with living(state_dir) as process:
-            process.kill()
-            process.wait()
-        (state_dir / "work.undo.json").unlink()
-        left = state()
-        planned = remove_leftovers(dry_run=True)
-        assert state() == left
-        done = remove_leftovers()
-        assert state() == before
-        assert len(done) == len(planned) > 10
-        assert remove_leftovers() == []
-        neighbour.revert()
-
-    lab.inside(body)
+    _ike1 = tun("ike1")
+    neighbour = Machine(tmp_path / "elsewhere", "other")
+    neighbour.apply(OTHER)
+    before = state()
+    with living(state_dir) as process:
+        process.kill()
+        process.wait()
+    (state_dir / "work.undo.json").unlink()
+    left = state()
+    planned = remove_leftovers(dry_run=True)
+    assert state() == left
+    done = remove_leftovers()
+    assert state() == before
+    assert len(done) == len(planned) > 10
+    assert remove_leftovers() == []
+    neighbour.revert()
 
 
+@inside
 def test_another_directorys_old_journal_does_not_undo_who_took_the_table(
     lab: Lab, state_dir: Path, tmp_path: Path
 ) -> None:
     """O19, O20: table, priorities and inner address came again."""
-
-    def body() -> None:
-        with living(state_dir) as process:
-            process.kill()
-            process.wait()
-        remove_leftovers()
-        _ike0 = tun()
-        later = Machine(tmp_path / "later", "later")
-        later.apply(FULL)
-        before = state()
-        (line,) = repair(state_dir, resolv_conf=state_dir / "resolv.conf")
-        assert "that the tunnel work" in line
-        assert state() == before
-        later.revert()
-
-    lab.inside(body)
+    with living(state_dir) as process:
+        process.kill()
+        process.wait()
+    remove_leftovers()
+    _ike0 = tun()
+    later = Machine(tmp_path / "later", "later")
+    later.apply(FULL)
+    before = state()
+    (line,) = repair(state_dir, resolv_conf=state_dir / "resolv.conf")
+    assert "that the tunnel work" in line
+    assert state() == before
+    later.revert()
 
 
+@inside
 def test_what_others_made_is_no_leftover(lab: Lab) -> None:
     """O20: of our protocol number, in our tables or at our priorities, but not ours."""
-
-    def body() -> None:
-        for command in (
-            "ip rule add priority 20010 lookup 7400",
-            "ip rule add priority 20010 fwmark 0x1ce lookup 7400 protocol kernel",
-            "ip rule add priority 500 not fwmark 0x1ce lookup 7400 protocol kernel",
-            "ip rule add priority 20000 not fwmark 0x1ce lookup 100 protocol kernel",
-            "ip rule add priority 20000 not fwmark 0x1ce lookup 7402 protocol kernel suppress_prefixlength 0",
-            "ip rule add priority 20000 not fwmark 0x1ce from 10.0.0.0/8 lookup 7402 protocol kernel",
-            "ip rule add priority 19990 to 203.0.113.7 lookup main protocol kernel",
-            "ip route add 10.5.0.0/16 via 192.0.2.1 table 7400",
-            "ip route add unreachable 10.6.0.0/16 table 7600 protocol kernel",
-        ):
-            sh(command)
-        before = state()
-        assert remove_leftovers() == []
-        assert state() == before
-
-    lab.inside(body)
+    for command in (
+        "ip rule add priority 20010 lookup 7400",
+        "ip rule add priority 20010 fwmark 0x1ce lookup 7400 protocol kernel",
+        "ip rule add priority 500 not fwmark 0x1ce lookup 7400 protocol kernel",
+        "ip rule add priority 20000 not fwmark 0x1ce lookup 100 protocol kernel",
+        "ip rule add priority 20000 not fwmark 0x1ce lookup 7402 protocol kernel suppress_prefixlength 0",
+        "ip rule add priority 20000 not fwmark 0x1ce from 10.0.0.0/8 lookup 7402 protocol kernel",
+        "ip rule add priority 19990 to 203.0.113.7 lookup main protocol kernel",
+        "ip route add 10.5.0.0/16 via 192.0.2.1 table 7400",
+        "ip route add unreachable 10.6.0.0/16 table 7600 protocol kernel",
+    ):
+        sh(command)
+    before = state()
+    assert remove_leftovers() == []
+    assert state() == before
 
 
 @pytest.mark.parametrize("busy", [False, True])
+@inside
 def test_a_stranger_cannot_answer_for_a_dead_tunnel(lab: Lab, state_dir: Path, busy: bool) -> None:
     """O20: any user can take the name of a mark, and be too busy to be asked."""
-
-    def body() -> None:
-        before = state()
-        with living(state_dir) as process:
-            process.kill()
-            process.wait()
-        (state_dir / "work.undo.json").unlink()
-        readable, writable = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.setgid(65534)
-            os.setuid(65534)
-            kept = []
-            for name in ("table/7400", "address/10.88.0.1/32", "address/fd88::1/128"):
-                mark = socket.socket(socket.AF_UNIX)
-                mark.bind(f"\0ikeclient/{name}")
-                mark.listen(0 if busy else 100)
-                kept.append(mark)
-                if busy:
-                    asker = socket.socket(socket.AF_UNIX)
-                    asker.connect(f"\0ikeclient/{name}")
-                    kept.append(asker)
-            os.write(writable, b"up")
-            time.sleep(600)
-        assert os.read(readable, 2) == b"up"
-        try:
-            assert remove_leftovers()
-            assert state() == before
-        finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-
-    lab.inside(body)
+    before = state()
+    with living(state_dir) as process:
+        process.kill()
+        process.wait()
+    (state_dir / "work.undo.json").unlink()
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+        kept = []
+        for name in ("table/7400", "address/10.88.0.1/32", "address/fd88::1/128"):
+            mark = socket.socket(socket.AF_UNIX)
+            mark.bind(f"\0ikeclient/{name}")
+            mark.listen(0 if busy else 100)
+            kept.append(mark)
+            if busy:
+                asker = socket.socket(socket.AF_UNIX)
+                asker.connect(f"\0ikeclient/{name}")
+                kept.append(asker)
+        os.write(writable, b"up")
+        time.sleep(600)
+    assert os.read(readable, 2) == b"up"
+    try:
+        assert remove_leftovers()
+        assert state() == before
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
+@inside
 def test_a_living_tunnel_that_many_asked_for_still_lives(lab: Lab, state_dir: Path) -> None:
     """O19: any user can ask, and nobody answers."""
-
-    def body() -> None:
-        with living(state_dir):
-            (state_dir / "work.undo.json").unlink()
-            before = state()
-            askers = []
-            for _ in range(1000):
-                asker = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-                askers.append(asker)
-                if asker.connect_ex("\0ikeclient/table/7400") == errno.EAGAIN:
-                    break
-            else:
-                pytest.fail("it has time for everybody")
-            sh("ip link set ike0 down")  # else its carrier would tell
-            down = state()
-            assert "lookup 7400" in before
-            assert remove_leftovers() == []
-            assert state() == down
-            for asker in askers:
-                asker.close()
-
-    lab.inside(body)
+    with living(state_dir):
+        (state_dir / "work.undo.json").unlink()
+        before = state()
+        askers = []
+        for _ in range(1000):
+            asker = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            askers.append(asker)
+            if asker.connect_ex("\0ikeclient/table/7400") == errno.EAGAIN:
+                break
+        else:
+            pytest.fail("it has time for everybody")
+        sh("ip link set ike0 down")  # else its carrier would tell
+        down = state()
+        assert "lookup 7400" in before
+        assert remove_leftovers() == []
+        assert state() == down
+        for asker in askers:
+            asker.close()
 
 
+@inside
 def test_two_tunnels_that_start_at_once_get_tables_of_their_own(lab: Lab, state_dir: Path) -> None:
     """O20: between the choice of a table and its first route there is nothing to be seen in the kernel."""
-
-    def body() -> None:
-        first, second = Machine(state_dir, "first"), Machine(state_dir, "second")
-        assert (first.reserve_table(), second.reserve_table()) == (7400, 7401)
-
-    lab.inside(body)
+    first, second = Machine(state_dir, "first"), Machine(state_dir, "second")
+    assert (first.reserve_table(), second.reserve_table()) == (7400, 7401)
 
 
 def test_a_kernel_is_told_many_things_at_once(lab: Lab, state_dir: Path) -> None:
@@ -428,14 +401,12 @@ def test_hundreds_of_routes_hold_up_the_loop_for_a_moment_only(lab: Lab, state_d
     lab.inside(body)
 
 
+@inside
 def test_a_table_that_is_taken_is_refused(lab: Lab, state_dir: Path) -> None:
-    def body() -> None:
-        _ike0 = tun()
-        sh("ip route add unreachable 10.6.0.0/16 table 7464")
-        with pytest.raises(PlatformError, match="routing table 7464 is in use"):
-            Machine(state_dir, "work").apply(FULL)
-
-    lab.inside(body)
+    _ike0 = tun()
+    sh("ip route add unreachable 10.6.0.0/16 table 7464")
+    with pytest.raises(PlatformError, match="routing table 7464 is in use"):
+        Machine(state_dir, "work").apply(FULL)
 
 
 def test_routes_and_rules_read_back_are_the_steps_that_were_taken(lab: Lab, state_dir: Path) -> None:

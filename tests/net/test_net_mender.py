@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from net_lab import CLONE_NEWNS, FULL, SPLIT, Lab, device, sh, state, tun, unshare, way
+from net_lab import CLONE_NEWNS, FULL, SPLIT, Lab, device, inside, sh, state, tun, unshare, way
 
 from ikeclient.net.changes.steps import Step
 from ikeclient.net.device.tun import TunDevice
@@ -107,36 +107,32 @@ def test_what_others_change_lets_nothing_out_and_is_put_back(
     lab.inside(body)
 
 
+@inside
 def test_flushed_rules_are_back_at_once(lab: Lab, state_dir: Path) -> None:
     """O18: systemd-networkd does that when it starts; the notice comes with the next turn of the event loop."""
 
-    def body() -> None:
-        async def sabotaged(_: Machine, told: list[str]) -> None:
-            applied = steady()
-            sh(RULES)
-            assert device("8.8.8.8") == "v0"
-            await until(lambda: steady() == applied)
-            await until(lambda: bool(told))
-            assert told == ["another program changed what is the tunnel's, and it was put back: rules"]
+    async def sabotaged(_: Machine, told: list[str]) -> None:
+        applied = steady()
+        sh(RULES)
+        assert device("8.8.8.8") == "v0"
+        await until(lambda: steady() == applied)
+        await until(lambda: bool(told))
+        assert told == ["another program changed what is the tunnel's, and it was put back: rules"]
 
-        watched(state_dir, FULL, sabotaged)
-
-    lab.inside(body)
+    watched(state_dir, FULL, sabotaged)
 
 
+@inside
 def test_everything_at_once_comes_back(lab: Lab, state_dir: Path) -> None:
     """O18: but for a link-local address, which the kernel makes when an MTU is large enough for IPv6 again."""
 
-    def body() -> None:
-        async def sabotaged(_: Machine, __: list[str]) -> None:
-            applied = steady()
-            sh("; ".join((*SABOTAGE.values(), RULES)), check=False)
-            await until(lambda: steady() == applied)
-            assert sh("cat /proc/sys/net/ipv6/conf/ike0/accept_ra") == "0\n"
+    async def sabotaged(_: Machine, __: list[str]) -> None:
+        applied = steady()
+        sh("; ".join((*SABOTAGE.values(), RULES)), check=False)
+        await until(lambda: steady() == applied)
+        assert sh("cat /proc/sys/net/ipv6/conf/ike0/accept_ra") == "0\n"
 
-        watched(state_dir, FULL, sabotaged)
-
-    lab.inside(body)
+    watched(state_dir, FULL, sabotaged)
 
 
 def test_who_does_it_for_ever_has_us_wait(lab: Lab, state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,66 +156,60 @@ def test_who_does_it_for_ever_has_us_wait(lab: Lab, state_dir: Path, monkeypatch
     lab.inside(body)
 
 
+@inside
 def test_changes_of_others_cause_no_look(lab: Lab, state_dir: Path) -> None:
     """O18: a router's main table may change a thousand times a second."""
 
-    def body() -> None:
-        async def busy(machine: Machine, _: list[str]) -> None:
-            looks: list[float] = []
-            uphold = machine.uphold
+    async def busy(machine: Machine, _: list[str]) -> None:
+        looks: list[float] = []
+        uphold = machine.uphold
 
-            def counted() -> list[Step]:
-                looks.append(time.monotonic())
-                return uphold()
+        def counted() -> list[Step]:
+            looks.append(time.monotonic())
+            return uphold()
 
-            machine.uphold = counted  # type: ignore[method-assign]
-            await asyncio.sleep(0.2)  # what `apply` itself caused is over
-            looks.clear()
-            for number in range(50):
-                sh(f"ip route add 10.9.{number}.0/24 via 192.0.2.1")
-                await asyncio.sleep(0)
-            assert looks == []
-            sh("ip rule add priority 5 lookup 100; ip rule delete priority 5")
-            await until(lambda: bool(looks))
-            for number in range(50):
-                sh(f"ip route delete 10.9.{number}.0/24")
+        machine.uphold = counted  # type: ignore[method-assign]
+        await asyncio.sleep(0.2)  # what `apply` itself caused is over
+        looks.clear()
+        for number in range(50):
+            sh(f"ip route add 10.9.{number}.0/24 via 192.0.2.1")
+            await asyncio.sleep(0)
+        assert looks == []
+        sh("ip rule add priority 5 lookup 100; ip rule delete priority 5")
+        await until(lambda: bool(looks))
+        for number in range(50):
+            sh(f"ip route delete 10.9.{number}.0/24")
 
-        watched(state_dir, FULL, busy)
-
-    lab.inside(body)
+    watched(state_dir, FULL, busy)
 
 
+@inside
 def test_rules_of_others_that_lead_past_the_tunnel_are_said(lab: Lab, state_dir: Path) -> None:
     """O18: they are not ours to remove, and their end is noticed too."""
 
-    def body() -> None:
-        async def bypassed(machine: Machine, told: list[str]) -> None:
-            sh("ip rule add priority 100 lookup main")
-            await until(lambda: bool(told))
-            assert told == ["no IPv4 traffic enters the tunnel: other rules or routes lead elsewhere"]
-            sh("ip rule delete priority 100")
-            await until(lambda: machine.amiss == [])
+    async def bypassed(machine: Machine, told: list[str]) -> None:
+        sh("ip rule add priority 100 lookup main")
+        await until(lambda: bool(told))
+        assert told == ["no IPv4 traffic enters the tunnel: other rules or routes lead elsewhere"]
+        sh("ip rule delete priority 100")
+        await until(lambda: machine.amiss == [])
 
-        watched(state_dir, FULL, bypassed)
-
-    lab.inside(body)
+    watched(state_dir, FULL, bypassed)
 
 
+@inside
 def test_an_interface_that_was_carried_away_is_missed(lab: Lab, state_dir: Path) -> None:
     """O18: it exists in another namespace, so its descriptor says nothing; here everything stays closed."""
 
-    def body() -> None:
-        async def carried(_: Machine, told: list[str]) -> None:
-            sh(f"ip link set ike0 netns {lab.lan}")
-            await until(lambda: bool(told))
-            assert told == ["the interface ike0 is gone: nothing passes the tunnel"]
-            assert device("8.8.8.8") not in ("v0", "ike0")
-            sh(f"ip -n {lab.lan} link set ike0 netns {lab.client}")
-            await until(lambda: device("8.8.8.8") == device("2600::1") == "ike0")
+    async def carried(_: Machine, told: list[str]) -> None:
+        sh(f"ip link set ike0 netns {lab.lan}")
+        await until(lambda: bool(told))
+        assert told == ["the interface ike0 is gone: nothing passes the tunnel"]
+        assert device("8.8.8.8") not in ("v0", "ike0")
+        sh(f"ip -n {lab.lan} link set ike0 netns {lab.client}")
+        await until(lambda: device("8.8.8.8") == device("2600::1") == "ike0")
 
-        watched(state_dir, FULL, carried)
-
-    lab.inside(body)
+    watched(state_dir, FULL, carried)
 
 
 def test_a_resolver_configuration_that_was_overwritten_is_ours_again(
@@ -247,72 +237,63 @@ def test_a_resolver_configuration_that_was_overwritten_is_ours_again(
     lab.inside(body)
 
 
+@inside
 def test_what_cannot_be_put_back_is_said_and_the_rest_is(lab: Lab, state_dir: Path) -> None:
     """O18: IPv6 is off on the interface and /proc/sys read-only, as in a container; IPv4 works again."""
+    unshare(CLONE_NEWNS)
+    sh("mount --make-rprivate /")
 
-    def body() -> None:
-        unshare(CLONE_NEWNS)
-        sh("mount --make-rprivate /")
+    async def sabotaged(_: Machine, told: list[str]) -> None:
+        sh("echo 1 > /proc/sys/net/ipv6/conf/ike0/disable_ipv6; mount --bind -o ro /proc/sys /proc/sys")
+        sh("mount -o remount,ro,bind /proc/sys; ip link set ike0 down")
+        await until(lambda: device("8.8.8.8") == "ike0")
+        await until(lambda: any("cannot be put back" in line for line in told))
+        assert " dev v0 " not in f"{way('2600::1')} "
+        sh("umount /proc/sys; echo 0 > /proc/sys/net/ipv6/conf/ike0/disable_ipv6")
+        await until(lambda: device("2600::1") == "ike0")
 
-        async def sabotaged(_: Machine, told: list[str]) -> None:
-            sh("echo 1 > /proc/sys/net/ipv6/conf/ike0/disable_ipv6; mount --bind -o ro /proc/sys /proc/sys")
-            sh("mount -o remount,ro,bind /proc/sys; ip link set ike0 down")
-            await until(lambda: device("8.8.8.8") == "ike0")
-            await until(lambda: any("cannot be put back" in line for line in told))
-            assert " dev v0 " not in f"{way('2600::1')} "
-            sh("umount /proc/sys; echo 0 > /proc/sys/net/ipv6/conf/ike0/disable_ipv6")
-            await until(lambda: device("2600::1") == "ike0")
-
-        watched(state_dir, FULL, sabotaged)
-
-    lab.inside(body)
+    watched(state_dir, FULL, sabotaged)
 
 
+@inside
 def test_a_deleted_device_is_made_again_on_the_same_descriptor(lab: Lab, state_dir: Path) -> None:
     """O18: by CAP_NET_ADMIN alone; nothing leaves in between, and what was applied is applied to the new one."""
-
-    def body() -> None:
-        device_ = TunDevice("ike0")
-        assert device_.enable_offload()
-        machine = Machine(state_dir, "work")
-        machine.apply(FULL)
-        index = machine.extent[0]
-        sh("ip link delete ike0")
-        for destination in ("8.8.8.8", "2600::1"):
-            assert device(destination) not in ("v0", "ike0")
-        assert machine.uphold() == []
-        assert device_.read_batch(1) == []
-        assert device_.lost
-        assert device_.reopen()
-        assert not device_.lost
-        machine.renew()
-        assert machine.extent[0] != index
-        assert device("8.8.8.8") == device("2600::1") == "ike0"
-        assert machine.uphold() == []
-        sh("ping -c 1 -W 1 8.8.8.8", check=False)
-        assert device_.read_batch(1)
-        assert not device_.reopen(), "it is there"
-        device_.close()
-        machine.revert()
-
-    lab.inside(body)
+    device_ = TunDevice("ike0")
+    assert device_.enable_offload()
+    machine = Machine(state_dir, "work")
+    machine.apply(FULL)
+    index = machine.extent[0]
+    sh("ip link delete ike0")
+    for destination in ("8.8.8.8", "2600::1"):
+        assert device(destination) not in ("v0", "ike0")
+    assert machine.uphold() == []
+    assert device_.read_batch(1) == []
+    assert device_.lost
+    assert device_.reopen()
+    assert not device_.lost
+    machine.renew()
+    assert machine.extent[0] != index
+    assert device("8.8.8.8") == device("2600::1") == "ike0"
+    assert machine.uphold() == []
+    sh("ping -c 1 -W 1 8.8.8.8", check=False)
+    assert device_.read_batch(1)
+    assert not device_.reopen(), "it is there"
+    device_.close()
+    machine.revert()
 
 
+@inside
 def test_the_network_behind_the_gateway_is_no_router_of_ours(lab: Lab, state_dir: Path) -> None:
     """P17: what an interface of its kind accepts by default, on machines that forward and on others."""
-
-    def body() -> None:
-        _ike0 = tun()
-        for name in ("ipv6/conf/ike0/accept_ra", "ipv6/conf/ike0/accept_redirects", "ipv4/conf/ike0/accept_redirects"):
-            Path("/proc/sys/net", name).write_text("1")
-        Machine(state_dir, "work").apply(FULL)
-        for name in (
-            "ipv6/conf/ike0/accept_ra",
-            "ipv6/conf/ike0/accept_redirects",
-            "ipv4/conf/ike0/accept_redirects",
-            "ipv4/conf/ike0/send_redirects",
-            "ipv4/conf/ike0/accept_source_route",
-        ):
-            assert Path("/proc/sys/net", name).read_text() == "0\n", name
-
-    lab.inside(body)
+    _ike0 = tun()
+    for name in ("ipv6/conf/ike0/accept_ra", "ipv6/conf/ike0/accept_redirects", "ipv4/conf/ike0/accept_redirects"):
+        Path("/proc/sys/net", name).write_text("1")
+    Machine(state_dir, "work").apply(FULL)
+    for name in (
+        "ipv6/conf/ike0/accept_ra",
+        "ipv6/conf/ike0/accept_redirects",
+        "ipv4/conf/ike0/accept_redirects",
+        "ipv4/conf/ike0/send_redirects",
+        "ipv4/conf/ike0/accept_source_route",
+    ):
+        assert Path("/proc/sys/net", name).read_text() == "0\n", name
