@@ -32,8 +32,7 @@ SOON = 4.0  # seconds: DELETE has two, the machine's restoration the rest
 )
 def test_a_killed_tunnel_is_undone_by_the_next_start(lab: Lab, following: str, number: signal.Signals) -> None:
     """O3, F16: rules, the block of IPv6 and DNS survive a crash, and the next tunnel of any name clears them away."""
-    lab.gateway.serve(FULL)
-    lab.client.write_profile(lab.gateway, EVERYTHING)
+    lab.prepare(FULL, **EVERYTHING)
     lab.client.write_profile(lab.gateway, EVERYTHING, name="another")
     lab.client.write_profile(lab.gateway, {"gateway": {"address": "10.1.0.99"}}, name="failing")
     machine = lab.network.client
@@ -69,14 +68,12 @@ def _silent_gateway(lab: Lab) -> Connection:
 
 def _silent_authentication(lab: Lab) -> Connection:
     lab.network.gateway.block_udp_port(4500)
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     return lab.client.start()
 
 
 def _connected(lab: Lab) -> Connection:
-    lab.gateway.serve(FULL)
-    lab.client.write_profile(lab.gateway, EVERYTHING)
+    lab.prepare(FULL, **EVERYTHING)
     return lab.client.connect()
 
 
@@ -189,10 +186,8 @@ def test_a_read_only_state_directory_prevents_changes_that_could_not_be_undone(l
     """O12: nothing is changed that a crash would leave; another directory serves."""
     machine = lab.network.client
     machine.run("mount", "-o", "remount,ro", "/run")
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
     before = lab.client.traces()
-    refused = lab.client.start()
+    refused = lab.start()
     assert refused.wait() == 12
     assert "/run/ikeclient" in refused.stderr
     assert lab.client.traces() == before
@@ -215,8 +210,7 @@ def test_a_state_directory_that_becomes_read_only_does_not_end_the_tunnel(lab: L
 
 def test_nobody_reading_its_words_does_not_end_the_tunnel(lab: Lab) -> None:
     """O4, O12: SIGPIPE and a closed log."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     command = 'trap "" INT; ikeclient connect work -vvv 2>&1 | head -n 1'
     lab.network.client.start("sh", "-c", command, env=lab.client.environment)
     lab.client.wait_state("connected", timeout=15)
@@ -228,10 +222,8 @@ def test_nobody_reading_its_words_does_not_end_the_tunnel(lab: Lab) -> None:
 
 def test_sixty_four_descriptors_are_enough(lab: Lab) -> None:
     """O13"""
-    lab.gateway.serve(FULL)
-    lab.client.write_profile(lab.gateway, EVERYTHING)
     before = lab.client.traces()
-    connection = lab.client.start(prefix=("prlimit", "--nofile=64"))
+    connection = lab.start(FULL, prefix=("prlimit", "--nofile=64"), **EVERYTHING)
     connection.wait_connected()
     for _ in range(3):
         lab.client.run("reconnect", "work")
@@ -243,8 +235,7 @@ def test_sixty_four_descriptors_are_enough(lab: Lab) -> None:
 
 def test_a_profile_connects_once_at_a_time(lab: Lab) -> None:
     """F16: the second instance says which process has the tunnel, and the first does not notice."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     both = [lab.client.start(), lab.client.start()]
     wait_for(lambda: any(one.process.poll() is not None for one in both), timeout=20, what="one of them to give up")
     [refused] = [one for one in both if one.process.poll() is not None]
@@ -346,10 +337,8 @@ def test_hooks_that_fail_or_hang_do_not_hurt_the_tunnel(lab: Lab) -> None:
     gone = _script(lab, "gone", "")
     failing = _script(lab, "failing", f"rm {gone[0]}; exit 3")
     loud = _script(lab, "loud", "head -c 100000000 /dev/zero; kill -9 $$")
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway, {"session": {"up": [hanging], "down": [failing, gone, loud]}})
     before = lab.client.traces()
-    connection = lab.client.connect()
+    connection = lab.connected(session={"up": [hanging], "down": [failing, gone, loud]})
     wait_for((lab.client.profiles / "hanging").exists, timeout=10, what="the hook")
     machine = lab.network.client
     assert ping(machine, INSIDE_IPV4) == 3

@@ -21,7 +21,7 @@ from lab.network import (
     SECOND_GATEWAY_IPV6,
     Topology,
 )
-from lab.traffic import Pinger, carries, ping
+from lab.traffic import Pinger, carries, keep_pinging, ping
 from lab.world import Lab, MakeLab
 
 
@@ -54,9 +54,7 @@ def wait_roams(lab: Lab, count: int, *, timeout: float = 10) -> dict[str, object
 
 def test_a_download_survives_the_way_to_another_network_and_back(lab: Lab) -> None:
     lab.network.add_second_path()
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected()
     download, pinger = Download(lab.network.client), Pinger(lab.network.client)
     time.sleep(1.0)
     lab.network.use_second_path()
@@ -76,11 +74,9 @@ def test_a_download_survives_the_way_to_another_network_and_back(lab: Lab) -> No
 def test_our_spis_and_sequence_numbers_go_on_after_a_move(lab: Lab) -> None:
     """This gateway rekeys when it hears of the new address; what we send before that shows that we do not."""
     lab.network.add_second_path()
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected()
     with lab.capture("one", expression="udp") as one, lab.capture("two", interface="wan2", expression="udp") as two:
-        flood = lab.network.client.start("ping", "-n", "-q", "-i", "0.001", INSIDE_IPV4)
+        flood = keep_pinging(lab.network.client, interval=0.001)
         for turn in range(4):
             time.sleep(0.5)
             (lab.network.use_first_path if turn % 2 else lab.network.use_second_path)()
@@ -120,8 +116,7 @@ def test_a_download_survives_two_networks_and_a_third_behind_a_nat(
         machine.ip("route", "replace", "default", "via", router, "dev", device)
 
     join("first")
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     before = lab.client.connect().wait_connected()
     download = Download(machine)
     for turn, name in enumerate(("second", "first", "home", "second"), 1):
@@ -143,9 +138,7 @@ def test_a_download_survives_two_networks_and_a_third_behind_a_nat(
 
 def test_ipv6_takes_over_where_ipv4_is_gone(lab: Lab) -> None:
     lab.network.add_second_path()
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected()
     download = Download(lab.network.client)
     time.sleep(1.0)
     machine = lab.network.client
@@ -166,9 +159,7 @@ def test_another_address_of_the_gateways_name_is_tried_where_the_path_is_silent(
     gateway.ip("address", "flush", "dev", "wan2")
     gateway.ip("address", "add", f"{SECOND_GATEWAY_IPV4}/32", "dev", "lo")  # charon tells nobody of addresses there
     gateway.ip("route", "add", "10.2.0.0/24", "dev", "wan2")
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway, {"gateway": {"address": "both.example.org"}})
-    connection = lab.client.connect()
+    connection = lab.connected(gateway={"address": "both.example.org"})
     download = Download(lab.network.client)
     gateway.add_rules("prerouting", f"ip daddr {GATEWAY_IPV4} drop")
     status = wait_roams(lab, 1, timeout=30)
@@ -179,9 +170,7 @@ def test_another_address_of_the_gateways_name_is_tried_where_the_path_is_silent(
 
 def test_the_old_interface_may_be_deleted(lab: Lab) -> None:
     lab.network.add_second_path()
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected()
     download = Download(lab.network.client)
     time.sleep(1.0)
     machine = lab.network.client
@@ -194,9 +183,7 @@ def test_the_old_interface_may_be_deleted(lab: Lab) -> None:
 
 def test_without_mobike_the_tunnel_is_made_again_with_the_same_address(lab: Lab) -> None:
     lab.network.add_second_path()
-    lab.gateway.serve(Offer(mobike=False))
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected(Offer(mobike=False))
     before = lab.client.status("work")
     lab.network.use_second_path()
     wait_for(lambda: "reconnecting" in lab.client.connections[-1].stderr, timeout=10, what="a reconnection")
@@ -208,25 +195,20 @@ def test_without_mobike_the_tunnel_is_made_again_with_the_same_address(lab: Lab)
 
 
 def test_a_tunnel_without_any_network_says_so_and_comes_back(lab: Lab) -> None:
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected()
     lab.network.client.set_link("wan", up=False)
     lab.client.wait_state("reconnecting", timeout=10)
     lab.network.use_first_path()
     lab.client.wait_state("connected", timeout=10)
     assert ping(lab.network.client, INSIDE_IPV4) == 3
-    status = lab.client.status("work")
-    assert status is not None
+    status = lab.status()
     assert status["reconnects"] == 0
 
 
 def test_fifty_moves_in_a_minute_leak_nothing_and_the_last_network_wins(lab: Lab) -> None:
     """S16: flapping leaves no socket behind, and the tunnel works at the end."""
     lab.network.add_second_path()
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.connect()
+    connection = lab.connected()
     descriptors, memory = f"/proc/{connection.process.pid}/fd", resident_memory(connection.process.pid)
     at_first = len(lab.network.client.run("ls", descriptors).stdout.split())
     chance = random.Random(4)
@@ -252,9 +234,7 @@ def test_the_outage_of_a_move_is_reported_beside_strongswans(
 ) -> None:
     """The same move on the same path: nothing is asserted about the difference, machines and loads vary."""
     lab.network.add_second_path()
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected()
     pinger = Pinger(lab.network.client)
     time.sleep(0.5)
     lab.network.use_second_path()
@@ -278,13 +258,11 @@ def test_the_outage_of_a_move_is_reported_beside_strongswans(
 def test_no_traffic_goes_to_addresses_at_which_the_gateway_has_never_answered(lab: Lab) -> None:
     """S19: it announces all addresses it has; for us they might be anybody's. Asked is with a few IKE messages each."""
     lab.network.add_second_path()
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected()
     machine = lab.network.client
     silenced = lab.network.gateway.add_rules("prerouting", "udp dport { 500, 4500 } counter drop", priority=-400)
     with lab.capture("one", expression="udp") as one, lab.capture("two", interface="wan2", expression="udp") as two:
-        flood = machine.start("ping", "-n", "-q", "-i", "0.01", INSIDE_IPV4)
+        flood = keep_pinging(machine, interval=0.01)
         lab.client.wait_state("reconnecting")
         asked = f"udp.dstport == 4500 && !(ip.dst == {GATEWAY_IPV4})"
         wait_for(lambda: one.count(asked) + two.count(asked), timeout=15, what="a question elsewhere", interval=0.5)
@@ -303,13 +281,11 @@ def test_a_network_that_flaps_under_a_full_tunnel_lets_nothing_out_and_leaves_no
     """S16: cables, addresses and default routes come and go; nothing in the clear, no descriptor, the last one wins."""
     lab.network.add_second_path()
     everything = Offer(local_ts=("0.0.0.0/0",), pools=("p4",))
-    lab.gateway.serve(everything)
-    lab.client.write_profile(lab.gateway, {"network": {"routes": "all"}})
-    connection = lab.client.connect()
+    connection = lab.connected(everything, network={"routes": "all"})
     machine = lab.network.client
     descriptors = f"/proc/{connection.process.pid}/fd"
     at_first = len(machine.run("ls", descriptors).stdout.split())
-    machine.start("ping", "-n", "-q", "-i", "0.05", INTERNET_IPV4)
+    keep_pinging(machine, INTERNET_IPV4, interval=0.05)
     clear = f"ip and dst host {INTERNET_IPV4}"
 
     def address_vanishes() -> None:

@@ -35,8 +35,7 @@ IN_THE_CLEAR = "(ip or ipv6) and not udp.port in {500, 4500} and not icmpv6.type
 
 def full_tunnel(lab: Lab, **network: object) -> None:
     """A gateway that grants everything and a profile that wants it."""
-    lab.gateway.serve(Offer(local_ts=EVERYTHING))
-    lab.client.write_profile(lab.gateway, {"network": {"routes": "all", **network}})
+    lab.prepare(Offer(local_ts=EVERYTHING), network={"routes": "all", **network})
 
 
 def in_tunnel(address: str) -> bool:
@@ -46,8 +45,7 @@ def in_tunnel(address: str) -> bool:
 
 def inner_address(lab: Lab, version: int = 4) -> str:
     """Our address in the tunnel."""
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     return next(a.split("/")[0] for a in status["addresses"] if ip_address(a.split("/")[0]).version == version)
 
 
@@ -56,9 +54,7 @@ def in_the_clear(capture: Capture) -> list[tuple[str, ...]]:
 
 
 def test_only_what_the_gateway_grants_enters_a_split_tunnel(lab: Lab) -> None:
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected()
     machine = lab.network.client
     with lab.capture() as capture:
         inside = [peer_address(machine, host) for host in (INSIDE_IPV4, INSIDE_IPV6, INSIDE_DNS)]
@@ -70,12 +66,9 @@ def test_only_what_the_gateway_grants_enters_a_split_tunnel(lab: Lab) -> None:
 
 
 def test_listed_routes_take_only_what_they_list(lab: Lab) -> None:
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway, {"network": {"routes": [f"{INSIDE_IPV4}/32"]}})
-    lab.client.connect()
+    lab.connected(network={"routes": [f"{INSIDE_IPV4}/32"]})
     machine = lab.network.client
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     assert status["routes"] == [f"{INSIDE_IPV4}/32"]
     assert status["children"][0]["remote_ts"] == [f"{INSIDE_IPV4}/32"]
     with lab.capture() as capture:
@@ -136,9 +129,7 @@ def test_an_ipv4_only_full_tunnel_blocks_ipv6(lab: Lab, there_before: bool) -> N
     machine = lab.network.client
     if not there_before:
         machine.ip("-6", "route", "del", "default")
-    lab.gateway.serve(Offer(local_ts=EVERYTHING, pools=("p4",)))
-    lab.client.write_profile(lab.gateway, {"network": {"routes": "all"}})
-    lab.client.connect()
+    lab.connected(Offer(local_ts=EVERYTHING, pools=("p4",)), network={"routes": "all"})
     if not there_before:
         machine.ip("-6", "route", "add", "default", "via", GATEWAY_IPV6, "proto", "ra", "metric", "1024")
         machine.ip("-6", "route", "add", "2001:db8:113::/64", "via", GATEWAY_IPV6, "proto", "ra")
@@ -152,9 +143,7 @@ def test_an_ipv4_only_full_tunnel_blocks_ipv6(lab: Lab, there_before: bool) -> N
 
 def test_everything_but_a_part_granted_is_blocked_when_everything_was_wanted(lab: Lab) -> None:
     """K11: a gateway that narrows "all" to one network does not send the rest into the open."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway, {"network": {"routes": "all"}})
-    lab.client.connect()
+    lab.connected(network={"routes": "all"})
     machine = lab.network.client
     with lab.capture() as capture:
         assert in_tunnel(peer_address(machine, INSIDE_IPV4))
@@ -187,9 +176,7 @@ def _attack_from_outside(attacker: Machine, victim: str) -> None:
 @pytest.mark.parametrize("full", [False, True])
 def test_the_inner_address_does_not_answer_on_the_outside(lab: Lab, full: bool) -> None:
     """O8 (CVE-2019-14899): packets for the inner address that come over the cable get no answer, in no form."""
-    lab.gateway.serve(Offer(local_ts=EVERYTHING) if full else None)
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected(Offer(local_ts=EVERYTHING) if full else None)
     machine, victim = lab.network.client, inner_address(lab)
     machine.start("python3", "-c", SERVER)
     wait_for(lambda: machine.run("ss", "-Hltn", "sport = 8080").stdout, timeout=10, what="a server on the client")
@@ -213,12 +200,9 @@ def largest_from_the_gateway(capture: Capture) -> int:
 def test_the_interface_carries_exactly_its_mtu_and_segments_fit(lab: Lab) -> None:
     """P13: the largest packet passes whole, one byte more is refused at once, and both ends learn the segment size."""
     lab.network.set_path_mtu(1400)
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected()
     machine = lab.network.client
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     mtu, interface = status["mtu"], status["interface"]
     assert f" mtu {mtu} " in machine.run("ip", "-o", "link", "show", interface).stdout
     with lab.capture() as wire, lab.capture("inner", interface=interface) as inner:
@@ -235,11 +219,8 @@ def test_the_interface_carries_exactly_its_mtu_and_segments_fit(lab: Lab) -> Non
 
 
 def test_the_mtu_of_the_profile_is_used_and_clamps_the_other_end(lab: Lab) -> None:
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway, {"network": {"mtu": 1290}})
-    lab.client.connect()
-    status = lab.client.status()
-    assert status is not None
+    lab.connected(network={"mtu": 1290})
+    status = lab.status()
     assert status["mtu"] == 1290
     with lab.capture("inner", interface=status["interface"]) as inner, lab.capture() as wire:
         assert fetch(lab.network.client, INSIDE_IPV4).sha256 == lab.servers.sha256
@@ -253,9 +234,7 @@ def test_a_full_tunnel_works_behind_reverse_path_filters(lab: Lab, value: int, p
     machine = lab.network.client
     for interface in ("all", "default", "wan"):
         machine.sysctl(f"net.ipv4.conf.{interface}.rp_filter", value)
-    lab.gateway.serve(Offer(local_ts=EVERYTHING, pools=(pool,)))
-    lab.client.write_profile(lab.gateway, {"network": {"routes": "all"}})
-    lab.client.connect()
+    lab.connected(Offer(local_ts=EVERYTHING, pools=(pool,)), network={"routes": "all"})
     assert in_tunnel(peer_address(machine, host))
     assert fetch(machine, host).sha256 == lab.servers.sha256
     assert not reaches(machine, INTERNET_IPV6 if pool == "p4" else INTERNET_IPV4)
@@ -265,17 +244,14 @@ def test_a_full_tunnel_works_behind_reverse_path_filters(lab: Lab, value: int, p
 
 
 def _rekeys(lab: Lab) -> int:
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     return int(status["children"][0]["rekeys"])
 
 
 def test_a_route_that_covers_the_gateway_does_not_loop(lab: Lab) -> None:
     """P15, F5: the gateway's own address lies in the tunnel for everybody but the tunnel itself."""
     networks = ["10.1.0.0/24", "10.99.0.0/24"]
-    lab.gateway.serve(Offer(local_ts=networks))
-    lab.client.write_profile(lab.gateway, {"network": {"routes": networks}})
-    lab.client.connect()
+    lab.connected(Offer(local_ts=networks), network={"routes": networks})
     machine = lab.network.client
     with lab.capture() as capture:
         assert in_tunnel(peer_address(machine, GATEWAY_IPV4))
@@ -287,8 +263,7 @@ def test_a_route_that_covers_the_gateway_does_not_loop(lab: Lab) -> None:
 
 def test_only_what_belongs_to_the_tunnel_comes_out_of_it(lab: Lab) -> None:
     """P1, P2, P3, P6, P7: forged, replayed, misaddressed and malformed packets never reach the machine."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     (lab.client.directory / "keys").mkdir()
     lab.client.connect("work", "--insecure-keylog", str(lab.client.directory / "keys"))
     ours, forger = inner_address(lab), Forger(lab)
@@ -305,8 +280,7 @@ def test_only_what_belongs_to_the_tunnel_comes_out_of_it(lab: Lab) -> None:
         assert ping(lab.network.client, INSIDE_IPV4) == 3
     assert inner.packets("icmp.type == 8 and icmp.ident == 1", "ip.src") == [(INSIDE_IPV4,)]
     assert wire.count(f"udp.srcport == 4500 and ip.src == {GATEWAY_IPV4}") >= len(wrong) + 4
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     assert (status["children"][0]["auth_failures"], status["children"][0]["replays"]) == (1, 1)
 
 
@@ -337,8 +311,7 @@ def test_the_gateway_is_no_neighbour_on_a_link(lab: Lab) -> None:
     assert inner.packets("icmp.type == 8 and icmp.ident == 1", "ip.src") == [(INSIDE_IPV4,)]
     assert inner.count("icmpv6.type in {134, 136, 137} or icmp.type == 5") == 0
     assert machine.run("ip", "-6", "route", "show", "table", "all").stdout == before
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     assert status["children"][0]["selector_drops"] == len(evil4) + len(evil6)
 
 
@@ -353,8 +326,7 @@ def test_nothing_leaks_while_the_gateway_is_dead(lab: Lab) -> None:
         lab.gateway.kill()
         assert not reaches(machine, INTERNET_IPV4)
         wait_for(lambda: "reconnecting" in connection.stderr, timeout=30, what="the loss to be noticed")
-        status = lab.client.status()
-        assert status is not None
+        status = lab.status()
         assert status["state"] == "reconnecting"
         assert not reaches(machine, INTERNET_IPV4)
         assert not reaches(machine, INTERNET_IPV6)
