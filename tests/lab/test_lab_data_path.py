@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
 from lab.gateway import Offer
 from lab.machines import Machine, Rules, wait_for
 from lab.network import INSIDE_IPV4, INTERNET_IPV4
-from lab.traffic import carries, ping
+from lab.traffic import carries, keep_pinging, ping
 from lab.world import Lab
 
 NOTICED = 15.0
@@ -30,18 +28,8 @@ def swallow_esp(machine: Machine, direction: str) -> Rules:
     return machine.add_rules(hook, f"udp {port} 4500 @th,64,32 != 0 counter drop", priority=-450)
 
 
-def keep_pinging(lab: Lab, address: str = INSIDE_IPV4) -> None:
-    lab.network.client.start("ping", "-n", "-q", "-i", "0.3", address)
-
-
-def status(lab: Lab) -> Mapping[str, Any]:
-    found = lab.client.status("work")
-    assert found is not None
-    return found
-
-
 def warned(lab: Lab, words: str = SILENT) -> bool:
-    return any(words in warning for warning in status(lab)["warnings"])
+    return any(words in warning for warning in lab.status()["warnings"])
 
 
 def rekeys(lab: Lab) -> int:
@@ -56,14 +44,12 @@ def logins(lab: Lab) -> int:
 @pytest.mark.parametrize("before", ["carried", "never carried"])
 def test_a_dead_data_path_is_noticed_and_every_step_is_taken_once(lab: Lab, direction: str, before: str) -> None:
     """S20, S14, G4, G22: new keys within 15 s, then one new connection, then words; over when packets come back."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.connect()
+    connection = lab.connected()
     if before == "carried":
         assert ping(lab.network.client, INSIDE_IPV4) == 3
     rules = swallow_esp(lab.network.gateway, direction)
     started = time.monotonic()
-    keep_pinging(lab)
+    keep_pinging(lab.network.client, interval=0.3)
     wait_for(lambda: warned(lab), timeout=NOTICED, what="a warning", interval=0.1)
     wait_for(
         lambda: "parsed CREATE_CHILD_SA request" in lab.gateway.log,
@@ -74,7 +60,7 @@ def test_a_dead_data_path_is_noticed_and_every_step_is_taken_once(lab: Lab, dire
     assert rules.hits() > 0
     wait_for(lambda: logins(lab) == 2, timeout=45, what="a new connection", interval=0.2)
     wait_for(lambda: warned(lab, "neither new keys nor"), timeout=30, what="the reasons", interval=0.2)
-    assert any("outside UDP" in warning for warning in status(lab)["warnings"])
+    assert any("outside UDP" in warning for warning in lab.status()["warnings"])
     assert " dev ike0" in lab.network.client.run("ip", "route", "get", INSIDE_IPV4).stdout
     time.sleep(20)
     assert logins(lab) == 2
@@ -88,18 +74,16 @@ def test_a_dead_data_path_is_noticed_and_every_step_is_taken_once(lab: Lab, dire
 
 def test_new_keys_are_enough_where_the_gateway_has_lost_its_sa(lab: Lab) -> None:
     """S20: only the first SA is dead; the one that comes with new keys works."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected()
     assert ping(lab.network.client, INSIDE_IPV4) == 3
-    spi = int(status(lab)["children"][0]["spi_out"], 16)
+    spi = int(lab.status()["children"][0]["spi_out"], 16)
     lab.network.gateway.add_rules("prerouting", f"udp dport 4500 @th,64,32 == {spi} counter drop", priority=-450)
-    keep_pinging(lab)
+    keep_pinging(lab.network.client, interval=0.3)
     wait_for(lambda: warned(lab), timeout=NOTICED, what="a warning", interval=0.1)
     carries(lab.network.client, INSIDE_IPV4)
     wait_for(lambda: not warned(lab), timeout=5, what="the end of the warning", interval=0.1)
     assert logins(lab) == 1
-    assert status(lab)["reconnects"] == 0
+    assert lab.status()["reconnects"] == 0
 
 
 @pytest.mark.parametrize("gateway", ["answers probes", "answers no probe"])
@@ -116,10 +100,10 @@ def test_traffic_that_nobody_answers_is_not_taken_for_a_dead_path(lab: Lab, gate
     carries_before = gateway == "answers no probe"
     if carries_before:
         assert lab.network.client.run("curl", "-sS", f"http://{INTERNET_IPV4}/peer").stdout.startswith("10.88.")
-    keep_pinging(lab, silent)
+    keep_pinging(lab.network.client, silent, interval=0.3)
     lab.network.client.start("python3", "-c", SYSLOG.format(silent))
     time.sleep(75)
-    assert status(lab)["state"] == "connected"
+    assert lab.status()["state"] == "connected"
     requests = lab.gateway.log.count("parsed CREATE_CHILD_SA request")
     if gateway == "answers probes":
         assert (requests, logins(lab)) == (0, 1)

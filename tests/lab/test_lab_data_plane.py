@@ -21,12 +21,8 @@ LANES = ["auto", "off"]
 
 
 def connect(lab: Lab, lane: str, **session: object) -> dict[str, Any]:
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway, {"session": {"offload": lane, **session}})
-    lab.client.connect()
-    status = lab.client.status()
-    assert status is not None
-    return status
+    lab.connected(session={"offload": lane, **session})
+    return lab.status()
 
 
 @pytest.mark.parametrize("lane", LANES)
@@ -36,7 +32,7 @@ def test_the_fast_lane_can_be_switched_off_and_status_says_so(lab: Lab, lane: st
     for host in (INSIDE_IPV4, INSIDE_IPV6):
         assert fetch(lab.network.client, host).sha256 == lab.servers.sha256
         assert upload(lab.network.client, host)
-    [child] = (lab.client.status() or {})["children"]
+    [child] = lab.status()["children"]
     assert (child["replays"], child["auth_failures"]) == (0, 0)
 
 
@@ -82,8 +78,7 @@ def test_a_path_that_marks_everything_carries_packets(lab: Lab, lane: str) -> No
     assert ping(machine, INSIDE_IPV4, octet=0, count=MEANINGLESS_AFTER + 5) == 5
     assert fetch(machine, INSIDE_IPV4).sha256 == lab.servers.sha256
     assert upload(machine, INSIDE_IPV4)
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     assert status["children"][0]["congested"] == MEANINGLESS_AFTER
     assert [text for text in status["warnings"] if "ECN" in text] == [MARKS_IGNORED]
 
@@ -154,8 +149,7 @@ DATAGRAM = 60e-6  # seconds of CPU: a generous multiple of what one costs, and a
 
 
 def rekeys(lab: Lab) -> int:
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     return int(status["children"][0]["rekeys"] + status["ike"]["rekeys"]) if status["children"] else 0
 
 
@@ -163,11 +157,8 @@ def rekeys(lab: Lab) -> int:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_flood_of_junk_leaves_liveness_and_rekeys_alive(lab: Lab, kind: str) -> None:
     """P14, N3, N27: thousands of datagrams a second at the tunnel's own port; what each costs is bounded."""
-    lab.gateway.serve(Offer(connection={"dpd_delay": "2s"}))
-    lab.client.write_profile(lab.gateway, {"session": {"liveness": 5}})
-    connection = lab.client.connect()
-    status = lab.client.status()
-    assert status is not None
+    connection = lab.connected(Offer(connection={"dpd_delay": "2s"}), session={"liveness": 5})
+    status = lab.status()
     port, answered, started = str(status["local"]["port"]), 0, time.monotonic()
     spis = status["ike"]["spi_i"] + status["ike"]["spi_r"]
     before = Cpu.of(connection.process.pid).total

@@ -55,8 +55,7 @@ def record(lab: Lab, keys: Path, *, pings: int = 3) -> Capture:
 
 @pytest.mark.parametrize(("ike", "esp"), SUITES, ids=[f"{ike},{esp}" for ike, esp in SUITES])
 def test_wireshark_reads_both_protocols_with_our_keys(lab: Lab, ike: str, esp: str) -> None:
-    lab.gateway.serve(Offer(proposals=ike, esp_proposals=esp))
-    lab.client.write_profile(lab.gateway, {"crypto": {"ike": [ike], "esp": [esp]}})
+    lab.prepare(Offer(proposals=ike, esp_proposals=esp), crypto={"ike": [ike], "esp": [esp]})
     keys = lab.client.directory / "keys"
     capture = record(lab, keys)
     assert sorted(path.name for path in keys.iterdir()) == sorted(NAMES)
@@ -80,8 +79,9 @@ def test_wireshark_reads_both_protocols_with_our_keys(lab: Lab, ike: str, esp: s
 def test_what_wireshark_has_no_name_for_is_left_out_or_good_for_newer_ones(lab: Lab) -> None:
     """ChaCha20-Poly1305: a line that this Wireshark refuses would cost the others; the ESP keys are the right ones."""
     suite = "chacha20poly1305-prfsha256-x25519"
-    lab.gateway.serve(Offer(proposals=suite, esp_proposals="chacha20poly1305"))
-    lab.client.write_profile(lab.gateway, {"crypto": {"ike": [suite], "esp": ["chacha20poly1305"]}})
+    lab.prepare(
+        Offer(proposals=suite, esp_proposals="chacha20poly1305"), crypto={"ike": [suite], "esp": ["chacha20poly1305"]}
+    )
     keys = lab.client.directory / "keys"
     capture = record(lab, keys)
     lines = (keys / "ikev2_decryption_table").read_text().splitlines()
@@ -104,8 +104,7 @@ def _spi(data: bytes) -> int:
 
 
 def test_every_rekeying_adds_its_keys(lab: Lab) -> None:
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway, {"gateway": {"address": GATEWAY_IPV6}})
+    lab.prepare(gateway={"address": GATEWAY_IPV6})
     keys = lab.client.directory / "keys"
     keys.mkdir()
     with lab.capture() as capture:
@@ -126,9 +125,7 @@ def test_every_rekeying_adds_its_keys(lab: Lab) -> None:
 
 def test_no_key_is_written_without_being_asked_for(lab: Lab) -> None:
     """O17: nothing but the explicit option discloses keys, at whatever verbosity."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.connect("work", "-vvv")
+    connection = lab.connected(None, "-vvv")
     assert ping(lab.network.client, INSIDE_IPV4) == 3
     machine = lab.network.client
     found = machine.run("find", "/run", "/etc", str(lab.client.directory), "-name", NAMES[0], "-o", "-name", NAMES[1])
@@ -138,8 +135,7 @@ def test_no_key_is_written_without_being_asked_for(lab: Lab) -> None:
 
 def test_keys_go_only_into_new_private_files(lab: Lab) -> None:
     """O17, F14: no link is followed, and a directory that is not there is an error before any packet."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     keys = lab.client.directory / "keys"
     missing = lab.client.start("work", "--insecure-keylog", str(keys))
     assert missing.wait() == 2
@@ -156,8 +152,7 @@ def test_keys_go_only_into_new_private_files(lab: Lab) -> None:
 
 def test_keys_never_go_to_what_another_user_prepared(lab: Lab) -> None:
     """F18: nothing is written, nothing waits for a reader, and no packet is sent; nor by a second connection."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     directory = lab.client.directory
     for number, make in enumerate((os.mkfifo, Path.touch)):
         keys = directory / f"keys{number}"
