@@ -25,7 +25,7 @@ if "--plain" in sys.argv:  # before anybody asks for the compiled codec
 from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
 from ikeclient.dataplane.event_loop import Pacer, run_loop, watch
-from ikeclient.dataplane.pump import Pump
+from ikeclient.dataplane.pump import Pump, PumpCallbacks
 from ikeclient.esp.codec.choice import ACTIVE
 from ikeclient.ike.events import ChildEstablished
 from ikeclient.net.device.tun import TunDevice
@@ -104,7 +104,8 @@ async def main(options: argparse.Namespace) -> None:
     tun = TunDevice(options.name, offload=offload)
     set_up(options)
     socket = UdpSocket(local_address=options.local, port=4500, offload=offload)
-    pump = Pump(tun, lambda *_: None, time.monotonic, entropy=os.urandom, pace=Pacer(), offload=offload)
+    callbacks = PumpCallbacks(on_ike=lambda *_: False)
+    pump = Pump(tun, callbacks, time.monotonic, entropy=os.urandom, pace=Pacer(), offload=offload)
     pump.set_remote((options.remote, 4500))
     pump.set_mtu(options.mtu)
     installed = children(options)

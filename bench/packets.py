@@ -20,7 +20,7 @@ from struct import pack
 
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
-from ikeclient.dataplane.pump import Pump
+from ikeclient.dataplane.pump import Pump, PumpCallbacks
 from ikeclient.esp.codec.choice import ACTIVE
 from ikeclient.esp.sa.pair import SaPair
 from ikeclient.esp.sa.replay import ReplayWindow
@@ -132,7 +132,7 @@ def pair(here: str, there: str, spi_in: int, spi_out: int) -> SaPair:
 
 def make(device: Device, socket: Socket, spi_in: int, spi_out: int, here: str, there: str) -> Pump:
     """A pump between stand-ins."""
-    pump = Pump(device, lambda *_: True, time.monotonic, entropy=os.urandom)
+    pump = Pump(device, PumpCallbacks(on_ike=lambda *_: True), time.monotonic, entropy=os.urandom)
     pump.attach(socket)
     pump.set_remote(GATEWAY)
     pump.set_mtu(1400)

@@ -37,23 +37,27 @@ _MOST = 64  # flows of either direction
 HEAD = 128
 _TCP_LENGTH, _TCP_FLAGS = 12, 13
 _FIN_SYN_RST = 7
-_SIX = b"\x60"
+_SIX = 0x60
 _sequence = Struct(">I")
 
-Packet = bytes | bytearray | memoryview
+Head = bytes | bytearray
+_ADDRESSES = {True: slice(12, 24), False: slice(8, 44)}  # and ports, over IPv4 and over IPv6
 
 
 @dataclass(slots=True)
 class _Flow:
     """`head` is that of its last packet, or all of it, and so are `length`, TCP sequence number, and time."""
 
-    offset: int  # where in a packet the sequence number is; 0 if nobody wants to know, and for all but TCP
-    head: bytes = b""
+    four: bool  # whether it is IPv4
+    place: slice  # where in a packet `key` is
+    key: bytes
+    number: slice | None  # where the sequence number is; None if it does not matter, and for all but TCP
+    head: Head = b""
     length: int = 0
-    sequence: bytes = b""
+    sequence: Head = b""
     at: float = 0.0
     repeats: int = 0
-    seen: int = 0  # bytes
+    seen: int = 0  # bytes, up to `ENOUGH`
     longest: int = 0  # of the packets or frames of this flow; the last one may be its short end
 
 
@@ -71,36 +75,42 @@ class _Flows:
         self._flows: dict[bytes, _Flow] = {}
         self._latest: _Flow | None = None
 
-    def note(self, packet: Packet, length: int) -> None:
-        """Note a packet, or several in one frame, in the first `length` bytes; `HEAD` bytes of it are enough."""
-        head = packet if type(packet) is bytes else bytes(packet[:HEAD])
-        key = head[12:24] if head[:1] < _SIX else head[8:44]
-        flow = self._flows.get(key)
-        if flow is None or flow is not self._latest:
-            flow = self._promote(key, flow, head, length)
+    def note(self, head: Head, length: int) -> None:
+        """Note a packet, or several in one frame, of `length` bytes; the first `HEAD` bytes of it are enough.
+
+        `head` is kept, so it must not be a buffer that changes.
+        """
+        flow = self._latest
+        if flow is None or head[flow.place] != flow.key or (head[0] < _SIX) is not flow.four:
+            flow = self._promote(head, length)
             if flow is None:
                 return
-        if at := flow.offset:
-            sequence = head[at : at + 4]
+        if (number := flow.number) is not None:
+            sequence = head[number]
             flow.repeats = flow.repeats + 1 if sequence == flow.sequence else 0
             flow.sequence = sequence
         flow.head, flow.length, flow.at = head, length, self._clock()
-        flow.seen += length
+        if flow.seen < ENOUGH:
+            flow.seen += length
         if length > flow.longest:
             flow.longest = length
 
-    def _promote(self, key: bytes, flow: _Flow | None, head: bytes, length: int) -> _Flow | None:
-        """Make a flow the latest; a new one, which the oldest gives way to, if it is None. None if there is no flow."""
+    def _promote(self, head: Head, length: int) -> _Flow | None:
+        """Make the packet's flow the latest; a new one, which the oldest gives way to. None if there is no flow."""
+        if not head:
+            return None
         flows = self._flows
-        if flow is not None:
-            del flows[key]
-        else:
-            offset = _sequence_at(head[:HEAD], length)
+        four = head[0] < _SIX
+        place = _ADDRESSES[four]
+        key = bytes(head[place])
+        flow = flows.pop(key, None)
+        if flow is None:
+            offset = _sequence_at(bytes(head[:HEAD]), length)
             if offset < 0:
                 return None
             if len(flows) >= _MOST:
                 del flows[next(iter(flows))]
-            flow = _Flow(offset if self._repeating else 0)
+            flow = _Flow(four, place, key, slice(offset, offset + 4) if offset and self._repeating else None)
         flows[key] = self._latest = flow
         return flow
 
@@ -123,8 +133,8 @@ class _Flows:
 class Bulk:
     """The flows of one tunnel; `clock` is in seconds.
 
-    `sent(packet, length)` is to be called for a long packet, or several in one frame, that leaves through the tunnel,
-    `received` for one that came out of it.
+    `sent(head, length)` is to be called for a long packet, or several in one frame, that leaves through the tunnel,
+    `received` for one that came out of it; `HEAD` bytes of it are enough.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -156,7 +166,7 @@ class Bulk:
         """The errors that make flows fit an inner MTU: those for our own kernel, and those for the far end."""
         limits = _limits(inner)
         self._note_downloads()
-        ours = (_error(flow, flow.head[:HEAD], limits) for flow in self._out.take().values())
+        ours = (_error(flow, bytes(flow.head[:HEAD]), limits) for flow in self._out.take().values())
         taken = self._in.take()
         self._told, self._reminders = self._ceased() | taken, REMINDERS
         return [error for error in ours if error is not None], _for_far_end(taken, limits)
@@ -196,7 +206,7 @@ def _sequence_at(head: bytes, length: int) -> int:
 
 def _following(flow: _Flow) -> list[bytes]:
     """The heads of what may come next, one of which got lost."""
-    head = flow.head[:HEAD]
+    head = bytes(flow.head[:HEAD])
     at = _sequence_at(head, flow.length)
     if at <= 0:
         return [head]
@@ -213,6 +223,6 @@ def _for_far_end(flows: dict[bytes, _Flow], limits: dict[int, int]) -> list[byte
 
 def _error(flow: _Flow, head: bytes, limits: dict[int, int]) -> bytes | None:
     limit = limits.get(head[0] >> 4)
-    if limit is None or flow.longest <= limit or _sequence_at(flow.head[:HEAD], flow.length) < 0:
+    if limit is None or flow.longest <= limit or _sequence_at(bytes(flow.head[:HEAD]), flow.length) < 0:
         return None
     return too_big(head[: flow.length], limit)

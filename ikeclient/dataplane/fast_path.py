@@ -1,7 +1,7 @@
 """The fast path: super-packets, and runs of datagrams that share one system call.
 
 What decides the speed of a data plane in userspace is how many packets share one system call and one trip through the
-interpreter. Everything unusual takes the pump's slow path: packets above the inner MTU, TCP SYNs, and headers that need
+interpreter. Everything unusual takes the slow path: packets above the inner MTU, TCP SYNs, and headers that need
 a longer look. A packet that comes alone is carried by itself (`single`), because a ping finds every cache cold.
 """
 
@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from struct import Struct
 
-from ikeclient.dataplane.bulk import HEAD, LONG
-from ikeclient.dataplane.interfaces import IKE_PORT, Address, FrameDevice
+from ikeclient.dataplane.bulk import HEAD, LONG, Bulk
+from ikeclient.dataplane.interfaces import IKE_PORT, Address, FrameDevice, PumpCounters
+from ikeclient.dataplane.limits import Limits
 from ikeclient.dataplane.receiver import ARENA, LONGEST, Receiver
+from ikeclient.dataplane.sender import Sender
 from ikeclient.esp.codec.choice import VNET_HEADER, examine, segment, survey
 from ikeclient.esp.codec.run import Run
 from ikeclient.esp.codec.send import SendRun
@@ -24,6 +26,7 @@ from ikeclient.esp.sa.table import SaTable
 Examined = tuple[int, int, int, int, bool]
 
 _FRAME = VNET_HEADER + 65535
+_FRAME_HEAD = VNET_HEADER + HEAD
 _BURST = 524_288  # bytes after which a call ends, so that the other direction has its turn
 _MOST_RUNS = 8  # of as many SAs at a time, so that packets of several do not break up each other's runs
 _LONGEST_TRAILER = 257
@@ -32,29 +35,30 @@ _NO_HEADER = bytes(VNET_HEADER)
 _spi = Struct(">I").unpack_from
 
 
-class Outbound:
-    """From the device to the transport.
+class FastSend:
+    """From the device to the gateway.
 
-    - `send(run)` sends sealed datagrams, `send_single(payload, tos)` one of them.
-    - `slow_path(packets)` takes packets that are unusual in some way.
-    - `bulk(packet, length)` sees the first frame of long packets of each call of `drain`.
+    `slow_path(packets)` takes packets that are unusual in some way. `bulk` sees the first frame of long packets of each
+    call of `drain`.
     """
 
     def __init__(
         self,
         table: SaTable,
         device: FrameDevice,
-        send: Callable[[Run], None],
-        send_single: Callable[[Packet, int], None],
+        sender: Sender,
         slow_path: Callable[[list[Packet]], None],
-        bulk: Callable[[Packet, int], None],
+        limits: Limits,
+        counters: PumpCounters,
+        bulk: Bulk,
     ) -> None:
         self._table = table
         self._device = device
-        self._bulk = bulk
-        self._send = send
-        self._send_single = send_single
+        self._sender = sender
         self._slow_path = slow_path
+        self._limits = limits
+        self._counters = counters
+        self._bulk = bulk
         self._frame = bytearray(_FRAME)
         self._into = [self._frame]
         self._packet = memoryview(self._frame)[VNET_HEADER:]
@@ -63,15 +67,16 @@ class Outbound:
         self._text = memoryview(bytearray(LONGEST + _LONGEST_TRAILER))
         self._busy = False  # whether the last call found several; if not, the first one is not kept waiting for more
 
-    def drain(self, limit: int, mtu: int, *, path: bool, again: bool) -> tuple[int, int]:
-        """Carry what is waiting: how many frames were read, and how many packets had no path.
+    def drain(self, limit: int, *, again: bool) -> int:
+        """Carry what is waiting; returns how many frames were read.
 
         Unless this is called `again`, the last call having left something, a packet alone is sent at once, and nobody
         looks for a second one.
         """
-        frames = size = no_path = 0
+        frames = size = 0
         seen = False
         read, into, frame, table = self._device.read_into, self._into, self._frame, self._table
+        path, mtu = self._sender.open, self._limits.mtu
         while frames < limit and size < _BURST and (length := read(into)):
             frames += 1
             size += length
@@ -79,12 +84,12 @@ class Outbound:
             count, longest, _, _, look = examined
             if longest >= LONG and not seen:
                 seen = True
-                self._bulk(self._packet, length - VNET_HEADER)
+                self._bulk.sent(frame[VNET_HEADER:_FRAME_HEAD], length - VNET_HEADER)
             if not path:
                 if count and table.awaited is not None:
                     self._slow_path(self._split(length, examined))
                 else:
-                    no_path += count or 1
+                    self._counters.no_path += count or 1
             elif look or longest > mtu:
                 self.flush()
                 self._slow_path(self._split(length, examined))
@@ -92,15 +97,15 @@ class Outbound:
                 if count and table.awaited is not None:
                     self._slow_path(self._split(length, examined))
                 else:
-                    table.unrouted += count or 1
+                    table.miss(count or 1)
             elif frames == count == 1 and not again and not self._busy:
                 self._single(sa, length, examined)
-                return 1, 0
+                return 1
             else:
                 self._append(sa, length, examined)
         self.flush()
         self._busy = frames > 1
-        return frames, no_path
+        return frames
 
     def _single(self, sa: OutboundSa, length: int, examined: Examined) -> None:
         """Send one packet by itself."""
@@ -109,7 +114,7 @@ class Outbound:
         segment(self._frame, length, self._text, 0, end, 0, layout.alignment - 1, 0, 1)
         payload = sa.seal_text(self._text[:end], size)
         if payload is not None:
-            self._send_single(payload, examined[3])
+            self._sender.send_single(payload, examined[3])
 
     def _append(self, sa: OutboundSa, length: int, examined: Examined) -> None:
         run = self._runs.get(sa)
@@ -142,17 +147,16 @@ class Outbound:
     def _seal(self, run: SendRun) -> None:
         if run.count:
             if run.seal():
-                self._send(run)
+                self._sender.send_run(run)
             run.clear()
 
 
-class Inbound:
+class FastReceive:
     """From a transport to the device: what `receiver` has received.
 
     - `heard()` is called after genuine ESP, and `missed()` when it tells that packets of ours got lost.
     - `other(data, source, local)` takes each datagram that is not ESP of ours, and the transport's own address.
-    - `limits` are those of the MSS over IPv4 and IPv6, or None if SYNs are left alone.
-    - `bulk(packet, length)` sees the last long frame of each run.
+    - `bulk` sees the last long frame of each run.
     """
 
     def __init__(
@@ -162,10 +166,9 @@ class Inbound:
         heard: Callable[[], None],
         missed: Callable[[], None],
         other: Callable[[bytes, Address, Address], None],
-        limits: tuple[int, int] | None,
-        bulk: Callable[[Packet, int], None],
+        limits: Limits,
+        bulk: Bulk,
     ) -> None:
-        self.limits = limits
         self.receiver = Receiver(self._take_single, self._take)
         self._bulk = bulk
         self._table = table
@@ -173,6 +176,7 @@ class Inbound:
         self._heard = heard
         self._missed = missed
         self._other = other
+        self._limits = limits
         self._view = self.receiver.slots.view
         self._out = memoryview(bytearray(ARENA + LONGEST))
 
@@ -223,7 +227,7 @@ class Inbound:
         for begin, finish, _, _ in reversed(frames):
             if finish - begin >= LONG + VNET_HEADER:
                 begin += VNET_HEADER
-                self._bulk(bytes(self._out[begin : min(begin + HEAD, finish)]), finish - begin)
+                self._bulk.received(bytes(self._out[begin : min(begin + HEAD, finish)]), finish - begin)
                 return
 
     def _single(self, sa: InboundSa, datagram: bytes, ecn: int) -> None:
@@ -233,15 +237,15 @@ class Inbound:
         if sa.authenticated != before:
             self._heard()
         if packet is not None:
-            if self.limits is not None:
-                packet = clamp_one(packet, *self.limits)
+            if (segments := self._limits.segments) is not None:
+                packet = clamp_one(packet, *segments)
             if len(packet) >= LONG:
-                self._bulk(packet, len(packet))
+                self._bulk.received(packet if type(packet) is bytes else bytes(packet), len(packet))
             self._device.write_frame(b"".join((_NO_HEADER, packet)))
 
     def _write(self, frames: list[Frame], look: bool) -> None:
-        out, limits = self._out, self.limits
-        if not look or limits is None:
+        out, segments = self._out, self._limits.segments
+        if not look or segments is None:
             self._device.write_frames([out[start:end] for start, end, _, _ in frames])
             return
         ready: list[Packet] = []
@@ -249,7 +253,18 @@ class Inbound:
             frame: Packet = out[start:end]
             if packets == 1:
                 packet = out[start + VNET_HEADER : end]
-                if (clamped := clamp_one(packet, *limits)) is not packet:
+                if (clamped := clamp_one(packet, *segments)) is not packet:
                     frame = b"".join((_NO_HEADER, clamped))
             ready.append(frame)
         self._device.write_frames(ready)
+
+
+class FastPath:
+    """Both directions between one device and the transports of a pump that can carry runs."""
+
+    __slots__ = ("device", "receive", "send")
+
+    def __init__(self, device: FrameDevice, send: FastSend, receive: FastReceive) -> None:
+        self.device = device
+        self.send = send
+        self.receive = receive

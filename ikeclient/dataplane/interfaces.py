@@ -6,7 +6,7 @@ is attached. Methods that read never block, and none raises: what is lost is cou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -97,6 +97,28 @@ class RunTransport(Transport, Protocol):
 
     def send_run(self, run: Packet, size: int, destination: Address, tos: int = 0) -> int:
         """Send a run; returns how many datagrams went out."""
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PumpCallbacks:
+    """What a pump calls.
+
+    - `on_ike(data, source, local)`: an IKE message without marker, where it came from and the transport's own address;
+      returns whether it was due. It may call back into the pump. `data` is not authenticated in any way.
+    - `on_waiting`: packets wait for a Child SA that `Pump.expect` has announced.
+    - `on_device_lost`: called once when the interface is deleted under us; the descriptor must then leave the event
+      loop.
+    - `warn`: called with a sentence for people.
+    """
+
+    on_ike: Callable[[bytes, Address, Address], bool]
+    on_waiting: Callable[[], None] = _nothing
+    on_device_lost: Callable[[], None] = _nothing
+    warn: Callable[[str], None] = _nothing
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Protocol
 from ikeclient.control import events
 from ikeclient.control.status import TunnelStatus
 from ikeclient.dataplane.event_loop import Pacer
-from ikeclient.dataplane.pump import Address, Pump
+from ikeclient.dataplane.pump import Address, Pump, PumpCallbacks
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.events import (
     ChildClosed,
@@ -77,13 +77,15 @@ class Session:
         self._last_child: ChildEstablished | None = None
         self.pump = Pump(
             ports.device,
-            owner.on_ike,
+            PumpCallbacks(
+                on_ike=owner.on_ike,
+                on_waiting=owner.on_waiting,
+                on_device_lost=owner.on_device_lost,
+                warn=self.events.warn,
+            ),
             ports.clock,
             entropy=ports.entropy,
             pace=Pacer(),
-            on_tun_lost=owner.on_device_lost,
-            on_waiting=owner.on_waiting,
-            warn=self.events.warn,
         )
 
     @property

@@ -16,8 +16,12 @@ from hypothesis import strategies as st
 
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
+from ikeclient.dataplane.children import MARKS_IGNORED
 from ikeclient.dataplane.interfaces import PumpCounters
-from ikeclient.dataplane.pump import DEAFNESS, IKE_BUDGET, KEEPALIVE, MARKS_IGNORED, NON_ESP_MARKER, Pump
+from ikeclient.dataplane.not_esp import IKE_BUDGET
+from ikeclient.dataplane.pump import Address, Pump, PumpCallbacks
+from ikeclient.dataplane.reception import DEAFNESS
+from ikeclient.dataplane.sender import KEEPALIVE, NON_ESP_MARKER
 from ikeclient.esp.codec import plain as offload_plain
 from ikeclient.esp.packet.ecn import MEANINGLESS_AFTER
 from ikeclient.esp.sa.pair import SaPair
@@ -203,14 +207,17 @@ class Rig:
         self.paced = 0
         self.pump = Pump(
             self.tun,
-            self._take_ike,
+            PumpCallbacks(
+                on_ike=lambda *message: self.take_ike(*message),
+                on_device_lost=self._count_loss,
+                warn=self.warnings.append,
+            ),
             lambda: self.time,
             entropy=os.urandom,
             pace=self._count_pace,
-            on_tun_lost=self._count_loss,
-            warn=self.warnings.append,
             **options,
         )
+        self.take_ike: Callable[[bytes, Address, Address], bool] = self._take_ike
         self.pump.attach(self.socket)
         self.pump.set_remote(GATEWAY)
 
@@ -1096,7 +1103,12 @@ def test_a_removed_child_neither_sends_nor_receives(rig: Rig, gateway: Rig) -> N
 def test_a_child_installed_by_an_ike_message_opens_esp_of_the_same_batch(gateway: Rig) -> None:
     """P9: the gateway may send on the new SA right behind its response."""
     rig = Rig()
-    rig.pump._on_ike = lambda *_: rig.pump.install(child())
+
+    def install(*_: object) -> bool:
+        rig.pump.install(child())
+        return True
+
+    rig.take_ike = install
     assert rig.receive(NON_ESP_MARKER + IKE, *gateway.send(back())) == [back()]
 
 

@@ -14,7 +14,7 @@ from lab.network import CLIENT_IPV4, GATEWAY_IPV4, INSIDE_IPV4, INSIDE_IPV6
 from lab.traffic import fetch, ping, upload
 from lab.world import Lab
 
-from ikeclient.dataplane.pump import MARKS_IGNORED
+from ikeclient.dataplane.children import MARKS_IGNORED
 from ikeclient.esp.packet.ecn import MEANINGLESS_AFTER
 
 LANES = ["auto", "off"]

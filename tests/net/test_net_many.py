@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ikeclient.dataplane.fast_path import Inbound
+from ikeclient.dataplane.bulk import Bulk
+from ikeclient.dataplane.fast_path import FastReceive
+from ikeclient.dataplane.limits import Limits
 from ikeclient.esp.sa.table import SaTable
 from ikeclient.net.transport.recvmmsg import SLOTS, Recvmmsg
 from ikeclient.net.transport.udp import UdpSocket
@@ -146,14 +148,14 @@ def see_everything(pair: Pair, plan: list[tuple[int, int, int, int]]) -> None:
     for each in plan:
         pair.send(*each)
     seen: list[tuple[bytes, int]] = []
-    inbound = Inbound(
+    inbound = FastReceive(
         SaTable(),
         None,  # type: ignore[arg-type]
         lambda: None,
         lambda: None,
         lambda data, source, _: seen.append((data, source[1])),
-        None,
-        lambda *_: None,
+        Limits(clamp_mss=False),
+        Bulk(lambda: 0.0),
     )
     again = False
     while inbound.receiver.drain(pair.receiver, 64 if again else 500, again=again):

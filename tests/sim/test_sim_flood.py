@@ -13,7 +13,9 @@ from sim_world import World
 
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
-from ikeclient.dataplane.pump import NON_ESP_MARKER, Packet, Pump
+from ikeclient.dataplane.pump import Pump, PumpCallbacks
+from ikeclient.dataplane.sender import NON_ESP_MARKER
+from ikeclient.esp.sa.counters import Packet
 from ikeclient.esp.sa.pair import SaPair
 
 GATEWAY, LOCAL = ("203.0.113.7", 4500), ("192.0.2.10", 40500)
@@ -76,7 +78,7 @@ def test_ike_junk_costs_no_more_than_esp_junk() -> None:
     socket = Socket()
     pump = Pump(
         Device(),  # type: ignore[arg-type]
-        lambda data, _source, _local: world.client.awaits(data),
+        PumpCallbacks(on_ike=lambda data, _source, _local: world.client.awaits(data)),
         lambda: 0.0,
         entropy=os.urandom,
         offload=False,

@@ -13,7 +13,8 @@ from typing import Any, cast
 import pytest
 
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, KEY_EXCHANGE, PRF, AlgorithmProposal
-from ikeclient.dataplane.pump import Packet, Pump
+from ikeclient.dataplane.pump import Pump, PumpCallbacks
+from ikeclient.esp.sa.counters import Packet
 from ikeclient.ike.config import ChildConfig, ExpectedGateway, IkeConfig, PskAuth
 from ikeclient.ike.events import Datagram
 from ikeclient.tunnel.clock import boottime
@@ -57,7 +58,7 @@ def run(scenario: Callable[[Pump, socket.socket], None]) -> None:
     async def main() -> None:
         pump = Pump(
             Device(),  # type: ignore[arg-type]
-            lambda *_: True,
+            PumpCallbacks(on_ike=lambda *_: True),
             boottime,
             entropy=os.urandom,
             offload=False,

@@ -176,9 +176,9 @@ def test_a_connection_is_idle_if_nothing_passed_in_either_direction(passed: str 
     rig.up()
     rig.now += 10
     if passed == "in":
-        rig.session.pump.last_inbound = rig.now - 1
+        rig.session.pump._reception.last_inbound = rig.now - 1
     elif passed == "out":
-        rig.session.pump.last_outbound = rig.now - 1
+        rig.session.pump._sender.last_outbound = rig.now - 1
     assert rig.session.quiet_for(5) is (passed is None)
 
 

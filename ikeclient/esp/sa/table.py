@@ -105,6 +105,23 @@ class SaTable:
         self.unrouted += self.hold(packets)
         return routed
 
+    def expect(self, awaited: PacketFilter | None) -> None:
+        """Let packets wait that an SA to come will accept, or no more; those that wait already are lost."""
+        self.awaited = awaited
+        self.unrouted += len(self.waiting)
+        self.waiting.clear()
+
+    def take_waiting(self) -> list[Packet]:
+        """Take what waits, and let nothing wait any more."""
+        packets: list[Packet] = list(self.waiting)
+        self.waiting.clear()
+        self.awaited = None
+        return packets
+
+    def miss(self, count: int) -> None:
+        """Count packets that no outbound SA accepts."""
+        self.unrouted += count
+
     def hold(self, packets: Sequence[Packet]) -> int:
         """Let packets wait that an SA to come will accept; returns how many are lost for that."""
         if self.awaited is None:
