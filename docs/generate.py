@@ -21,6 +21,7 @@ from typing import Any
 from typer.main import get_command
 
 from ikeclient.cli.app import app
+from ikeclient.cli.help import records
 from ikeclient.control.events import EVENTS
 from ikeclient.control.status import TunnelStatus
 from ikeclient.control.status import json_schema as status_schema
@@ -85,21 +86,13 @@ def _command(path: str) -> Iterator[str]:
     for word in path.split():
         command = command.commands[word]
         context = command.context_class(command, info_name=word, parent=context)
-    yield f"    {context.command_path} {' '.join(_usage(command.collect_usage_pieces(context)))}".rstrip()
+    yield f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}".rstrip()
     for paragraph in (command.help or "").split("\n\n"):
         yield from ("", *textwrap.wrap(" ".join(paragraph.split()), 120))
-    if rows := [record for parameter in command.params if (record := parameter.get_help_record(context))]:
+    if rows := [each for each in records(command, context) if not each[1].endswith("--help")]:
         yield from ("", "| | |", "|---|---|")
-        for names, meaning in rows:
-            names = re.sub(r" <(?:str|list\[str\])>", "", names)
-            meaning = re.sub(r"\s*\[required\]", "", meaning)
+        for _, names, meaning in rows:
             yield f"| `{_cell(names)}` | {_cell(meaning)} |"
-
-
-def _usage(pieces: list[str]) -> Iterator[str]:
-    """Usage without the braces and the doubled brackets that some versions put around arguments."""
-    for piece in pieces:
-        yield re.sub(r"^\{(.*?)\}(?:\.\.\.)?$", r"\1", piece).replace("[[", "[").replace("]]", "]")
 
 
 def picture() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, TextIO
 
 import typer
@@ -29,8 +29,11 @@ from ikeclient.cli import (
     tunnels,
     version,
 )
-from ikeclient.cli.context import settings
-from ikeclient.cli.view.terminal import show_error, tell
+from ikeclient.cli.context import LogFormat, settings
+from ikeclient.cli.help import Command, Group
+from ikeclient.cli.options import ChosenLogFormat, Verbose
+from ikeclient.cli.view.progress import VARIABLE, use_format
+from ikeclient.cli.view.terminal import Priority, show_error, tell
 from ikeclient.control.events import failed
 from ikeclient.control.protocol import encode
 from ikeclient.errors import IkeclientError, Interrupted, UsageError, output_failed, shortage
@@ -45,35 +48,42 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # importing rich would triple the time of --help
+    cls=Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("connect", short_help="Connect to a VPN gateway.")(connect.connect)
-app.command("exec", short_help="Run a command whose only network is the tunnel.")(execute.execute)
-app.command("proxy", short_help="Offer the tunnel as a local SOCKS5 and HTTP proxy.")(proxy.proxy)
-app.command("disconnect", short_help="End a tunnel.")(tunnels.disconnect)
-app.command("reconnect", short_help="Make a tunnel connect anew.")(tunnels.reconnect)
-app.command("wait", short_help="Wait until a tunnel is up, or gone.")(tunnels.wait)
-app.command("repair", short_help="Undo what tunnels left that died.")(repair.repair)
-app.command("status", short_help="Show running tunnels (the default).")(status.status)
-app.command("events", short_help="Show what happens to a tunnel.")(events.events)
+_COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
+    ("connect", connect.connect, "Connect to a VPN gateway."),
+    ("up", connect.up, "The same as connect --detach."),
+    ("exec", execute.execute, "Run a command whose only network is the tunnel."),
+    ("proxy", proxy.proxy, "Offer the tunnel as a local SOCKS5 and HTTP proxy."),
+    ("disconnect", tunnels.disconnect, "End a tunnel."),
+    ("down", tunnels.disconnect, "The same as disconnect."),
+    ("reconnect", tunnels.reconnect, "Make a tunnel connect anew."),
+    ("wait", tunnels.wait, "Wait until a tunnel is up, or gone."),
+    ("repair", repair.repair, "Undo what tunnels left that died."),
+    ("status", status.status, "Show running tunnels (the default)."),
+    ("events", events.events, "Show what happens to a tunnel."),
+)
+for _name, _function, _about in _COMMANDS:
+    app.command(_name, cls=execute.ExecCommand if _name == "exec" else Command, short_help=_about)(_function)
 app.add_typer(profile.app, name="profile")
 app.add_typer(secret.app, name="secret")
-app.command("probe", short_help="Ask a gateway what it speaks.")(probe.probe)
-app.command("doctor", short_help="Check what this machine can do.")(doctor.doctor)
-app.command("version", short_help="Show the version.")(version.version)
+app.command("probe", cls=Command, short_help="Ask a gateway what it speaks.")(probe.probe)
+app.command("doctor", cls=Command, short_help="Check what this machine can do.")(doctor.doctor)
+app.command("version", cls=Command, short_help="Show the version.")(version.version)
 
 
 @app.callback(invoke_without_command=True)
 def _global_options(
     context: typer.Context,
-    verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Say more; -vv, -vvv: logs.")
-    ] = 0,
+    verbose: Verbose = 0,
+    log_format: ChosenLogFormat = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")] = False,
     show_version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     """VPN access over IKEv2, entirely in userspace. Without a command: status."""
-    settings.verbosity, settings.debug = verbose, debug
+    settings.verbosity, settings.debug, settings.log_format = verbose, debug, log_format
+    use_format(log_format)
     if show_version:
         version.version(as_json=False)
         raise typer.Exit
@@ -84,6 +94,7 @@ def _global_options(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Nothing but SystemExit ever leaves this function."""
     settings.reset()
+    settings.json_errors = os.environ.get(VARIABLE) == LogFormat.JSON
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:
@@ -112,7 +123,7 @@ def _run(arguments: list[str]) -> int:
 
 def _tell_failure(error: IkeclientError) -> None:
     if settings.json_errors:
-        tell(encode(failed(error)).decode().rstrip("\n"))
+        tell(encode(failed(error)).decode().rstrip("\n"), priority=Priority.ERROR)
     else:
         show_error(error)
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ikeclient.cli.complete import profile_names
 from ikeclient.cli.context import settings
-from ikeclient.cli.options import ChosenLogFormat, Overrides, Timeout
-from ikeclient.cli.view.progress import LogFormat, Progress, chosen_format
+from ikeclient.cli.options import ChosenLogFormat, Overrides, PasswordStdin, Timeout, Verbose
+from ikeclient.cli.view.progress import Progress, use_format
 from ikeclient.cli.view.render import event_line
 from ikeclient.cli.view.terminal import asker, emit, read_secret, styled, tell
 from ikeclient.control import client
 from ikeclient.control.events import happened
-from ikeclient.errors import UsageError
+from ikeclient.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from ikeclient.process.profile_source import ProfileSource
@@ -29,40 +30,40 @@ if TYPE_CHECKING:
 Listener = Callable[[dict[str, object]], None]
 
 
+Reference = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PROFILE",
+        help="A profile's name, a path to one, or any file that can be imported.",
+        show_default="IKECLIENT_PROFILE, or what the environment says",
+        autocompletion=profile_names,
+    ),
+]
+
+
 def connect(
-    profile: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="PROFILE",
-            help="A profile's name, a path to one, or any file that can be imported.",
-            show_default="IKECLIENT_PROFILE, or what the environment says",
-        ),
-    ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return when the tunnel is up; it keeps running.")] = False,
+    profile: Reference = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when the tunnel is up; it keeps running.")
+    ] = False,
     timeout: Timeout = 30.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Negotiate, then print every change as a command; change nothing.")
     ] = False,
     overrides: Overrides = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password (or PSK) from standard input.")
-    ] = False,
+    password_stdin: PasswordStdin = False,
     keylog: Annotated[
         Path | None,
         typer.Option("--insecure-keylog", metavar="DIR", help="Write Wireshark keys to DIR.", show_default=False),
     ] = None,
     log_format: ChosenLogFormat = None,
-    verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv and -vvv for logs.", show_default=False)
-    ] = 0,
+    verbose: Verbose = 0,
 ) -> None:
     """Connect to a VPN gateway. Ctrl-C disconnects."""
     if detach and dry_run:
         raise UsageError("say --detach or --dry-run, not both")
     settings.verbosity += verbose
-    form = chosen_format(log_format)
-    settings.json_errors = form is LogFormat.JSON
-    progress = Progress(form, settings.verbosity)
+    progress = Progress(use_format(log_format), settings.verbosity)
     from ikeclient.process.profile_source import ProfileSource
 
     source = ProfileSource(profile, overrides or [])
@@ -75,9 +76,34 @@ def connect(
             _run_detached(compiled, options, progress)
         else:
             _run(compiled, options, progress)
+    except Interrupted as error:
+        progress.failed()
+        if progress.ended:  # Ctrl-C is how a tunnel in the foreground is meant to end
+            raise typer.Exit(error.exit_code) from None
+        raise
     except BaseException:
         progress.failed()
         raise
+
+
+def up(
+    profile: Reference = None,
+    timeout: Timeout = 30.0,
+    overrides: Overrides = None,
+    password_stdin: PasswordStdin = False,
+    log_format: ChosenLogFormat = None,
+    verbose: Verbose = 0,
+) -> None:
+    """Connect, and return when the tunnel is up: `connect --detach`."""
+    connect(
+        profile,
+        detach=True,
+        timeout=timeout,
+        overrides=overrides,
+        password_stdin=password_stdin,
+        log_format=log_format,
+        verbose=verbose,
+    )
 
 
 def _compile(

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class LogFormat(StrEnum):
+    """What the lines on stderr are."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
 
 
 @dataclass(slots=True)
 class Settings:
-    """`verbosity` counts -v: 1 shows notices, 2 the log, 3 all of it. `debug` shows tracebacks of bugs.
+    """`verbosity` counts -v: 1 shows the protocol, 2 its details, 3 libraries. `debug` shows tracebacks of bugs.
 
-    `json_errors`: stderr is a log in lines of JSON, so errors are too.
+    `log_format` is what the global option said; `json_errors`: stderr is lines of JSON, so errors are too.
     """
 
     verbosity: int = 0
     debug: bool = False
+    log_format: LogFormat | None = None
     json_errors: bool = False
 
     def reset(self) -> None:
         """Back to the defaults, for a process that runs several commands (tests)."""
-        self.verbosity, self.debug, self.json_errors = 0, False, False
+        self.verbosity, self.debug, self.log_format, self.json_errors = 0, False, None, False
 
 
 settings = Settings()

@@ -5,27 +5,51 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from ikeclient.cli.complete import profile_names
 from ikeclient.cli.context import settings
-from ikeclient.cli.options import Overrides, Timeout
-from ikeclient.cli.view.progress import LogFormat, Progress, display_of
-from ikeclient.cli.view.terminal import asker, printable, read_secret, tell
+from ikeclient.cli.help import Command
+from ikeclient.cli.options import ChosenLogFormat, Overrides, PasswordStdin, Timeout, Verbose
+from ikeclient.cli.view.progress import Progress, display_of, use_format
+from ikeclient.cli.view.terminal import asker, is_terminal, printable, read_secret, tell
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
 
 
+Profile = Annotated[
+    str,
+    typer.Argument(
+        metavar="[PROFILE]",
+        help="A profile, or a tunnel that `exec` started; without one as with `connect`.",
+        autocompletion=profile_names,
+    ),
+]
+
+
+class ExecCommand(Command):
+    """`exec`, whose PROFILE may be left out before the `--`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        if "--" in args:
+            place = args.index("--")
+            given, _, _ = self.make_parser(ctx).parse_args(args[:place])
+            if not isinstance(given.get("profile"), str):
+                args = [*args[:place], "", *args[place:]]
+        return super().parse_args(ctx, args)
+
+
 def execute(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile, or a tunnel that `exec` started.")],
+    profile: Profile,
     command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The command and its arguments.")],
     timeout: Timeout = 30.0,
     overrides: Overrides = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password (or PSK) from the first line of stdin.")
-    ] = False,
-    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more.", show_default=False)] = 0,
+    password_stdin: PasswordStdin = False,
+    log_format: ChosenLogFormat = None,
+    verbose: Verbose = 0,
 ) -> None:
     """Run a command whose only network is the tunnel. Needs no root.
 
@@ -36,8 +60,8 @@ def execute(
     problem = unusable(command[0])
     if problem:
         raise typer.Exit(problem)
-    progress = Progress(LogFormat.TEXT, settings.verbosity)
-    quiet = not settings.verbosity and not (sys.stderr is not None and sys.stderr.isatty())
+    progress = Progress(use_format(log_format), settings.verbosity)
+    quiet = not settings.verbosity and not settings.json_errors and not is_terminal(sys.stderr)
 
     def show(event: Mapping[str, object]) -> None:
         if not quiet:
@@ -47,7 +71,7 @@ def execute(
     from ikeclient.process.tunnel_request import TunnelRequest
 
     request = TunnelRequest(
-        profile=profile,
+        profile=profile or None,
         overrides=tuple(overrides or ()),
         timeout=timeout,
         ask=asker(),

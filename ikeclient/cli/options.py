@@ -2,14 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
-from ikeclient.cli.view.progress import LogFormat
+from ikeclient.cli.context import LogFormat
+
+_DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m(?:in)?)?(?:(\d{1,9}(?:\.\d{1,9})?)s?)?")
+_UNITS = (86400, 3600, 60, 1)
+
+
+def duration(minimum: float, maximum: float) -> Callable[[Any], float]:
+    """Return what reads a duration in seconds: `90`, `1.5`, `90s`, `1m`, `1h30m`; from `minimum` to `maximum`."""
+
+    def parse(given: Any) -> float:
+        if isinstance(given, int | float):  # a default
+            return float(given)
+        text = str(given).strip().lower()
+        match = _DURATION.fullmatch(text)
+        if match is None or not any(match.groups()):
+            raise typer.BadParameter(f"'{given}' is not a duration such as 30, 90s, 1m or 1h30m")
+        seconds = sum(float(count or 0) * unit for count, unit in zip(match.groups(), _UNITS, strict=True))
+        if not minimum <= seconds <= maximum:
+            raise typer.BadParameter(f"'{given}' is not from {_short(minimum)} to {_short(maximum)}")
+        return seconds
+
+    return parse
+
+
+def _short(seconds: float) -> str:
+    for length, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= length and not seconds % length:
+            return f"{seconds // length:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
 
 Timeout = Annotated[
-    float, typer.Option("--timeout", metavar="S", min=1, max=3600, help="Seconds for the first attempt.")
+    float,
+    typer.Option(
+        "--timeout",
+        metavar="TIME",
+        parser=duration(1, 3600),
+        help="How long to try for the first connection, such as 1m.",
+        show_default="30s",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -17,5 +55,20 @@ Overrides = Annotated[
 ]
 ChosenLogFormat = Annotated[
     LogFormat | None,
-    typer.Option("--log-format", help="What stderr is; auto: JSON lines unless a terminal.", show_default="auto"),
+    typer.Option(
+        "--log-format", metavar="text|json", help="What stderr is: lines of text or of JSON.", show_default="text"
+    ),
+]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        help="Say more: -v every message and decision of IKE, -vv lengths and timers, -vvv libraries.",
+        show_default=False,
+    ),
+]
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password (or PSK) from the first line of standard input.")
 ]

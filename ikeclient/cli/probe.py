@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ikeclient.cli.view.terminal import WIDTH, emit, printable, styled, tell
+from ikeclient.cli.view.terminal import WIDTH, emit, printable, say, styled
 from ikeclient.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def probe(
         raise UsageError(f"HOST {error}") from None
     (_, first), *others = asyncio.run(resolve([host], 500))
     if others:
-        tell(f"{host} has {len(others) + 1} addresses; this is about {first}")
+        say(f"{host} has {len(others) + 1} addresses; this is about {first}")
     found = ask(host, first)
     if as_json:
         emit(json.dumps(document(found)))

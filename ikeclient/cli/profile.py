@@ -11,15 +11,16 @@ from typing import Annotated
 
 import typer
 
+from ikeclient.cli.help import Command, Group
 from ikeclient.cli.options import Overrides
 from ikeclient.cli.store import write_private
 from ikeclient.cli.transfer import export_profile, import_profile
-from ikeclient.cli.view.terminal import emit, printable, styled, symbol, tell, warn
+from ikeclient.cli.view.terminal import emit, printable, say, styled, symbol, warn
 from ikeclient.errors import IkeclientError, ProfileError
 
 SCHEMA = "ikeclient.profiles/1"
 
-app = typer.Typer(help="List, show, check, start, import and export profiles.", rich_markup_mode=None)
+app = typer.Typer(help="List, show, check, start, import and export profiles.", cls=Group, rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
@@ -29,7 +30,7 @@ def _without_command(context: typer.Context) -> None:
         list_all()
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_all(as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False) -> None:
     """List the profiles that have a name."""
     found = [_described(name, path) for name, path in _entries()]
@@ -37,7 +38,7 @@ def list_all(as_json: Annotated[bool, typer.Option("--json", help="As one JSON d
         emit(json.dumps({"schema": SCHEMA, "profiles": found}))
         return
     if not found:
-        tell("there is no profile; `ikeclient profile new NAME` makes one")
+        say("there is no profile; `ikeclient profile new NAME` makes one")
         return
     rows = [(each["name"], each["method"] or "invalid", each["gateway"] or "", each["path"]) for each in found]
     widths = [max(len(str(row[column])) for row in rows) for column in range(3)]
@@ -48,7 +49,7 @@ def list_all(as_json: Annotated[bool, typer.Option("--json", help="As one JSON d
         emit(styled(segments, sys.stdout))
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     profile: Annotated[
         str | None,
@@ -77,7 +78,7 @@ def show(
     emit("\n".join(toml_lines(plain)))
 
 
-@app.command()
+@app.command(cls=Command)
 def validate(
     profiles: Annotated[list[str], typer.Argument(metavar="PROFILE...", help="Names or paths.")],
     overrides: Overrides = None,
@@ -101,7 +102,7 @@ def validate(
         raise ProfileError(f"{count} not valid")
 
 
-@app.command()
+@app.command(cls=Command)
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new profile's name, a path, or - for stdout.")],
     method: Annotated[str, typer.Option("--method", help="psk, certificate or eap-mschapv2.")] = "eap-mschapv2",
@@ -124,7 +125,7 @@ def new(
     text = template(method, routes, name=path.stem, address=gateway, identity=identity)
     parse_profile(text, name=path.stem)  # a gateway that cannot be one is told now
     write_private(path, text.encode(), force)
-    tell(f"wrote {printable(path)}")
+    say(f"wrote {printable(path)}")
 
 
 def _entries() -> list[tuple[str, Path]]:
@@ -145,7 +146,7 @@ def _described(name: str, path: Path) -> dict[str, object]:
 
 
 def _no_keys() -> dict[str, str]:
-    """The environment without variables that set keys: a list tells what is in the files."""
+    """The environment without variables that set keys: a list says what is in the files."""
     return {name: value for name, value in os.environ.items() if not name.startswith("IKECLIENT_")}
 
 
@@ -178,5 +179,5 @@ def _problems(error: ProfileError) -> Iterator[str]:
             yield f"  {problem.hint}"
 
 
-app.command("import")(import_profile)
-app.command("export")(export_profile)
+app.command("import", cls=Command)(import_profile)
+app.command("export", cls=Command)(export_profile)

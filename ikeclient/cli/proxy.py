@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ikeclient.cli.context import settings
-from ikeclient.cli.options import ChosenLogFormat, Overrides, Timeout
-from ikeclient.cli.view.progress import LogFormat, Progress, chosen_format, display_of
+from ikeclient.cli.complete import profile_names
+from ikeclient.cli.context import LogFormat, settings
+from ikeclient.cli.options import ChosenLogFormat, Overrides, PasswordStdin, Timeout, Verbose
+from ikeclient.cli.view.progress import Progress, display_of, use_format
 from ikeclient.cli.view.terminal import asker, read_secret, warn
 from ikeclient.control import client
 from ikeclient.control.events import error_of, failed, happened
@@ -62,7 +63,15 @@ PasswordFrom = Annotated[
 
 
 def proxy(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile, or a tunnel that `exec` started.")],
+    profile: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PROFILE",
+            help="A profile, or a tunnel that `exec` started.",
+            show_default="IKECLIENT_PROFILE, or what the environment says",
+            autocompletion=profile_names,
+        ),
+    ] = None,
     socks: SocksListeners = None,
     http: HttpListeners = None,
     forward: Forwards = None,
@@ -71,11 +80,9 @@ def proxy(
     password_from: PasswordFrom = None,
     timeout: Timeout = 30.0,
     overrides: Overrides = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the tunnel's password (or PSK) from stdin.")
-    ] = False,
+    password_stdin: PasswordStdin = False,
     log_format: ChosenLogFormat = None,
-    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more.", show_default=False)] = 0,
+    verbose: Verbose = 0,
 ) -> None:
     """Offer the tunnel as a local SOCKS5 and HTTP proxy. Needs no root.
 
@@ -84,8 +91,7 @@ def proxy(
     """
     settings.verbosity += verbose
     # With --stdio, what is said is for the person at ssh, whatever standard error is.
-    form = chosen_format(log_format) if stdio is None else LogFormat.TEXT
-    settings.json_errors = form is LogFormat.JSON
+    form = use_format(log_format if stdio is None else LogFormat.TEXT)
     progress = Progress(form, settings.verbosity)
 
     def show(event: Mapping[str, object]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ikeclient.cli.view.terminal import emit, tell
+from ikeclient.cli.view.terminal import emit, say
 from ikeclient.control.directory import runtime_directory
 from ikeclient.errors import PlatformError, PrivilegeError
 
@@ -30,7 +30,7 @@ def repair(
     for line in lines:
         emit(line)
     if not lines:
-        tell("nothing to repair")
+        say("nothing to repair")
     if failed := [line for line in lines if line.startswith(NOT_UNDONE)]:
         raise PlatformError(f"{len(failed)} changes of a dead tunnel could not be undone", hint="see above")
 

@@ -9,14 +9,15 @@ from typing import Annotated
 
 import typer
 
+from ikeclient.cli.help import Command, Group
 from ikeclient.cli.store import write_private
-from ikeclient.cli.view.terminal import asker, emit, printable, read_secret, tell
+from ikeclient.cli.view.terminal import asker, emit, printable, read_secret, say
 from ikeclient.errors import UsageError
 
 SCHEMA = "ikeclient.secrets/1"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")
 
-app = typer.Typer(help="Keep secrets that profiles refer to.", rich_markup_mode=None)
+app = typer.Typer(help="Keep secrets that profiles refer to.", cls=Group, rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What a profile calls it.")]
 Keyring = Annotated[
@@ -32,7 +33,7 @@ def _without_command(context: typer.Context) -> None:
         list_all()
 
 
-@app.command("set")
+@app.command("set", cls=Command)
 def set_secret(
     name: Name,
     keyring: Keyring = None,
@@ -49,13 +50,13 @@ def set_secret(
         from ikeclient.profile.secrets.secrets import keyring_set
 
         keyring_set(name, keyring, secret)
-        tell(f'stored; a profile finds it with: password = {{ keyring = "{name}" }}')
+        say(f'stored; a profile finds it with: password = {{ keyring = "{name}" }}')
         return
     write_private(path, secret.encode("utf-8", "surrogateescape"), force=True)
-    tell(f'stored; a profile finds it with: password = {{ file = "../secrets/{name}" }}')
+    say(f'stored; a profile finds it with: password = {{ file = "../secrets/{name}" }}')
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_all(as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False) -> None:
     """List the names of the secrets in files. What they are is not read."""
     try:
@@ -71,10 +72,10 @@ def list_all(as_json: Annotated[bool, typer.Option("--json", help="As one JSON d
     for path in found:
         emit(path.name)
     if not found:
-        tell("there is no secret; `ikeclient secret set NAME` stores one")
+        say("there is no secret; `ikeclient secret set NAME` stores one")
 
 
-@app.command()
+@app.command(cls=Command)
 def remove(name: Name, keyring: Keyring = None) -> None:
     """Remove a secret."""
     path = _path(name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ikeclient.cli.view import render
-from ikeclient.cli.view.terminal import emit, is_live, styled
+from ikeclient.cli.view.terminal import emit, is_live, styled, until_interrupted
 from ikeclient.control import client
 from ikeclient.errors import NoResponse, NoSuchTunnel, NotConnected, UsageError
 
@@ -45,7 +45,8 @@ def status(
     if watch and check is not None:
         raise UsageError("say --watch or --check, not both")
     if watch:
-        _watch(name, as_json, fields)
+        with until_interrupted():
+            _watch(name, as_json, fields)
         return
     try:
         tunnels = collect(name)

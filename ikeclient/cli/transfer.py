@@ -16,7 +16,7 @@ import typer
 
 from ikeclient.cli.options import Overrides
 from ikeclient.cli.store import write_private
-from ikeclient.cli.view.terminal import asker, emit, printable, styled, tell, warn
+from ikeclient.cli.view.terminal import Priority, asker, emit, printable, say, warn
 from ikeclient.errors import IkeclientError, ProfileError, ProfileNotFound, UsageError
 
 if TYPE_CHECKING:
@@ -133,11 +133,11 @@ def import_profile(
             emit(json.dumps({"schema": IMPORT_SCHEMA, "ready": False, "error": error.lines()}))
         raise
     for text in outcome.risks:
-        tell(styled([("security: ", "bad"), (printable(text), "")], sys.stderr))
+        say(text, "bad", label="security: ", priority=Priority.WARNING)
     for text in (*outcome.warnings, *check.absent):
         warn(text)
     for path in outcome.written:
-        tell(f"wrote {printable(path)}")
+        say(f"wrote {path}")
     if as_json:
         emit(json.dumps(outcome.document(check)))
     _finish(check, outcome.target)
@@ -218,10 +218,10 @@ def _finish(check: Check, target: str) -> None:
     if check.error is not None:
         raise check.error
     if check.missing:
-        tell(styled([("still missing: ", "busy"), (", ".join(check.missing), "")], sys.stderr))
+        say(", ".join(check.missing), "busy", label="still missing: ", priority=Priority.ERROR)
         raise typer.Exit(ProfileError.exit_code)
     command = f"ikeclient connect {shlex.quote(printable(target))}" if target not in ("", "-") else "nothing is missing"
-    tell(styled([("ready: ", "good"), (command, "")], sys.stderr))
+    say(command, "good", label="ready: ")
 
 
 def _read(file: str) -> bytes:
@@ -288,4 +288,4 @@ def export_profile(
         return
     path = Path(output).expanduser()
     write_private(path, data, force)
-    tell(f"wrote {printable(path)}")
+    say(f"wrote {path}")

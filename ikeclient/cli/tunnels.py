@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ikeclient.cli.view.terminal import tell
+from ikeclient.cli.complete import tunnel_names
+from ikeclient.cli.options import duration
+from ikeclient.cli.view.terminal import say
 from ikeclient.control import client, waiting
+from ikeclient.control.events import error_of
 from ikeclient.control.protocol import Command
 from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, PlatformError, UsageError
 
@@ -21,15 +25,32 @@ if TYPE_CHECKING:
     from ikeclient.net.changes.steps import Step
 
 Name = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="The tunnel; not needed when only one runs.", show_default=False)
+    str | None,
+    typer.Argument(
+        metavar="NAME",
+        help="The tunnel; not needed when only one runs.",
+        show_default=False,
+        autocompletion=tunnel_names,
+    ),
 ]
 _SECONDS = 5.0
+_CONNECTING_SECONDS = 60.0
 _SHOWN = 3  # commands of an error
 
 
 def disconnect(
     name: Name = None,
     every: Annotated[bool, typer.Option("--all", help="Disconnect every tunnel.")] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout",
+            metavar="TIME",
+            parser=duration(0.1, 3600),
+            help="How long to wait for its end.",
+            show_default="5s",
+        ),
+    ] = _SECONDS,
 ) -> None:
     """End a tunnel: the gateway is told, the machine restored, the process gone."""
     if every and name is not None:
@@ -38,14 +59,14 @@ def disconnect(
     failure: IkeclientError | None = None
     for each in names:
         try:
-            if not client.disconnect(each, timeout=_SECONDS):
+            if not client.disconnect(each, timeout=timeout):
                 pid = client.running_pid(each)
                 raise NoResponse(
-                    f"tunnel '{each}' was told to end but is still there after {_SECONDS:.0f} s",
+                    f"tunnel '{each}' was told to end but is still there after {timeout:g} s",
                     reason=f"its process is {pid}" if pid else None,
                 )
             _require_restored(each)
-            tell(f"{each} disconnected")
+            say(f"{each} disconnected")
         except NoSuchTunnel:
             if not every:
                 raise
@@ -114,11 +135,36 @@ def _in_force(steps: Sequence[Step]) -> list[Step]:
     return [step for step in steps if step not in gone and not isinstance(step, LocalRuleLast)]
 
 
-def reconnect(name: Name = None) -> None:
+def reconnect(
+    name: Name = None,
+    wait_for_it: Annotated[bool, typer.Option("--wait", help="Return when the new connection is up.")] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout",
+            metavar="TIME",
+            parser=duration(1, 3600),
+            help="How long to wait with --wait; then exit with 5.",
+            show_default="1m",
+        ),
+    ] = _CONNECTING_SECONDS,
+) -> None:
     """Make a tunnel set up its connection anew, on the same interface."""
     chosen = client.resolve(name)
-    client.request(chosen, Command.RECONNECT)
-    tell(f"{chosen} reconnecting")
+    if not wait_for_it:
+        client.request(chosen, Command.RECONNECT)
+        say(f"{chosen} reconnecting")
+        return
+    with client.events(chosen, deadline=time.monotonic() + timeout) as events:  # before it is asked: none is missed
+        client.request(chosen, Command.RECONNECT)
+        for event in events:
+            match event:
+                case {"event": "connected"}:
+                    say(f"{chosen} connected")
+                    return
+                case {"event": "error"}:
+                    raise error_of(event)
+    raise NoSuchTunnel(f"tunnel '{chosen}' has ended", reason="it was to connect anew")
 
 
 class Awaited(StrEnum):
@@ -135,7 +181,13 @@ def wait(
     ] = Awaited.UP,
     timeout: Annotated[
         float | None,
-        typer.Option("--timeout", metavar="S", min=0, max=10**6, help="Give up with 5.", show_default="never"),
+        typer.Option(
+            "--timeout",
+            metavar="TIME",
+            parser=duration(0, 10**6),
+            help="How long to wait; then exit with 5.",
+            show_default="for ever",
+        ),
     ] = None,
 ) -> None:
     """Wait until a tunnel is up, whether or not it runs yet, or until it has ended."""

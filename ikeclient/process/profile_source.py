@@ -44,4 +44,4 @@ class ProfileSource:
                 kept=self._kept,
                 author=loaded.author,
             )
-        return replace(compiled, warnings=(*loaded.warnings, *compiled.warnings))
+        return replace(compiled, warnings=tuple(dict.fromkeys((*loaded.warnings, *compiled.warnings))))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ikeclient.errors import IkeclientError
 
@@ -29,11 +28,12 @@ class Display:
 class TunnelRequest:
     """Which tunnel, and how to start it where it does not run.
 
-    `profile` is a name or a path, `overrides` are KEY=VALUE, `timeout` is in seconds. `ask` prompts for a secret, None
-    if nobody is there to type; `stdin` reads the one that is on standard input, None if there is none.
+    `profile` is a name or a path, None for what the environment says; `overrides` are KEY=VALUE, `timeout` is in
+    seconds. `ask` prompts for a secret, None if nobody is there to type; `stdin` reads the one that is on standard
+    input, None if there is none.
     """
 
-    profile: str
+    profile: str | None
     overrides: tuple[str, ...] = ()
     timeout: float = 30.0
     ask: Callable[[str], str] | None = None
@@ -42,6 +42,6 @@ class TunnelRequest:
     @property
     def name(self) -> str:
         """Return the tunnel's name."""
-        from ikeclient.profile.load.lookup import is_path
+        from ikeclient.profile.load.lookup import tunnel_name
 
-        return Path(self.profile).stem if is_path(self.profile) else self.profile
+        return tunnel_name(self.profile)

@@ -25,6 +25,7 @@ from ikeclient.errors import AuthenticationFailed, Interrupted
 
 CANARY = "S3cr3t-CANARY"
 Listener = Callable[[dict[str, object]], None]
+NOTICE = "DNS is left alone: nothing that could be told of the name server 10.99.0.53 for corp.example runs here"
 STEPS: tuple[dict[str, object], ...] = (
     {"event": "resolving", "host": "vpn.example.com"},
     {"event": "negotiating", "gateway": "203.0.113.7"},
@@ -82,6 +83,9 @@ async def _run(options: ConnectOptions, on_event: Listener, mode: str) -> None:
         await asyncio.sleep(1.0)
         for number in range(12_000):
             tell({"event": "notice", "text": f"line {number} " + "x" * 100})
+    if mode == "noticing":
+        for _ in range(3):
+            tell({"event": "notice", "text": NOTICE})
     if mode in {"refused", "noisy-refused"}:
         raise AuthenticationFailed("the gateway refused us", reason="AUTHENTICATION_FAILED", hint="check the password")
     if mode == "bug":

@@ -24,6 +24,9 @@ Shell = Any  # the fixture's class lives in conftest.py, which cannot be importe
 
 STEPS = ["resolving vpn.example.com", "negotiating with 203.0.113.7", "authenticating"]
 UP = "connected in 412 ms: 10.88.0.1/32 on ike0, gateway 203.0.113.7"
+AT = "2026-11-23T08:00:00Z  "  # the time of every event of the tunnel; where nobody watches, lines have it
+FAILURE = ["  AUTHENTICATION_FAILED", "  check the password"]
+TIMED = [AT + line for line in STEPS]
 
 
 @pytest.fixture
@@ -75,7 +78,7 @@ def test_a_keylog_is_warned_about_and_its_path_is_absolute(
     monkeypatch.chdir(home)
     assert main(["connect", "work", "--insecure-keylog", "keys"]) == 0
     assert seen["options"].keylog == home / "keys"
-    assert capsys.readouterr().err.startswith("warning: the keys of this connection go to /")
+    assert capsys.readouterr().err.partition("  ")[2].startswith("warning: the keys of this connection go to /")
 
 
 def test_a_path_names_the_tunnel_after_the_file(seen: dict[str, Any], home: Path) -> None:
@@ -162,15 +165,14 @@ def test_a_dry_run_prints_commands_on_stdout_and_the_rest_on_stderr(shell: Shell
     done = shell.run("connect", "work", "--dry-run", mode="connected")
     assert done.returncode == 0
     assert done.stdout == "ip address add 10.88.0.1/32 dev ike0\nip rule add not fwmark 1 table 7000\n"
-    assert done.stderr == "resolving vpn.example.com\n"
+    assert done.stderr.endswith("Z  resolving vpn.example.com\n")
 
 
 @pytest.mark.parametrize("detach", [[], ["--detach"]])
 def test_a_failure_has_its_exit_code_and_words_in_both_forms(shell: Shell, detach: list[str]) -> None:
     done = shell.run("connect", "work", *detach, mode="refused")
     assert done.returncode == 4
-    failure = ["error: the gateway refused us", "  AUTHENTICATION_FAILED", "  check the password"]
-    assert done.stderr.splitlines() == [*STEPS, *failure]
+    assert done.stderr.splitlines() == [*TIMED, "error: the gateway refused us", *FAILURE]
     assert done.stdout == ""
 
 
@@ -191,26 +193,52 @@ def test_the_steps_may_be_json_lines(shell: Shell) -> None:
     assert [event["event"] for event in events] == ["resolving", "negotiating", "authenticating"]
 
 
-def test_where_nobody_watches_everything_on_stderr_is_json_lines(shell: Shell, home: Path) -> None:
-    """Errors too, of the tunnel and of the profile; a variable or an option gives text."""
-    done = shell.run("connect", "work", "-vv", mode="refused", IKECLIENT_LOG_FORMAT="")
+def test_everything_on_stderr_is_text_unless_it_shall_be_json(shell: Shell) -> None:
+    """Where nobody watches, lines have their time; JSON is for errors, notices and what is said in passing too."""
+    for variable in ("", "auto", "text"):
+        text = shell.run("connect", "work", mode="refused", IKECLIENT_LOG_FORMAT=variable)
+        assert text.stderr.splitlines() == [*TIMED, "error: the gateway refused us", *FAILURE]
+    text = shell.run("connect", "nowhere", "--log-format", "text", IKECLIENT_LOG_FORMAT="json")
+    assert text.stderr.startswith("error: there is no profile")
+    done = shell.run("connect", "work", "-vv", mode="refused", IKECLIENT_LOG_FORMAT="json")
     *events, error = [json.loads(line) for line in done.stderr.splitlines()]
     assert all(event["time"] for event in events)
     assert [event["event"] for event in events] == ["resolving", "negotiating", "authenticating"]
     assert error.pop("time")
     expected = {"message": "the gateway refused us", "reason": "AUTHENTICATION_FAILED", "hint": "check the password"}
     assert error == {"event": "error", **expected, "exit_code": 4}
-    detached = shell.run("connect", "work", "--detach", mode="connected", IKECLIENT_LOG_FORMAT="auto")
+    detached = shell.run("--log-format", "json", "connect", "work", "--detach", mode="connected")
     assert json.loads(detached.stderr.splitlines()[-1])["event"] == "connected"
-    [error] = [json.loads(line) for line in shell.run("connect", "nowhere", "--log-format=json").stderr.splitlines()]
-    assert (error["event"], error["exit_code"]) == ("error", 10)
-    text = shell.run("connect", "nowhere", "--log-format", "text", IKECLIENT_LOG_FORMAT="json")
-    assert text.stderr.startswith("error: there is no profile")
+    [ended] = [json.loads(line) for line in shell.run("--log-format=json", "down").stderr.splitlines()]
+    assert (ended["event"], ended["text"]) == ("notice", "work disconnected")
+    for arguments in (["connect", "nowhere", "--log-format=json"], ["--log-format=json", "connect", "nowhere"]):
+        [error] = [json.loads(line) for line in shell.run(*arguments).stderr.splitlines()]
+        assert (error["event"], error["exit_code"]) == ("error", 10)
+    [error] = [json.loads(line) for line in shell.run("status", "x", IKECLIENT_LOG_FORMAT="json").stderr.splitlines()]
+    assert error["exit_code"] == 8
     wrong = shell.run("connect", "work", IKECLIENT_LOG_FORMAT="xml")
     assert (wrong.returncode, wrong.stderr) == (
         2,
         "error: IKECLIENT_LOG_FORMAT must be one of auto, text, json, not xml\n",
     )
+
+
+def test_lines_to_the_journal_have_a_priority_and_no_time(shell: Shell, home: Path) -> None:
+    """Only if standard error is the stream that JOURNAL_STREAM names."""
+    path = home / "journal"
+    for inode, marks in ((0, [TIMED[0]]), (None, [f"<6>{STEPS[0]}"])):
+        with path.open("w") as stream:
+            status = os.fstat(stream.fileno())
+            environment = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino if inode is None else inode}"}
+            subprocess.run(
+                shell.command("connect", "work", mode="refused"),
+                env=shell.environment | environment,
+                stdin=subprocess.DEVNULL,
+                stderr=stream,
+                check=False,
+            )
+        assert path.read_text().splitlines()[:1] == marks
+    assert path.read_text().splitlines()[-3:] == ["<3>error: the gateway refused us", *(f"<3>{x}" for x in FAILURE)]
 
 
 def test_on_a_terminal_the_log_is_text() -> None:
@@ -230,7 +258,7 @@ def test_ctrl_c_in_the_foreground_is_130_after_the_tunnel_ended(shell: Shell) ->
     process.send_signal(signal.SIGINT)
     _, shown = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert shown.splitlines() == [*STEPS, UP, "2026-11-23T08:00:00Z  disconnected", "error: interrupted"]
+    assert shown.splitlines() == [*TIMED, AT + UP, AT + "disconnected"]
 
 
 def test_sigterm_in_the_foreground_is_a_clean_end(shell: Shell) -> None:
@@ -273,7 +301,7 @@ def detached_pid(shell: Shell) -> int:
 def test_detached_means_up_and_running_on(shell: Shell) -> None:
     done = shell.run("connect", "--detach", "work", mode="connected")
     assert done.returncode == 0
-    assert done.stderr.splitlines() == [*STEPS, UP]
+    assert done.stderr.splitlines() == [*TIMED, AT + UP]
     pid = detached_pid(shell)
     assert os.getsid(pid) == pid
     assert shell.run("status", "--check", "up").returncode == 0

@@ -46,10 +46,10 @@ def what_stays(screen: Terminal) -> list[str]:
 def test_without_a_terminal_there_is_a_plain_line_for_each_step(capsys: pytest.CaptureFixture[str]) -> None:
     progress = Progress(LogFormat.TEXT, 0)
     for event in (*STEPS, {"event": "configuring", "interface": "ike0"}, CONNECTED):
-        progress(event)
+        progress({**event, "time": "2026-11-23T08:00:00Z"})
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.splitlines() == [
+    assert [line.removeprefix("2026-11-23T08:00:00Z  ") for line in captured.err.splitlines()] == [
         "resolving vpn.example.com",
         "negotiating with 203.0.113.7",
         "authenticating",
@@ -65,7 +65,7 @@ def test_after_the_connection_is_up_lines_have_their_time(capsys: pytest.Capture
     progress({"event": "rekeyed", "time": "2026-11-23T09:00:00Z", "what": "child"})
     assert capsys.readouterr().err.splitlines()[1:] == ["2026-11-23T08:00:00Z  reconnecting: silence"]
     Progress(LogFormat.TEXT, 1)({"event": "rekeyed", "what": "child"})
-    assert capsys.readouterr().err == "rekeyed the child SA\n"
+    assert capsys.readouterr().err.endswith("Z  rekeyed the child SA\n")
 
 
 def test_json_lines_are_the_events_themselves(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,3 +118,16 @@ def test_no_color_means_plain_lines_on_a_terminal_too(monkeypatch: pytest.Monkey
         progress(event)
     assert "\x1b" not in screen.getvalue()
     assert "\r" not in screen.getvalue()
+
+
+def test_a_notice_is_told_once_and_wrapped_at_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = a_terminal(monkeypatch)
+    progress = Progress(LogFormat.TEXT, 0)
+    text = "the gateway would carry less after rekeying the Child SA than before, so `ikeclient status work` shows it"
+    for _ in range(3):
+        progress({"event": "notice", "text": text})
+    lines = what_stays(screen)[:-1]
+    assert len(lines) == 2
+    assert all(len(line) <= 80 for line in lines)
+    assert " ".join(line.strip() for line in lines) == text
+    assert "`ikeclient status work`" in lines[1], "what can be pasted stays on a line"

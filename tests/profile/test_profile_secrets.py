@@ -278,3 +278,18 @@ def test_without_a_terminal_a_prompt_fails_at_once(tmp_path: Path) -> None:
         assert isinstance(error, UsageError)
         assert error.exit_code == 2
         assert error.message == "no password given"
+
+
+def test_a_secret_of_root_may_be_for_a_group_of_an_ordinary_user(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F11: as PostgreSQL has it, 0600 if it is ours and 0640 if it is root's; the hint is the line to paste."""
+    if os.geteuid() != 0:
+        pytest.skip("only root has files of root")
+    path = write("pw", CANARY, 0o640)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert resolve(source(file="pw"), wanted(path.parent)).reveal() == CANARY.encode()
+    for mode in (0o644, 0o660, 0o650):
+        path.chmod(mode)
+        assert (failure(source(file="pw"), path.parent).hint or "").startswith(f"chmod 640 {path}  ")
+    os.chown(path, 1000, 0)
+    path.chmod(0o640)
+    assert (failure(source(file="pw"), path.parent).hint or "").startswith(f"chmod 600 {path}  ")

@@ -1,8 +1,9 @@
 """How `connect` shows what it is doing: a line per step on stderr.
 
 On a terminal the step that is going on stands at the bottom and is completed in place with the time it took. Elsewhere
-each step is the event itself as a line of JSON, for whoever collects logs, or a plain line where that was asked for.
-There is no thread and no timer: a display that could delay or end the tunnel it talks about would be worse than none.
+each step is a plain line with its time, which the journal adds by itself, or if that was asked for the event as a line
+of JSON. There is no thread and no timer: a display that could delay or end the tunnel it talks about would be worse
+than none.
 """
 
 from __future__ import annotations
@@ -11,12 +12,24 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from ikeclient.cli.context import settings
+from ikeclient.cli.context import LogFormat, settings
 from ikeclient.cli.view.render import event_line, sentence
-from ikeclient.cli.view.terminal import WIDTH, is_live, is_terminal, printable, show_error, styled, symbol, tell, warn
+from ikeclient.cli.view.terminal import (
+    Priority,
+    in_journal,
+    is_live,
+    is_terminal,
+    printable,
+    said,
+    show_error,
+    styled,
+    symbol,
+    tell,
+    warn,
+    width,
+)
 from ikeclient.control.events import QUIET, STEPS, happened, timestamp
 from ikeclient.control.protocol import encode
 from ikeclient.errors import UsageError
@@ -27,19 +40,11 @@ if TYPE_CHECKING:
 _ERASE = "\r\x1b[K"
 
 
-class LogFormat(StrEnum):
-    """What the lines on stderr are."""
-
-    AUTO = "auto"
-    TEXT = "text"
-    JSON = "json"
-
-
 VARIABLE = "IKECLIENT_LOG_FORMAT"
 
 
 def chosen_format(option: LogFormat | None) -> LogFormat:
-    """Return TEXT or JSON: what `--log-format` says, else `IKECLIENT_LOG_FORMAT`; `auto` is TEXT on a terminal only.
+    """Return TEXT or JSON: what `--log-format` says, else `IKECLIENT_LOG_FORMAT`; `auto` is TEXT.
 
     Raises UsageError for another word in the variable.
     """
@@ -49,13 +54,38 @@ def chosen_format(option: LogFormat | None) -> LogFormat:
     except ValueError:
         choices = ", ".join(LogFormat)
         raise UsageError(f"{VARIABLE} must be one of {choices}, not {printable(written, 40)}") from None
-    if form is LogFormat.AUTO:
-        return LogFormat.TEXT if is_terminal(sys.stderr) else LogFormat.JSON
+    return LogFormat.JSON if form is LogFormat.JSON else LogFormat.TEXT
+
+
+_PRIORITIES = {
+    "error": Priority.ERROR,
+    "warning": Priority.WARNING,
+    "reconnecting": Priority.WARNING,
+    "notice": Priority.NOTICE,
+    "connected": Priority.NOTICE,
+    "disconnected": Priority.NOTICE,
+}
+_LEVELS = {
+    "critical": Priority.ERROR,
+    "error": Priority.ERROR,
+    "warning": Priority.WARNING,
+    "debug": Priority.DEBUG,
+}
+_MOST_TOLD = 256  # notices that are remembered, so that each is told once
+
+
+def use_format(option: LogFormat | None) -> LogFormat:
+    """Return what `chosen_format` does, and have everything else on stderr written so as well."""
+    form = chosen_format(option or settings.log_format)
+    settings.json_errors = form is LogFormat.JSON
     return form
 
 
 class Progress:
-    """Takes the tunnel's events and shows them. Never raises. `form` is TEXT or JSON."""
+    """Takes the tunnel's events and shows them. Never raises. `form` is TEXT or JSON.
+
+    `ended` tells whether a tunnel that was connected has said that it is disconnected.
+    """
 
     def __init__(self, form: LogFormat, verbosity: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._form = form
@@ -64,31 +94,58 @@ class Progress:
         self.live = form is LogFormat.TEXT and is_live(sys.stderr)
         self._step: str | None = None
         self._began = 0.0
-        self._connected = False
+        self._connected = self.ended = False
+        self._told: set[str] = set()
 
     def __call__(self, event: Mapping[str, object]) -> None:
         """Show one event."""
-        name = event.get("event")
+        name = str(event.get("event"))
+        priority = _PRIORITIES.get(name, Priority.INFO)
+        self._connected |= name == "connected"
+        self.ended = self._connected and name == "disconnected"
         if self._form is LogFormat.JSON:
-            tell(encode(event if "time" in event else {**event, "time": timestamp()}).decode().rstrip("\n"))
-        elif name in QUIET and not self._verbosity:
+            tell(
+                encode(event if "time" in event else {**event, "time": timestamp()}).decode().rstrip("\n"),
+                priority=priority,
+            )
+        elif (name in QUIET and not self._verbosity) or self._is_repeated(name, event):
             return
         elif self.live and name in STEPS:
             self._begin(sentence(event))
         elif name == "connected":
             self.done()
-            self._connected = True
-            self.line(styled([(sentence(event), "good")], sys.stderr))
-        elif name in STEPS:
-            tell(sentence(event))
+            self._line(event, "good", priority)
+        elif self.live and name == "disconnected":
+            tell(_ERASE + sentence(event), priority=priority)  # over the `^C` that the terminal shows
         else:
-            style = "busy" if name in {"reconnecting", "warning"} else ""
-            text = event_line(event) if self._connected else sentence(event)
-            self.line(styled([(text, style)], sys.stderr))
+            self._line(event, "busy" if name in {"reconnecting", "warning"} else "", priority)
 
-    def line(self, text: str) -> None:
+    def _is_repeated(self, name: str, event: Mapping[str, object]) -> bool:
+        """Whether this is a notice that was told before."""
+        text = str(event.get("text"))
+        if name not in {"notice", "warning"}:
+            return False
+        if text in self._told:
+            return True
+        if len(self._told) < _MOST_TOLD:
+            self._told.add(text)
+        return False
+
+    def _line(self, event: Mapping[str, object], style: str, priority: Priority) -> None:
+        """Show an event with its time, unless somebody watches it happen, or the journal knows the time."""
+        watched = is_terminal(sys.stderr) and (not self._connected or event.get("event") == "connected")
+        if watched or in_journal():
+            text = sentence(event)
+        else:
+            text = event_line(event if "time" in event else {**event, "time": timestamp()})
+        self.line(text, style, priority)
+
+    def line(self, text: str, style: str = "", priority: Priority = Priority.INFO) -> None:
         """Show a line of its own; the step that is going on moves below it."""
-        tell((_ERASE if self._step is not None else "") + text)
+        first, *rest = said(text, style)
+        tell((_ERASE if self._step is not None else "") + first, priority=priority)
+        for line in rest:
+            tell(line, priority=priority)
         if self._step is not None:
             self._draw()
 
@@ -96,8 +153,10 @@ class Progress:
         """Show a line of the log."""
         if self._form is LogFormat.JSON:
             self(happened("log", text=text))
+        elif is_terminal(sys.stderr) or in_journal():
+            self.line(text, priority=_LEVELS.get(text.partition(":")[0], Priority.INFO))
         else:
-            self.line(text)
+            self.line(f"{timestamp()}  {text}")
 
     def _begin(self, text: str) -> None:
         self.done()
@@ -106,7 +165,7 @@ class Progress:
 
     def _draw(self) -> None:
         mark = symbol("\u2022", "*", sys.stderr)
-        tell(styled([(f"{mark} ", "busy"), ((self._step or "")[: WIDTH - 3], "")], sys.stderr), end="")
+        tell(styled([(f"{mark} ", "busy"), ((self._step or "")[: width(sys.stderr) - 3], "")], sys.stderr), end="")
 
     def done(self) -> None:
         """Mark the step that was going on as complete."""

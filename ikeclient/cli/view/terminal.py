@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from enum import IntEnum
 from typing import TextIO
 
-from ikeclient.errors import IkeclientError, UsageError, output_failed
+import typer
 
-WIDTH = 80
+from ikeclient.cli.context import settings
+from ikeclient.control.events import happened
+from ikeclient.control.protocol import encode
+from ikeclient.errors import IkeclientError, Interrupted, UsageError, output_failed
+
+WIDTH = 80  # columns where there is no terminal
+_NARROWEST, _WIDEST = 40, 200  # columns that a line is made for
+_SPAN = re.compile(r"`[^`]*`")
 
 _STYLES = {
     "": "",
@@ -29,6 +39,41 @@ _RESET = "\x1b[0m"
 _MAXIMUM_PASSWORD = 4096
 
 Segments = Iterable[tuple[str, str]]  # text and its style, a key of `_STYLES`
+
+
+class Priority(IntEnum):
+    """How much a line matters, as syslog counts it."""
+
+    ERROR = 3
+    WARNING = 4
+    NOTICE = 5
+    INFO = 6
+    DEBUG = 7
+
+
+def width(stream: TextIO | None) -> int:
+    """Return how many columns a line may have: the terminal's, but from 40 to 200; 80 without a terminal."""
+    columns = WIDTH
+    with contextlib.suppress(OSError, ValueError):
+        if stream is not None and is_terminal(stream):
+            columns = os.get_terminal_size(stream.fileno()).columns or WIDTH
+    return min(max(columns, _NARROWEST), _WIDEST)
+
+
+def wrapped(text: str, columns: int) -> list[str]:
+    """Return a harmless line as one or more that fit; words and what stands in backquotes stay whole if they can."""
+    whole = _SPAN.sub(lambda span: span[0].replace(" ", "\0") if len(span[0]) <= columns else span[0], text)
+    lines = textwrap.wrap(whole, columns, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in lines] or [""]
+
+
+def in_journal() -> bool:
+    """Return whether standard error is a stream to systemd's journal (JOURNAL_STREAM of systemd.exec(5))."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None and (stream := os.environ.get("JOURNAL_STREAM")):
+            found = os.fstat(sys.stderr.fileno())
+            return stream == f"{found.st_dev}:{found.st_ino}"
+    return False
 
 
 def is_live(stream: TextIO | None) -> bool:
@@ -84,25 +129,61 @@ def emit(text: str) -> None:
             raise output_failed(error) from None
 
 
-def tell(text: str, *, end: str = "\n") -> None:
-    """Write one line for people to stderr. A closed or full stderr is ignored."""
+def tell(text: str, *, end: str = "\n", priority: Priority = Priority.INFO) -> None:
+    """Write one line for people to stderr, for the journal with its priority. A closed or full stderr is ignored."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
+            if in_journal():
+                text = "\n".join(f"<{priority}>{line}" for line in text.split("\n"))
             sys.stderr.write(_encodable(text, sys.stderr) + end)
             sys.stderr.flush()
 
 
+def say(text: str, style: str = "", *, label: str = "", priority: Priority = Priority.INFO) -> None:
+    """Write a sentence to stderr, on a terminal wrapped at words. `style` is that of the label, if there is one.
+
+    Where stderr is lines of JSON it is a `warning` or a `notice`.
+    """
+    if settings.json_errors:
+        kind = "warning" if priority <= Priority.WARNING else "notice"
+        tell(encode(happened(kind, text=text)).decode().rstrip("\n"), priority=priority)
+        return
+    for line in said(text, style, label=label):
+        tell(line, priority=priority)
+
+
+def said(text: str, style: str = "", *, label: str = "") -> list[str]:
+    """Return the lines that `say` writes."""
+    whole = f"{label}{printable(text)}"
+    lines = wrapped(whole, width(sys.stderr) - 2) if is_terminal(sys.stderr) else [whole]
+    if label and lines[0].startswith(label):
+        first = styled([(label, style), (lines[0].removeprefix(label), "")], sys.stderr)
+        return [first, *(f"  {line}" for line in lines[1:])]
+    return [styled([("  " * bool(number) + line, style)], sys.stderr) for number, line in enumerate(lines)]
+
+
 def warn(text: str) -> None:
     """Write one warning to stderr."""
-    tell(styled([("warning: ", "busy"), (printable(text), "")], sys.stderr))
+    say(text, "busy", label="warning: ", priority=Priority.WARNING)
 
 
 def show_error(error: IkeclientError) -> None:
-    """Write the one to three lines of an error to stderr."""
-    first, *rest = (printable(line) for line in error.lines())
-    tell(styled([("error: ", "bad"), (first, "")], sys.stderr))
-    for line in rest:
-        tell(f"  {line}")
+    """Write the one to three lines of an error to stderr; a terminal that is too narrow has more."""
+    first, *rest = error.lines()
+    say(first, "bad", label="error: ", priority=Priority.ERROR)
+    for text in rest:
+        columns = width(sys.stderr) - 2
+        for line in wrapped(printable(text), columns) if is_terminal(sys.stderr) else [printable(text)]:
+            tell(f"  {line}", priority=Priority.ERROR)
+
+
+@contextlib.contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Let Ctrl-C end what goes on until then, quietly: it is not an error."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(Interrupted.exit_code) from None
 
 
 def asker() -> Callable[[str], str] | None:

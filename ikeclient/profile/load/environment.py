@@ -11,11 +11,12 @@ import difflib
 from collections.abc import Iterator, Mapping
 
 from ikeclient.errors import ProfileError
+from ikeclient.profile.load.lookup import VARIABLE
 from ikeclient.profile.model.problems import known_keys
 from ikeclient.wire.text import printable
 
 PREFIX = "IKECLIENT_"
-PROFILE = "IKECLIENT_PROFILE"
+PROFILE = VARIABLE
 # Ours, but no key: settings of the program, and what hooks are told (they may call us).
 _RESERVED = frozenset(
     PREFIX + name

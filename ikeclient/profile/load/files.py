@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -114,17 +115,20 @@ def read_configuration(path: Path, limit: int, author: Author | None = None) -> 
 
 
 def read_private(path: Path, limit: int, *, insecure: bool = False, author: Author | None = None) -> bytes:
-    """The content of a file with a secret, which nobody but its owner may read, and whose owner we may trust.
+    """The content of a file with a secret: of mode 0600 or stricter if it is ours, 0640 if it is root's and we are not.
 
     `insecure` waives both (hardening F11, F14). Raises ProfileError.
     """
     content = read_configuration(path, limit, author)
     if insecure:
         return content.data
-    if content.mode & 0o077:
+    mine = os.geteuid() if author is None else author.uid
+    forbidden = 0o037 if content.owner == 0 != mine else 0o077  # root's may be for a group that we are in
+    if content.mode & forbidden:
         raise ProfileError(
             f"{shown_path(path)}: holds a secret, but others may read or change it (mode {content.mode:04o})",
-            hint=f"chmod 600 {shown_path(path)}  (or say {{ file = ..., insecure = true }} in the profile)",
+            hint=f"chmod {0o677 & ~forbidden:o} {shlex.quote(shown_path(path))}  "
+            "(or say { file = ..., insecure = true } in the profile)",
         )
     if content.owner not in (trusted_owners(os.environ) if author is None else {0, author.uid}):
         raise ProfileError(

@@ -22,7 +22,7 @@ from ikeclient.errors import ProfileError, UsageError
 from ikeclient.profile.load import environment
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.files import FileContent, FileFault, read_regular, shown_path, trusted_owners
-from ikeclient.profile.load.lookup import ProfileEntry, find_profile, not_found
+from ikeclient.profile.load.lookup import NO_FILE, ProfileEntry, find_profile, not_found
 from ikeclient.profile.load.trust import changeable, writer
 from ikeclient.profile.model.lines import find_line, key_at, key_lines
 from ikeclient.profile.model.problems import InvalidProfile, problems_of
@@ -65,8 +65,7 @@ def load_profile(
     that is not `KEY=VALUE` and where nothing says which profile is meant.
     """
     variables = environment.settings(environ)
-    if reference is None:
-        reference = environ.get(environment.PROFILE) or None
+    reference = reference or environ.get(environment.PROFILE) or None
     if reference is None:
         return _from_variables(variables, overrides)
     entry = find_profile(reference, environ)
@@ -102,7 +101,7 @@ def _from_variables(variables: Mapping[str, tuple[environment.Key, str]], overri
     places = _override_all(data, variables, overrides)
     warnings: list[str] = []
     profile = validate(data, "", "the environment", places, warnings)
-    return LoadedProfile(name="env", path=Path.cwd() / "env", profile=profile, warnings=tuple(warnings))
+    return LoadedProfile(name=NO_FILE, path=Path.cwd() / NO_FILE, profile=profile, warnings=tuple(warnings))
 
 
 def parse_profile(text: str, name: str = "profile") -> LoadedProfile:

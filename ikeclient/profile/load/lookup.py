@@ -14,6 +14,8 @@ from ikeclient.errors import ProfileError, ProfileNotFound
 from ikeclient.profile.load.files import shown_path
 from ikeclient.wire.text import printable
 
+VARIABLE = "IKECLIENT_PROFILE"  # names the profile where no command line does
+NO_FILE = "env"  # the name of a profile that variables make up alone
 SYSTEM_DIRECTORY = Path("/etc/ikeclient/profiles")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")  # it becomes part of a socket's path and of log lines
 
@@ -41,6 +43,12 @@ def directories(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
 def is_path(reference: str) -> bool:
     """Whether a PROFILE argument is a path and not a name."""
     return "/" in reference or reference.endswith(".toml")
+
+
+def tunnel_name(reference: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the name of the tunnel that a PROFILE argument, or the lack of one, means; no profile need be there."""
+    reference = reference or environ.get(VARIABLE) or NO_FILE
+    return Path(reference).stem if is_path(reference) else reference
 
 
 def list_profiles(environ: Mapping[str, str] = os.environ) -> list[ProfileEntry]:

@@ -1,0 +1,83 @@
+"""What a person sees in terminals of 40, 80 and 200 columns, with keys pressed as a person presses them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from cli_screen import Screen, matches_snapshot
+
+Shell = Any  # the fixture's class lives in conftest.py, which cannot be imported
+Opened = Callable[..., Screen]
+WIDTHS = pytest.mark.parametrize("columns", [40, 80, 200])
+CTRL_C, CTRL_D = "\x03", "\x04"
+
+
+@pytest.fixture
+def screen(shell: Shell) -> Iterator[Opened]:
+    """Start a command on a terminal."""
+    opened: list[Screen] = []
+
+    def start(*arguments: str, columns: int = 80, mode: str | None = None, **environment: str) -> Screen:
+        command = shell.command(*arguments, mode=mode)
+        opened.append(Screen(command, shell.environment | environment, columns))
+        return opened[-1]
+
+    yield start
+    for each in opened:
+        each.close()
+
+
+def fits(text: str, columns: int) -> bool:
+    """Whether no line was longer than the terminal, which would have broken it within a word."""
+    assert max(map(len, text.splitlines())) <= columns
+    return True
+
+
+@WIDTHS
+def test_connect_and_ctrl_c_end_with_disconnected(screen: Opened, columns: int) -> None:
+    """O4: that is how a tunnel in the foreground is meant to end, so it is no error."""
+    terminal = screen("connect", "work", columns=columns, mode="noticing")
+    terminal.read("Ctrl-C disconnects")
+    terminal.type(CTRL_C)
+    assert terminal.wait() == 130
+    text = re.sub(r"\d+ ms\n", "9 ms\n", terminal.text())
+    assert fits(text, columns)
+    assert "error" not in text
+    assert matches_snapshot(text, f"connect-{columns}")
+
+
+@pytest.mark.parametrize("arguments", [["events"], ["status", "--watch"], ["status", "--watch", "--json"]])
+def test_ctrl_c_ends_what_only_shows(shell: Shell, screen: Opened, arguments: list[str]) -> None:
+    shell.connected("work")
+    terminal = screen(*arguments)
+    if arguments == ["events"]:
+        shell.until(lambda: shell.status("work")["listeners"] == 1)
+    else:
+        terminal.read("connected")
+    terminal.type(CTRL_C)
+    assert terminal.wait() == 130
+    assert "error" not in terminal.text().replace("last_error", "").replace("auth_failures", "")
+    assert shell.run("status", "--check", "up").returncode == 0, "the tunnel is not concerned"
+
+
+@WIDTHS
+def test_an_error_is_wrapped_at_words(screen: Opened, columns: int) -> None:
+    terminal = screen("connect", "nowhere-near", columns=columns)
+    assert terminal.wait() == 10
+    text = re.sub(r"/\S*?/config/", "/home/alice/config/", terminal.text().replace("\n  ", " "))
+    assert "`ikeclient profile list`" in text
+    assert text.startswith('error: there is no profile "nowhere-near"')
+
+
+@WIDTHS
+@pytest.mark.parametrize("command", ["connect", "exec", "wait", "profile new"])
+def test_help_has_nothing_of_the_librarys_notation(screen: Opened, columns: int, command: str) -> None:
+    terminal = screen(*command.split(), "--help", columns=columns)
+    assert terminal.wait() == 0
+    text = terminal.text()
+    for notation in ("[[", "{", "<str>", "<=", "list[", "(IKECLIENT", "[required]", "TEXT"):
+        assert notation not in text
+    assert matches_snapshot(text, f"help-{command.replace(' ', '-')}-{columns}")
