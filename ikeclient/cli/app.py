@@ -82,7 +82,7 @@ def _global_options(
     show_version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     """VPN access over IKEv2, entirely in userspace. Without a command: status."""
-    settings.verbosity, settings.debug, settings.log_format = verbose, debug, log_format
+    settings.choose(verbosity=verbose, debug=debug, log_format=log_format)
     use_format(log_format)
     if show_version:
         version.version(as_json=False)
@@ -94,7 +94,7 @@ def _global_options(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Nothing but SystemExit ever leaves this function."""
     settings.reset()
-    settings.json_errors = os.environ.get(VARIABLE) == LogFormat.JSON
+    settings.write(LogFormat.JSON if os.environ.get(VARIABLE) == LogFormat.JSON else LogFormat.TEXT)
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:

@@ -62,7 +62,7 @@ def connect(
     """Connect to a VPN gateway. Ctrl-C disconnects."""
     if detach and dry_run:
         raise UsageError("say --detach or --dry-run, not both")
-    settings.verbosity += verbose
+    settings.say_more(verbose)
     progress = Progress(use_format(log_format), settings.verbosity)
     from ikeclient.process.profile_source import ProfileSource
 

@@ -26,6 +26,18 @@ class Settings:
     log_format: LogFormat | None = None
     json_errors: bool = False
 
+    def choose(self, *, verbosity: int, debug: bool, log_format: LogFormat | None) -> None:
+        """Take what the global options say."""
+        self.verbosity, self.debug, self.log_format = verbosity, debug, log_format
+
+    def say_more(self, verbosity: int) -> None:
+        """Count further -v, those behind the command."""
+        self.verbosity += verbosity
+
+    def write(self, form: LogFormat) -> None:
+        """Write stderr in this form."""
+        self.json_errors = form is LogFormat.JSON
+
     def reset(self) -> None:
         """Back to the defaults, for a process that runs several commands (tests)."""
         self.verbosity, self.debug, self.log_format, self.json_errors = 0, False, None, False

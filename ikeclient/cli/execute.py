@@ -56,7 +56,7 @@ def execute(
     The tunnel is started for the command, or joined where `exec` has started it already, and ends with its last
     command. The exit status is the command's.
     """
-    settings.verbosity += verbose
+    settings.say_more(verbose)
     problem = unusable(command[0])
     if problem:
         raise typer.Exit(problem)

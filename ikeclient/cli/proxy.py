@@ -89,7 +89,7 @@ def proxy(
     --socks, --http and --forward may be repeated. Names are resolved inside
     the tunnel. Listening elsewhere than on loopback needs a password.
     """
-    settings.verbosity += verbose
+    settings.say_more(verbose)
     # With --stdio, what is said is for the person at ssh, whatever standard error is.
     form = use_format(log_format if stdio is None else LogFormat.TEXT)
     progress = Progress(form, settings.verbosity)

@@ -77,7 +77,7 @@ _MOST_TOLD = 256  # notices that are remembered, so that each is told once
 def use_format(option: LogFormat | None) -> LogFormat:
     """Return what `chosen_format` does, and have everything else on stderr written so as well."""
     form = chosen_format(option or settings.log_format)
-    settings.json_errors = form is LogFormat.JSON
+    settings.write(form)
     return form
 
 
