@@ -70,8 +70,9 @@ class World:
     def monitor(self, **options: Any) -> NetworkMonitor:
         given: dict[str, Any] = {
             "on_change": lambda change: self.seen.append((self.loop.now, change)),
-            "monotonic": lambda: self.loop.now + self.stood_still,
-            "boot": lambda: self.loop.now + self.stood_still + self.slept,
+            "absence": SleepWatch(
+                lambda: self.loop.now + self.stood_still, lambda: self.loop.now + self.stood_still + self.slept
+            ),
             "open_source": self.open_source,
             "open_bell": self.open_bell,
         }

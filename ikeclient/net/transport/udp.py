@@ -59,6 +59,55 @@ _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _WILDCARDS = {4: "0.0.0.0", 6: "::"}  # noqa: S104  answers may reach any address of the path's interface
 
 
+class _Fragmentation:
+    """What a socket tells the kernel about "don't fragment"; `fits` is the longest payload that needs no fragments."""
+
+    __slots__ = ("_how", "_set", "_version", "fits")
+
+    def __init__(self, version: int, set_option: Callable[[int, int, int], bool]) -> None:
+        self._version = version
+        self._set = set_option
+        self._how = _PMTUDISC_WANT
+        self.fits = _LONGEST
+        self.restore()
+
+    def trust(self, mtu: int, *, proven: bool) -> None:
+        """See `UdpSocket.trust_path`."""
+        self.fits = mtu - (28 if self._version == 4 else 48)
+        self._how = _PMTUDISC_PROBE if proven else _PMTUDISC_WANT
+        self.restore()
+
+    def set(self, how: int) -> None:
+        """Send otherwise until `restore`."""
+        if self._version == 4:
+            self._set(socket.IPPROTO_IP, _IP_MTU_DISCOVER, how)
+        else:
+            self._set(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, how)
+
+    def restore(self) -> None:
+        """Send again as the trusted path wants it."""
+        self.set(self._how)
+
+
+class _RefusedSize:
+    """The size of datagrams from which on the path did not take runs, for a while."""
+
+    __slots__ = ("_clock", "_retry", "_size")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._size = 1 << 16
+        self._retry = 0.0
+
+    def note(self, size: int) -> None:
+        """Remember a refusal."""
+        self._size, self._retry = size, self._clock() + _RETRY_SIZE
+
+    def covers(self, size: int) -> bool:
+        """Whether a run of datagrams of this size would be refused as well."""
+        return size >= self._size and self._clock() < self._retry
+
+
 class UdpSocket:
     """A bound, non-blocking UDP socket.
 
@@ -87,12 +136,8 @@ class UdpSocket:
         self.send_errors = 0
         self.dropped = 0  # datagrams not sent, for whatever reason
         self._offload = offload
-        self._clock = clock
         self._hints = Hints(version, on_hint, clock)
-        self._discovery = _PMTUDISC_WANT
-        self._fits = _LONGEST  # the longest payload that need not be fragmented, as far as is known
-        self._too_large = 1 << 16  # runs of datagrams of this size or more are not taken before `_retry`
-        self._retry = 0.0
+        self._refused = _RefusedSize(clock)
         address = local_address or _WILDCARDS[version]
         try:
             self._socket = socket.socket(_FAMILIES[version], socket.SOCK_DGRAM)
@@ -121,13 +166,7 @@ class UdpSocket:
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             self._try(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
             self._try(socket.IPPROTO_IPV6, _IPV6_RECVTCLASS, 1)
-        self._discover(_PMTUDISC_WANT)
-
-    def _discover(self, how: int) -> None:
-        level = (
-            (socket.IPPROTO_IP, _IP_MTU_DISCOVER) if self.version == 4 else (socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER)
-        )
-        self._try(*level, how)
+        self._fragmentation = _Fragmentation(self.version, self._try)
 
     def _can_segment(self) -> bool:
         try:
@@ -199,11 +238,11 @@ class UdpSocket:
 
     def send_probe(self, payload: Payload, destination: Address) -> bool:
         """Send one datagram whole, whatever is believed about the path; false where the interface cannot."""
-        self._discover(_PMTUDISC_PROBE)
+        self._fragmentation.set(_PMTUDISC_PROBE)
         try:
             return self._send_again(payload, [], destination)
         finally:
-            self._discover(self._discovery)
+            self._fragmentation.restore()
 
     def trust_path(self, mtu: int, *, proven: bool) -> None:
         """The path carries packets of `mtu` bytes, as has been `proven` from end to end or is merely believed.
@@ -211,9 +250,7 @@ class UdpSocket:
         What is longer may be fragmented by routers, over IPv4. Where it is proven, ICMP does not make anything else
         fragmented.
         """
-        self._fits = mtu - (28 if self.version == 4 else 48)
-        self._discovery = _PMTUDISC_PROBE if proven else _PMTUDISC_WANT
-        self._discover(self._discovery)
+        self._fragmentation.trust(mtu, proven=proven)
 
     def send_batch(self, payloads: Sequence[Payload], destination: Address, tos: int = 0) -> int:
         """Send datagrams to `destination`; returns how many went out. The rest are counted and gone.
@@ -221,9 +258,9 @@ class UdpSocket:
         `tos` becomes the octet of the outer IP header. A full send buffer is waited for, but only some milliseconds in
         one call, because timers wait as well.
         """
-        whole = not payloads or max(map(len, payloads)) <= self._fits
+        whole = not payloads or max(map(len, payloads)) <= self._fragmentation.fits
         if not whole:
-            self._discover(_PMTUDISC_DONT)
+            self._fragmentation.set(_PMTUDISC_DONT)
         ancillary = self._ancillary(tos)
         sent, send, patience = 0, self._socket.sendmsg, 1
         for payload in payloads:
@@ -243,7 +280,7 @@ class UdpSocket:
                 sent += self._send_again(payload, ancillary, destination)
         self.dropped += len(payloads) - sent
         if not whole:
-            self._discover(self._discovery)
+            self._fragmentation.restore()
         return sent
 
     def _ancillary(self, tos: int) -> list[Ancillary]:
@@ -304,7 +341,7 @@ class UdpSocket:
         count = -(-len(run) // size)
         ancillary = self._ancillary(tos) if tos else []
         if count > 1:
-            if not self.segments or (size >= self._too_large and self._clock() < self._retry):
+            if not self.segments or self._refused.covers(size):
                 return self._send_singly(run, size, destination, tos)
             ancillary.append((_SOL_UDP, _UDP_SEGMENT, _short.pack(size)))
         for patience in (1, 0):
@@ -323,7 +360,7 @@ class UdpSocket:
                     self.segments = False
                     return self._send_singly(run, size, destination, tos)
                 if count > 1 and number in _TOO_LARGE:
-                    self._too_large, self._retry = size, self._clock() + _RETRY_SIZE
+                    self._refused.note(size)
                     return self._send_singly(run, size, destination, tos)
                 # The error of an earlier datagram is reported by a later call, whose own run stays behind.
                 self.send_errors += 1

@@ -90,6 +90,50 @@ def netlink_or_probes() -> Source:
     return source
 
 
+class _Looker:
+    """Takes snapshots and asks for routes; a source that fails is opened anew."""
+
+    __slots__ = ("_mark", "_open", "_remotes", "_source", "ignore")
+
+    def __init__(self, open_source: Callable[[], Source], ignore: Collection[str], mark: int) -> None:
+        self._open = open_source
+        self._mark = mark
+        self._remotes: tuple[IPAddress, ...] = ()
+        self._source: Source | None = None
+        self.ignore = frozenset(ignore)
+
+    def watch(self, remotes: tuple[IPAddress, ...]) -> None:
+        """Make the routes to these addresses part of every snapshot."""
+        self._remotes = remotes
+
+    def read(self) -> Snapshot | None:
+        """The network as it is now; None if there is no telling."""
+        try:
+            return self._opened().snapshot(ignore=self.ignore, remotes=self._remotes, mark=self._mark)
+        except OSError:
+            self.close()
+            return None
+
+    def route_to(self, remote: IPAddress, source: IPAddress | None) -> RouteTo | None:
+        """What the kernel decides now. Raises OSError if there is no telling."""
+        try:
+            return self._opened().route_to(remote, mark=self._mark, source=source)
+        except OSError:
+            self.close()
+            raise
+
+    def _opened(self) -> Source:
+        if self._source is None:
+            self._source = self._open()
+        return self._source
+
+    def close(self) -> None:
+        """Give back what is open."""
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+
+
 class NetworkMonitor:
     """Calls `on_change` from the running event loop whenever something happened that may move a tunnel.
 
@@ -98,7 +142,7 @@ class NetworkMonitor:
     - `debounce`: seconds from a notification to the look it causes. After BURST looks they are PACE seconds apart, and
       every PACE seconds without one more makes up for one.
     - `poll`: seconds between looks that nothing caused; without notifications at most TICK.
-    - `monotonic`, `boot`: the clocks that stand still and run while the machine sleeps.
+    - `absence`: tells how long the machine slept or this process stood still.
     - `open_source`, `open_bell`: where snapshots and notifications come from.
 
     Everything happens in the thread and the network namespace of the event loop, and a look takes about a millisecond.
@@ -113,21 +157,17 @@ class NetworkMonitor:
         mark: int = 0,
         debounce: float = 0.02,
         poll: float = 5.0,
-        monotonic: Clock = time.monotonic,
-        boot: Clock = boottime,
+        absence: SleepWatch | None = None,
         open_source: Callable[[], Source] = netlink_or_probes,
         open_bell: Callable[[], socket.socket] = netlink.listen,
     ) -> None:
         self._on_change = on_change
-        self._ignore = frozenset(ignore)
-        self._mark = mark
+        self._looker = _Looker(open_source, ignore, mark)
         self._debounce, self._poll = debounce, poll
         self._tick = min(TICK, poll)
-        self._absence = SleepWatch(monotonic, boot)
-        self._open_source, self._open_bell = open_source, open_bell
-        self._remotes: tuple[IPAddress, ...] = ()
+        self._absence = absence or SleepWatch(time.monotonic, boottime)
+        self._open_bell = open_bell
         self._snapshot = Snapshot()
-        self._source: Source | None = None
         self._bell: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -150,7 +190,7 @@ class NetworkMonitor:
             return
         self._loop = asyncio.get_running_loop()
         self._listen()  # first, so that nothing can happen between the snapshot and the first notification
-        first = self._read()
+        first = self._looker.read()
         self._snapshot = first or Snapshot()
         if first is None:
             self._look_soon()
@@ -165,12 +205,12 @@ class NetworkMonitor:
                 timer.cancel()
         self._tick_timer = self._look_timer = None
         self._stop_listening()
-        self._drop_source()
+        self._looker.close()
         self._loop = None
 
     def watch(self, *remotes: IPAddress) -> None:
         """From now on the routes to these addresses are part of every snapshot, and of the present one."""
-        self._remotes = remotes
+        self._looker.watch(remotes)
         routes = tuple(route for remote in remotes if (route := self.route_to(remote)))
         self._snapshot = replace(self._snapshot, routes=routes)
 
@@ -183,9 +223,8 @@ class NetworkMonitor:
     def route_to(self, remote: IPAddress, *, source: IPAddress | None = None) -> RouteTo | None:
         """What the kernel decides now for marked packets to `remote`, from `source` if given; None without a way."""
         try:
-            return self._opened().route_to(remote, mark=self._mark, source=source)
+            return self._looker.route_to(remote, source)
         except OSError:
-            self._drop_source()
             return None if source else self._snapshot.route_to(remote)
 
     def sources_for(self, remote: IPAddress) -> tuple[OuterAddress, ...]:
@@ -197,7 +236,7 @@ class NetworkMonitor:
         known = {address.address: address for address in self._snapshot.addresses}
         sources: dict[IPAddress, OuterAddress] = {}
         chosen = self.route_to(remote)
-        if chosen is not None and chosen.interface not in self._ignore:
+        if chosen is not None and chosen.interface not in self._looker.ignore:
             unknown = OuterAddress(index=chosen.index, interface=chosen.interface, address=chosen.source)
             sources[chosen.source] = known.get(chosen.source, unknown)
         for candidate in candidates(self._snapshot, remote.version):
@@ -219,16 +258,6 @@ class NetworkMonitor:
             self._loop.remove_reader(self._bell)
             self._bell.close()
             self._bell = None
-
-    def _opened(self) -> Source:
-        if self._source is None:
-            self._source = self._open_source()
-        return self._source
-
-    def _drop_source(self) -> None:
-        if self._source is not None:
-            self._source.close()
-            self._source = None
 
     def _rest(self) -> None:
         assert self._loop is not None
@@ -263,17 +292,10 @@ class NetworkMonitor:
                 self._listen()
             self._look(slept, stalled)
 
-    def _read(self) -> Snapshot | None:
-        try:
-            return self._opened().snapshot(ignore=self._ignore, remotes=self._remotes, mark=self._mark)
-        except OSError:
-            self._drop_source()
-            return None
-
     def _look(self, slept: float, stalled: float) -> Change | None:
         assert self._loop is not None
         self._next_poll = self._loop.time() + self._poll
-        new = self._read()
+        new = self._looker.read()
         if new is None:
             self._look_soon()
             change = None
