@@ -346,17 +346,14 @@ def test_a_failure_to_connect_has_its_own_code_and_runs_nothing(lab: Lab, person
 
 def test_a_tunnel_in_ordinary_mode_is_not_joined(lab: Lab) -> None:
     """F16: as root, whose runtime directory is the same for both."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected()
     refused = lab.client.run("exec", "work", "--", "true")
     assert refused.returncode == 2
     assert "ordinary mode" in refused.stderr
 
 
 def test_root_may_use_it_too_and_keeps_no_right_that_could_change_it(lab: Lab) -> None:
-    lab.gateway.serve(GRANT)
-    lab.client.write_profile(lab.gateway)
+    lab.prepare(GRANT)
     script = f"curl -sS http://{INSIDE_IPV4}/peer; ip link add dev x type dummy; grep CapEff /proc/self/status"
     done = lab.client.run("exec", "work", "--", "sh", "-c", script)
     assert done.stdout == "10.88.0.1CapEff:\t0000000000002400\n"

@@ -22,10 +22,8 @@ SERVICE = ("setsid", "setpriv", "--bounding-set", "-dac_override,-dac_read_searc
 ONE_ROUTE = {"network": {"routes": [f"{INSIDE_IPV4}/32"]}}
 
 
-def served(lab: Lab, overrides: Mapping[str, Mapping[str, Any]] | None = None, *options: str) -> Connection:
-    lab.gateway.serve(Offer(dns=(INSIDE_DNS,)))
-    lab.client.write_profile(lab.gateway, overrides)
-    connection = lab.client.start("work", *options, prefix=SERVICE)
+def served(lab: Lab, *options: str, **profile: Mapping[str, Any]) -> Connection:
+    connection = lab.start(Offer(dns=(INSIDE_DNS,)), *options, prefix=SERVICE, **profile)
     connection.wait_connected()
     return connection
 
@@ -47,7 +45,7 @@ def routes_of(lab: Lab) -> list[str]:
 def test_changed_routes_are_there_after_sighup_and_the_rest_of_the_tunnel_stays(lab: Lab) -> None:
     """O4: without a terminal SIGHUP reads the profile again."""
     before = lab.client.traces()
-    connection = served(lab, ONE_ROUTE)
+    connection = served(lab, **ONE_ROUTE)
     assert not reaches(lab.network.client, INSIDE_DNS)
     first = lab.client.status("work")
     lab.client.write_profile(lab.gateway)
@@ -115,13 +113,10 @@ def test_a_profile_that_the_gateway_refuses_is_taken_back(lab: Lab) -> None:
 
 def test_an_inner_address_of_the_lan_is_refused_at_a_new_authentication_too(lab: Lab) -> None:
     """K12: else the tunnel says that it is connected, and its machine has another address than its selectors."""
-    lab.gateway.serve(Offer(pools=("p6",)))
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.start("work", prefix=SERVICE)
+    connection = lab.start(Offer(pools=("p6",)), prefix=SERVICE)
     connection.wait_connected()
     before = lab.client.wait_state("connected")
-    lab.gateway.serve(Offer(pool_ipv4="10.1.0.53/32"))
-    lab.client.write_profile(lab.gateway, {"session": {"liveness": 40}})
+    lab.prepare(Offer(pool_ipv4="10.1.0.53/32"), session={"liveness": 40})
     hang_up(connection, "connecting anew", "10.1.0.53 cannot be used")
     after = lab.client.wait_state("connected")
     assert (after["addresses"], after["ike"]["spi_i"]) == (before["addresses"], before["ike"]["spi_i"])
@@ -129,7 +124,7 @@ def test_an_inner_address_of_the_lan_is_refused_at_a_new_authentication_too(lab:
 
 
 def test_another_gateway_that_is_silent_costs_an_outage_and_no_more(lab: Lab) -> None:
-    connection = served(lab, None, "--timeout", "3")
+    connection = served(lab, "--timeout", "3")
     lab.client.write_profile(lab.gateway, {"gateway": {"address": "10.1.0.77", "identity": GATEWAY_NAME}})
     hang_up(connection, "connecting anew", "going back to the former profile", "connected in")
     lab.client.wait_state("connected")
@@ -138,9 +133,7 @@ def test_another_gateway_that_is_silent_costs_an_outage_and_no_more(lab: Lab) ->
 
 def test_secrets_that_can_be_had_only_once_are_remembered(lab: Lab) -> None:
     """F10: the variable is gone after the first reading, and a second one still works."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway, {"auth": {"psk": {"env": "VPN_PSK"}}})
-    connection = lab.client.start("work", prefix=SERVICE, env={"VPN_PSK": PSK})
+    connection = lab.start(prefix=SERVICE, env={"VPN_PSK": PSK}, auth={"psk": {"env": "VPN_PSK"}})
     connection.wait_connected()
     lab.client.write_profile(lab.gateway, {"auth": {"psk": {"env": "VPN_PSK"}}, "session": {"liveness": 40}})
     hang_up(connection, "the profile was read again: connecting anew", "reauthenticated")
@@ -148,8 +141,7 @@ def test_secrets_that_can_be_had_only_once_are_remembered(lab: Lab) -> None:
 
 
 def test_a_detached_tunnel_reads_its_profile_again(lab: Lab) -> None:
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway, ONE_ROUTE)
+    lab.prepare(**ONE_ROUTE)
     assert lab.client.run("connect", "work", "--detach").returncode == 0
     status = lab.client.wait_state("connected")
     lab.client.write_profile(lab.gateway)
@@ -161,8 +153,7 @@ def test_a_detached_tunnel_reads_its_profile_again(lab: Lab) -> None:
 def test_the_hangup_of_its_terminal_ends_a_tunnel_in_order(lab: Lab) -> None:
     """O4"""
     before = lab.client.traces()
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     master, terminal = pty.openpty()
     command = ("setsid", "--ctty", "--wait", sys.executable, "-m", "ikeclient", "connect", "work")
     with os.fdopen(terminal, "r+b", buffering=0) as end:

@@ -56,29 +56,27 @@ def test_a_tunnel_of_roots_keeps_one_capability_and_still_does_everything(lab: L
     """O17: from the first packet on it is nobody; it moves, reconnects, changes DNS and cleans up all the same."""
     machine = lab.network.client
     lab.network.add_second_path()
-    lab.gateway.serve(GRANT)
-    lab.client.write_profile(lab.gateway)
+    lab.prepare(GRANT)
     before = lab.client.traces()
     if detached:
         assert lab.client.run("connect", "--detach", "work").returncode == 0
     else:
         lab.client.connect()
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     assert_least_rights(status["pid"])
     [helper] = children_of(status["pid"])
     assert status_of(helper)["Uid"].split() == ["0"] * 4
     assert INSIDE_DNS in machine.read_file("/etc/resolv.conf")
 
     lab.network.use_second_path()
-    wait_for(lambda: (lab.client.status() or {})["roams"] == 1, timeout=15, what="the move")
+    wait_for(lambda: lab.status()["roams"] == 1, timeout=15, what="the move")
     carries(machine, INSIDE_IPV4)
     assert lab.client.run("reconnect").returncode == 0
-    wait_for(lambda: (lab.client.status() or {})["reconnects"] == 1, timeout=15, what="the reconnection")
+    wait_for(lambda: lab.status()["reconnects"] == 1, timeout=15, what="the reconnection")
     carries(machine, INSIDE_IPV4)
     assert_least_rights(status["pid"])
     lab.network.use_first_path()
-    wait_for(lambda: (lab.client.status() or {})["roams"] == 2, timeout=15, what="the way back")
+    wait_for(lambda: lab.status()["roams"] == 2, timeout=15, what="the way back")
 
     assert lab.client.disconnect().returncode == 0
     after = lab.client.traces()
@@ -105,11 +103,11 @@ def test_nothing_is_loaded_from_files_after_rights_were_given_up(lab: Lab) -> No
     connection = lab.client.start(env=watched)
     connection.wait_connected()
     lab.network.use_second_path()
-    wait_for(lambda: (lab.client.status() or {})["roams"] == 1, timeout=15, what="the move")
+    wait_for(lambda: lab.status()["roams"] == 1, timeout=15, what="the move")
     lab.gateway.rekey(ike="rw")
-    wait_for(lambda: (lab.client.status() or {})["ike"]["rekeys"] == 1, timeout=15, what="the rekey")
+    wait_for(lambda: lab.status()["ike"]["rekeys"] == 1, timeout=15, what="the rekey")
     assert lab.client.run("reconnect").returncode == 0
-    wait_for(lambda: (lab.client.status() or {})["reconnects"] == 1, timeout=15, what="the reconnection")
+    wait_for(lambda: lab.status()["reconnects"] == 1, timeout=15, what="the reconnection")
     carries(lab.network.client, INSIDE_IPV4)
     assert connection.interrupt() == 130
     assert imports.read_text().split() == []
@@ -117,9 +115,7 @@ def test_nothing_is_loaded_from_files_after_rights_were_given_up(lab: Lab) -> No
 
 def test_a_killed_tunnel_takes_its_helper_with_it(lab: Lab) -> None:
     """O3"""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.connect()
+    connection = lab.connected()
     [helper] = children_of(connection.process.pid)
     connection.kill()
     wait_for(lambda: not Path(f"/proc/{helper}").exists(), timeout=10, what="the helper's end")
@@ -131,9 +127,7 @@ def test_hooks_have_the_rights_that_connect_was_started_with(lab: Lab) -> None:
     hook = lab.client.directory / "hook"
     hook.write_text(f'#!/bin/sh\ngrep -E "^(Uid|CapEff|NoNewPrivs)" /proc/self/status >{seen}.$IKECLIENT_REASON\n')
     hook.chmod(0o755)
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway, {"session": {"up": [[str(hook)]], "down": [[str(hook)]]}})
-    connection = lab.client.connect()
+    connection = lab.connected(session={"up": [[str(hook)]], "down": [[str(hook)]]})
     up = Path(f"{seen}.up")
     wait_for(lambda: up.exists() and "NoNewPrivs" in up.read_text(), timeout=10, what="the hook")
     assert connection.interrupt() == 130
@@ -157,9 +151,7 @@ def filtered(what: str, number: int) -> tuple[str, ...]:
 )
 def test_a_seccomp_filter_is_not_mistaken_for_a_missing_capability(lab: Lab, number: int, words: str) -> None:
     """O1"""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.start(prefix=filtered("tunsetiff", number))
+    connection = lab.start(prefix=filtered("tunsetiff", number))
     assert connection.wait() == 11
     assert words in connection.stderr
     assert "seccomp" in connection.stderr.splitlines()[-1]

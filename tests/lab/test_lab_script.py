@@ -25,8 +25,7 @@ ping -c 1 -W 5 {inside} >/dev/null
 
 
 def test_a_script_connects_waits_works_and_leaves_the_machine_as_it_was(lab: Lab) -> None:
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     before = lab.client.traces()
     script = SCRIPT.format(inside=INSIDE_IPV4)
     done = lab.network.client.run("sh", "-c", script, check=False, timeout=90, env=lab.client.environment)
@@ -37,9 +36,7 @@ def test_a_script_connects_waits_works_and_leaves_the_machine_as_it_was(lab: Lab
 
 def test_waiting_for_the_end_goes_on_while_the_tunnel_reconnects(lab: Lab) -> None:
     """A tunnel that holds its routes is not down; it is not up either."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.connect()
+    connection = lab.connected()
     lab.gateway.terminate()
     lab.gateway.kill()
     wait_for(lambda: "reconnecting" in connection.stderr, timeout=30, what="the loss")
@@ -77,8 +74,7 @@ def test_variables_alone_make_a_tunnel_whose_log_may_be_json(lab: Lab) -> None:
 
 
 def test_a_refusal_is_the_last_line_of_a_json_log(lab: Lab) -> None:
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     lab.client.secret_file("psk", "not-the-pre-shared-key")
     done = lab.client.run("connect", "work", env={"IKECLIENT_LOG_FORMAT": "json"})
     error = json.loads(done.stderr.splitlines()[-1])

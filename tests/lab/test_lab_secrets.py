@@ -119,9 +119,7 @@ def test_a_password_is_seen_nowhere_while_it_serves(lab: Lab, source: Callable[[
 
 def test_a_pre_shared_key_is_seen_nowhere_while_it_serves(lab: Lab) -> None:
     """F12; and nothing of the process's memory goes to a core file."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.start("work", "-vvv")
+    connection = lab.start(None, "-vvv")
     wait_for(lambda: "connected in" in connection.stderr, timeout=20, what="the tunnel")
     write_down_what_it_tells(lab)
     looked_into = {Path(leak.split(": ")[0]).name for word in ("work", "authenticating") for leak in leaks(lab, word)}
@@ -134,15 +132,13 @@ def test_a_pre_shared_key_is_seen_nowhere_while_it_serves(lab: Lab) -> None:
 
 def test_a_detached_tunnel_keeps_a_typed_password_to_itself(lab: Lab) -> None:
     """F10, F12: the password goes through standard input to the process that stays."""
-    lab.gateway.serve(Offer(auth="eap-mschapv2"))
-    lab.client.write_profile(lab.gateway, {"auth": {"password": None}})
+    lab.prepare(Offer(auth="eap-mschapv2"), auth={"password": None})
     done = lab.client.run("connect", "work", "-vvv", "--detach", "--password-stdin", stdin=f"{PASSWORD}\n")
     assert done.returncode == 0, done.stderr
     (lab.client.directory / "said").write_text(done.stdout + done.stderr)
     assert lab.network.client.run("cat", "/run/ikeclient/work.log").stdout
     assert ping(lab.network.client, INSIDE_IPV4) == 3
-    status = lab.client.status()
-    assert status is not None
+    status = lab.status()
     assert core_limit_of(status["pid"]).split()[4:6] == ["0", "0"]
     assert leaks(lab, PASSWORD) == []
     lab.client.disconnect()
@@ -152,8 +148,7 @@ def test_a_detached_tunnel_keeps_a_typed_password_to_itself(lab: Lab) -> None:
 @pytest.mark.parametrize("auth", ["eap-mschapv2", "psk"])
 def test_a_refused_secret_is_seen_nowhere(lab: Lab, auth: str) -> None:
     """F12: most leaks sit on the paths of errors."""
-    lab.gateway.serve(Offer(auth=auth))  # type: ignore[arg-type]
-    lab.client.write_profile(lab.gateway)
+    lab.prepare(Offer(auth=auth))  # type: ignore[arg-type]
     lab.client.secret_file("password", WRONG)
     lab.client.secret_file("psk", WRONG)
     done = lab.client.run("--debug", "connect", "work", "-vvv", *(["--detach"] if auth == "psk" else []))
@@ -189,8 +184,7 @@ def test_an_internal_error_does_not_quote_a_secret(lab: Lab, bug: str) -> None:
     patches = lab.client.directory / "patches"
     patches.mkdir()
     (patches / "sitecustomize.py").write_text(BUGS[bug])
-    lab.gateway.serve(Offer(auth="eap-mschapv2"))
-    lab.client.write_profile(lab.gateway)
+    lab.prepare(Offer(auth="eap-mschapv2"))
     before = lab.client.traces()
     environment = {**lab.client.environment, "PYTHONPATH": f"{patches}:{REPOSITORY}", "PYTHONDONTWRITEBYTECODE": "1"}
     for options in ((), ("--debug",)):
@@ -219,8 +213,7 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated(lab: Lab) -> N
 
 def test_a_key_that_others_can_read_is_refused(lab: Lab) -> None:
     """F11"""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     (lab.client.directory / "psk").chmod(0o644)
     refused = lab.client.run("connect", "work")
     assert refused.returncode == 9
