@@ -123,20 +123,23 @@ def test_no_command_is_status(home: Path, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == "disconnected  no tunnel is running\n"
 
 
+COMMANDS = (
+    "connect",
+    "exec",
+    "proxy",
+    "disconnect",
+    "reconnect",
+    "status",
+    "events",
+    "profile",
+    "doctor",
+    "version",
+)
+
+
 def test_the_commands_of_the_contract_are_all_there() -> None:
     shown = CliRunner().invoke(app, ["--help"]).output
-    for name in (
-        "connect",
-        "exec",
-        "proxy",
-        "disconnect",
-        "reconnect",
-        "status",
-        "events",
-        "profile",
-        "doctor",
-        "version",
-    ):
+    for name in COMMANDS:
         assert f"\n  {name} " in shown
     options = CliRunner().invoke(app, ["connect", "--help"]).output
     for name in ("--detach", "--timeout", "--dry-run", "--set", "--password-stdin", "--insecure-keylog", "-v"):
@@ -144,20 +147,8 @@ def test_the_commands_of_the_contract_are_all_there() -> None:
 
 
 def test_every_help_fits_80_columns() -> None:
-    commands = [
-        "connect",
-        "exec",
-        "proxy",
-        "disconnect",
-        "reconnect",
-        "status",
-        "events",
-        "doctor",
-        "version",
-        "profile",
-    ]
-    commands += ["profile list", "profile show", "profile validate", "profile new"]
-    for command in ["", *commands]:
+    below = ("profile list", "profile show", "profile validate", "profile new")
+    for command in ("", *COMMANDS, *below):
         shown = CliRunner().invoke(app, [*command.split(), "--help"])
         assert shown.exit_code == 0
         assert max(map(len, shown.output.splitlines())) <= 80, command

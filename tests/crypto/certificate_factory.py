@@ -172,9 +172,14 @@ WIDE: dict[str, Any] = {
 }  # for use with what openssl dates by the clock
 
 
+ROOT = authority("root")
+INTERMEDIATE = authority("intermediate", ROOT)
+OTHER_ROOT = authority("other root")
+
+
 def check(
     chain: Sequence[Made],
-    trust: Sequence[Made],
+    trust: Sequence[Made] = (ROOT,),
     *,
     now: datetime.datetime = NOW,
     id_type: IdType = IdType.FQDN,
@@ -191,7 +196,7 @@ def is_clause(line: str) -> bool:
     return line.isprintable() and not re.search(r"^[A-Z][a-z]* |[^.]\.$|\. [A-Z]", line)
 
 
-def refusal(chain: Sequence[Made], trust: Sequence[Made], **arguments: Any) -> str:
+def refusal(chain: Sequence[Made], trust: Sequence[Made] = (ROOT,), **arguments: Any) -> str:
     """What a person reads when `chain` is refused."""
     with pytest.raises(GatewayNotAuthenticated) as caught:
         check(chain, trust, **arguments)

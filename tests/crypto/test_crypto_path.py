@@ -7,23 +7,26 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import certificate_factory
 import pytest
 from certificate_factory import (
     CA,
     DAY,
+    INTERMEDIATE,
     NOW,
+    OTHER_ROOT,
+    ROOT,
     WIDE,
     Made,
     authority,
+    check,
     from_openssl,
     gateway,
     hosts,
     key,
     make,
     name,
+    refusal,
     usage,
 )
 from cryptography import x509
@@ -38,19 +41,6 @@ from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_g
 from ikeclient.crypto.sign.signature import CertificateSignature, PublicKey
 from ikeclient.errors import GatewayNotAuthenticated, ParseError, SignatureError
 from ikeclient.wire.registry import IdType
-
-ROOT = authority("root")
-INTERMEDIATE = authority("intermediate", ROOT)
-OTHER_ROOT = authority("other root")
-
-
-def check(chain: Sequence[Made], trust: Sequence[Made] = (ROOT,), **arguments: Any) -> None:
-    certificate_factory.check(chain, trust, **arguments)
-
-
-def refusal(chain: Sequence[Made], trust: Sequence[Made] = (ROOT,), **arguments: Any) -> str:
-    return certificate_factory.refusal(chain, trust, **arguments)
-
 
 # What must pass
 

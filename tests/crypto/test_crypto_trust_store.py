@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import certificate_factory
 import pytest
 from certificate_factory import (
     END_ENTITY,
-    Made,
+    OTHER_ROOT,
+    ROOT,
     authority,
+    check,
     gateway,
     hosts,
     key,
     make,
+    refusal,
 )
 from cryptography import x509
 
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
 from ikeclient.errors import ProfileError
 from ikeclient.wire.registry import IdType
-
-ROOT = authority("root")
-INTERMEDIATE = authority("intermediate", ROOT)
-OTHER_ROOT = authority("other root")
-
-
-def check(chain: Sequence[Made], trust: Sequence[Made] = (ROOT,), **arguments: Any) -> None:
-    certificate_factory.check(chain, trust, **arguments)
-
-
-def refusal(chain: Sequence[Made], trust: Sequence[Made] = (ROOT,), **arguments: Any) -> str:
-    return certificate_factory.refusal(chain, trust, **arguments)
-
 
 # C3: the name
 

@@ -1,8 +1,9 @@
 """The gateway's side of EAP for these tests: packets made by hand, and one recorded conversation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ikeclient.eap.methods import mschap
+from ikeclient.eap.peer import EapPeer
 from ikeclient.wire.eap import EapPacket
 from ikeclient.wire.registry import EapCode, EapType
 
@@ -72,3 +73,21 @@ def fixed_entropy(value: bytes) -> Callable[[int], bytes]:
 
 def entropy(count: int) -> bytes:
     return bytes(range(100, 100 + count))
+
+
+MSCHAPV2 = (EapType.MSCHAPV2,)
+
+
+def peer(methods: Sequence[EapType] = MSCHAPV2, password: str | None = PASSWORD) -> EapPeer:
+    """The peer of user alice, who knows the password."""
+    return EapPeer(USER, methods, password, entropy)
+
+
+def answer(eap: EapPeer, packet: bytes) -> EapPacket:
+    """Give a request to the peer and return its response."""
+    response = eap.respond(packet)
+    assert isinstance(response, bytes)
+    parsed = EapPacket.parse(response)
+    assert parsed.code == EapCode.RESPONSE
+    assert parsed.identifier == packet[1]
+    return parsed

@@ -1,8 +1,7 @@
-from collections.abc import Sequence
-
 import pytest
 from eap_gateway import (
     FAILURE,
+    MSCHAPV2,
     PASSWORD,
     RECORDED_MSK,
     RECORDED_PEER_CHALLENGE,
@@ -10,11 +9,13 @@ from eap_gateway import (
     RECORDED_RESPONSES,
     SUCCESS,
     USER,
+    answer,
     challenge,
     entropy,
     fixed_entropy,
     mschap_data,
     mschap_request,
+    peer,
     proof,
     request,
 )
@@ -30,22 +31,7 @@ from ikeclient.errors import (
     NegotiationRefused,
 )
 from ikeclient.wire.eap import EapPacket
-from ikeclient.wire.registry import EapCode, EapType
-
-MSCHAPV2 = (EapType.MSCHAPV2,)
-
-
-def peer(methods: Sequence[EapType] = MSCHAPV2, password: str | None = PASSWORD) -> EapPeer:
-    return EapPeer(USER, methods, password, entropy)
-
-
-def answer(eap: EapPeer, packet: bytes) -> EapPacket:
-    response = eap.respond(packet)
-    assert isinstance(response, bytes)
-    parsed = EapPacket.parse(response)
-    assert parsed.code == EapCode.RESPONSE
-    assert parsed.identifier == packet[1]
-    return parsed
+from ikeclient.wire.registry import EapType
 
 
 def proved() -> EapPeer:

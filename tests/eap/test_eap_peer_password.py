@@ -1,31 +1,28 @@
 """Where the identity and the password come from, and where they must not show up."""
 
 import traceback
-from collections.abc import Sequence
 
 import pytest
-from eap_gateway import FAILURE, PASSWORD, SUCCESS, USER, challenge, entropy, mschap_request, proof, request
+from eap_gateway import (
+    FAILURE,
+    MSCHAPV2,
+    PASSWORD,
+    SUCCESS,
+    USER,
+    answer,
+    challenge,
+    entropy,
+    mschap_request,
+    peer,
+    proof,
+    request,
+)
 
 from ikeclient.eap.method import NeedCredential
 from ikeclient.eap.peer import EapPeer
 from ikeclient.errors import AuthenticationFailed, ProfileError
 from ikeclient.wire.eap import EapPacket
-from ikeclient.wire.registry import EapCode, EapType
-
-MSCHAPV2 = (EapType.MSCHAPV2,)
-
-
-def peer(methods: Sequence[EapType] = MSCHAPV2, password: str | None = PASSWORD) -> EapPeer:
-    return EapPeer(USER, methods, password, entropy)
-
-
-def answer(eap: EapPeer, packet: bytes) -> EapPacket:
-    response = eap.respond(packet)
-    assert isinstance(response, bytes)
-    parsed = EapPacket.parse(response)
-    assert parsed.code == EapCode.RESPONSE
-    assert parsed.identifier == packet[1]
-    return parsed
+from ikeclient.wire.registry import EapType
 
 
 @pytest.mark.parametrize("identity", ["", "a\0b", "a" * 257, "\udc80", "DOMAIN\\"])

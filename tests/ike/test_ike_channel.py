@@ -61,6 +61,16 @@ def answered(channel: Channel, datagram: Datagram, now: float = 0.0) -> tuple[Pa
     return channel.response(datagram.data, Message.parse(datagram.data), now)
 
 
+def exchanged(initiator: Channel, responder: Channel) -> tuple[Datagram, Datagram]:
+    """A small request that was taken, and its answer that is on its way."""
+    initiator.request(asked(SMALL), 0.0, 15.0)
+    (request,) = sent(initiator)
+    taken(responder, request)
+    responder.answer(Message.parse(request.data).header, REPLY, BACK)
+    (answer,) = sent(responder)
+    return request, answer
+
+
 @pytest.mark.parametrize("request_payloads", [SMALL, LARGE, ()])
 @pytest.mark.parametrize("reply", [REPLY, LARGE, ()])
 def test_a_request_is_answered_once(request_payloads: tuple[Payload, ...], reply: tuple[Payload, ...]) -> None:
@@ -186,11 +196,7 @@ def test_a_repeated_request_gets_the_identical_answer_and_is_not_executed(reply:
 def test_a_repetition_is_answered_to_where_it_came_from() -> None:
     """S13: a NAT may have rebound in between; the path of the SA does not follow unasked."""
     initiator, responder = channels()
-    initiator.request(asked(SMALL), 0.0, 15.0)
-    (request,) = sent(initiator)
-    taken(responder, request)
-    responder.answer(Message.parse(request.data).header, REPLY, BACK)
-    (answer,) = sent(responder)
+    request, answer = exchanged(initiator, responder)
     assert taken(responder, request, MOVED) is None
     assert sent(responder) == [Datagram(answer.data, MOVED)]
     assert responder.path == BACK
@@ -214,11 +220,7 @@ def test_of_a_repeated_fragmented_request_only_the_first_fragment_counts() -> No
 def test_a_forged_repetition_is_not_answered() -> None:
     """S1, P1: no reflector for whoever knows the SPIs."""
     initiator, responder = channels()
-    initiator.request(asked(SMALL), 0.0, 15.0)
-    (request,) = sent(initiator)
-    taken(responder, request)
-    responder.answer(Message.parse(request.data).header, REPLY, BACK)
-    sent(responder)
+    request, _ = exchanged(initiator, responder)
     forged = request.data[:-1] + bytes((request.data[-1] ^ 1,))
     assert taken(responder, Datagram(forged, PATH)) is None
     plain = Message(header=Message.parse(request.data).header, payloads=SMALL).emit()
@@ -244,12 +246,9 @@ def test_a_request_older_than_the_last_is_dropped() -> None:
     initiator, responder = channels()
     old = None
     for _ in range(2):
-        initiator.request(asked(SMALL), 0.0, 15.0)
-        (request,) = sent(initiator)
+        request, answer = exchanged(initiator, responder)
         old = old or request
-        taken(responder, request)
-        responder.answer(Message.parse(request.data).header, REPLY, BACK)
-        answered(initiator, sent(responder)[0])
+        answered(initiator, answer)
     assert old is not None
     assert taken(responder, old) is None
     assert sent(responder) == []
@@ -260,11 +259,7 @@ def test_only_the_answer_to_the_pending_request_is_taken() -> None:
     initiator, responder = channels()
     answers = []
     for _ in range(2):
-        initiator.request(asked(SMALL), 0.0, 15.0)
-        (request,) = sent(initiator)
-        taken(responder, request)
-        responder.answer(Message.parse(request.data).header, REPLY, BACK)
-        answers += sent(responder)
+        answers.append(exchanged(initiator, responder)[1])
         if len(answers) == 1:
             assert answered(initiator, answers[0]) == REPLY
             assert answered(initiator, answers[0]) is None
@@ -275,11 +270,7 @@ def test_only_the_answer_to_the_pending_request_is_taken() -> None:
 def test_a_forged_answer_changes_nothing() -> None:
     """K1, K3: bad ICV, clear text; the genuine answer is still taken."""
     initiator, responder = channels()
-    initiator.request(asked(SMALL), 0.0, 15.0)
-    (request,) = sent(initiator)
-    taken(responder, request)
-    responder.answer(Message.parse(request.data).header, REPLY, BACK)
-    (answer,) = sent(responder)
+    _, answer = exchanged(initiator, responder)
     forged = answer.data[:-1] + bytes((answer.data[-1] ^ 1,))
     header = Message.parse(answer.data).header
     plain = Message(header=header, payloads=(NotifyPayload(type=NotifyType.AUTHENTICATION_FAILED),)).emit()

@@ -5,28 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
+from compiled_profiles import compiled
 
 from ikeclient.errors import ProfileError
 from ikeclient.process.hangup import Reloader
-from ikeclient.profile.compile import CompiledProfile, compile_profile
-from ikeclient.profile.load.load import parse_profile
-
-PSK = """\
-version = 1
-[gateway]
-address = "192.0.2.1"
-[auth]
-method = "psk"
-identity = "alice"
-psk = { prompt = true }
-"""
-
-
-def compiled() -> CompiledProfile:
-    return compile_profile(parse_profile(PSK).profile, Path("/"), lambda _: "correct horse")
+from ikeclient.profile.compile import CompiledProfile
 
 
 def run(reread: Callable[[], CompiledProfile], hangups: int) -> tuple[list[CompiledProfile], list[str]]:

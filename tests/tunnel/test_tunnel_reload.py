@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from compiled_profiles import compiled
 
-from ikeclient.profile.compile import CompiledProfile, compile_profile
-from ikeclient.profile.load.load import parse_profile
 from ikeclient.tunnel.reload import Effect, difference
-
-PSK = """\
-version = 1
-[gateway]
-address = "192.0.2.1"
-[auth]
-method = "psk"
-identity = "alice"
-psk = { prompt = true }
-"""
-
-
-def compiled(extra: str = "", psk: str = "correct horse") -> CompiledProfile:
-    return compile_profile(parse_profile(PSK + extra).profile, Path("/"), lambda _: psk)
 
 
 @pytest.mark.parametrize(

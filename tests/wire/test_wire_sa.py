@@ -1,10 +1,10 @@
 import pytest
 from hypothesis import given
-from wire_values import PAYLOADS, u8
+from wire_values import IKE_PROPOSAL, PAYLOADS, u8
 
 from ikeclient.errors import ParseError
 from ikeclient.wire.cursor import Reader, Writer
-from ikeclient.wire.registry import EncryptionId, IntegrityId, KeyExchangeId, PrfId, ProtocolId, TransformType
+from ikeclient.wire.registry import EncryptionId, ProtocolId, TransformType
 from ikeclient.wire.sa import Proposal, SaPayload, Transform
 
 # Two proposals, written out by hand from the figures of RFC 7296 sections 3.3.1, 3.3.2 and 3.3.5.
@@ -19,17 +19,7 @@ VECTOR = bytes.fromhex(
 )
 PAYLOAD = SaPayload(
     proposals=(
-        Proposal(
-            number=1,
-            protocol=ProtocolId.IKE,
-            spi=b"",
-            transforms=(
-                Transform(type=TransformType.ENCRYPTION, id=EncryptionId.AES_CBC, key_bits=256),
-                Transform(type=TransformType.PRF, id=PrfId.HMAC_SHA2_256),
-                Transform(type=TransformType.INTEGRITY, id=IntegrityId.HMAC_SHA2_256_128),
-                Transform(type=TransformType.KEY_EXCHANGE, id=KeyExchangeId.MODP_2048),
-            ),
-        ),
+        IKE_PROPOSAL,
         Proposal(
             number=2,
             protocol=ProtocolId.ESP,

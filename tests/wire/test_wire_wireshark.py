@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vectors.recordings import DATAGRAMS
 from vectors.wireshark import dissect, needs_wireshark
-from wire_values import message_of
+from wire_values import IKE_PROPOSAL, message_of
 
 from ikeclient.wire.config import ConfigAttribute, ConfigPayload
 from ikeclient.wire.encrypted import EncryptedFragmentPayload
@@ -23,11 +23,9 @@ from ikeclient.wire.registry import (
     EncryptionId,
     ExchangeType,
     IdType,
-    IntegrityId,
     KeyExchangeId,
     NotifyType,
     PayloadType,
-    PrfId,
     ProtocolId,
     SequenceNumbers,
     TransformType,
@@ -38,17 +36,7 @@ from ikeclient.wire.selector import TrafficSelector, TsiPayload, TsrPayload
 COUNTING = bytes(range(32))
 SA = SaPayload(
     proposals=(
-        Proposal(
-            number=1,
-            protocol=ProtocolId.IKE,
-            spi=b"",
-            transforms=(
-                Transform(type=TransformType.ENCRYPTION, id=EncryptionId.AES_CBC, key_bits=256),
-                Transform(type=TransformType.PRF, id=PrfId.HMAC_SHA2_256),
-                Transform(type=TransformType.INTEGRITY, id=IntegrityId.HMAC_SHA2_256_128),
-                Transform(type=TransformType.KEY_EXCHANGE, id=KeyExchangeId.MODP_2048),
-            ),
-        ),
+        IKE_PROPOSAL,
         Proposal(
             number=2,
             protocol=ProtocolId.ESP,

@@ -19,11 +19,14 @@ from ikeclient.wire.registry import (
     CertEncoding,
     ConfigAttributeType,
     ConfigType,
+    EncryptionId,
     ExchangeType,
     IdType,
+    IntegrityId,
     KeyExchangeId,
     NotifyType,
     PayloadType,
+    PrfId,
     ProtocolId,
     TransformType,
 )
@@ -100,6 +103,18 @@ def fragments(draw: st.DrawFn) -> EncryptedFragmentPayload:
     inner = draw(u8.map(PayloadType))
     return EncryptedFragmentPayload(inner=inner, number=number, total=total, body=draw(octets))
 
+
+IKE_PROPOSAL = Proposal(
+    number=1,
+    protocol=ProtocolId.IKE,
+    spi=b"",
+    transforms=(
+        Transform(type=TransformType.ENCRYPTION, id=EncryptionId.AES_CBC, key_bits=256),
+        Transform(type=TransformType.PRF, id=PrfId.HMAC_SHA2_256),
+        Transform(type=TransformType.INTEGRITY, id=IntegrityId.HMAC_SHA2_256_128),
+        Transform(type=TransformType.KEY_EXCHANGE, id=KeyExchangeId.MODP_2048),
+    ),
+)
 
 _KNOWN = frozenset(PayloadType)
 _attributes = st.builds(ConfigAttribute, type=st.integers(0, 0x7FFF).map(ConfigAttributeType), value=octets)
