@@ -113,9 +113,7 @@ def test_nobody_answers(lab: Lab) -> None:
 
 def test_a_gateway_that_falls_silent_during_authentication(lab: Lab) -> None:
     lab.network.gateway.block_udp_port(4500)
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.start("work", "--timeout", "3")
+    connection = lab.start(None, "--timeout", "3")
     assert connection.wait(10) == 5
     assert "4500" in connection.stderr
 
@@ -130,9 +128,7 @@ def test_an_unknown_host_name(lab: Lab) -> None:
 def test_no_tun_device(lab: Lab) -> None:
     """O1: the missing device node is named, with what to do."""
     lab.network.client.hide("/dev/net")
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.start()
+    connection = lab.start()
     assert connection.wait() == 11
     assert "/dev/net/tun" in connection.stderr
     assert lab.gateway.list_sas() == []
@@ -140,9 +136,7 @@ def test_no_tun_device(lab: Lab) -> None:
 
 def test_no_privilege(lab: Lab) -> None:
     """O1: the missing capability is named."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.start(prefix=WITHOUT_RIGHTS)
+    connection = lab.start(prefix=WITHOUT_RIGHTS)
     assert connection.wait() == 11
     assert "CAP_NET_ADMIN" in connection.stderr
     assert lab.gateway.list_sas() == []

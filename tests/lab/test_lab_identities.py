@@ -22,14 +22,10 @@ IDENTITIES = {  # as strongSwan's configuration has it, and as a profile has it
 def test_a_gateway_and_a_client_know_each_other_by_any_type_of_identity(lab: Lab, kind: str) -> None:
     """G16: and `status` shows the gateway's as a profile would write it."""
     theirs, ours = IDENTITIES[kind]
-    lab.gateway.serve(Offer(client_identity=theirs))
-    lab.client.write_profile(lab.gateway, {"auth": {"identity": ours}})
-    connection = lab.client.connect()
+    connection = lab.connected(Offer(client_identity=theirs), auth={"identity": ours})
     assert ping(lab.network.client, INSIDE_IPV4) == 3
     assert connection.terminate() == 0
-    lab.gateway.serve(Offer(gateway_identity=theirs))
-    lab.client.write_profile(lab.gateway, {"gateway": {"identity": ours}})
-    connection = lab.client.start()
+    connection = lab.start(Offer(gateway_identity=theirs), gateway={"identity": ours})
     status = connection.wait_connected()
     assert status["gateway"]["identity"] == ours.removeprefix("ipv4:")
     assert connection.terminate() == 0

@@ -82,8 +82,7 @@ def test_an_apple_profile_with_a_certificate_connects(lab: Lab) -> None:
 
 
 def test_what_was_exported_for_swanctl_comes_back_and_connects(lab: Lab) -> None:
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     exported = lab.client.run("profile", "export", "work", "--format", "swanctl", "--include-secrets")
     assert exported.returncode == 0, exported.stderr
     imported(lab, exported.stdout)

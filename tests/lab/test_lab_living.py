@@ -25,8 +25,7 @@ ELSEWHERE = {
 
 
 def _full(lab: Lab) -> Connection:
-    lab.gateway.serve(FULL)
-    lab.client.write_profile(lab.gateway, {"network": {"routes": "all"}})
+    lab.prepare(FULL, network={"routes": "all"})
     lab.client.write_profile(lab.gateway, {"network": {"routes": ["10.99.0.0/24"], "dns": "none"}}, name="split")
     lab.client.write_profile(lab.gateway, {"gateway": {"address": "10.1.0.99"}}, name="failing")
     return lab.client.connect()
@@ -112,10 +111,8 @@ def test_many_granted_networks_keep_nothing_waiting(lab: Lab) -> None:
     more = tuple(f"10.98.{number}.0/24" for number in range(0, 254, 2))
     own = [network.replace(".0/24", ".1/32") for network in (*many, *more)]  # strongSwan wants one in each
     lab.network.gateway.run("ip", "-b", "-", stdin="".join(f"address replace {one} dev lo\n" for one in own))
-    lab.gateway.serve(Offer(local_ts=(*many, *more)))
-    lab.client.write_profile(lab.gateway)
     before = lab.client.traces()
-    connection = lab.client.connect()
+    connection = lab.connected(Offer(local_ts=(*many, *more)))
     status = lab.client.status()
     assert status
     assert len(status["routes"]) > 200

@@ -33,8 +33,7 @@ def established(lab: Lab) -> list[str]:
 )
 def test_a_slow_login_is_one_login_and_carries_packets(lab: Lab, auth: str, delay: int) -> None:
     """K20: also when each of several rounds is slow; nothing is left of any other at the gateway."""
-    lab.gateway.serve(Offer(auth=auth, settings=slow(delay)))  # type: ignore[arg-type]
-    lab.client.write_profile(lab.gateway)
+    lab.prepare(Offer(auth=auth, settings=slow(delay)))  # type: ignore[arg-type]
     with lab.capture() as capture:
         lab.client.connect("work", "--timeout", "60", timeout=70)
         assert ping(lab.network.client, INSIDE_IPV4, count=3) == 3
@@ -46,18 +45,14 @@ def test_a_slow_login_is_one_login_and_carries_packets(lab: Lab, auth: str, dela
 
 def test_a_slow_answer_to_ike_sa_init_leads_to_one_login(lab: Lab) -> None:
     """K20: port 4500 is asked meanwhile, which is no login."""
-    lab.gateway.serve(Offer(settings=slow(1300, IKE_SA_INIT)))
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
+    lab.connected(Offer(settings=slow(1300, IKE_SA_INIT)))
     assert ping(lab.network.client, INSIDE_IPV4, count=3) == 3
     assert len(established(lab)) == 1
 
 
 def test_a_login_that_was_given_up_is_taken_back(lab: Lab) -> None:
     """K20: the gateway finishes it after we have gone on to the next attempt, and then hears that it is over."""
-    lab.gateway.serve(Offer(unique="never"))
-    lab.client.write_profile(lab.gateway, {"session": {"liveness": 5}})
-    lab.client.connect("work", "--timeout", "4")
+    lab.connected(Offer(unique="never"), "--timeout", "4", session={"liveness": 5})
     lab.gateway.kill()
     lab.gateway.serve(Offer(unique="never", settings=slow(7000)))
     wait_for(lambda: established(lab)[1:] or None, timeout=60, what="a login that comes too late")
@@ -142,8 +137,7 @@ def test_a_gateway_that_answers_from_another_address_is_connected_to(lab: Lab) -
             "ip saddr 10.1.0.1 udp sport { 500, 4500 } ip saddr set 10.1.0.7\n}\n}\n"
         ),
     )
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     with lab.capture() as capture:
         lab.client.connect()
         assert ping(lab.network.client, INSIDE_IPV4, count=3) == 3
@@ -176,8 +170,7 @@ def test_a_gateway_without_udp_encapsulation_is_said_so_at_once(lab: Lab) -> Non
 @pytest.mark.parametrize("count", [7, 20, 500])
 def test_forged_answers_before_the_gateways_own_do_not_deny_the_connection(lab: Lab, count: int) -> None:
     """N22, N21: an attacker on the path answers each IKE_SA_INIT that often, with good key shares; then the gateway."""
-    lab.gateway.serve(Offer(settings=slow(150, IKE_SA_INIT)))
-    lab.client.write_profile(lab.gateway)
+    lab.prepare(Offer(settings=slow(150, IKE_SA_INIT)))
     with Answering(lab.network.gateway, GATEWAY_IPV4, "good", count=count):
         lab.client.connect(timeout=40)
         assert ping(lab.network.client, INSIDE_IPV4, count=3) == 3
@@ -205,8 +198,7 @@ class Answering:
 @pytest.mark.parametrize("auth", ["certificate", "eap-mschapv2"])
 def test_a_path_that_swallows_long_packets_carries_the_login_in_smaller_fragments(lab: Lab, auth: str) -> None:
     """RFC 7383 section 2.5.2: 576 bytes pass, longer packets vanish without a word, in both directions."""
-    lab.gateway.serve(Offer(auth=auth, kind="rsa2048", settings={"fragment_size": 576}))  # type: ignore[arg-type]
-    lab.client.write_profile(lab.gateway)
+    lab.prepare(Offer(auth=auth, kind="rsa2048", settings={"fragment_size": 576}))  # type: ignore[arg-type]
     swallow = "udp sport { 500, 4500 } meta length > 590 counter drop", "udp dport 4500 meta length > 590 counter drop"
     rules = [machine.add_rules("prerouting", *swallow) for machine in (lab.network.gateway, lab.network.client)]
     lab.client.connect()

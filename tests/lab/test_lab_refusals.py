@@ -11,7 +11,7 @@ from lab.client import Connection
 from lab.gateway import PASSWORD, Offer, gateway_conf, gateway_credentials
 from lab.machines import wait_for
 from lab.network import CLIENT_IPV4, INTERNET_IPV4
-from lab.traffic import carries, peer_address
+from lab.traffic import carries, keep_pinging, peer_address
 from lab.world import Lab
 
 FULL = Offer(auth="eap-mschapv2", local_ts=("0.0.0.0/0",), pools=("p4",))
@@ -48,9 +48,7 @@ def with_an_expired_certificate(lab: Lab) -> None:
 
 def connected(lab: Lab, **session: object) -> Connection:
     """A full tunnel that was up, and whose gateway asks for a new connection."""
-    lab.gateway.serve(FULL)
-    lab.client.write_profile(lab.gateway, {"network": {"routes": ["0.0.0.0/0"]}, "session": session})
-    connection = lab.client.connect()
+    connection = lab.connected(FULL, network={"routes": ["0.0.0.0/0"]}, session=session)
     assert peer_address(lab.network.client, INTERNET_IPV4).startswith("10.88.0.")
     return connection
 
@@ -78,11 +76,10 @@ def test_what_is_refused_for_a_while_is_asked_again_and_nothing_leaves_meanwhile
     refusing(lab)
     expression = f"ip and src host {CLIENT_IPV4} and not udp port 500 and not udp port 4500"
     with lab.capture(expression=expression) as capture:
-        lab.network.client.start("ping", "-n", "-q", "-i", "0.1", INTERNET_IPV4)
+        keep_pinging(lab.network.client, INTERNET_IPV4, interval=0.1)
         lab.gateway.terminate()
         refused(connection, words)
-        status = lab.client.status()
-        assert status is not None
+        status = lab.status()
         assert status["state"] == "reconnecting"
         assert status["last_error"]
         assert connection.process.poll() is None
