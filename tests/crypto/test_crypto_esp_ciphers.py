@@ -10,20 +10,13 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC, ECB
+from esp_suites import SUITES, every_suite
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ikeclient.crypto.algorithms.esp_ciphers import EspCipher, _Aead, esp_cipher, esp_layout
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
-
-SUITES = [
-    EspSuite(encryption=e, integrity=None if e.aead else i, esn=esn)
-    for e in ENCRYPTION.values()
-    for i in list(INTEGRITY.values())[: 1 if e.aead else None]
-    for esn in (False, True)
-]
-every_suite = pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
 
 
 def suite_of(encryption: str, integrity: str | None = None, *, esn: bool = False) -> EspSuite:

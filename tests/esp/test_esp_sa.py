@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 from esp_packets import HOST4, HOST6, VIP4, VIP6, ipv4, ipv6, number, udp
+from esp_suites import SUITES, every_suite
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,13 +15,6 @@ from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSui
 from ikeclient.esp.sa.pair import Counters, InboundSa, OutboundSa, Packet
 from ikeclient.esp.sa.selectors import PacketFilter, Selector
 
-SUITES = [
-    EspSuite(encryption=e, integrity=None if e.aead else i, esn=esn)
-    for e in ENCRYPTION.values()
-    for i in list(INTEGRITY.values())[: 1 if e.aead else None]
-    for esn in (False, True)
-]
-every_suite = pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
 GCM = EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None)
 GCM_ESN = EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None, esn=True)
 CBC = EspSuite(encryption=ENCRYPTION["aes128"], integrity=INTEGRITY["sha256"])

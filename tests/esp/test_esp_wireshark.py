@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from struct import pack
 
 import pytest
 from esp_packets import ipv4, ipv6, udp
+from vectors.wireshark import tshark
 
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
@@ -59,19 +59,11 @@ def test_wireshark_decrypts_what_we_seal(tmp_path: Path) -> None:
         associations += ["-o", "uat:esp_sa:" + ",".join(f'"{field}"' for field in row)]
     file = tmp_path / "esp.pcap"
     file.write_bytes(b"".join(capture))
-    result = subprocess.run(
-        [
-            *("tshark", "-r", file, "-T", "fields"),
-            *("-e", "esp.contained_data", "-e", "esp.icv_good", "-e", "esp.icv_bad"),
-            *("-o", "esp.enable_encryption_decode:TRUE", "-o", "esp.enable_authentication_check:TRUE"),
-            *associations,
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+    rows = tshark(
+        file,
+        *("-e", "esp.contained_data", "-e", "esp.icv_good", "-e", "esp.icv_bad"),
+        *("-o", "esp.enable_encryption_decode:TRUE", "-o", "esp.enable_authentication_check:TRUE"),
+        *associations,
     )
-    rows = [line.split("\t") for line in result.stdout.splitlines()]
     assert [bytes.fromhex(row[0]) for row in rows] == PACKETS * len(SUITES)
     assert all(row[1:] == ["1", "0"] for row in rows)  # the integrity check values are good

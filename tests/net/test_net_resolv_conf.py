@@ -14,6 +14,7 @@ from net_lab import CLONE_NEWNS, in_child, sh, unshare
 
 from ikeclient.errors import PlatformError
 from ikeclient.net.changes.journal import Owner, this_process
+from ikeclient.net.changes.steps import ResolvConfFile
 from ikeclient.net.dns.resolv_conf import ResolvConf, servers_in
 from ikeclient.net.model import DnsConfig
 
@@ -35,6 +36,14 @@ def apply(file: ResolvConf, config: DnsConfig = ALL) -> list[str]:
     step, warnings = file.prepare(config, None)
     assert step is not None
     return warnings + file.apply(step)
+
+
+def applied(file: ResolvConf, config: DnsConfig = ALL, previous: ResolvConfFile | None = None) -> ResolvConfFile:
+    """The step that was made and applied."""
+    step, _ = file.prepare(config, previous)
+    assert step
+    file.apply(step)
+    return step
 
 
 def dead(name: str = "work") -> Owner:
@@ -69,9 +78,7 @@ def test_a_file_returns_with_its_content_mode_and_owner(path: Path) -> None:
         os.chown(path, 1000, 1001)
     before = path.stat()
     file = ResolvConf(path, this_process("work"))
-    step, _ = file.prepare(ALL, None)
-    assert step
-    file.apply(step)
+    step = applied(file)
     assert file.undo(step) == []
     after = path.stat()
     assert path.read_bytes() == ORIGINAL
@@ -89,9 +96,7 @@ def test_a_link_returns_as_the_same_link_and_its_target_is_never_written(path: P
     path.unlink()
     path.symlink_to(target)
     file = ResolvConf(path, this_process("work"))
-    step, _ = file.prepare(SPLIT, None)
-    assert step
-    file.apply(step)
+    step = applied(file, SPLIT)
     assert not path.is_symlink()
     assert (b"192.0.2.1" in path.read_bytes()) == (target == "../run/resolv.conf")
     assert file.undo(step) == []
@@ -103,9 +108,7 @@ def test_a_link_returns_as_the_same_link_and_its_target_is_never_written(path: P
 def test_where_there_was_no_file_there_is_none_again(path: Path) -> None:
     path.unlink()
     file = ResolvConf(path, this_process("work"))
-    step, _ = file.prepare(ALL, None)
-    assert step
-    file.apply(step)
+    step = applied(file)
     assert b"10.99.0.53" in path.read_bytes()
     file.undo(step)
     assert list(path.parent.iterdir()) == []
@@ -114,9 +117,7 @@ def test_where_there_was_no_file_there_is_none_again(path: Path) -> None:
 def test_a_file_somebody_else_rewrote_is_left_alone(path: Path) -> None:
     """O10: a DHCP client renewed its lease in the middle of the session."""
     file = ResolvConf(path, this_process("work"))
-    step, _ = file.prepare(ALL, None)
-    assert step
-    file.apply(step)
+    step = applied(file)
     path.write_bytes(b"nameserver 192.0.2.9\n")
     (warning,) = file.undo(step)
     assert "changed by another program" in warning
@@ -126,22 +127,16 @@ def test_a_file_somebody_else_rewrote_is_left_alone(path: Path) -> None:
 
 def test_applying_again_after_somebody_else_rewrote_it_remembers_the_new_content(path: Path) -> None:
     file = ResolvConf(path, this_process("work"))
-    first, _ = file.prepare(ALL, None)
-    assert first
-    file.apply(first)
+    first = applied(file)
     path.write_bytes(b"nameserver 192.0.2.9\n")
-    second, _ = file.prepare(ALL, first)
-    assert second
-    file.apply(second)
+    second = applied(file, ALL, first)
     assert file.undo(second) == []
     assert path.read_bytes() == b"nameserver 192.0.2.9\n"
 
 
 def test_a_new_configuration_keeps_the_memory_of_the_original(path: Path) -> None:
     file = ResolvConf(path, this_process("work"))
-    first, _ = file.prepare(ALL, None)
-    assert first
-    file.apply(first)
+    first = applied(file)
     second, _ = file.prepare(SPLIT, first)
     assert second
     assert b"192.0.2.1" in second.text.encode()
@@ -214,9 +209,7 @@ def test_after_a_power_loss_the_file_is_given_back_without_the_tunnels_journal(p
 
 def test_the_file_of_a_living_tunnel_is_not_repaired_and_serves_no_other(path: Path) -> None:
     first = ResolvConf(path, this_process("first"))
-    step, _ = first.prepare(ALL, None)
-    assert step
-    first.apply(step)
+    step = applied(first)
     second = ResolvConf(path, this_process("second"))
     assert second.repair() == []
     assert second.prepare(SPLIT, None) == (None, [f"DNS is left alone: {path} serves the tunnel first"])
@@ -226,9 +219,7 @@ def test_the_file_of_a_living_tunnel_is_not_repaired_and_serves_no_other(path: P
 
 def test_a_rewrite_that_was_cut_short_counts_as_ours(path: Path) -> None:
     file = ResolvConf(path, this_process("work"))
-    step, _ = file.prepare(ALL, None)
-    assert step
-    file.apply(step)
+    step = applied(file)
     path.write_bytes(step.text.encode()[:20])
     assert file.undo(step) == []
     assert path.read_bytes() == ORIGINAL

@@ -58,28 +58,30 @@ def client() -> socket.socket:
     return made
 
 
+@contextlib.contextmanager
+def association() -> Iterator[tuple[int, tuple[str, int], socket.socket]]:
+    """The port of an echo server, where datagrams for it go, and a client to send them."""
+    with (
+        udp_server() as echo,
+        a_proxy(bound(), datagram_sockets=(datagram_socket(),)) as (port,),
+        associated(port) as (_, relay),
+        client() as udp,
+    ):
+        yield echo, relay, udp
+
+
 def to(host: str, port: int, data: bytes) -> bytes:
     return b"\0\0\0\x03" + bytes((len(host),)) + host.encode() + port.to_bytes(2, "big") + data
 
 
 def test_datagrams_go_there_and_back_with_their_addresses() -> None:
-    with (
-        udp_server() as echo,
-        a_proxy(bound(), datagram_sockets=(datagram_socket(),)) as (port,),
-        associated(port) as (_, relay),
-        client() as udp,
-    ):
+    with association() as (echo, relay, udp):
         udp.sendto(socks.datagram("127.0.0.1", echo, b"question"), relay)
         assert udp.recvfrom(100) == (socks.datagram("127.0.0.1", echo, b"question"), relay)
 
 
 def test_names_in_datagrams_are_resolved_by_the_proxy_and_remembered() -> None:
-    with (
-        udp_server() as echo,
-        a_proxy(bound(), datagram_sockets=(datagram_socket(),)) as (port,),
-        associated(port) as (_, relay),
-        client() as udp,
-    ):
+    with association() as (echo, relay, udp):
         for _ in range(3):
             udp.sendto(to("127.0.0.1", echo, b"a"), relay)
             assert udp.recv(100)[10:] == b"a"
@@ -103,10 +105,7 @@ def test_ipv6_destinations_work_from_an_ipv4_client() -> None:
 def test_only_the_client_may_send() -> None:
     """RFC 1928 section 7: datagrams from other addresses must be dropped. The first sensible one tells the port."""
     with (
-        udp_server() as echo,
-        a_proxy(bound(), datagram_sockets=(datagram_socket(),)) as (port,),
-        associated(port) as (_, relay),
-        client() as udp,
+        association() as (echo, relay, udp),
         client() as other,
         socket.socket(type=socket.SOCK_DGRAM) as far,
     ):
@@ -141,12 +140,7 @@ def test_a_stated_port_is_held_to() -> None:
 
 
 def test_fragments_and_nonsense_are_dropped() -> None:
-    with (
-        udp_server() as echo,
-        a_proxy(bound(), datagram_sockets=(datagram_socket(),)) as (port,),
-        associated(port) as (_, relay),
-        client() as udp,
-    ):
+    with association() as (echo, relay, udp):
         whole = socks.datagram("127.0.0.1", echo, b"whole")
         udp.sendto(whole[:2] + b"\x01" + whole[3:], relay)
         for length in range(10):

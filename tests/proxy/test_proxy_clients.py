@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from proxy.proxy_world import PATIENCE, a_proxy, a_server, bound, closed_port, echo, receive
+from proxy.proxy_world import PATIENCE, a_proxy, bound, closed_port, receive
 from python_socks import ProxyError
 from python_socks.sync import Proxy
 
 from ikeclient.proxy.settings import Kind
 
 LOGIN = (b"alice", b"s3cret")
-
-
-@pytest.fixture
-def echo_port() -> Iterator[int]:
-    with a_server(echo) as port:
-        yield port
 
 
 def client(scheme: str, port: int, login: str = "", *, resolve_there: bool = True) -> Proxy:

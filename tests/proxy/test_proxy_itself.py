@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Iterator
 from unittest import mock
 
 import pytest
 from proxy.proxy_world import (
     a_proxy,
-    a_server,
     bound,
     connect,
     datagram_socket,
-    echo,
     few,
     receive,
     receive_all,
@@ -39,12 +36,6 @@ NUMBERS = [
     "::ffff:7f00:1",
 ]
 NAMES = ["localhost", "LOCALHOST.", "127.1", "0x7f.1", "2130706433", "localhost.localdomain"]
-
-
-@pytest.fixture
-def echo_port() -> Iterator[int]:
-    with a_server(echo) as port:
-        yield port
 
 
 def own_address() -> str:

@@ -26,19 +26,24 @@ def pair() -> tuple[socket.socket, socket.socket]:
         return left, right
 
 
+async def relaying(
+    left: socket.socket, right: socket.socket, *, limit: int | None = None, seconds: float | None = None
+) -> None:
+    """Relay between two sockets, at most so long, and close them."""
+    tune(left)
+    tune(right)
+    with left, right:
+        async with asyncio.timeout(seconds):
+            await relay(left, right, limit=limit)
+
+
 @contextmanager
 def relayed(limit: int | None = None) -> Iterator[tuple[socket.socket, socket.socket, Callable[[], bool]]]:
     """A client and a server with a relay between them; the function tells whether it has ended."""
     client, left = pair()
     right, server = pair()
 
-    async def run() -> None:
-        tune(left)
-        tune(right)
-        with left, right:
-            await relay(left, right, limit=limit)
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread = threading.Thread(target=lambda: asyncio.run(relaying(left, right, limit=limit)))
     thread.start()
 
     def ended() -> bool:
@@ -147,16 +152,9 @@ def test_a_relay_that_is_cut_off_resets_both_ends() -> None:
     client, left = pair()
     right, server = pair()
 
-    async def run() -> None:
-        tune(left)
-        tune(right)
-        with left, right:
-            async with asyncio.timeout(0.05):
-                await relay(left, right)
-
     with client, server:
         with pytest.raises(TimeoutError):
-            asyncio.run(run())
+            asyncio.run(relaying(left, right, seconds=0.05))
         for end in (client, server):
             with pytest.raises(ConnectionResetError):
                 end.recv(1)

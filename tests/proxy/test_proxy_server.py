@@ -8,18 +8,15 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from random import Random
 
 import pytest
 from proxy.proxy_world import (
     a_proxy,
-    a_server,
     assert_reset,
     bound,
     connect,
     datagram_socket,
-    echo,
     few,
     receive,
     receive_all,
@@ -29,12 +26,6 @@ from proxy.proxy_world import (
 from ikeclient.proxy import server as serving
 from ikeclient.proxy.destination import Destination
 from ikeclient.proxy.settings import Kind
-
-
-@pytest.fixture
-def echo_port() -> Iterator[int]:
-    with a_server(echo) as port:
-        yield port
 
 
 def test_before_the_start_connections_are_refused() -> None:

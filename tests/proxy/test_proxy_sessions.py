@@ -6,7 +6,6 @@ import base64
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
 
 import pytest
 from proxy.proxy_world import (
@@ -28,12 +27,6 @@ from ikeclient.proxy.destination import Destination
 from ikeclient.proxy.settings import Kind
 
 LOGIN = (b"alice", b"s3cret")
-
-
-@pytest.fixture
-def echo_port() -> Iterator[int]:
-    with a_server(echo) as port:
-        yield port
 
 
 def test_socks_connect_leads_to_the_server(echo_port: int) -> None:

@@ -17,11 +17,9 @@ from hypothesis import strategies as st
 from proxy.proxy_world import (
     PATIENCE,
     a_proxy,
-    a_server,
     bound,
     connect,
     datagram_socket,
-    echo,
     few,
     receive,
     socks_connect,
@@ -74,12 +72,6 @@ def held(user: int, port: int, count: int, words: bytes = b"", answer: int = 0) 
         process.stdin.close()
         process.wait(PATIENCE)
         process.stdout.close()
-
-
-@pytest.fixture
-def echo_port() -> Iterator[int]:
-    with a_server(echo) as port:
-        yield port
 
 
 @only_root

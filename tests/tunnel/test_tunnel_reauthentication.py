@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tunnel_fakes import CHILD
 
-from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
-from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
 from ikeclient.errors import AuthenticationFailed, IkeclientError, NegotiationRefused, NoResponse
-from ikeclient.ike.events import ChildEstablished, Closed, Event
+from ikeclient.ike.events import Closed, Event
 from ikeclient.tunnel import reauthentication
 from ikeclient.tunnel.reauthentication import Reauthentication
 
@@ -91,18 +91,7 @@ def test_an_attempt_that_nobody_has_answered_is_not_waited_for_long(monkeypatch:
     run(scenario)
 
 
-UP = ChildEstablished(
-    spi_in=1000,
-    spi_out=2000,
-    suite=EspSuite(encryption=ENCRYPTION["aes128gcm16"], integrity=None),
-    keys=ChildKeys(
-        inbound=DirectionKeys(encryption=bytes(20), integrity=b""),
-        outbound=DirectionKeys(encryption=bytes(20), integrity=b""),
-    ),
-    local_selectors=(),
-    remote_selectors=(),
-    rekey_at=0.0,
-)
+UP = replace(CHILD, local_selectors=(), remote_selectors=(), rekey_at=0.0)
 
 
 def test_what_cannot_be_used_takes_nothing_over() -> None:

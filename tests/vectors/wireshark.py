@@ -28,6 +28,19 @@ def capture(messages: Sequence[bytes]) -> bytes:
     return b"".join(result)
 
 
+def tshark(file: Path, *arguments: str) -> list[list[str]]:
+    """The fields that tshark prints for each packet of a file, with no settings but those given."""
+    result = subprocess.run(
+        ["tshark", "-r", file, "-T", "fields", *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"HOME": str(file.parent), "PATH": os.environ["PATH"]},
+    )
+    return [line.split("\t") for line in result.stdout.splitlines()]
+
+
 def dissect(
     directory: Path, messages: Sequence[bytes], fields: Sequence[str], options: Sequence[str] = ()
 ) -> list[dict[str, str]]:
@@ -35,14 +48,6 @@ def dissect(
     file = directory / "ike.pcap"
     file.write_bytes(capture(messages))
     wanted = [part for field in fields for part in ("-e", field)]
-    result = subprocess.run(
-        ["tshark", "-r", file, "-T", "fields", "-E", "aggregator=/s", *wanted, *options],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={"HOME": str(directory), "PATH": os.environ["PATH"]},
-    )
-    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    rows = tshark(file, "-E", "aggregator=/s", *wanted, *options)
     assert len(rows) == len(messages)
     return [dict(zip(fields, row, strict=True)) for row in rows]
