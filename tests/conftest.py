@@ -7,6 +7,7 @@ import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
+from order import spread
 
 settings.register_profile("fast", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("deep", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
@@ -25,6 +26,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Prepare the list of lab tests that were skipped."""
     config.stash[_skipped] = []
     config.pluginmanager.register(_LabWatch(config.stash[_skipped]), "lab-watch")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let tests that mostly wait run beside those that need the cores, if several run at a time."""
+    if hasattr(config, "workerinput"):
+        items[:] = spread(items)
 
 
 class _LabWatch:

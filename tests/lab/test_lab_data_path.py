@@ -11,6 +11,8 @@ from lab.network import INSIDE_IPV4, INTERNET_IPV4
 from lab.traffic import carries, keep_pinging, ping
 from lab.world import Lab
 
+pytestmark = pytest.mark.waits
+
 NOTICED = 15.0
 SYSLOG = """
 import socket, time

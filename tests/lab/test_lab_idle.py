@@ -11,6 +11,8 @@ from lab.network import INSIDE_IPV4, INSIDE_IPV6
 from lab.traffic import fetch, keep_pinging, ping
 from lab.world import Lab
 
+pytestmark = pytest.mark.waits
+
 
 def idle(lab: Lab) -> None:
     """Wait until the gateway has deleted the Child SA, and the client says so."""

@@ -28,6 +28,7 @@ def established(lab: Lab) -> list[str]:
     return re.findall(r"IKE_SA rw\[(\d+)\] established", lab.gateway.log)
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize(
     ("auth", "delay"), [("psk", 2500), ("psk", 6000), ("certificate", 2500), ("eap-mschapv2", 2500)]
 )
@@ -50,6 +51,7 @@ def test_a_slow_answer_to_ike_sa_init_leads_to_one_login(lab: Lab) -> None:
     assert len(established(lab)) == 1
 
 
+@pytest.mark.waits
 def test_a_login_that_was_given_up_is_taken_back(lab: Lab) -> None:
     """K20: the gateway finishes it after we have gone on to the next attempt, and then hears that it is over."""
     lab.connected(Offer(unique="never"), "--timeout", "4", session={"liveness": 5})
@@ -67,6 +69,7 @@ def addresses(*hosts: str) -> Tables:
     return {"gateway": {"address": list(hosts)}}
 
 
+@pytest.mark.waits
 def test_the_next_address_is_asked_after_a_refusal_that_nobody_has_proven(lab: Lab) -> None:
     """N14: NO_PROPOSAL_CHOSEN from the first address, which anybody could have sent."""
     lab.network.add_second_path()
@@ -100,6 +103,7 @@ def test_a_slow_login_at_one_address_is_not_repeated_at_another(lab: Lab) -> Non
     assert len(established(lab)) == 1
 
 
+@pytest.mark.waits
 def test_an_address_at_which_a_login_cannot_arrive_gives_way_to_the_next(lab: Lab) -> None:
     """Port 500 answers there, and port 4500 is blocked."""
     lab.network.add_second_path()

@@ -193,6 +193,7 @@ def test_a_forged_report_does_not_stay(lab: Lab, mtu: int) -> None:
     assert capture.count(f"ip.src == {CLIENT_IPV4} && ip.len > 1400") > 10
 
 
+@pytest.mark.waits
 def test_an_ipv6_path_that_swallows_large_packets_is_found_out(lab: Lab) -> None:
     """P13: down to what IPv6 promises. A liveness check, whose answer confirms the path, does not begin anew."""
     narrow(lab.network.gateway, 1290)

@@ -14,6 +14,8 @@ from lab.network import CLIENT_IPV4, INTERNET_IPV4
 from lab.traffic import carries, keep_pinging, peer_address
 from lab.world import Lab
 
+pytestmark = pytest.mark.waits
+
 FULL = Offer(auth="eap-mschapv2", local_ts=("0.0.0.0/0",), pools=("p4",))
 
 

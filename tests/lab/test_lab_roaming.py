@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from lab.gateway import Offer
 from lab.machines import Machine, wait_for
 from lab.network import (
@@ -151,6 +152,7 @@ def test_ipv6_takes_over_where_ipv4_is_gone(lab: Lab) -> None:
     assert download.sha256() == lab.servers.sha256
 
 
+@pytest.mark.waits
 def test_another_address_of_the_gateways_name_is_tried_where_the_path_is_silent(lab: Lab) -> None:
     """Nothing changes on this machine, and the gateway itself says nothing of that address."""
     lab.network.add_second_path()
@@ -205,6 +207,7 @@ def test_a_tunnel_without_any_network_says_so_and_comes_back(lab: Lab) -> None:
     assert status["reconnects"] == 0
 
 
+@pytest.mark.waits
 def test_fifty_moves_in_a_minute_leak_nothing_and_the_last_network_wins(lab: Lab) -> None:
     """S16: flapping leaves no socket behind, and the tunnel works at the end."""
     lab.network.add_second_path()
@@ -255,6 +258,7 @@ def test_the_outage_of_a_move_is_reported_beside_strongswans(
     assert ours < 3.0
 
 
+@pytest.mark.waits
 def test_no_traffic_goes_to_addresses_at_which_the_gateway_has_never_answered(lab: Lab) -> None:
     """S19: it announces all addresses it has; for us they might be anybody's. Asked is with a few IKE messages each."""
     lab.network.add_second_path()
@@ -277,6 +281,7 @@ def test_no_traffic_goes_to_addresses_at_which_the_gateway_has_never_answered(la
     carries(machine, INSIDE_IPV4)
 
 
+@pytest.mark.waits
 def test_a_network_that_flaps_under_a_full_tunnel_lets_nothing_out_and_leaves_nothing_behind(lab: Lab) -> None:
     """S16: cables, addresses and default routes come and go; nothing in the clear, no descriptor, the last one wins."""
     lab.network.add_second_path()

@@ -315,6 +315,7 @@ def test_the_gateway_is_no_neighbour_on_a_link(lab: Lab) -> None:
     assert status["children"][0]["selector_drops"] == len(evil4) + len(evil6)
 
 
+@pytest.mark.waits
 def test_nothing_leaks_while_the_gateway_is_dead(lab: Lab) -> None:
     """S5, S14: routes and device stay while a full tunnel is without its gateway, until it is back."""
     full_tunnel(lab)
