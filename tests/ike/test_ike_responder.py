@@ -11,8 +11,9 @@ from sim_world import World, client_config
 
 from ikeclient.errors import ParseError
 from ikeclient.ike.v2.exchanges.informational import delete_children, delete_ike_sa
+from ikeclient.ike.v2.exchanges.rekey_child import spare_groups
 from ikeclient.ike.v2.ike_sa import IkeSa
-from ikeclient.ike.v2.responder import PeerDeletedChildren, PeerDeletedIke, respond, spare_groups
+from ikeclient.ike.v2.responder import PeerDeletedChildren, PeerDeletedIke, respond
 from ikeclient.ike.v2.rules.negotiate import offer_esp, offer_ike
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import NotifyPayload

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ikeclient.ike.v2.exchanges.informational import delete_children, delete_ike_sa, informational, probe_path
 from ikeclient.ike.v2.exchanges.init import new_spi
 from ikeclient.ike.v2.exchanges.mobike import COOKIE2_LENGTH, look_at_path, update_addresses
-from ikeclient.ike.v2.exchanges.rekey_child import rekey_child
+from ikeclient.ike.v2.exchanges.rekey_child import ChildTerms, rekey_child
 from ikeclient.ike.v2.exchanges.rekey_ike import rekey_ike
-from ikeclient.ike.v2.responder import View, child_terms
+from ikeclient.ike.v2.responder import View
 from ikeclient.ike.v2.tasks import Exchange, Job, Task
 
 
@@ -37,5 +37,5 @@ def exchange_for(view: View, task: Task) -> Exchange | None:
             if old is None:
                 return None
             children.ask_to_replace(old.spi_in)
-            return rekey_child(child_terms(view, old), again=again)
+            return rekey_child(ChildTerms.of(view, old), again=again)
     return None

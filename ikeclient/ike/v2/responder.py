@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ikeclient.crypto.algorithms.transforms import KeyExchange
 from ikeclient.errors import IkeclientError, KeyExchangeError, ParseError, ProtocolError
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import IPAddress, Path
@@ -26,7 +25,6 @@ from ikeclient.ike.v2.exchanges.rekey_ike import IkeRekeyed, answer_rekey_ike
 from ikeclient.ike.v2.keying import Keying
 from ikeclient.ike.v2.message.channel import Channel
 from ikeclient.ike.v2.message.payloads import find, notifies
-from ikeclient.ike.v2.rules.groups import groups_of
 from ikeclient.ike.v2.state import State
 from ikeclient.ike.v2.tasks import ABOUT_CHILDREN, Job, Tasks
 from ikeclient.wire.notify import DeletePayload, NotifyPayload
@@ -194,26 +192,7 @@ def _rekey_child(view: View, payloads: Sequence[Payload], rekey: NotifyPayload) 
 def _renew_child(view: View, payloads: Sequence[Payload], old: ChildSa) -> Answer:
     if view.tasks.doing(Job.REKEY_IKE):  # section 2.25.2
         return _refuse(NotifyType.TEMPORARY_FAILURE)
-    reply, rekeyed = answer_rekey_child(child_terms(view, old), payloads)
+    reply, rekeyed = answer_rekey_child(ChildTerms.of(view, old), payloads)
     if rekeyed is not None and view.children.by_outbound(rekeyed.child.spi_out):
         return _refuse(NotifyType.NO_PROPOSAL_CHOSEN)  # the peer uses that SPI already
     return reply, (rekeyed,) if rekeyed else ()
-
-
-def child_terms(view: View, old: ChildSa) -> ChildTerms:
-    """What a Child SA in the place of `old` is made with."""
-    return ChildTerms(
-        old=old,
-        proposals=view.config.child.esp_proposals,
-        keying=view.keying,
-        spi_in=view.children.new_spi(),
-        esn=view.config.child.esn,
-        spare=spare_groups(view),
-        entropy=view.entropy,
-    )
-
-
-def spare_groups(view: View) -> tuple[KeyExchange, ...]:
-    """Key exchanges for rekeying a Child SA with a peer that insists on one: those for IKE, the one in use first."""
-    used = view.keying.suite.key_exchange
-    return (used, *(group for group in groups_of(view.config.ike_proposals) if group != used))

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 from ikeclient.crypto.algorithms.key_exchange import KeyShare, generate, respond
 from ikeclient.crypto.algorithms.keymat import child_keys
 from ikeclient.crypto.algorithms.transforms import AlgorithmProposal, EspSuite, KeyExchange
 from ikeclient.errors import ParseError
+from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import IPAddress
 from ikeclient.ike.v2.child.child_sa import Agreed, ChildRekeyed, ChildSa, agreed
+from ikeclient.ike.v2.child.table import ChildTable
 from ikeclient.ike.v2.exchanges.informational import delete_children
 from ikeclient.ike.v2.exchanges.init import NONCE_LENGTH
 from ikeclient.ike.v2.keying import Keying
@@ -47,6 +50,15 @@ class ChildRekeyRefused:
     narrowed: bool = False
 
 
+class Owner(Protocol):
+    """The IKE SA that a Child SA belongs to."""
+
+    config: IkeConfig
+    keying: Keying
+    children: ChildTable
+    entropy: Callable[[int], bytes]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildTerms:
     """What a Child SA in the place of `old` is made with, whichever end asks for it.
@@ -62,6 +74,19 @@ class ChildTerms:
     esn: bool
     spare: Sequence[KeyExchange]
     entropy: Callable[[int], bytes]
+
+    @classmethod
+    def of(cls, owner: Owner, old: ChildSa) -> Self:
+        """The terms of an IKE SA, with a new inbound SPI."""
+        return cls(
+            old=old,
+            proposals=owner.config.child.esp_proposals,
+            keying=owner.keying,
+            spi_in=owner.children.new_spi(),
+            esn=owner.config.child.esn,
+            spare=spare_groups(owner),
+            entropy=owner.entropy,
+        )
 
     def child(
         self, settled: Agreed, nonces: tuple[bytes, bytes], shared: bytes, *, initiator: bool, addresses: Addresses
@@ -79,6 +104,12 @@ class ChildTerms:
             addresses=addresses,
         )
         return ChildRekeyed(old=self.old.spi_in, child=child, nonces=nonces)
+
+
+def spare_groups(owner: Owner) -> tuple[KeyExchange, ...]:
+    """Key exchanges for a peer that insists on one: those for IKE, the one in use first."""
+    used = owner.keying.suite.key_exchange
+    return (used, *(group for group in groups_of(owner.config.ike_proposals) if group != used))
 
 
 # As initiator
