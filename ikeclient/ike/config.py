@@ -61,8 +61,35 @@ class TrustedCertificate:
     trust: TrustStore
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EapOnly:
+    """The gateway proves itself inside EAP alone (RFC 5998), by a method that authenticates both and makes keys.
+
+    If it signs all the same, `trust` must lead to its certificate.
+    """
+
+    trust: TrustStore
+
+
 OwnAuth = PskAuth | CertificateAuth | EapAuth
-GatewayAuth = PskAuth | TrustedCertificate
+GatewayAuth = PskAuth | TrustedCertificate | EapOnly
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondAuth:
+    """Who else we are, and how we prove that after the first authentication (RFC 4739)."""
+
+    identity: Identity
+    auth: OwnAuth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ppk:
+    """A post-quantum preshared key (RFC 8784); `identity` is without its type, `required` forbids to leave it out."""
+
+    identity: bytes
+    secret: bytes = field(repr=False)
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +144,8 @@ class IkeConfig:
     ike_proposals: tuple[AlgorithmProposal, ...]
     child: ChildConfig
     timing: Timing = Timing()
+    second_auth: SecondAuth | None = None
+    ppk: Ppk | None = None
     mobike: bool = True
     fragment_size: int = 1280
     allow_sha1: bool = False

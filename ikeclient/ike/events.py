@@ -93,6 +93,28 @@ class NatStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """How one side proved who it is: the `method` as a profile names it; the others with a signature only.
+
+    `subject` (escaped) and `serial` (hexadecimal) are those of the certificate.
+    """
+
+    method: str
+    subject: str | None = None
+    serial: str | None = None
+    signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proofs:
+    """How both sides proved who they are, each in order; `ppk` says whether a post-quantum key was mixed in."""
+
+    gateway: tuple[Proof, ...] = ()
+    local: tuple[Proof, ...] = ()
+    ppk: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IkeEstablished:
     """The gateway is authenticated and the IKE SA is up (also after every rekey of the IKE SA, with `rekeyed` set)."""
 
@@ -105,6 +127,7 @@ class IkeEstablished:
     fragmentation: bool
     rekey_at: float
     rekeyed: bool = False
+    proofs: Proofs = Proofs()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

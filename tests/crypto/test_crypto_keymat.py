@@ -14,6 +14,7 @@ from ikeclient.crypto.algorithms.keymat import (
     IkeKeys,
     child_keys,
     ike_keys,
+    mix_ppk,
     rekeyed_ike_keys,
     shared_key_auth,
     signed_octets,
@@ -144,3 +145,15 @@ def test_no_key_shows_in_a_representation() -> None:
     assert repr(keys) == "IkeKeys()"
     assert repr(children) == "ChildKeys()"
     assert repr(children.inbound) == "DirectionKeys()"
+
+
+def test_a_post_quantum_key_goes_into_three_of_the_keys() -> None:
+    """RFC 8784 section 3: for a PRF whose keys are as long as its output, prf(PPK, SK | 0x01)."""
+    ppk = b"a post-quantum key"
+    plain = IkeKeys(
+        d=bytes([1] * 32), ai=b"", ar=b"", ei=b"e" * 20, er=b"f" * 20, pi=bytes([2] * 32), pr=bytes([3] * 32)
+    )
+    mixed = mix_ppk(PRF["prfsha256"], plain, ppk)
+    for name in ("d", "pi", "pr"):
+        assert getattr(mixed, name) == hmac.digest(ppk, getattr(plain, name) + b"\x01", "sha256")
+    assert (mixed.ei, mixed.er) == (plain.ei, plain.er)

@@ -14,7 +14,7 @@ from ikeclient.crypto.pki.names import encode_name
 from ikeclient.crypto.pki.trust_store import TrustStore
 from ikeclient.crypto.sign.private_key import sign_auth
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
-from ikeclient.ike.config import TrustedCertificate
+from ikeclient.ike.config import IkeConfig, TrustedCertificate
 from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.rules.authenticate import (
     OwnProof,
@@ -61,8 +61,12 @@ def shared_key_proof(candidate: Candidate, psk: bytes) -> AuthPayload:
     return AuthPayload(method=AuthMethod.SHARED_KEY, data=data)
 
 
+def proven(config: IkeConfig, candidate: Candidate) -> OwnProof:
+    return own_proof(config.auth, config.local_identity, candidate, allow_sha1=config.allow_sha1)
+
+
 def test_our_proof_of_a_pre_shared_key(candidate: Candidate) -> None:
-    proof = own_proof(client_config("psk"), candidate)
+    proof = proven(client_config("psk"), candidate)
     assert proof.certificates == ()
     auth = proof.auth
     octets = initiator_octets(candidate, CLIENT_ID)
@@ -71,7 +75,7 @@ def test_our_proof_of_a_pre_shared_key(candidate: Candidate) -> None:
 
 
 def test_our_proof_with_a_certificate(candidate: Candidate) -> None:
-    proof = own_proof(client_config("certificate"), candidate)
+    proof = proven(client_config("certificate"), candidate)
     assert [c.data for c in proof.certificates] == [user_certificate().der]
     auth = proof.auth
     assert auth is not None
@@ -80,7 +84,7 @@ def test_our_proof_with_a_certificate(candidate: Candidate) -> None:
 
 
 def test_there_is_no_proof_of_ours_before_eap(candidate: Candidate) -> None:
-    assert own_proof(client_config("eap"), candidate) == OwnProof()
+    assert proven(client_config("eap"), candidate) == OwnProof()
 
 
 @pytest.mark.parametrize("hashes", [frozenset(), frozenset({HashAlgorithm.SHA1}), None])
@@ -89,7 +93,7 @@ def test_a_key_that_the_gateway_cannot_verify_is_our_problem(
 ) -> None:
     """N26."""
     with pytest.raises(AuthenticationFailed, match="no signature"):
-        own_proof(client_config("certificate"), replace(candidate, peer_hashes=hashes))
+        proven(client_config("certificate"), replace(candidate, peer_hashes=hashes))
 
 
 def test_only_certificates_are_asked_for_with_a_request() -> None:
@@ -108,7 +112,7 @@ def test_another_secret_does_not_verify(candidate: Candidate, secret: bytes) -> 
 
 def test_our_own_proof_reflected_does_not_verify(candidate: Candidate) -> None:
     """A forger who sends our AUTH back proves nothing: the two ends sign different octets."""
-    ours = own_proof(client_config("psk"), candidate).auth
+    ours = proven(client_config("psk"), candidate).auth
     assert ours is not None
     with pytest.raises(GatewayNotAuthenticated):
         verify_shared_key(candidate, PSK, GATEWAY_ID, ours, "the key")

@@ -124,14 +124,14 @@ def test_messages_with_unknown_spis_are_not_awaited_whatever_they_claim(
     up: World, exchange: ExchangeType, flags: int
 ) -> None:
     """N3: of every exchange type; one right SPI of the two is not enough."""
-    known = up.sa.spis
+    known = up.sa.keying.spis
     for spis in (bytes(16), bytes(range(16)), known[:8] + bytes(8), bytes(8) + known[8:], known[8:] + known[:8]):
         assert not up.client.awaits(message(spis, SK, exchange=exchange, flags=flags))
 
 
 def test_of_the_right_spis_only_the_next_message_of_each_direction_is_awaited(up: World) -> None:
     """N27: direction, version and message ID come before payloads and before the integrity check."""
-    known = up.sa.spis
+    known = up.sa.keying.spis
     assert up.client.awaits(message(known, SK, message_id=0))
     for wrong in (
         message(known, SK, message_id=1),
@@ -155,7 +155,7 @@ def test_of_the_right_spis_only_the_next_message_of_each_direction_is_awaited(up
 @pytest.mark.parametrize("name", BOMBS)
 def test_with_the_right_spis_few_structures_are_read_in_the_clear(up: World, name: str) -> None:
     """N27, N6: who watches the path knows the SPIs; a message costs little more than a failed integrity check."""
-    known, (first, body) = up.sa.spis, BOMBS[name]
+    known, (first, body) = up.sa.keying.spis, BOMBS[name]
     forged = received(up, message(known, SK))
     state = up.client.next_deadline()
     assert received(up, message(known, body, first)) <= 2 * forged + 20 * OUTER_STRUCTURES

@@ -795,7 +795,7 @@ def test_an_answer_that_uses_an_esp_spi_twice_ends_the_sa() -> None:
 def test_a_gateway_that_never_rekeys_is_asked_less_and_less_and_left_in_time(what: str, type_: NotifyType) -> None:
     """S8: keys never outlive their time, and the connection ends with a reason, so that a new one can be made."""
     changes = {"rekey_child": 3600.0} if what == "child" else {"rekey_ike": 3600.0}
-    world = World(config=replace(client_config(), **changes), setup=GatewaySetup())  # type: ignore[arg-type]
+    world = World(config=altered(client_config(), **changes), setup=GatewaySetup())
     world.connect()
     asked: list[float] = []
 

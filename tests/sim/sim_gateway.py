@@ -25,18 +25,19 @@ from ikeclient.crypto.sign.schemes import Family
 from ikeclient.crypto.sign.signature import verify
 from ikeclient.eap.methods import mschap
 from ikeclient.errors import IntegrityError, ParseError, SignatureError
-from ikeclient.ike.config import ChildConfig, EapAuth, ExpectedGateway, IkeConfig, Timing, TrustedCertificate
+from ikeclient.ike.config import ChildConfig, EapAuth, ExpectedGateway, IkeConfig, Ppk, Timing, TrustedCertificate
 from ikeclient.ike.events import Datagram, NatStatus, Path
 from ikeclient.ike.v2.child.child_sa import ChildSa
 from ikeclient.ike.v2.exchanges.init import peer_hashes, signature_hashes
 from ikeclient.ike.v2.ike_sa import IkeSa
 from ikeclient.ike.v2.ike_sas import IkeSas
 from ikeclient.ike.v2.keying import Candidate, Keying
-from ikeclient.ike.v2.message.payloads import find, has_notify, need
+from ikeclient.ike.v2.message.payloads import find, has_notify, need, notifies
 from ikeclient.ike.v2.rules.authenticate import initiator_octets, responder_octets
 from ikeclient.ike.v2.rules.groups import invalid_ke
 from ikeclient.ike.v2.rules.nat import detection_notifies
 from ikeclient.ike.v2.rules.negotiate import choose_esp, choose_ike, offer_esp, offer_ike
+from ikeclient.ike.v2.rules.ppk import with_ppk
 from ikeclient.ike.v2.rules.selectors import intersect
 from ikeclient.ike.v2.state import State
 from ikeclient.wire.config import ConfigAttribute, ConfigPayload
@@ -100,6 +101,9 @@ class GatewaySetup:
     ike_proposals: tuple[AlgorithmProposal, ...] = (GCM,)
     esp_proposals: tuple[AlgorithmProposal, ...] = (ESP_GCM,)
     auth: str = "psk"  # how the client authenticates: psk, certificate or eap
+    gateway_auth: str = ""  # how the gateway does; default: psk with a client's psk, else certificate
+    second: str = ""  # how the client authenticates once more
+    ppk: Ppk | None = None
     psk: bytes = PSK
     password: str = PASSWORD
     key: PrivateKey = field(default_factory=gateway_key)
@@ -125,6 +129,9 @@ class HalfOpen:
     candidate: Candidate
     sa: IkeSa
     first: Payloads | None = None
+    begun: Payloads = ()  # what began the authentication that goes on
+    rounds: int = 1
+    settled: bool = False  # everything is said
     child: ChildSa | None = None
     eap_round: int = 0
     msk: bytes = b""
@@ -241,12 +248,15 @@ class SimGateway:
         ours = respond(suite.key_exchange, ke.data, self.entropy)
         nonce_i, nonce_r = need(payloads, NoncePayload).nonce, self.entropy(32)
         fragmentation = self.setup.fragmentation and has_notify(payloads, NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)
+        asked_for_ppk = has_notify(payloads, NotifyType.USE_PPK)
         reply: list[Payload] = [
             answer,
             KePayload(method=ke.method, data=ours.public),
             NoncePayload(nonce=nonce_r),
             *detection_notifies(message.header.spi_i, spi_r, path, encapsulate=False),
             signature_hashes(sha1=False),
+            *([NotifyPayload(type=NotifyType.MULTIPLE_AUTH_SUPPORTED)] if self.setup.second else []),
+            *([NotifyPayload(type=NotifyType.USE_PPK)] if self.setup.ppk and asked_for_ppk else []),
         ]
         if fragmentation:
             reply.append(NotifyPayload(type=NotifyType.IKEV2_FRAGMENTATION_SUPPORTED))
@@ -289,17 +299,20 @@ class SimGateway:
         if payloads is not None:
             if half.first is None:
                 channel.path = path
-                half.first = payloads
+                half.first = half.begun = payloads
                 stage, reply = "auth", self._first(half, path)
+            elif find(payloads, IdiPayload) is not None and self.setup.second and half.rounds == 1:
+                half.begun, half.rounds, half.eap_round, half.msk = payloads, 2, 0, b""
+                stage, reply = "second", self._second(half, path)
             elif find(payloads, EapPayload) is not None:
                 stage, reply = "eap", self._eap(half, need(payloads, EapPayload).packet)
             elif find(payloads, AuthPayload) is not None and half.msk:
-                stage, reply = "final", self._final(half, need(payloads, AuthPayload), path)
+                stage, reply = "final", self._final(half, payloads, path)
             else:
                 stage, reply = "other", []
             self.requests.append((stage, payloads))
             channel.answer(message.header, self._edited(stage, reply), path)
-            if find(reply, AuthPayload) is not None and find(reply, EapPayload) is None:
+            if half.settled:
                 self._established(half, now)
         self.outbox += channel.outbox
         channel.outbox.clear()
@@ -308,29 +321,65 @@ class SimGateway:
         return [NotifyPayload(type=NotifyType.AUTHENTICATION_FAILED)]
 
     def _first(self, half: HalfOpen, path: Path) -> list[Payload]:
+        if self.setup.auth == "eap":
+            return [*self._own_proof(half), EapPayload(packet=eap_request(EapType.IDENTITY))]
+        assert half.first is not None
+        auth, mixed = self._mix(half, half.first)
+        if not self._proven(half, self.setup.auth, auth):
+            return self._refused()
+        return [*self._own_proof(half), *mixed, *self._end(half, path)]
+
+    def _second(self, half: HalfOpen, path: Path) -> list[Payload]:
+        if self.setup.second == "eap":
+            return [EapPayload(packet=eap_request(EapType.IDENTITY))]
+        if not self._proven(half, self.setup.second, find(half.begun, AuthPayload)):
+            return self._refused()
+        return self._end(half, path)
+
+    def _end(self, half: HalfOpen, path: Path) -> list[Payload]:
+        """What ends an authentication: the Child SA after the last one."""
+        if self.setup.second and half.rounds == 1:
+            return []
+        half.settled = True
+        return self._child(half, path)
+
+    def _mix(self, half: HalfOpen, payloads: Payloads) -> tuple[AuthPayload | None, list[Payload]]:
+        """The client's AUTH that counts, and our PPK_IDENTITY if its PPK is mixed in (RFC 8784 section 3)."""
+        auth, ppk = find(payloads, AuthPayload), self.setup.ppk
+        named = next((n for n in notifies(payloads) if n.type == NotifyType.PPK_IDENTITY), None)
+        plain = next((n for n in notifies(payloads) if n.type == NotifyType.NO_PPK_AUTH), None)
+        if named is not None and ppk is not None and named.data == b"\x02" + ppk.identity:
+            half.candidate = with_ppk(half.candidate, ppk)
+            half.sa.keying = half.candidate.keying
+            return auth, [NotifyPayload(type=NotifyType.PPK_IDENTITY)]
+        if named is not None:
+            auth = AuthPayload(method=auth.method, data=plain.data) if auth is not None and plain is not None else None
+        return auth, []
+
+    def _proven(self, half: HalfOpen, how: str, auth: AuthPayload | None) -> bool:
+        octets = initiator_octets(half.candidate, need(half.begun, IdiPayload).identity)
+        if how == "psk":
+            expected = shared_key_auth(half.candidate.keying.suite.prf, self.setup.psk, octets)
+            return auth is not None and (auth.method, auth.data) == (AuthMethod.SHARED_KEY, expected)
+        return self._signature_good(half, octets, auth)
+
+    def _own_proof(self, half: HalfOpen) -> list[Payload]:
         assert half.first is not None
         candidate, setup = half.candidate, self.setup
-        identity, auth = need(half.first, IdiPayload).identity, find(half.first, AuthPayload)
-        octets = initiator_octets(candidate, identity)
-        if setup.auth == "psk":
-            expected = shared_key_auth(candidate.keying.suite.prf, setup.psk, octets)
-            if auth is None or (auth.method, auth.data) != (AuthMethod.SHARED_KEY, expected):
-                return self._refused()
-            data = shared_key_auth(candidate.keying.suite.prf, setup.psk, responder_octets(candidate, setup.identity))
-            mine = AuthPayload(method=AuthMethod.SHARED_KEY, data=data)
-            return [IdrPayload(identity=setup.identity), mine, *self._child(half, path)]
-        signed = sign_auth(setup.key, responder_octets(candidate, setup.identity), candidate.peer_hashes)
+        how = setup.gateway_auth or ("psk" if setup.auth == "psk" else "certificate")
+        idr = IdrPayload(identity=setup.identity)
+        octets = responder_octets(candidate, setup.identity)
+        if how == "eap" and has_notify(half.first, NotifyType.EAP_ONLY_AUTHENTICATION):
+            return [idr]
+        if how == "psk":
+            data = shared_key_auth(candidate.keying.suite.prf, setup.psk, octets)
+            return [idr, AuthPayload(method=AuthMethod.SHARED_KEY, data=data)]
+        signed = sign_auth(setup.key, octets, candidate.peer_hashes)
         certificates = [CertPayload(encoding=CertEncoding.X509_SIGNATURE, data=der) for der in setup.chain]
-        proof_: list[Payload] = [IdrPayload(identity=setup.identity), *certificates]
-        proof_.append(AuthPayload(method=signed.method, data=signed.data))
-        if setup.auth == "eap":
-            return [*proof_, EapPayload(packet=eap_request(EapType.IDENTITY))]
-        return [*proof_, *self._child(half, path)] if self._signature_good(half, octets) else self._refused()
+        return [idr, *certificates, AuthPayload(method=signed.method, data=signed.data)]
 
-    def _signature_good(self, half: HalfOpen, octets: bytes) -> bool:
-        assert half.first is not None
-        auth = find(half.first, AuthPayload)
-        chain = [p.data for p in half.first if isinstance(p, CertPayload)]
+    def _signature_good(self, half: HalfOpen, octets: bytes, auth: AuthPayload | None) -> bool:
+        chain = [p.data for p in half.begun if isinstance(p, CertPayload)]
         if auth is None or not chain:
             return False
         try:
@@ -360,14 +409,14 @@ class SimGateway:
             case _:
                 return [EapPayload(packet=bytes.fromhex("04030004"))]
 
-    def _final(self, half: HalfOpen, auth: AuthPayload, path: Path) -> list[Payload]:
-        assert half.first is not None
+    def _final(self, half: HalfOpen, payloads: Payloads, path: Path) -> list[Payload]:
+        auth, mixed = self._mix(half, payloads)
         candidate, prf = half.candidate, half.candidate.keying.suite.prf
-        identity = need(half.first, IdiPayload).identity
-        if auth.data != shared_key_auth(prf, half.msk, initiator_octets(candidate, identity)):
+        identity = need(half.begun, IdiPayload).identity
+        if auth is None or auth.data != shared_key_auth(prf, half.msk, initiator_octets(candidate, identity)):
             return self._refused()
         data = shared_key_auth(prf, half.msk, responder_octets(candidate, self.setup.identity))
-        return [AuthPayload(method=AuthMethod.SHARED_KEY, data=data), *self._child(half, path)]
+        return [AuthPayload(method=AuthMethod.SHARED_KEY, data=data), *mixed, *self._end(half, path)]
 
     def _child(self, half: HalfOpen, path: Path) -> list[Payload]:
         """SA, TSi, TSr and CFG_REPLY, or the notification why not."""

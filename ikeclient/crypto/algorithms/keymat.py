@@ -6,7 +6,7 @@ and responder; only Child SA keys are handed out as inbound and outbound, becaus
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ikeclient.crypto.algorithms.prf import prf, prf_plus
 from ikeclient.crypto.algorithms.transforms import Encryption, EspSuite, IkeSuite, Integrity, Prf
@@ -107,6 +107,15 @@ def signed_octets(prf_algorithm: Prf, sk_p: bytes, message: bytes, peer_nonce: b
 def shared_key_auth(prf_algorithm: Prf, secret: bytes, octets: bytes) -> bytes:
     """The AUTH data made from a shared secret: a pre-shared key, an EAP MSK or SK_p (RFC 7296 sections 2.15, 2.16)."""
     return prf(prf_algorithm, prf(prf_algorithm, secret, _SHARED_KEY_PAD), octets)
+
+
+def mix_ppk(prf_algorithm: Prf, keys: IkeKeys, ppk: bytes) -> IkeKeys:
+    """The keys of an IKE SA whose ends share the post-quantum key `ppk` (RFC 8784 section 3)."""
+
+    def mixed(key: bytes) -> bytes:
+        return prf_plus(prf_algorithm, ppk, key, len(key))
+
+    return replace(keys, d=mixed(keys.d), pi=mixed(keys.pi), pr=mixed(keys.pr))
 
 
 def _expand(suite: IkeSuite, skeyseed: bytes, seed: bytes) -> IkeKeys:

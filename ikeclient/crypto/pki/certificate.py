@@ -135,6 +135,11 @@ class Certificate:
         return name_text(self.subject_der)
 
     @property
+    def serial(self) -> str:
+        """The serial number, in hexadecimal."""
+        return f"{_Fields.of(self.der).serial:x}"
+
+    @property
     def issuer(self) -> str:
         """The issuer for people, escaped."""
         return name_text(self.issuer_der)
@@ -272,6 +277,7 @@ def _decoded(block: bytes) -> bytes:
 class _Fields(NamedTuple):
     """Pieces of a certificate as they are encoded (RFC 5280 section 4.1)."""
 
+    serial: int
     inner_algorithm: bytes
     issuer: bytes
     subject: bytes
@@ -288,7 +294,8 @@ class _Fields(NamedTuple):
         for _ in range(6):  # serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo
             _, _, whole, fields = der.element(fields)
             pieces.append(whole)
-        return cls(pieces[1], pieces[2], pieces[4], pieces[5], der.element(rest)[2])
+        serial = int.from_bytes(der.only(pieces[0], der.INTEGER), "big")
+        return cls(serial, pieces[1], pieces[2], pieces[4], pieces[5], der.element(rest)[2])
 
 
 def _signature(parsed: x509.Certificate, fields: _Fields) -> tuple[CertificateSignature | None, str | None]:

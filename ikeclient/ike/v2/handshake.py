@@ -152,7 +152,9 @@ class Handshake:
 
     def knows(self, spis: bytes) -> bool:
         """Whether a candidate has these SPIs, or a request of ours the initiator's."""
-        return spis[:SPI_LENGTH] in self._inits or any(spis == pending.sa.spis for pending in self._pending_auths)
+        return spis[:SPI_LENGTH] in self._inits or any(
+            spis == pending.sa.keying.spis for pending in self._pending_auths
+        )
 
     def awaits(self, header: Header) -> bool:
         """Whether a message with this header may be due: an answer to IKE_SA_INIT, or a candidate's message."""
@@ -160,7 +162,7 @@ class Handshake:
             answer = header.response and not header.initiator and header.message_id == 0
             return answer and header.spi_i in self._inits
         spis = header.spi_i + header.spi_r
-        return any(pending.sa.spis == spis and pending.sa.awaits(header) for pending in self._pending_auths)
+        return any(pending.sa.keying.spis == spis and pending.sa.awaits(header) for pending in self._pending_auths)
 
     def receive(self, data: bytes, message: Message, path: Path, now: float) -> None:
         """Take one message; what fits nothing here is dropped."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, IkeclientError
 from ikeclient.ike.config import IkeConfig
@@ -99,11 +100,6 @@ class IkeSa:
         )
         self.tasks = Tasks(self.channel)
         self._mapping = b""
-
-    @property
-    def spis(self) -> bytes:
-        """Both SPIs, the initiator's first."""
-        return self.keying.spi_i + self.keying.spi_r
 
     @property
     def error(self) -> IkeclientError | None:
@@ -301,6 +297,8 @@ class IkeSa:
         return path != self.channel.path or self.channel.asked_at != {path.remote_address}
 
     def _authenticated(self, outcome: AuthOutcome, now: float) -> None:
+        if outcome.keys is not None:
+            self.keying, outcome = replace(self.keying, keys=outcome.keys), replace(outcome, keys=None)
         self.outcome = outcome
         self.state = after(self.state, Input.AUTHENTICATED)
         if outcome.child is None:

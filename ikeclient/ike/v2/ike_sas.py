@@ -23,7 +23,7 @@ class IkeSas:
 
     def knows(self, spis: bytes) -> bool:
         """Whether an IKE SA has these SPIs, the initiator's first."""
-        return spis == self.current.spis or any(spis == sa.spis for sa in self.leaving)
+        return spis == self.current.keying.spis or any(spis == sa.keying.spis for sa in self.leaving)
 
     def awaits(self, header: Header) -> bool:
         """Whether a message with this header may be due."""
@@ -33,7 +33,7 @@ class IkeSas:
     def find(self, header: Header) -> IkeSa | None:
         """The IKE SA that a message belongs to, by its SPIs."""
         spis = header.spi_i + header.spi_r
-        return next((sa for sa in self._all if sa.spis == spis), None)
+        return next((sa for sa in self._all if sa.keying.spis == spis), None)
 
     def receive(self, data: bytes, message: Message, path: Path, now: float) -> None:
         """Hand a message to the IKE SA that its SPIs name, if there is one."""

@@ -100,7 +100,7 @@ class Initiator:
         first = self._handshake or self._ike_sas
         owner: Handshake | IkeSas | IkeSa | None = first if first is not None and first.knows(spis) else None
         if owner is None and self._leaving:
-            owner = next((sa for sa in self._leaving if sa.spis == spis), None)
+            owner = next((sa for sa in self._leaving if sa.keying.spis == spis), None)
         if owner is None:
             return None
         try:
@@ -124,7 +124,7 @@ class Initiator:
             self._fault(error)
             return
         for sa in self._leaving:
-            if sa.spis == message.header.spi_i + message.header.spi_r:
+            if sa.keying.spis == message.header.spi_i + message.header.spi_r:
                 self._hand(sa.receive, sa, data, message, path, now)
         if (ike_sas := self._ike_sas) is not None and (owner := ike_sas.find(message.header)) is not None:
             self._hand(ike_sas.receive, owner, data, message, path, now)
@@ -410,6 +410,7 @@ class Initiator:
                 fragmentation=sa.keying.fragmentation,
                 rekey_at=sa.lifetimes.rekey_at,
                 rekeyed=rekeyed,
+                proofs=sa.outcome.proofs,
             )
         )
 

@@ -12,7 +12,10 @@ from ikeclient.wire.registry import HashAlgorithm
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keying:
-    """The result of IKE_SA_INIT or of a rekey. `initiator` is whether we are the SA's original initiator."""
+    """The result of IKE_SA_INIT or of a rekey. `initiator` is whether we are the SA's original initiator.
+
+    `spis` are both SPIs, the initiator's first.
+    """
 
     spi_i: bytes
     spi_r: bytes
@@ -20,6 +23,22 @@ class Keying:
     keys: IkeKeys = field(repr=False)
     initiator: bool
     fragmentation: bool
+    spis: bytes = field(init=False, repr=False)  # looked at for whatever anybody sends
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spis", self.spi_i + self.spi_r)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerOffers:
+    """What the peer's IKE_SA_INIT says about IKE_AUTH: more than one authentication (RFC 4739), a PPK (RFC 8784).
+
+    `auth_methods` are those that it announces, for people (RFC 9593).
+    """
+
+    multiple_auth: bool = False
+    ppk: bool = False
+    auth_methods: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +59,4 @@ class Candidate:
     peer_hashes: frozenset[HashAlgorithm] | None
     authorities: bytes
     certain: bool = True
+    offers: PeerOffers = PeerOffers()

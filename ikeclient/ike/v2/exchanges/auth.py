@@ -7,10 +7,11 @@ an authentication failure and is not reported as one.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from ikeclient.crypto.algorithms.keymat import IkeKeys
 from ikeclient.crypto.sign.schemes import Scheme
-from ikeclient.eap.method import NeedCredential
+from ikeclient.eap.method import NeedCredential, method_name
 from ikeclient.eap.peer import EapPeer
 from ikeclient.errors import (
     AuthenticationFailed,
@@ -19,8 +20,8 @@ from ikeclient.errors import (
     NegotiationRefused,
     ProtocolError,
 )
-from ikeclient.ike.config import EapAuth, IkeConfig
-from ikeclient.ike.events import Configuration, IPAddress, Need, NeedKind, Path
+from ikeclient.ike.config import EapAuth, EapOnly, IkeConfig, OwnAuth, SecondAuth
+from ikeclient.ike.events import Configuration, IPAddress, Need, NeedKind, Path, Proof, Proofs
 from ikeclient.ike.v2.child.child_sa import ChildSa
 from ikeclient.ike.v2.exchanges import configuration as cfg
 from ikeclient.ike.v2.exchanges.first_child import FirstChild
@@ -29,6 +30,8 @@ from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.message.payloads import Request, error_notify, find, has_notify, notifies
 from ikeclient.ike.v2.notify_errors import refusal
 from ikeclient.ike.v2.rules import authenticate
+from ikeclient.ike.v2.rules.authenticate import OwnProof
+from ikeclient.ike.v2.rules.ppk import PpkChoice
 from ikeclient.ike.v2.sources import Sources
 from ikeclient.wire.config import ConfigPayload
 from ikeclient.wire.identity import AuthPayload, CertPayload, Identity, IdiPayload, IdrPayload
@@ -51,6 +54,8 @@ class AuthOutcome:
     notices: tuple[str, ...]
     mobike: bool
     auth_lifetime: int | None
+    proofs: Proofs = field(default_factory=Proofs)
+    keys: IkeKeys | None = field(default=None, repr=False)  # of the IKE SA, if they are not those of IKE_SA_INIT
     additional_addresses: tuple[IPAddress, ...] = ()
 
 
@@ -88,51 +93,105 @@ class AuthExchange:
         self._gateway = path.remote_address
         self._notices: list[str] = []
         self._signed: Scheme | None = None  # how we signed
+        self._ppk = PpkChoice(config.ppk, candidate)
+        self._proofs = Proofs()
         self.gateway_verified = False
         self.doubtful = False  # whether the refusal may be due to a forged cookie: our AUTH covers another request
         self.next_try: IkeConfig | None = None  # set when the gateway refuses us without having proven anything
 
     def run(self) -> AuthGenerator:
         """Yield requests (and `Need`, answered with the password) until the outcome is known."""
+        config = self._config
         answer = yield self._first_request()
         assert not isinstance(answer, str)
         identity = self._verify(answer)
-        if (refused := authenticate.refused_before(self._config)) is not None:
+        if (refused := authenticate.refused_before(config)) is not None:
             self._notices.append(
                 f"the gateway refused our signature with {refused} and accepted {self._signed}: "
-                "auth.signature saves the first try"
+                f"{authenticate.setting(self._signed)} saves the first try"
             )
-        if isinstance(self._config.auth, EapAuth):
-            answer = yield from self._eap(self._config.auth, answer, identity)
+        if isinstance(config.auth, EapAuth):
+            follows = config.second_auth is not None
+            answer = yield from self._eap(config.auth, answer, identity, config.local_identity, follows=follows)
+        if config.second_auth is not None:
+            answer = yield from self._authenticate_again(config.second_auth, answer, identity)
+        if has_notify(answer, NotifyType.ANOTHER_AUTH_FOLLOWS):
+            raise NegotiationRefused(
+                "the gateway wants to prove itself twice",
+                reason="it sent ANOTHER_AUTH_FOLLOWS (RFC 4739)",
+                hint="let it authenticate once; what it has proven already is what the profile asks for",
+            )
+        if config.ppk is not None and not self._ppk.used:
+            self._notices.append("the gateway does not use the post-quantum key of [ppk]: the keys are without it")
         return self._outcome(answer, identity)
+
+    def _own_proof(self, auth: OwnAuth, identity: Identity) -> tuple[OwnProof, tuple[NotifyPayload, ...]]:
+        """Our proof for a request that begins an authentication, with what goes with its AUTH."""
+        proof, named = self._ppk.prove(
+            self._candidate,
+            lambda candidate: authenticate.own_proof(auth, identity, candidate, allow_sha1=self._config.allow_sha1),
+        )
+        if proof.auth is not None:
+            self._note_own(authenticate.own_method(auth, proof.scheme))
+        return proof, named
+
+    def _note_own(self, proof: Proof) -> None:
+        self._proofs = replace(self._proofs, local=(*self._proofs.local, proof))
 
     def _first_request(self) -> Request:
         config = self._config
-        proof = authenticate.own_proof(config, self._candidate)
+        proof, named = self._own_proof(config.auth, config.local_identity)
         self._signed = proof.scheme
         wanted = config.gateway.identity if config.gateway.named else None
         gateway = (IdrPayload(identity=wanted),) if wanted is not None else ()
-        contact = (NotifyPayload(type=NotifyType.INITIAL_CONTACT),) if self._initial_contact else ()
-        mobike = (NotifyPayload(type=NotifyType.MOBIKE_SUPPORTED),) if config.mobike else ()
+        flags = {
+            NotifyType.EAP_ONLY_AUTHENTICATION: isinstance(config.gateway.auth, EapOnly),
+            NotifyType.MULTIPLE_AUTH_SUPPORTED: config.second_auth is not None,
+            NotifyType.ANOTHER_AUTH_FOLLOWS: config.second_auth is not None and proof.auth is not None,
+            NotifyType.MOBIKE_SUPPORTED: config.mobike,
+        }
         payloads: list[Payload] = [
             IdiPayload(identity=config.local_identity),
             *proof.certificates,
-            *contact,
+            *((NotifyPayload(type=NotifyType.INITIAL_CONTACT),) if self._initial_contact else ()),
             *authenticate.certificate_request(config),
             *gateway,
             *((proof.auth,) if proof.auth else ()),
             *cfg.request(config.child.request, config.child.addresses),
             *self._child.payloads(),
-            *mobike,
+            *named,
+            *(NotifyPayload(type=type_) for type_, given in flags.items() if given),
         ]
         return Request(exchange=ExchangeType.IKE_AUTH, payloads=tuple(payloads))
+
+    def _authenticate_again(
+        self, second: SecondAuth, answer: Payloads, identity: Identity
+    ) -> Generator[Request | Need, Payloads | str, Payloads]:
+        """The second authentication (RFC 4739 section 2), after `answer` to the last request of the first one."""
+        if has_notify(answer, NotifyType.ANOTHER_AUTH_FOLLOWS):
+            return answer
+        proof, _ = self._own_proof(second.auth, second.identity)
+        payloads = (IdiPayload(identity=second.identity), *proof.certificates, *((proof.auth,) if proof.auth else ()))
+        following = yield Request(exchange=ExchangeType.IKE_AUTH, payloads=payloads)
+        assert not isinstance(following, str)
+        error = error_notify(following)
+        if error is not None and error.type == NotifyType.AUTHENTICATION_FAILED:
+            raise refusal(
+                error.type,
+                detail="the first authentication was accepted, the second one was not",
+                hint="check [second_auth]",
+            )
+        if isinstance(second.auth, EapAuth):
+            following = yield from self._eap(second.auth, following, identity, second.identity)
+        return following
 
     def _verify(self, answer: Payloads) -> Identity:
         """Check the gateway's proof in the first answer, before anything else in it counts."""
         idr, auth = find(answer, IdrPayload), find(answer, AuthPayload)
-        if idr is None or auth is None:
+        eap = find(answer, EapPayload)
+        eap_only = eap is not None and isinstance(self._config.gateway.auth, EapOnly)
+        if idr is None or (auth is None and not eap_only):
             self._raise_refusal(answer)
-            eap = find(answer, EapPayload)
             if eap is not None and eap.packet[:1] == bytes((EapCode.FAILURE,)):
                 raise AuthenticationFailed(
                     "the gateway refused our identity before it proved its own",
@@ -142,7 +201,8 @@ class AuthExchange:
             if eap is not None:
                 raise GatewayNotAuthenticated(
                     "the gateway asks for EAP credentials without having authenticated itself",
-                    hint="nothing was sent to it; let the gateway authenticate with its certificate",
+                    hint="nothing was sent to it; let the gateway authenticate with its certificate, "
+                    'or, if it is meant to prove itself inside EAP, set gateway.auth = "eap"',
                 )
             raise GatewayNotAuthenticated(
                 "the gateway did not authenticate itself",
@@ -150,9 +210,16 @@ class AuthExchange:
             )
         certificates = [p for p in answer if isinstance(p, CertPayload)]
         now = self._sources.wall_clock()
-        authenticate.verify_gateway(self._config, self._candidate, idr.identity, certificates, auth, now)
-        self.gateway_verified = True
+        if not isinstance(self._config.auth, EapAuth):
+            self._candidate = self._ppk.settle(answer, self._candidate)
+        proof = authenticate.verify_gateway(self._config, self._candidate, idr.identity, certificates, auth, now)
+        if proof is not None:
+            self._note_gateway(proof)
         return idr.identity
+
+    def _note_gateway(self, proof: Proof) -> None:
+        self._proofs = replace(self._proofs, gateway=(proof,))
+        self.gateway_verified = True
 
     def _raise_refusal(self, answer: Payloads) -> None:
         """Raise what an error notification without a proof of identity means."""
@@ -169,13 +236,22 @@ class AuthExchange:
                 before = authenticate.refused_before(self._config)
                 detail += f"; we signed with {before}, then {signed}" if before else f"; we signed with {signed}"
                 hint = "check that the gateway trusts our certificate and knows our identity, and what it can verify: "
-                hint += "see auth.signature"
+                hint += authenticate.setting(authenticate.instead_of(signed))
+            if announced := self._candidate.offers.auth_methods:
+                detail += f"; it says that it accepts {', '.join(announced)}"
+            if self._config.ppk is not None and not self._ppk.missing:
+                detail += "; a post-quantum key was mixed in"
+                hint = f"{hint}; " if hint else ""
+                hint += "check [ppk] id and secret"
         raise refusal(error.type, detail=detail, hint=hint)
 
     def _eap(
-        self, auth: EapAuth, answer: Payloads, identity: Identity
+        self, auth: EapAuth, answer: Payloads, identity: Identity, own: Identity, *, follows: bool = False
     ) -> Generator[Request | Need, Payloads | str, Payloads]:
-        """The rounds of section 2.16, ending with AUTH payloads made from the MSK in both directions."""
+        """The rounds of section 2.16, ending with AUTH payloads made from the MSK in both directions.
+
+        `identity` and `own` are IDr and IDi, `follows` says that we authenticate once more after this.
+        """
         peer = EapPeer(auth.identity, auth.methods, auth.password, self._sources.entropy)
         while not peer.finished:
             eap = find(answer, EapPayload)
@@ -197,18 +273,32 @@ class AuthExchange:
                 assert not isinstance(following, str)
                 answer = following
         self._notices += peer.notices
-        keys = self._candidate.keying.keys
-        proof = authenticate.shared_key_proof(self._candidate, peer.msk or keys.pi, self._config.local_identity)
-        final = yield Request(exchange=ExchangeType.IKE_AUTH, payloads=(proof,))
+        msk = peer.msk
+        if msk is None and not self.gateway_verified:
+            raise GatewayNotAuthenticated(
+                "the gateway did not authenticate itself",
+                reason="nothing but EAP was to prove it, and the method made no keys (RFC 5998 section 3)",
+            )
+        proof, named = self._ppk.prove(
+            self._candidate,
+            lambda each: OwnProof(auth=authenticate.shared_key_proof(each, msk or each.keying.keys.pi, own)),
+        )
+        assert proof.auth is not None
+        another = (NotifyPayload(type=NotifyType.ANOTHER_AUTH_FOLLOWS),) if follows else ()
+        final = yield Request(exchange=ExchangeType.IKE_AUTH, payloads=(proof.auth, *named, *another))
         assert not isinstance(final, str)
         theirs = find(final, AuthPayload)
         if theirs is None:
             self.doubtful = not self._candidate.certain
             self._raise_refusal(final)
             raise GatewayNotAuthenticated("the gateway did not confirm the EAP keys", reason="AUTH is missing")
-        authenticate.verify_shared_key(
-            self._candidate, peer.msk or keys.pr, identity, theirs, "the keys that EAP agreed on"
-        )
+        self._candidate = self._ppk.settle(final, self._candidate)
+        secret = msk or self._candidate.keying.keys.pr
+        authenticate.verify_shared_key(self._candidate, secret, identity, theirs, "the keys that EAP agreed on")
+        method = method_name(peer.method) if peer.method is not None else "eap"
+        self._note_own(Proof(method=method))
+        if not self.gateway_verified:
+            self._note_gateway(Proof(method=method))
         return final
 
     def _outcome(self, answer: Payloads, identity: Identity) -> AuthOutcome:
@@ -241,5 +331,7 @@ class AuthExchange:
             notices=(*self._notices, *notices),
             mobike=self._config.mobike and has_notify(answer, NotifyType.MOBIKE_SUPPORTED),
             auth_lifetime=auth_lifetime(answer),
+            proofs=replace(self._proofs, ppk=self._ppk.used),
+            keys=self._candidate.keying.keys if self._ppk.used else None,
             additional_addresses=additional_addresses(answer) or (),
         )

@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from ikeclient.crypto.algorithms.key_exchange import KeyShare
 from ikeclient.crypto.algorithms.keymat import ike_keys
 from ikeclient.crypto.algorithms.transforms import IkeSuite
-from ikeclient.errors import IkeclientError, KeyExchangeError, ParseError, ProtocolError
+from ikeclient.errors import IkeclientError, KeyExchangeError, NegotiationRefused, ParseError, ProtocolError
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import IKE_PORT, Path
 from ikeclient.ike.v2.exchanges.init_forms import MAX_COOKIES, Cookies, Forms
 from ikeclient.ike.v2.exchanges.init_verdict import Resending, Seen, Verdict
-from ikeclient.ike.v2.keying import Candidate, Keying
+from ikeclient.ike.v2.keying import Candidate, Keying, PeerOffers
 from ikeclient.ike.v2.message.payloads import error_notify, find, has_notify, need, notifies
 from ikeclient.ike.v2.notify_errors import refusal
+from ikeclient.ike.v2.rules.announced import announced_methods
 from ikeclient.ike.v2.rules.groups import groups_of, wanted_group
 from ikeclient.ike.v2.rules.nat import NAT_DETECTION, detected, detection_notifies
 from ikeclient.ike.v2.rules.negotiate import accept_ike, offer_ike
@@ -84,10 +85,11 @@ def init_request(
     *,
     cookie: bytes = b"",
     sha1: bool = False,
+    ppk: bool = False,
 ) -> bytes:
     """The IKE_SA_INIT request, with the `cookie` that was demanded, if any (RFC 7296 sections 1.2 and 2.6).
 
-    `sha1` tells the peer that we verify signatures with SHA-1 as well.
+    `sha1` tells the peer that we verify signatures with SHA-1 as well, `ppk` that we have a post-quantum key.
     """
     payloads: tuple[Payload, ...] = (
         *((NotifyPayload(type=NotifyType.COOKIE, data=cookie),) if cookie else ()),
@@ -97,6 +99,7 @@ def init_request(
         *nat_detection,
         NotifyPayload(type=NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
         signature_hashes(sha1=sha1),
+        *((NotifyPayload(type=NotifyType.USE_PPK),) if ppk else ()),
     )
     header = Header(
         spi_i=spi_i,
@@ -119,11 +122,39 @@ def peer_hashes(payloads: tuple[Payload, ...]) -> frozenset[HashAlgorithm] | Non
     return None
 
 
+def peer_offers(payloads: tuple[Payload, ...]) -> PeerOffers:
+    """What the answer says about IKE_AUTH."""
+    announced = [n.data for n in notifies(payloads) if n.type == NotifyType.SUPPORTED_AUTH_METHODS]
+    return PeerOffers(
+        multiple_auth=has_notify(payloads, NotifyType.MULTIPLE_AUTH_SUPPORTED),
+        ppk=has_notify(payloads, NotifyType.USE_PPK),
+        auth_methods=announced_methods(b"".join(announced)),
+    )
+
+
+def lacks(config: IkeConfig, payloads: tuple[Payload, ...]) -> NegotiationRefused | None:
+    """What the profile requires and the answer does not offer, as the error to give up with."""
+    offers = peer_offers(payloads)
+    if config.second_auth is not None and not offers.multiple_auth:
+        return NegotiationRefused(
+            "the gateway takes one authentication only, and the profile has two",
+            reason="its IKE_SA_INIT answer has no MULTIPLE_AUTH_SUPPORTED",
+            hint="remove [second_auth], or let the gateway ask for two authentications (RFC 4739)",
+        )
+    if config.ppk is not None and config.ppk.required and not offers.ppk:
+        return NegotiationRefused(
+            "the gateway knows no post-quantum key, and the profile requires one",
+            reason="its IKE_SA_INIT answer has no USE_PPK",
+            hint="give the gateway the key (RFC 8784), or set ppk.required = false",
+        )
+    return None
+
+
 class InitExchange:
     """The state of one IKE_SA_INIT: what is sent now, what was learnt, and when to send it again."""
 
     def __init__(self, config: IkeConfig, entropy: Callable[[int], bytes], path: Path) -> None:
-        self._sha1 = config.allow_sha1
+        self._config = config
         self.path = path
         self.spi_i = new_spi(entropy)
         self._nonce = entropy(NONCE_LENGTH)
@@ -153,7 +184,8 @@ class InitExchange:
             self._nonce,
             detection_notifies(self.spi_i, NO_SPI, self.path, encapsulate=True),
             cookie=self._cookies.current,
-            sha1=self._sha1,
+            sha1=self._config.allow_sha1,
+            ppk=self._config.ppk is not None,
         )
         form.send(request)
         self.seen.asked()
@@ -249,6 +281,9 @@ class InitExchange:
         if self.path.remote_port == IKE_PORT and not any(n.type in NAT_DETECTION for n in notifies(payloads)):
             self.verdict.encapsulates_nothing(now)
             return False
+        if (refused := lacks(self._config, payloads)) is not None:
+            self._remember(refused, now)
+            return False
         return Answer(
             data=data,
             request=form.request,
@@ -287,4 +322,5 @@ class InitExchange:
             peer_hashes=peer_hashes(payloads),
             authorities=b"".join(r.authorities for r in requests),
             certain=answer.certain,
+            offers=peer_offers(payloads),
         )

@@ -12,10 +12,11 @@ from ikeclient.crypto.pki.identity import identity_text
 from ikeclient.crypto.pki.names import same_name
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_gateway
 from ikeclient.crypto.sign.private_key import sign_auth
-from ikeclient.crypto.sign.schemes import Scheme
+from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Family, Scheme
 from ikeclient.crypto.sign.signature import verify
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, ParseError, SignatureError
-from ikeclient.ike.config import CertificateAuth, IkeConfig, PskAuth, TrustedCertificate
+from ikeclient.ike.config import CertificateAuth, EapAuth, EapOnly, IkeConfig, OwnAuth, PskAuth, TrustedCertificate
+from ikeclient.ike.events import Proof
 from ikeclient.ike.v2.keying import Candidate
 from ikeclient.wire.identity import AuthPayload, CertPayload, CertReqPayload, Identity
 from ikeclient.wire.registry import AuthMethod, CertEncoding, IdType
@@ -45,30 +46,37 @@ class OwnProof:
     scheme: Scheme | None = None
 
 
-def own_proof(config: IkeConfig, candidate: Candidate) -> OwnProof:
-    """Prove our identity in the first IKE_AUTH request, unless EAP follows (section 2.16).
+def own_proof(auth: OwnAuth, identity: Identity, candidate: Candidate, *, allow_sha1: bool) -> OwnProof:
+    """Prove that we are `identity` in a request that begins an authentication, unless EAP follows (section 2.16).
 
     Raises `AuthenticationFailed` when the gateway accepts no signature that our key can make.
     """
-    octets = initiator_octets(candidate, config.local_identity)
-    match config.auth:
+    octets = initiator_octets(candidate, identity)
+    match auth:
         case PskAuth(psk=psk):
             data = shared_key_auth(candidate.keying.suite.prf, psk, octets)
             return OwnProof(auth=AuthPayload(method=AuthMethod.SHARED_KEY, data=data))
-        case CertificateAuth(chain=chain, key=key) as auth:
+        case CertificateAuth(chain=chain, key=key, signature=schemes):
             certificates = tuple(CertPayload(encoding=CertEncoding.X509_SIGNATURE, data=c.der) for c in chain)
             try:
-                signed = sign_auth(
-                    key, octets, candidate.peer_hashes, allow_sha1=config.allow_sha1, schemes=auth.signature
-                )
+                signed = sign_auth(key, octets, candidate.peer_hashes, allow_sha1=allow_sha1, schemes=schemes)
             except SignatureError as error:
                 raise AuthenticationFailed(
                     "the gateway verifies no signature that our key can make", reason=error.message, hint=error.hint
                 ) from error
             own = AuthPayload(method=signed.method, data=signed.data)
             return OwnProof(certificates=certificates, auth=own, scheme=signed.scheme)
-        case _:
+        case EapAuth():
             return OwnProof()
+
+
+def own_method(auth: OwnAuth, scheme: Scheme | None) -> Proof:
+    """How we proved ourselves without EAP, for people."""
+    match auth:
+        case CertificateAuth(chain=(own, *_)):
+            return Proof(method="certificate", subject=own.subject, serial=own.serial, signature=str(scheme))
+        case _:
+            return Proof(method="psk")
 
 
 def refused_before(config: IkeConfig) -> Scheme | None:
@@ -76,10 +84,21 @@ def refused_before(config: IkeConfig) -> Scheme | None:
     return config.auth.refused if isinstance(config.auth, CertificateAuth) else None
 
 
+def instead_of(signed: Scheme) -> Scheme | None:
+    """The scheme that a gateway may verify which does not take RSASSA-PSS; None for signatures of other kinds."""
+    return Scheme(family=Family.RSA_PKCS1, hash=signed.hash) if signed.family == Family.RSA_PSS else None
+
+
+def setting(scheme: Scheme | None) -> str:
+    """The line of a profile that makes only this scheme sign."""
+    name = next((name for name, each in SCHEME_NAMES.items() if each == scheme), None)
+    return "see auth.signature" if name is None else f'auth.signature = ["{name}"]'
+
+
 def certificate_request(config: IkeConfig) -> tuple[CertReqPayload, ...]:
     """The CERTREQ that names the authorities we trust; none if the gateway has a PSK (section 3.7)."""
     match config.gateway.auth:
-        case TrustedCertificate(trust=trust):
+        case TrustedCertificate(trust=trust) | EapOnly(trust=trust):
             return (CertReqPayload(encoding=CertEncoding.X509_SIGNATURE, authorities=trust.authority_hashes),)
         case PskAuth():
             return ()
@@ -113,22 +132,29 @@ def verify_gateway(
     certificates: Sequence[CertPayload],
     auth: AuthPayload | None,
     now: datetime,
-) -> None:
-    """Raise `GatewayNotAuthenticated` unless the gateway proved to be who the profile says it is.
+) -> Proof | None:
+    """How the gateway proved to be who the profile says it is; None if that is left to EAP (RFC 5998).
+
+    Raises `GatewayNotAuthenticated` if it did not.
 
     `identity` is the IDr it sent. With a certificate, the configured identity must be in the certificate, and IDr must
     be either that identity or another one that the certificate confirms.
     """
-    if auth is None:
-        raise GatewayNotAuthenticated("the gateway did not authenticate itself", reason="AUTH is missing")
     wanted = config.gateway.identity
+    if auth is None:
+        if not isinstance(config.gateway.auth, EapOnly):
+            raise GatewayNotAuthenticated("the gateway did not authenticate itself", reason="AUTH is missing")
+        if wanted is not None and not same_identity(identity, wanted):
+            raise _wrong_identity(wanted, [shown(identity)])
+        return None
     match config.gateway.auth:
         case PskAuth(psk=psk):
             if wanted is not None and not same_identity(identity, wanted):
                 raise _wrong_identity(wanted, [shown(identity)])
             verify_shared_key(candidate, psk, identity, auth, "the pre-shared key")
-        case TrustedCertificate(trust=trust):
-            _verify_signature(config, trust, candidate, identity, certificates, auth, now)
+            return Proof(method="psk")
+        case TrustedCertificate(trust=trust) | EapOnly(trust=trust):
+            return _verify_signature(config, trust, candidate, identity, certificates, auth, now)
 
 
 def shown(identity: Identity) -> str:
@@ -161,7 +187,7 @@ def _verify_signature(
     certificates: Sequence[CertPayload],
     auth: AuthPayload,
     now: datetime,
-) -> None:
+) -> Proof:
     if auth.method in (AuthMethod.SHARED_KEY, AuthMethod.NULL):
         raise GatewayNotAuthenticated(
             "the gateway did not authenticate with a certificate",
@@ -175,11 +201,12 @@ def _verify_signature(
         raise _wrong_identity(wanted, [shown(identity)])
     try:
         octets = responder_octets(candidate, identity)
-        verify(chain[0].public_key, auth.method, auth.data, octets, allow_sha1=config.allow_sha1)
+        scheme = verify(chain[0].public_key, auth.method, auth.data, octets, allow_sha1=config.allow_sha1)
     except SignatureError as error:
         raise GatewayNotAuthenticated(
             "the gateway's signature does not verify", reason=error.message, hint=error.hint
         ) from error
+    return Proof(method="certificate", subject=chain[0].subject, serial=chain[0].serial, signature=scheme)
 
 
 def _chain(certificates: Sequence[CertPayload]) -> list[Certificate]:
