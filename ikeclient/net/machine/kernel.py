@@ -215,7 +215,7 @@ class Kernel:
                 ip_address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")) for address in others
             ),
             routers=frozenset(ip_address(hop) for route in defaults if (hop := route.get_attr("RTA_GATEWAY"))),
-            reverse_path=_reverse_path(interface),
+            reverse_path=reverse_path_filters(interface),
         )
 
     def _defaults(self, family: socket.AddressFamily) -> list[Any]:
@@ -502,7 +502,8 @@ def _network(address: Any) -> list[IPNetwork]:
     return [] if alone else [ip_interface(f"{text}/{length}").network]
 
 
-def _reverse_path(interface: str) -> frozenset[int]:
+def reverse_path_filters(interface: str) -> frozenset[int]:
+    """The kinds of reverse path filter in use, 1 strict and 2 loose, but for those of one interface."""
     filters = Path("/proc/sys/net/ipv4/conf").glob("*/rp_filter")
     found = {_read(path) for path in filters if path.parent.name not in ("lo", interface)}
     return frozenset(int(value) for value in found if value.isdigit() and value != "0")

@@ -143,8 +143,8 @@ class Netlink:
     Every method raises OSError when the kernel refuses to answer.
     """
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
         self._sequence = count(1)
         self._socket.settimeout(1.0)
         # Lets the kernel choose routes by table. Before Linux 4.20 it sends all of them, with the same result.
