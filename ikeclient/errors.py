@@ -32,6 +32,10 @@ class IkeclientError(Exception):
         if exit_code is not None:
             self.exit_code = exit_code
 
+    def try_also(self, hint: str) -> None:
+        """Add something to try."""
+        self.hint = f"{self.hint}; {hint}" if self.hint else hint
+
     def lines(self) -> list[str]:
         """The error as the one to three lines that people see."""
         return [line for line in (self.message, self.reason, self.hint) if line]

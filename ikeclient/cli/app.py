@@ -16,6 +16,7 @@ import typer
 from typer.main import get_command
 
 from ikeclient.cli import (
+    block,
     connect,
     doctor,
     events,
@@ -61,6 +62,8 @@ _COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("reconnect", tunnels.reconnect, "Make a tunnel connect anew."),
     ("wait", tunnels.wait, "Wait until a tunnel is up, or gone."),
     ("repair", repair.repair, "Undo what tunnels left that died."),
+    ("block", block.block, "Close the machine as a kill switch does."),
+    ("unblock", block.unblock, "Open what a kill switch keeps closed."),
     ("status", status.status, "Show running tunnels (the default)."),
     ("events", events.events, "Show what happens to a tunnel."),
 )

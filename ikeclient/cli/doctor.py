@@ -10,8 +10,10 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from ikeclient.cli.block import closed
 from ikeclient.cli.version import details
 from ikeclient.cli.view.terminal import WIDTH, emit, printable, styled, symbol
+from ikeclient.control import client
 from ikeclient.errors import IkeclientError
 
 SCHEMA = "ikeclient.doctor/1"
@@ -58,7 +60,7 @@ def _software() -> Iterator[Finding]:
 
 
 def _machine() -> Iterator[Finding]:
-    for name, probe in (("rights", _rights), ("network", _network)):
+    for name, probe in (("rights", _rights), ("kill switch", _kill_switch), ("network", _network)):
         try:
             yield from probe()
         except (ImportError, OSError, IkeclientError) as error:  # a broken machine is what doctors are for
@@ -74,6 +76,25 @@ def _rights() -> Iterator[Finding]:
 
     for fact in (*describe(Dns(this_process("doctor")).backend()), namespace.fact(), *offloads.describe()):
         yield Finding(fact.name, fact.ok, fact.text, fact.hint)
+
+
+def _kill_switch() -> Iterator[Finding]:
+    """What keeps this machine closed now, and what would."""
+    from ikeclient.net.block import firewall
+    from ikeclient.net.block.store import Blocks
+
+    found = list(closed())
+    running = client.list_tunnels()
+    strays = Blocks(client.runtime_directory()).strays(frozenset(each.block.table for _, each in found))
+    can = "routes and firewall" if firewall.is_there() else "routes only: install nftables for what names an interface"
+    shut = [
+        f"closed by {each.block.name} ({each.means}, {'running' if each.block.name in running else 'not running'})"
+        for _, each in found
+    ]
+    left = [f"closed by a tunnel that is not known any more ({len(strays)} rules and routes)"] if strays else []
+    fine = not left and all(each.block.name in running for _, each in found)
+    hint = f"`ikeclient unblock {'--all' if left or len(found) != 1 else found[0][1].block.name}` opens it"
+    yield Finding("kill switch", fine, "; ".join([*shut, *left]) or f"nothing is closed; it would be by {can}", hint)
 
 
 def _network() -> Iterator[Finding]:

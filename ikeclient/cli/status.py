@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ikeclient.cli.block import closed
 from ikeclient.cli.view import render
 from ikeclient.cli.view.terminal import emit, is_live, styled, until_interrupted
 from ikeclient.control import client
@@ -63,7 +64,11 @@ def collect(name: str | None) -> list[TunnelStatus]:
     """Return the status of the tunnel `name`, or of all that run. Raises NoSuchTunnel for a name that does not run."""
     from ikeclient.control.status import unresponsive
 
-    names = client.list_tunnels() if name is None else [client.resolve(name)]
+    running = client.list_tunnels()
+    without_process = [each for each in _blocked(name) if each.name not in running]
+    if name is not None and without_process:
+        return without_process
+    names = running if name is None else [client.resolve(name)]
     tunnels = []
     for each in names:
         try:
@@ -73,7 +78,14 @@ def collect(name: str | None) -> list[TunnelStatus]:
         except NoSuchTunnel:  # it ended while we asked
             if name is not None:
                 raise
-    return tunnels
+    return [*tunnels, *without_process]
+
+
+def _blocked(name: str | None) -> list[TunnelStatus]:
+    """Return an entry for each tunnel whose kill switch keeps the machine closed, as if none of them ran."""
+    from ikeclient.control.status import blocked
+
+    return [blocked(each.block.name, each.means, is_open=each.is_open) for _, each in closed(name)]
 
 
 def _require_connected(tunnels: Sequence[TunnelStatus]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ikeclient.cli.block import closed
 from ikeclient.cli.complete import tunnel_names
 from ikeclient.cli.options import duration
 from ikeclient.cli.view.terminal import say
@@ -55,6 +56,9 @@ def disconnect(
     """End a tunnel: the gateway is told, the machine restored, the process gone."""
     if every and name is not None:
         raise UsageError("name one tunnel or say --all, not both")
+    if not every and (opened := _open_without_process(name)):
+        say(f"{opened} disconnected; nothing is blocked any more")
+        return
     names = client.list_tunnels() if every else [_running(name)]
     failure: IkeclientError | None = None
     for each in names:
@@ -72,10 +76,27 @@ def disconnect(
                 raise
         except IkeclientError as error:
             failure = error
+    if every:
+        for blocks, kept in closed():
+            blocks.open(kept.block.name)
+            say(f"{kept.block.name} disconnected; nothing is blocked any more")
     if failure is None and every:
         _require_restored(None)
     if failure is not None:
         raise failure
+
+
+def _open_without_process(name: str | None) -> str | None:
+    """Open what the kill switch of a tunnel that does not run keeps closed; returns the tunnel's name."""
+    running = client.list_tunnels()
+    if name in running or (name is None and running):
+        return None
+    found = [(blocks, each.block.name) for blocks, each in closed(name)]
+    if len(found) != 1:
+        return None
+    blocks, only = found[0]
+    blocks.open(only)
+    return only
 
 
 def _running(name: str | None) -> str:

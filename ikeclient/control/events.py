@@ -143,6 +143,19 @@ EVENTS: dict[str, EventKind] = {
         when="the profile was read again after SIGHUP",
         sentences=("the profile was read again: {effect}", "the profile was read again"),
     ),
+    "blocked": EventKind(
+        keys={"means": "`routes and firewall` or `routes`", "networks": "list"},
+        when="the kill switch has closed the machine: before the first packet of `connect`, and after `unblock --for`",
+        sentences=(
+            "the kill switch is closed ({means}): only the tunnel leads to {networks}",
+            "the kill switch is closed",
+        ),
+    ),
+    "unblocked": EventKind(
+        keys={"means": "`open until` a time, or empty for good"},
+        when="the kill switch was opened by `disconnect` or `unblock`",
+        sentences=("the kill switch is {means}", "the kill switch is open"),
+    ),
     "listening": EventKind(
         keys={"listeners": "list of `PROTOCOL ADDRESS:PORT`"},
         when="only on `proxy`'s standard error: the tunnel is up and the proxy answers",

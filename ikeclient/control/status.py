@@ -149,6 +149,11 @@ class TunnelStatus(Record):
     mtu: int | None = item("the longest packet that enters the tunnel whole, in bytes")
     path_mtu: int | None = item("the longest packet that the path to the gateway carries, in bytes")
     mode: str | None = item("`tun`, or `netns` for `exec` and `proxy`")
+    blocked: bool = item("the kill switch is closed and there is no connection, so nothing leaves the machine", False)
+    kill_switch: str | None = item(
+        "what the kill switch closes with: `routes and firewall`, or `routes` without nft(8); `open until` a time "
+        "after `unblock --for`; null: there is none, or it was opened"
+    )
     offload: OffloadStatus | None = item("what carries the packets")
     gateway: GatewayStatus = item("the far end", GatewayStatus())
     local: LocalStatus = item("our end, outside", LocalStatus())
@@ -169,6 +174,18 @@ class TunnelStatus(Record):
 def unresponsive(name: str, pid: int) -> TunnelStatus:
     """Return the entry of a tunnel whose process is there but does not answer."""
     return TunnelStatus(name=name, pid=pid, state="unresponsive", last_error="the process does not answer")
+
+
+def blocked(name: str, means: str, *, is_open: bool) -> TunnelStatus:
+    """Return the entry of a tunnel that has no process, and whose kill switch is in force."""
+    return TunnelStatus(
+        name=name,
+        pid=0,
+        state="disconnected" if is_open else "blocked",
+        mode="tun",
+        blocked=not is_open,
+        kill_switch=means,
+    )
 
 
 def document(tunnels: Iterable[TunnelStatus]) -> dict[str, object]:

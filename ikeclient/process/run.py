@@ -10,10 +10,11 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ikeclient.control.client import running_pid
 from ikeclient.control.events import failed, happened
 from ikeclient.control.server import ControlServer, OnJoin
 from ikeclient.dataplane.event_loop import run_loop
-from ikeclient.errors import IkeclientError, Interrupted, PlatformError, bug_error, shortage
+from ikeclient.errors import IkeclientError, Interrupted, PlatformError, PrivilegeError, bug_error, shortage
 from ikeclient.net.changes.journal import SUFFIX
 from ikeclient.net.changes.steps import FIRST_TABLE
 from ikeclient.net.device.tun import TunDevice
@@ -23,11 +24,13 @@ from ikeclient.net.machine.mender import Mender
 from ikeclient.net.machine.unmanaged import UnmanagedMachine
 from ikeclient.net.model import MachineAdapter
 from ikeclient.net.rights.drop_privileges import drop_privileges
+from ikeclient.net.rights.grants import Missing, grant
 from ikeclient.net.rights.privileges import has_net_admin
 from ikeclient.process.hangup import Reloader, Reread, has_terminal
 from ikeclient.process.helper.channel import CRASH, HelperDns, HelperJournal
 from ikeclient.process.helper.messages import WriteCrash
 from ikeclient.process.helper.process import Helper, helper
+from ikeclient.process.kill_switch import HelperSwitch, how_to_open
 from ikeclient.process.service_notify import Reporter
 from ikeclient.process.service_socket import Service
 from ikeclient.profile.compile import CompiledProfile
@@ -93,20 +96,35 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
     def notice(text: str) -> None:
         publish(happened("notice", options.name, text=text))
 
-    for repaired in repair(options.runtime_directory) + (remove_leftovers() if has_net_admin() else []):
-        notice(repaired)
-    tun = TunDevice(profile.network.interface, offload=profile.session.offload)
+    switch = _close(profile, options, our_helper, publish)  # before anything is repaired, which may open
+    tun: TunDevice | None = None
     try:
+        for repaired in repair(options.runtime_directory) + (remove_leftovers() if has_net_admin() else []):
+            notice(repaired)
+        tun = TunDevice(profile.network.interface, offload=profile.session.offload)
         machine = _machine(options, our_helper, notice)
-        ports = Ports(device=tun, machine=machine, table=_table(machine), run_hook=our_helper.hooks.run)
+        switch.use_interface(tun.name)
+        ports = Ports(
+            device=tun,
+            machine=machine,
+            table=_table(machine),
+            run_hook=our_helper.hooks.run,
+            resolve=switch.resolve,
+            switch=switch,
+        )
         connection = Connection(profile, options, ports, publish)
 
         def stop() -> None:
             reporter.stopping()
             connection.stop()
 
-        control = await open_control(connection, options, stop, notice)
+        def disconnect() -> None:
+            switch.open_at_the_end()
+            stop()
+
+        control = await open_control(connection, options, disconnect, notice)
         loop = asyncio.get_running_loop()
+        switch.watch()
 
         def helper_gone() -> None:
             loop.remove_reader(our_helper.lifeline)
@@ -125,21 +143,54 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
             if mender is not None:
                 mender.close()
             loop.remove_reader(our_helper.lifeline)
+            switch.watch_no_more()
             machine.revert()  # which a bug may have kept the connection from
             if machine.left:
                 failure = _not_restored(failure, machine.left, options)
+            if not switch.wanted:
+                failure = _open(switch) or failure
             if control is not None:
                 with contextlib.suppress(PlatformError):  # the next start clears it
                     our_helper.channel.remove("socket")
                 if failure is not None and not isinstance(failure, Interrupted):
                     control.publish(failed(failure, options.name))
                 await control.close()
+        if switch.wanted and switch.closed and failure is None:
+            notice(how_to_open(options.name))
         if failure is not None:
             raise failure
+    except IkeclientError as error:
+        if switch.wanted and switch.closed:
+            error.try_also(how_to_open(options.name))
+        raise
     finally:
         our_helper.hooks.close()
-        tun.close()
+        if tun is not None:
+            tun.close()
         reporter.close()
+
+
+def _close(profile: CompiledProfile, options: ConnectOptions, our_helper: Helper, publish: Listener) -> HelperSwitch:
+    """Return the tunnel's kill switch, closed if the profile wants one. Raises PlatformError or PrivilegeError."""
+    switch = HelperSwitch(our_helper.channel, options.name, profile.network, publish)
+    if profile.session.kill_switch:
+        if not has_net_admin():
+            raise PrivilegeError(
+                "the kill switch cannot close this machine",
+                reason="the capability CAP_NET_ADMIN is missing",
+                hint=grant(Missing.NET_ADMIN),
+            )
+        if running_pid(options.name, options.runtime_directory) is None:  # else the start is refused below
+            switch.close()
+    return switch
+
+
+def _open(switch: HelperSwitch) -> PlatformError | None:
+    try:
+        switch.open()
+    except PlatformError as error:
+        return error
+    return None
 
 
 def _not_restored(failure: IkeclientError | None, left: Sequence[str], options: ConnectOptions) -> PlatformError:

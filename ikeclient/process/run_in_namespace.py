@@ -70,6 +70,8 @@ async def _run(
     def notice(text: str) -> None:
         publish(happened("notice", options.name, text=text))
 
+    if profile.session.kill_switch:
+        notice("the profile's kill switch has nothing to do here: the commands have no network but the tunnel")
     if profile.session.up or profile.session.down:
         notice("the profile's up and down commands are not run: they are about the machine")
     ports = Ports(device=namespace.tun, machine=namespace, table=FIRST_TABLE)

@@ -89,6 +89,7 @@ class SessionSettings:
     up: tuple[tuple[str, ...], ...]
     down: tuple[tuple[str, ...], ...]
     runs_as: Author | None = None
+    kill_switch: bool = False
 
     @property
     def commands(self) -> dict[str, tuple[tuple[str, ...], ...]]:
@@ -151,7 +152,7 @@ def compile_profile(
     )
     del stdin_password  # a traceback that shows variables must not find it here
     session = _session(profile, base_dir, author)  # before anybody is asked for a password
-    network = _network(profile)
+    network = network_settings(profile)
     selectors = _selectors(network, sources.warnings)
     ike_proposals, esp_proposals = _proposals(profile)
     gateway_identity = _gateway_identity(profile)
@@ -289,7 +290,8 @@ def _warn_of_unused(auth: Auth, warnings: list[str]) -> None:
     warnings += unused
 
 
-def _network(profile: Profile) -> NetworkSettings:
+def network_settings(profile: Profile) -> NetworkSettings:
+    """What changes on the machine, as the profile says."""
     network = profile.network
     return NetworkSettings(
         request=frozenset(network.request),
@@ -321,12 +323,6 @@ def _selectors(network: NetworkSettings, warnings: list[str]) -> tuple[TrafficSe
 
 def _session(profile: Profile, base_dir: Path, author: Author | None) -> SessionSettings:
     session = profile.session
-    if session.kill_switch:  # a promise that would not be kept is worse than none
-        raise ProfileError(
-            "key 'session.kill_switch' cannot be true",
-            reason='there is none yet; with routes = "all" nothing leaves while a lost tunnel is made again',
-            hint="remove the key, and see SECURITY.md for what may leave the machine in which state",
-        )
     return SessionSettings(
         retry=None if session.retry == "forever" else session.retry,
         refusals=session.refusals,
@@ -335,6 +331,7 @@ def _session(profile: Profile, base_dir: Path, author: Author | None) -> Session
         up=_checked_commands(session.up, base_dir, "session.up", author),
         down=_checked_commands(session.down, base_dir, "session.down", author),
         runs_as=author,
+        kill_switch=session.kill_switch,
     )
 
 

@@ -59,6 +59,7 @@ class Arrangement:
         config, warnings = machine_config(
             self.network, configuration, child.local_selectors, child.remote_selectors, underlay
         )
+        ports.switch.carry(config)
         ports.machine.apply(config)
         self.applied = True
         status.mtu, status.path_mtu = inner, outer

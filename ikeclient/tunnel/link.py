@@ -172,6 +172,8 @@ class Link:
     def _send(self, datagram: Datagram) -> None:
         remote = (str(datagram.path.remote_address), datagram.path.remote_port)
         own = self._socket_of(datagram.path) or next(reversed(self._sockets), None)  # others may send ESP by now
+        if own is not None:
+            self._ports.switch.admit(datagram.path.remote_address, own.local[1])
         self._pump.send_ike(datagram.data, remote, own, whole=datagram.dont_fragment)
 
     def retire(self) -> None:

@@ -18,7 +18,7 @@ from ikeclient.dataplane.event_loop import Carry, unwatch, watch
 from ikeclient.dataplane.interfaces import Device as PacketDevice
 from ikeclient.dataplane.interfaces import Transport
 from ikeclient.ike.events import IPAddress
-from ikeclient.net.model import MachineAdapter
+from ikeclient.net.model import MachineAdapter, MachineConfig
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.transport.path import local_address_for, path_mtu
 from ikeclient.net.transport.udp import UdpSocket
@@ -72,6 +72,37 @@ class Monitor(Protocol):
 
     def sources_for(self, remote: IPAddress) -> tuple[OuterAddress, ...]:
         """Our addresses that can speak to `remote`, the best first."""
+
+
+class KillSwitch(Protocol):
+    """What keeps the machine closed but for the tunnel."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it does now."""
+
+    @property
+    def means(self) -> str | None:
+        """How it does, or until when it does not; None if there is nothing that it keeps closed."""
+
+    def admit(self, remote: IPAddress, port: int) -> None:
+        """Let our packets to an address of the gateway pass; `port` is ours. Cheap for one that passes already."""
+
+    def carry(self, config: MachineConfig) -> None:
+        """Close what the tunnel is about to carry. Raises PlatformError."""
+
+
+class NoKillSwitch:
+    """Closes nothing."""
+
+    closed = False
+    means: str | None = None
+
+    def admit(self, remote: IPAddress, port: int) -> None:
+        """Everything passes."""
+
+    def carry(self, config: MachineConfig) -> None:
+        """Nothing is closed."""
 
 
 class OuterNetwork(Protocol):
@@ -137,6 +168,7 @@ class Ports:
     - `entropy`: that many random bytes.
     - `resolve`: the gateway's addresses with the names they are from; raises NoResponse if there are none.
     - `network`: the network that datagrams to the gateway use.
+    - `switch`: what keeps the machine closed when there is no tunnel.
     """
 
     device: Device
@@ -148,6 +180,7 @@ class Ports:
     entropy: Callable[[int], bytes] = os.urandom
     resolve: Resolve = resolve
     network: OuterNetwork = field(default_factory=SystemNetwork)
+    switch: KillSwitch = field(default_factory=NoKillSwitch)
 
     def later(self, seconds: float, action: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
         """Call `action` from the running event loop when so many seconds have passed."""

@@ -31,6 +31,8 @@ def difference(old: CompiledProfile, new: CompiledProfile) -> Difference:
         later.append("network.interface")
     if old.session.offload != new.session.offload:
         later.append("session.offload")
+    if old.session.kill_switch != new.session.kill_switch:
+        later.append("session.kill_switch")
     if _told(old) != _told(new):
         return Difference(effect=Effect.RECONNECT, later=tuple(later))
     same = (old.network, old.session) == (new.network, new.session)

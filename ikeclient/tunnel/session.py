@@ -95,7 +95,7 @@ class Session:
 
     def snapshot(self) -> TunnelStatus:
         """Return what the tunnel tells about itself now."""
-        return self.status.snapshot(self.pump, self.ports.clock())
+        return self.status.snapshot(self.pump, self.ports.clock(), self.ports.switch)
 
     def use(self, profile: CompiledProfile) -> None:
         """Go on with another profile, from the next `configure` on."""

@@ -6,6 +6,7 @@ import os
 import warnings
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
+from typing import Protocol
 
 from ikeclient.control.events import timestamp
 from ikeclient.control.status import (
@@ -23,6 +24,18 @@ from ikeclient.tunnel.options import Mode
 from ikeclient.tunnel.state import REPORTED, Input, State, after
 
 _MOST_WARNINGS = 16  # that are shown, the last ones
+
+
+class Switch(Protocol):
+    """What is told of a kill switch; see `ports.KillSwitch`."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the machine is closed now."""
+
+    @property
+    def means(self) -> str | None:
+        """By what, or until when it is open."""
 
 
 @dataclass(slots=True)
@@ -79,7 +92,7 @@ class Status:
         if word is not None and word != self.state:
             self.state, self.since = word, timestamp()
 
-    def snapshot(self, pump: Pump | None, now: float) -> TunnelStatus:
+    def snapshot(self, pump: Pump | None, now: float, switch: Switch | None = None) -> TunnelStatus:
         """Return what the tunnel tells about itself at the time `now`."""
         ike, path = self.ike, self.path
         return TunnelStatus(
@@ -91,6 +104,8 @@ class Status:
             mtu=self.mtu,
             path_mtu=self.path_mtu,
             mode=self.mode,
+            blocked=switch is not None and switch.closed and self.state != "connected",
+            kill_switch=switch.means if switch is not None else None,
             offload=pump.offload() if pump is not None else None,
             gateway=GatewayStatus(
                 address=str(path.remote_address) if path else self.gateway_address,

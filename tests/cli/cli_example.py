@@ -14,6 +14,8 @@ _EXAMPLE: dict[str, Any] = {
     "mtu": 1400,
     "path_mtu": 1462,
     "mode": "tun",
+    "blocked": False,
+    "kill_switch": None,
     "offload": {"fast": True, "codec": "compiled", "tun_udp": True, "udp_segments": True, "udp_merges": False},
     "gateway": {"address": "203.0.113.7", "port": 4500, "identity": "vpn.example.com"},
     "local": {"address": "192.0.2.10", "port": 4500, "behind_nat": True},

@@ -216,10 +216,9 @@ def test_a_route_of_a_family_that_is_not_asked_for_is_left_out(place: Path) -> N
     assert compiled.warnings == ("the route 2001:db8::/32 is left out: network.request does not ask for IPv6",)
 
 
-def test_a_kill_switch_that_does_not_exist_is_not_promised(place: Path) -> None:
-    with pytest.raises(ProfileError) as caught:
-        build(PSK + "[session]\nkill_switch = true\n", place)
-    assert "session.kill_switch" in caught.value.message
+def test_a_kill_switch_is_off_unless_the_profile_says_otherwise(place: Path) -> None:
+    assert build(PSK, place).session.kill_switch is False
+    assert build(PSK + "[session]\nkill_switch = true\n", place).session.kill_switch is True
 
 
 def test_network_and_session_settings_arrive_as_plain_values(place: Path) -> None:

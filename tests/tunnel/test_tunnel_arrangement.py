@@ -16,6 +16,7 @@ from tunnel_fakes import CHILD, CONFIGURATION, FakeLink
 from ikeclient.errors import PlatformError
 from ikeclient.net.machine.fake import FakeMachine
 from ikeclient.tunnel.arrangement import REOPEN_MOST, REOPEN_WITHIN, Arrangement
+from ikeclient.tunnel.ports import NoKillSwitch
 from ikeclient.tunnel.status import Status
 from ikeclient.tunnel.status_events import StatusEvents
 
@@ -36,6 +37,7 @@ class Rig:
             machine=self.machine,
             table=7000,
             network=SimpleNamespace(path_mtu=lambda _: self.kernel_mtu),
+            switch=NoKillSwitch(),
         )
         network = replace(profile().network, mtu=0)
         self.arrangement = Arrangement(network, ports, self.status, StatusEvents(self.status, self.said.append))

@@ -17,6 +17,7 @@ from ikeclient.ike.events import ChildClosed, Notice
 from ikeclient.net.device.tun import TunCounters
 from ikeclient.net.machine.fake import FakeMachine
 from ikeclient.tunnel.options import ConnectOptions
+from ikeclient.tunnel.ports import NoKillSwitch
 from ikeclient.tunnel.session import INBOUND_GRACE, Session
 from ikeclient.tunnel.state import Input, State
 
@@ -55,6 +56,7 @@ class Rig:
             machine=self.machine,
             table=7000,
             network=SimpleNamespace(path_mtu=lambda _: 1500),
+            switch=NoKillSwitch(),
             later=lambda seconds, action, *arguments: self.timers.append((seconds, action, arguments)),
         )
         options = ConnectOptions(name="work", timeout=30, keylog=None, runtime_directory=Path("/nonexistent"))

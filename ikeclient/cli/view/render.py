@@ -95,10 +95,14 @@ def _listed(value: object) -> str:
 def status_lines(tunnel: TunnelStatus, now: datetime | None = None) -> list[Segments]:
     """Return the text form of one tunnel: the state as the first word, then a line for each thing, in 80 columns."""
     state = printable(tunnel.state, 17)[:20]  # cut twice, because what is escaped becomes longer
+    trying = "" if not tunnel.blocked or state == "blocked" else state
+    state = "blocked" if tunnel.blocked else state
     name = printable(tunnel.name, 33)[:36]
     head = [(state, _STATE_STYLES.get(state, "bad")), ("  ", ""), (name, "strong")]
     if since := _since(tunnel.since, now or datetime.now(UTC)):
         head.append((f"  for {since}", "dim"))
+    if trying:
+        head.append((f"  ({trying})", "dim"))
     lines: list[Segments] = [head]
     for label, text in _rows(tunnel):
         wrapped = textwrap.wrap(text, WIDTH - _LABEL - 2, break_on_hyphens=False) if text else []
@@ -108,6 +112,9 @@ def status_lines(tunnel: TunnelStatus, now: datetime | None = None) -> list[Segm
 
 
 def _rows(tunnel: TunnelStatus) -> Iterator[tuple[str, str]]:
+    if tunnel.blocked:
+        yield "closed", f"nothing leaves but through the tunnel; `ikeclient unblock {printable(tunnel.name)}` opens it"
+    yield "switch", printable(tunnel.kill_switch) if tunnel.kill_switch else ""
     gateway, local, dns, ike = tunnel.gateway, tunnel.local, tunnel.dns, tunnel.ike
     nat = "behind NAT"
     yield (

@@ -107,9 +107,7 @@ def steps(block: Block, *, filtered: bool = False) -> list[Route | Rule]:
     `filtered`: a reverse path filter is on, which would drop what the gateway answers.
     """
     verdicts = block.verdicts()
-    found: list[Route | Rule] = [
-        Route(destination=net, table=block.table, kind=kind) for net, kind in verdicts.items()
-    ]
+    found: list[Route | Rule] = [Route(destination=net, table=block.table, kind=kind) for net, kind in verdicts.items()]
     if filtered:
         found += [
             Rule(version=4, priority=RETURN_PATH, table=MAIN, destination=host(address), source_port=port)
@@ -176,7 +174,9 @@ def _by_network(block: Block) -> Iterator[str]:
     found = block.verdicts()
     found.pop(_BROADCAST, None) if not block.exclude_lan else None
     order = sorted(found.items(), key=lambda item: (-item[0].prefixlen, item[0].version, item[1]))
-    for (_, version, kind), group in itertools.groupby(order, lambda item: (item[0].prefixlen, item[0].version, item[1])):
+    for (_, version, kind), group in itertools.groupby(
+        order, lambda item: (item[0].prefixlen, item[0].version, item[1])
+    ):
         texts = ", ".join(str(net) for net, _ in group)
         yield f"{'ip' if version == 4 else 'ip6'} daddr {{ {texts} }} {'accept' if kind == 'throw' else 'drop'}"
 

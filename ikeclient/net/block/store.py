@@ -18,6 +18,7 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ikeclient.errors import PlatformError
@@ -68,6 +69,9 @@ class Closed:
     @property
     def means(self) -> str:
         """What closes, in words."""
+        if self.is_open:
+            left = timedelta(seconds=self.block.open_until - now())
+            return f"open until {(datetime.now(UTC) + left).strftime('%H:%M:%SZ')}"
         return "routes and firewall" if self.firewall else "routes"
 
 
@@ -169,16 +173,15 @@ class Blocks:
         """What is in force of a block now."""
         return Closed(block=block, firewall=self._firewall.fingerprint(firewall_table(block)) is not None)
 
-    def strays(self) -> list[str]:
-        """Commands that undo what is closed by no block of ours: its file is gone, or it is another directory's."""
-        known = {block.table for block in self.all()}
+    def strays(self, known: frozenset[int] = frozenset()) -> list[str]:
+        """Commands that undo what is closed by no block: its file is gone. `known` are tables of other directories."""
+        known |= {block.table for block in self.all()}
         rules, routes, tables = self._found(known)
-        lines = [line for step in (*rules, *routes) for line in step.undo_commands()]
-        return [*lines, *(f"nft delete table inet {table}" for table in tables)]
+        return _commands(rules, routes, tables)
 
-    def open_strays(self) -> list[str]:
+    def open_strays(self, known: frozenset[int] = frozenset()) -> list[str]:
         """Undo what `strays` tells of, and return it."""
-        known = {block.table for block in self.all()}
+        known |= {block.table for block in self.all()}
         rules, routes, tables = self._found(known)
         with Kernel() as kernel:
             refused = [error for error in kernel.undo([*rules, *routes]) if error is not None]
@@ -186,10 +189,9 @@ class Blocks:
             self._unload(table)
         for error in refused:
             raise error
-        lines = [line for step in (*rules, *routes) for line in step.undo_commands()]
-        return [*lines, *(f"nft delete table inet {table}" for table in tables)]
+        return _commands(rules, routes, tables)
 
-    def _found(self, known: set[int]) -> tuple[list[Rule], list[Route], list[str]]:
+    def _found(self, known: frozenset[int]) -> tuple[list[Rule], list[Route], list[str]]:
         with contextlib.closing(Netlink()) as netlink:
             try:
                 seen = [each.rule for version in VERSIONS for each in routing.rules(netlink, version)]
@@ -218,6 +220,8 @@ class Blocks:
             ):
                 raise PlatformError(f"{self._directory} belongs to somebody else, or others can write to it")
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            if os.geteuid() == 0 and status.st_uid:
+                os.fchown(lock, status.st_uid, status.st_gid)
         except OSError as error:
             raise _cannot_write(path, error) from error
         try:
@@ -259,6 +263,9 @@ class Blocks:
                 file.write(json.dumps(_CODEC.encode(block)).encode("ascii"))
                 file.flush()
                 os.fsync(file.fileno())
+                owner = self._directory.stat()
+                if os.geteuid() == 0 and owner.st_uid:  # root does it for a service's tunnel, which must read it
+                    os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             temporary.replace(path)
         except OSError as error:
             raise _cannot_write(path, error) from error
@@ -305,6 +312,11 @@ class Blocks:
         self._prints.pop(table, None)
         if table in self._firewall.tables():
             self._firewall.load(no_ruleset(table))
+
+
+def _commands(rules: Sequence[Rule], routes: Sequence[Route], tables: Sequence[str]) -> list[str]:
+    lines = [rule.undo_commands()[0] for rule in rules] + [route.undo_commands()[0] for route in routes]
+    return [*lines, *(f"nft delete table inet {table}" for table in tables)]
 
 
 def _wanted(block: Block) -> list[Route | Rule]:

@@ -1,11 +1,11 @@
 """What a tunnel asks of its helper, a process that kept the rights which the tunnel itself gave up (see `drop`).
 
-Three things need the files of whoever started the tunnel for as long as it runs: the journal, name resolution, and
-removing the tunnel's own files at the end. `Keeper` does them in the helper; `HelperDns`, `HelperJournal` and
-`HelperChannel` ask for them. A request is one of a closed set (`messages`), and the helper trusts the tunnel with
-little: it takes and undoes only changes of name resolution that it prepared itself from the machine's present state,
-journals only well-formed steps, always under the tunnel's name, and writes and removes three files by names that it
-knows.
+Four things need the rights of whoever started the tunnel for as long as it runs: the journal, name resolution, the kill
+switch (`block_keeper`), and removing the tunnel's own files at the end. `Keeper` does them in the helper; `HelperDns`,
+`HelperJournal`, `HelperChannel` and `process.kill_switch` ask for them. A request is one of a closed set (`messages`),
+and the helper trusts the tunnel with little: it takes and undoes only changes of name resolution that it prepared
+itself from the machine's present state, journals only well-formed steps, always under the tunnel's name, and writes and
+removes three files by names that it knows.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ from ikeclient.net.changes.journal import open_directory as open_private
 from ikeclient.net.changes.steps import DnsStep, Step
 from ikeclient.net.dns.backends import RESOLV_CONF, Dns, DnsAdapter, acceptable
 from ikeclient.net.model import DnsConfig, interface_name
+from ikeclient.process.helper.block_keeper import BlockKeeper
 from ikeclient.process.helper.messages import (
     Answer,
     ApplyDns,
+    Blocked,
+    CloseMachine,
     Done,
     Json,
+    LookAtMachine,
+    OpenMachine,
     PrepareDns,
     Remove,
     Request,
@@ -64,6 +69,7 @@ class Keeper:
         self._journal = journal or Journal(state_dir, owner.name + SUFFIX, owner)
         self._prepared: list[DnsStep] = []
         self._written: list[Step] = []
+        self._blocks = BlockKeeper(state_dir, owner.name)
 
     def answer(self, message: Message) -> Message:
         """Do what is asked; the answer tells of a failure. Never raises for anything a tunnel can send."""
@@ -78,7 +84,7 @@ class Keeper:
             answer = _failed("the helper refuses what the tunnel asks for", type(error).__name__)
         return cast(Message, CODEC.encode(answer))
 
-    def _do(self, request: Request) -> Done:
+    def _do(self, request: Request) -> Done | Blocked:
         match request:
             case WriteJournal(steps=steps):
                 written = [self._checked(step) for step in steps]
@@ -97,6 +103,12 @@ class Keeper:
             case Remove(file=file):
                 self._remove(self._files[file])
                 return Done()
+            case CloseMachine():
+                return self._blocks.close(request)
+            case OpenMachine():
+                return self._blocks.open(request)
+            case LookAtMachine():
+                return self._blocks.look()
         assert_never(request)
 
     def _prepare(self, request: PrepareDns) -> Done:
@@ -150,6 +162,19 @@ class HelperChannel:
 
     def ask(self, request: Request) -> Done:
         """Return what the helper answers."""
+        answer = self._ask(request)
+        if isinstance(answer, Done):
+            return answer
+        raise PlatformError("the tunnel's helper process answers something else")
+
+    def block(self, request: CloseMachine | OpenMachine | LookAtMachine) -> Blocked:
+        """Close or open the machine, or ask whether it is closed."""
+        answer = self._ask(request)
+        if isinstance(answer, Blocked):
+            return answer
+        raise PlatformError("the tunnel's helper process answers something else")
+
+    def _ask(self, request: Request) -> Done | Blocked:
         try:
             self._socket.sendall(pack(CODEC.encode(request)))
             answer: Answer = CODEC.decode(Answer, receive(self._socket.recv))  # type: ignore[arg-type]  # a union

@@ -6,7 +6,7 @@ Three sockets carry it, each with one request at a time: changes of the machine,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
 from ikeclient.ipc.failure import Failure
@@ -60,7 +60,38 @@ class Remove:
     file: Literal["socket", "log"]
 
 
-Request = WriteJournal | PrepareDns | ApplyDns | UndoDns | WriteCrash | Remove
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseMachine:
+    """Keep these networks closed from now on; without any a tunnel without a kill switch only passes what others close.
+
+    None stands for what the gateway granted before, or for everything. The rest is as in `net.block.state.Block`.
+    """
+
+    networks: tuple[IPv4Network | IPv6Network, ...] | None
+    granted: bool
+    exclude: tuple[IPv4Network | IPv6Network, ...]
+    exclude_lan: bool
+    interface: str
+    gateways: tuple[IPv4Address | IPv6Address, ...]
+    resolvers: tuple[IPv4Address | IPv6Address, ...]
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenMachine:
+    """Open what is closed, for so many seconds; 0: for good."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAtMachine:
+    """Tell what is closed."""
+
+
+Request = (
+    WriteJournal | PrepareDns | ApplyDns | UndoDns | WriteCrash | Remove | CloseMachine | OpenMachine | LookAtMachine
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +102,18 @@ class Done:
     step: Json | None = None
 
 
-Answer = Done | Failure
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocked:
+    """Whether the machine is closed, by what means, and what was put back that others had taken away."""
+
+    closed: bool
+    means: str
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    put_back: tuple[str, ...]
+    problem: str | None
+
+
+Answer = Done | Blocked | Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

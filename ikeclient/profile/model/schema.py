@@ -364,7 +364,9 @@ class Session(Section):
         "what is in use). `off`: one packet at a time",
     )
     kill_switch: bool = Field(
-        default=False, description="Reserved; `true` is refused, because this version has no kill switch"
+        default=False,
+        description="`true`: nothing leaves but through the tunnel, from the first moment of `connect` until "
+        "`disconnect` or `unblock`, also after a crash. Of a split tunnel that is what is closed",
     )
     up: Commands = Field(
         default=(), description="Commands to run every time the tunnel comes up or moves, without a shell"

@@ -1,0 +1,153 @@
+"""The helper's side of a kill switch: closes and opens the machine, and closes it again when others open it.
+
+The helper is the place for it: it may run nft, which the tunnel gave up, and it hears of a flushed rule or a flushed
+firewall from the kernel while the tunnel carries packets. It closes for its own tunnel alone, by the name it was forked
+with, and for the socket mark that all tunnels have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+from ikeclient.errors import PlatformError
+from ikeclient.net.block import firewall
+from ikeclient.net.block.state import BLOCK_TABLES, Block
+from ikeclient.net.block.store import Blocks, Closed, now
+from ikeclient.net.changes.surroundings import network_namespace
+from ikeclient.net.model import ANYWHERE
+from ikeclient.net.watch import netlink
+from ikeclient.process.helper.messages import Blocked, CloseMachine, OpenMachine
+from ikeclient.tunnel.machine_config import MARK
+
+APART = 0.01  # seconds between two looks that notifications cause
+PERIOD = 5.0  # seconds between looks without any, for what causes none: the networks we are on, and `unblock`
+
+
+class BlockKeeper:
+    """What the helper keeps closed for the tunnel `name`. `blocks` exists for tests."""
+
+    def __init__(self, directory: Path, name: str, blocks: Blocks | None = None) -> None:
+        self._name = name
+        self._blocks = blocks or Blocks(directory)
+        self._put_back: dict[str, None] = {}
+        self._closed: Closed | None = None
+        self._released = False  # opened for good, until the next start
+        self._bells: list[socket.socket] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def close(self, request: CloseMachine) -> Blocked:
+        """Close what is asked for, from now on. Raises PlatformError."""
+        former = self._blocks.get(self._name)
+        if self._released or (self._closed is not None and former is None):  # by `unblock`
+            self._release()
+        if self._released or (not request.networks and request.networks is not None and not self._blocks.all()):
+            return self._answer()
+        networks, granted = request.networks, request.granted
+        if networks is None and former is not None and former.granted:  # what the gateway granted before a crash
+            networks, granted = former.networks, True
+        block = Block(
+            name=self._name,
+            networks=tuple(ANYWHERE.values()) if networks is None else networks,
+            granted=granted,
+            exclude=request.exclude,
+            exclude_lan=request.exclude_lan,
+            interface=request.interface,
+            gateways=request.gateways,
+            resolvers=request.resolvers,
+            ports=request.ports,
+            mark=MARK,
+            table=former.table if former is not None else self._blocks.free_table(),
+            network=network_namespace(),
+            open_until=former.open_until if former is not None and self._closed is not None else 0.0,
+        )
+        self._closed = self._blocks.close(block)
+        self._watch()
+        return self._answer()
+
+    def open(self, request: OpenMachine) -> Blocked:
+        """Open what is closed: for some seconds, or for good. Raises PlatformError."""
+        if request.seconds:
+            self._closed = self._blocks.open_for(self._name, request.seconds)
+        else:
+            self._blocks.open(self._name)
+            self._release()
+        return self._answer()
+
+    def _release(self) -> None:
+        self._stop()
+        self._closed, self._released = None, True
+
+    def look(self) -> Blocked:
+        """Tell what is in force, and what was put back since the last time."""
+        self._look()
+        return self._answer()
+
+    def _answer(self) -> Blocked:
+        put_back, self._put_back = tuple(self._put_back), {}
+        if self._closed is None:
+            return Blocked(closed=False, means="", networks=(), put_back=put_back, problem=None)
+        closed = self._closed
+        return Blocked(
+            closed=bool(closed.block.networks) and not closed.is_open,
+            means=closed.means if closed.block.networks else "",
+            networks=closed.block.networks,
+            put_back=put_back,
+            problem=closed.problem,
+        )
+
+    # What others do
+
+    def _watch(self) -> None:
+        """Listen to the kernel from now on, where there is an event loop."""
+        if self._timer is not None:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        self._timer = loop.call_later(PERIOD, self._look)
+        for listen in (netlink.listen, firewall.listen):
+            with contextlib.suppress(OSError):
+                bell = listen()
+                self._bells.append(bell)
+                loop.add_reader(bell, self._rung, bell)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for bell in self._bells:
+            asyncio.get_running_loop().remove_reader(bell)
+            bell.close()
+        self._bells = []
+
+    def _rung(self, bell: socket.socket) -> None:
+        try:
+            concerns = bell is not self._bells[0] or netlink.concerns(bell, -1, BLOCK_TABLES)
+            netlink.drain(bell)
+        except OSError:
+            asyncio.get_running_loop().remove_reader(bell)
+            return
+        loop = asyncio.get_running_loop()
+        if concerns and self._timer is not None and self._timer.when() > loop.time() + APART:
+            self._timer.cancel()
+            self._timer = loop.call_later(APART, self._look)
+
+    def _look(self) -> None:
+        if self._timer is None or self._closed is None:
+            return
+        self._timer.cancel()
+        with contextlib.suppress(PlatformError):  # tried again at the next look
+            self._put_back |= dict.fromkeys(self._blocks.uphold())
+            block = self._blocks.get(self._name)
+            if block is None:  # opened by `unblock`
+                self._release()
+                return
+            if block != self._closed.block:
+                self._closed = replace(self._closed, block=block)
+        left = self._closed.block.open_until - now()
+        self._timer = asyncio.get_running_loop().call_later(left + APART if 0 < left < PERIOD else PERIOD, self._look)
