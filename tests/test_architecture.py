@@ -32,7 +32,7 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
     "ike": (frozenset({"wire", "crypto", "eap", "errors"}), "the IKE SA never meets ESP, profiles or the machine"),
     "esp": (frozenset({"crypto", "errors"}), "ESP never meets IKE; the tunnel carries keys from one to the other"),
     "profile": (
-        frozenset({"wire", "crypto", "ike.config", "ipc", "errors"}),
+        frozenset({"wire", "crypto", "eap.credentials", "ike.config", "ipc", "errors"}),
         "a profile becomes the protocol's configuration and nothing that acts",
     ),
     "net": (frozenset({"ipc", "errors"}), "the machine is adapters with plain values; it does not know what a VPN is"),
@@ -77,6 +77,7 @@ LAZY: dict[str, tuple[frozenset[str], str]] = {
 # The only homes of packages that are not ours.
 HOMES: dict[str, tuple[tuple[str, ...], str]] = {
     "cryptography": (("ikeclient.crypto",), "one place to audit, and one place to swap"),
+    "OpenSSL": (("ikeclient.crypto.tls",), "TLS inside of EAP, and nothing else"),
     "pyroute2": (("ikeclient.net",), "the machine is changed through journalled adapters only"),
     "pytun": (("ikeclient.net.device.tun",), "one device file, one owner"),
     "netifaces": (("ikeclient.net",), "what interfaces exist is a question to the machine"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
+from ikeclient.eap.credentials import TlsCredentials
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.text import printable
@@ -19,6 +22,9 @@ NAMES: dict[EapType, str] = {
     EapType.TTLS: "eap-ttls",
     EapType.PEAP: "eap-peap",
     EapType.MSCHAPV2: "eap-mschapv2",
+    EapType.SIM: "eap-sim",
+    EapType.AKA: "eap-aka",
+    EapType.AKA_PRIME: "eap-aka-prime",
     EapType.EXPANDED: "a vendor's EAP method",
 }
 
@@ -29,6 +35,60 @@ class NeedCredential:
 
     kind: str
     prompt: str
+
+
+class InnerPeer(Protocol):
+    """An EAP conversation inside of another: `peer.EapPeer`, as a method sees it."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether its method has nothing against success."""
+        ...
+
+    @property
+    def msk(self) -> bytes | None:
+        """The keys of its method after `conclude`."""
+        ...
+
+    @property
+    def refusal(self) -> AuthenticationFailed | None:
+        """Why it is going to fail."""
+        ...
+
+    def respond(self, packet: bytes) -> bytes | NeedCredential | None:
+        """See `EapPeer.respond`."""
+        ...
+
+    def supply(self, password: str) -> bytes | NeedCredential:
+        """See `EapPeer.supply`."""
+        ...
+
+    def decline(self) -> bytes | None:
+        """See `EapPeer.decline`."""
+        ...
+
+    def conclude(self) -> None:
+        """Take the other side's word for success; raises GatewayNotAuthenticated unless `settled`."""
+        ...
+
+    def take_notices(self) -> str:
+        """What its method had to say to the person."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """What a method is made with. `password` None: a person is asked. `now` and `tls` are for methods over TLS.
+
+    `inner_peer` begins a conversation with some of the methods, with the same account.
+    """
+
+    user: str
+    password: str | None = field(default=None, repr=False)
+    entropy: Callable[[int], bytes]
+    tls: TlsCredentials | None = None
+    now: Callable[[], datetime] | None = None
+    inner_peer: Callable[[tuple[EapType, ...]], InnerPeer]
 
 
 class Method(Protocol):
@@ -58,6 +118,10 @@ class Method(Protocol):
         """Take the secret that NeedCredential asked for; it has passed `password_fault`."""
         ...
 
+    def decline(self) -> bytes | None:
+        """Answer the waiting request without the secret, because nobody can be asked; None if that is impossible."""
+        ...
+
 
 def method_name(type_: EapType) -> str:
     """The method as the profile names it, or its number."""
@@ -81,6 +145,11 @@ def refused(user: str, reason: str) -> AuthenticationFailed:
 def quoted(user: str) -> str:
     """The user name as errors and prompts show it."""
     return f"'{printable(user, 80)}'"
+
+
+def password_prompt(user: str) -> str:
+    """What a person is asked for the account's password with."""
+    return f"Password for {quoted(user)}"
 
 
 def identity_fault(identity: str) -> str | None:

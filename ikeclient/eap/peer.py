@@ -12,8 +12,12 @@ skip the part in which it has to prove that it knows the password (CVE-2021-4507
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
+from ikeclient.eap.credentials import TlsCredentials
+from ikeclient.eap.fragments import MAX_FRAGMENTS
 from ikeclient.eap.method import (
+    Login,
     Method,
     NeedCredential,
     breach,
@@ -26,6 +30,9 @@ from ikeclient.eap.method import (
 from ikeclient.eap.methods.gtc import Gtc
 from ikeclient.eap.methods.md5 import Md5Challenge
 from ikeclient.eap.methods.mschapv2 import MschapV2
+from ikeclient.eap.methods.peap import Peap
+from ikeclient.eap.methods.tls import Tls
+from ikeclient.eap.methods.ttls import Ttls
 from ikeclient.errors import (
     AuthenticationFailed,
     GatewayNotAuthenticated,
@@ -38,14 +45,19 @@ from ikeclient.wire.registry import EapCode, EapType
 from ikeclient.wire.text import printable
 
 MAX_ROUNDS = 20
+MAX_TLS_ROUNDS = MAX_ROUNDS + 2 * MAX_FRAGMENTS  # whatever is in fragments has a packet for each
 
 Entropy = Callable[[int], bytes]
 
-_METHODS: dict[EapType, Callable[[str, str | None, Entropy], Method]] = {
-    EapType.MSCHAPV2: MschapV2,
-    EapType.GTC: lambda _user, password, _entropy: Gtc(password),
-    EapType.MD5_CHALLENGE: lambda user, password, _entropy: Md5Challenge(user, password),
+_METHODS: dict[EapType, Callable[[Login], Method]] = {
+    EapType.MSCHAPV2: lambda login: MschapV2(login.user, login.password, login.entropy),
+    EapType.GTC: lambda login: Gtc(login.password),
+    EapType.MD5_CHALLENGE: lambda login: Md5Challenge(login.user, login.password),
+    EapType.TLS: Tls,
+    EapType.TTLS: Ttls,
+    EapType.PEAP: Peap,
 }
+_OVER_TLS = frozenset({EapType.TLS, EapType.TTLS, EapType.PEAP})
 
 SUPPORTED_METHODS = frozenset(_METHODS)
 
@@ -54,14 +66,23 @@ class EapPeer:
     """One EAP conversation as `identity`, with any of `methods` (in order of preference) and nothing else.
 
     `password` None means that a person is asked when a method needs it. `entropy` returns the asked number of
-    unpredictable bytes. Raises ProfileError for an identity, a password or methods that can never work.
+    unpredictable bytes. Methods over TLS need `tls`, and `now` to judge certificates by; what `tls` says is anonymous
+    answers the identity request in place of `identity`.
+    Raises ProfileError for an identity, a password or methods that can never work.
 
     `finished` turns true with the gateway's Success. `notices` collects what the gateway had to say to the person,
     safe to display; whoever shows a notice may remove it.
     """
 
     def __init__(
-        self, identity: str, methods: Sequence[EapType], password: str | None, entropy: Callable[[int], bytes]
+        self,
+        identity: str,
+        methods: Sequence[EapType],
+        password: str | None,
+        entropy: Callable[[int], bytes],
+        *,
+        tls: TlsCredentials | None = None,
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         if fault := identity_fault(identity):
             raise ProfileError(f"the EAP user name {fault}")
@@ -69,14 +90,25 @@ class EapPeer:
             raise ProfileError(f"the EAP password {fault}")
         if unsupported := [method_name(m) for m in methods if m not in _METHODS]:
             raise ProfileError(f"EAP method not supported: {', '.join(unsupported)}")
+        if (tls is None or now is None) and (over_tls := [method_name(m) for m in methods if m in _OVER_TLS]):
+            raise ProfileError(f"EAP method without the credentials for TLS: {', '.join(over_tls)}")
         if not methods:
             raise ProfileError("no EAP method is allowed")
+        if tls and tls.anonymous_identity is not None and (fault := identity_fault(tls.anonymous_identity)):
+            raise ProfileError(f"the anonymous EAP identity {fault}")
         self.finished = False
         self.notices: list[str] = []
         self._identity = identity
         self._allowed = tuple(dict.fromkeys(methods))
-        self._password = password
-        self._entropy = entropy
+        self._said = (tls and tls.anonymous_identity) or identity
+        self._login = Login(
+            user=identity,
+            password=password,
+            entropy=entropy,
+            tls=tls,
+            now=now,
+            inner_peer=lambda methods: EapPeer(identity, methods, password, entropy, tls=tls and tls.inside(), now=now),
+        )
         self._method: Method | None = None
         self._offered: list[EapType] = []  # methods we refused with a Nak
         self._rounds = 0
@@ -99,6 +131,21 @@ class EapPeer:
         """Why the gateway is about to end in failure, once the method knows; for a gateway that never says Failure."""
         return self._method.refusal if self._method else None
 
+    @property
+    def settled(self) -> bool:
+        """Whether the method has nothing against a Success."""
+        return self._method is not None and self._method.done and self.refusal is None
+
+    def conclude(self) -> None:
+        """Take another layer's word for the Success. Raises GatewayNotAuthenticated before the method is done."""
+        self._on_success()
+
+    def take_notices(self) -> str:
+        """What the gateway had to say to the person, in one line; it is told once."""
+        text = "; ".join(self.notices)
+        self.notices.clear()
+        return text
+
     def respond(self, packet: bytes) -> bytes | NeedCredential | None:
         """Take one EAP packet of the gateway and return the EAP response to send.
 
@@ -115,8 +162,8 @@ class EapPeer:
             self._error = error
             raise
 
-    def supply(self, password: str) -> bytes:
-        """Answer the request that led to NeedCredential; returns the EAP response to send.
+    def supply(self, password: str) -> bytes | NeedCredential:
+        """Answer the request that led to NeedCredential; returns the EAP response to send, or what else is asked.
 
         Raises AuthenticationFailed for a password that cannot be used (ask again), RuntimeError when nothing is
         waiting for one.
@@ -126,17 +173,25 @@ class EapPeer:
         if fault := password_fault(password):
             raise AuthenticationFailed(f"the password {fault}")
         self._method.supply(password)
-        response = self._run_method(self._method, EapPacket.parse(self._request))
-        if isinstance(response, NeedCredential):
-            raise RuntimeError(f"{method_name(self._method.type)} does not take the password it asked for")
-        self._response = response
-        return response
+        self._response = self._run_method(self._method, EapPacket.parse(self._request))
+        return self._response
+
+    def decline(self) -> bytes | None:
+        """Answer the request that led to NeedCredential without it; None if the method has no way to."""
+        if self._method is None or self._request is None or not isinstance(self._response, NeedCredential):
+            raise RuntimeError("no EAP request is waiting for a password")
+        answer = self._method.decline()
+        if answer is None:
+            return None
+        self._response = _response(EapPacket.parse(self._request), self._method.type, answer)
+        return self._response
 
     def _respond(self, packet: bytes) -> bytes | NeedCredential | None:
         self._rounds += 1
-        if self._rounds > MAX_ROUNDS:
+        limit = MAX_TLS_ROUNDS if self._method and self._method.type in _OVER_TLS else MAX_ROUNDS
+        if self._rounds > limit:
             unwanted = self._method is None and self._offered
-            raise self._failure() if unwanted else breach(f"no end after {MAX_ROUNDS} EAP packets")
+            raise self._failure() if unwanted else breach(f"no end after {limit} EAP packets")
         if self.finished:
             raise breach("an EAP packet after the Success")
         if packet == self._request:
@@ -164,14 +219,14 @@ class EapPeer:
                 self.notices.append(printable(request.data))
                 return _response(request, EapType.NOTIFICATION, b"")
             case EapType.IDENTITY if self._method is None:
-                return _response(request, EapType.IDENTITY, self._identity.encode())
+                return _response(request, EapType.IDENTITY, self._said.encode())
             case None | EapType.IDENTITY | EapType.NAK:
                 raise breach(f"an EAP request of type {request.type} has no place here")
             case type_ if self._method is None:
                 if type_ not in self._allowed:
                     self._offered.append(type_)
                     return _response(request, EapType.NAK, bytes(self._allowed))
-                self._method = _METHODS[type_](self._identity, self._password, self._entropy)
+                self._method = _METHODS[type_](self._login)
             case type_ if type_ != self._method.type:
                 raise breach(f"{method_name(type_)} in the middle of {method_name(self._method.type)}")
         return self._run_method(self._method, request)

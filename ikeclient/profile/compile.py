@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from ikeclient.crypto.algorithms.transforms import AlgorithmProposal
+from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.identity import identity_text
 from ikeclient.crypto.sign.private_key import PrivateKey
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Scheme
+from ikeclient.eap.credentials import TlsCredentials
 from ikeclient.errors import ProfileError
 from ikeclient.ike.config import (
     CertificateAuth,
@@ -33,21 +35,24 @@ from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.trust import program
 from ikeclient.profile.model import proposals
 from ikeclient.profile.model.capability import usable
-from ikeclient.profile.model.methods import METHODS, SUPPORTED, is_eap
+from ikeclient.profile.model.methods import METHODS, SUPPORTED, is_eap, needs_password
 from ikeclient.profile.model.schema import Auth, Profile
-from ikeclient.profile.model.values import IPNetwork
+from ikeclient.profile.model.values import IPNetwork, shown
 from ikeclient.profile.secrets.credentials import (
     SecretNotRead,
     Sources,
+    account_in,
     certificate_identity,
     identity_of,
     load_certificate,
     load_password,
     load_psk,
+    load_server_trust,
     load_trust,
 )
 from ikeclient.profile.secrets.secrets import Ask, Secret
 from ikeclient.wire.identity import Identity
+from ikeclient.wire.registry import EapType
 from ikeclient.wire.selector import TrafficSelector
 
 _ANYWHERE: dict[str, IPNetwork] = {"ipv4": ip_network("0.0.0.0/0"), "ipv6": ip_network("::/0")}
@@ -234,12 +239,48 @@ def _auth(profile: Profile, sources: Sources) -> tuple[Identity, OwnAuth, Gatewa
                 sources.warnings.append(f"our certificate does not hold the identity {who}; the gateway may refuse it")
             return own, CertificateAuth(chain=chain, key=key, signature=_signature_schemes(auth, key)), theirs
         case method if is_eap(method) and method in SUPPORTED:
-            own, account = _eap_identities(auth)
-            theirs = TrustedCertificate(trust=load_trust(profile.gateway, sources))
-            password = load_password(auth, account, sources)
-            methods = METHODS[method].answers
-            return own, EapAuth(identity=account, methods=methods, password=password), theirs
+            return _eap(profile, sources)
     raise unsupported(auth.method)
+
+
+def _eap(profile: Profile, sources: Sources) -> tuple[Identity, EapAuth, TrustedCertificate]:
+    auth, traits = profile.auth, METHODS[profile.auth.method]
+    methods = tuple(method for method in traits.answers if _possible(auth, method))
+    if not methods:
+        inner = shown(auth.inner)
+        raise ProfileError(f"key 'auth.inner' cannot be {inner} with method {auth.method}", hint="see docs/profile.md")
+    trust = load_trust(profile.gateway, sources)
+    tls: TlsCredentials | None = None
+    if traits.over_tls:
+        shows_certificate = EapType.TLS in methods or auth.inner == "tls"
+        chain, key = load_certificate(auth, sources) if shows_certificate else ((), None)
+        name = identity_of(auth.server_name, "auth.server_name") if auth.server_name else None
+        tls = TlsCredentials(
+            trust=load_server_trust(auth, trust, sources),
+            server_name=(name.type, name.data) if name else None,
+            chain=chain,
+            key=key,
+            inner=auth.inner,
+            anonymous_identity=auth.anonymous_identity,
+        )
+    own, account = _eap_identities(auth, tls.chain if tls else ())
+    wants_password = needs_password(auth)
+    if not wants_password:
+        certified = (EapType.TLS, EapType.PEAP, EapType.TTLS) if auth.inner == "tls" else (EapType.TLS,)
+        methods = tuple(method for method in methods if method in certified)
+    password = load_password(auth, account, sources) if wants_password else None
+    return own, EapAuth(identity=account, methods=methods, password=password, tls=tls), TrustedCertificate(trust=trust)
+
+
+def _possible(auth: Auth, method: EapType) -> bool:
+    """Whether the profile has what a method takes, apart from a password."""
+    match method:
+        case EapType.TLS:
+            return auth.method != "eap" or auth.certificate is not None
+        case EapType.PEAP:
+            return auth.inner not in ("pap", "eap-mschapv2")
+        case _:
+            return True
 
 
 def unsupported(method: str) -> ProfileError:
@@ -275,9 +316,11 @@ def _named_identity(auth: Auth) -> Identity:
     return identity_of(auth.identity, "auth.identity")
 
 
-def _eap_identities(auth: Auth) -> tuple[Identity, str]:
-    """IDi and the EAP identity; each stands in for the other where only one is given."""
+def _eap_identities(auth: Auth, chain: Sequence[Certificate]) -> tuple[Identity, str]:
+    """IDi and the EAP identity; each stands in for the other where only one is given, a certificate for both."""
     account, own = auth.user or auth.identity, auth.identity or auth.user
+    if account is None and chain:
+        return certificate_identity(chain[0]), account_in(chain[0])
     if account is None or own is None:
         hint = 'for example: identity = "alice@example.com"'
         raise ProfileError("key 'auth.identity' is missing", reason=f"method {auth.method} needs it", hint=hint)

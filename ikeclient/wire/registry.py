@@ -303,7 +303,10 @@ class EapType(OpenEnum):
     MD5_CHALLENGE = 4
     GTC = 6
     TLS = 13
+    SIM = 18
     TTLS = 21
+    AKA = 23
     PEAP = 25
     MSCHAPV2 = 26
+    AKA_PRIME = 50
     EXPANDED = 254

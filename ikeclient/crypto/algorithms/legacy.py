@@ -1,4 +1,4 @@
-"""The broken primitives that MS-CHAPv2 and EAP-MD5 are made of: MD4, MD5, SHA-1 and single DES.
+"""The broken primitives that MS-CHAPv2, EAP-MD5 and PEAP are made of: MD4, MD5, SHA-1, single DES and RC4.
 
 None of them protects anything here by itself: EAP runs inside an IKE SA whose gateway has already proved itself with
 a certificate. They are kept in one module, away from the algorithms of IKE and ESP, so that nothing else uses them.
@@ -7,6 +7,7 @@ a certificate. They are kept in one module, away from the algorithms of IKE and 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import struct
 from collections.abc import Callable
 
@@ -64,6 +65,27 @@ def md5(data: bytes) -> bytes:
 def sha1(data: bytes) -> bytes:
     """The 20-byte SHA-1 digest, also where the platform forbids it for security."""
     return hashlib.sha1(data, usedforsecurity=False).digest()
+
+
+def sha1_hmac(key: bytes, data: bytes) -> bytes:
+    """The 20-byte HMAC-SHA-1 (RFC 2104)."""
+    return hmac.digest(key, data, "sha1")
+
+
+def rc4(key: bytes, data: bytes) -> bytes:
+    """Encrypt or decrypt with RC4 (RFC 6229 has vectors), which OpenSSL no longer offers by default."""
+    state = list(range(256))
+    j = 0
+    for i in range(256):
+        j = (j + state[i] + key[i % len(key)]) & 0xFF
+        state[i], state[j] = state[j], state[i]
+    found, i, j = bytearray(), 0, 0
+    for byte in data:
+        i = (i + 1) & 0xFF
+        j = (j + state[i]) & 0xFF
+        state[i], state[j] = state[j], state[i]
+        found.append(byte ^ state[(state[i] + state[j]) & 0xFF])
+    return bytes(found)
 
 
 def des_key(key: bytes) -> bytes:

@@ -11,6 +11,8 @@ from ikeclient.errors import AuthenticationFailed
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.text import printable
 
+_MAX_QUESTION = 500  # characters
+
 
 class Gtc:
     """One EAP-GTC conversation. A password answers one question; every further question goes to a person."""
@@ -27,10 +29,15 @@ class Gtc:
         """See `Method.supply`."""
         self._password = password
 
+    def decline(self) -> bytes | None:
+        """See `Method.decline`."""
+        return None
+
     def respond(self, data: bytes, identifier: int) -> bytes | NeedCredential:  # noqa: ARG002  not part of the answer
         """See `Method.respond`."""
         if self._password is None:
-            return NeedCredential(kind="password", prompt=printable(data) or "Password")
+            question = printable(data, _MAX_QUESTION)
+            return NeedCredential(kind="password", prompt=f"the gateway asks: {question}" if question else "Password")
         answer, self._password = self._password.encode(), None
         self.done = True
         return answer

@@ -7,7 +7,7 @@ offset  0             1..             1 + Value-Size..
 from __future__ import annotations
 
 from ikeclient.crypto.algorithms.legacy import md5
-from ikeclient.eap.method import NeedCredential, breach, quoted, refused
+from ikeclient.eap.method import NeedCredential, breach, password_prompt, refused
 from ikeclient.errors import AuthenticationFailed
 from ikeclient.wire.registry import EapType
 
@@ -28,6 +28,10 @@ class Md5Challenge:
         """See `Method.supply`."""
         self._password = password
 
+    def decline(self) -> bytes | None:
+        """See `Method.decline`."""
+        return None
+
     def respond(self, data: bytes, identifier: int) -> bytes | NeedCredential:
         """See `Method.respond`."""
         if self.done:
@@ -36,7 +40,7 @@ class Md5Challenge:
         if not 0 < size < len(data):
             raise breach(f"an EAP-MD5 challenge of {size} bytes in a request of {len(data)}")
         if self._password is None:
-            return NeedCredential(kind="password", prompt=f"Password for {quoted(self._user)}")
+            return NeedCredential(kind="password", prompt=password_prompt(self._user))
         value = md5(bytes([identifier]) + self._password.encode() + data[1 : 1 + size])
         self.done = True
         return bytes([len(value)]) + value + self._user.encode()

@@ -7,10 +7,11 @@ response, so that it differs in every conversation.
 
 from __future__ import annotations
 
-from ikeclient.crypto.algorithms.legacy import des_encrypt_block, md4, sha1
+from ikeclient.crypto.algorithms.legacy import des_encrypt_block, md4, rc4, sha1
 
 CHALLENGE_LENGTH = 16
 NT_RESPONSE_LENGTH = 24
+PASSWORD_BLOCK = 512  # bytes that hold a new password, without its length
 
 _SIGNING_MAGIC = b"Magic server to client signing constant"
 _ITERATION_MAGIC = b"Pad to make it do more than one iteration"
@@ -41,6 +42,18 @@ def authenticator_response(challenge: bytes, password_hash: bytes, response: byt
     """RFC 2759 section 8.7: the 20 bytes behind `S=`, with which the gateway proves the same password."""
     digest = sha1(md4(password_hash) + response + _SIGNING_MAGIC)
     return sha1(digest + challenge + _ITERATION_MAGIC)
+
+
+def encrypted_password(new: str, old_hash: bytes, padding: bytes) -> bytes:
+    """RFC 2759 section 8.9: the new password for who has the hash of the old one; `padding` is 512 random bytes."""
+    text = new.encode("utf-16-le")
+    block = padding[: PASSWORD_BLOCK - len(text)] + text + len(text).to_bytes(4, "little")
+    return rc4(old_hash, block)
+
+
+def encrypted_hash(old_hash: bytes, new_hash: bytes) -> bytes:
+    """RFC 2759 section 8.12: the old hash for who has the new one, 16 bytes."""
+    return des_encrypt_block(new_hash[:7], old_hash[:8]) + des_encrypt_block(new_hash[7:14], old_hash[8:])
 
 
 def master_session_key(password_hash: bytes, response: bytes) -> bytes:

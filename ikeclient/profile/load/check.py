@@ -14,7 +14,7 @@ from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.profile.compile import compile_profile, unsupported
 from ikeclient.profile.load.files import shown_path
 from ikeclient.profile.load.load import LoadedProfile
-from ikeclient.profile.model.methods import SUPPORTED, is_eap, uses_certificate
+from ikeclient.profile.model.methods import SUPPORTED, is_eap, needs_password, uses_certificate
 from ikeclient.profile.model.problems import InvalidProfile, Problem
 from ikeclient.profile.model.schema import SecretSource
 from ikeclient.profile.secrets.credentials import MAX_KEY_FILE, SecretNotRead, Sources, is_pkcs12
@@ -86,11 +86,12 @@ def _missing(loaded: LoadedProfile) -> Iterator[tuple[str, str]]:
         if auth.identity is None:
             yield "auth.identity", _UNSET
         yield from files.secret("auth.psk", auth.psk, required=True)
-    elif uses_certificate(auth.method):
-        yield from files.named("gateway.ca", gateway.ca or ())
+        return
+    yield from files.named("gateway.ca", gateway.ca or ())
+    yield from files.named("auth.server_ca", auth.server_ca or ())
+    if uses_certificate(auth.method) or auth.inner == "tls" or (is_eap(auth.method) and auth.certificate is not None):
         yield from _certificate(files, loaded)
-    else:
-        yield from files.named("gateway.ca", gateway.ca or ())
+    if is_eap(auth.method) and needs_password(auth):
         yield from files.secret("auth.password", auth.password)
     if is_eap(auth.method) and not uses_certificate(auth.method) and auth.identity is None and auth.user is None:
         yield "auth.user", _UNSET

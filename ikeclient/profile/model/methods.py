@@ -6,15 +6,30 @@ Validation, compilation, the check before a connection, importers, exporters and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias, get_args
 
 from ikeclient.wire.registry import EapType
 
 MethodName: TypeAlias = Literal[
-    "psk", "certificate", "eap-mschapv2", "eap-tls", "eap-ttls", "eap-peap", "eap-gtc", "eap-md5", "eap"
+    "psk",
+    "certificate",
+    "eap-mschapv2",
+    "eap-tls",
+    "eap-ttls",
+    "eap-peap",
+    "eap-gtc",
+    "eap-md5",
+    "eap-sim",
+    "eap-aka",
+    "eap-aka-prime",
+    "eap",
 ]
+InnerName: TypeAlias = Literal["mschapv2", "eap-mschapv2", "gtc", "md5", "pap", "tls"]
+INNER: tuple[InnerName, ...] = get_args(InnerName)
 
 _CERTIFICATE = frozenset({"certificate", "key", "key_passphrase"})
+_SERVER = frozenset({"server_ca", "server_name", "anonymous_identity"})
+_TUNNELLED = _CERTIFICATE | _SERVER | {"user", "password", "inner"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,18 +46,26 @@ class MethodTraits:
     certificate: bool = False
     supported: bool = True
 
+    @property
+    def over_tls(self) -> bool:
+        """Whether some of the methods log in to an authentication server over TLS."""
+        return "server_ca" in self.keys
+
 
 METHODS: dict[MethodName, MethodTraits] = {
     "psk": MethodTraits(keys=frozenset({"psk"})),
     "certificate": MethodTraits(keys=_CERTIFICATE | {"signature"}, certificate=True),
     "eap-mschapv2": MethodTraits(keys=frozenset({"user", "password"}), answers=(EapType.MSCHAPV2,)),
-    "eap-tls": MethodTraits(keys=_CERTIFICATE | {"user"}, answers=(EapType.TLS,), certificate=True, supported=False),
-    "eap-ttls": MethodTraits(keys=frozenset({"user", "password"}), answers=(EapType.TTLS,), supported=False),
-    "eap-peap": MethodTraits(keys=frozenset({"user", "password"}), answers=(EapType.PEAP,), supported=False),
+    "eap-tls": MethodTraits(keys=_CERTIFICATE | _SERVER | {"user"}, answers=(EapType.TLS,), certificate=True),
+    "eap-ttls": MethodTraits(keys=_TUNNELLED, answers=(EapType.TTLS,)),
+    "eap-peap": MethodTraits(keys=_TUNNELLED, answers=(EapType.PEAP,)),
     "eap-gtc": MethodTraits(keys=frozenset({"user", "password"}), answers=(EapType.GTC,)),
     "eap-md5": MethodTraits(keys=frozenset({"user", "password"}), answers=(EapType.MD5_CHALLENGE,)),
-    # What the gateway asks for, of the methods that never show it the password itself.
-    "eap": MethodTraits(keys=frozenset({"user", "password"}), answers=(EapType.MSCHAPV2,)),
+    "eap-sim": MethodTraits(keys=frozenset({"user"}), answers=(EapType.SIM,), supported=False),
+    "eap-aka": MethodTraits(keys=frozenset({"user"}), answers=(EapType.AKA,), supported=False),
+    "eap-aka-prime": MethodTraits(keys=frozenset({"user"}), answers=(EapType.AKA_PRIME,), supported=False),
+    # What the gateway asks for, of the methods that never show the password to anybody unproven.
+    "eap": MethodTraits(keys=_TUNNELLED, answers=(EapType.TLS, EapType.PEAP, EapType.TTLS, EapType.MSCHAPV2)),
 }
 SUPPORTED = tuple(name for name, traits in METHODS.items() if traits.supported)
 REFUSED = tuple(name for name, traits in METHODS.items() if not traits.supported)
@@ -58,3 +81,23 @@ def is_eap(method: str) -> bool:
 def uses_certificate(method: str) -> bool:
     """Return whether we prove ourselves with a certificate of ours; false for what is no method."""
     return method in _BY_NAME and _BY_NAME[method].certificate
+
+
+class _Auth(Protocol):
+    """What of the section [auth] decides what a method uses."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def inner(self) -> str | None: ...
+    @property
+    def certificate(self) -> object | None: ...
+    @property
+    def password(self) -> object | None: ...
+
+
+def needs_password(auth: _Auth) -> bool:
+    """Return whether an EAP method takes a password: not with certificates only."""
+    if auth.method == "eap-tls" or auth.inner == "tls":
+        return False
+    return auth.method != "eap" or auth.certificate is None or auth.password is not None

@@ -28,7 +28,7 @@ from pydantic_core import core_schema
 
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES
 from ikeclient.profile.model import proposals, values
-from ikeclient.profile.model.methods import REFUSED, SUPPORTED, MethodName
+from ikeclient.profile.model.methods import REFUSED, SUPPORTED, InnerName, MethodName
 from ikeclient.profile.model.proposals import DEFAULT_ESP, DEFAULT_IKE
 from ikeclient.profile.model.values import Fault, IPNetwork
 
@@ -211,7 +211,8 @@ class Auth(Section):
 
     method: MethodName = Field(
         description=f"How we prove who we are: {_words(name for name in SUPPORTED if name != 'eap')}, or `eap`: "
-        "what the gateway asks for, of the methods that do not show it the password (so far MSCHAPv2). "
+        "what the gateway asks for, of the methods that never show the password to anybody who has not proven who "
+        "they are: EAP-TLS if there is a certificate, PEAP, EAP-TTLS and MSCHAPv2. "
         f"Known and refused are {_words(REFUSED)}"
     )
     identity: Text | None = Field(
@@ -223,6 +224,26 @@ class Auth(Section):
     password: SecretSource | None = Field(
         default=None, description="For EAP: a secret source. Default: ask on the terminal"
     )
+    inner: InnerName | None = Field(
+        default=None,
+        description="What runs inside of EAP-TTLS and PEAP: `mschapv2` (the default), `gtc`, `md5`, `tls`; with "
+        "EAP-TTLS also `eap-mschapv2` and `pap`",
+    )
+    anonymous_identity: Text | None = Field(
+        default=None,
+        description="With EAP-TLS, EAP-TTLS and PEAP: what is said of us before the authentication server has proven "
+        "who it is, such as `anonymous@example.com`. Default: the account",
+    )
+    server_ca: Annotated[tuple[str, ...], _Parsed(values.paths, _ONE_OR_MORE)] | None = Field(
+        default=None,
+        description="With EAP-TLS, EAP-TTLS and PEAP: PEM file or list of files with the authorities that may vouch "
+        "for the authentication server. Default: as for the gateway",
+    )
+    server_name: Text | None = Field(
+        default=None,
+        description="With EAP-TLS, EAP-TTLS and PEAP: the name that the authentication server's certificate must "
+        "prove. Default: the gateway's identity",
+    )
     psk: SecretSource | None = Field(
         default=None,
         description="Required for method `psk`: a secret source. Text as it stands, hexadecimal after `0x`, or "
@@ -230,7 +251,7 @@ class Auth(Section):
     )
     certificate: Annotated[KeyFile, BeforeValidator(_key_file), WithJsonSchema(_KEY_FILE)] | None = Field(
         default=None,
-        description="Required for method `certificate`: PEM chain, ours first, or PKCS#12. A path, or "
+        description="Required for methods `certificate` and `eap-tls`: PEM chain, ours first, or PKCS#12. A path, or "
         '`{ file = "...", insecure = true }` if the file\'s permissions need an exception',
     )
     key: Annotated[KeyFile, BeforeValidator(_key_file), WithJsonSchema(_KEY_FILE)] | None = Field(

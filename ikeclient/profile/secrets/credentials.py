@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from ikeclient.crypto.pki.identity import PREFIXES, parse_identity
+from ikeclient.crypto.pki.identity import PREFIXES, identity_text, parse_identity
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, load_pkcs12
 from ikeclient.crypto.sign.file_key import FileKey, PassphraseNeeded
 from ikeclient.errors import ProfileError, UsageError
@@ -164,13 +164,20 @@ def load_password(auth: Auth, account: str, sources: Sources) -> str:
 
 def load_trust(gateway: Gateway, sources: Sources) -> TrustStore:
     """The authorities in the profile's `ca` files, or the system's. What cannot be read in them is a warning."""
-    if gateway.ca is None:
-        return _system_trust()
+    return _system_trust() if gateway.ca is None else _authorities(gateway.ca, ("gateway", "ca"), sources)
+
+
+def load_server_trust(auth: Auth, gateway_trust: TrustStore, sources: Sources) -> TrustStore:
+    """The authorities that may vouch for the authentication server: those of `server_ca`, or the gateway's."""
+    return gateway_trust if auth.server_ca is None else _authorities(auth.server_ca, ("auth", "server_ca"), sources)
+
+
+def _authorities(files: Sequence[str], key: Key, sources: Sources) -> TrustStore:
     anchors: list[Certificate] = []
-    for written in gateway.ca:
+    for written in files:
         path = sources.path(written)
         problems: list[str] = []
-        data = sources.read(written, MAX_BUNDLE, ("gateway", "ca"))
+        data = sources.read(written, MAX_BUNDLE, key)
         with _naming(path):
             anchors += Certificate.load_many(data, problems)
         sources.warnings.extend(f"{shown_path(path)}: {problem}; left out" for problem in problems)
@@ -233,6 +240,15 @@ def certificate_identity(certificate: Certificate) -> Identity:
         raise ProfileError("key 'auth.identity' is missing", reason="the certificate names nobody, so it is needed")
     type_, data = next((name for name in names if name[0] == IdType.DER_ASN1_DN), names[0])
     return Identity(type=type_, data=data)
+
+
+def account_in(certificate: Certificate) -> str:
+    """The account that a certificate stands for: its first mail address or host name, else its subject."""
+    names = certificate.identities()
+    plain = [name for name in names if name[0] in (IdType.RFC822_ADDR, IdType.FQDN)] or names
+    if not plain:
+        raise ProfileError("key 'auth.user' is missing", reason="the certificate names nobody, so it is needed")
+    return identity_text(*plain[0])
 
 
 def _private_key(auth: Auth, certificate: KeyFile, certificate_data: bytes, sources: Sources) -> FileKey:

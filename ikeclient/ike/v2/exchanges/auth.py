@@ -252,7 +252,10 @@ class AuthExchange:
 
         `identity` and `own` are IDr and IDi, `follows` says that we authenticate once more after this.
         """
-        peer = EapPeer(auth.identity, auth.methods, auth.password, self._sources.entropy)
+        expected = self._config.gateway.identity or identity
+        tls = auth.tls and auth.tls.expecting(expected.type, expected.data)
+        sources = self._sources
+        peer = EapPeer(auth.identity, auth.methods, auth.password, sources.entropy, tls=tls, now=sources.wall_clock)
         while not peer.finished:
             eap = find(answer, EapPayload)
             if eap is None:
@@ -264,8 +267,14 @@ class AuthExchange:
                     hint="the profile's [auth] method and the gateway's configuration differ",
                 )
             response = peer.respond(eap.packet)
-            if isinstance(response, NeedCredential):
-                supplied = yield Need(kind=NeedKind(response.kind), request=response.prompt)
+            while isinstance(response, NeedCredential):
+                try:
+                    supplied = yield Need(kind=NeedKind(response.kind), request=response.prompt)
+                except IkeclientError as error:  # nobody can be asked
+                    response = peer.decline()
+                    if response is None:
+                        raise peer.refusal or error from None
+                    break
                 assert isinstance(supplied, str)
                 response = peer.supply(supplied)
             if response is not None:

@@ -1,0 +1,71 @@
+"""What we log in with, and what a method makes of it: the properties that decide where it may be used.
+
+`TRAITS` says which methods prove both sides and make keys. Only such a method may stand alone, without a certificate
+of the gateway's (RFC 5998 section 4), see `stands_alone`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from ikeclient.crypto.pki.certificate import Certificate
+from ikeclient.crypto.pki.trust_store import TrustStore
+from ikeclient.crypto.sign.file_key import FileKey
+from ikeclient.wire.registry import EapType, IdType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodTraits:
+    """What an EAP method achieves (RFC 3748 section 7.2.1).
+
+    `mutual`: the server proves itself, too. `makes_key`: it yields an MSK. `resists_guessing`: who hears or plays the
+    server cannot try passwords afterwards.
+    """
+
+    mutual: bool = False
+    makes_key: bool = False
+    resists_guessing: bool = False
+
+
+_TLS = MethodTraits(mutual=True, makes_key=True, resists_guessing=True)
+
+TRAITS: dict[EapType, MethodTraits] = {
+    EapType.MD5_CHALLENGE: MethodTraits(),
+    EapType.GTC: MethodTraits(),
+    EapType.TLS: _TLS,
+    EapType.TTLS: _TLS,
+    EapType.PEAP: _TLS,
+    EapType.MSCHAPV2: MethodTraits(mutual=True, makes_key=True),
+}
+
+
+def stands_alone(method: EapType) -> bool:
+    """Return whether a method may authenticate the gateway without a certificate (RFC 5998 section 4)."""
+    traits = TRAITS.get(method, MethodTraits())
+    return traits.mutual and traits.makes_key and traits.resists_guessing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsCredentials:
+    """What the methods over TLS need besides the account.
+
+    `trust` and `server_name` (type and value of an identity) say who the authentication server must prove to be, apart
+    from the gateway. `chain` and `key` are our certificate, ours first. `inner` is the profile's word for what runs
+    inside TTLS and PEAP, None for MSCHAPv2; `anonymous_identity` is what is said outside of TLS, None for the account.
+    """
+
+    trust: TrustStore
+    server_name: tuple[IdType, bytes] | None = None
+    chain: tuple[Certificate, ...] = ()
+    key: FileKey | None = field(default=None, repr=False)
+    inner: str | None = None
+    anonymous_identity: str | None = None
+
+    def expecting(self, type_: IdType, value: bytes) -> Self:
+        """The same, with a server that is to prove this identity unless the profile names another."""
+        return self if self.server_name is not None else replace(self, server_name=(type_, value))
+
+    def inside(self) -> Self:
+        """The same for a method inside the tunnel, where the account is named and nothing is nested again."""
+        return replace(self, inner=None, anonymous_identity=None)

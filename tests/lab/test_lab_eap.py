@@ -1,0 +1,105 @@
+"""EAP over TLS as a person has it: `connect` to strongSwan, which asks its own plugins or a RADIUS server behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cryptography import x509
+from lab.charon import PLUGINS, Conf
+from lab.gateway import PASSWORD, USER, Offer
+from lab.network import INSIDE_IPV4, Topology
+from lab.pki import Credential, Pki
+from lab.radius import SECRET, Hostapd
+from lab.traffic import ping
+from lab.world import Lab
+
+SERVER_NAME = "radius.example.org"
+ANONYMOUS = "anonymous@example.com"
+RADIUS: Conf = {
+    "load": f"{PLUGINS} eap-radius",
+    "plugins": {"eap-radius": {"servers": {"one": {"address": "127.0.0.1", "secret": SECRET}}}},
+}
+
+
+def radius_certificate(pki: Pki) -> Credential:
+    names = [x509.DNSName(SERVER_NAME)]
+    return pki.issue("radius", "gateway", "ecdsa256", authority="unknown", names=names, intermediates=1)
+
+
+@pytest.fixture(scope="module")
+def world(pki: Pki) -> Iterator[Lab]:
+    with Lab(Topology(), pki=pki) as lab:
+        yield lab
+
+
+def connects(lab: Lab, offer: Offer, auth: dict[str, Any]) -> None:
+    lab.connected(offer, auth=auth)
+    try:
+        assert ping(lab.network.client, INSIDE_IPV4, count=2) == 2
+    finally:
+        lab.client.disconnect()
+
+
+def test_eap_tls_with_strongswan(world: Lab) -> None:
+    connects(world, Offer(auth="eap-tls"), {})
+
+
+@pytest.mark.parametrize(("server", "inner"), [("md5", "md5"), ("mschapv2", "eap-mschapv2"), ("gtc", "gtc")])
+def test_eap_ttls_with_strongswan(world: Lab, server: str, inner: str) -> None:
+    settings: Conf = {"plugins": {"eap-ttls": {"phase2_method": server}}}
+    connects(world, Offer(auth="eap-ttls", settings=settings), {"inner": inner})
+
+
+@pytest.fixture(scope="module")
+def radius(world: Lab, pki: Pki) -> Iterator[Lab]:
+    server = Hostapd(world.network.gateway, world.network.subdirectory("radius"))
+    authority = pki.credential("client", "ecdsa256").authority_file
+    server.serve(radius_certificate(pki), authority, tls13=True, settings={})
+    world.gateway.serve(behind_radius())
+    yield world
+    server.stop()
+
+
+def behind_radius() -> Offer:
+    return Offer(auth="eap-ttls", settings=RADIUS, connection={"remote": {"auth": "eap-radius", "eap_id": "%any"}})
+
+
+def account(pki: Pki, **changes: Any) -> dict[str, Any]:
+    server = {"server_ca": [str(radius_certificate(pki).authority_file)], "server_name": SERVER_NAME}
+    return {**server, "user": USER, "anonymous_identity": ANONYMOUS, **changes}
+
+
+@pytest.mark.parametrize(
+    ("method", "inner"), [("eap-ttls", "mschapv2"), ("eap-ttls", "pap"), ("eap-peap", "mschapv2"), ("eap", None)]
+)
+def test_a_password_with_a_radius_server_behind_the_gateway(
+    radius: Lab, pki: Pki, method: str, inner: str | None
+) -> None:
+    connects(radius, behind_radius(), account(pki, method=method, inner=inner))
+
+
+def test_a_certificate_with_a_radius_server_behind_the_gateway(radius: Lab, pki: Pki) -> None:
+    own = pki.credential("client", "ecdsa256")
+    keys = {"certificate": str(own.chain_file), "key": str(own.key_file), "password": None}
+    connects(radius, behind_radius(), account(pki, method="eap-tls", **keys))
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "password": ({}, 4, "refused user 'alice' or the password"),
+    "authority": ({"server_ca": None}, 7, "the authentication server did not prove who it is"),
+    "name": ({"server_name": "other.example.org"}, 7, "set `server_name`"),
+}
+
+
+@pytest.mark.parametrize("wrong", REFUSALS)
+@pytest.mark.parametrize("method", ["eap-ttls", "eap-peap"])
+def test_what_is_wrong_is_said(radius: Lab, pki: Pki, method: str, wrong: str) -> None:
+    """E13: the gateway's certificate is right in all of them."""
+    changes, code, words = REFUSALS[wrong]
+    radius.prepare(behind_radius(), auth=account(pki, method=method, **changes))
+    radius.client.secret_file("password", "wrong" if wrong == "password" else PASSWORD)
+    connection = radius.client.start("work")
+    assert connection.wait(30) == code
+    assert words in connection.stderr
