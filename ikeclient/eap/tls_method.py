@@ -13,6 +13,7 @@ from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.identity import identity_text
 from ikeclient.crypto.pki.path import find_path
 from ikeclient.crypto.tls import TlsClient, TlsError
+from ikeclient.eap.credentials import TlsCredentials
 from ikeclient.eap.fragments import ACKNOWLEDGEMENT, Fragments, is_start
 from ikeclient.eap.method import Login, NeedCredential, breach, method_name
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, NegotiationRefused
@@ -41,8 +42,6 @@ class TlsMethod:
         self.refusal: AuthenticationFailed | None = None
         self.message = ""
         self._login = login
-        self._credentials = login.tls
-        self._now = login.now
         self._label = label
         self._fragments = Fragments()
         self._tls: TlsClient | None = None
@@ -50,6 +49,11 @@ class TlsMethod:
         self._early = b""  # said inside of TLS beside the last message of the handshake
         self._unanswered: NeedCredential | None = None
         self._answer: bytes | None = None  # made when the secret came, for the request that asked for it
+
+    @property
+    def _credentials(self) -> TlsCredentials:
+        assert self._login.tls is not None
+        return self._login.tls
 
     def supply(self, password: str) -> None:  # noqa: ARG002  for those that run a login inside
         """See `Method.supply`."""
@@ -122,19 +126,20 @@ class TlsMethod:
         """Answer what the server says inside of TLS; an empty answer acknowledges."""
         raise NotImplementedError
 
-    def _keys(self, tls: TlsClient) -> bytes:
-        """The 128 bytes that MSK and EMSK are made of."""
+    def _keys(self, tls: TlsClient, length: int = KEY_LENGTH) -> bytes:
+        """The 128 bytes that MSK and EMSK are made of; with TLS 1.3 other lengths are other bytes."""
         if tls.modern:
-            return tls.export(_MODERN_LABEL, KEY_LENGTH, bytes([self.type]))
+            return tls.export(_MODERN_LABEL, length, bytes([self.type]))
         return tls.export(self._label, KEY_LENGTH)
 
     def _verify(self, chain: Sequence[Certificate]) -> None:
         """Raise GatewayNotAuthenticated unless the chain proves the server's name by an authority of the profile."""
-        wanted = self._credentials.server_name
+        wanted, now = self._credentials.server_name, self._login.now
+        assert now is not None
         if wanted is None:
             raise GatewayNotAuthenticated(_NOT_PROVEN, reason="the profile does not say what its name is")
         try:
-            find_path(chain[0], chain[1:], self._credentials.trust.anchors, self._now(), False)
+            find_path(chain[0], chain[1:], self._credentials.trust.anchors, now(), False)
         except GatewayNotAuthenticated as error:
             reason = (error.reason or error.message).replace("the gateway", "the server")
             hint = (

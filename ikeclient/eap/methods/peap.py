@@ -13,6 +13,7 @@ both.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 
 from ikeclient.crypto.algorithms.legacy import sha1_hmac
 from ikeclient.crypto.tls import TlsClient
@@ -32,6 +33,7 @@ _NONCE_AT, _MAC_AT = 4, 36
 _REQUEST, _RESPONSE = 0, 1
 _HEADER = 4  # of an EAP packet
 _TUNNEL_KEY, _INNER_KEY = 40, 32
+_SHORT = 64
 _COMPOUND_MAC_KEY = 20
 _COMMITMENT = b"\x00"
 
@@ -94,7 +96,7 @@ class Peap(TlsMethod):
         keys = self._keys(tls)
         answer = tlv(RESULT, SUCCESS)
         if CRYPTO_BINDING in tlvs:
-            keys, binding = self._bind(keys, tlvs[CRYPTO_BINDING][1])
+            keys, binding = self._bind((keys, self._keys(tls, _SHORT)), *tlvs[CRYPTO_BINDING])
             answer += binding
         self.msk = keys[:MSK_LENGTH]
         self.done = True
@@ -107,23 +109,29 @@ class Peap(TlsMethod):
             hint="check the user name and the password",
         )
 
-    def _bind(self, keys: bytes, value: bytes) -> tuple[bytes, bytes]:
-        """The keys of both layers, and our Crypto-Binding TLV. Raises GatewayNotAuthenticated for a wrong MAC."""
+    def _bind(self, possible: Sequence[bytes], mandatory: bool, value: bytes) -> tuple[bytes, bytes]:
+        """The keys of both layers, and our Crypto-Binding TLV. Raises GatewayNotAuthenticated for a wrong MAC.
+
+        `possible` are the keys of TLS as servers make them: hostapd up to 2.10 takes fewer bytes from TLS 1.3.
+        """
         if len(value) != _BINDING_LENGTH or value[3] != _REQUEST:
             raise breach("a malformed Crypto-Binding TLV")
         inner = (self._peer.msk or b"")[:_INNER_KEY].ljust(_INNER_KEY, b"\0")
-        mixed = _prf_plus(keys[:_TUNNEL_KEY], b"Inner Methods Compound Keys", inner, 60)
-        mac_key = mixed[_TUNNEL_KEY : _TUNNEL_KEY + _COMPOUND_MAC_KEY]
-        if not hmac.compare_digest(_compound_mac(mac_key, value), value[_MAC_AT:]):
+        for keys in possible:
+            mixed = _prf_plus(keys[:_TUNNEL_KEY], b"Inner Methods Compound Keys", inner, 60)
+            mac_key = mixed[_TUNNEL_KEY:]
+            if hmac.compare_digest(_compound_mac(mac_key, mandatory, value), value[_MAC_AT:]):
+                break
+        else:
             raise GatewayNotAuthenticated(
                 "the end of TLS and the end of the login inside are not the same",
                 reason="PEAP: the Crypto-Binding TLV does not verify",
                 hint="somebody may be posing as the authentication server: ask its administrator",
             )
         answer = bytes([0, 0, value[1], _RESPONSE]) + value[_NONCE_AT:_MAC_AT] + bytes(_COMPOUND_MAC_KEY)
-        answer = answer[:_MAC_AT] + _compound_mac(mac_key, answer)
+        answer = answer[:_MAC_AT] + _compound_mac(mac_key, mandatory, answer)
         session = _prf_plus(mixed[:_TUNNEL_KEY], b"Session Key Generating Function", b"\0", 128)
-        return session, tlv(CRYPTO_BINDING, answer)
+        return session, tlv(CRYPTO_BINDING, answer, mandatory=mandatory)
 
 
 def _whole(said: bytes, identifier: int) -> EapPacket:
@@ -156,9 +164,9 @@ def parse_tlvs(data: bytes) -> dict[int, tuple[bool, bytes]]:
     return found
 
 
-def tlv(kind: int, value: bytes) -> bytes:
-    """One mandatory TLV."""
-    return (_MANDATORY | kind).to_bytes(2, "big") + len(value).to_bytes(2, "big") + value
+def tlv(kind: int, value: bytes, *, mandatory: bool = True) -> bytes:
+    """One TLV."""
+    return (kind | (_MANDATORY if mandatory else 0)).to_bytes(2, "big") + len(value).to_bytes(2, "big") + value
 
 
 def _tlvs(request: EapPacket, values: bytes) -> bytes:
@@ -166,10 +174,10 @@ def _tlvs(request: EapPacket, values: bytes) -> bytes:
     return EapPacket(code=EapCode.RESPONSE, identifier=identifier, type=EapType(TLV_TYPE), data=values).emit()
 
 
-def _compound_mac(key: bytes, value: bytes) -> bytes:
+def _compound_mac(key: bytes, mandatory: bool, value: bytes) -> bytes:
     """The MAC over the Crypto-Binding TLV with its MAC as zeros, and the EAP type ([MS-PEAP] section 3.1.5.5)."""
     blank = value[:_MAC_AT] + bytes(_COMPOUND_MAC_KEY)
-    return sha1_hmac(key, tlv(CRYPTO_BINDING, blank) + bytes([EapType.PEAP]))
+    return sha1_hmac(key, tlv(CRYPTO_BINDING, blank, mandatory=mandatory) + bytes([EapType.PEAP]))
 
 
 def _prf_plus(key: bytes, label: bytes, seed: bytes, length: int) -> bytes:

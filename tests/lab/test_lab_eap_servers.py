@@ -1,0 +1,154 @@
+"""EAP methods over TLS against the servers of others: hostapd's and FreeRADIUS', asked without a gateway between.
+
+The keys that the server tells the gateway must be ours, so each success compares them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from cryptography import x509
+from lab.gateway import PASSWORD, USER
+from lab.machines import Machine
+from lab.pki import Credential, Pki
+from lab.radius import ACCEPT, FreeRadius, Hostapd, RadiusClient, Verdict, converse
+
+from ikeclient.crypto.pki.certificate import Certificate
+from ikeclient.crypto.pki.trust_store import TrustStore
+from ikeclient.crypto.sign.file_key import FileKey
+from ikeclient.eap.credentials import TlsCredentials
+from ikeclient.eap.method import NeedCredential
+from ikeclient.eap.peer import EapPeer
+from ikeclient.wire.registry import EapType, IdType
+
+SERVER = b"radius.example.org"
+ANONYMOUS = "anonymous@example.com"
+
+
+def credentials(pki: Pki, client: Credential | None = None, **changes: Any) -> TlsCredentials:
+    server = radius_certificate(pki)
+    found = TlsCredentials(
+        trust=TrustStore.from_certificates(Certificate.load_many(server.authority_file.read_bytes())),
+        server_name=(IdType.FQDN, SERVER),
+        anonymous_identity=ANONYMOUS,
+    )
+    if client is not None:
+        chain = tuple(Certificate.load_many(client.chain_file.read_bytes()))
+        found = replace(found, chain=chain, key=FileKey.load(client.key_file.read_bytes(), None))
+    return replace(found, **changes)
+
+
+def radius_certificate(pki: Pki) -> Credential:
+    names = [x509.DNSName(SERVER.decode())]
+    return pki.issue("radius", "gateway", "ecdsa256", authority="unknown", names=names, intermediates=1)
+
+
+class Login:
+    """One conversation with the server: who says what, and what it led to."""
+
+    def __init__(self, client: RadiusClient, peer: EapPeer, answers: list[str]) -> None:
+        self.peer, self._answers = peer, answers
+        self.asked: list[str] = []
+        self.sent: list[bytes] = []
+        self.verdict: Verdict = converse(client, ANONYMOUS, self._respond)
+
+    def _respond(self, packet: bytes) -> bytes | None:
+        answer = self.peer.respond(packet)
+        while isinstance(answer, NeedCredential):
+            self.asked.append(answer.prompt)
+            if not self._answers:
+                answer = self.peer.decline()
+                assert answer is not None
+            else:
+                answer = self.peer.supply(self._answers.pop(0))
+        self.sent.append(answer or b"")
+        return answer
+
+
+Log = Callable[..., Login]
+
+
+def logins(server: Hostapd | FreeRadius) -> Iterator[Log]:
+    made: list[RadiusClient] = []
+
+    def login(
+        method: EapType, tls: TlsCredentials, password: str | None = PASSWORD, answers: tuple[str, ...] = ()
+    ) -> Login:
+        client = RadiusClient(server.machine, server.port)
+        made.append(client)
+        peer = EapPeer(USER, (method,), password, os.urandom, tls=tls, now=lambda: datetime.now(UTC))
+        return Login(client, peer, list(answers))
+
+    yield login
+    for client in made:
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    made = Machine(f"ikl{os.getpid()}-radius", tmp_path_factory.mktemp("radius"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tls13", "tls12"])
+def hostapd(
+    request: pytest.FixtureRequest, machine: Machine, pki: Pki, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Log]:
+    server = Hostapd(machine, tmp_path_factory.mktemp("hostapd"))
+    server.serve(radius_certificate(pki), client(pki).authority_file, tls13=request.param, settings={})
+    yield from logins(server)
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def freeradius(machine: Machine, pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
+    server = FreeRadius(machine, tmp_path_factory.mktemp("freeradius"))
+    server.serve(radius_certificate(pki), client(pki).authority_file)
+    yield from logins(server)
+    server.stop()
+
+
+def client(pki: Pki) -> Credential:
+    return pki.credential("client", "ecdsa256")
+
+
+def accepted(login: Login) -> None:
+    assert login.verdict.code == ACCEPT
+    assert login.peer.finished
+    assert login.peer.msk is not None
+    assert login.verdict.msk == login.peer.msk[: len(login.verdict.msk)]
+    assert len(login.verdict.msk) == 64
+
+
+def test_eap_tls_with_hostapd(hostapd: Log, pki: Pki) -> None:
+    accepted(hostapd(EapType.TLS, credentials(pki, client(pki)), None))
+
+
+@pytest.mark.parametrize("inner", ["mschapv2", "eap-mschapv2", "gtc", "md5", "pap"])
+def test_ttls_with_hostapd(hostapd: Log, pki: Pki, inner: str) -> None:
+    accepted(hostapd(EapType.TTLS, credentials(pki, inner=inner)))
+
+
+@pytest.mark.parametrize("inner", ["mschapv2", "gtc", "md5"])
+def test_peap_with_hostapd(hostapd: Log, pki: Pki, inner: str) -> None:
+    accepted(hostapd(EapType.PEAP, credentials(pki, inner=inner)))
+
+
+def test_eap_tls_with_freeradius(freeradius: Log, pki: Pki) -> None:
+    accepted(freeradius(EapType.TLS, credentials(pki, client(pki)), None))
+
+
+@pytest.mark.parametrize("inner", ["mschapv2", "eap-mschapv2", "gtc", "md5", "pap"])
+def test_ttls_with_freeradius(freeradius: Log, pki: Pki, inner: str) -> None:
+    accepted(freeradius(EapType.TTLS, credentials(pki, inner=inner)))
+
+
+@pytest.mark.parametrize("inner", ["mschapv2", "gtc", "md5"])
+def test_peap_with_freeradius(freeradius: Log, pki: Pki, inner: str) -> None:
+    accepted(freeradius(EapType.PEAP, credentials(pki, inner=inner)))
