@@ -105,7 +105,9 @@ def validate(
 @app.command(cls=Command)
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new profile's name, a path, or - for stdout.")],
-    method: Annotated[str, typer.Option("--method", help="psk, certificate or eap-mschapv2.")] = "eap-mschapv2",
+    method: Annotated[
+        str, typer.Option("--method", help="psk, certificate, eap-mschapv2, eap-tls, eap-ttls, eap-peap or eap-gtc.")
+    ] = "eap-mschapv2",
     routes: Annotated[str, typer.Option("--routes", help="split or full.")] = "split",
     gateway: Annotated[str, typer.Option("--gateway", help="The gateway's host name or address.")] = "vpn.example.com",
     identity: Annotated[str, typer.Option("--identity", help="How the gateway knows us.")] = "alice@example.com",

@@ -20,6 +20,19 @@ _CA = """\
 # ca = ["corp-ca.pem"]                    # who may vouch for the gateway; default: the system trust store
 """
 
+_TUNNELLED = """
+[auth]
+method = "{method}"
+identity = "{{identity}}"        # how the gateway knows us
+# user = "alice"                          # the account, where it differs from the identity
+password = {{{{ prompt = true }}}}              # ask on the terminal
+# password = {{{{ file = "{{name}}.pw" }}}}       # or a file (chmod 600)
+inner = "mschapv2"                        # {others}
+anonymous_identity = "anonymous@example.com"  # what is said of us before the authentication server has proven itself
+server_name = "radius.example.com"        # what the authentication server must prove to be; default: the gateway
+# server_ca = ["radius-ca.pem"]           # who may vouch for it; default: as for the gateway
+"""
+
 _AUTH = {
     "psk": """
 [auth]
@@ -45,6 +58,26 @@ identity = "{identity}"        # how the gateway knows us
 password = {{ prompt = true }}              # ask on the terminal
 # password = {{ file = "{name}.pw" }}       # or a file (chmod 600)
 # password = {{ keyring = "vpn" }}          # or the desktop's keyring
+""",
+    "eap-tls": """
+[auth]
+method = "eap-tls"
+identity = "{identity}"        # how the gateway and the authentication server know us
+certificate = "{name}.pem"                # our certificate with its intermediates, or a PKCS#12 file without `key`
+key = "{name}.key"                        # chmod 600
+server_name = "radius.example.com"        # what the authentication server must prove to be; default: the gateway
+# server_ca = ["radius-ca.pem"]           # who may vouch for it; default: as for the gateway
+# anonymous_identity = "anonymous@example.com"  # what is said of us before it has
+""",
+    "eap-ttls": _TUNNELLED.format(method="eap-ttls", others="mschapv2, eap-mschapv2, gtc, md5, pap, tls"),
+    "eap-peap": _TUNNELLED.format(method="eap-peap", others="mschapv2, gtc, md5, tls"),
+    "eap-gtc": """
+[auth]
+method = "eap-gtc"
+identity = "{identity}"        # how the gateway knows us
+# user = "alice"                          # the account, where it differs from the identity
+# Without a password the gateway's question is shown and answered on the terminal: a one-time password.
+# password = {{ file = "{name}.pw" }}       # the answer to its first question (chmod 600)
 """,
 }
 

@@ -16,6 +16,7 @@ from eap_gateway import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ikeclient.crypto.algorithms.legacy import rc4
 from ikeclient.eap.method import NeedCredential
 from ikeclient.eap.methods import mschap
 from ikeclient.eap.methods.mschapv2 import MschapV2
@@ -168,7 +169,7 @@ def test_a_success_with_a_wrong_length_is_refused() -> None:
         (b"E=647 R=0", "disabled the account of user 'alice' (E=647)"),
         (b"E=648 R=0 V=3", "password of user 'alice' has expired (E=648)"),
         (b"E=649 R=0", "remote access (E=649)"),
-        (b"E=709", "could not be changed (E=709)"),
+        (b"E=709", "did not take the new password of user 'alice' (E=709)"),
         (b"E=0000000691 R=1", "(E=691)"),
         (b"E=12345", "user 'alice' or the password (E=12345)"),
         (b"R=1 E=691", "(E=691)"),
@@ -184,7 +185,8 @@ def test_a_success_with_a_wrong_length_is_refused() -> None:
 def test_a_failure_is_told_in_plain_words(message: bytes, shown: str) -> None:
     """E7: C= not 32 hex, E= not a number, M= of 64 KB with ESC."""
     method, _ = answered()
-    assert method.respond(mschap_data(4, message), 2) == b"\x04"
+    answer = method.respond(mschap_data(4, message), 2)
+    assert (method.decline() if isinstance(answer, NeedCredential) else answer) == b"\x04"
     assert method.refusal is not None
     assert shown in method.refusal.message
     assert method.refusal.exit_code == 4
@@ -212,12 +214,81 @@ def test_the_text_of_a_failure_is_shown_escaped_and_short() -> None:
 
 
 @pytest.mark.parametrize("follow_up", [challenge_data(), mschap_data(3, b"S=" + b"0" * 40), mschap_data(4, b"E=691")])
-def test_an_invitation_to_retry_is_not_taken(follow_up: bytes) -> None:
-    """E9: R=1 gets an acknowledgement, and whatever comes next gets nothing."""
+def test_an_invitation_to_retry_is_not_taken_without_a_person(follow_up: bytes) -> None:
+    """E9: R=1 gets an acknowledgement if nobody can be asked, and whatever comes next gets nothing."""
     method, _ = answered()
-    assert method.respond(mschap_data(4, b"E=691 R=1 C=" + b"A" * 32 + b" V=3 M=again"), 2) == b"\x04"
+    need = method.respond(mschap_data(4, b"E=691 R=1 C=" + b"A" * 32 + b" V=3 M=again"), 2)
+    assert need == NeedCredential(kind="password", prompt="The gateway refused the password. Password for 'alice'")
+    assert method.decline() == b"\x04"
     with pytest.raises(AuthenticationFailed, match="E=691"):
         method.respond(follow_up, 3)
+
+
+RETRY = mschap_data(4, b"E=691 R=1 C=" + b"A1" * 16 + b" V=3 M=again")
+EXPIRED = mschap_data(4, b"E=648 R=1 C=" + b"A1" * 16 + b" V=3 M=expired")
+
+
+def test_a_person_gets_one_more_try() -> None:
+    """E9: with the gateway's new challenge and the next number, once."""
+    password = "the right one"
+    method, _ = answered()
+    assert isinstance(method.respond(RETRY, 2), NeedCredential)
+    method.supply(password)
+    response = method.respond(RETRY, 2)
+    assert isinstance(response, bytes)
+    assert (response[0], response[1]) == (2, RETRY[1] + 1)
+    secret = mschap.nt_password_hash(password)
+    hashed = mschap.challenge_hash(response[5:21], bytes.fromhex("A1" * 16), b"alice")
+    assert response[29:53] == mschap.nt_response(hashed, secret)
+    assert method.refusal is None
+    assert method.respond(RETRY, 3) == b"\x04"
+    assert method.refusal is not None
+
+
+def test_an_expired_password_is_changed_by_a_person() -> None:
+    """RFC 2759 sections 7 and 8.9 to 8.12: the server, which has the old hash, finds the new password."""
+    method = MschapV2("alice", PASSWORD, lambda count: bytes(n & 0xFF for n in range(count)))
+    method.respond(challenge_data(), 1)
+    assert isinstance(method.respond(EXPIRED, 2), NeedCredential)
+    method.supply("néw-Password")
+    assert method.respond(EXPIRED, 2) == NeedCredential(kind="password", prompt="New password again")
+    method.supply("néw-Password")
+    packet = method.respond(EXPIRED, 2)
+    assert isinstance(packet, bytes)
+    assert (packet[0], packet[1], len(packet), int.from_bytes(packet[2:4], "big")) == (7, EXPIRED[1] + 1, 586, 586)
+    old, new = mschap.nt_password_hash(PASSWORD), mschap.nt_password_hash("néw-Password")
+    block = rc4(old, packet[4:520])
+    length = int.from_bytes(block[512:], "little")
+    assert block[512 - length : 512].decode("utf-16-le") == "néw-Password"
+    assert packet[520:536] == mschap.encrypted_hash(old, new)
+    hashed = mschap.challenge_hash(packet[536:552], bytes.fromhex("A1" * 16), b"alice")
+    response = packet[560:584]
+    assert response == mschap.nt_response(hashed, new)
+    assert packet[584:] == b"\0\0"
+    expected = mschap.authenticator_response(hashed, new, response)
+    assert method.respond(mschap_data(3, b"S=" + expected.hex().upper().encode()), 3) == b"\x03"
+    assert method.done
+    assert "was changed" in method.message
+
+
+def test_an_expired_password_without_a_person_is_a_clear_error() -> None:
+    method, _ = answered()
+    assert isinstance(method.respond(EXPIRED, 2), NeedCredential)
+    assert method.decline() == b"\x04"
+    assert method.refusal is not None
+    assert "has expired (E=648)" in method.refusal.message
+    assert method.refusal.hint is not None
+    assert "on a terminal" in method.refusal.hint
+
+
+def test_two_new_passwords_that_differ_change_nothing() -> None:
+    method, _ = answered()
+    method.respond(EXPIRED, 2)
+    method.supply("one")
+    method.respond(EXPIRED, 2)
+    method.supply("two")
+    with pytest.raises(AuthenticationFailed, match="differ"):
+        method.respond(EXPIRED, 2)
 
 
 def test_a_failure_after_the_success_takes_the_key_back() -> None:

@@ -128,7 +128,7 @@ def test_a_wrong_password_is_told_with_its_code_and_the_gateways_words() -> None
     eap = peer()
     answer(eap, request(EapType.IDENTITY, identifier=0))
     answer(eap, challenge(1))
-    assert answer(eap, mschap_request(4, b"E=691 R=1 C=" + b"A" * 32 + b" V=3 M=Bad luck", 2)).data == b"\x04"
+    assert answer(eap, mschap_request(4, b"E=691 R=0 C=" + b"A" * 32 + b" V=3 M=Bad luck", 2)).data == b"\x04"
     assert eap.refusal is not None
     with pytest.raises(AuthenticationFailed) as caught:
         eap.respond(FAILURE)

@@ -6,6 +6,7 @@ it directly, which takes milliseconds, and says what a gateway would learn: acce
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import hmac
 import os
@@ -48,8 +49,6 @@ def _inside(machine: Machine) -> Iterator[None]:
 
 
 def _setns(descriptor: int) -> None:
-    import ctypes
-
     if ctypes.CDLL(None, use_errno=True).setns(descriptor, 0x40000000):
         raise LabError("cannot enter the machine's network")
 

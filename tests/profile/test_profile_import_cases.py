@@ -241,7 +241,7 @@ def test_a_container_and_a_gateway_are_a_profile() -> None:
     [
         ("06-cert-directories.ipsec.conf", ("auth.certificate",), ""),
         ("23-block-both.sswan", (), ""),
-        ("25-eap-tls.sswan", (), "eap-tls is not supported yet"),
+        ("25-eap-tls.sswan", (), ""),
         ("26-eap-any-no-user.sswan", ("auth.user",), ""),
         ("50-no-vips.swanctl.conf", (), ""),
         ("64-eap-any.swanctl.conf", ("gateway.ca",), ""),

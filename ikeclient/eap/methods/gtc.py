@@ -11,7 +11,7 @@ from ikeclient.errors import AuthenticationFailed
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.text import printable
 
-_MAX_QUESTION = 500  # characters
+_MAX_QUESTION = 230  # characters
 
 
 class Gtc:

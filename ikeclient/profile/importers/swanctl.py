@@ -20,11 +20,11 @@ from ikeclient.profile.importers.foreign_secrets import SecretFile, swanctl_secr
 from ikeclient.profile.importers.layout import Layout, swanctl_layout
 from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import read_selectors
-from ikeclient.profile.model.methods import METHODS, is_eap, uses_certificate
+from ikeclient.profile.model.methods import SUPPORTED, is_eap, uses_certificate
 from ikeclient.profile.secrets.credentials import identity_of
 from ikeclient.wire.text import printable
 
-EAP_METHODS = tuple(filter(is_eap, METHODS))
+EAP_METHODS = tuple(filter(is_eap, SUPPORTED))
 _SIGNATURES = ("rsa", "ecdsa", "pubkey", "ed25519", "ed448")
 _SECONDS = re.compile(r"(\d{1,9})\s*([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -199,7 +199,7 @@ def _method(local: Section, remote: Section, draft: Draft) -> None:
     if "pubkeys" in local.values or "pubkeys" in remote.values:
         raise ProfileError("this connection uses raw public keys, which are not supported", hint=_CERTIFICATE)
     method = "psk" if ours == "psk" else "certificate" if ours == "pubkey" else ours
-    if method not in METHODS:
+    if method not in SUPPORTED:
         raise ProfileError(
             f"our authentication {printable(ours, 40)} is not supported",
             reason=f"possible are psk, pubkey, {', '.join(EAP_METHODS)}",
