@@ -60,7 +60,11 @@ class TlsClient:
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_cipher_list(_CIPHERS)
-        context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION)
+        # strongSwan's TLS says nothing about renegotiation. What RFC 5746 prevents is that a stranger's session goes on
+        # as ours; then the keys that both ends export differ, and nothing is authenticated with them.
+        context.set_options(
+            SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_LEGACY_SERVER_CONNECT
+        )
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_verify(SSL.VERIFY_PEER, self._judge)
         if chain and key is not None:
