@@ -167,3 +167,11 @@ def test_every_variable_of_a_hook_is_told() -> None:
     page = (ROOT / "docs/tunnel.md").read_text()
     assert given
     assert given == set(re.findall(r"IKECLIENT_[A-Z_]+", page))
+
+
+def test_ten_questions_are_answered_by_the_name_of_one_file() -> None:
+    """Where is the rule that decides ...: a reader finds it without a search."""
+    questions = (ROOT / "ARCHITECTURE.md").read_text().split("## Where is the rule")[1].split("\n## ")[0]
+    answers = re.findall(r"^\| [^|]+ \| `([^`]+\.py)` \|$", questions, re.MULTILINE)
+    assert len(set(answers)) >= 10
+    assert [answer for answer in answers if not (ROOT / "ikeclient" / answer).is_file()] == []

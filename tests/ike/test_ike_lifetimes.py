@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from sim_world import altered, client_config
 
-from ikeclient.ike.v2.lifetimes import HINT_PAUSE, LINGER, Due, Lifetimes, retry_after
+from ikeclient.ike.v2.lifetimes import HINT_PAUSE, LINGER, Due, Lifetimes, of_child, retry_after
 
 CONFIG = altered(client_config(), rekey_ike=1000.0, liveness=30.0)
 
@@ -30,6 +30,13 @@ def test_rekeying_starts_before_the_lifetime_ends_and_the_hard_end_comes_after_i
     assert made.expired(made.rekey_at) == [Due.REKEY]
     assert made.expired(1199.9) == []
     assert made.expired(1200.1) == [Due.EXPIRE]
+
+
+def test_a_child_sa_is_rekeyed_before_its_lifetime_ends_and_its_hard_end_comes_after_it() -> None:
+    """S8."""
+    rekey_at, ends_at = of_child(altered(CONFIG, rekey_child=1000.0), random.Random(5).randbytes, 100.0)
+    assert 950 <= rekey_at <= 1050 < ends_at
+    assert ends_at == pytest.approx(1200.0)
 
 
 def test_liveness_follows_what_was_heard() -> None:

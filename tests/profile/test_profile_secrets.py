@@ -100,7 +100,7 @@ def test_a_secret_file_of_its_owner_alone_is_read(write: Write, mode: int) -> No
 def test_a_secret_file_of_another_user_is_refused(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """F11, F14."""
     path = write("pw", CANARY)
-    monkeypatch.setattr("ikeclient.profile.load.files.trusted_owners", lambda environ: frozenset({54321}))
+    monkeypatch.setattr("ikeclient.profile.load.private_files.trusted_owners", lambda environ: frozenset({54321}))
     assert "belongs to another user" in failure(source(file="pw"), path.parent).message
     assert resolve(source(file="pw", insecure=True), wanted(path.parent)).reveal() == CANARY.encode()
 

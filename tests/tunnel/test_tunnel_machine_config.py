@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
 import pytest
+from grants import granted, networks, selectors, settings
 
 from ikeclient.errors import NegotiationRefused
 from ikeclient.ike.events import Configuration, Path
-from ikeclient.net.model import DnsConfig, IPNetwork, MachineConfig
-from ikeclient.profile.compile import NetworkSettings
-from ikeclient.tunnel.machine_config import MARK, Underlay, blocked_families, dns_config, machine_config, routes_into
+from ikeclient.net.model import DnsConfig, MachineConfig
+from ikeclient.tunnel.machine_config import MARK, Underlay, dns_config, machine_config
 from ikeclient.wire.selector import TrafficSelector
 
 UNDERLAY = Underlay(
@@ -22,68 +22,6 @@ UNDERLAY = Underlay(
     gateways=(ip_address("203.0.113.7"),),
     table=7400,
 )
-
-
-def settings(**changes: Any) -> NetworkSettings:
-    values: dict[str, Any] = {
-        "request": frozenset({"ipv4", "ipv6", "dns"}),
-        "routes": "gateway",
-        "exclude": (),
-        "exclude_lan": False,
-        "dns": "auto",
-        "mtu": 0,
-        "interface": "ike%d",
-    }
-    return NetworkSettings(**(values | changes))
-
-
-def selectors(*networks: str) -> tuple[TrafficSelector, ...]:
-    return tuple(TrafficSelector.from_network(ip_network(n)) for n in networks)
-
-
-def networks(*texts: str) -> tuple[IPNetwork, ...]:
-    return tuple(ip_network(text) for text in texts)
-
-
-def granted(*addresses: str, servers: tuple[str, ...] = (), domains: tuple[str, ...] = ()) -> Configuration:
-    return Configuration(
-        addresses=tuple(ip_interface(a) for a in addresses),
-        dns_servers=tuple(ip_address(s) for s in servers),
-        dns_domains=domains,
-    )
-
-
-def test_only_networks_of_a_family_with_an_inner_address_are_routed() -> None:
-    routes = routes_into(selectors("10.99.0.0/24", "fd99::/64"), {4})
-    assert routes == networks("10.99.0.0/24")
-
-
-def test_neighbouring_and_overlapping_selectors_become_the_fewest_routes() -> None:
-    wide = selectors("10.0.0.0/25", "10.0.0.128/25", "10.0.0.64/26", "fd99::/64")
-    assert routes_into(wide, {4, 6}) == networks("10.0.0.0/24", "fd99::/64")
-
-
-def test_a_range_that_is_no_network_is_routed_exactly() -> None:
-    odd = TrafficSelector(start=ip_address("10.0.0.1"), end=ip_address("10.0.0.3"))
-    assert routes_into((odd,), {4}) == networks("10.0.0.1/32", "10.0.0.2/31")
-
-
-@pytest.mark.parametrize(
-    ("routes", "granted_routes", "blocked"),
-    [
-        ("gateway", ("10.0.0.0/8",), set()),
-        ("gateway", ("0.0.0.0/0",), {6}),
-        ("gateway", ("0.0.0.0/0", "::/0"), set()),
-        ("all", ("0.0.0.0/0",), {6}),
-        ("all", ("::/0",), {4}),
-        ("all", ("10.0.0.0/8",), {4, 6}),
-    ],
-)
-def test_the_family_that_a_full_tunnel_lacks_is_blocked(
-    routes: str, granted_routes: tuple[str, ...], blocked: set[int]
-) -> None:
-    """O7: what the tunnel does not carry must not leave beside it."""
-    assert blocked_families(settings(routes=routes), networks(*granted_routes)) == blocked
 
 
 def test_domains_make_a_split_resolver_of_a_split_tunnel() -> None:

@@ -1,4 +1,4 @@
-"""When an IKE SA acts by itself: rekeying, liveness, and the ends that nothing may postpone (RFC 7296 section 2.8).
+"""When IKE and Child SAs act by themselves: rekeying, liveness, ends that nothing may postpone (RFC 7296 section 2.8).
 
 Each end keeps its own lifetimes. Rekeying starts early, and is tried again with growing pauses if the peer refuses;
 at the hard end the SA is closed whatever the peer says, so that keys never outlive their time.
@@ -37,6 +37,12 @@ def retry_after(refusals: int, entropy: Entropy) -> float:
     """How long to wait after that many refusals in a row; with chance in it, so that two ends do not stay in step."""
     longest = min(RETRY_FIRST * 2.0 ** (refusals - 1), RETRY_LONGEST)
     return longest * (0.5 + 0.5 * int.from_bytes(entropy(2), "big") / 65535)
+
+
+def of_child(config: IkeConfig, entropy: Entropy, now: float) -> tuple[float, float]:
+    """When a Child SA that came up now is rekeyed, and when it ends whatever the peer says."""
+    lifetime = config.timing.rekey_child
+    return now + jittered(lifetime, entropy), now + lifetime * HARD_END
 
 
 class Lifetimes:

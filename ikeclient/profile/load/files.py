@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -112,30 +111,6 @@ def read_configuration(path: Path, limit: int, author: Author | None = None) -> 
         return read_regular(path, limit, author)
     except FileFault as fault:
         raise ProfileError(f"{shown_path(path)}: {fault.reason}", hint=fault.hint) from None
-
-
-def read_private(path: Path, limit: int, *, insecure: bool = False, author: Author | None = None) -> bytes:
-    """The content of a file with a secret: of mode 0600 or stricter if it is ours, 0640 if it is root's and we are not.
-
-    `insecure` waives both (hardening F11, F14). Raises ProfileError.
-    """
-    content = read_configuration(path, limit, author)
-    if insecure:
-        return content.data
-    mine = os.geteuid() if author is None else author.uid
-    forbidden = 0o037 if content.owner == 0 != mine else 0o077  # root's may be for a group that we are in
-    if content.mode & forbidden:
-        raise ProfileError(
-            f"{shown_path(path)}: holds a secret, but others may read or change it (mode {content.mode:04o})",
-            hint=f"chmod {0o677 & ~forbidden:o} {shlex.quote(shown_path(path))}  "
-            "(or say { file = ..., insecure = true } in the profile)",
-        )
-    if content.owner not in (trusted_owners(os.environ) if author is None else {0, author.uid}):
-        raise ProfileError(
-            f"{shown_path(path)}: holds a secret that belongs to another user (uid {content.owner})",
-            hint="chown it, or say { file = ..., insecure = true } in the profile",
-        )
-    return content.data
 
 
 def trusted_owners(environ: Mapping[str, str]) -> frozenset[int]:

@@ -20,7 +20,8 @@ from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, load_pkcs1
 from ikeclient.crypto.sign.file_key import FileKey, PassphraseNeeded
 from ikeclient.errors import ProfileError, UsageError
 from ikeclient.profile.load.author import Author, Key, expand
-from ikeclient.profile.load.files import FileFault, read_configuration, read_private, read_regular, shown_path
+from ikeclient.profile.load.files import FileFault, read_configuration, read_regular, shown_path
+from ikeclient.profile.load.private_files import read_private
 from ikeclient.profile.model.schema import Auth, Gateway, KeyFile, SecretSource
 from ikeclient.profile.model.values import shown
 from ikeclient.profile.secrets.secrets import Ask, Secret, Wanted, resolve

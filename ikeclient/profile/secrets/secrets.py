@@ -26,7 +26,8 @@ from typing import Any, NoReturn
 
 from ikeclient.errors import ProfileError, UsageError
 from ikeclient.profile.load.author import Author, expand
-from ikeclient.profile.load.files import FileFault, read_private, read_regular, shown_path
+from ikeclient.profile.load.files import FileFault, read_regular, shown_path
+from ikeclient.profile.load.private_files import read_private
 from ikeclient.profile.model.schema import SecretSource
 from ikeclient.profile.secrets.command import run_for_secret
 from ikeclient.wire.text import printable

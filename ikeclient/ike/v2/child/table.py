@@ -24,9 +24,8 @@ from enum import Enum, auto
 
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import ChildClosed, ChildEstablished, Event
-from ikeclient.ike.timers import jittered
 from ikeclient.ike.v2.child.child_sa import ChildRekeyed, ChildSa
-from ikeclient.ike.v2.lifetimes import HARD_END, LINGER, retry_after
+from ikeclient.ike.v2.lifetimes import LINGER, of_child, retry_after
 
 MAX_DELETED_BEFORE_ANSWER = 16
 TRIES = 3  # refusals in a row of the only Child SA, after which only a new connection can help
@@ -194,8 +193,7 @@ class ChildTable:
 
     def add(self, child: ChildSa, now: float, *, replaces: int | None = None) -> None:
         """Take note of a Child SA that came up, in place of another one or as the first."""
-        rekey_at = now + jittered(self._config.timing.rekey_child, self._entropy)
-        expires_at = now + self._config.timing.rekey_child * HARD_END
+        rekey_at, expires_at = of_child(self._config, self._entropy, now)
         self._records[child.spi_in] = ChildRecord(child=child, rekey_at=rekey_at, expires_at=expires_at)
         self._newest_at = now
         old = self._records.get(replaces) if replaces is not None else None
