@@ -212,8 +212,7 @@ def test_a_detached_tunnel_stays_when_the_command_returns(lab: Lab) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert "connected in" in done.stderr
-    status = lab.client.status("work")
-    assert status is not None
+    status = lab.status()
     assert status["state"] == "connected"
     assert ping(lab.network.client, INSIDE_IPV4) == 3
     again = lab.client.run("connect", "work", "--detach")

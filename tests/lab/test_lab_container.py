@@ -179,8 +179,7 @@ def falls_silent(manager: socket.socket) -> bool:
 
 def test_the_service_manager_hears_of_readiness_life_and_end(lab: Lab) -> None:
     """sd_notify(3) of a whole connection, with the watchdog fed by the event loop also while the gateway is silent."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     path = lab.client.directory / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(path))

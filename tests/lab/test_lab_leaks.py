@@ -127,8 +127,7 @@ def _inside(lab: Lab) -> bool:
 @pytest.fixture
 def traffic(lab: Lab) -> Lab:
     """A lab whose client sends all kinds of traffic, and whose gateway is ready."""
-    lab.gateway.serve(FULL)
-    lab.client.write_profile(lab.gateway, {"network": {"routes": "all"}})
+    lab.prepare(FULL, network={"routes": "all"})
     lab.client.write_profile(lab.gateway, {"gateway": {"address": "10.1.0.99"}}, name="failing")
     lab.network.client.start(sys.executable, "-c", _TRAFFIC, INTERNET_IPV4, INTERNET_IPV6, INTERNET_DNS)
     with lab.capture("control", expression=EXPRESSION) as control:

@@ -40,6 +40,16 @@ def in_the_clear(capture: Capture) -> list[tuple[str, ...]]:
     return capture.packets(IN_THE_CLEAR, "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "_ws.col.Info")
 
 
+def reached_from(lab: Lab, host: str, client: str) -> None:
+    """The host sees that address of the client, and nothing goes there in the clear."""
+    machine = lab.network.client
+    with lab.capture() as capture:
+        assert ping(machine, host) == 3
+        assert peer_address(machine, host) == client
+    assert in_the_clear(capture) == []
+    assert capture.count("esp") > 6
+
+
 @pytest.mark.parametrize(
     ("gateway", "client", "inside", "network"),
     [
@@ -55,12 +65,7 @@ def test_a_network_is_reached_from_the_outer_address(
     length = 32 if "." in client else 128
     assert status["routes"] == [network]
     assert status["addresses"] == [f"{client}/{length}"]
-    machine = lab.network.client
-    with lab.capture() as capture:
-        assert ping(machine, inside) == 3
-        assert peer_address(machine, inside) == client
-    assert in_the_clear(capture) == []
-    assert capture.count("esp") > 6
+    reached_from(lab, inside, client)
     assert ping(lab.network.gateway, client) == 3, "neighbours go on reaching the machine"
     lab.client.disconnect()
     assert lab.client.traces() == before
@@ -70,12 +75,7 @@ def test_host_to_host(lab: Lab) -> None:
     """The gateway's own address is inside, our ESP to it outside."""
     status = connect(lab, without_pool(f"{GATEWAY_IPV4}/32"))
     assert status["routes"] == [f"{GATEWAY_IPV4}/32"]
-    machine = lab.network.client
-    with lab.capture() as capture:
-        assert ping(machine, GATEWAY_IPV4) == 3
-        assert peer_address(machine, GATEWAY_IPV4) == CLIENT_IPV4
-    assert in_the_clear(capture) == []
-    assert capture.count("esp") > 6
+    reached_from(lab, GATEWAY_IPV4, CLIENT_IPV4)
 
 
 def test_everything_is_reached_from_the_outer_address(lab: Lab) -> None:

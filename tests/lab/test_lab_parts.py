@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from lab.client import Connection
 from lab.gateway import Offer
 from lab.machines import wait_for
 from lab.network import INSIDE_DNS, INSIDE_IPV4
@@ -33,8 +34,7 @@ def told_of_a_rekey(lab: Lab, events: Path) -> bool:
 @pytest.mark.parametrize("when", ["connected", "reconnecting"])
 def test_a_tunnel_whose_helper_is_killed_ends_and_tells_what_is_left(lab: Lab, when: str) -> None:
     """O21: at once, with 12, the gateway told and routes and rules undone; only files are left, for the next start."""
-    lab.gateway.serve(GRANT)
-    lab.client.write_profile(lab.gateway)
+    lab.prepare(GRANT)
     before = lab.client.traces()
     events = lab.client.directory / "events"
     connection = lab.client.connect()
@@ -75,14 +75,8 @@ def test_a_tunnel_whose_helper_is_killed_ends_and_tells_what_is_left(lab: Lab, w
     assert lab.client.traces() == before
 
 
-@pytest.mark.parametrize("mebibytes", [60, 80, 100, 105, 120])
-def test_too_little_memory_is_an_error_that_says_so(lab: Lab, mebibytes: int) -> None:
-    """O13: or enough, and then everything works; nothing hangs, and nothing is left."""
-    lab.gateway.serve(GRANT)
-    lab.client.write_profile(lab.gateway)
-    before = lab.client.traces()
-    limit = ("prlimit", f"--as={mebibytes << 20}")
-    connection = lab.client.start("work", "--timeout", "6", prefix=limit)
+def works(lab: Lab, connection: Connection) -> bool:
+    """Wait for a tunnel, which carries packets, or for an error that is not taken for a bug of ours."""
     wait_for(
         lambda: connection.process.poll() is not None or "connected in" in connection.stderr,
         timeout=40,
@@ -91,38 +85,36 @@ def test_too_little_memory_is_an_error_that_says_so(lab: Lab, mebibytes: int) ->
     if connection.process.poll() is None:
         assert ping(lab.network.client, INSIDE_IPV4) == 3
         assert connection.terminate() == 0
-    else:
-        assert connection.wait() == 12, connection.stderr
+        return True
+    assert connection.wait() == 12, connection.stderr
+    assert "bug" not in connection.stderr
+    return False
+
+
+@pytest.mark.parametrize("mebibytes", [60, 80, 100, 105, 120])
+def test_too_little_memory_is_an_error_that_says_so(lab: Lab, mebibytes: int) -> None:
+    """O13: or enough, and then everything works; nothing hangs, and nothing is left."""
+    lab.prepare(GRANT)
+    before = lab.client.traces()
+    limit = ("prlimit", f"--as={mebibytes << 20}")
+    connection = lab.client.start("work", "--timeout", "6", prefix=limit)
+    if not works(lab, connection):
         assert "memory" in connection.stderr or "thread" in connection.stderr
-        assert "bug" not in connection.stderr
     assert lab.client.traces() == before
 
 
 @pytest.mark.parametrize("descriptors", [12, 20, 28, 36, 48])
 def test_too_few_descriptors_are_an_error_that_says_so(lab: Lab, descriptors: int) -> None:
     """O13"""
-    lab.gateway.serve(GRANT)
-    lab.client.write_profile(lab.gateway)
     before = lab.client.traces()
-    connection = lab.client.start("work", "--timeout", "6", prefix=("prlimit", f"--nofile={descriptors}"))
-    wait_for(
-        lambda: connection.process.poll() is not None or "connected in" in connection.stderr,
-        timeout=40,
-        what="an end or a tunnel",
-    )
-    if connection.process.poll() is None:
-        assert ping(lab.network.client, INSIDE_IPV4) == 3
-        assert connection.terminate() == 0
-    else:
-        assert connection.wait() == 12, connection.stderr
-        assert "bug" not in connection.stderr
+    connection = lab.start(GRANT, "--timeout", "6", prefix=("prlimit", f"--nofile={descriptors}"))
+    works(lab, connection)
     assert lab.client.traces() == before
 
 
 def test_a_full_disk_below_its_words_does_not_end_a_tunnel(lab: Lab) -> None:
     """O12: neither on standard error, nor on standard output with --dry-run, which is then an error of that disk."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     machine = lab.network.client
     machine.start("sh", "-c", "exec ikeclient connect work -vvv >/dev/full 2>/dev/full", env=lab.client.environment)
     lab.client.wait_state("connected", timeout=15)
@@ -139,8 +131,7 @@ def test_a_full_disk_below_its_words_does_not_end_a_tunnel(lab: Lab) -> None:
 
 def test_a_disconnect_that_cannot_undo_everything_says_so_and_repair_does_the_rest(lab: Lab) -> None:
     """O21, O12: both processes exit with 12, and nobody is told `disconnected`."""
-    lab.gateway.serve(GRANT)
-    lab.client.write_profile(lab.gateway)
+    lab.prepare(GRANT)
     machine = lab.network.client
     before = lab.client.traces()
     connection = lab.client.connect()
@@ -160,10 +151,8 @@ def test_a_disconnect_that_cannot_undo_everything_says_so_and_repair_does_the_re
 
 def test_what_a_tunnel_undid_without_its_helper_counts_as_undone(lab: Lab) -> None:
     """O21: the journal still names it, but `disconnect` looks at the machine."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
     before = lab.client.traces()
-    connection = lab.client.connect()
+    connection = lab.connected()
     os.kill(helper_of(connection.process.pid), signal.SIGKILL)
     assert connection.wait(SOON) == 12
     assert lab.client.traces() == before

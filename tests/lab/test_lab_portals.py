@@ -37,8 +37,7 @@ while True:
 @pytest.mark.parametrize("answer", ["page", "echo", "zeros", "noise", "halves", "responder"])
 def test_a_portal_that_answers_everything_is_no_gateway(lab: Lab, answer: str) -> None:
     """O16: on both ports; within the time limit, in words, and without a trace of it."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     lab.gateway.kill()
     before = lab.client.traces()
     portal = lab.network.gateway.start(sys.executable, "-c", PORTAL, answer, "500,4500", stdout=-1)
@@ -58,8 +57,7 @@ def test_a_portal_that_answers_everything_is_no_gateway(lab: Lab, answer: str) -
 
 def test_a_network_without_udp_says_what_may_be_blocked(lab: Lab) -> None:
     """O16: a firewall that refuses with ICMP, and one that is silent."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     for verdict in ("reject with icmpx admin-prohibited", "drop"):
         rules = lab.network.gateway.add_rules("input", f"meta l4proto udp {verdict}")
         connection = lab.client.start("work", "--timeout", "3")
@@ -71,8 +69,7 @@ def test_a_network_without_udp_says_what_may_be_blocked(lab: Lab) -> None:
 
 def test_a_network_that_mangles_port_4500_says_so(lab: Lab) -> None:
     """O16: port 500 answers, and what comes from 4500 is altered on the way; once it no longer is, all is well."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
+    lab.prepare()
     rules = lab.network.gateway.add_rules("output", "udp sport 4500 @th,128,32 set 0xdeadbeef counter")
     connection = lab.client.start("work", "--timeout", "5")
     assert connection.wait(20) == 5, connection.stderr
@@ -87,9 +84,7 @@ def test_a_network_that_mangles_port_4500_says_so(lab: Lab) -> None:
 @pytest.mark.parametrize("zone", ["XYZ-167:59:59", "Mars/Olympus", ":/etc/shadow"])
 def test_an_impossible_time_zone_does_not_keep_a_gateway_from_being_judged(lab: Lab, zone: str) -> None:
     """O14: certificates are judged by the time, whatever TZ says."""
-    lab.gateway.serve(Offer(auth="certificate"))
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.start("work", env={"TZ": zone})
+    connection = lab.start(Offer(auth="certificate"), env={"TZ": zone})
     connection.wait_connected()
     assert ping(lab.network.client, INSIDE_IPV4) == 3
     assert connection.terminate() == 0
