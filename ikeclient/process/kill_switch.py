@@ -23,8 +23,9 @@ from ikeclient.net.model import ANYWHERE, IPAddress, IPNetwork, MachineConfig
 from ikeclient.process.helper.channel import HelperChannel
 from ikeclient.process.helper.messages import Blocked, CloseMachine, LookAtMachine, OpenMachine
 from ikeclient.profile.compile import NetworkSettings
-from ikeclient.tunnel.machine_config import MARK, blocked_families
+from ikeclient.tunnel.machine_config import MARK
 from ikeclient.tunnel.resolve import Known, resolve
+from ikeclient.tunnel.routes import blocked_families
 
 PERIOD = 5.0  # seconds between two looks
 MOST_ADDRESSES, MOST_PORTS = 64, 16  # of the gateway, and of ours; the last ones
