@@ -124,12 +124,16 @@ def _compile(
 
 
 def _refuse_second(name: str) -> None:
-    pid = client.running_pid(name)
-    if pid is not None:
-        raise UsageError(
-            f"tunnel '{name}' is already running" + (f" (pid {pid})" if pid else ""),
-            hint=f"`ikeclient status {name}` shows it, `ikeclient disconnect {name}` ends it",
-        )
+    found = client.find(name)
+    if found is None:
+        return
+    directory, pid = found
+    elsewhere = directory != client.runtime_directory()
+    raise UsageError(
+        f"tunnel '{name}' is already running" + (f" (pid {pid})" if pid else ""),
+        reason=f"its control socket is in {directory}" if elsewhere else None,
+        hint=f"`ikeclient status {name}` shows it, `ikeclient disconnect {name}` ends it",
+    )
 
 
 def _options(

@@ -24,6 +24,7 @@ from ikeclient.control.events import error_of, failed, happened
 from ikeclient.errors import IkeclientError, NoResponse, ParseError, PlatformError, UsageError
 
 if TYPE_CHECKING:
+    from ikeclient.process.service_socket import Service
     from ikeclient.proxy.destination import Destination
     from ikeclient.proxy.listen import ListenerSpec
     from ikeclient.proxy.settings import Credentials, Settings
@@ -99,6 +100,7 @@ def proxy(
             progress(event)
 
     from ikeclient.process import join_or_start
+    from ikeclient.process.service_socket import Service
     from ikeclient.process.tunnel_request import TunnelRequest
 
     request = TunnelRequest(
@@ -112,8 +114,9 @@ def proxy(
     try:
         if stdio is None:
             served = _settings(_specs(socks, http, forward), user, password_from)
-            with contextlib.closing(served):
-                status = join_or_start.run(request, lambda: _serve(served, request.name, progress), display)
+            # Connected here: an abstract socket of systemd's is out of reach in the tunnel's network.
+            with contextlib.closing(served), contextlib.closing(Service()) as service:
+                status = join_or_start.run(request, lambda: _serve(served, request.name, progress, service), display)
             if status - _BY_SIGNAL in signal.valid_signals() - _ENDING:
                 name = signal.Signals(status - _BY_SIGNAL).name
                 raise PlatformError("the process that serves the proxy is gone", reason=f"it was ended by {name}")
@@ -211,7 +214,7 @@ def _relay_stdio(destination: Destination) -> int:
     return 0
 
 
-def _serve(served: Settings, name: str, progress: Progress) -> int:
+def _serve(served: Settings, name: str, progress: Progress, service: Service) -> int:
     """Run the proxy inside the tunnel's namespace, until a signal or the end of the tunnel."""
     from ikeclient.net.rights.privileges import forbid_core_dumps
     from ikeclient.process.log_file import log_to
@@ -224,7 +227,12 @@ def _serve(served: Settings, name: str, progress: Progress) -> int:
     def until() -> None:
         failure.extend(_follow(name, progress))
 
-    received = serve(served, on_ready=lambda: progress(_listening(name, served)), until=until)
+    def ready() -> None:
+        progress(_listening(name, served))
+        service.tell(READY=1, STATUS=f"connected, and serving as a proxy for {name}")
+
+    received = serve(served, on_ready=ready, until=until)
+    service.tell(STOPPING=1)
     if received is None and failure:
         if settings.json_errors:
             progress(failed(failure[0]))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ikeclient.cli.view.terminal import emit, say
-from ikeclient.control.directory import runtime_directory
+from ikeclient.control.directory import runtime_directory, system_directories
 from ikeclient.errors import PlatformError, PrivilegeError
 
 
@@ -36,7 +36,9 @@ def repair(
 
 
 def _directories() -> list[Path]:
-    """Where journals of this user's tunnels may be; systemd gives each of root's services a directory."""
-    services = sorted(Path("/run").glob("ikeclient-*")) if os.geteuid() == 0 else []
-    mine = [path for path in services if path.is_dir() and path.stat().st_uid == os.geteuid()]
+    """Where journals of this user's tunnels may be; systemd gives each service a directory.
+
+    One of another user's is left alone: with root's rights its content would become the machine's configuration.
+    """
+    mine = [path for path in system_directories() if path.is_dir() and path.stat().st_uid == os.geteuid()]
     return list(dict.fromkeys([runtime_directory(), *mine]))

@@ -13,7 +13,7 @@ import typer
 
 from ikeclient.cli.block import closed
 from ikeclient.cli.view import render
-from ikeclient.cli.view.terminal import emit, is_live, styled, until_interrupted
+from ikeclient.cli.view.terminal import emit, is_live, say, styled, until_interrupted
 from ikeclient.control import client
 from ikeclient.errors import NoResponse, NoSuchTunnel, NotConnected, UsageError
 
@@ -56,8 +56,16 @@ def status(
             raise
         raise NotConnected(error.message, reason=error.reason) from error
     _show(tunnels, as_json, fields)
+    if name is None and not as_json and fields is None:
+        _tell_hidden()
     if check is Check.UP:
         _require_connected(tunnels)
+
+
+def _tell_hidden() -> None:
+    """Say where tunnels may be that we may not look at."""
+    for path in client.hidden():
+        say(f"{path} may not be read: a tunnel there is not shown")
 
 
 def collect(name: str | None) -> list[TunnelStatus]:

@@ -59,7 +59,7 @@ def disconnect(
     if not every and (opened := _open_without_process(name)):
         say(f"{opened} disconnected; nothing is blocked any more")
         return
-    names = client.list_tunnels() if every else [_running(name)]
+    names = client.list_tunnels(ours=True) if every else [_running(name)]
     failure: IkeclientError | None = None
     for each in names:
         try:
@@ -110,8 +110,8 @@ def _running(name: str | None) -> str:
 
 def _require_restored(name: str | None) -> None:
     """Raise PlatformError if the tunnel, or without a name any tunnel, has died and left something to undo."""
-    directory = client.runtime_directory()
-    for dead, commands in _left_behind(directory, name):
+    directory, own = (client.runtime_directory(), None) if name is None else client.locate(name)
+    for dead, commands in _left_behind(directory, own):
         shown = "; ".join(commands[:_SHOWN]) + (f" and {len(commands) - _SHOWN} more" if len(commands) > _SHOWN else "")
         raise PlatformError(
             f"tunnel '{dead}' has ended, but this machine is not as it was",

@@ -1,24 +1,38 @@
 """The asking side of control sockets: plain blocking calls, because that is all a command needs.
 
 Nothing a tunnel sends is trusted for its size or shape. Dead sockets that crashed tunnels left are skipped and removed.
+
+A tunnel is looked for in our own runtime directory, then in those of the machine, then, as root, in those of users. One
+that is not the first of its name is called USER:NAME. With `directory` that one alone is looked at.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import select
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ikeclient.control import protocol
-from ikeclient.control.directory import connect, listener, peer, remove_dead, runtime_directory, try_lock
+from ikeclient.control.directory import (
+    connect,
+    listener,
+    peer,
+    remove_dead,
+    runtime_directory,
+    system_directories,
+    try_lock,
+    user_directories,
+)
 from ikeclient.control.protocol import Command
-from ikeclient.errors import NoResponse, NoSuchTunnel, ParseError, UsageError
+from ikeclient.errors import NoResponse, NoSuchTunnel, ParseError, PrivilegeError, UsageError
 
 if TYPE_CHECKING:
     from ikeclient.control.status import TunnelStatus
@@ -27,8 +41,11 @@ __all__ = [
     "Events",
     "disconnect",
     "events",
+    "find",
+    "hidden",
     "join",
     "list_tunnels",
+    "locate",
     "process",
     "request",
     "resolve",
@@ -39,11 +56,31 @@ __all__ = [
 
 _CHUNK = 64 * 1024
 _BUSY_PAUSE = 0.05
+_MOST_OF_A_USER = 16  # tunnels of another user that root looks at
 
 
-def list_tunnels(directory: Path | None = None) -> list[str]:
-    """Return the names of the running tunnels, sorted; clears dead sockets. Never raises for a bad directory."""
-    directory = directory or runtime_directory()
+def list_tunnels(directory: Path | None = None, *, ours: bool = False) -> list[str]:
+    """Return the names of the running tunnels; clears dead sockets. Never raises for a bad directory.
+
+    `ours` leaves out those that we may only look at, and as root those of ordinary users.
+    """
+    if directory is not None:
+        return _names(directory)
+    found: dict[str, None] = {}
+    for place in _places(ours=ours):
+        names = _names(place)
+        names = names[:_MOST_OF_A_USER] if place in user_directories() else names
+        found |= {name if name not in found else f"{_user_of(place)}:{name}": None for name in names}
+    return list(found)
+
+
+def _places(*, ours: bool = False) -> list[Path]:
+    """Return the directories to look in, in this order."""
+    machine = [] if ours and os.geteuid() != 0 else system_directories()
+    return list(dict.fromkeys([runtime_directory(), *machine, *([] if ours else user_directories())]))
+
+
+def _names(directory: Path) -> list[str]:
     names = []
     try:
         paths = sorted(path for path in directory.iterdir() if path.suffix == protocol.SOCKET_SUFFIX)
@@ -59,35 +96,112 @@ def list_tunnels(directory: Path | None = None) -> list[str]:
     return names
 
 
+def _user_of(directory: Path) -> str:
+    try:
+        return _user_name(directory.stat().st_uid)
+    except OSError:
+        return "?"
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def hidden() -> list[Path]:
+    """Return the directories and sockets of the machine's tunnels that we may not look into."""
+    closed = []
+    for place in system_directories():
+        try:
+            sockets = [path for path in place.iterdir() if path.suffix == protocol.SOCKET_SUFFIX]
+        except PermissionError:
+            closed.append(place)
+        except OSError:
+            continue
+        else:
+            closed += [path for path in sockets if not os.access(path, os.W_OK)]
+    return closed
+
+
+def find(name: str) -> tuple[Path, int] | None:
+    """Return where the tunnel `name` of ours or of this machine runs, and its process ID; None if it does not run."""
+    for place in dict.fromkeys([runtime_directory(), *system_directories()]):
+        pid = listener(protocol.socket_path(place, name))
+        if pid is not None:
+            return place, pid
+    return None
+
+
+def locate(name: str) -> tuple[Path, str]:
+    """Return the directory of the tunnel that is called `name` or USER:NAME, and its own name.
+
+    Our own directory if it runs nowhere. Raises UsageError if several ordinary users have one of that name.
+    """
+    user, _, own = name.rpartition(":")
+    places = [place for place in _places() if not user or _user_of(place) == user]
+    running = [place for place in places if listener(protocol.socket_path(place, own)) is not None]
+    of_users = set(user_directories())
+    if running and running[0] in of_users and len(running) > 1:
+        raise UsageError(
+            f"several tunnels are called '{own}'",
+            reason=f"running: {', '.join(f'{_user_of(place)}:{own}' for place in running)}",
+            hint="name one in this way",
+        )
+    return (running or [runtime_directory()])[0], own
+
+
+def _at(name: str, directory: Path | None) -> tuple[Path, str]:
+    return locate(name) if directory is None else (directory, name)
+
+
 def running_pid(name: str, directory: Path | None = None) -> int | None:
     """Return the process ID of a running tunnel: None when it does not run, 0 when it runs out of sight."""
-    return listener(protocol.socket_path(directory or runtime_directory(), name))
+    directory, name = _at(name, directory)
+    return listener(protocol.socket_path(directory, name))
 
 
 def resolve(name: str | None, directory: Path | None = None) -> str:
     """Return the tunnel that is meant: `name` if it runs, without a name the only one that runs.
 
-    Raises NoSuchTunnel, or UsageError when several run and none was named.
+    Raises NoSuchTunnel, PrivilegeError when we may not look, or UsageError when several run and none was named.
     """
-    running = list_tunnels(directory)
     if name is None:
+        running = list_tunnels(directory, ours=True) or list_tunnels(directory)
         match running:
             case [only]:
                 return only
             case []:
-                raise NoSuchTunnel("no tunnel is running", hint="`ikeclient connect PROFILE` starts one")
+                raise NoSuchTunnel(
+                    "no tunnel is running", reason=_unseen(directory), hint="`ikeclient connect PROFILE` starts one"
+                )
         raise UsageError("several tunnels are running", reason=f"running: {', '.join(running)}", hint="name one")
-    if name not in running:
+    if running_pid(name, directory) is None:
+        _refuse_hidden(name, directory)
+        running = list_tunnels(directory)
         reason = f"running: {', '.join(running)}" if running else "no tunnel is running"
         raise NoSuchTunnel(f"no tunnel '{name}' is running", reason=reason)
     return name
 
 
+def _unseen(directory: Path | None) -> str | None:
+    closed = hidden() if directory is None else []
+    return f"{', '.join(map(str, closed))} may not be read by user {_user_name(os.geteuid())}" if closed else None
+
+
+def _refuse_hidden(name: str, directory: Path | None) -> None:
+    """Raise PrivilegeError if the tunnel may run where we may not look."""
+    unseen = _unseen(directory)
+    if unseen is not None:
+        raise PrivilegeError(f"tunnel '{name}' may not be read", reason=unseen, hint="ask as root")
+
+
 def request(name: str, command: Command, *, directory: Path | None = None, timeout: float = 5.0) -> object:
     """Return what the tunnel `name` answers to `command`.
 
-    Raises NoSuchTunnel when it does not run, NoResponse when it does not answer within `timeout` seconds, UsageError
-    when it refuses.
+    Raises NoSuchTunnel when it does not run, NoResponse when it does not answer within `timeout` seconds,
+    PrivilegeError when it is not ours to control, UsageError when it refuses.
     """
     with _Connection(name, directory, timeout) as connection:
         return connection.ask(command)
@@ -101,10 +215,11 @@ def status(name: str, *, directory: Path | None = None, timeout: float = 5.0) ->
     """
     from ikeclient.control.status import TunnelStatus
 
-    answer = request(name, Command.STATUS, directory=directory, timeout=timeout)
+    with _Connection(name, directory, timeout) as connection:
+        answer = connection.ask(Command.STATUS)
     if not isinstance(answer, Mapping):
         raise _nonsense(name, ParseError("it is no object"))
-    return TunnelStatus.from_json(answer)
+    return replace(TunnelStatus.from_json(answer), user=connection.user)
 
 
 def join(name: str, *, directory: Path | None = None, timeout: float = 10.0) -> object | None:
@@ -199,14 +314,18 @@ class _Connection:
         self.name = name
         self._deadline: float | None = time.monotonic() + timeout
         self._buffer = bytearray()
-        directory = directory or runtime_directory()
-        self._socket = self._open(protocol.socket_path(directory, name), directory)
-        self.pid = peer(self._socket).pid
+        place, own = _at(name, directory)
+        self._socket = self._open(protocol.socket_path(place, own), directory)
+        who = peer(self._socket)
+        self.pid = who.pid
+        self.user = _user_name(who.uid)
 
-    def _open(self, path: Path, directory: Path) -> socket.socket:
+    def _open(self, path: Path, directory: Path | None) -> socket.socket:
         while True:
             try:
                 connection = connect(path, self._left() or 1.0)
+            except PermissionError:
+                connection = None
             except OSError:  # its queue is full
                 time.sleep(_BUSY_PAUSE)
                 continue
@@ -242,6 +361,12 @@ class _Connection:
             raise _nonsense(self.name, error) from error
         except (EOFError, OSError) as error:
             raise NoSuchTunnel(f"tunnel '{self.name}' ended before it answered") from error
+        if reply.get("ok") is not True and reply.get("error") == protocol.NOT_YOURS:
+            raise PrivilegeError(
+                f"tunnel '{self.name}' is not yours to control",
+                reason=f"it belongs to user {self.user}, and {protocol.NOT_YOURS}",
+                hint="sudo makes you root",
+            )
         if reply.get("ok") is not True:
             raise UsageError(f"tunnel '{self.name}' refused", reason=str(reply.get("error")))
         return reply.get("result")

@@ -2,7 +2,11 @@
 
 The kernel says who is alive: a socket with a listener accepts, a dead one refuses, and the listener's process ID comes
 from the kernel too. So there are no PID files to go stale. Taking a name and clearing a dead socket happen under a lock
-on the directory itself, which the kernel releases with the process.
+on a file of the directory, which the kernel releases with the process: others can open the directory itself, and could
+hold a lock on that for ever.
+
+Root's tunnels are in `/run/ikeclient`, those of services in directories of their own below it. Everybody may look
+there. An ordinary user's own are in a directory that only they and root may enter.
 """
 
 from __future__ import annotations
@@ -20,6 +24,10 @@ from typing import Protocol
 
 from ikeclient.errors import PlatformError
 
+SYSTEM_DIRECTORY = Path("/run/ikeclient")
+USER_DIRECTORIES = Path("/run/user")  # where systemd makes each user's XDG_RUNTIME_DIR
+
+_LOCK = ".lock"
 _PEER_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _HINT = "set IKECLIENT_RUNTIME_DIR to a directory that only you can write to"
 
@@ -32,7 +40,7 @@ class Peer:
     uid: int
 
     def trusted_by(self, uid: int) -> bool:
-        """Return whether it is root's or that user's. No other user may ask a tunnel anything or answer for one."""
+        """Return whether it is root's or that user's. No other user may control a tunnel or answer for one."""
         return self.uid in {0, uid}
 
 
@@ -50,14 +58,17 @@ def peer(connection: _HasOptions) -> Peer:
 def runtime_directory() -> Path:
     """Return the directory of this user's control sockets; it need not exist.
 
-    `IKECLIENT_RUNTIME_DIR`, else `/run/ikeclient` for root, else below `XDG_RUNTIME_DIR`, else below the cache of the
-    user. A user without a home, or with one they cannot write to (a container with an arbitrary UID), gets one below
-    `/tmp`, checked like all others.
+    `IKECLIENT_RUNTIME_DIR`, else what systemd made for a service below `/run/ikeclient`, else `/run/ikeclient` for
+    root, else below `XDG_RUNTIME_DIR`, else below the cache of the user. A user without a home, or with one they cannot
+    write to (a container with an arbitrary UID), gets one below `/tmp`, checked like all others.
     """
     if chosen := os.environ.get("IKECLIENT_RUNTIME_DIR"):
         return Path(chosen).absolute()
+    service = Path(os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0])
+    if service.parent == SYSTEM_DIRECTORY:
+        return service
     if os.geteuid() == 0:
-        return Path("/run/ikeclient")
+        return SYSTEM_DIRECTORY
     for variable, tail in (("XDG_RUNTIME_DIR", "ikeclient"), ("XDG_CACHE_HOME", "ikeclient/run")):
         base = os.environ.get(variable, "")
         if base.startswith("/"):  # the XDG specification has relative ones ignored
@@ -70,13 +81,46 @@ def runtime_directory() -> Path:
     return Path(f"/tmp/ikeclient-{os.geteuid()}")  # noqa: S108 - `prepare` refuses it unless it is ours alone
 
 
-def prepare(directory: Path) -> None:
-    """Make `directory` (mode 0700), or check that it is ours and that no other user can put anything into it.
+def system_directories() -> list[Path]:
+    """Return where the tunnels of root and of services are; none if the environment names a directory."""
+    if os.environ.get("IKECLIENT_RUNTIME_DIR"):
+        return []
+    return [SYSTEM_DIRECTORY, *_inner(SYSTEM_DIRECTORY)]
 
-    An existing directory is never changed: it may have been named by mistake. Raises PlatformError.
+
+def user_directories() -> list[Path]:
+    """Return where the tunnels of ordinary users are, as root: to all others those are closed."""
+    if os.environ.get("IKECLIENT_RUNTIME_DIR") or os.geteuid() != 0:
+        return []
+    return [path / "ikeclient" for path in _inner(USER_DIRECTORIES) if _is_directory(path / "ikeclient")]
+
+
+def _inner(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if _is_directory(path))
+    except OSError:
+        return []
+
+
+def _is_directory(path: Path) -> bool:
+    """Return whether it is a directory and no symbolic link to one, which could lead anywhere."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def prepare(directory: Path) -> None:
+    """Make `directory`, or check that it is ours and that no other user can put anything into it.
+
+    Below `/run/ikeclient` everybody may look, elsewhere we alone. An existing directory is never changed: it may have
+    been named by mistake. Raises PlatformError.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not directory.exists():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if directory == SYSTEM_DIRECTORY:
+                directory.chmod(0o755)
         status = directory.lstat()
     except OSError as error:
         raise PlatformError(f"cannot make {directory}", reason=error.strerror, hint=_HINT) from error
@@ -86,16 +130,18 @@ def prepare(directory: Path) -> None:
 
 @contextmanager
 def try_lock(directory: Path) -> Iterator[bool]:
-    """Hold the lock on `directory` for the block; gives False if another process has it. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    """Hold the lock of `directory` for the block; gives False if another process has it. Raises OSError."""
+    path = directory / _LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    locked = False
     try:
-        try:
+        with suppress(BlockingIOError, FileNotFoundError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+            locked = os.path.samestat(os.fstat(descriptor), path.lstat())  # else it was that of an earlier holder
+        yield locked
     finally:
+        if locked:
+            path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
@@ -132,17 +178,21 @@ class Claim:
 def connect(path: Path, timeout: float = 1.0) -> socket.socket | None:
     """Connect to the trusted listener behind `path`; None if there is none, or one that is not trusted.
 
-    Root also trusts the owner of the directory, so that it can ask about a service's tunnel or a user's.
+    Trusted are root, ourselves, and a service or a user in a directory of their own that only root could have given
+    them that name.
 
-    Raises BlockingIOError or TimeoutError when a listener exists but has too much to do, OSError for the rest.
+    Raises PermissionError when we may not ask, BlockingIOError or TimeoutError when a listener exists but has too much
+    to do, OSError for the rest.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):  # a link could lead to a socket of another program
+            raise FileNotFoundError
         connection.settimeout(timeout)
         connection.connect(os.fspath(path))
-        if peer(connection).trusted_by(_asking_for(path.parent)):
+        if peer(connection).uid in _answering(path.parent):
             return connection
-    except (FileNotFoundError, ConnectionRefusedError, PermissionError):
+    except (FileNotFoundError, ConnectionRefusedError):
         pass
     except BaseException:
         connection.close()
@@ -151,14 +201,24 @@ def connect(path: Path, timeout: float = 1.0) -> socket.socket | None:
     return None
 
 
-def _asking_for(directory: Path) -> int:
-    return os.geteuid() or directory.stat().st_uid
+def _answering(directory: Path) -> set[int]:
+    """Return the users who may answer for the tunnels in `directory`."""
+    owner = directory.stat().st_uid
+    ours = {0, os.geteuid()}
+    if owner in ours:
+        return ours
+    if os.geteuid() == 0:
+        return {owner}
+    above = directory.parent.stat()
+    return ours | {owner} if above.st_uid == 0 and not above.st_mode & 0o022 else ours
 
 
 def listener(path: Path) -> int | None:
     """Return the process ID behind a socket: 0 if it cannot be told, None if no process that we trust listens."""
     try:
         connection = connect(path)
+    except PermissionError:
+        return None
     except OSError:  # the queue of a listener that does nothing is full
         return 0
     if connection is None:

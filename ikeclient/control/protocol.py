@@ -25,8 +25,10 @@ MAXIMUM_REQUEST = 64 * 1024  # bytes of a request line, newline included
 MAXIMUM_REPLY = 1024 * 1024  # bytes of a line that a client is ready to read
 MAXIMUM_CLIENTS = 16  # connections at a time; more are told so and closed
 MAXIMUM_SUBSCRIBERS = 12  # of them, so that `disconnect` always finds a free place
+MAXIMUM_STRANGERS = 4  # of them: users who may only look
 MAXIMUM_BACKLOG = 256 * 1024  # bytes a subscriber may be behind before it is dropped
 TOO_MANY = "too many clients"  # the failure that goes away by itself
+NOT_YOURS = "only its user and root may do that"
 ENDING = "it is about to end"  # why a tunnel cannot be joined any more
 REQUEST_SECONDS = 5.0  # within which a client must have sent its request, and must have read its reply
 
@@ -43,6 +45,9 @@ class Command(StrEnum):
     DISCONNECT = "disconnect"
     RECONNECT = "reconnect"
     JOIN = "join"
+
+
+FOR_ALL = frozenset({Command.STATUS, Command.EVENTS})  # what users may ask who are neither the tunnel's nor root
 
 
 def encode(message: Mapping[str, object]) -> bytes:

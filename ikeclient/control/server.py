@@ -2,7 +2,8 @@
 
 It lives in the event loop that carries the tunnel, so nothing a client does may cost that loop more than a moment: no
 task per client, every buffer capped, whoever is slow or too many is dropped (CVE-2018-5388 was a control socket that
-trusted a length). Only the tunnel's own user and root get an answer.
+trusted a length). Every user of the machine who may enter the directory can look: status and events hold no secret.
+Orders are taken from the tunnel's own user and root alone, and those who only look cannot take their places.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class ControlServer:
         self._arriving: set[asyncio.Task[None]] = set()
         self._clients: set[_Client] = set()
         self._places = 0  # taken by those who arrive and those who are here
+        self._strangers = 0  # of them
         self._subscribers: set[_Client] = set()
 
     @property
@@ -95,8 +97,8 @@ class ControlServer:
         remove_dead(self._path)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            os.fchmod(listening.fileno(), 0o600)  # before `bind`, so that there is no moment with another mode
             listening.bind(os.fspath(self._path))
+            os.chmod(self._path, 0o666)  # noqa: S103 - who may enter the directory may ask
             listening.listen(_QUEUE)
             status = self._path.lstat()
         except BaseException:
@@ -154,23 +156,24 @@ class ControlServer:
             loop.call_later(_EXHAUSTED_SECONDS, self._resume)
             return
         connection.setblocking(False)
-        if not peer(connection).trusted_by(self._owner):
-            connection.close()
-        elif self._places >= protocol.MAXIMUM_CLIENTS:
+        stranger = not peer(connection).trusted_by(self._owner)
+        if self._places >= protocol.MAXIMUM_CLIENTS or (stranger and self._strangers >= protocol.MAXIMUM_STRANGERS):
             with contextlib.suppress(OSError):
                 connection.send(protocol.encode(protocol.failure(protocol.TOO_MANY)))
             connection.close()
         else:
             self._places += 1
-            task = loop.create_task(self._admit(connection))
+            self._strangers += stranger
+            task = loop.create_task(self._admit(connection, stranger))
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
 
-    async def _admit(self, connection: socket.socket) -> None:
+    async def _admit(self, connection: socket.socket, stranger: bool) -> None:
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: _Client(self), connection)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: _Client(self, stranger), connection)
         except OSError:
             self._places -= 1
+            self._strangers -= stranger
             connection.close()
 
     # What clients ask for.
@@ -182,6 +185,7 @@ class ControlServer:
     def forget(self, client: _Client) -> None:
         """Give up the place of a connection that is gone."""
         self._places -= 1
+        self._strangers -= client.stranger
         self._clients.discard(client)
         self._subscribers.discard(client)
 
@@ -192,7 +196,9 @@ class ControlServer:
         except ParseError as error:
             client.send(protocol.encode(protocol.failure(str(error))))
             return False
-        if command is Command.STATUS:
+        if client.stranger and command not in protocol.FOR_ALL:
+            client.send(protocol.encode(protocol.failure(protocol.NOT_YOURS)))
+        elif command is Command.STATUS:
             client.send(self._status_reply())
         elif command is Command.JOIN:
             client.send(protocol.encode(self._join_reply(client)))
@@ -228,8 +234,9 @@ class ControlServer:
 class _Client(asyncio.Protocol):
     """One connection: a request line, a reply line, and for `events` whatever follows."""
 
-    def __init__(self, server: ControlServer) -> None:
+    def __init__(self, server: ControlServer, stranger: bool) -> None:
         loop = asyncio.get_running_loop()
+        self.stranger = stranger
         self.closed: asyncio.Future[None] = loop.create_future()
         self._loop = loop
         self._server = server

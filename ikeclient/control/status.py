@@ -143,6 +143,7 @@ class TunnelStatus(Record):
 
     name: str = item("the tunnel's name", "?")
     pid: int = item("its process; 0: in another PID namespace", 0)
+    user: str | None = item("the user who may control it, beside root")
     state: str = item("; ".join(f"`{state}`: {meaning}" for state, meaning in STATES.items()), "unknown")
     since: str | None = item("when this state began")
     interface: str | None = item("the TUN device")

@@ -60,7 +60,7 @@ class Reloader:
     """Takes SIGHUPs: reads the profile once for each, one after the other, however many arrive meanwhile.
 
     `adopt` makes the tunnel go on with a profile, or raises IkeclientError and leaves it with the one it has; `report`
-    takes the sentence about what went wrong.
+    takes the sentence about what went wrong; `busy` is called with true before and with false afterwards.
     """
 
     def __init__(
@@ -68,10 +68,12 @@ class Reloader:
         reread: Reread,
         adopt: Callable[[CompiledProfile], Awaitable[None]],
         report: Callable[[str], None],
+        busy: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._reread = reread
         self._adopt = adopt
         self._report = report
+        self._busy = busy
         self._again = False
         self._task: asyncio.Task[None] | None = None
 
@@ -89,10 +91,13 @@ class Reloader:
     async def _work(self) -> None:
         while self._again:
             self._again = False
+            self._busy(True)
             try:
                 await self._adopt(await read_again(self._reread))
             except IkeclientError as error:
                 self._report(": ".join(("the profile was not loaded again", *error.lines()[:2])))
+            finally:
+                self._busy(False)
 
     def close(self) -> None:
         """Stop reading."""

@@ -39,13 +39,14 @@ def run(request: TunnelRequest, work: Work, display: Display) -> int:
     with one thread that has not read a secret.
     """
     open_standard_files()
+    ours = client.runtime_directory()  # the namespaces of others are none that we could enter
     while True:
-        if client.running_pid(request.name) is None:
+        if client.running_pid(request.name, ours) is None:
             status = _start_first(request, work, display)
             if status is not None:
                 return status
         with contextlib.suppress(NoSuchTunnel):  # it may have ended just now
-            way = client.join(request.name, timeout=request.timeout)
+            way = client.join(request.name, directory=ours, timeout=request.timeout)
             if way is not None:
                 if not isinstance(way, Mapping) or way.get("state") == "connecting":
                     _wait_up(request)
@@ -73,7 +74,7 @@ def _wait_up(request: TunnelRequest) -> None:
     deadline = time.monotonic() + request.timeout
     while True:
         try:
-            state = client.status(request.name, timeout=request.timeout).state
+            state = client.status(request.name, directory=client.runtime_directory(), timeout=request.timeout).state
         except UsageError as error:
             if error.reason != TOO_MANY:
                 raise
@@ -89,7 +90,7 @@ def _wait_up(request: TunnelRequest) -> None:
 
 def _wait_gone(name: str) -> None:
     deadline = time.monotonic() + _ENDING_SECONDS
-    while client.running_pid(name) is not None:
+    while client.running_pid(name, client.runtime_directory()) is not None:
         if time.monotonic() > deadline:
             raise NoResponse(f"tunnel '{name}' is about to end, and does not")
         time.sleep(_POLL)
@@ -103,12 +104,13 @@ def _start_first(request: TunnelRequest, work: Work, display: Display) -> int | 
     deadline = time.monotonic() + request.timeout
     directory = client.runtime_directory()
     prepare(directory)
-    while client.running_pid(request.name) is None:
+    while client.running_pid(request.name, directory) is None:
         if (claim := Claim.take(directory, request.name)) is not None:
             try:
                 from ikeclient.process.start_inside import StartedTunnel
 
-                started = StartedTunnel(request, work, display) if client.running_pid(request.name) is None else None
+                alone = client.running_pid(request.name, directory) is None
+                started = StartedTunnel(request, work, display) if alone else None
             finally:
                 claim.release()
             return None if started is None else started.wait()

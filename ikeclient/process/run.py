@@ -136,7 +136,9 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
         try:
             if drop_privileges().still_root:
                 notice(_STILL_ROOT)
-            await until_stopped(connection, stop, our_helper.reread if options.reread else None)
+            await until_stopped(
+                connection, stop, our_helper.reread if options.reread else None, busy=reporter.reloading
+            )
         except IkeclientError as error:
             failure = error
         finally:
@@ -204,7 +206,13 @@ def _not_restored(failure: IkeclientError | None, left: Sequence[str], options: 
     )
 
 
-async def until_stopped(connection: Connection, stop: Callable[[], None], reread: Reread | None = None) -> None:
+async def until_stopped(
+    connection: Connection,
+    stop: Callable[[], None],
+    reread: Reread | None = None,
+    *,
+    busy: Callable[[bool], None] = lambda _: None,
+) -> None:
     """Run the connection; SIGTERM ends it in order, and so does SIGINT, with an error that says so.
 
     The loop keeps the handlers to its own end, so that a second signal does not cut the cleaning up short. An exception
@@ -232,7 +240,7 @@ async def until_stopped(connection: Connection, stop: Callable[[], None], reread
     loop.set_exception_handler(broken)
     loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGTERM, stop)
-    reloader = _on_hangup(connection, stop, reread)
+    reloader = _on_hangup(connection, stop, reread, busy)
     try:
         await running
     except (IkeclientError, asyncio.CancelledError):
@@ -247,7 +255,9 @@ async def until_stopped(connection: Connection, stop: Callable[[], None], reread
         raise Interrupted("interrupted")
 
 
-def _on_hangup(connection: Connection, stop: Callable[[], None], reread: Reread | None) -> Reloader | None:
+def _on_hangup(
+    connection: Connection, stop: Callable[[], None], reread: Reread | None, busy: Callable[[bool], None]
+) -> Reloader | None:
     """Have SIGHUP end a tunnel with a terminal, and make any other read its profile again; nohup turns both off."""
     loop = asyncio.get_running_loop()
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -256,7 +266,10 @@ def _on_hangup(connection: Connection, stop: Callable[[], None], reread: Reread 
         loop.add_signal_handler(signal.SIGHUP, stop)
         return None
     reloader = Reloader(
-        reread, connection.reconfiguration.adopt, lambda text: connection.session.events.emit("notice", text=text)
+        reread,
+        connection.reconfiguration.adopt,
+        lambda text: connection.session.events.emit("notice", text=text),
+        busy,
     )
     loop.add_signal_handler(signal.SIGHUP, reloader.hangup)
     return reloader

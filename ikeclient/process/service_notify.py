@@ -1,8 +1,11 @@
-"""What the service manager hears of a tunnel: ready once it is connected, a line of status, a heartbeat, the end."""
+"""What the service manager hears of a tunnel: ready once it is connected, a line of status, reloads, a heartbeat, the
+end.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 
 from ikeclient.control.events import EVENTS
@@ -39,6 +42,13 @@ class Reporter:
             self._service.tell(READY=1, STATUS=state)
         else:
             self._service.tell(STATUS=state)
+
+    def reloading(self, busy: bool) -> None:
+        """Tell that the profile is being read again, or that it was taken or refused: systemd shows and awaits it."""
+        if self._ready and busy:
+            self._service.tell(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
+        elif self._ready:
+            self._service.tell(READY=1)
 
     def stopping(self) -> None:
         """Tell that the end has begun."""

@@ -8,6 +8,7 @@ from typing import Any
 _EXAMPLE: dict[str, Any] = {
     "name": "work",
     "pid": 4711,
+    "user": "root",
     "state": "connected",
     "since": "2026-11-23T08:00:00Z",
     "interface": "ike0",

@@ -176,7 +176,7 @@ def test_all_goes_on_past_a_tunnel_that_does_not_end(
         ended.append(name)
         return name != "b"
 
-    monkeypatch.setattr(client, "list_tunnels", lambda: ["a", "b", "c"])
+    monkeypatch.setattr(client, "list_tunnels", lambda **_: ["a", "b", "c"])
     monkeypatch.setattr(client, "running_pid", lambda _: 7)
     monkeypatch.setattr(client, "disconnect", disconnect)
     assert main(["disconnect", "--all"]) == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -126,7 +127,9 @@ def test_a_status_that_is_no_object_makes_no_sense(directory: Path, result: obje
 
 def test_the_status_of_a_tunnel_is_one_value(rig: Rig) -> None:
     rig.server("work", status=lambda: {"name": "work", "state": "connected", "roams": 2, "new": True})
-    assert client.status("work", directory=rig.directory) == TunnelStatus(name="work", state="connected", roams=2)
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    shown = TunnelStatus(name="work", user=user, state="connected", roams=2)
+    assert client.status("work", directory=rig.directory) == shown
 
 
 def test_a_tunnel_that_ends_instead_of_answering_is_said_as_such(directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import resource
@@ -55,10 +56,10 @@ def subscribe(rig: Rig) -> socket.socket:
     return connection
 
 
-def test_the_socket_and_its_directory_are_ours_alone(rig: Rig) -> None:
+def test_the_directory_is_ours_alone_and_who_may_enter_it_may_ask(rig: Rig) -> None:
     rig.server()
     assert stat.S_IMODE(rig.directory.stat().st_mode) == 0o700
-    assert stat.S_IMODE((rig.directory / "work.sock").stat().st_mode) == 0o600
+    assert stat.S_IMODE((rig.directory / "work.sock").stat().st_mode) == 0o666
 
 
 def test_the_status_is_what_the_tunnel_says(rig: Rig) -> None:
@@ -278,30 +279,69 @@ def test_a_bug_in_the_status_is_an_answer_and_not_an_end(rig: Rig) -> None:
     assert [str(context["exception"]) for context in rig.loop_errors] == ["S3cr3t-CANARY"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root to become somebody else")
-def test_another_user_gets_no_answer_even_with_access_to_the_socket(rig: Rig) -> None:
-    """O15: the kernel's word about who asks decides, not only the file mode."""
-    rig.server()
-    parents = [
-        path
-        for path in (rig.directory, *rig.directory.parents)
-        if path.name.startswith(("run", "test_", "pytest-", "popen-"))
-    ]
-    for path in parents:
-        path.chmod(0o755)
-    (rig.directory / "work.sock").chmod(0o666)
+STRANGER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c")
+needs_strangers = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root to become somebody else"
+)
+
+
+def open_to_all(rig: Rig) -> None:
+    """Let every user enter the directory, as `/run/ikeclient` does."""
+    for path in (rig.directory, *rig.directory.parents):
+        if path.name.startswith(("run", "test_", "pytest-", "popen-")):
+            path.chmod(0o755)
+
+
+@needs_strangers
+@pytest.mark.parametrize("command", Command)
+def test_another_user_may_look_and_not_order(rig: Rig, command: Command) -> None:
+    """O15: the kernel's word about who asks decides."""
+    rig.server(on_join=lambda _: {"pid": 1})
+    open_to_all(rig)
     program = (
         "import socket, sys\n"
         "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
-        'try: s.sendall(b\'{"version":1,"request":"status"}\\n\'); print(s.recv(100))\n'
-        "except (ConnectionResetError, BrokenPipeError): print(b'')\n"
+        "s.sendall(sys.argv[2].encode()); print(s.recv(1000).decode())\n"
     )
-    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", program]
-    done = subprocess.run([*command, str(rig.directory / "work.sock")], capture_output=True, text=True, timeout=30)
-    assert (done.stdout, done.stderr) == ("b''\n", "")
-    command[-2:] = ["-c", program]
-    own = subprocess.run([*command[4:], str(rig.directory / "work.sock")], capture_output=True, text=True, timeout=30)
-    assert '"ok":true' in own.stdout
+    words = [program, str(rig.directory / "work.sock"), protocol.encode(protocol.request(command)).decode()]
+    done = subprocess.run([*STRANGER, *words], capture_output=True, text=True, timeout=30)
+    reply = json.loads(done.stdout)
+    if command in (Command.STATUS, Command.EVENTS):
+        assert reply["ok"] is True
+    else:
+        assert reply == {"version": 1, "ok": False, "error": protocol.NOT_YOURS}
+    rig.run(asyncio.sleep(0.05))
+    assert rig.actions == []
+
+
+@needs_strangers
+def test_other_users_cannot_take_the_places_of_the_tunnels_own(rig: Rig) -> None:
+    """O15: a hundred connections of somebody else that say nothing; its own user is answered all the same."""
+    rig.server()
+    open_to_all(rig)
+    program = (
+        "import socket, sys\n"
+        "held = []\n"
+        "for _ in range(100):\n"
+        "    held.append(socket.socket(socket.AF_UNIX)); held[-1].connect(sys.argv[1])\n"
+        "print('held', flush=True); sys.stdin.read()\n"
+    )
+    words = [*STRANGER, program, str(rig.directory / "work.sock")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as crowd:
+        assert crowd.stdout is not None
+        assert crowd.stdout.readline() == "held\n"
+        for _ in range(protocol.MAXIMUM_STRANGERS + 1):
+            assert client.request("work", Command.STATUS, directory=rig.directory) == {
+                "name": "work",
+                "state": "connected",
+            }
+        listening = [subscribe(rig) for _ in range(protocol.MAXIMUM_CLIENTS - protocol.MAXIMUM_STRANGERS - 1)]
+        client.request("work", Command.RECONNECT, directory=rig.directory)
+        for each in listening:
+            each.close()
+        crowd.communicate("")
+    rig.run(asyncio.sleep(0.05))
+    assert rig.actions == ["reconnect work"]
 
 
 def test_running_out_of_descriptors_is_survived(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

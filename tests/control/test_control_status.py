@@ -97,6 +97,7 @@ def test_a_tunnel_that_does_not_answer_has_every_key() -> None:
     assert entry == {
         "name": "work",
         "pid": 7,
+        "user": None,
         "state": "unresponsive",
         **dict.fromkeys(("since", "interface", "mtu", "path_mtu", "mode", "kill_switch", "offload")),
         "blocked": False,

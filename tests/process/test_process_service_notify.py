@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +91,21 @@ def test_the_heartbeat_is_the_event_loops(tmp_path: Path, manager: Manager) -> N
         assert manager.heard() == []
 
     asyncio.run(asyncio.wait_for(live(), 10))
+
+
+def test_a_reload_is_told_from_its_beginning_to_its_end(tmp_path: Path, manager: Manager) -> None:
+    """Before the tunnel is ready nothing is: READY would end the start."""
+    reporter = Reporter(service(tmp_path))
+    reporter.reloading(True)
+    reporter.reloading(False)
+    assert manager.heard() == []
+    reporter.event({"event": "connected", "interface": "ike0", "gateway": {"address": "203.0.113.7"}})
+    manager.heard()
+    before = time.monotonic_ns() // 1000
+    reporter.reloading(True)
+    reporter.reloading(False)
+    began, ended = manager.heard()
+    assert began.startswith("RELOADING=1\nMONOTONIC_USEC=")
+    assert before <= int(began.rpartition("=")[2]) <= time.monotonic_ns() // 1000
+    assert ended == "READY=1"
+    reporter.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import pwd
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 from profile_world import CERTIFICATE, EAP, PSK, Owner
 
-from ikeclient.errors import IkeclientError, ProfileError
+from ikeclient.errors import IkeclientError, ProfileError, ProfileNotFound
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.importers.read import read_directory, read_foreign
 from ikeclient.profile.load import author as author_module
@@ -269,6 +271,61 @@ def test_an_authors_home_is_what_the_table_of_users_says(land: Path) -> None:
 def sudo(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eve called sudo: her profiles may run programs, with her rights."""
     monkeypatch.setenv("SUDO_UID", str(EVE))
+
+
+@pytest.fixture
+def eves_home(land: Path, eves: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Eve's profiles where a name leads to; root has none."""
+    monkeypatch.setattr("ikeclient.profile.load.lookup.SYSTEM_DIRECTORY", land / "etc")
+    monkeypatch.setenv("HOME", str(land / "root"))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    entry = pwd.struct_passwd(("eve", "x", EVE, EVE, "", str(eves), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {EVE: entry}[uid])
+    monkeypatch.setattr(os, "getgrouplist", lambda _, group: [group])
+    return functools.reduce(lambda path, name: directory(path / name, EVE), (".config", "ikeclient", "profiles"), eves)
+
+
+@pytest.mark.usefixtures("sudo")
+def test_under_sudo_a_name_is_that_of_the_callers_profile_with_the_callers_rights(land: Path, eves_home: Path) -> None:
+    """F14, F17: her own key is read, root's is not."""
+    put(eves_home / "psk", "eves own key", EVE)
+    put(eves_home / "work.toml", PSK, EVE)
+    loaded = load_profile("work")
+    assert (loaded.path, loaded.warnings) == (eves_home / "work.toml", ())
+    assert loaded.author is not None
+    assert (loaded.author.uid, loaded.author.called_sudo) == (EVE, True)
+    roots = put(land / "psk", CANARY, 0)
+    put(eves_home / "work.toml", PSK.replace('file = "psk"', f'file = "{roots}"'), EVE)
+    loaded = load_profile("work")
+    with pytest.raises(ProfileError, match="permission denied") as caught:
+        compile_profile(loaded.profile, loaded.base_dir, None, name=loaded.name, author=loaded.author)
+    assert CANARY not in "".join(caught.value.lines())
+
+
+@pytest.mark.usefixtures("sudo")
+def test_under_sudo_a_name_leads_to_no_file_of_roots(land: Path, eves_home: Path) -> None:
+    """F14: a link of the caller's by that name is followed with the caller's rights."""
+    (eves_home / "work.toml").symlink_to(put(land / "shadow", f"{CANARY} = 1\n", 0))
+    with pytest.raises(ProfileError, match="permission denied") as caught:
+        load_profile("work")
+    assert CANARY not in "".join(caught.value.lines())
+
+
+@pytest.mark.usefixtures("sudo")
+def test_what_root_has_under_a_name_is_not_replaced_by_the_caller(land: Path, eves_home: Path) -> None:
+    """F17: a rule of sudo for `connect work` means root's `work`; that it hides the caller's is said."""
+    put(eves_home / "work.toml", PSK, EVE)
+    directory(land / "etc", 0)
+    put(land / "etc/work.toml", PSK, 0)
+    loaded = load_profile("work")
+    assert (loaded.path, loaded.author) == (land / "etc/work.toml", None)
+    assert loaded.warnings == (f"{land}/etc/work.toml is used, not {eves_home}/work.toml: to use that, say its path",)
+
+
+def test_without_sudo_the_profiles_of_others_have_no_names(eves_home: Path) -> None:
+    put(eves_home / "work.toml", PSK, EVE)
+    with pytest.raises(ProfileNotFound):
+        load_profile("work")
 
 
 @pytest.mark.usefixtures("sudo")

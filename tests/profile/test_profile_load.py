@@ -100,17 +100,6 @@ def test_a_missing_path_is_not_found_either(write: Write) -> None:
     assert isinstance(failure(path.parent / ("a/" * 3000 + "x.toml")), ProfileNotFound)
 
 
-def test_under_sudo_the_callers_own_profile_is_pointed_at(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = tmp_path / "alice/.config/ikeclient/profiles"
-    own.mkdir(parents=True)
-    (own / "work.toml").write_text(PSK)
-    monkeypatch.setattr("pwd.getpwnam", lambda user: type("Entry", (), {"pw_dir": str(tmp_path / user)}))
-    monkeypatch.setenv("SUDO_USER", "alice")
-    assert failure("work").hint == f"sudo changed the home directory; use the path: {own}/work.toml"
-
-
 def test_a_file_whose_name_cannot_name_a_tunnel_is_refused(write: Write) -> None:
     assert "cannot be the name of a tunnel" in failure(write("my work.toml", PSK)).message
 

@@ -39,6 +39,7 @@ from ikeclient.net.changes.steps import (
 from ikeclient.net.model import interface_name, tunnel_name
 
 FORMAT = 2
+_LOCK = ".repair.lock"
 SUFFIX = ".undo.json"
 LARGEST = 4 << 20  # bytes of a journal that are still read
 
@@ -276,6 +277,30 @@ def open_directory(path: Path, *, create: bool = False) -> Iterator[int]:
         yield directory
     finally:
         os.close(directory)
+
+
+@contextlib.contextmanager
+def alone_in(directory: int) -> Iterator[None]:
+    """Hold the lock of a directory for the block, once others have given it up. Raises OSError.
+
+    It is on a file that others may not open: the directory itself they may, and could lock it for ever.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        descriptor = os.open(_LOCK, flags, 0o600, dir_fd=directory)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            ours = False
+            with contextlib.suppress(FileNotFoundError):  # else it went with the one who had it before
+                ours = os.path.samestat(os.fstat(descriptor), os.lstat(_LOCK, dir_fd=directory))
+            if ours:
+                try:
+                    yield
+                finally:
+                    remove(directory, _LOCK)
+                return
+        finally:
+            os.close(descriptor)
 
 
 def _replace(directory: int, filename: str, data: bytes) -> int:

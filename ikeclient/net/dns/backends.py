@@ -41,6 +41,9 @@ Backend = Literal["systemd-resolved", "resolvconf", "openresolv", "resolv.conf"]
 
 _DOMAIN = re.compile(r"(?!.{254})[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 _STUBS = (IPv4Address("127.0.0.53"), IPv4Address("127.0.0.54"))
+_NONE = 'or set dns = "none" in the profile'
+_RULE = f"as a service, give polkit 50-ikeclient.rules (docs/systemd/README.md); {_NONE}"
+_NOT_ALLOWED = ("authentication required", "access denied", "not authorized", "permission denied")  # of polkit, D-Bus
 _CANNOT_SPLIT = "the tunnel's name servers are asked for every name: {} cannot send single domains to them"
 
 
@@ -114,6 +117,7 @@ class Dns:
         if backend == "systemd-resolved":
             return _resolved_link(config, interface)
         warnings = [_CANNOT_SPLIT.format(backend)] if config.mode == "split" else []
+        warnings += self._refusal_of_resolved()
         if backend == "resolv.conf":
             step, more = self._file.prepare(config, previous if isinstance(previous, ResolvConfFile) else None)
             return step, warnings + more
@@ -140,7 +144,11 @@ class Dns:
             case ResolvedLink():
                 # The settings live and die with the link; another link may have its name by now.
                 if _index_of(step.interface) == step.index:
-                    self._command("resolvectl", "revert", step.interface)
+                    try:
+                        self._command("resolvectl", "revert", step.interface)
+                    except PlatformError:  # as a user who was not allowed to set them either
+                        if self._is_set(step):
+                            raise
                 return []
             case ResolvconfRecord():
                 self._command("resolvconf", *step.undo_arguments())
@@ -176,6 +184,14 @@ class Dns:
             return True
         return any(server in _STUBS for server in servers_in(self._file.read()))
 
+    def _refusal_of_resolved(self) -> list[str]:
+        """Why systemd-resolved is not used although names are asked from it, in its own words."""
+        path = self._find("resolvectl")
+        if path is None or not self._resolved.is_dir() or not self._leads_to_resolved():
+            return []
+        said = _said(self._run([str(path), "dns"]))
+        return [f"systemd-resolved is asked for names here, but cannot be spoken to: {said}"]
+
     def _find(self, program: str) -> Path | None:
         candidates = (directory / program for directory in self._directories)
         return next((path for path in candidates if path.is_file() and os.access(path, os.X_OK)), None)
@@ -184,6 +200,13 @@ class Dns:
         path = self._find(program)
         return path is not None and self._run([str(path), *arguments]).returncode == 0
 
+    def _is_set(self, step: ResolvedLink) -> bool:
+        """Return whether the link has a server of ours, or it cannot be told."""
+        path = self._find("resolvectl")
+        told = None if path is None else self._run([str(path), "dns", step.interface])
+        words = () if told is None else told.stdout.split()
+        return told is None or told.returncode != 0 or any(str(server) in words for server in step.servers)
+
     def _command(self, program: str, *arguments: str, text: str = "") -> None:
         shown = shlex.join([program, *arguments])
         path = self._find(program)
@@ -191,9 +214,9 @@ class Dns:
             raise PlatformError(f"`{shown}` failed", reason=f"{program} is not installed any more")
         result = self._run([str(path), *arguments], text)
         if result.returncode:
-            said = " ".join(ascii(result.stderr.strip())[1:-1].split("\\n"))[:256]
-            reason = said or f"exit code {result.returncode}"
-            raise PlatformError(f"`{shown}` failed", reason=reason, hint='or set dns = "none" in the profile')
+            said = _said(result)
+            hint = _RULE if any(word in said.lower() for word in _NOT_ALLOWED) else _NONE
+            raise PlatformError(f"`{shown}` failed", reason=said, hint=hint)
 
     @staticmethod
     def _run(arguments: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
@@ -212,6 +235,12 @@ class Dns:
             return subprocess.CompletedProcess(arguments, 126, "", error.strerror or str(error))
         except subprocess.TimeoutExpired:
             return subprocess.CompletedProcess(arguments, 124, "", f"no answer within {PATIENCE:.0f} seconds")
+
+
+def _said(result: subprocess.CompletedProcess[str]) -> str:
+    """Return a program's own words about its failure, fit for one line."""
+    said = " ".join(ascii(result.stderr.strip())[1:-1].split("\\n"))[:256]
+    return said or f"exit code {result.returncode}"
 
 
 def _resolved_link(config: DnsConfig, interface: str) -> tuple[ResolvedLink, list[str]]:

@@ -13,7 +13,6 @@ Other programs change what is ours while the tunnel is up: `uphold` looks at the
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -28,6 +27,7 @@ from ikeclient.net.changes.journal import (
     Journal,
     JournalError,
     JournalStore,
+    alone_in,
     load,
     open_directory,
     this_process,
@@ -448,8 +448,7 @@ def _repair(
 ) -> list[str]:
     done = []
     try:
-        with open_directory(state_dir) as directory:
-            fcntl.flock(directory, fcntl.LOCK_EX)  # two tunnels may start at once; closing unlocks
+        with open_directory(state_dir) as directory, alone_in(directory):  # two tunnels may start at once
             for filename in sorted(name for name in os.listdir(directory) if name.endswith(SUFFIX)):
                 done += _repair_one(directory, state_dir, filename, resolv_conf, kernel, dns, dry_run)
     except FileNotFoundError:

@@ -22,7 +22,7 @@ from ikeclient.errors import ProfileError, UsageError
 from ikeclient.profile.load import environment
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.files import FileContent, FileFault, read_regular, shown_path, trusted_owners
-from ikeclient.profile.load.lookup import NO_FILE, ProfileEntry, find_profile, not_found
+from ikeclient.profile.load.lookup import NO_FILE, ProfileEntry, callers_directory, find_profile, is_path, not_found
 from ikeclient.profile.load.trust import changeable, writer
 from ikeclient.profile.model.lines import find_line, key_at, key_lines
 from ikeclient.profile.model.problems import InvalidProfile, problems_of
@@ -70,7 +70,7 @@ def load_profile(
         return _from_variables(variables, overrides)
     entry = find_profile(reference, environ)
     try:
-        content = read_regular(entry.path, MAX_LENGTH)
+        content = read_regular(entry.path, MAX_LENGTH, _reader(entry, environ))
     except FileFault as fault:
         if fault.missing:
             raise not_found(reference, environ) from None
@@ -88,6 +88,7 @@ def load_profile(
     if os.geteuid() == 0:
         author = writer(entry.path, content.owner, given=frozenset(places))
     warnings += _check_trust(entry, content, profile, environ, author)
+    warnings += _hidden_by(entry, reference, environ)
     path = Path(os.path.abspath(entry.path))  # not resolved: files lie beside the name that was given
     return LoadedProfile(name=entry.name, path=path, profile=profile, warnings=tuple(warnings), author=author)
 
@@ -242,6 +243,20 @@ def _check_trust(
     if foreign:
         return [f"{path}: it belongs to uid {owner}"]
     return [f"{path}: others may change it (mode {content.mode:04o})"] if content.mode & 0o002 else []
+
+
+def _reader(entry: ProfileEntry, environ: Mapping[str, str]) -> Author | None:
+    """Return whose rights the file is read with: under sudo a name may lead to a link of the caller's (F14)."""
+    return Author.of(int(environ["SUDO_UID"])) if entry.path.parent in callers_directory(environ) else None
+
+
+def _hidden_by(entry: ProfileEntry, reference: str, environ: Mapping[str, str]) -> list[str]:
+    """Tell the user who called sudo that another profile was taken than the one they have by that name."""
+    for directory in () if is_path(reference) else callers_directory(environ):
+        own = directory / entry.path.name
+        if own != entry.path and os.path.isfile(own):
+            return [f"{shown_path(entry.path)} is used, not {shown_path(own)}: to use that, say its path"]
+    return []
 
 
 def _loose(path: Path, content: FileContent) -> ProfileError:

@@ -1,4 +1,8 @@
-"""Finding profiles: a name is a file in one of two directories, everything else is a path."""
+"""Finding profiles: a name is a file in one of a few directories, everything else is a path.
+
+Under sudo the profiles of the user who called it come last: what root has put under a name stays what that name means,
+whoever may call us. Such a profile is then read and used with that user's rights (`load.author`).
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,20 @@ def user_directory(environ: Mapping[str, str] = os.environ) -> Path:
 
 def directories(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
     """Where names are looked up, in this order."""
-    return (user_directory(environ), SYSTEM_DIRECTORY)
+    found = (user_directory(environ), SYSTEM_DIRECTORY, *callers_directory(environ))
+    return tuple(dict.fromkeys(found))
+
+
+def callers_directory(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+    """Where the profiles of the user are who called sudo; nothing without sudo, or for one that is not known."""
+    caller = environ.get("SUDO_UID", "")
+    if os.geteuid() != 0 or not (caller.isascii() and caller.isdigit() and len(caller) <= 10) or int(caller) == 0:
+        return ()
+    try:
+        home = Path(pwd.getpwuid(int(caller)).pw_dir)
+    except (KeyError, OverflowError):
+        return ()
+    return (home / ".config/ikeclient/profiles",) if home.is_absolute() else ()
 
 
 def is_path(reference: str) -> bool:
@@ -52,7 +69,7 @@ def tunnel_name(reference: str | None, environ: Mapping[str, str] = os.environ) 
 
 
 def list_profiles(environ: Mapping[str, str] = os.environ) -> list[ProfileEntry]:
-    """Every profile that has a name, sorted; the caller's own hides the system's of the same name."""
+    """Every profile that has a name, sorted; the first directory that has the name decides."""
     found: dict[str, Path] = {}
     for directory in directories(environ):
         try:
@@ -95,21 +112,11 @@ def not_found(reference: str, environ: Mapping[str, str] = os.environ) -> Profil
     return ProfileNotFound(
         f'there is no profile "{printable(reference, 80)}"',
         reason=f"looked for it in {looked}",
-        hint=_sudo_hint(reference, environ) or (f'did you mean "{near[0]}"?' if near else _LIST_HINT),
+        hint=f'did you mean "{near[0]}"?' if near else _LIST_HINT,
     )
 
 
 _LIST_HINT = "`ikeclient profile list` shows those there are, `ikeclient profile new` makes one"
-
-
-def _sudo_hint(name: str, environ: Mapping[str, str]) -> str | None:
-    """Under sudo the home directory is root's: say where the caller's own profile is."""
-    user = environ.get("SUDO_USER", "")
-    try:
-        path = Path(pwd.getpwnam(user).pw_dir, ".config/ikeclient/profiles", f"{name}.toml")
-    except (KeyError, ValueError):
-        return None
-    return f"sudo changed the home directory; use the path: {path}" if _NAME.fullmatch(name) and _exists(path) else None
 
 
 def _stems(directory: Path) -> list[str]:
