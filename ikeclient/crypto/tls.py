@@ -115,7 +115,8 @@ class TlsClient:
 
         Raises what `verify` raised, or TlsError.
         """
-        self._connection.bio_write(records)
+        if records:
+            self._connection.bio_write(records)
         if not self.established:
             self._advance()
         return self._read() if self.established else b""
