@@ -19,6 +19,7 @@ _TESTS = Path(__file__).resolve().parent
 sys.path += [str(_TESTS / name) for name in ("eap", "sim", "profile") if str(_TESTS / name) not in sys.path]
 
 import fuzz_certificates  # noqa: E402 - they need the path above
+import fuzz_eap  # noqa: E402
 import fuzz_files  # noqa: E402
 import fuzz_ike  # noqa: E402
 import fuzz_packets  # noqa: E402
@@ -28,6 +29,9 @@ from ikeclient.esp.codec import choice as offload  # noqa: E402
 TARGETS: dict[str, Callable[[Random], None]] = {
     "wire": fuzz_packets.wire,
     "eap": fuzz_packets.eap,
+    "eap fragments": fuzz_eap.fragments,
+    "eap attributes": fuzz_eap.attributes,
+    "eap tunnel": fuzz_eap.tunnel,
     "esp": fuzz_packets.esp,
     "offload": fuzz_packets.offloaded,
     "proxy": fuzz_packets.proxy,
