@@ -17,10 +17,10 @@ from ikeclient.cli.context import settings
 from ikeclient.cli.options import ChosenLogFormat, Overrides, PasswordStdin, Timeout, Verbose
 from ikeclient.cli.view.progress import Progress, use_format
 from ikeclient.cli.view.render import event_line
-from ikeclient.cli.view.terminal import asker, emit, read_secret, styled, tell
+from ikeclient.cli.view.terminal import asker, emit, printable, read_secret, styled, tell
 from ikeclient.control import client
 from ikeclient.control.events import happened
-from ikeclient.errors import Interrupted, UsageError
+from ikeclient.errors import IkeclientError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from ikeclient.process.profile_source import ProfileSource
@@ -156,16 +156,23 @@ def _options(
 
 def _run(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:
     from ikeclient.process.bug_report import outline
-    from ikeclient.process.log_file import log_to
+    from ikeclient.process.log_file import log_to, open_log
     from ikeclient.process.run import run
 
+    lines = open_log(options.runtime_directory, options.name)
+
     def show(event: dict[str, object]) -> None:
+        lines.line(event_line(event))
         progress(event)
         if event.get("event") == "connected" and progress.live:
             tell(styled([("Ctrl-C disconnects", "dim")], sys.stderr))
 
-    log_to(progress.log, settings.verbosity)
-    run(compiled, options, show, None if settings.debug else outline)
+    log_to(progress.log, settings.verbosity, kept=lines.log)
+    try:
+        run(compiled, options, show, None if settings.debug else outline)
+    except IkeclientError as error:
+        lines.log("error: " + " / ".join(map(printable, error.lines())))
+        raise
 
 
 def _run_detached(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:

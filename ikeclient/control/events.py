@@ -173,7 +173,7 @@ EVENTS: dict[str, EventKind] = {
     ),
     "log": EventKind(
         keys={"text": ""},
-        when="only on standard error, with `-vv`; without `tunnel`",
+        when="only on standard error, with `-v`; without `tunnel`",
         sentences=("{text}", "log"),
     ),
 }

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from ikeclient.control.directory import prepare
+from ikeclient.control.events import happened
 from ikeclient.errors import IkeclientError, Interrupted, PlatformError, bug_error, shortage
 from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.fork import daemonise, fork
@@ -122,7 +123,7 @@ def _child(
     writing, *_ = daemonise([writing, *keep])
     pipe = _Pipe(writing)
     lines = CappedFile(log)
-    log_to(lines.line, verbosity)
+    log_to(lambda text: pipe.tell(happened("log", text=text)), verbosity, kept=lines.log)
 
     def report(event: dict[str, object]) -> None:
         lines.line(line(event))

@@ -8,10 +8,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ikeclient.control.directory import prepare
+from ikeclient.control.events import timestamp
+from ikeclient.errors import IkeclientError
 from ikeclient.wire.text import printable
 
 MAXIMUM_SIZE = 1024 * 1024
+KEPT = 2  # the verbosity of what is kept in a tunnel's own log
 LONGEST = 1024  # characters of what a line quotes
+PROTOCOL = "ikeclient.ike"  # the log of the protocol's messages and decisions
+_PROTOCOL_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG, logging.DEBUG)
 _LEVELS = (logging.WARNING, logging.WARNING, logging.INFO, logging.DEBUG)
 
 
@@ -38,22 +44,54 @@ class CappedFile:
                 os.write(self._descriptor, b"(the log was full and starts over)\n")
             os.write(self._descriptor, data[: self._maximum // 2])
 
+    def log(self, text: str) -> None:
+        """Append one line with the time. Never raises."""
+        self.line(f"{timestamp()}  {text}")
+
 
 class _Lines(logging.Handler):
-    def __init__(self, line: Callable[[str], None]) -> None:
+    def __init__(self, line: Callable[[str], None], verbosity: int) -> None:
         super().__init__()
         self._line = line
+        self._protocol, self._others = levels(verbosity)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the verbosity asks for the record."""
+        return record.levelno >= (self._protocol if record.name == PROTOCOL else self._others)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record as one harmless line. Tracebacks stay out: their messages may quote secrets."""
         with contextlib.suppress(Exception):  # a log line must never end a tunnel
             failure = f" ({record.exc_info[0].__name__})" if record.exc_info and record.exc_info[0] else ""
-            self._line(f"{record.levelname.lower()}: {record.name}: {printable(record.getMessage(), LONGEST)}{failure}")
+            origin = "ike" if record.name == PROTOCOL else f"{record.levelname.lower()}: {record.name}"
+            self._line(f"{origin}: {printable(record.getMessage(), LONGEST)}{failure}")
 
 
-def log_to(line: Callable[[str], None], verbosity: int) -> None:
-    """Send the log to `line`: warnings, with -vv information, with -vvv everything."""
+def levels(verbosity: int) -> tuple[int, int]:
+    """Return from which level on the log of the protocol is written, and all others."""
+    most = min(verbosity, len(_LEVELS) - 1)
+    return _PROTOCOL_LEVELS[most], _LEVELS[most]
+
+
+def log_to(line: Callable[[str], None], verbosity: int, kept: Callable[[str], None] | None = None) -> None:
+    """Send the log to `line`: warnings, with -v the protocol, with -vv its details, with -vvv everything.
+
+    `kept` gets the protocol with its details whatever the verbosity, for a report of a fault.
+    """
     root = logging.getLogger()
-    root.handlers[:] = [_Lines(line)]
-    root.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
+    root.handlers[:] = [_Lines(line, verbosity)]
+    if kept is not None:
+        root.handlers.append(_Lines(kept, max(verbosity, KEPT)))
+    protocol, others = levels(max(verbosity, KEPT) if kept is not None else verbosity)
+    root.setLevel(others)
+    logging.getLogger(PROTOCOL).setLevel(protocol)
     logging.raiseExceptions = False
+
+
+def open_log(directory: Path, name: str) -> CappedFile:
+    """Open the log of the tunnel `name`, an empty one; if that cannot be, its lines are lost."""
+    path = directory / f"{name}.log"
+    with contextlib.suppress(OSError, IkeclientError):
+        prepare(directory)
+        path.unlink(missing_ok=True)
+    return CappedFile(path)

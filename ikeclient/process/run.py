@@ -69,6 +69,10 @@ def run(
     ) as our_helper:
         try:
             run_loop(_run(profile, options, on_event, our_helper))
+        except Interrupted:
+            with contextlib.suppress(PlatformError):
+                our_helper.channel.remove("log")
+            raise
         except Exception as error:
             if outline is None or isinstance(error, IkeclientError):
                 raise

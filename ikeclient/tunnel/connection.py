@@ -24,6 +24,7 @@ from ikeclient.ike.events import (
 )
 from ikeclient.ike.v2.close_reasons import EndedByGateway
 from ikeclient.profile.compile import CompiledProfile
+from ikeclient.tunnel import protocol_log
 from ikeclient.tunnel.data_keeper import DataKeeper
 from ikeclient.tunnel.gateway import Gateway
 from ikeclient.tunnel.hooks import Hooks
@@ -379,6 +380,7 @@ class Connection:
 
     def report(self, link: Link, event: Event) -> None:
         """Hand an event of a link to what it is about."""
+        protocol_log.event(event)
         if not self.links.concerns(link, event):
             return
         match event:

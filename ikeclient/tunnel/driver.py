@@ -90,7 +90,9 @@ class Driver:
                 if event is None:
                     break
                 if isinstance(event, Need):  # of a person, whom nobody can ask now
-                    error = NegotiationRefused("the gateway asks for a credential", reason=event.request)
+                    error = NegotiationRefused(
+                        "the gateway asks for a credential", reason=f"the gateway says: {event.request}"
+                    )
                     self.initiator.refuse(event, error, self._clock())
                     continue
                 self._on_event(event)

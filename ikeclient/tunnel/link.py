@@ -21,6 +21,7 @@ from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import Datagram, Event, IPAddress, Path
 from ikeclient.ike.v2.initiator import Initiator
 from ikeclient.net.transport.icmp_errors import PathHint
+from ikeclient.tunnel import protocol_log
 from ikeclient.tunnel.driver import Driver
 from ikeclient.tunnel.ports import Ports, Socket
 
@@ -56,7 +57,7 @@ class Link:
         if parallel_to is not None:
             self._sockets += filter(None, [parallel_to._socket_of(parallel_to.path)])
         self.path: Path = parallel_to.path if parallel_to is not None else self._open_first(remote, port)
-        initiator = Initiator(config, ports.entropy, ports.time_of_day)
+        initiator = Initiator(config, ports.entropy, ports.time_of_day, protocol_log.observe)
         self.driver = Driver(initiator, ports.clock, self._send, on_event, self._deaf)
 
     def _open_first(self, remote: IPAddress, port: int) -> Path:

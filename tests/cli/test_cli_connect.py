@@ -43,7 +43,7 @@ def seen(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(supervisor, "run", run)
     monkeypatch.setattr(privileges, "forbid_core_dumps", lambda: seen.update(protected=True))
-    monkeypatch.setattr(log_file, "log_to", lambda line, verbosity: seen.update(verbosity=verbosity))
+    monkeypatch.setattr(log_file, "log_to", lambda line, verbosity, kept: seen.update(verbosity=verbosity))
     return seen
 
 

@@ -136,7 +136,7 @@ def test_a_wrong_password_is_told_with_its_code_and_the_gateways_words() -> None
     assert caught.value.exit_code == 4
     assert caught.value.lines() == [
         "the gateway refused user 'alice' or the password (E=691)",
-        "EAP-MSCHAPv2 Failure: Bad luck",
+        "EAP-MSCHAPv2 Failure; the gateway says: Bad luck",
         "check the user name and the password",
     ]
 

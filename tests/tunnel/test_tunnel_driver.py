@@ -196,7 +196,7 @@ def test_what_only_a_person_could_answer_is_refused_at_once() -> None:
         driver.flush()
         ((refused, error),) = initiator.refused
         assert refused is need
-        assert (error.message, error.reason) == ("the gateway asks for a credential", "Token")
+        assert (error.message, error.reason) == ("the gateway asks for a credential", "the gateway says: Token")
         assert log == [Closed(error=error)]
         assert driver.closed.result().error is error
 

@@ -255,7 +255,7 @@ def refusal_of(message: bytes, user: str) -> AuthenticationFailed:
     what, hint = _REFUSALS.get(error or _WRONG_CREDENTIALS, _REFUSALS[_WRONG_CREDENTIALS])
     return AuthenticationFailed(
         what.format(user=quoted(user)) + (f" (E={error})" if error is not None else ""),
-        reason="EAP-MSCHAPv2 Failure" + (f": {text}" if text else ""),
+        reason="EAP-MSCHAPv2 Failure" + (f"; the gateway says: {text}" if text else ""),
         hint=hint,
     )
 

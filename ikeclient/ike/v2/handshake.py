@@ -45,6 +45,7 @@ from ikeclient.ike.events import (
     Path,
     Progress,
 )
+from ikeclient.ike.observation import CandidateLost, CandidateTried
 from ikeclient.ike.v2 import close_reasons
 from ikeclient.ike.v2.answers import Answers, Waiting
 from ikeclient.ike.v2.exchanges.auth import AuthExchange
@@ -288,7 +289,7 @@ class Handshake:
         return any(c.waits and c.candidate.keying.spi_i != init.spi_i for c in self._pending_auths)
 
     def _begin(self, path: Path, now: float) -> None:
-        init = InitExchange(self._config, self._sources.entropy, path)
+        init = InitExchange(self._config, self._sources.entropy, path, self._sources.observe)
         self._inits[init.spi_i] = init
         self.outbox.append(Datagram(init.send(now), path))
 
@@ -354,7 +355,11 @@ class Handshake:
         first = self._schedule.candidate(now, forged=init.seen.forged)
         if first:
             self.events.append(Progress(step="authenticating"))
-        sa = IkeSa(self._config, self._sources.entropy, candidate.keying, path)
+        keying = candidate.keying
+        self._sources.observe(
+            CandidateTried(suite=keying.suite.name, nat=candidate.nat, fragmentation=keying.fragmentation)
+        )
+        sa = IkeSa(self._config, self._sources.entropy, keying, path, observe=self._sources.observe)
         exchange = AuthExchange(
             self._config,
             candidate,
@@ -413,6 +418,7 @@ class Handshake:
             if sa.state is State.CLOSED:
                 self._pending_auths.remove(pending)
                 self._refusals.add(pending)
+                self._sources.observe(CandidateLost(reason=sa.error.message if sa.error is not None else "closed"))
                 if pending.exchange.gateway_verified and not pending.exchange.doubtful:
                     self._end(sa.error, proven=True)
                     return

@@ -23,6 +23,7 @@ from ikeclient.ike.events import (
     ReauthenticationDue,
     Roamed,
 )
+from ikeclient.ike.observation import Observer, nobody
 from ikeclient.ike.v2 import close_reasons
 from ikeclient.ike.v2.child.child_sa import ChildRekeyed
 from ikeclient.ike.v2.child.table import ChildTable, survives
@@ -77,6 +78,7 @@ class IkeSa:
         path: Path,
         *,
         state: State = State.AUTHENTICATING,
+        observe: Observer = nobody,
     ) -> None:
         self.config = config
         self.entropy = entropy
@@ -97,6 +99,7 @@ class IkeSa:
             fragment_size=config.fragment_size,
             first_request=used if keying.initiator else 0,
             first_response=0 if keying.initiator else used,
+            observe=observe,
         )
         self.tasks = Tasks(self.channel)
         self._mapping = b""
@@ -189,6 +192,7 @@ class IkeSa:
         self.last_heard = now
         self.lifetimes.start(now)
         self.lifetimes.inherit(old.lifetimes)
+        self.channel.requests.inherit(old.channel.requests)
         for task in old.succession.undone:
             self.begin(task, now)
 

@@ -91,4 +91,6 @@ class IkeSas:
 
 def _made(sa: IkeSa, new: IkeRekeyed) -> IkeSa:
     """The IKE SA that a rekey of `sa` made, still without Child SAs."""
-    return IkeSa(sa.config, sa.entropy, new.keying, sa.channel.path, state=State.ESTABLISHED)
+    return IkeSa(
+        sa.config, sa.entropy, new.keying, sa.channel.path, state=State.ESTABLISHED, observe=sa.channel.observe
+    )

@@ -31,6 +31,7 @@ from ikeclient.ike.events import (
     Path,
     PathChanged,
 )
+from ikeclient.ike.observation import Observer, nobody
 from ikeclient.ike.v2.handshake import Handshake, Lost, PendingAuth, Won, disclosed
 from ikeclient.ike.v2.ike_sa import IkeSa
 from ikeclient.ike.v2.ike_sas import IkeSas
@@ -56,13 +57,19 @@ class Initiator:
     """A client's IKEv2 connection. After each call take `datagrams_to_send`, `next_event` and `next_deadline`.
 
     `entropy` returns that many random bytes, `wall_clock` the time of day for certificates; every `now` is seconds on
-    a clock that never goes back and counts sleep.
+    a clock that never goes back and counts sleep. `observe` is told of every message.
     """
 
-    def __init__(self, config: IkeConfig, entropy: Callable[[int], bytes], wall_clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        config: IkeConfig,
+        entropy: Callable[[int], bytes],
+        wall_clock: Callable[[], datetime],
+        observe: Observer = nobody,
+    ) -> None:
         self._config = config
         self.accepted: IkeConfig | None = None  # how the gateway that is connected was asked
-        self._sources = Sources(entropy=entropy, wall_clock=wall_clock)
+        self._sources = Sources(entropy=entropy, wall_clock=wall_clock, observe=observe)
         self._handshake: Handshake | None = None
         self._ike_sas: IkeSas | None = None
         self._leaving: list[IkeSa] = []
@@ -310,6 +317,11 @@ class Initiator:
     def last_heard(self) -> float:
         """When the gateway last proved to be alive; minus infinity before that."""
         return self._ike_sas.current.last_heard if self._ike_sas is not None else float("-inf")
+
+    @property
+    def round_trip(self) -> float | None:
+        """How long the gateway took to answer, in seconds, when it was asked last; None while that is not known."""
+        return self._ike_sas.current.channel.requests.round_trip if self._ike_sas is not None else None
 
     @property
     def logging_in(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the protocol takes from outside besides datagrams: chance and the time of day."""
+"""What the protocol takes from outside besides datagrams: chance, the time of day, and who watches it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from ikeclient.ike.observation import Observer, nobody
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """`entropy` returns that many random bytes, `wall_clock` the time of day for certificates."""
+    """`entropy` returns that many random bytes, `wall_clock` the time of day for certificates.
+
+    `observe` is told of every message.
+    """
 
     entropy: Callable[[int], bytes]
     wall_clock: Callable[[], datetime]
+    observe: Observer = nobody

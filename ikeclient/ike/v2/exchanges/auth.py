@@ -281,7 +281,7 @@ class AuthExchange:
                 following = yield Request(exchange=ExchangeType.IKE_AUTH, payloads=(EapPayload(packet=response),))
                 assert not isinstance(following, str)
                 answer = following
-        self._notices += peer.notices
+        self._notices += (f"the gateway says: {text}" for text in peer.notices)
         msk = peer.msk
         if msk is None and not self.gateway_verified:
             raise GatewayNotAuthenticated(

@@ -19,6 +19,7 @@ from ikeclient.crypto.algorithms.transforms import IkeSuite
 from ikeclient.errors import IkeclientError, KeyExchangeError, NegotiationRefused, ParseError, ProtocolError
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import IKE_PORT, Path
+from ikeclient.ike.observation import MessageSeen, Observer, nobody
 from ikeclient.ike.v2.exchanges.init_forms import MAX_COOKIES, Cookies, Forms
 from ikeclient.ike.v2.exchanges.init_verdict import Resending, Seen, Verdict
 from ikeclient.ike.v2.keying import Candidate, Keying, PeerOffers
@@ -153,8 +154,11 @@ def lacks(config: IkeConfig, payloads: tuple[Payload, ...]) -> NegotiationRefuse
 class InitExchange:
     """The state of one IKE_SA_INIT: what is sent now, what was learnt, and when to send it again."""
 
-    def __init__(self, config: IkeConfig, entropy: Callable[[int], bytes], path: Path) -> None:
+    def __init__(
+        self, config: IkeConfig, entropy: Callable[[int], bytes], path: Path, observe: Observer = nobody
+    ) -> None:
         self._config = config
+        self._observe = observe
         self.path = path
         self.spi_i = new_spi(entropy)
         self._nonce = entropy(NONCE_LENGTH)
@@ -190,6 +194,18 @@ class InitExchange:
         form.send(request)
         self.seen.asked()
         self.resending.sent(now)
+        message = Message.parse(request)
+        self._observe(
+            MessageSeen(
+                sent=True,
+                header=message.header,
+                payloads=message.payloads,
+                path=self.path,
+                lengths=(len(request),),
+                attempt=form.sent,
+                wait=self.resending.wait(now),
+            )
+        )
         return request
 
     # Receiving
@@ -208,6 +224,9 @@ class InitExchange:
         if not self.concerns(message):
             return False
         self.seen.answered(data)
+        self._observe(
+            MessageSeen(sent=False, header=message.header, payloads=message.payloads, path=path, lengths=(len(data),))
+        )
         try:
             if (unknown := unknown_critical(message.payloads)) is not None:
                 raise ParseError(f"it contains an unknown critical payload of type {int(unknown)}")

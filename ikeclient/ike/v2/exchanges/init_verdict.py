@@ -90,6 +90,10 @@ class Resending:
         self.at = now + self._wait
         self._wait = min(self._wait * GROWTH, LONGEST_WAIT)
 
+    def wait(self, now: float) -> float:
+        """Return in how many seconds the request is sent again."""
+        return 0.0 if self.at is None else self.at - now
+
     def ask_once_more(self, now: float) -> None:
         """Ask again soon whatever was waited for before."""
         self.at = now + FIRST_WAIT

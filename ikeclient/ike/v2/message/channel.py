@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 
 from ikeclient.errors import IntegrityError
 from ikeclient.ike.events import Datagram, IPAddress, Path
+from ikeclient.ike.observation import MessageSeen, Observer, lengths, nobody
 from ikeclient.ike.v2.keying import Keying
 from ikeclient.ike.v2.message.envelope import Envelope
 from ikeclient.ike.v2.message.payloads import Request
-from ikeclient.ike.v2.message.window import Pending, RequestWindow, ResponseWindow
+from ikeclient.ike.v2.message.window import FIRST_WAIT, Pending, RequestWindow, ResponseWindow
 from ikeclient.wire.encrypted import EncryptedFragmentPayload
 from ikeclient.wire.header import Header
 from ikeclient.wire.notify import NotifyPayload
@@ -48,6 +49,7 @@ class Channel:
         fragment_size: int,
         first_request: int = 0,
         first_response: int = 0,
+        observe: Observer = nobody,
     ) -> None:
         self.path = path
         self.outbox: deque[Datagram] = deque()
@@ -55,6 +57,7 @@ class Channel:
         self.requests = RequestWindow(first_request)
         self._responses = ResponseWindow(first_response)
         self._keying = keying
+        self.observe = observe
         self._envelope = Envelope(
             keying.suite, keying.keys, initiator=keying.initiator, entropy=entropy, fragment=keying.fragmentation
         )
@@ -105,6 +108,16 @@ class Channel:
             self._transmit(datagrams, self.path)
         self._request, self._smaller = None if request.dont_fragment else (header, request.payloads), False
         self.requests.open(datagrams, now, timeout)
+        self.observe(
+            MessageSeen(
+                sent=True,
+                header=header,
+                payloads=tuple(request.payloads),
+                path=self.path,
+                lengths=lengths(datagrams),
+                wait=FIRST_WAIT,
+            )
+        )
 
     def padding(self, size: int) -> tuple[NotifyPayload, int]:
         """What makes a message as long as an IP packet of `size` bytes allows, and the length that the packet then has.
@@ -128,8 +141,19 @@ class Channel:
         if pending is not None and now >= pending.resend_at and pending.attempts >= SMALLER_AFTER:
             self._cut_smaller(pending)
         datagrams = self.requests.due(now)
-        if datagrams:
+        if datagrams and pending is not None:
             self.asked_at.add(self.path.remote_address)
+            self.observe(
+                MessageSeen(
+                    sent=True,
+                    header=Header.parse(datagrams[0]),
+                    payloads=(),
+                    path=self.path,
+                    lengths=lengths(datagrams),
+                    attempt=pending.attempts,
+                    wait=pending.wait,
+                )
+            )
         self._transmit(datagrams, self.path)
 
     def _cut_smaller(self, pending: Pending) -> None:
@@ -154,7 +178,9 @@ class Channel:
         except IntegrityError:
             return None
         if payloads is not None:
-            self.requests.close()
+            self._saw(data, message, payloads, self.path)
+            logging_in = message.header.exchange == ExchangeType.IKE_AUTH  # which may wait for RADIUS, or a person
+            self.requests.close(None if logging_in else now)
             if self._smaller:
                 self.set_path_mtu(SMALLEST[self.path.remote_address.version])
         return payloads
@@ -179,15 +205,36 @@ class Channel:
             later_fragment = isinstance(last, EncryptedFragmentPayload) and last.number != 1
             if cached and not later_fragment and self.genuine(data, message):
                 self._transmit(cached, path)
+                self.observe(
+                    MessageSeen(
+                        sent=True,
+                        header=Header.parse(cached[0]),
+                        payloads=(),
+                        path=path,
+                        lengths=lengths(cached),
+                        attempt=2,
+                    )
+                )
             return None
         try:
-            return self._envelope.open(data, message, now)
+            payloads = self._envelope.open(data, message, now)
         except IntegrityError:
             return None
+        if payloads is not None:
+            self._saw(data, message, payloads, path)
+        return payloads
+
+    def _saw(self, data: bytes, message: Message, payloads: tuple[Payload, ...], path: Path) -> None:
+        whole = not isinstance(message.payloads[-1], EncryptedFragmentPayload)
+        size = (len(data),) if whole else ()
+        self.observe(MessageSeen(sent=False, header=message.header, payloads=payloads, path=path, lengths=size))
 
     def answer(self, request: Header, reply: Sequence[Payload], path: Path) -> None:
         """Answer the request that `incoming` returned, back to where it came from (section 2.11)."""
         header = self._header(request.exchange, request.message_id, response=True)
         datagrams = self._envelope.seal(header, reply, limit=self._limit(path))
+        self.observe(
+            MessageSeen(sent=True, header=header, payloads=tuple(reply), path=path, lengths=lengths(datagrams))
+        )
         self._responses.answered(datagrams)
         self._transmit(datagrams, path)

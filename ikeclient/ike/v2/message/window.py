@@ -50,6 +50,7 @@ class RequestWindow:
         self.next_id = first_id
         self.pending: Pending | None = None
         self.repeated = False  # whether the request that was answered last had been sent more than once
+        self.round_trip: float | None = None  # seconds that the last answer took which is surely one to the first try
 
     def open(self, datagrams: Sequence[bytes], now: float, timeout: float) -> None:
         """Register the request with ID `next_id`, sent now; the answer is awaited for `timeout` seconds."""
@@ -60,10 +61,16 @@ class RequestWindow:
         """Whether a response with this ID answers the request that is pending."""
         return self.pending is not None and self.pending.message_id == message_id
 
-    def close(self) -> None:
-        """The answer has come."""
+    def close(self, now: float | None = None) -> None:
+        """The answer has come, at the time `now` if that tells how far the peer is, which takes a single try."""
         self.repeated = self.pending is not None and self.pending.attempts > 1
+        if self.pending is not None and now is not None and not self.repeated:
+            self.round_trip = now - self.pending.since
         self.pending = None
+
+    def inherit(self, predecessor: RequestWindow) -> None:
+        """Know of the peer what was known in the IKE SA before."""
+        self.round_trip = predecessor.round_trip
 
     def shorten_timeout(self, until: float) -> bool:
         """Wait for the answer until then at the longest; false if none is awaited."""
