@@ -5,49 +5,22 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections import deque
 from struct import pack
 from types import FrameType
 
+from fake_transport import FakeSocket, FakeTun
 from sim_world import World
 
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
 from ikeclient.dataplane.pump import Pump, PumpCallbacks
 from ikeclient.dataplane.sender import NON_ESP_MARKER
-from ikeclient.esp.sa.counters import Packet
 from ikeclient.esp.sa.pair import SaPair
 
-GATEWAY, LOCAL = ("203.0.113.7", 4500), ("192.0.2.10", 40500)
 SPI = 0xC0000001
 
 
-class Device:
-    """Takes what comes."""
-
-    lost = False
-
-    def read_batch(self, limit: int) -> list[Packet]:
-        del limit
-        return []
-
-    def write_batch(self, packets: list[Packet]) -> int:  # type: ignore[override]
-        return len(packets)
-
-
-class Socket:
-    """Has what a test puts into it."""
-
-    local = LOCAL
-
-    def __init__(self) -> None:
-        self.waiting: deque[bytes] = deque()
-
-    def receive_batch(self, limit: int) -> list[tuple[bytes, tuple[str, int], int]]:
-        return [(self.waiting.popleft(), GATEWAY, 0) for _ in range(min(limit, len(self.waiting)))]
-
-
-def cost(pump: Pump, socket: Socket, datagrams: list[bytes]) -> float:
+def cost(pump: Pump, socket: FakeSocket, datagrams: list[bytes]) -> float:
     """How many functions are called for a datagram."""
     calls = 0
 
@@ -55,7 +28,7 @@ def cost(pump: Pump, socket: Socket, datagrams: list[bytes]) -> float:
         nonlocal calls
         calls += event in ("call", "c_call")
 
-    socket.waiting += datagrams
+    socket.arrives(*datagrams)
     gc.disable()  # finalizers of other tests' garbage are calls, too
     sys.setprofile(count)
     try:
@@ -75,9 +48,9 @@ def test_ike_junk_costs_no_more_than_esp_junk() -> None:
     """N27, P14: that of anybody without SPIs, whatever is in it, against ESP that fails its integrity check."""
     world = World()
     world.connect()
-    socket = Socket()
+    socket = FakeSocket()
     pump = Pump(
-        Device(),  # type: ignore[arg-type]
+        FakeTun(),  # type: ignore[arg-type]
         PumpCallbacks(on_ike=lambda data, _source, _local: world.client.awaits(data)),
         lambda: 0.0,
         entropy=os.urandom,
