@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from net_lab import Lab, a_lab
+from net_lab import Lan, a_lan
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
+def lan() -> Iterator[Lan]:
     if os.geteuid() != 0:
         pytest.skip("needs root to make network namespaces")
-    with a_lab() as made:
+    with a_lan() as made:
         yield made
 
 

@@ -65,7 +65,7 @@ def unshare(flags: int) -> None:
 
 
 @dataclass(frozen=True)
-class Lab:
+class Lan:
     """`client` has v0 (192.0.2.10, 2001:db8::10) to `lan`, which is its router and everybody else in the world."""
 
     client: str
@@ -82,17 +82,17 @@ def inside(test: Callable[..., None]) -> Callable[..., None]:
     """Run the body of a test in the client's namespace."""
 
     @functools.wraps(test)
-    def run(lab: Lab, **arguments: object) -> None:
-        lab.inside(functools.partial(test, lab=lab, **arguments))
+    def run(lan: Lan, **arguments: object) -> None:
+        lan.inside(functools.partial(test, lan=lan, **arguments))
 
     return run
 
 
 @contextlib.contextmanager
-def a_lab(name: str = "") -> Iterator[Lab]:
+def a_lan(name: str = "") -> Iterator[Lan]:
     """Make the namespaces, and delete them afterwards. Several at once need names."""
     number = f"{name}{os.getpid()}"
-    made = Lab(client=f"nm{number}c", lan=f"nm{number}l")
+    made = Lan(client=f"nm{number}c", lan=f"nm{number}l")
     try:
         for name in (made.client, made.lan):
             sh(f"ip netns add {name}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 
 import pytest
-from net_lab import Lab, inside, sh
+from net_lab import Lan, inside, sh
 
 from ikeclient.net.machine.listing import DefaultGateway, LocalAddress, default_gateways, local_addresses
 
 
 @pytest.mark.lab
 @inside
-def test_addresses_and_gateways_of_both_families_are_found(lab: Lab) -> None:
+def test_addresses_and_gateways_of_both_families_are_found(lan: Lan) -> None:
     assert local_addresses() == [
         LocalAddress("v0", ip_interface("192.0.2.10/24")),
         LocalAddress("v0", ip_interface("2001:db8::10/64")),

@@ -19,7 +19,7 @@ from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 import pytest
-from net_lab import FULL, SPLIT, Lab, a_lab, device, in_child, inside, sh, state, tun
+from net_lab import FULL, SPLIT, Lan, a_lan, device, in_child, inside, sh, state, tun
 
 from ikeclient.errors import PlatformError
 from ikeclient.ipc.messages import pack, receive
@@ -90,7 +90,7 @@ def living(state_dir: Path, *prefix: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("prefix", [(), ELSEWHERE], ids=["here", "in another PID namespace"])
 @inside
-def test_a_start_leaves_a_living_tunnel_alone(lab: Lab, state_dir: Path, prefix: Sequence[str]) -> None:
+def test_a_start_leaves_a_living_tunnel_alone(lan: Lan, state_dir: Path, prefix: Sequence[str]) -> None:
     """O19: its process is not to be seen from there, but its lock and its marks are."""
     with living(state_dir):
         before = state()
@@ -103,7 +103,7 @@ def test_a_start_leaves_a_living_tunnel_alone(lab: Lab, state_dir: Path, prefix:
 @pytest.mark.parametrize("prefix", [(), ELSEWHERE], ids=["here", "from another PID namespace"])
 @inside
 def test_a_tunnel_that_was_killed_in_another_pid_namespace_is_repaired(
-    lab: Lab, state_dir: Path, prefix: Sequence[str]
+    lan: Lan, state_dir: Path, prefix: Sequence[str]
 ) -> None:
     """O19: dead is dead, whoever looks."""
     before = state()
@@ -119,7 +119,7 @@ def test_a_tunnel_that_was_killed_in_another_pid_namespace_is_repaired(
         assert list(state_dir.iterdir()) == []
 
 
-def test_a_journal_of_another_network_is_neither_replayed_nor_lost(lab: Lab, state_dir: Path) -> None:
+def test_a_journal_of_another_network_is_neither_replayed_nor_lost(lan: Lan, state_dir: Path) -> None:
     """O19: two networks share a directory. Each tunnel may be called alike, and each crash is repaired at its place."""
     before: list[str] = []
 
@@ -147,18 +147,18 @@ def test_a_journal_of_another_network_is_neither_replayed_nor_lost(lab: Lab, sta
         assert "changes that the tunnel work" in line
         assert "7400" not in state()
 
-    lab.inside(crash)
+    lan.inside(crash)
     journal = json.loads((state_dir / "work.undo.json").read_text())
-    with a_lab("other") as other:
+    with a_lan("other") as other:
         other.inside(elsewhere)
     (kept,) = state_dir.glob("*.undo.json")
     assert json.loads(kept.read_text()) == journal
-    lab.inside(home)
+    lan.inside(home)
     assert not list(state_dir.glob("*.undo.json"))
 
 
 @inside
-def test_a_living_tunnel_of_the_same_name_in_another_network_is_told(lab: Lab, state_dir: Path) -> None:
+def test_a_living_tunnel_of_the_same_name_in_another_network_is_told(lan: Lan, state_dir: Path) -> None:
     """O19: both would write one journal."""
     with living(state_dir):
         told = script(START, state_dir, "unshare", "--net")
@@ -202,7 +202,7 @@ time.sleep(600)
 
 
 @inside
-def test_what_no_journal_tells_of_goes_and_a_living_neighbour_stays(lab: Lab, state_dir: Path, tmp_path: Path) -> None:
+def test_what_no_journal_tells_of_goes_and_a_living_neighbour_stays(lan: Lan, state_dir: Path, tmp_path: Path) -> None:
     """O20: the directory of the journal went with the crash; the neighbour has another one."""
     _ike1 = tun("ike1")
     neighbour = Machine(tmp_path / "elsewhere", "other")
@@ -224,7 +224,7 @@ def test_what_no_journal_tells_of_goes_and_a_living_neighbour_stays(lab: Lab, st
 
 @inside
 def test_another_directorys_old_journal_does_not_undo_who_took_the_table(
-    lab: Lab, state_dir: Path, tmp_path: Path
+    lan: Lan, state_dir: Path, tmp_path: Path
 ) -> None:
     """O19, O20: table, priorities and inner address came again."""
     with living(state_dir) as process:
@@ -242,7 +242,7 @@ def test_another_directorys_old_journal_does_not_undo_who_took_the_table(
 
 
 @inside
-def test_what_others_made_is_no_leftover(lab: Lab) -> None:
+def test_what_others_made_is_no_leftover(lan: Lan) -> None:
     """O20: of our protocol number, in our tables or at our priorities, but not ours."""
     for command in (
         "ip rule add priority 20010 lookup 7400",
@@ -263,7 +263,7 @@ def test_what_others_made_is_no_leftover(lab: Lab) -> None:
 
 @pytest.mark.parametrize("busy", [False, True])
 @inside
-def test_a_stranger_cannot_answer_for_a_dead_tunnel(lab: Lab, state_dir: Path, busy: bool) -> None:
+def test_a_stranger_cannot_answer_for_a_dead_tunnel(lan: Lan, state_dir: Path, busy: bool) -> None:
     """O20: any user can take the name of a mark, and be too busy to be asked."""
     before = state()
     with living(state_dir) as process:
@@ -297,7 +297,7 @@ def test_a_stranger_cannot_answer_for_a_dead_tunnel(lab: Lab, state_dir: Path, b
 
 
 @inside
-def test_a_living_tunnel_that_many_asked_for_still_lives(lab: Lab, state_dir: Path) -> None:
+def test_a_living_tunnel_that_many_asked_for_still_lives(lan: Lan, state_dir: Path) -> None:
     """O19: any user can ask, and nobody answers."""
     with living(state_dir):
         (state_dir / "work.undo.json").unlink()
@@ -320,13 +320,13 @@ def test_a_living_tunnel_that_many_asked_for_still_lives(lab: Lab, state_dir: Pa
 
 
 @inside
-def test_two_tunnels_that_start_at_once_get_tables_of_their_own(lab: Lab, state_dir: Path) -> None:
+def test_two_tunnels_that_start_at_once_get_tables_of_their_own(lan: Lan, state_dir: Path) -> None:
     """O20: between the choice of a table and its first route there is nothing to be seen in the kernel."""
     first, second = Machine(state_dir, "first"), Machine(state_dir, "second")
     assert (first.reserve_table(), second.reserve_table()) == (7400, 7401)
 
 
-def test_a_kernel_is_told_many_things_at_once(lab: Lab, state_dir: Path) -> None:
+def test_a_kernel_is_told_many_things_at_once(lan: Lan, state_dir: Path) -> None:
     """S18: 256 granted networks are one journal write up and one down, and a system call for dozens of routes."""
 
     class Counting(Journal):
@@ -353,10 +353,10 @@ def test_a_kernel_is_told_many_things_at_once(lab: Lab, state_dir: Path) -> None
         assert Counting.writes == 2
         assert state() == before
 
-    lab.inside(body)
+    lan.inside(body)
 
 
-def test_hundreds_of_routes_hold_up_the_loop_for_a_moment_only(lab: Lab, state_dir: Path) -> None:
+def test_hundreds_of_routes_hold_up_the_loop_for_a_moment_only(lan: Lan, state_dir: Path) -> None:
     """S18: with the journal in another process, as in a running tunnel; the best of a few tries on a busy machine.
 
     It took 8 to 18 seconds when each route was a step of its own.
@@ -398,18 +398,18 @@ def test_hundreds_of_routes_hold_up_the_loop_for_a_moment_only(lab: Lab, state_d
         os.waitpid(child, 0)
         assert max(best.values()) < 0.2, best
 
-    lab.inside(body)
+    lan.inside(body)
 
 
 @inside
-def test_a_table_that_is_taken_is_refused(lab: Lab, state_dir: Path) -> None:
+def test_a_table_that_is_taken_is_refused(lan: Lan, state_dir: Path) -> None:
     _ike0 = tun()
     sh("ip route add unreachable 10.6.0.0/16 table 7464")
     with pytest.raises(PlatformError, match="routing table 7464 is in use"):
         Machine(state_dir, "work").apply(FULL)
 
 
-def test_routes_and_rules_read_back_are_the_steps_that_were_taken(lab: Lab, state_dir: Path) -> None:
+def test_routes_and_rules_read_back_are_the_steps_that_were_taken(lan: Lan, state_dir: Path) -> None:
     """O18: else what is in force would be put back for ever."""
 
     def body() -> None:
@@ -420,7 +420,7 @@ def test_routes_and_rules_read_back_are_the_steps_that_were_taken(lab: Lab, stat
         assert machine.uphold() == []
         machine.revert()
 
-    in_child(body, namespace=lab.client)
+    in_child(body, namespace=lan.client)
 
 
 SHARED = """

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from net_lab import CLONE_NEWNS, FULL, SPLIT, Lab, device, inside, sh, state, tun, unshare, way
+from net_lab import CLONE_NEWNS, FULL, SPLIT, Lan, device, inside, sh, state, tun, unshare, way
 
 from ikeclient.net.changes.steps import Step
 from ikeclient.net.device.tun import TunDevice
@@ -83,7 +83,7 @@ def watched(
 @pytest.mark.parametrize("what", SABOTAGE)
 @pytest.mark.parametrize("config", [FULL, SPLIT], ids=["full", "split"])
 def test_what_others_change_lets_nothing_out_and_is_put_back(
-    lab: Lab, state_dir: Path, config: MachineConfig, what: str
+    lan: Lan, state_dir: Path, config: MachineConfig, what: str
 ) -> None:
     """O18: `way` is asked before the loop gets a chance to mend anything."""
     inside = ("8.8.8.8", "2600::1") if config is FULL else ("10.99.0.1", "fd99::1")
@@ -104,11 +104,11 @@ def test_what_others_change_lets_nothing_out_and_is_put_back(
 
         watched(state_dir, config, sabotaged)
 
-    lab.inside(body)
+    lan.inside(body)
 
 
 @inside
-def test_flushed_rules_are_back_at_once(lab: Lab, state_dir: Path) -> None:
+def test_flushed_rules_are_back_at_once(lan: Lan, state_dir: Path) -> None:
     """O18: systemd-networkd does that when it starts; the notice comes with the next turn of the event loop."""
 
     async def sabotaged(_: Machine, told: list[str]) -> None:
@@ -123,7 +123,7 @@ def test_flushed_rules_are_back_at_once(lab: Lab, state_dir: Path) -> None:
 
 
 @inside
-def test_everything_at_once_comes_back(lab: Lab, state_dir: Path) -> None:
+def test_everything_at_once_comes_back(lan: Lan, state_dir: Path) -> None:
     """O18: but for a link-local address, which the kernel makes when an MTU is large enough for IPv6 again."""
 
     async def sabotaged(_: Machine, __: list[str]) -> None:
@@ -135,7 +135,7 @@ def test_everything_at_once_comes_back(lab: Lab, state_dir: Path) -> None:
     watched(state_dir, FULL, sabotaged)
 
 
-def test_who_does_it_for_ever_has_us_wait(lab: Lab, state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_does_it_for_ever_has_us_wait(lan: Lan, state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """O18: two programs that undo each other's work; it is said once, and what was taken away comes back in the end."""
     monkeypatch.setattr(mender, "WAIT", 0.3)
 
@@ -153,11 +153,11 @@ def test_who_does_it_for_ever_has_us_wait(lab: Lab, state_dir: Path, monkeypatch
 
         watched(state_dir, FULL, sabotaged)
 
-    lab.inside(body)
+    lan.inside(body)
 
 
 @inside
-def test_changes_of_others_cause_no_look(lab: Lab, state_dir: Path) -> None:
+def test_changes_of_others_cause_no_look(lan: Lan, state_dir: Path) -> None:
     """O18: a router's main table may change a thousand times a second."""
 
     async def busy(machine: Machine, _: list[str]) -> None:
@@ -184,7 +184,7 @@ def test_changes_of_others_cause_no_look(lab: Lab, state_dir: Path) -> None:
 
 
 @inside
-def test_rules_of_others_that_lead_past_the_tunnel_are_said(lab: Lab, state_dir: Path) -> None:
+def test_rules_of_others_that_lead_past_the_tunnel_are_said(lan: Lan, state_dir: Path) -> None:
     """O18: they are not ours to remove, and their end is noticed too."""
 
     async def bypassed(machine: Machine, told: list[str]) -> None:
@@ -198,22 +198,22 @@ def test_rules_of_others_that_lead_past_the_tunnel_are_said(lab: Lab, state_dir:
 
 
 @inside
-def test_an_interface_that_was_carried_away_is_missed(lab: Lab, state_dir: Path) -> None:
+def test_an_interface_that_was_carried_away_is_missed(lan: Lan, state_dir: Path) -> None:
     """O18: it exists in another namespace, so its descriptor says nothing; here everything stays closed."""
 
     async def carried(_: Machine, told: list[str]) -> None:
-        sh(f"ip link set ike0 netns {lab.lan}")
+        sh(f"ip link set ike0 netns {lan.lan}")
         await until(lambda: bool(told))
         assert told == ["the interface ike0 is gone: nothing passes the tunnel"]
         assert device("8.8.8.8") not in ("v0", "ike0")
-        sh(f"ip -n {lab.lan} link set ike0 netns {lab.client}")
+        sh(f"ip -n {lan.lan} link set ike0 netns {lan.client}")
         await until(lambda: device("8.8.8.8") == device("2600::1") == "ike0")
 
     watched(state_dir, FULL, carried)
 
 
 def test_a_resolver_configuration_that_was_overwritten_is_ours_again(
-    lab: Lab, state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lan: Lan, state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """O10: a DHCP client renewed its lease; what it wrote is what comes back at the end."""
     monkeypatch.setattr(mender, "PERIOD", 0.05)
@@ -234,11 +234,11 @@ def test_a_resolver_configuration_that_was_overwritten_is_ours_again(
         watched(state_dir, config, overwritten, path)
         assert path.read_text() == "nameserver 192.0.2.54\n"
 
-    lab.inside(body)
+    lan.inside(body)
 
 
 @inside
-def test_what_cannot_be_put_back_is_said_and_the_rest_is(lab: Lab, state_dir: Path) -> None:
+def test_what_cannot_be_put_back_is_said_and_the_rest_is(lan: Lan, state_dir: Path) -> None:
     """O18: IPv6 is off on the interface and /proc/sys read-only, as in a container; IPv4 works again."""
     unshare(CLONE_NEWNS)
     sh("mount --make-rprivate /")
@@ -256,7 +256,7 @@ def test_what_cannot_be_put_back_is_said_and_the_rest_is(lab: Lab, state_dir: Pa
 
 
 @inside
-def test_a_deleted_device_is_made_again_on_the_same_descriptor(lab: Lab, state_dir: Path) -> None:
+def test_a_deleted_device_is_made_again_on_the_same_descriptor(lan: Lan, state_dir: Path) -> None:
     """O18: by CAP_NET_ADMIN alone; nothing leaves in between, and what was applied is applied to the new one."""
     device_ = TunDevice("ike0")
     assert device_.enable_offload()
@@ -283,7 +283,7 @@ def test_a_deleted_device_is_made_again_on_the_same_descriptor(lab: Lab, state_d
 
 
 @inside
-def test_the_network_behind_the_gateway_is_no_router_of_ours(lab: Lab, state_dir: Path) -> None:
+def test_the_network_behind_the_gateway_is_no_router_of_ours(lan: Lan, state_dir: Path) -> None:
     """P17: what an interface of its kind accepts by default, on machines that forward and on others."""
     _ike0 = tun()
     for name in ("ipv6/conf/ike0/accept_ra", "ipv6/conf/ike0/accept_redirects", "ipv4/conf/ike0/accept_redirects"):

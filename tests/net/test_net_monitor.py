@@ -52,7 +52,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 @dataclass
-class World:
+class Machine:
     """A machine made of values: its network, its clocks, and the bell that rings when a test says so."""
 
     loop: VirtualLoop
@@ -120,19 +120,19 @@ class World:
             self._clapper.close()
 
 
-def virtually(story: Callable[[World], Awaitable[None]]) -> World:
+def virtually(story: Callable[[Machine], Awaitable[None]]) -> Machine:
     """Run a story under virtual time; an error that reached nobody but the loop fails it."""
     loop = VirtualLoop()
     lost: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: lost.append(context))
-    world = World(loop)
+    machine = Machine(loop)
     try:
-        loop.run_until_complete(story(world))
+        loop.run_until_complete(story(machine))
     finally:
-        world.shut()
+        machine.shut()
         loop.close()
     assert not lost
-    return world
+    return machine
 
 
 ON_WIFI = Snapshot(addresses=(WIFI,))
@@ -140,15 +140,15 @@ MOVED = Change(gained=(WIFI,), lost=(ETH,))
 
 
 def test_the_first_notification_is_acted_on_within_the_debounce() -> None:
-    async def story(world: World) -> None:
-        monitor = world.monitor()
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor()
         monitor.start()
-        assert (monitor.snapshot, world.seen) == (world.network, [])
+        assert (monitor.snapshot, machine.seen) == (machine.network, [])
         await asyncio.sleep(0.3)
-        world.network = ON_WIFI
-        world.ring()
+        machine.network = ON_WIFI
+        machine.ring()
         await asyncio.sleep(0.1)
-        assert world.seen == [(pytest.approx(1000.32), MOVED)]
+        assert machine.seen == [(pytest.approx(1000.32), MOVED)]
         assert monitor.snapshot == ON_WIFI
         monitor.close()
 
@@ -158,15 +158,15 @@ def test_the_first_notification_is_acted_on_within_the_debounce() -> None:
 def test_the_steps_of_a_move_are_each_seen_at_once_even_among_other_notifications() -> None:
     """Carrier, address, route: the last one must not wait because there were others, nor because a radio chatters."""
 
-    async def story(world: World) -> None:
-        monitor = world.monitor(poll=1000)
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor(poll=1000)
         monitor.start()
         for _ in range(40):
-            world.ring()
+            machine.ring()
             await asyncio.sleep(0.3)
         for state in (Snapshot(), Snapshot(addresses=(WIFI,)), Snapshot(addresses=(WIFI, ETH))):
-            world.network = state
-            world.ring()
+            machine.network = state
+            machine.ring()
             await asyncio.sleep(0.03)
             assert monitor.snapshot == state
         monitor.close()
@@ -175,20 +175,20 @@ def test_the_steps_of_a_move_are_each_seen_at_once_even_among_other_notification
 
 
 def test_a_flood_causes_few_looks_and_neither_starves_them_nor_hides_the_last_state() -> None:
-    async def story(world: World) -> None:
-        monitor = world.monitor()
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor()
         monitor.start()
         states = [ON_WIFI, Snapshot(addresses=(ETH,))]
         for number in range(10_000):
-            world.network = states[number % 7 % 2]
-            world.ring()
+            machine.network = states[number % 7 % 2]
+            machine.ring()
             await asyncio.sleep(0.001)
-        world.network = Snapshot(addresses=(ETH, WIFI))
-        world.ring()
+        machine.network = Snapshot(addresses=(ETH, WIFI))
+        machine.ring()
         await asyncio.sleep(0.6)
-        gaps = [later - earlier for earlier, later in zip(world.looks, world.looks[1:], strict=False)]
-        assert len([moment for moment in world.looks if moment < 1001]) <= 10
-        assert len(world.looks) < 50
+        gaps = [later - earlier for earlier, later in zip(machine.looks, machine.looks[1:], strict=False)]
+        assert len([moment for moment in machine.looks if moment < 1001]) <= 10
+        assert len(machine.looks) < 50
         assert max(gaps) < 0.26
         assert monitor.snapshot == Snapshot(addresses=(ETH, WIFI))
         monitor.close()
@@ -197,49 +197,49 @@ def test_a_flood_causes_few_looks_and_neither_starves_them_nor_hides_the_last_st
 
 
 def test_after_a_quiet_time_the_monitor_is_quick_again() -> None:
-    async def story(world: World) -> None:
-        monitor = world.monitor(poll=1000)
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor(poll=1000)
         monitor.start()
         for _ in range(2000):
-            world.ring()
+            machine.ring()
             await asyncio.sleep(0.001)
         await asyncio.sleep(3)
-        world.looks.clear()
-        rung = world.loop.now
-        world.ring()
+        machine.looks.clear()
+        rung = machine.loop.now
+        machine.ring()
         await asyncio.sleep(0.5)
-        assert world.looks == [pytest.approx(rung + 0.02)]
+        assert machine.looks == [pytest.approx(rung + 0.02)]
         monitor.close()
 
     virtually(story)
 
 
 def test_notifications_without_a_difference_are_not_reported() -> None:
-    async def story(world: World) -> None:
-        monitor = world.monitor()
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor()
         monitor.start()
-        world.network = ON_WIFI
-        world.ring()
-        world.network = Snapshot(addresses=(ETH,))
+        machine.network = ON_WIFI
+        machine.ring()
+        machine.network = Snapshot(addresses=(ETH,))
         await asyncio.sleep(0.5)
-        assert len(world.looks) == 2
-        assert world.seen == []
+        assert len(machine.looks) == 2
+        assert machine.seen == []
         monitor.close()
 
     virtually(story)
 
 
 def test_a_change_that_nothing_announced_is_found_by_the_poll() -> None:
-    async def story(world: World) -> None:
-        monitor = world.monitor(poll=5.0)
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor(poll=5.0)
         monitor.start()
-        world.network = ON_WIFI
+        machine.network = ON_WIFI
         await asyncio.sleep(4.9)
-        assert world.looks == [1000.0]
+        assert machine.looks == [1000.0]
         await asyncio.sleep(1.2)
-        assert world.changes == [MOVED]
+        assert machine.changes == [MOVED]
         await asyncio.sleep(60)
-        assert len(world.looks) <= 14
+        assert len(machine.looks) <= 14
         monitor.close()
 
     virtually(story)
@@ -247,74 +247,74 @@ def test_a_change_that_nothing_announced_is_found_by_the_poll() -> None:
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EAFNOSUPPORT, errno.EMFILE])
 def test_without_notifications_every_tick_looks_and_tries_to_listen_again(number: int) -> None:
-    async def story(world: World) -> None:
-        world.bell_refusal = OSError(number, "no")
-        monitor = world.monitor(poll=30.0)
+    async def story(machine: Machine) -> None:
+        machine.bell_refusal = OSError(number, "no")
+        monitor = machine.monitor(poll=30.0)
         monitor.start()
         assert not monitor.listening
-        world.network = ON_WIFI
+        machine.network = ON_WIFI
         await asyncio.sleep(TICK + 0.1)
-        assert world.changes == [MOVED]
-        world.bell_refusal = None
+        assert machine.changes == [MOVED]
+        machine.bell_refusal = None
         await asyncio.sleep(TICK)
         assert monitor.listening
-        world.looks.clear()
+        machine.looks.clear()
         await asyncio.sleep(20)
-        assert world.looks == []
+        assert machine.looks == []
         monitor.close()
 
     virtually(story)
 
 
 def test_a_bell_that_breaks_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(world: World) -> None:
-        monitor = world.monitor(poll=30.0)
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor(poll=30.0)
         monitor.start()
         with monkeypatch.context() as broken:
             broken.setattr(netlink, "drain", lambda _: (_ for _ in ()).throw(OSError(errno.EBADF, "broken")))
-            world.ring()
+            machine.ring()
             await asyncio.sleep(0.1)
         assert not monitor.listening
         await asyncio.sleep(TICK)
         assert monitor.listening
-        world.network = ON_WIFI
-        world.ring()
+        machine.network = ON_WIFI
+        machine.ring()
         await asyncio.sleep(0.1)
-        assert world.changes == [MOVED]
+        assert machine.changes == [MOVED]
         monitor.close()
 
     virtually(story)
 
 
 def test_a_kernel_that_does_not_answer_is_no_empty_network() -> None:
-    async def story(world: World) -> None:
-        monitor = world.monitor()
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor()
         monitor.start()
-        world.refusal = OSError(errno.ENOBUFS, "later")
-        world.network = ON_WIFI
-        world.ring()
+        machine.refusal = OSError(errno.ENOBUFS, "later")
+        machine.network = ON_WIFI
+        machine.ring()
         await asyncio.sleep(10)
-        assert world.seen == []
+        assert machine.seen == []
         assert monitor.snapshot.addresses == (ETH,)
-        assert len(world.looks) < 60
-        world.refusal = None
+        assert len(machine.looks) < 60
+        machine.refusal = None
         await asyncio.sleep(0.6)
-        assert world.changes == [MOVED]
+        assert machine.changes == [MOVED]
         monitor.close()
-        assert world.opened == world.closed
+        assert machine.opened == machine.closed
 
     virtually(story)
 
 
 def test_a_network_that_cannot_be_read_at_the_start_is_reported_as_gained_later() -> None:
-    async def story(world: World) -> None:
-        world.refusal = OSError(errno.EMFILE, "no descriptors")
-        monitor = world.monitor()
+    async def story(machine: Machine) -> None:
+        machine.refusal = OSError(errno.EMFILE, "no descriptors")
+        monitor = machine.monitor()
         monitor.start()
         await asyncio.sleep(TICK)
-        world.refusal = None
+        machine.refusal = None
         await asyncio.sleep(0.6)
-        assert world.changes == [Change(gained=(ETH,))]
+        assert machine.changes == [Change(gained=(ETH,))]
         monitor.close()
 
     virtually(story)
@@ -323,49 +323,49 @@ def test_a_network_that_cannot_be_read_at_the_start_is_reported_as_gained_later(
 def test_a_sleep_is_noticed_by_the_next_tick_and_a_change_during_it_is_reported_with_it() -> None:
     """S15: a laptop suspended for eight hours."""
 
-    async def story(world: World) -> None:
-        monitor = world.monitor(poll=1000)
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor(poll=1000)
         monitor.start()
         await asyncio.sleep(7.5)
-        world.slept += 8 * 3600
-        world.network = ON_WIFI
+        machine.slept += 8 * 3600
+        machine.network = ON_WIFI
         await asyncio.sleep(TICK)
-        ((_, change),) = world.seen
+        ((_, change),) = machine.seen
         assert change == replace(MOVED, resumed=True, slept=pytest.approx(8 * 3600))
         await asyncio.sleep(30)
-        assert len(world.seen) == 1, "once is enough"
-        world.slept += 2.5
+        assert len(machine.seen) == 1, "once is enough"
+        machine.slept += 2.5
         await asyncio.sleep(TICK)
-        assert world.changes[1:] == [Change(resumed=True, slept=pytest.approx(2.5))]
+        assert machine.changes[1:] == [Change(resumed=True, slept=pytest.approx(2.5))]
         monitor.close()
 
     virtually(story)
 
 
 def test_a_sleep_is_noticed_at_once_when_the_network_changes_too() -> None:
-    async def story(world: World) -> None:
-        monitor = world.monitor(poll=1000)
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor(poll=1000)
         monitor.start()
         await asyncio.sleep(5.01)
-        world.slept += 60
-        world.ring()
+        machine.slept += 60
+        machine.ring()
         await asyncio.sleep(0.05)
-        assert world.changes == [Change(resumed=True, slept=pytest.approx(60))]
+        assert machine.changes == [Change(resumed=True, slept=pytest.approx(60))]
         await asyncio.sleep(5)
-        assert len(world.seen) == 1
+        assert len(machine.seen) == 1
         monitor.close()
 
     virtually(story)
 
 
 def test_a_process_that_stood_still_is_told_so_but_not_that_the_machine_slept() -> None:
-    async def story(world: World) -> None:
-        monitor = world.monitor(poll=1000)
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor(poll=1000)
         monitor.start()
         await asyncio.sleep(5)
-        world.stood_still += 30
+        machine.stood_still += 30
         await asyncio.sleep(TICK + 0.1)
-        (change,) = world.changes
+        (change,) = machine.changes
         assert (change.resumed, change.slept) == (False, 0.0)
         assert 29 <= change.stalled <= 30
         monitor.close()
@@ -376,27 +376,27 @@ def test_a_process_that_stood_still_is_told_so_but_not_that_the_machine_slept() 
 def test_a_busy_or_slowly_drifting_machine_is_not_taken_for_a_sleeping_one() -> None:
     """S15: the clocks drift by a millisecond a second, and ticks come up to a second late."""
 
-    async def story(world: World) -> None:
-        monitor = world.monitor()
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor()
         monitor.start()
         for _ in range(3600):
-            world.slept += 0.001
-            world.stood_still += 1.0
+            machine.slept += 0.001
+            machine.stood_still += 1.0
             await asyncio.sleep(1)
-        assert world.seen == []
+        assert machine.seen == []
         monitor.close()
 
     virtually(story)
 
 
 def test_the_network_is_told_even_when_it_cannot_be_read_after_a_sleep() -> None:
-    async def story(world: World) -> None:
-        monitor = world.monitor()
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor()
         monitor.start()
-        world.refusal = OSError(errno.ENOMEM, "later")
-        world.slept += 100
+        machine.refusal = OSError(errno.ENOMEM, "later")
+        machine.slept += 100
         await asyncio.sleep(TICK + 0.1)
-        assert world.changes == [Change(resumed=True, slept=pytest.approx(100))]
+        assert machine.changes == [Change(resumed=True, slept=pytest.approx(100))]
         monitor.close()
 
     virtually(story)
@@ -416,18 +416,18 @@ def test_the_clock_that_counts_sleep_is_never_behind_the_one_that_does_not() -> 
 
 
 def test_a_look_asked_for_reports_at_once() -> None:
-    async def story(world: World) -> None:
-        monitor = world.monitor(poll=1000)
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor(poll=1000)
         assert monitor.look() is None, "not started"
         monitor.start()
         assert monitor.look() is None
-        world.network = ON_WIFI
+        machine.network = ON_WIFI
         assert monitor.look() == MOVED
-        assert world.changes == [MOVED]
+        assert machine.changes == [MOVED]
         monitor.close()
-        world.network = Snapshot()
+        machine.network = Snapshot()
         assert monitor.look() is None
-        assert world.changes == [MOVED]
+        assert machine.changes == [MOVED]
 
     virtually(story)
 
@@ -435,21 +435,21 @@ def test_a_look_asked_for_reports_at_once() -> None:
 def test_a_listener_that_fails_does_not_end_the_watch() -> None:
     failures: list[dict[str, Any]] = []
 
-    async def story(world: World) -> None:
-        world.loop.set_exception_handler(lambda _, context: failures.append(context))
+    async def story(machine: Machine) -> None:
+        machine.loop.set_exception_handler(lambda _, context: failures.append(context))
 
         def fail(change: Change) -> None:
-            world.seen.append((world.loop.now, change))
+            machine.seen.append((machine.loop.now, change))
             raise RuntimeError("listener")
 
-        monitor = world.monitor(on_change=fail, poll=2.0)
+        monitor = machine.monitor(on_change=fail, poll=2.0)
         monitor.start()
-        world.network = ON_WIFI
-        world.ring()
+        machine.network = ON_WIFI
+        machine.ring()
         await asyncio.sleep(1)
-        world.network = Snapshot(addresses=(ETH,))
+        machine.network = Snapshot(addresses=(ETH,))
         await asyncio.sleep(5)
-        assert len(world.seen) == 2
+        assert len(machine.seen) == 2
         monitor.close()
 
     virtually(story)
@@ -457,55 +457,55 @@ def test_a_listener_that_fails_does_not_end_the_watch() -> None:
 
 
 def test_nothing_is_reported_after_close_and_close_may_come_from_the_listener() -> None:
-    async def story(world: World) -> None:
+    async def story(machine: Machine) -> None:
         def listener(change: Change) -> None:
-            world.seen.append((world.loop.now, change))
+            machine.seen.append((machine.loop.now, change))
             monitor.close()
 
-        monitor = world.monitor(on_change=listener)
+        monitor = machine.monitor(on_change=listener)
         monitor.start()
-        world.network = ON_WIFI
-        world.ring()
+        machine.network = ON_WIFI
+        machine.ring()
         await asyncio.sleep(0.1)
-        world.network = Snapshot()
-        world.slept += 100
+        machine.network = Snapshot()
+        machine.slept += 100
         await asyncio.sleep(100)
-        assert world.changes == [MOVED]
+        assert machine.changes == [MOVED]
         monitor.close()
-        assert world.opened == world.closed
+        assert machine.opened == machine.closed
 
     virtually(story)
 
 
 def test_a_closed_monitor_can_be_started_again() -> None:
-    async def story(world: World) -> None:
-        monitor = world.monitor()
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor()
         monitor.start()
         monitor.close()
         await asyncio.sleep(100)
-        world.network = ON_WIFI
+        machine.network = ON_WIFI
         monitor.start()
-        assert (monitor.snapshot, world.seen) == (ON_WIFI, [])
-        world.network = Snapshot(addresses=(ETH,))
-        world.ring()
+        assert (monitor.snapshot, machine.seen) == (ON_WIFI, [])
+        machine.network = Snapshot(addresses=(ETH,))
+        machine.ring()
         await asyncio.sleep(0.1)
-        assert world.changes == [Change(gained=(ETH,), lost=(WIFI,))]
+        assert machine.changes == [Change(gained=(ETH,), lost=(WIFI,))]
         monitor.close()
 
     virtually(story)
 
 
 def test_the_route_to_a_watched_remote_is_part_of_the_snapshot_without_being_a_change() -> None:
-    async def story(world: World) -> None:
+    async def story(machine: Machine) -> None:
         over_eth = RouteTo(remote=GATEWAY, index=2, interface="eth0", source=ETH.address)
-        world.network = Snapshot(addresses=(ETH,), routes=(over_eth,))
-        monitor = world.monitor()
+        machine.network = Snapshot(addresses=(ETH,), routes=(over_eth,))
+        monitor = machine.monitor()
         monitor.watch(GATEWAY)
         assert monitor.snapshot.route_to(GATEWAY) == over_eth
         monitor.start()
         monitor.watch(GATEWAY)
         assert monitor.look() is None
-        world.network = replace(world.network, routes=())
+        machine.network = replace(machine.network, routes=())
         assert monitor.look() == Change(rerouted=(GATEWAY,))
         monitor.close()
 
@@ -513,18 +513,18 @@ def test_the_route_to_a_watched_remote_is_part_of_the_snapshot_without_being_a_c
 
 
 def test_the_route_to_a_remote_is_the_last_known_one_while_the_kernel_does_not_answer() -> None:
-    async def story(world: World) -> None:
+    async def story(machine: Machine) -> None:
         over_eth = RouteTo(remote=GATEWAY, index=2, interface="eth0", source=ETH.address)
-        world.network = Snapshot(addresses=(ETH,), routes=(over_eth,))
-        monitor = world.monitor()
+        machine.network = Snapshot(addresses=(ETH,), routes=(over_eth,))
+        monitor = machine.monitor()
         monitor.start()
-        world.refusal = OSError(errno.ENOBUFS, "later")
+        machine.refusal = OSError(errno.ENOBUFS, "later")
         assert monitor.route_to(GATEWAY) == over_eth
         assert monitor.route_to(GATEWAY, source=WIFI.address) is None
         monitor.watch(GATEWAY)
         assert monitor.snapshot.routes == (over_eth,)
         monitor.close()
-        assert world.opened == world.closed
+        assert machine.opened == machine.closed
 
     virtually(story)
 

@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
-from net_lab import FULL, FULL_V4, MARK, SPLIT, UNREACHABLE, Lab, device, inside, sh, state, tun, way
+from net_lab import FULL, FULL_V4, MARK, SPLIT, UNREACHABLE, Lan, device, inside, sh, state, tun, way
 
 from ikeclient.errors import PlatformError
 from ikeclient.net.machine.machine import Machine
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.lab
 
 
 @inside
-def test_a_full_tunnel_takes_everything_but_marked_packets(lab: Lab, state_dir: Path) -> None:
+def test_a_full_tunnel_takes_everything_but_marked_packets(lan: Lan, state_dir: Path) -> None:
     _ike0 = tun()
     Machine(state_dir, "work").apply(FULL)
     assert way("8.8.8.8").startswith("8.8.8.8 dev ike0 table 7400 src 10.88.0.1")
@@ -37,7 +37,7 @@ def test_a_full_tunnel_takes_everything_but_marked_packets(lab: Lab, state_dir: 
 
 
 @inside
-def test_a_split_tunnel_takes_only_its_networks(lab: Lab, state_dir: Path) -> None:
+def test_a_split_tunnel_takes_only_its_networks(lan: Lan, state_dir: Path) -> None:
     _ike0 = tun()
     Machine(state_dir, "work").apply(SPLIT)
     assert device("10.99.0.53") == device("fd99::53") == "ike0"
@@ -45,7 +45,7 @@ def test_a_split_tunnel_takes_only_its_networks(lab: Lab, state_dir: Path) -> No
 
 
 @inside
-def test_a_default_route_that_names_no_interface_does_not_lead_into_the_tunnel(lab: Lab, state_dir: Path) -> None:
+def test_a_default_route_that_names_no_interface_does_not_lead_into_the_tunnel(lan: Lan, state_dir: Path) -> None:
     """The kernel looks for the next hop's interface by our rule, too; so do a person and some DHCP clients."""
     _ike0 = tun()
     machine = Machine(state_dir, "work")
@@ -64,7 +64,7 @@ def test_a_default_route_that_names_no_interface_does_not_lead_into_the_tunnel(l
 
 
 @inside
-def test_a_tunnel_that_no_packet_would_enter_is_refused_and_undone(lab: Lab, state_dir: Path) -> None:
+def test_a_tunnel_that_no_packet_would_enter_is_refused_and_undone(lan: Lan, state_dir: Path) -> None:
     """K22: rules of others may come before ours. That every step was taken does not make a tunnel."""
     _ike0 = tun()
     sh("ip rule add priority 100 lookup main; ip -6 rule add priority 100 lookup main")
@@ -85,7 +85,7 @@ def test_a_tunnel_that_no_packet_would_enter_is_refused_and_undone(lab: Lab, sta
 
 
 @inside
-def test_everything_excluded_is_no_tunnel(lab: Lab, state_dir: Path) -> None:
+def test_everything_excluded_is_no_tunnel(lan: Lan, state_dir: Path) -> None:
     _ike0 = tun()
     before = state()
     with pytest.raises(PlatformError, match="nothing leads into") as caught:
@@ -95,7 +95,7 @@ def test_everything_excluded_is_no_tunnel(lab: Lab, state_dir: Path) -> None:
 
 
 @inside
-def test_a_tunnel_of_ipv6_alone_is_refused_where_the_interface_has_none(lab: Lab, state_dir: Path) -> None:
+def test_a_tunnel_of_ipv6_alone_is_refused_where_the_interface_has_none(lan: Lan, state_dir: Path) -> None:
     _ike0 = tun()
     sh("echo 1 > /proc/sys/net/ipv6/conf/ike0/disable_ipv6")
     config = replace(SPLIT, addresses=SPLIT.addresses[1:], routes=SPLIT.routes[1:])
@@ -105,7 +105,7 @@ def test_a_tunnel_of_ipv6_alone_is_refused_where_the_interface_has_none(lab: Lab
 
 
 @inside
-def test_our_own_address_inside_the_tunnel_stays_in_reach_of_the_lan(lab: Lab, state_dir: Path) -> None:
+def test_our_own_address_inside_the_tunnel_stays_in_reach_of_the_lan(lan: Lan, state_dir: Path) -> None:
     """K22: what was agreed goes into the tunnel from the outer address; nothing else changes, the gateway included."""
     _ike0 = tun()
     before = state()
@@ -118,14 +118,14 @@ def test_our_own_address_inside_the_tunnel_stays_in_reach_of_the_lan(lab: Lab, s
     assert device("203.0.113.7") == "ike0"
     assert device("203.0.113.7", "mark", hex(MARK)) == "v0"
     assert device("192.0.2.1") == device("8.8.8.8") == "v0"
-    assert "1 received" in lab.on_lan("ping -c 1 -W 2 192.0.2.10")
-    assert "1 received" in lab.on_lan("ping -c 1 -W 2 2001:db8::10")
+    assert "1 received" in lan.on_lan("ping -c 1 -W 2 192.0.2.10")
+    assert "1 received" in lan.on_lan("ping -c 1 -W 2 2001:db8::10")
     machine.revert()
     assert state() == before
 
 
 @inside
-def test_the_family_a_full_tunnel_lacks_is_unreachable(lab: Lab, state_dir: Path) -> None:
+def test_the_family_a_full_tunnel_lacks_is_unreachable(lan: Lan, state_dir: Path) -> None:
     """O7: a router advertisement's default route leads nowhere for an IPv4-only full tunnel."""
     _ike0 = tun()
     Machine(state_dir, "work").apply(FULL_V4)
@@ -141,7 +141,7 @@ def test_the_family_a_full_tunnel_lacks_is_unreachable(lab: Lab, state_dir: Path
 
 
 @inside
-def test_excluded_networks_stay_outside(lab: Lab, state_dir: Path) -> None:
+def test_excluded_networks_stay_outside(lan: Lan, state_dir: Path) -> None:
     _ike0 = tun()
     sh("ip address add 192.168.7.10/24 dev v0")
     sh("ip address add 198.51.100.10/24 dev v0")
@@ -154,7 +154,7 @@ def test_excluded_networks_stay_outside(lab: Lab, state_dir: Path) -> None:
 
 
 @inside
-def test_routes_of_a_hostile_network_pull_nothing_out(lab: Lab, state_dir: Path) -> None:
+def test_routes_of_a_hostile_network_pull_nothing_out(lan: Lan, state_dir: Path) -> None:
     """O5, O6: DHCP option 121 and a LAN that claims public networks, during the session; sniffed on the tunnel."""
     ike0 = tun()
     Machine(state_dir, "work").apply(FULL)
@@ -182,7 +182,7 @@ def read_packet(ike0: socket.socket) -> bytes:
 
 
 @inside
-def test_planning_changes_nothing(lab: Lab, state_dir: Path) -> None:
+def test_planning_changes_nothing(lan: Lan, state_dir: Path) -> None:
     before = state()
     lines = Machine(state_dir, "work").plan(FULL)
     assert "ip rule add priority 20010 not fwmark 0x1ce lookup 7400 protocol kernel" in lines
@@ -190,7 +190,7 @@ def test_planning_changes_nothing(lab: Lab, state_dir: Path) -> None:
     assert not state_dir.exists()
 
 
-def test_the_plan_run_by_a_shell_gives_the_same_machine(lab: Lab, state_dir: Path) -> None:
+def test_the_plan_run_by_a_shell_gives_the_same_machine(lan: Lan, state_dir: Path) -> None:
     config = replace(FULL_V4, exclude=(ip_network("203.0.113.0/28"), ip_network("10.0.0.0/8")))
     by_apply, by_hand = state_dir.parent / "apply", state_dir.parent / "hand"
 
@@ -210,8 +210,8 @@ def test_the_plan_run_by_a_shell_gives_the_same_machine(lab: Lab, state_dir: Pat
             sh(line)
         by_hand.write_text(state())
 
-    lab.inside(apply)
-    lab.inside(hand)
+    lan.inside(apply)
+    lan.inside(hand)
 
     def numberless(text: str) -> list[str]:
         return [line.partition(": ")[2] if ": ike0:" in line else line for line in text.splitlines()]
@@ -222,7 +222,7 @@ def test_the_plan_run_by_a_shell_gives_the_same_machine(lab: Lab, state_dir: Pat
 @pytest.mark.parametrize("everywhere", [True, False])
 @inside
 def test_where_ipv6_is_disabled_the_tunnel_is_ipv4_only_and_leaks_nothing(
-    lab: Lab, state_dir: Path, everywhere: bool
+    lan: Lan, state_dir: Path, everywhere: bool
 ) -> None:
     """O2."""
     sh(f"echo 1 > /proc/sys/net/ipv6/conf/{'all' if everywhere else 'default'}/disable_ipv6")
@@ -238,7 +238,7 @@ def test_where_ipv6_is_disabled_the_tunnel_is_ipv4_only_and_leaks_nothing(
 
 
 @contextlib.contextmanager
-def echo_through_the_gateway(lab: Lab) -> Iterator[Callable[[], bool]]:
+def echo_through_the_gateway(lan: Lan) -> Iterator[Callable[[], bool]]:
     """Gives what tells whether a datagram to the gateway's port 4500 comes back to our marked socket."""
     program = (
         "import socket\n"
@@ -248,7 +248,7 @@ def echo_through_the_gateway(lab: Lab) -> Iterator[Callable[[], bool]]:
         "    data, peer = s.recvfrom(2000); s.sendto(data, peer)\n"
     )
     server = subprocess.Popen(
-        ["ip", "netns", "exec", lab.lan, "python3", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ["ip", "netns", "exec", lan.lan, "python3", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n"
@@ -285,11 +285,11 @@ def echo_through_the_gateway(lab: Lab) -> Iterator[Callable[[], bool]]:
 )
 @inside
 def test_reverse_path_filtering_does_not_drop_what_the_gateway_sends(
-    lab: Lab, state_dir: Path, mode: int, config: MachineConfig, dropped_without: bool
+    lan: Lan, state_dir: Path, mode: int, config: MachineConfig, dropped_without: bool
 ) -> None:
     sh(f"for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo {mode} > $f; done")
     _ike0 = tun()
-    with echo_through_the_gateway(lab) as answered:
+    with echo_through_the_gateway(lan) as answered:
         assert answered()
         machine = Machine(state_dir, "work")
         machine.apply(config)
@@ -304,14 +304,14 @@ def test_reverse_path_filtering_does_not_drop_what_the_gateway_sends(
 
 
 @inside
-def test_an_inner_address_does_not_answer_on_other_interfaces(lab: Lab, state_dir: Path) -> None:
+def test_an_inner_address_does_not_answer_on_other_interfaces(lan: Lan, state_dir: Path) -> None:
     """O8 (CVE-2019-14899): neither to ping nor to SYN nor to ARP or neighbour discovery from the LAN."""
     ike0 = tun()
     machine = Machine(state_dir, "work")
     machine.apply(SPLIT)
     listener = socket.create_server(("10.88.0.1", 8022))
-    lab.on_lan("ip route add 10.88.0.1/32 via 192.0.2.10")
-    lab.on_lan("ip -6 route add fd88::1/128 via 2001:db8::10")
+    lan.on_lan("ip route add 10.88.0.1/32 via 192.0.2.10")
+    lan.on_lan("ip -6 route add fd88::1/128 via 2001:db8::10")
     syn = "python3 -c \"import socket; socket.create_connection(('10.88.0.1', 8022), {wait})\""
     ping, ping6 = "ping -c 1 -W {wait} 10.88.0.1", "ping -c 1 -W {wait} fd88::1"
     # An entry left INCOMPLETE would be probed again only a second later.
@@ -321,12 +321,12 @@ def test_an_inner_address_does_not_answer_on_other_interfaces(lab: Lab, state_di
     )
 
     def answers(command: str, wait: float) -> bool:
-        return lab.on_lan(f"{command.format(wait=wait)} && echo yes", check=False).endswith("yes\n")
+        return lan.on_lan(f"{command.format(wait=wait)} && echo yes", check=False).endswith("yes\n")
 
     for command in (ping, ping6, syn):
         assert not answers(command, 0.4)
-    assert "lladdr" not in lab.on_lan(on_link.format(wait=0.4), check=False)
-    lab.on_lan("ip route replace 10.88.0.1/32 via 192.0.2.10")
+    assert "lladdr" not in lan.on_lan(on_link.format(wait=0.4), check=False)
+    lan.on_lan("ip route replace 10.88.0.1/32 via 192.0.2.10")
     # On the machine itself, and from the tunnel, the address is like any other.
     with socket.create_connection(("10.88.0.1", 8022), 2), listener.accept()[0]:
         pass
@@ -343,7 +343,7 @@ def test_an_inner_address_does_not_answer_on_other_interfaces(lab: Lab, state_di
                 sh(f"ip {version} rule delete priority 0 {selector} protocol 73")
     for command in (ping, ping6, syn):
         assert answers(command, 5)
-    assert "lladdr" in lab.on_lan(on_link.format(wait=5), check=False)
+    assert "lladdr" in lan.on_lan(on_link.format(wait=5), check=False)
 
 
 def datagram(source: str, destination: str, port: int, data: bytes) -> bytes:

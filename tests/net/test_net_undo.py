@@ -15,7 +15,7 @@ from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 import pytest
-from net_lab import FULL, FULL_V4, MARK, SPLIT, Lab, device, inside, sh, state, tun, way
+from net_lab import FULL, FULL_V4, MARK, SPLIT, Lan, device, inside, sh, state, tun, way
 
 from ikeclient.errors import NegotiationRefused, PlatformError, UsageError
 from ikeclient.net.changes.steps import LocalRuleLast, NetlinkStep
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.lab
 
 @pytest.mark.parametrize("config", [FULL, FULL_V4, SPLIT, replace(SPLIT, exclude=(ip_network("10.99.0.128/25"),))])
 @inside
-def test_revert_gives_back_exactly_what_was(lab: Lab, state_dir: Path, config: MachineConfig) -> None:
+def test_revert_gives_back_exactly_what_was(lan: Lan, state_dir: Path, config: MachineConfig) -> None:
     sh("echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter")
     _ike0 = tun()
     before = state()
@@ -44,7 +44,7 @@ def test_revert_gives_back_exactly_what_was(lab: Lab, state_dir: Path, config: M
 
 
 @inside
-def test_applying_again_changes_nothing_and_mends_what_others_broke(lab: Lab, state_dir: Path) -> None:
+def test_applying_again_changes_nothing_and_mends_what_others_broke(lan: Lan, state_dir: Path) -> None:
     _ike0 = tun()
     machine = Machine(state_dir, "work")
     before = state()
@@ -63,7 +63,7 @@ def test_applying_again_changes_nothing_and_mends_what_others_broke(lab: Lab, st
 
 
 @inside
-def test_a_new_configuration_replaces_the_old_one(lab: Lab, state_dir: Path) -> None:
+def test_a_new_configuration_replaces_the_old_one(lan: Lan, state_dir: Path) -> None:
     _ike0 = tun()
     before = state()
     machine = Machine(state_dir, "work")
@@ -82,7 +82,7 @@ def test_a_new_configuration_replaces_the_old_one(lab: Lab, state_dir: Path) -> 
 
 
 @inside
-def test_after_sigkill_repair_gives_back_exactly_what_was(lab: Lab, state_dir: Path) -> None:
+def test_after_sigkill_repair_gives_back_exactly_what_was(lan: Lan, state_dir: Path) -> None:
     """O3: nobody had the chance to clear up; two tunnels, one of them alive."""
     _other = tun("ike1")
     other = Machine(state_dir, "other")
@@ -140,7 +140,7 @@ class FaultyKernel(Kernel):
 
 
 @inside
-def test_a_failure_at_any_step_leaves_no_trace(lab: Lab, state_dir: Path) -> None:
+def test_a_failure_at_any_step_leaves_no_trace(lan: Lan, state_dir: Path) -> None:
     """O11: no half-routes, and the error names the command, the system's words and a remedy."""
     _ike0 = tun()
     before = state()
@@ -164,7 +164,7 @@ def test_a_failure_at_any_step_leaves_no_trace(lab: Lab, state_dir: Path) -> Non
 
 
 @inside
-def test_an_interruption_at_any_step_leaves_no_trace(lab: Lab, state_dir: Path) -> None:
+def test_an_interruption_at_any_step_leaves_no_trace(lan: Lan, state_dir: Path) -> None:
     _ike0 = tun()
     before = state()
     for at in range(1, 100):
@@ -179,7 +179,7 @@ def test_an_interruption_at_any_step_leaves_no_trace(lab: Lab, state_dir: Path) 
 
 
 @inside
-def test_a_failure_while_changing_keeps_the_former_configuration(lab: Lab, state_dir: Path) -> None:
+def test_a_failure_while_changing_keeps_the_former_configuration(lan: Lan, state_dir: Path) -> None:
     _ike0 = tun()
     kernel = FaultyKernel(0, errno.EPERM, late=False)
     machine = Machine(state_dir, "work", kernel=kernel)
@@ -205,7 +205,7 @@ def drop_capabilities() -> None:
 
 
 @inside
-def test_a_process_without_rights_is_told_which_one_is_missing(lab: Lab, state_dir: Path) -> None:
+def test_a_process_without_rights_is_told_which_one_is_missing(lan: Lan, state_dir: Path) -> None:
     """O1, O11."""
     _ike0 = tun()
     drop_capabilities()
@@ -219,7 +219,7 @@ def test_a_process_without_rights_is_told_which_one_is_missing(lab: Lab, state_d
 
 
 @inside
-def test_a_table_that_is_in_use_is_refused(lab: Lab, state_dir: Path) -> None:
+def test_a_table_that_is_in_use_is_refused(lan: Lan, state_dir: Path) -> None:
     _ike0 = tun()
     assert free_table() == 7400
     sh("ip rule add lookup 7400 priority 5")
@@ -232,13 +232,13 @@ def test_a_table_that_is_in_use_is_refused(lab: Lab, state_dir: Path) -> None:
 
 
 @inside
-def test_an_interface_that_is_missing_is_an_error(lab: Lab, state_dir: Path) -> None:
+def test_an_interface_that_is_missing_is_an_error(lan: Lan, state_dir: Path) -> None:
     with pytest.raises(PlatformError, match="there is no interface ike0"):
         Machine(state_dir, "work").apply(FULL)
 
 
 @inside
-def test_it_works_inside_a_running_event_loop(lab: Lab, state_dir: Path) -> None:
+def test_it_works_inside_a_running_event_loop(lan: Lan, state_dir: Path) -> None:
     _ike0 = tun()
     before = state()
 
@@ -254,7 +254,7 @@ def test_it_works_inside_a_running_event_loop(lab: Lab, state_dir: Path) -> None
 
 @pytest.mark.parametrize("crashed_after", [1, 2, 3, 4])
 @inside
-def test_the_rule_of_local_addresses_survives_a_crash_while_it_is_moved(lab: Lab, crashed_after: int) -> None:
+def test_the_rule_of_local_addresses_survives_a_crash_while_it_is_moved(lan: Lan, crashed_after: int) -> None:
     before = state()
     sh("ip rule add priority 0 to 10.88.0.1 blackhole protocol 73")
     step = LocalRuleLast(version=4)
@@ -268,7 +268,7 @@ def test_the_rule_of_local_addresses_survives_a_crash_while_it_is_moved(lab: Lab
 
 
 @inside
-def test_two_tunnels_share_the_machine_and_leave_in_any_order(lab: Lab, state_dir: Path) -> None:
+def test_two_tunnels_share_the_machine_and_leave_in_any_order(lan: Lan, state_dir: Path) -> None:
     _ike0, _ike1 = tun("ike0"), tun("ike1")
     before = state()
     whole, part = Machine(state_dir, "whole"), Machine(state_dir, "part")
@@ -292,7 +292,7 @@ def test_two_tunnels_share_the_machine_and_leave_in_any_order(lab: Lab, state_di
 
 
 @inside
-def test_a_second_instance_of_a_running_tunnel_is_refused(lab: Lab, state_dir: Path) -> None:
+def test_a_second_instance_of_a_running_tunnel_is_refused(lan: Lan, state_dir: Path) -> None:
     _ike0 = tun()
     Machine(state_dir, "work").apply(SPLIT)
     applied = state()
@@ -302,7 +302,7 @@ def test_a_second_instance_of_a_running_tunnel_is_refused(lab: Lab, state_dir: P
 
 
 @inside
-def test_networks_of_containers_are_no_reason_to_refuse_an_inner_address(lab: Lab, state_dir: Path) -> None:
+def test_networks_of_containers_are_no_reason_to_refuse_an_inner_address(lan: Lan, state_dir: Path) -> None:
     """K12: a container daemon takes half of 172.16.0.0/12 for its bridges, and pools are there as well."""
     _ike0 = tun()
     sh("ip link add cni0 type bridge; ip link set cni0 up; ip address add 10.88.0.254/16 dev cni0")
@@ -316,7 +316,7 @@ def test_networks_of_containers_are_no_reason_to_refuse_an_inner_address(lab: La
 
 
 @inside
-def test_an_address_of_this_machine_is_refused_as_an_inner_one(lab: Lab, state_dir: Path) -> None:
+def test_an_address_of_this_machine_is_refused_as_an_inner_one(lan: Lan, state_dir: Path) -> None:
     """K12."""
     _ike0 = tun()
     before = state()
