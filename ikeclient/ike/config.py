@@ -157,33 +157,3 @@ class IkeConfig:
     allow_sha1: bool = False
     disclose_keys: bool = False
     initial_contact: bool = True  # tell the gateway to forget older connections of ours (RFC 7296 section 2.4)
-
-    def after_refusal(self, signed: Scheme | None) -> IkeConfig | None:
-        """What to try once more after a protected AUTHENTICATION_FAILED from a gateway that proved nothing, or None.
-
-        `signed` is how we signed. First the refusal may be about RSASSA-PSS, then about the name we expect of the
-        gateway (IDr): unnamed it shows who it is, and either can prove the name after all, or a person sees both names.
-        With a PSK nothing can be learnt, and each try may count as a guess.
-        """
-        if isinstance(self.auth, CertificateAuth) and signed and (auth := self.auth.without_pss(signed)):
-            return replace(self, auth=auth)
-        if self.gateway.named and self.gateway.identity is not None and not isinstance(self.auth, PskAuth):
-            return replace(self, gateway=replace(self.gateway, named=False))
-        return None
-
-    def as_accepted(self, before: IkeConfig) -> IkeConfig:
-        """The same, asking right away in the way that the gateway accepted when it was asked as `before` says.
-
-        A try that is refused is not free: it is logged, counted, and may lock an account.
-        """
-        ours, theirs = self.auth, before.auth
-        if (self.gateway.identity, self.local_identity) != (before.gateway.identity, before.local_identity):
-            return self
-        if (
-            isinstance(ours, CertificateAuth)
-            and isinstance(theirs, CertificateAuth)
-            and ours.key.public_key == theirs.key.public_key
-        ):
-            ours = replace(ours, signature=ours.signature or theirs.signature)
-        gateway = replace(self.gateway, named=self.gateway.named and before.gateway.named)
-        return replace(self, auth=ours, gateway=gateway)

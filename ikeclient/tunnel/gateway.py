@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ikeclient.ike.after_refusal import as_accepted
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import IPAddress
 from ikeclient.profile.compile import CompiledProfile
@@ -32,4 +33,4 @@ class Gateway:
     def config(self, profile: CompiledProfile) -> IkeConfig:
         """How to ask the host in use: as it last accepted, if it did."""
         config = profile.ike_for(self.host)
-        return config if self.accepted is None else config.as_accepted(self.accepted)
+        return config if self.accepted is None else as_accepted(config, self.accepted)

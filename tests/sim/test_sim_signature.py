@@ -19,6 +19,7 @@ from ikeclient.crypto.sign.file_key import FileKey
 from ikeclient.crypto.sign.private_key import sign_auth
 from ikeclient.crypto.sign.schemes import HASH_NAMES, SCHEME_NAMES, Family, Scheme
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
+from ikeclient.ike.after_refusal import as_accepted
 from ikeclient.ike.config import CertificateAuth, IkeConfig
 from ikeclient.ike.events import Notice
 from ikeclient.ike.v2.rules.authenticate import responder_octets
@@ -112,12 +113,12 @@ def test_what_was_accepted_is_asked_first_the_next_time() -> None:
     first = World(config=config(), setup=setup(NO_PSS))
     first.connect()
     assert first.client.accepted is not None
-    again = World(config=config().as_accepted(first.client.accepted), setup=setup(NO_PSS))
+    again = World(config=as_accepted(config(), first.client.accepted), setup=setup(NO_PSS))
     again.connect()
     assert (requests(again, "init"), requests(again, "auth")) == (1, 1)
     assert notices(again) == []
     other = altered(config(), gateway_identity=named("other.example.com"))
-    assert other.as_accepted(first.client.accepted) == other
+    assert as_accepted(other, first.client.accepted) == other
 
 
 def test_a_gateway_that_verifies_pss_is_asked_once() -> None:

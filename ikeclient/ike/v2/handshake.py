@@ -431,7 +431,7 @@ class Handshake:
             self._end(self._refusals.error or self._hint)
 
     def _try_again(self, now: float) -> bool:
-        """Begin once more, with what a candidate that refused us may accept instead (`IkeConfig.after_refusal`)."""
+        """Begin once more, with what a candidate that refused us may accept instead (`after_refusal`)."""
         config = self._refusals.next_try()
         if config is None:
             return False

@@ -20,6 +20,7 @@ from ikeclient.errors import (
     NegotiationRefused,
     ProtocolError,
 )
+from ikeclient.ike.after_refusal import after_refusal
 from ikeclient.ike.config import EapAuth, EapOnly, IkeConfig, OwnAuth, SecondAuth
 from ikeclient.ike.events import Configuration, IPAddress, Need, NeedKind, Path, Proof, Proofs
 from ikeclient.ike.v2.child.child_sa import ChildSa
@@ -231,7 +232,7 @@ class AuthExchange:
         detail, hint = "the gateway has not proven its identity yet", ""
         if error.type == NotifyType.AUTHENTICATION_FAILED:
             signed = self._signed
-            self.next_try = self._config.after_refusal(signed)
+            self.next_try = after_refusal(self._config, signed)
             if signed is not None:
                 before = authenticate.refused_before(self._config)
                 detail += f"; we signed with {before}, then {signed}" if before else f"; we signed with {signed}"
