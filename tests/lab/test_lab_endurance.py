@@ -9,21 +9,16 @@ import pytest
 from lab.gateway import Offer
 from lab.machines import wait_for
 from lab.network import CLIENT_IPV4, INSIDE_DNS, INSIDE_IPV4, INTERNET_IPV4, SECOND_CLIENT_IPV4, Topology
-from lab.traffic import Pinger, carries, fetch, peer_address, ping, reaches
+from lab.traffic import Pinger, carries, fetch, keep_pinging, peer_address, ping, reaches
 from lab.world import Lab, MakeLab
 
-
-def keep_pinging(lab: Lab) -> None:
-    """Traffic inside the tunnel until the lab closes."""
-    lab.network.client.start("ping", "-n", "-q", "-i", "0.2", INSIDE_IPV4)
+pytestmark = pytest.mark.waits
 
 
 def test_a_restarted_gateway_is_noticed_soon_and_the_tunnel_comes_back(lab: Lab) -> None:
     """S14: the gateway has forgotten us; its unprotected INVALID_IKE_SPI makes us look, silence convinces."""
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
-    keep_pinging(lab)
+    lab.connected()
+    keep_pinging(lab.network.client)
     time.sleep(0.5)
     lab.gateway.restart()
     started = time.monotonic()
@@ -31,18 +26,15 @@ def test_a_restarted_gateway_is_noticed_soon_and_the_tunnel_comes_back(lab: Lab)
     lab.client.wait_state("connected", timeout=20)
     assert time.monotonic() - started < 25
     assert ping(lab.network.client, INSIDE_IPV4) == 3
-    status = lab.client.status("work")
-    assert status is not None
+    status = lab.status()
     assert status["reconnects"] == 1
 
 
 def test_a_gateway_that_reboots_is_back_within_a_minute(lab: Lab) -> None:
     """S14: first no answers, then one that has never heard of us; the routes stay, and nothing leaves meanwhile."""
     everything = Offer(local_ts=("0.0.0.0/0",), pools=("p4",))
-    lab.gateway.serve(everything)
-    lab.client.write_profile(lab.gateway, {"network": {"routes": "all"}})
-    connection = lab.client.connect()
-    lab.network.client.start("ping", "-n", "-q", "-i", "0.2", INTERNET_IPV4)
+    connection = lab.connected(everything, network={"routes": "all"})
+    keep_pinging(lab.network.client, INTERNET_IPV4)
     with lab.capture(expression=f"ip and dst host {INTERNET_IPV4}") as capture:
         started = time.monotonic()
         blocked = [lab.network.gateway.block_udp_port(port) for port in (500, 4500)]
@@ -60,10 +52,8 @@ def test_a_gateway_that_reboots_is_back_within_a_minute(lab: Lab) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_dead_gateway_is_noticed_within_twenty_seconds_and_awaited(lab: Lab) -> None:
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.connect()
-    keep_pinging(lab)
+    connection = lab.connected()
+    keep_pinging(lab.network.client)
     time.sleep(0.5)
     blocked = [lab.network.gateway.block_udp_port(port) for port in (500, 4500)]
     started = time.monotonic()
@@ -79,13 +69,11 @@ def test_a_dead_gateway_is_noticed_within_twenty_seconds_and_awaited(lab: Lab) -
 def test_a_refusal_that_nobody_signed_does_not_open_a_full_tunnel(lab: Lab) -> None:
     """S5, N14: whoever answers in the place of the lost gateway cannot make the traffic leave in the clear."""
     everything = ["0.0.0.0/0", "::/0"]
-    lab.gateway.serve(Offer(local_ts=everything))
-    lab.client.write_profile(lab.gateway, {"network": {"routes": "all"}})
-    connection = lab.client.connect()
+    connection = lab.connected(Offer(local_ts=everything), network={"routes": "all"})
     assert peer_address(lab.network.client, INTERNET_IPV4).startswith("10.88.0.")
     lab.gateway.kill()
     lab.gateway.serve(Offer(local_ts=everything, proposals="aes128-sha1-modp3072"))
-    keep_pinging(lab)
+    keep_pinging(lab.network.client)
     wait_for(lambda: "NO_PROPOSAL_CHOSEN" in connection.stderr, timeout=40, what="a refusal", interval=0.2)
     assert connection.process.poll() is None
     assert not reaches(lab.network.client, INTERNET_IPV4)
@@ -95,10 +83,12 @@ def test_a_refusal_that_nobody_signed_does_not_open_a_full_tunnel(lab: Lab) -> N
 
 
 def test_a_gateway_with_a_name_is_found_again_though_dns_was_inside(lab: Lab) -> None:
-    lab.gateway.serve(Offer(local_ts=["0.0.0.0/0"], dns=[INSIDE_DNS]))
-    lab.client.write_profile(lab.gateway, {"gateway": {"address": "gw.example.org"}, "network": {"routes": "all"}})
-    lab.client.connect()
-    keep_pinging(lab)
+    lab.connected(
+        Offer(local_ts=["0.0.0.0/0"], dns=[INSIDE_DNS]),
+        gateway={"address": "gw.example.org"},
+        network={"routes": "all"},
+    )
+    keep_pinging(lab.network.client)
     time.sleep(0.5)
     lab.gateway.restart()
     lab.client.wait_state("reconnecting", timeout=20)
@@ -108,10 +98,8 @@ def test_a_gateway_with_a_name_is_found_again_though_dns_was_inside(lab: Lab) ->
 
 def test_a_nat_that_forgets_its_mapping_does_not_end_the_tunnel(make_lab: MakeLab) -> None:
     lab = make_lab(Topology(client_nat=True))
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway)
-    lab.client.connect()
-    keep_pinging(lab)
+    lab.connected()
+    keep_pinging(lab.network.client)
     time.sleep(0.5)
     router = lab.network.client_router
     assert router is not None
@@ -133,11 +121,9 @@ def test_a_nat_that_forgets_its_mapping_does_not_end_the_tunnel(make_lab: MakeLa
 
 def test_a_process_that_stood_still_looks_at_once_and_connects_again(lab: Lab) -> None:
     """S15: stopped for longer than the gateway's patience, as by a suspended machine."""
-    lab.gateway.serve(
+    connection = lab.connected(
         Offer(connection={"dpd_delay": "1s"}, settings={"retransmit_tries": 1, "retransmit_timeout": 0.5})
     )
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.connect()
     connection.process.send_signal(signal.SIGSTOP)
     wait_for(lambda: not lab.gateway.list_sas(), timeout=20, what="the gateway's patience to end", interval=0.2)
     time.sleep(3)
@@ -151,9 +137,9 @@ def test_a_process_that_stood_still_looks_at_once_and_connects_again(lab: Lab) -
 
 @pytest.mark.timeout(300)
 def test_rekeys_from_both_sides_lose_nothing_in_two_minutes_of_load(lab: Lab) -> None:
-    lab.gateway.serve(Offer(settings={"delete_rekeyed_delay": 1}))
-    lab.client.write_profile(lab.gateway, {"session": {"rekey_child": 10, "rekey_ike": 14}})
-    connection = lab.client.connect()
+    connection = lab.connected(
+        Offer(settings={"delete_rekeyed_delay": 1}), session={"rekey_child": 10, "rekey_ike": 14}
+    )
     deadline = time.monotonic() + 120
     turn = 0
     while time.monotonic() < deadline:
@@ -162,8 +148,7 @@ def test_rekeys_from_both_sides_lose_nothing_in_two_minutes_of_load(lab: Lab) ->
         turn += 1
         time.sleep(0.5)
     time.sleep(3)
-    status = lab.client.status("work")
-    assert status is not None
+    status = lab.status()
     assert status["reconnects"] == 0, connection.stderr
     [child] = lab.gateway.children()
     [ours] = status["children"]
@@ -175,17 +160,15 @@ def test_rekeys_from_both_sides_lose_nothing_in_two_minutes_of_load(lab: Lab) ->
 @pytest.mark.parametrize("unique", ["replace", "never"])
 def test_a_new_authentication_comes_before_the_old_one_ends(lab: Lab, unique: str) -> None:
     """RFC 4478: with AUTH_LIFETIME the gateway asks for it; a gateway may drop the old IKE SA by itself or not."""
-    lab.gateway.serve(Offer(unique=unique, connection={"reauth_time": "60s", "over_time": "60s", "rand_time": "0s"}))
-    lab.client.write_profile(lab.gateway)
-    connection = lab.client.connect()
-    before = lab.client.status("work")
-    assert before is not None
+    connection = lab.connected(
+        Offer(unique=unique, connection={"reauth_time": "60s", "over_time": "60s", "rand_time": "0s"})
+    )
+    before = lab.status()
     pinger = Pinger(lab.network.client)
     wait_for(lambda: "reauthenticated" in connection.stderr, timeout=80, what="a new authentication", interval=0.2)
     assert fetch(lab.network.client, INSIDE_IPV4).sha256 == lab.servers.sha256
     assert pinger.longest_gap() < 1.0
-    after = lab.client.status("work")
-    assert after is not None
+    after = lab.status()
     assert after["ike"]["spi_i"] != before["ike"]["spi_i"]
     assert after["addresses"] == before["addresses"]
     assert (after["state"], after["reconnects"]) == ("connected", 0)
@@ -198,8 +181,7 @@ def test_a_new_authentication_comes_before_the_old_one_ends(lab: Lab, unique: st
 def test_the_handshake_rekeys_and_moves_survive_a_bad_cable(make_lab: MakeLab) -> None:
     lab = make_lab(Topology(impaired=True))
     assert lab.network.relay is not None
-    lab.gateway.serve()
-    lab.client.write_profile(lab.gateway, {"session": {"rekey_child": 10}})
+    lab.prepare(session={"rekey_child": 10})
     lab.network.add_second_path()
     lab.network.relay.impair(loss=0.05, reorder=0.05, delay=0.005, jitter=0.004, seed=11)
     lab.client.connect()

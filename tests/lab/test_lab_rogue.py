@@ -40,9 +40,7 @@ def logins(words: Path) -> int:
 
 def test_a_certificate_with_the_authoritys_name_ends_no_connection_but_its_own(lab: Lab) -> None:
     """C17, O3: `connect` says that the gateway is not the right one; a tunnel that was up stays and stays closed."""
-    lab.gateway.serve(Offer(auth="eap-mschapv2", local_ts=("0.0.0.0/0", "::/0")))
-    lab.client.write_profile(lab.gateway, {"network": {"routes": "all"}})
-    connection = lab.client.start()
+    connection = lab.start(Offer(auth="eap-mschapv2", local_ts=("0.0.0.0/0", "::/0")), network={"routes": "all"})
     connection.wait_connected()
     assert reaches(lab.network.client, INTERNET_IPV4, timeout=5)
     with in_the_gateways_place(lab) as words:
