@@ -9,7 +9,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 HERE = Path(__file__).parent
-SOURCES = ("ikeclient/esp/codec/_offload.pyx", "ikeclient/esp/codec/_coalesce.pxi")
+SOURCES = ("ikeclient/esp/codec/_offload.pyx", "ikeclient/esp/codec/_coalesce.pxi", "ikeclient/esp/codec/_evp.pxi")
 
 try:
     from Cython.Build import cythonize
@@ -20,7 +20,8 @@ else:
     extension = Extension(
         "ikeclient.esp.codec._offload",
         [SOURCES[0]],
-        depends=[SOURCES[1]],
+        depends=list(SOURCES[1:]),
+        libraries=["dl"],  # dlopen, before glibc 2.34
         define_macros=[("OFFLOAD_SOURCES", f'"{digest}"')],
         extra_compile_args=["-O3"],
     )

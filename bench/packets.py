@@ -21,6 +21,7 @@ from struct import pack
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
 from ikeclient.dataplane.pump import Pump, PumpCallbacks
+from ikeclient.esp.codec import run_cipher
 from ikeclient.esp.codec.choice import ACTIVE
 from ikeclient.esp.sa.pair import SaPair
 from ikeclient.esp.sa.replay import ReplayWindow
@@ -252,9 +253,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*")
+    parser.add_argument("--libcrypto", help="the OpenSSL to use; left out, `cryptography` does everything")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each case")
     options = parser.parse_args()
-    print(f"codec {ACTIVE}")
+    cipher = run_cipher.load([options.libcrypto] if options.libcrypto else ())
+    print(f"codec {ACTIVE}, cipher {cipher or 'cryptography'}")
     for name, prepare in cases().items():
         if options.cases and name not in options.cases:
             continue

@@ -57,6 +57,11 @@ def _software() -> Iterator[Finding]:
 
     hint = None if codec.ACTIVE == "compiled" else "install again where there is a C compiler, for a faster one"
     yield Finding("codec", not codec.STALE, codec.describe(), hint)
+    from ikeclient.dataplane import cipher
+
+    cipher.choose_cipher()
+    text, hint = cipher.describe()
+    yield Finding("cipher", True, text, hint)
 
 
 def _machine() -> Iterator[Finding]:

@@ -156,6 +156,9 @@ class TunnelStatus(Record):
         "after `unblock --for`; null: there is none, or it was opened"
     )
     offload: OffloadStatus | None = item("what carries the packets")
+    cipher: str | None = item(
+        "what encrypts packets: the OpenSSL that the compiled codec uses, or `cryptography`, which is slower"
+    )
     gateway: GatewayStatus = item("the far end", GatewayStatus())
     local: LocalStatus = item("our end, outside", LocalStatus())
     remote_behind_nat: bool | None = item("a NAT stands before the gateway")

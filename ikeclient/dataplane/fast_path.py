@@ -146,9 +146,11 @@ class FastSend:
 
     def _seal(self, run: SendRun) -> None:
         if run.count:
-            if run.seal():
-                self._sender.send_run(run)
-            run.clear()
+            try:
+                if run.seal():
+                    self._sender.send_run(run)
+            finally:
+                run.clear()
 
 
 class FastReceive:

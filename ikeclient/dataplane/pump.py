@@ -253,6 +253,10 @@ class Pump:
         fast = self._fast
         return self._sender.offload(fast=fast is not None, tun_udp=fast is not None and fast.device.merges_udp)
 
+    def cipher(self) -> str:
+        """What encrypts packets; see `TunnelStatus`."""
+        return self.table.cipher()
+
     # Packets
 
     def drain_tun(self, again: bool = True) -> int:

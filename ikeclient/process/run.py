@@ -13,6 +13,7 @@ from typing import Any
 from ikeclient.control.client import running_pid
 from ikeclient.control.events import failed, happened
 from ikeclient.control.server import ControlServer, OnJoin
+from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.dataplane.event_loop import run_loop
 from ikeclient.errors import IkeclientError, Interrupted, PlatformError, PrivilegeError, bug_error, shortage
 from ikeclient.net.changes.journal import SUFFIX
@@ -105,6 +106,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
     try:
         for repaired in repair(options.runtime_directory) + (remove_leftovers() if has_net_admin() else []):
             notice(repaired)
+        choose_cipher()
         tun = TunDevice(profile.network.interface, offload=profile.session.offload)
         machine = _machine(options, our_helper, notice)
         switch.use_interface(tun.name)

@@ -107,6 +107,7 @@ class Status:
             blocked=switch is not None and switch.closed and self.state != "connected",
             kill_switch=switch.means if switch is not None else None,
             offload=pump.offload() if pump is not None else None,
+            cipher=pump.cipher() if pump is not None else None,
             gateway=GatewayStatus(
                 address=str(path.remote_address) if path else self.gateway_address,
                 port=path.remote_port if path else None,

@@ -99,7 +99,7 @@ def test_a_tunnel_that_does_not_answer_has_every_key() -> None:
         "pid": 7,
         "user": None,
         "state": "unresponsive",
-        **dict.fromkeys(("since", "interface", "mtu", "path_mtu", "mode", "kill_switch", "offload")),
+        **dict.fromkeys(("since", "interface", "mtu", "path_mtu", "mode", "kill_switch", "offload", "cipher")),
         "blocked": False,
         "gateway": {"address": None, "port": None, "identity": None},
         "local": {"address": None, "port": None, "behind_nat": None},

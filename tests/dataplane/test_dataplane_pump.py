@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address, ip_network
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
 from ikeclient.dataplane.children import MARKS_IGNORED
+from ikeclient.dataplane.cipher import VARIABLE, choose_cipher
 from ikeclient.dataplane.interfaces import PumpCounters
 from ikeclient.dataplane.not_esp import IKE_BUDGET
 from ikeclient.dataplane.pump import Address, Pump, PumpCallbacks
@@ -378,8 +379,17 @@ def test_segments_of_one_flow_reach_the_device_as_one_frame(fast: Rig, gateway: 
 SUITES = ("aes128gcm16", "aes256gcm16", "aes128ccm16", "chacha20poly1305", "aes128-sha1", "aes256-sha256")
 
 
+@pytest.fixture(params=["openssl", "cryptography"])
+def cipher(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What encrypts: the compiled loop, if there is one, or `cryptography`."""
+    choose_cipher({VARIABLE: "none" if request.param == "cryptography" else ""})
+    yield
+    choose_cipher({VARIABLE: "none"})
+
+
 @pytest.mark.parametrize("esn", [False, True])
 @pytest.mark.parametrize("name", SUITES)
+@pytest.mark.usefixtures("cipher")
 def test_every_suite_runs_in_batches(fast: Rig, gateway: Rig, name: str, esn: bool) -> None:
     """P2: up as a super-packet, down as a run, with a forged packet in the middle that costs itself alone."""
     encryption, _, integrity = name.partition("-")

@@ -125,6 +125,7 @@ def _rows(tunnel: TunnelStatus) -> Iterator[tuple[str, str]]:
     yield "interface", _joined(tunnel.interface, tunnel.mtu and f"mtu {tunnel.mtu}", tunnel.mode)
     if tunnel.offload is not None:
         yield "offload", _offload(tunnel.offload)
+    yield "cipher", _plain(tunnel.cipher)
     yield "addresses", _listed(tunnel.addresses)
     domains = _listed(dns.domains)
     yield "dns", _joined(_listed(dns.servers), domains and f"for {domains}")

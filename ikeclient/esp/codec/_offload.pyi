@@ -1,3 +1,5 @@
+from collections.abc import Callable, Sequence
+
 from ikeclient.esp.codec.sums import Buffer, Writable
 
 SOURCES: str
@@ -33,3 +35,39 @@ def coalesce(
     udp: bool,
 ) -> tuple[list[tuple[int, int, int, int]], int, int]: ...
 def review(out: Buffer, frames: list[tuple[int, int, int, int]]) -> tuple[int, int, bool, bool, int]: ...
+def live() -> int: ...
+
+class Library:
+    version: str
+    path: str
+    def __init__(self, path: str) -> None: ...
+
+class RunCipher:
+    version: str
+    def __init__(
+        self,
+        library: Library,
+        cipher: str,
+        key: bytes,
+        salt: bytes,
+        spi: int,
+        esn: bool,
+        sealing: bool,
+        digest: str | None,
+        mac_key: bytes,
+        icv: int,
+        entropy: Callable[[int], bytes],
+    ) -> None: ...
+    def seal(self, sequence: int, plaintext: Buffer, iv: Buffer | None = None) -> bytes: ...
+    def open(self, sequence: int, packet: Buffer) -> bytes | None: ...
+    def seal_run(self, out: Writable, stride: int, count: int, last: int, first: int) -> None: ...
+    def open_run(
+        self,
+        arena: Writable,
+        stride: int,
+        first: int,
+        count: int,
+        last: int,
+        numbers: Sequence[int],
+        states: Writable,
+    ) -> int: ...

@@ -6,14 +6,15 @@ is authenticated. Here everything is, and some gateways pad with zeros or random
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
 
-from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, esp_cipher, esp_layout
+from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, BatchCipher, esp_cipher, esp_layout
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import EspSuite
 from ikeclient.esp.codec.choice import VNET_HEADER, coalesce, collect, review
 from ikeclient.esp.codec.run import Run
+from ikeclient.esp.codec.run_cipher import run_cipher
 from ikeclient.esp.packet.ecn import CE, MARKS, PathMarks
 from ikeclient.esp.sa.counters import NEXT_HEADER, NO_NEXT_HEADER, Counters, Packet
 from ikeclient.esp.sa.replay import ReplayWindow
@@ -34,7 +35,6 @@ class InboundSa:
     """
 
     __slots__ = (
-        "_alignment",
         "_batch",
         "_esn",
         "_fixed",
@@ -42,6 +42,7 @@ class InboundSa:
         "_marks",
         "_minimum",
         "_open",
+        "_run",
         "_window",
         "authenticated",
         "counters",
@@ -69,11 +70,16 @@ class InboundSa:
         self._layout = layout = esp_layout(suite)
         self._esn = suite.esn
         self._minimum = layout.minimum_length
-        self._alignment = layout.alignment
         self._fixed = layout.minimum_length - layout.alignment
         self._window = ReplayWindow(window, extended=suite.esn)
-        cipher = esp_cipher(suite, keys, spi, _no_entropy)
-        self._open, self._batch = cipher.open, cipher.batch
+        self._batch: BatchCipher | None = None
+        self._open: Callable[[int, bytes | memoryview], bytes | None]
+        self._run = run_cipher(suite, keys, spi, _no_entropy, sealing=False)
+        if self._run is not None:
+            self._open = self._run.open
+        else:
+            cipher = esp_cipher(suite, keys, spi, _no_entropy)
+            self._open, self._batch = cipher.open, cipher.batch
 
     def open(self, datagrams: Sequence[bytes | memoryview], ecn: int = 0) -> list[Packet]:
         """The inner packets of those datagrams that are genuine, new, well formed and allowed; in order.
@@ -85,7 +91,7 @@ class InboundSa:
     def open_one(self, datagram: bytes | memoryview, ecn: int) -> Packet | None:
         """As `open`, for a single datagram."""
         counters, window, length = self.counters, self._window, len(datagram)
-        if length < self._minimum or (length - self._fixed) % self._alignment:
+        if length < self._minimum or (length - self._fixed) % self._layout.alignment:
             counters.malformed += 1
             return None
         sequence = window.check(_sequence_low(datagram, 4)[0])
@@ -183,7 +189,7 @@ class InboundSa:
         """A byte for each packet that says whether its length is impossible."""
         states = bytearray(run.count)
         for length, begin, stop in ((run.stride, 0, run.whole), (run.last, run.whole, run.count)):
-            if begin < stop and (length < self._minimum or (length - self._fixed) % self._alignment):
+            if begin < stop and (length < self._minimum or (length - self._fixed) % self._layout.alignment):
                 states[begin:stop] = b"\1" * (stop - begin)
                 self.counters.malformed += stop - begin
         return states
@@ -201,6 +207,11 @@ class InboundSa:
 
     def _decrypt(self, run: Run, numbers: Sequence[int], states: bytearray) -> None:
         if states.count(0) == 0:
+            return
+        if self._run is not None:
+            self.counters.auth_failures += self._run.open_run(
+                run.slots.buffer, run.stride, run.first, run.count, run.last, numbers, states
+            )
             return
         batch, slots, stride, first = self._batch, run.slots, run.stride, run.first
         if batch is None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, esp_cipher, esp_layout
+from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, BatchCipher, esp_cipher, esp_layout
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import EspSuite
 from ikeclient.esp.codec.choice import stamp
+from ikeclient.esp.codec.run_cipher import BY_CRYPTOGRAPHY, run_cipher
 from ikeclient.esp.codec.slots import Slots
 from ikeclient.esp.codec.sums import PADS
 from ikeclient.esp.sa.counters import NEXT_HEADER, Counters, Packet
@@ -60,8 +61,8 @@ class OutboundSa:
         "_esn",
         "_last",
         "_mask",
+        "_run",
         "_seal",
-        "_soft",
         "_trailers",
         "byte_limit",
         "counters",
@@ -88,9 +89,14 @@ class OutboundSa:
         self.counters = Counters()
         self.byte_limit = byte_limit
         self._last = last_sequence if last_sequence is not None else _LAST_SEQUENCE[suite.esn]
-        self._soft = self._last // 4 * 3
-        cipher = esp_cipher(suite, keys, spi, entropy)
-        self._seal, self._batch = cipher.seal, cipher.batch
+        self._batch: BatchCipher | None = None
+        self._seal: Callable[[int, bytes | memoryview], bytes]
+        self._run = run_cipher(suite, keys, spi, entropy, sealing=True)
+        if self._run is not None:
+            self._seal = self._run.seal
+        else:
+            cipher = esp_cipher(suite, keys, spi, entropy)
+            self._seal, self._batch = cipher.seal, cipher.batch
         self._esn = suite.esn
         self.layout = esp_layout(suite)
         alignment = self.layout.alignment
@@ -99,9 +105,14 @@ class OutboundSa:
         self._trailers = {v: [PADS[n] + bytes((n, header)) for n in pads] for v, header in NEXT_HEADER.items()}
 
     @property
+    def cipher(self) -> str:
+        """What seals: the version of OpenSSL, or `BY_CRYPTOGRAPHY`."""
+        return self._run.version if self._run is not None else BY_CRYPTOGRAPHY
+
+    @property
     def rekey_due(self) -> bool:
         """Whether this key has done enough (P8)."""
-        return self.sequence >= self._soft or self.counters.bytes >= self.byte_limit
+        return self.sequence >= self._last // 4 * 3 or self.counters.bytes >= self.byte_limit
 
     @property
     def exhausted(self) -> bool:
@@ -162,7 +173,9 @@ class OutboundSa:
         first = self.sequence + 1
         # Taken before they are used: should anything go wrong half way, numbers are skipped and never repeated.
         self.sequence += count
-        if self._batch is None or count == 1:
+        if self._run is not None:
+            self._run.seal_run(slots.buffer, stride, count, last, first)
+        elif self._batch is None or count == 1:
             self._seal_singly(slots, stride, count, last, first)
         else:
             batch, layout = self._batch, self.layout

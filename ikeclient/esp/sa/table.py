@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from ikeclient.esp.codec import run_cipher
+from ikeclient.esp.codec.run_cipher import BY_CRYPTOGRAPHY
 from ikeclient.esp.sa.pair import InboundSa, OutboundSa, Packet
 from ikeclient.esp.sa.selectors import PacketFilter
 
@@ -61,6 +63,10 @@ class SaTable:
     def rekey_due(self) -> list[int]:
         """The inbound SPIs of the Child SAs that still send and whose keys have done enough (P8)."""
         return [spi for spi, outbound in self._pairs.items() if outbound in self._outbound and outbound.rekey_due]
+
+    def cipher(self) -> str:
+        """What seals the packets of the newest SA, or would seal those of the first."""
+        return self._outbound[0].cipher if self._outbound else run_cipher.version() or BY_CRYPTOGRAPHY
 
     def choose(self, packet: Packet, length: int) -> OutboundSa | None:
         """The SA that sends the packet in the first `length` bytes, or None where no SA accepts it.
