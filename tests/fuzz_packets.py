@@ -11,6 +11,7 @@ from fuzz_damage import damaged
 
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
+from ikeclient.dataplane.cipher import VARIABLE, choose_cipher
 from ikeclient.errors import IkeclientError
 from ikeclient.esp.codec import choice as offload
 from ikeclient.esp.codec import plain as offload_plain
@@ -75,7 +76,15 @@ def _inner(random: Random) -> bytes:
 
 
 def esp(random: Random) -> None:
-    """ESP packets, genuine and damaged, single and in runs; what comes out went in."""
+    """ESP packets, genuine and damaged, single and in runs, by either cipher; what comes out went in."""
+    choose_cipher({VARIABLE: random.choice(("", "none"))})
+    try:
+        _esp(random)
+    finally:
+        choose_cipher({VARIABLE: "none"})
+
+
+def _esp(random: Random) -> None:
     suite = random.choice(SUITES)
     sender = OutboundSa(256, suite, _keys(suite), filter=EVERYTHING, entropy=random.randbytes)
     sent = [_inner(random) for _ in range(random.randint(1, 12))]
