@@ -35,7 +35,7 @@ from ikeclient.process.kill_switch import HelperSwitch, how_to_open
 from ikeclient.process.service_notify import Reporter
 from ikeclient.process.service_socket import Service
 from ikeclient.profile.compile import CompiledProfile
-from ikeclient.tunnel.connection import Connection
+from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports
@@ -118,7 +118,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
             resolve=switch.resolve,
             switch=switch,
         )
-        connection = Connection(profile, options, ports, publish)
+        connection = TunnelDriver(profile, options, ports, publish)
 
         def stop() -> None:
             reporter.stopping()
@@ -138,7 +138,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
 
         loop.add_reader(our_helper.lifeline, helper_gone)
         failure: IkeclientError | None = None
-        mender = Mender(machine, connection.session.events.warn_once) if isinstance(machine, Machine) else None
+        mender = Mender(machine, connection.warn) if isinstance(machine, Machine) else None
         try:
             if drop_privileges().still_root:
                 notice(_STILL_ROOT)
@@ -213,7 +213,7 @@ def _not_restored(failure: IkeclientError | None, left: Sequence[str], options: 
 
 
 async def until_stopped(
-    connection: Connection,
+    connection: TunnelDriver,
     stop: Callable[[], None],
     reread: Reread | None = None,
     *,
@@ -262,7 +262,7 @@ async def until_stopped(
 
 
 def _on_hangup(
-    connection: Connection, stop: Callable[[], None], reread: Reread | None, busy: Callable[[bool], None]
+    connection: TunnelDriver, stop: Callable[[], None], reread: Reread | None, busy: Callable[[bool], None]
 ) -> Reloader | None:
     """Have SIGHUP end a tunnel with a terminal, and make any other read its profile again; nohup turns both off."""
     loop = asyncio.get_running_loop()
@@ -271,12 +271,7 @@ def _on_hangup(
     if reread is None or has_terminal():
         loop.add_signal_handler(signal.SIGHUP, stop)
         return None
-    reloader = Reloader(
-        reread,
-        connection.reconfiguration.adopt,
-        lambda text: connection.session.events.emit("notice", text=text),
-        busy,
-    )
+    reloader = Reloader(reread, connection.adopt, connection.notice, busy)
     loop.add_signal_handler(signal.SIGHUP, reloader.hangup)
     return reloader
 
@@ -298,7 +293,7 @@ def _table(machine: MachineAdapter) -> int:
 
 
 async def open_control(
-    connection: Connection,
+    connection: TunnelDriver,
     options: ConnectOptions,
     stop: Callable[[], None],
     notice: Callable[[str], None],
@@ -341,7 +336,7 @@ async def _plan(profile: CompiledProfile, options: ConnectOptions, on_event: Lis
 
     try:
         ports = Ports(device=tun, machine=machine, table=free_table())
-        connection = Connection(profile, options, ports, publish)
+        connection = TunnelDriver(profile, options, ports, publish)
         await until_stopped(connection, connection.stop)
     finally:
         tun.close()

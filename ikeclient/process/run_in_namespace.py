@@ -25,7 +25,7 @@ from ikeclient.net.changes.steps import FIRST_TABLE
 from ikeclient.net.namespace.namespace import Namespace
 from ikeclient.process.run import Listener, open_control, until_stopped
 from ikeclient.profile.compile import CompiledProfile
-from ikeclient.tunnel.connection import Connection
+from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports
 
@@ -75,7 +75,7 @@ async def _run(
     if profile.session.up or profile.session.down:
         notice("the profile's up and down commands are not run: they are about the machine")
     ports = Ports(device=namespace.tun, machine=namespace, table=FIRST_TABLE)
-    connection = Connection(profile, options, ports, publish)
+    connection = TunnelDriver(profile, options, ports, publish)
     if not profile.session.offload:
         namespace.tun.keep_plain()
     commands = Commands(connection, namespace)
@@ -97,7 +97,7 @@ async def _run(
 class Commands:
     """The commands that run in a namespace; with the last of them the connection is stopped."""
 
-    def __init__(self, connection: Connection, namespace: Namespace) -> None:
+    def __init__(self, connection: TunnelDriver, namespace: Namespace) -> None:
         self._connection = connection
         self._namespace = namespace
         self._loop = asyncio.get_running_loop()

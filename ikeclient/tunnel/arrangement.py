@@ -19,7 +19,7 @@ class Arrangement:
     """The device, routes and name servers of one tunnel, as the profile's `network` settings want them."""
 
     def __init__(self, network: NetworkSettings, ports: Ports, status: Status, events: StatusEvents) -> None:
-        self.network = network
+        self._network = network
         self.applied = False  # whether the machine ever fitted a connection
         self._ports = ports
         self._status = status
@@ -28,10 +28,14 @@ class Arrangement:
         self._warnings: tuple[str, ...] = ()  # of the last configuration
         self._measured: tuple[tuple[IPAddress, IPAddress] | None, int] = None, 0
 
+    def use(self, network: NetworkSettings) -> None:
+        """Obey other settings from the next `apply` on."""
+        self._network = network
+
     @property
     def mtu_stated(self) -> bool:
         """Whether the profile says what the MTU shall be."""
-        return bool(self.network.mtu)
+        return bool(self._network.mtu)
 
     def outer_mtu(self, link: Link) -> int:
         """How many bytes the path carries: what was found out about it before, or else what the kernel believes."""
@@ -46,7 +50,7 @@ class Arrangement:
         status, ports, remote = self._status, self._ports, link.path.remote_address
         outer = outer or self.outer_mtu(link)
         self._measured = (link.path.local_address, remote), outer
-        inner = self.network.mtu or inner_mtu(outer, remote.version, child.suite)
+        inner = self._network.mtu or inner_mtu(outer, remote.version, child.suite)
         addresses, own = inner_addresses(configuration, child.local_selectors)
         ipv6 = any(address.version == 6 for address in (*addresses, *own))
         underlay = Underlay(
@@ -57,7 +61,7 @@ class Arrangement:
             table=ports.table,
         )
         config, warnings = machine_config(
-            self.network, configuration, child.local_selectors, child.remote_selectors, underlay
+            self._network, configuration, child.local_selectors, child.remote_selectors, underlay
         )
         ports.switch.carry(config)
         ports.machine.apply(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from ikeclient.esp.packet.echo import echo_request
 from ikeclient.ike.events import IPAddress
@@ -10,6 +10,7 @@ from ikeclient.tunnel.data_path import DataPath, Sight, Step
 from ikeclient.tunnel.link import Link
 from ikeclient.tunnel.session import Session
 from ikeclient.tunnel.status import Status
+from ikeclient.tunnel.wakeups import Wakeup, Wakeups
 from ikeclient.wire.selector import TrafficSelector
 
 _SILENT = (
@@ -30,17 +31,17 @@ Target = tuple[IPAddress, int]  # with the hops that a probe may make
 
 
 class DataKeeper:
-    """Looks after the data path of one connection at a time; `reconnect` makes a new one."""
+    """Looks after the data path of one connection at a time; of `wakeups` it gives the command to make a new one."""
 
-    def __init__(self, session: Session, reconnect: Callable[[], None]) -> None:
+    def __init__(self, session: Session, wakeups: Wakeups) -> None:
         self._session = session
-        self._reconnect = reconnect
+        self._wakeups = wakeups
         self._path = DataPath()
         self._said: str | None = None
         self._sequence = 0
 
     def look_after(self, link: Link, now: float, *, searching: bool) -> None:
-        """Called once a second; `searching` says that the size of the path is in doubt."""
+        """Judge what was sent and came; `searching` says that the size of the path is in doubt."""
         if not self._session.status.children:
             return  # there is none to judge: the next packet makes it
         pump = self._session.pump
@@ -49,13 +50,17 @@ class DataKeeper:
             path=link.path,
             sent=pump.last_outbound,
             received=pump.last_inbound,
-            heard=link.driver.initiator.last_heard,
+            heard=link.ike.last_heard,
             excused=searching or pump.deaf(),
         )
         for step in self._path.look(sight, now):
             self._take(step, link, now)
         if self._said is not None and not self._path.silent:
             self._say(None)
+
+    def next_look(self, now: float) -> float | None:
+        """When to look again if nothing happens; None if there is no reason to."""
+        return self._path.next_look(self._session.pump.last_outbound, now) if self._session.status.children else None
 
     def _take(self, step: Step, link: Link, now: float) -> None:
         match step:
@@ -64,9 +69,10 @@ class DataKeeper:
             case Step.REKEY:
                 self._say(_SILENT)
                 for spi in self._session.status.children:
-                    link.driver.initiator.rekey_child(spi, now)
+                    link.ike.rekey_child(spi, now)
             case Step.RECONNECT:
-                self._reconnect()
+                self._wakeups.give(Wakeup.COMMAND)
+                link.close()
             case Step.GIVE_UP:
                 self._say(self._explanation(link))
             case Step.RECOVERED:

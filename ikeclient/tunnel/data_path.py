@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+LOOK = 1.0  # seconds between looks while there is something to judge
 PROBE_AFTER, PROBE_AFTER_LONGEST = 2.5, 8.0  # seconds of silence; more where the only answers are those to probes
 PROBE_EVERY, PROBE_LATER = 2.0, 10.0  # between probes; once all steps are taken
 PROBES, LAST_PROBE = 2, 1.5  # so many before a step, and how long the last one is given
@@ -68,13 +69,42 @@ class _Stage(Enum):
     GIVEN_UP = auto()
 
 
+class _Rest:
+    """How long to leave a step alone after it was taken: twice as long each time, up to a longest time."""
+
+    def __init__(self, first: float, longest: float) -> None:
+        self._first, self._longest = first, longest
+        self._pause, self._until = first, float("-inf")
+
+    def over(self, now: float) -> bool:
+        """Whether the step may be taken."""
+        return now >= self._until
+
+    @property
+    def until(self) -> float:
+        """When it may be taken again."""
+        return self._until
+
+    def begin(self, now: float) -> None:
+        """It was taken, or what it was taken for is over."""
+        self._until = now + self._pause
+        self._pause = min(self._pause * 2, self._longest)
+
+    def forget(self, now: float) -> None:
+        """Begin with the first pause again, if the last one is long over."""
+        if now > self._until + self._longest:
+            self._pause = self._first
+
+
 class DataPath:
-    """The judgement about one tunnel over all its connections. `look` once a second while one is up."""
+    """The judgement about one tunnel over all its connections.
+
+    Call `look` once a second while there is traffic, and at `next_look` else.
+    """
 
     def __init__(self) -> None:
         self._stage = _Stage.WATCHING
-        self._connection: object = None
-        self._path: object = None
+        self._seen: tuple[object, object] = None, None  # connection and path
         self._moving_until = float("-inf")
         self._fresh = True  # nothing has arrived on this path
         self._answers = False  # this gateway answers probes on this path
@@ -85,18 +115,32 @@ class DataPath:
         self._probes = 0
         self._probed = float("-inf")
         self._probe_after = PROBE_AFTER
-        self._again, self._again_at = AGAIN_FIRST, float("-inf")
-        self._connect, self._connect_at = CONNECT_FIRST, float("-inf")
+        self._again = _Rest(AGAIN_FIRST, AGAIN_LONGEST)
+        self._connect = _Rest(CONNECT_FIRST, CONNECT_LONGEST)
 
     @property
     def silent(self) -> bool:
         """Whether a step was taken and nothing has come in since."""
         return self._stage is not _Stage.WATCHING
 
+    def next_look(self, sent: float | None, now: float) -> float | None:
+        """When to look again if nothing is sent and nothing comes; None if there is no reason to.
+
+        `sent` is when ESP was last sent. An answer of IKE is a reason to look as well.
+        """
+        if self._since is None or sent is None:
+            return None
+        if now - sent <= RECENT:
+            return now + LOOK
+        if self._stage is _Stage.GIVEN_UP or self._looks < LOOKS or self._probes < PROBES:
+            return None
+        due = max(self._since + self._timeout, self._again.until)
+        return due if due > now else None
+
     def look(self, sight: Sight, now: float) -> list[Step]:
         """What to do now."""
         steps: list[Step] = []
-        if (sight.connection, sight.path) != (self._connection, self._path):
+        if (sight.connection, sight.path) != self._seen:
             self._enter(sight, now)
         if sight.received is not None and sight.received != self._received:
             steps += self._arrived(sight.received, now)
@@ -117,8 +161,8 @@ class DataPath:
 
     def _enter(self, sight: Sight, now: float) -> None:
         """Another connection, or another path: what was known does not count there."""
-        self._moving_until = now + MOVING if sight.connection == self._connection else now
-        self._connection, self._path, self._received = sight.connection, sight.path, sight.received
+        self._moving_until = now + MOVING if sight.connection == self._seen[0] else now
+        self._seen, self._received = (sight.connection, sight.path), sight.received
         self._fresh, self._answers = True, False
         if self._stage is not _Stage.RECONNECTED:
             self._stage = _Stage.WATCHING
@@ -136,29 +180,29 @@ class DataPath:
         self._probe_after = min(self._probe_after * 2, PROBE_AFTER_LONGEST) if self._probes else PROBE_AFTER
         self._wait()
         if over:
-            if now > self._again_at + AGAIN_LONGEST:
-                self._again = AGAIN_FIRST
-            if now > self._connect_at + CONNECT_LONGEST:
-                self._connect = CONNECT_FIRST
-            self._again_at = now + self._again
-            self._again = min(self._again * 2, AGAIN_LONGEST)
+            self._again.forget(now)
+            self._connect.forget(now)
+            self._again.begin(now)
         return [Step.RECOVERED] if over else []
 
-    def _due(self, since: float, sight: Sight, now: float) -> Step | None:
+    @property
+    def _timeout(self) -> float:
+        """Seconds of silence before the next step."""
         first, later = (CERTAIN, NEXT_CERTAIN) if self._fresh or self._answers else (DOUBTFUL, NEXT_DOUBTFUL)
-        timeout = first if self._stage is _Stage.WATCHING else later
+        return first if self._stage is _Stage.WATCHING else later
+
+    def _due(self, since: float, sight: Sight, now: float) -> Step | None:
         unanswered = self._looks >= LOOKS and self._probes >= PROBES and now - self._probed >= LAST_PROBE
-        if now - since < timeout or not unanswered or sight.heard <= since or now < self._again_at:
+        if now - since < self._timeout or not unanswered or sight.heard <= since or not self._again.over(now):
             return None
         match self._stage:
             case _Stage.WATCHING:
                 self._stage = _Stage.REKEYED
                 self._wait()
                 return Step.REKEY
-            case _Stage.REKEYED if now >= self._connect_at:
+            case _Stage.REKEYED if self._connect.over(now):
                 self._stage = _Stage.RECONNECTED
-                self._connect_at = now + self._connect
-                self._connect = min(self._connect * 2, CONNECT_LONGEST)
+                self._connect.begin(now)
                 self._wait()
                 return Step.RECONNECT
             case _Stage.REKEYED | _Stage.RECONNECTED:

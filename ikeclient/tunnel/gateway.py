@@ -30,6 +30,18 @@ class Gateway:
         best = (host, address)
         self.known = [best, *(other for other in self.known if other != best)]
 
+    def learn(self, known: Known) -> None:
+        """Take what the name service says."""
+        self.known = known
+
+    def try_host(self, host: str) -> None:
+        """Ask this one from now on."""
+        self.host = host
+
+    def accept(self, accepted: IkeConfig | None) -> None:
+        """Remember how the gateway was asked when it accepted; None: it does so no more."""
+        self.accepted = accepted
+
     def config(self, profile: CompiledProfile) -> IkeConfig:
         """How to ask the host in use: as it last accepted, if it did."""
         config = profile.ike_for(self.host)

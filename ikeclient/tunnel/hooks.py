@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from ikeclient.control.events import HOOKS
+from ikeclient.tunnel.commands import RunHook, StopHook
 from ikeclient.tunnel.status import Status
-from ikeclient.tunnel.status_events import StatusEvents
 
 MOST_WAITING = 16  # transitions whose commands have not run yet; beyond that the oldest are left out
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-
 # Runs a command of a reason ("up", "down") with these variables; returns what went wrong, if anything did.
 Runner = Callable[[str, Sequence[str], Mapping[str, str]], Awaitable[str | None]]
+Commands = Mapping[str, Sequence[Sequence[str]]]
 
 
 def environment(status: Status, event: str) -> dict[str, str]:
@@ -36,58 +35,62 @@ def environment(status: Status, event: str) -> dict[str, str]:
 
 
 class Hooks:
-    """Runs `commands` ("up" and "down") at every transition of a tunnel, one after the other in the order of events.
+    """Decide which of the `commands` ("up" and "down") is due, one after the other in the order of transitions.
 
-    `run` runs them. One that fails is warned of, which is its only effect on the tunnel.
+    Take `due` after each call. A command that fails is worth a warning, which is its only effect on the tunnel.
     """
 
-    def __init__(
-        self,
-        commands: Mapping[str, Sequence[Sequence[str]]],
-        events: StatusEvents,
-        run: Runner,
-    ) -> None:
+    def __init__(self, commands: Commands) -> None:
         self._commands = commands
-        self._events = events
-        self._run = run
         self._waiting: deque[dict[str, str]] = deque(maxlen=MOST_WAITING)
-        self._task: asyncio.Task[None] | None = None
+        self._next: deque[RunHook] = deque()  # those of the transition that is being dealt with
+        self._running: RunHook | None = None
+        self._stop = False
         self._last: str | None = None
 
-    def use(self, commands: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    def use(self, commands: Commands) -> None:
         """Run other commands from now on."""
         self._commands = commands
 
     def tell(self, event: str, status: Status) -> None:
-        """Run what is to be run after an event, and return at once; what is no transition is ignored."""
+        """Take an event; what is no transition is ignored."""
         news = event in HOOKS and (event != self._last or event == "roamed")
         if not news or (self._last is None and event != "connected"):
             return
         self._last = event
         self._waiting.append(environment(status, event))
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._work())
 
-    async def settle(self) -> None:
-        """Wait until everything that was told is done."""
-        if self._task is not None:
-            await self._task
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was told is done."""
+        return self._running is None and not self._waiting and not self._next
 
-    async def finish(self, status: Status) -> None:
-        """Stop what still runs, and run the last commands if there ever were any."""
-        if self._task is None:
-            return
-        self._waiting.clear()
-        self._task.cancel()
-        await asyncio.wait({self._task})
-        self.tell("disconnected", status)
-        await self.settle()
-
-    async def _work(self) -> None:
-        while self._waiting:
+    def due(self) -> RunHook | StopHook | None:
+        """Return what is to be done now; None while a command runs, or if there is nothing."""
+        if self._stop:
+            self._stop = False
+            return StopHook()
+        if self._running is not None:
+            return None
+        while self._waiting and not self._next:
             variables = self._waiting.popleft()
             reason = variables["IKECLIENT_REASON"]
-            for command in self._commands[reason]:
-                problem = await self._run(reason, command, variables)
-                if problem:
-                    self._events.warn(f"{reason} command {command[0]!r} {problem}")
+            self._next.extend(
+                RunHook(reason=reason, command=command, variables=variables) for command in self._commands[reason]
+            )
+        self._running = self._next.popleft() if self._next else None
+        return self._running
+
+    def ended(self, problem: str | None) -> str | None:
+        """Take note that the command has ended; returns a warning if there was a problem."""
+        ended, self._running = self._running, None
+        return f"{ended.reason} command {ended.command[0]!r} {problem}" if problem and ended is not None else None
+
+    def finish(self, status: Status) -> None:
+        """Stop what runs, and have the last commands run if there ever was a transition."""
+        if self._last is None:
+            return
+        self._waiting.clear()
+        self._next.clear()
+        self._stop = self._running is not None
+        self.tell("disconnected", status)

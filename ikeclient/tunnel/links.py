@@ -1,23 +1,50 @@
-"""The links of one tunnel: the one in use, and those that are over but still tell the gateway so."""
+"""The links of one tunnel: the one in use, one beside it, and those that are over but still tell the gateway so."""
 
 from __future__ import annotations
 
-from ikeclient.dataplane.pump import Address
-from ikeclient.ike.events import ChildClosed, Event, IkeKeysDerived
+from collections.abc import Iterator
+
+from ikeclient.dataplane.pump import Address, Pump
+from ikeclient.ike.config import IkeConfig
+from ikeclient.ike.events import ChildClosed, Event, IkeKeysDerived, IPAddress
 from ikeclient.tunnel.link import Link
-from ikeclient.tunnel.reauthentication import Reauthentication
+from ikeclient.tunnel.ports import Ports, Sockets
 
 
 class Links:
-    """Which links there are, and who gets what arrives.
+    """Open links, and know which there are and who gets what arrives.
 
-    `current` is the one in use, or the one being opened if none is. `reauthentication` opens another in parallel.
+    `current` is the one in use, or the one being opened if none is. `parallel` is being opened beside it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ports: Ports, pump: Pump, sockets: Sockets) -> None:
         self.current: Link | None = None
-        self.reauthentication: Reauthentication | None = None
+        self.parallel: Link | None = None
         self.leaving: list[Link] = []
+        self._ports = ports
+        self._pump = pump
+        self._sockets = sockets
+
+    def open(self, config: IkeConfig, remote: IPAddress, port: int) -> Link:
+        """Open the link that is to be used, and send its first message. Raises IkeclientError."""
+        self.current = Link(config, (remote, port), self._ports, self._pump, self._sockets)
+        self.current.start()
+        return self.current
+
+    def open_parallel(self, config: IkeConfig) -> Link:
+        """Open a link beside the one in use, on its socket.
+
+        From the same port, since a gateway may tell by it that the inner address is already this client's.
+        """
+        current = self.current
+        assert current is not None
+        remote = (current.path.remote_address, current.path.remote_port)
+        self.parallel = Link(config, remote, self._ports, self._pump, self._sockets, parallel_to=current)
+        self.parallel.start()
+        return self.parallel
+
+    def __iter__(self) -> Iterator[Link]:
+        return iter([link for link in (self.current, self.parallel, *self.leaving) if link is not None])
 
     @property
     def established(self) -> Link | None:
@@ -26,25 +53,24 @@ class Links:
 
     def receive(self, data: bytes, source: Address, local: Address) -> bool:
         """Hand an IKE message to the links that wait for it; whether there is one."""
-        taken = False
-        parallel = self.reauthentication.link if self.reauthentication is not None else None
-        for link in (self.current, parallel, *self.leaving):
-            if link is not None and link.receive(data, source, local):
-                taken = True
-        return taken
+        taken = [link.receive(data, source, local) for link in self]
+        return any(taken)
 
     def concerns(self, link: Link, event: Event) -> bool:
         """Whether an event of `link` still matters; of one that is leaving only its Child SAs and keys do."""
         return link not in self.leaving or isinstance(event, ChildClosed | IkeKeysDerived)
 
     def leave(self, link: Link) -> None:
-        """Keep a link that is over until the gateway knows that it is."""
+        """Keep a link that is over, or was given up, until the gateway knows that it is."""
+        self.current = None if link is self.current else self.current
+        self.parallel = None if link is self.parallel else self.parallel
         link.retire()
         self.leaving.append(link)
-        if link.driver.done.done():
+
+    def tidy(self) -> None:
+        """Release what is leaving and has nothing left to say."""
+        for link in [link for link in self.leaving if link.done]:
             self.release(link)
-        else:
-            link.driver.done.add_done_callback(lambda _: self.release(link))
 
     def release(self, link: Link) -> None:
         """Forget a link that is leaving; nothing happens if it is gone already."""
@@ -53,16 +79,10 @@ class Links:
             any(other.inherit(link) for other in self.leaving)
             link.release()
 
-    def stop_reauthenticating(self) -> None:
-        """Keep the link in use."""
-        if self.reauthentication is not None:
-            self.reauthentication.cancel()
-            self.reauthentication = None
-
     def replace(self, new: Link) -> Link:
-        """Put a link that was opened in parallel in the place of the one in use, which is returned and leaves."""
-        old, self.current, self.reauthentication = self.current, new, None
+        """Put a link that was opened in parallel in the place of the one in use, which is returned and is to leave."""
+        old, self.current, self.parallel = self.current, new, None
         assert old is not None
         new.take_over(old)
-        new.established = True
+        new.establish()
         return old

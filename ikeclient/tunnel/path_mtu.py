@@ -15,6 +15,7 @@ class PathMtu:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._clock = session.ports.clock
         self._search: PathSearch | None = None
         self._of: tuple[Link, IPAddress, IPAddress] | None = None
         self._looked = 0.0
@@ -25,8 +26,7 @@ class PathMtu:
         if self._session.arrangement.mtu_stated or of == self._of:
             return
         self._of = of
-        link.on_hint = lambda hint: self.hint(hint, link)
-        self._looked = self._session.ports.clock()
+        self._looked = self._clock()
         version, known = link.path.remote_address.version, self._session.arrangement.outer_mtu(link)
         self._search = PathSearch(version, max(self._local(link), known), self._looked, known=known)
         self._adopt(link, self._search)
@@ -36,6 +36,11 @@ class PathMtu:
     def searching(self) -> bool:
         """Whether the size in use is in doubt, so that packets may get lost for being too long."""
         return self._search is not None and not self._search.complete
+
+    @property
+    def next_look(self) -> float | None:
+        """When to look again if nothing happens; None if there is no reason to."""
+        return self._search.raise_at if self._search is not None and not self._session.arrangement.mtu_stated else None
 
     def _searching(self) -> PathSearch | None:
         if self._session.arrangement.mtu_stated:  # since when the profile was read again
@@ -48,7 +53,7 @@ class PathMtu:
     def handle(self, event: PathProbed, link: Link) -> None:
         """Take the outcome of a probe."""
         if (search := self._searching()) is not None:
-            now = self._session.ports.clock()
+            now = self._clock()
             search.result(event.asked, event.size, event.passed, now)
             self._adopt(link, search)
             self._probe(link, search, now)
@@ -56,7 +61,7 @@ class PathMtu:
     def hint(self, hint: PathHint, link: Link) -> None:
         """Take what a router or the kernel says."""
         if (search := self._searching()) is not None and hint.kind == "too-big" and hint.mtu is not None:
-            now = self._session.ports.clock()
+            now = self._clock()
             search.reported(hint.mtu, now)
             self._adopt(link, search)
             self._probe(link, search, now)
@@ -79,13 +84,12 @@ class PathMtu:
         size = search.next_probe(now, traffic=sent is not None and sent > self._looked)
         if size is not None:
             self._looked = now
-            link.driver.initiator.probe_path(size, now)
-            link.driver.flush()
+            link.ike.probe_path(size, now)
 
     def _adopt(self, link: Link, search: PathSearch) -> None:
         session = self._session
         session.pump.trust_path(search.mtu, proven=search.proven)
-        link.driver.initiator.set_path_mtu(search.mtu)
+        link.ike.set_path_mtu(search.mtu)
         if search.mtu == session.status.path_mtu:
             return
         before = session.status.mtu

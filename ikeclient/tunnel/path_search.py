@@ -35,6 +35,22 @@ class Phase(Enum):
     COMPLETE = auto()
 
 
+class Suspicion:
+    """When a suspicion is followed: soon, and later each time, until there was none for a while."""
+
+    def __init__(self) -> None:
+        self._last, self._wait = float("-inf"), SUSPECT_AFTER
+
+    def follows(self, looked: float, now: float) -> bool:
+        """Whether to look again now; the last look was at `looked`."""
+        if now - looked < self._wait:
+            return False
+        forgotten = now - self._last >= SUSPECT_FORGOTTEN
+        self._wait = SUSPECT_AFTER if forgotten else min(self._wait * 2, SUSPECT_LONGEST)
+        self._last = now
+        return True
+
+
 class PathSearch:
     """One path of IP version `version`. Ask for `next_probe`, report what happens; sizes are those of IP packets.
 
@@ -48,7 +64,7 @@ class PathSearch:
         self._ceiling = max(ceiling, self._floor)
         self._asked: float | None = None
         self._looked = now
-        self._suspected, self._suspect_after = float("-inf"), SUSPECT_AFTER
+        self._suspicion = Suspicion()
         self._raise_at = now + RAISE_AFTER
         self._low = self._high = 0  # while searching: the largest that passed, the smallest that did not
         self.mtu = self._ceiling if known is None else max(min(known, self._ceiling), self._floor)
@@ -64,6 +80,11 @@ class PathSearch:
     def raisable(self) -> bool:
         """Whether more may be possible than what is used."""
         return self.mtu + PRECISE <= self._ceiling
+
+    @property
+    def raise_at(self) -> float | None:
+        """When to try to use more; None if there is no more, or something is being found out."""
+        return self._raise_at if self.complete and self.raisable else None
 
     def _enter(self, phase: Phase, target: int) -> None:
         self._phase, self._target, self._failures = phase, target, 0
@@ -85,10 +106,7 @@ class PathSearch:
 
     def suspect(self, now: float) -> None:
         """The tunnel seems to swallow packets: look at the size in use soon, but ever less often."""
-        if self._phase is Phase.COMPLETE and now - self._looked >= self._suspect_after:
-            forgotten = now - self._suspected >= SUSPECT_FORGOTTEN
-            self._suspect_after = SUSPECT_AFTER if forgotten else min(self._suspect_after * 2, SUSPECT_LONGEST)
-            self._suspected = now
+        if self._phase is Phase.COMPLETE and self._suspicion.follows(self._looked, now):
             self._enter(Phase.CONFIRM, self.mtu)
 
     def widen(self, ceiling: int) -> None:

@@ -6,7 +6,6 @@ virtual too, a whole tunnel runs in a test without waiting, and the same way twi
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -17,18 +16,23 @@ from typing import Any, Protocol
 from ikeclient.dataplane.event_loop import Carry, unwatch, watch
 from ikeclient.dataplane.interfaces import Device as PacketDevice
 from ikeclient.dataplane.interfaces import Transport
+from ikeclient.ike.config import IkeConfig
+from ikeclient.ike.connection import IkeConnection
 from ikeclient.ike.events import IPAddress
+from ikeclient.ike.v2.initiator import Initiator
 from ikeclient.net.model import MachineAdapter, MachineConfig
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.transport.path import local_address_for, path_mtu
 from ikeclient.net.transport.udp import UdpSocket
 from ikeclient.net.watch.monitor import NetworkMonitor
 from ikeclient.net.watch.snapshot import Change, OuterAddress, Snapshot
+from ikeclient.tunnel import protocol_log
 from ikeclient.tunnel.clock import boottime, local_time
 from ikeclient.tunnel.hooks import Runner
 from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.resolve import Known, resolve
 
+Connect = Callable[[IkeConfig, Callable[[int], bytes], Callable[[], datetime]], IkeConnection]
 Resolve = Callable[[Sequence[str], int], Coroutine[Any, Any, Known]]
 
 
@@ -115,7 +119,10 @@ class OuterNetwork(Protocol):
         """How many bytes the kernel believes the path to carry."""
 
     def open(self, local: IPAddress, on_hint: Callable[[PathHint], None]) -> Socket:
-        """A socket bound to `local`. Raises PlatformError if this machine does not have that address."""
+        """A socket bound to `local`; `on_hint` may be called from within its methods.
+
+        Raises PlatformError if this machine does not have that address.
+        """
 
     def watch(self, socket: Socket, drain: Carry, rest: Callable[[], bool]) -> None:
         """Call `drain` when datagrams wait; see `event_loop.watch`."""
@@ -125,6 +132,16 @@ class OuterNetwork(Protocol):
 
     def monitor(self, on_change: Callable[[Change], None], ignore: Sequence[str]) -> Monitor:
         """A monitor that calls `on_change`, and does not see the interfaces to `ignore`."""
+
+
+class Sockets(Protocol):
+    """Sockets that the driver watches."""
+
+    def open(self, local: IPAddress) -> Socket:
+        """A socket bound to `local`. Raises PlatformError if this machine does not have that address."""
+
+    def close(self, socket: Socket) -> None:
+        """Stop watching a socket, and close it."""
 
 
 class SystemNetwork:
@@ -157,6 +174,13 @@ class SystemNetwork:
         return NetworkMonitor(on_change, ignore=ignore, mark=outer_mark())
 
 
+def initiator(
+    config: IkeConfig, entropy: Callable[[int], bytes], time_of_day: Callable[[], datetime]
+) -> IkeConnection:
+    """Make a client's end of IKEv2 that logs what it sends, receives and decides."""
+    return Initiator(config, entropy, time_of_day, protocol_log.observe)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """What a tunnel stands on; the defaults are those of this machine.
@@ -169,6 +193,7 @@ class Ports:
     - `resolve`: the gateway's addresses with the names they are from; raises NoResponse if there are none.
     - `network`: the network that datagrams to the gateway use.
     - `switch`: what keeps the machine closed when there is no tunnel.
+    - `connect`: makes our end of one IKE connection.
     """
 
     device: Device
@@ -181,7 +206,4 @@ class Ports:
     resolve: Resolve = resolve
     network: OuterNetwork = field(default_factory=SystemNetwork)
     switch: KillSwitch = field(default_factory=NoKillSwitch)
-
-    def later(self, seconds: float, action: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
-        """Call `action` from the running event loop when so many seconds have passed."""
-        return asyncio.get_running_loop().call_later(seconds, action, *arguments)
+    connect: Connect = initiator

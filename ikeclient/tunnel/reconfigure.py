@@ -7,19 +7,26 @@ from typing import Protocol
 from ikeclient.errors import IkeclientError
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.gateway import Gateway
-from ikeclient.tunnel.links import Links
 from ikeclient.tunnel.reload import Difference, Effect, difference
 from ikeclient.tunnel.resolve import Known
+from ikeclient.tunnel.script import Script
 from ikeclient.tunnel.session import Session
 
 
 class Tunnel(Protocol):
-    """What this needs of a `Connection`."""
+    """What this needs of a tunnel."""
 
-    profile: CompiledProfile
-    gateway: Gateway
-    links: Links
     session: Session
+
+    @property
+    def gateway(self) -> Gateway:
+        """What is known about the gateway."""
+
+    def look_up(self, profile: CompiledProfile) -> Script[Known]:
+        """Find the addresses of the profile's gateways. Raises NoResponse."""
+
+    def stop_reauthenticating(self) -> None:
+        """Keep the link in use."""
 
     def use(self, profile: CompiledProfile) -> None:
         """Go on with another profile from now on."""
@@ -42,7 +49,7 @@ class Reconfiguration:
         self._former: tuple[CompiledProfile, Known] | None = None
         self._pending: CompiledProfile | None = None
 
-    async def adopt(self, profile: CompiledProfile) -> None:
+    def adopt(self, profile: CompiledProfile) -> Script[None]:
         """Go on with a profile as gently as what changed allows; before the first connection is up, afterwards.
 
         Raises IkeclientError, and then the tunnel goes on as before.
@@ -51,11 +58,11 @@ class Reconfiguration:
         if not tunnel.session.arrangement.applied:
             self._pending = profile
             return
-        change = difference(tunnel.profile, profile)
+        change = difference(tunnel.session.profile, profile)
         if change.effect is Effect.RECONNECT:
-            await self._connect_anew(profile)
+            yield from self._connect_anew(profile)
         elif change.effect is Effect.APPLIED:
-            former = tunnel.profile
+            former = tunnel.session.profile
             tunnel.use(profile)
             try:
                 tunnel.fit()
@@ -64,19 +71,19 @@ class Reconfiguration:
                 raise
         self._tell(change)
 
-    async def _connect_anew(self, profile: CompiledProfile) -> None:
+    def _connect_anew(self, profile: CompiledProfile) -> Script[None]:
         """Connect in parallel if the gateway can keep the two apart, else in the place of the link in use; routes stay.
 
         Two connections of one client that differ in their networks make gateways forget the way back to it.
         """
         tunnel = self._tunnel
-        former = (tunnel.profile, tunnel.gateway.known)
+        former = (tunnel.session.profile, tunnel.gateway.known)
         moved = (former[0].gateways, former[0].port) != (profile.gateways, profile.port)
         if moved:  # the tunnel's name server is still there
-            tunnel.gateway.known = await tunnel.session.ports.resolve(profile.gateways, profile.port)
+            tunnel.gateway.learn((yield from tunnel.look_up(profile)))
         self._former = self._former or former
         tunnel.use(profile)
-        tunnel.links.stop_reauthenticating()
+        tunnel.stop_reauthenticating()
         old, new = former[0].ike.child, profile.ike.child
         same = (old.request, old.remote_selectors) == (new.request, new.remote_selectors)
         if moved or not same or not tunnel.renew():
@@ -88,12 +95,12 @@ class Reconfiguration:
         for key in change.later:
             emit("notice", text=f"key '{key}' changes with the next start of the tunnel")
 
-    async def catch_up(self) -> None:
+    def catch_up(self) -> Script[None]:
         """Go on with the profile that was read before the first connection was up, if there is one."""
         pending, self._pending = self._pending, None
         if pending is not None:
             try:
-                await self.adopt(pending)
+                yield from self.adopt(pending)
             except IkeclientError as error:
                 self._tunnel.session.events.emit("notice", text=f"the profile was not loaded again: {error.message}")
 
@@ -105,8 +112,9 @@ class Reconfiguration:
         """Go back to the profile that worked, because this one did not; false if there is no other one."""
         if self._former is None:
             return False
-        profile, self._tunnel.gateway.known = self._former
+        profile, known = self._former
         self._former = None
+        self._tunnel.gateway.learn(known)
         self._tunnel.use(profile)
         self._tunnel.session.events.emit("notice", text=f"going back to the former profile: {error.message}")
         return True

@@ -15,7 +15,7 @@ MOBIKE cannot change what was agreed on, so from another address of ours only a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ikeclient.errors import IkeclientError
@@ -24,6 +24,7 @@ from ikeclient.net.watch.snapshot import Change
 from ikeclient.tunnel.link import Link
 from ikeclient.tunnel.links import Links
 from ikeclient.tunnel.path_mtu import PathMtu
+from ikeclient.tunnel.ports import Monitor
 from ikeclient.tunnel.session import Session
 from ikeclient.tunnel.state import Input, State
 
@@ -64,13 +65,13 @@ def is_silent(unanswered_since: float | None, last_heard: float, now: float, *, 
 
 
 class Roaming:
-    """Moves the link in use; `wake` is called when a new attempt may be worth it."""
+    """Moves the link in use from path to path; `monitor` knows the network."""
 
-    def __init__(self, links: Links, session: Session, wake: Callable[[], None]) -> None:
+    def __init__(self, links: Links, session: Session, monitor: Monitor) -> None:
         self._links = links
         self._session = session
-        self._path_mtu = PathMtu(session)
-        self._wake = wake
+        self._monitor = monitor
+        self.path_mtu = PathMtu(session)
         self._further: tuple[IPAddress, ...] = ()
         self._named: tuple[IPAddress, ...] = ()
         self._tried: list[tuple[IPAddress, IPAddress]] = []
@@ -80,8 +81,6 @@ class Roaming:
         self._clock = session.ports.clock
         self._budget = ProbeBudget(self._clock())
         self._probing = False
-        ignore = (session.ports.device.name,) if session.status.mode == "tun" else ()
-        self._monitor = session.ports.network.monitor(self._changed, ignore)
 
     def start(self) -> None:
         """Watch the network."""
@@ -90,11 +89,6 @@ class Roaming:
     def close(self) -> None:
         """Stop watching."""
         self._monitor.close()
-
-    @property
-    def searching(self) -> bool:
-        """Whether it is in doubt how much the path carries."""
-        return self._path_mtu.searching
 
     # What the gateway says
 
@@ -106,9 +100,9 @@ class Roaming:
                 self._monitor.watch(*self._remotes(link))
             case Roamed():
                 self._roamed(event, link)
-                self._path_mtu.begin(link)
+                self.path_mtu.begin(link)
             case PathProbed():
-                self._path_mtu.handle(event, link)
+                self.path_mtu.handle(event, link)
             case PathRefused(path=path, reason=reason):
                 self._session.events.warn(f"the gateway does not accept {path}: {reason}")
                 self._try_another(link)
@@ -121,7 +115,7 @@ class Roaming:
         self._budget.renew()
         self._named = tuple(named)
         self._monitor.watch(*self._remotes(link))
-        self._path_mtu.begin(link)
+        self.path_mtu.begin(link)
 
     def _roamed(self, event: Roamed, link: Link) -> None:
         session, status = self._session, self._session.status
@@ -129,8 +123,7 @@ class Roaming:
         self._probing = False
         if event.path != link.path:
             session.handle(PathChanged(path=event.path), link)
-        moved = (event.path.local_address, event.path.remote_address) != session.confirmed
-        session.confirmed = (event.path.local_address, event.path.remote_address)
+        moved = session.confirm(event.path)
         self._tried.clear()
         if status.ike is not None:
             status.ike = replace(status.ike, nat=event.nat)
@@ -149,8 +142,8 @@ class Roaming:
 
     # What the machine says
 
-    def _changed(self, change: Change) -> None:
-        self._wake()
+    def changed(self, change: Change) -> None:
+        """Take a change of the network: move the link in use if the best pair of addresses is another one now."""
         link = self._links.established
         if link is None:
             return
@@ -160,7 +153,7 @@ class Roaming:
         if best is None:
             self._offline()
             if any(map(self._monitor.sources_for, self._named)):
-                link.driver.abandon()  # the network leads to an address that may not be asked now: begin anew
+                link.abandon()  # the network leads to an address that may not be asked now: begin anew
             return
         was_offline = self._session.status.life is State.MOVING
         disturbed = change.resumed or change.stalled or any(a.address == path.local_address for a in change.gained)
@@ -168,8 +161,7 @@ class Roaming:
         if best != here or was_offline or disturbed or self._probing:
             self._move(link, best)
         if change.resumed or change.stalled:
-            link.driver.initiator.check_liveness(self._clock(), suspicious=True)
-            link.driver.flush()
+            link.ike.check_liveness(self._clock(), suspicious=True)
 
     def _offline(self) -> None:
         session = self._session
@@ -207,7 +199,7 @@ class Roaming:
         local, remote = pair
         own = self._session.status.own
         if own and local not in own:
-            link.driver.abandon()  # inside the tunnel it would be a stranger's: agree on the new one
+            link.abandon()  # inside the tunnel it would be a stranger's: agree on the new one
             return
         self._probing = remote not in self._proven
         if self._probing:
@@ -219,10 +211,9 @@ class Roaming:
             self._session.events.warn(error.message)
             return
         if pair != (link.path.local_address, link.path.remote_address):
-            link.driver.abandon()  # without MOBIKE only a new connection helps, and the sooner the better
+            link.abandon()  # without MOBIKE only a new connection helps, and the sooner the better
         else:
-            link.driver.initiator.check_liveness(self._clock())
-            link.driver.flush()
+            link.ike.check_liveness(self._clock())
 
     # A path that is silent
 
@@ -231,10 +222,9 @@ class Roaming:
 
         `swallowed` says that what is sent finds no answer, which may be the path's size.
         """
-        self._path_mtu.look_after(link, now, swallowed=swallowed)
-        initiator, status = link.driver.initiator, self._session.status
-        since = initiator.unanswered_since
-        if not is_silent(since, initiator.last_heard, now, deaf=self._session.pump.deaf()):
+        self.path_mtu.look_after(link, now, swallowed=swallowed)
+        status, since = self._session.status, link.ike.unanswered_since
+        if not is_silent(since, link.ike.last_heard, now, deaf=self._session.pump.deaf()):
             if status.life is State.MOVING and since is None and self._best(link) is not None:
                 status.happens(Input.PATH_CONFIRMED)
             return
@@ -249,7 +239,7 @@ class Roaming:
         own = self._session.status.own
         others = [pair for pair in self._pairs(link) if pair not in self._tried and pair != here]
         others = [pair for pair in others if not own or pair[0] in own]
-        if not link.driver.initiator.can_move:
+        if not link.ike.can_move:
             return
         if others:
             self._move(link, others[0])

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from ikeclient.control import events
 from ikeclient.control.status import TunnelStatus
-from ikeclient.dataplane.event_loop import Pacer
-from ikeclient.dataplane.pump import Address, Pump, PumpCallbacks
+from ikeclient.dataplane.pump import Pump
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.events import (
     ChildClosed,
@@ -19,9 +17,11 @@ from ikeclient.ike.events import (
     IkeKeysDerived,
     IPAddress,
     Notice,
+    Path,
     PathChanged,
     Progress,
 )
+from ikeclient.ike.timers import Timers
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.arrangement import Arrangement
 from ikeclient.tunnel.keylog import KeyLog
@@ -31,62 +31,29 @@ from ikeclient.tunnel.ports import Ports
 from ikeclient.tunnel.sa_pair import sa_pair
 from ikeclient.tunnel.state import Input, State
 from ikeclient.tunnel.status import Status
-from ikeclient.tunnel.status_events import Publish, StatusEvents
+from ikeclient.tunnel.status_events import StatusEvents, Told
 
 INBOUND_GRACE = 5.0  # how long a replaced inbound SA still receives
-
-
-class Owner(Protocol):
-    """Who makes the connections that feed a session."""
-
-    def on_ike(self, data: bytes, source: Address, local: Address) -> bool:
-        """Take an IKE message; see `Pump`."""
-
-    def on_device_lost(self) -> None:
-        """The interface was deleted."""
-
-    def on_waiting(self) -> None:
-        """Packets wait for a Child SA that has to be made."""
-
-    def on_up(self, error: IkeclientError | None) -> None:
-        """Packets can flow, or `error` keeps them from it."""
 
 
 class Session:
     """One tunnel's data plane, machine and status, whatever connection feeds them.
 
-    `publish` gets the events for people and programs.
+    Events for people and programs go into the list `told`.
     """
 
-    def __init__(
-        self,
-        profile: CompiledProfile,
-        options: ConnectOptions,
-        ports: Ports,
-        publish: Publish,
-        owner: Owner,
-    ) -> None:
+    def __init__(self, profile: CompiledProfile, options: ConnectOptions, ports: Ports, pump: Pump, told: Told) -> None:
+        self.profile = profile
         self.ports = ports
+        self.pump = pump
         self.status = Status(name=options.name, mode=options.mode, interface=ports.device.name)
-        self.events = StatusEvents(self.status, publish)
+        self.events = StatusEvents(self.status, told)
         self.arrangement = Arrangement(profile.network, ports, self.status, self.events)
-        self._on_up = owner.on_up
+        self.started = ports.clock()  # when the present connection, or the attempt to make one, began
         self._keylog = KeyLog(options.keylog) if options.keylog else None
-        self.started = ports.clock()
-        self.confirmed: tuple[IPAddress, IPAddress] | None = None  # the pair of addresses that the gateway knows
+        self._confirmed: tuple[IPAddress, IPAddress] | None = None  # the pair of addresses that the gateway knows
         self._last_child: ChildEstablished | None = None
-        self.pump = Pump(
-            ports.device,
-            PumpCallbacks(
-                on_ike=owner.on_ike,
-                on_waiting=owner.on_waiting,
-                on_device_lost=owner.on_device_lost,
-                warn=self.events.warn,
-            ),
-            ports.clock,
-            entropy=ports.entropy,
-            pace=Pacer(),
-        )
+        self._replaced: Timers[int] = Timers()  # inbound SPIs that still receive
 
     @property
     def disclosing(self) -> bool:
@@ -99,7 +66,34 @@ class Session:
 
     def use(self, profile: CompiledProfile) -> None:
         """Go on with another profile, from the next `configure` on."""
-        self.arrangement.network = profile.network
+        self.profile = profile
+        self.arrangement.use(profile.network)
+
+    def begin_attempt(self) -> None:
+        """Count the time from now on until it is connected."""
+        self.started = self.ports.clock()
+
+    def confirm(self, path: Path) -> bool:
+        """Take note that the gateway knows this path; whether the one it knew before was another."""
+        before, self._confirmed = self._confirmed, (path.local_address, path.remote_address)
+        return before != self._confirmed
+
+    # Timers
+
+    @property
+    def deadline(self) -> float | None:
+        """When to call `handle_timer` at the latest."""
+        return self._replaced.next
+
+    def handle_timer(self, now: float) -> None:
+        """Drop replaced Child SAs whose grace is over."""
+        for spi in self._replaced.expired(now):
+            self.pump.remove(spi)
+
+    def _replace(self, spi: int) -> None:
+        """Send nothing more on a Child SA; what the gateway has sent on it arrives a moment longer."""
+        self.pump.table.retire(spi)
+        self._replaced.set(spi, self.ports.clock() + INBOUND_GRACE)
 
     # Events of the protocol
 
@@ -153,8 +147,7 @@ class Session:
     def _child_closed(self, event: ChildClosed, link: Link) -> None:
         """Expect a packet if the gateway deleted the only Child SA: it makes another one; the routes stay."""
         child = self.status.children.pop(event.spi_in, None)
-        self.pump.table.retire(event.spi_in)
-        self.ports.later(INBOUND_GRACE, self.pump.remove, event.spi_in)
+        self._replace(event.spi_in)
         if child is not None and link.established and not self.status.children and not event.replaced:
             self.status.idle = True
             self.pump.expect(sa_pair(child))
@@ -164,12 +157,11 @@ class Session:
         """Send nothing more on the Child SAs there are; what the gateway has sent on them arrives a moment longer."""
         for spi in list(self.status.children):
             self.status.children.pop(spi)
-            self.pump.table.retire(spi)
-            self.ports.later(INBOUND_GRACE, self.pump.remove, spi)
+            self._replace(spi)
 
     def reauthenticated(self, link: Link) -> None:
         """Make the machine fit the link that carries the traffic now, in case something differs."""
-        self.confirmed = (link.path.local_address, link.path.remote_address)
+        self.confirm(link.path)
         self.status.happens(Input.UP)
         self.events.emit("reauthenticated", gateway=str(link.path.remote_address))
         try:
@@ -182,10 +174,11 @@ class Session:
         try:
             self.configure(link)
         except IkeclientError as error:
-            self._on_up(error)
+            link.fail(error)
             return
-        self.confirmed = (link.path.local_address, link.path.remote_address)
+        self.confirm(link.path)
         self.status.happens(Input.UP)
+        link.establish()
         now = self.snapshot()
         self.events.emit(
             "connected",
@@ -194,7 +187,6 @@ class Session:
             addresses=list(now.addresses),
             gateway=now.gateway.to_json(),
         )
-        self._on_up(None)
 
     def configure(self, link: Link, outer: int | None = None) -> None:
         """Make the machine fit what was negotiated and the path it runs on; raises PlatformError after rolling back.
@@ -229,7 +221,7 @@ class Session:
         self.status.idle = False
         self.pump.expect(None)
         if error is not None:
-            self.status.last_error = error.message
+            self.status.failed(error)
         before = self.status.life
         self.status.happens(Input.LINK_LOST)
         if before is State.CONNECTED:
@@ -241,7 +233,7 @@ class Session:
         return self.ports.clock() - max(last, self.started) >= seconds
 
     def wait_for_packets(self) -> None:
-        """Announce that no connection is made until a packet wants to leave, of which `on_waiting` tells."""
+        """Announce that no connection is made until a packet wants to leave, of which the pump tells."""
         self.pump.expect(sa_pair(self._last_child) if self._last_child is not None else None)
         self.events.emit("notice", text="the gateway ends connections that are idle: the next packet makes another one")
 

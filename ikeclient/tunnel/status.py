@@ -19,6 +19,7 @@ from ikeclient.control.status import (
     TunnelStatus,
 )
 from ikeclient.dataplane.pump import Pump
+from ikeclient.errors import IkeclientError
 from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished, IPAddress, Path
 from ikeclient.tunnel.options import Mode
 from ikeclient.tunnel.state import REPORTED, Input, State, after
@@ -75,6 +76,18 @@ class Status:
     def inner(self) -> tuple[str, ...]:
         """The inner addresses with their prefix lengths."""
         return tuple(map(str, self.configuration.addresses or map(ip_interface, self.own)))
+
+    def asks(self, gateway: IPAddress) -> None:
+        """A connection to this address of the gateway is being made."""
+        self.gateway_address = str(gateway)
+
+    def reconnected(self) -> None:
+        """A lost connection was made again."""
+        self.reconnects += 1
+
+    def failed(self, error: IkeclientError) -> None:
+        """This went wrong last."""
+        self.last_error = error.message
 
     def happens(self, event: Input) -> None:
         """Go on to the state that follows, and remember when the word for it changed.

@@ -8,18 +8,30 @@ from ikeclient.control.events import happened
 from ikeclient.tunnel.status import Status
 
 Publish = Callable[[dict[str, object]], None]
+Told = list[dict[str, object]]
 
 
 class StatusEvents:
-    """Tells `publish` what happens to the tunnel of `status`."""
+    """Put what happens to the tunnel of `status` into the list `told`, until the owner takes it."""
 
-    def __init__(self, status: Status, publish: Publish) -> None:
+    def __init__(self, status: Status, told: Told) -> None:
         self._status = status
-        self._publish = publish
+        self._told = told
 
     def emit(self, event: str, **details: object) -> None:
         """Tell everybody who listens."""
-        self._publish(happened(event, self._status.name, **details))
+        self._told.append(happened(event, self._status.name, **details))
+
+    @property
+    def untold(self) -> Told:
+        """What nobody has taken yet."""
+        return self._told
+
+    def take(self) -> Told:
+        """Take what is to be told."""
+        taken = list(self._told)
+        self._told.clear()
+        return taken
 
     def warn(self, text: str) -> None:
         """Tell everybody, and keep it for `status`."""

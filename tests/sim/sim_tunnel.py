@@ -31,7 +31,7 @@ from ikeclient.net.machine.fake import FakeMachine
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.watch.snapshot import Change, OuterAddress, Snapshot
 from ikeclient.profile.compile import CompiledProfile, NetworkSettings, SessionSettings
-from ikeclient.tunnel.connection import Connection
+from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.dry_run import NullTun
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports, Socket
@@ -275,7 +275,7 @@ class TunnelWorld:
             network=self.network,
         )
         options = ConnectOptions(name="work", timeout=within, keylog=None, runtime_directory=FilePath("/nonexistent"))
-        self.connection = Connection(profile, options, ports, self._published)
+        self.connection = TunnelDriver(profile, options, ports, self._published)
         self.running = loop.create_task(self.connection.run())
 
     def _time_of_day(self) -> datetime:

@@ -269,7 +269,7 @@ def test_a_changed_network_is_applied_without_another_login() -> None:
         await world.connect()
         changed = profile()
         changed = replace(changed, network=replace(changed.network, mtu=1300))
-        await world.connection.reconfiguration.adopt(changed)
+        await world.connection.adopt(changed)
         assert world.machine.configs[-1].mtu == 1300
         assert len(world.gateway.connected) == 1
         assert world.heard == ["connected", "reloaded"]
@@ -281,7 +281,7 @@ def test_a_changed_network_is_applied_without_another_login() -> None:
 def test_a_changed_login_is_a_second_link_that_takes_over() -> None:
     async def scenario(world: TunnelWorld) -> None:
         await world.connect()
-        await world.connection.reconfiguration.adopt(profile(altered(client_config(), liveness=77.0)))
+        await world.connection.adopt(profile(altered(client_config(), liveness=77.0)))
         assert world.life is State.CONNECTED
         await world.until(lambda: "reauthenticated" in world.heard, 10)
         assert "reconnecting" not in world.heard
@@ -297,11 +297,11 @@ def test_a_changed_login_is_a_second_link_that_takes_over() -> None:
 def test_a_profile_that_the_gateway_does_not_take_is_given_up_for_the_former_one() -> None:
     async def scenario(world: TunnelWorld) -> None:
         await world.connect()
-        await world.connection.reconfiguration.adopt(profile(with_password("a typing error")))
+        await world.connection.adopt(profile(with_password("a typing error")))
         await world.until(lambda: any("former profile" in note for note in world.notes), 60)
         assert world.connected
         assert world.heard == ["connected", "reloaded"]
-        assert world.connection.profile.ike == with_password(PASSWORD)
+        assert world.connection.session.profile.ike == with_password(PASSWORD)
         await world.stop()
 
     play(scenario, setup=GatewaySetup(auth="eap"), with_profile=profile(with_password(PASSWORD)))
@@ -311,7 +311,7 @@ def test_a_profile_read_again_before_the_first_connection_waits_for_it() -> None
     async def scenario(world: TunnelWorld) -> None:
         changed = profile()
         changed = replace(changed, network=replace(changed.network, mtu=1300))
-        await world.connection.reconfiguration.adopt(changed)
+        await world.connection.adopt(changed)
         assert world.machine.configs == []
         await world.until(lambda: "reloaded" in world.heard, 30)
         assert world.machine.configs[-1].mtu == 1300
@@ -340,7 +340,7 @@ def test_whatever_happens_in_any_order_nothing_leaves_past_the_tunnel_and_it_com
         turns = 0
 
         async def reload() -> None:
-            await world.connection.reconfiguration.adopt(profile(altered(ike, liveness=30.0 + turns)))
+            await world.connection.adopt(profile(altered(ike, liveness=30.0 + turns)))
 
         for turns in range(12):  # noqa: B007  `reload` reads it
             match chance.randrange(7):
@@ -363,7 +363,7 @@ def test_whatever_happens_in_any_order_nothing_leaves_past_the_tunnel_and_it_com
         world.network.cut.clear()
         world.network.lost = lambda: False
         world.network.move(WIFI)
-        world.connection.on_waiting()  # a packet wants to leave: the gateway may have ended connections for being idle
+        world.connection.packet_waits()  # the gateway may have ended connections for being idle
         await world.until(lambda: world.connected and len(world.open_at_gateway) == 1, 900)
         await world.stop()
 

@@ -40,7 +40,7 @@ class Rig:
             switch=NoKillSwitch(),
         )
         network = replace(profile().network, mtu=0)
-        self.arrangement = Arrangement(network, ports, self.status, StatusEvents(self.status, self.said.append))
+        self.arrangement = Arrangement(network, ports, self.status, StatusEvents(self.status, self.said))
         self.link: Any = FakeLink()
 
     def apply(self, outer: int | None = None) -> int:
@@ -66,7 +66,7 @@ def test_the_machine_and_the_status_fit_what_was_granted() -> None:
 
 def test_an_mtu_that_the_profile_states_is_obeyed() -> None:
     rig = Rig()
-    rig.arrangement.network = replace(rig.arrangement.network, mtu=1333)
+    rig.arrangement.use(replace(profile().network, mtu=1333))
     assert rig.arrangement.mtu_stated
     assert rig.apply(1000) == 1333
 

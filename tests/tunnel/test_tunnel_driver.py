@@ -1,203 +1,200 @@
-"""The driver: what the initiator asks for is done in order, also when an event's receiver calls in again."""
+"""The driver: what happens goes in, what follows is carried out, and one timer is armed."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
-from ipaddress import ip_address
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from sim_tunnel import DELAY, TunnelWorld, play
 
-from ikeclient.errors import IkeclientError
-from ikeclient.ike.events import Closed, Datagram, Event, Need, NeedKind, Notice, Path
-from ikeclient.tunnel.driver import Driver
-
-PATH = Path(ip_address("192.0.2.1"), 40000, ip_address("192.0.2.2"), 4500)
-
-
-class FakeInitiator:
-    """Emits what a test puts into it."""
-
-    def __init__(self) -> None:
-        self.datagrams: deque[Datagram] = deque()
-        self.events: deque[Event] = deque()
-        self.deadline: float | None = None
-        self.timer_calls: list[float] = []
-        self.deaf: list[bool] = []
-        self.closed_at: float | None = None
-        self.refused: list[tuple[Need, IkeclientError]] = []
-
-    def start(self, path: Path, now: float) -> None:
-        self.datagrams.append(Datagram(b"first", path))
-        self.deadline = now + 5
-
-    def receive(self, data: bytes, path: Path, now: float) -> None:
-        self.datagrams.append(Datagram(b"answer to " + data, path))
-
-    def handle_timer(self, now: float, *, deaf: bool) -> None:
-        self.timer_calls.append(now)
-        self.deaf.append(deaf)
-        self.deadline = None
-
-    def close(self, now: float) -> None:
-        self.closed_at = now
-        self.deadline = None
-        self.events.append(Closed())
-
-    def give_up(self, now: float) -> None:
-        self.close(now)
-        self.deadline = now + 0.01  # the gateway has to be told once more
-
-    def refuse(self, need: Need, error: IkeclientError, now: float) -> None:
-        self.refused.append((need, error))
-        self.events.append(Closed(error=error))
-
-    def datagrams_to_send(self) -> list[Datagram]:
-        taken = list(self.datagrams)
-        self.datagrams.clear()
-        return taken
-
-    def next_event(self) -> Event | None:
-        return self.events.popleft() if self.events else None
-
-    def next_deadline(self) -> float | None:
-        return self.deadline
+from ikeclient.errors import NoResponse
+from ikeclient.net.transport.icmp_errors import PathHint
+from ikeclient.tunnel.commands import RunHook, StopHook
+from ikeclient.tunnel.driver import TunnelDriver
 
 
-def run(scenario: Callable[[Driver, FakeInitiator, list[Any], list[float]], Any]) -> None:
-    async def main() -> None:
-        initiator, log, clock = FakeInitiator(), [], [100.0]
-        driver = Driver(initiator, lambda: clock[0], lambda d: log.append(d.data), log.append)  # type: ignore[arg-type]
-        await scenario(driver, initiator, log, clock)
+def on(scenario: Callable[[TunnelWorld, TunnelDriver], Awaitable[None]], *, connected: bool = True) -> None:
+    async def main(world: TunnelWorld) -> None:
+        if connected:
+            await world.connect()
+        await scenario(world, world.connection)
+        await world.stop()
 
-    asyncio.run(main())
-
-
-def test_datagrams_leave_before_the_events_that_came_with_them() -> None:
-    async def scenario(driver: Driver, initiator: FakeInitiator, log: list[Any], _: list[float]) -> None:
-        initiator.events.append(Notice(text="hello"))
-        driver.start(PATH)
-        assert log == [b"first", Notice(text="hello")]
-
-    run(scenario)
+    play(main)
 
 
-def test_a_receiver_that_calls_in_again_sees_its_effects_in_order() -> None:
-    async def scenario(driver: Driver, initiator: FakeInitiator, log: list[Any], _: list[float]) -> None:
-        def on_event(event: Event) -> None:
-            log.append(event)
-            if isinstance(event, Notice):
-                driver.receive(b"x", PATH)
-                log.append("returned")
-
-        driver._on_event = on_event
-        initiator.events.append(Notice(text="hello"))
-        driver.flush()
-        assert log == [Notice(text="hello"), "returned", b"answer to x"]
-
-    run(scenario)
-
-
-def test_a_deadline_in_the_past_is_handled_at_once() -> None:
-    async def scenario(driver: Driver, initiator: FakeInitiator, _: list[Any], clock: list[float]) -> None:
-        driver.start(PATH)
-        clock[0] += 3600  # the machine slept; the loop's own clock did not move
-        driver.flush()
-        await asyncio.sleep(0.05)
-        assert initiator.timer_calls == [3700.0]
-
-    run(scenario)
-
-
-@pytest.mark.parametrize(("late", "missed", "deaf"), [(0.1, False, False), (0.1, True, True), (30.0, False, True)])
-def test_a_late_timer_and_missed_datagrams_are_told(late: float, missed: bool, deaf: bool) -> None:
-    """N27: silence proves nothing while the process was stopped or busy, or datagrams got lost on this side."""
-
-    async def scenario(driver: Driver, initiator: FakeInitiator, _: list[Any], clock: list[float]) -> None:
-        driver._deaf = lambda: missed
-        driver.start(PATH)
-        clock[0] += 5 + late
-        driver.flush()
-        await asyncio.sleep(0.05)
-        assert initiator.deaf == [deaf]
-
-    run(scenario)
-
-
-def test_receiving_arms_the_timer_only_for_another_deadline() -> None:
+def test_a_timer_is_replaced_only_for_another_deadline() -> None:
     """N27: an armed timer that is replaced for each datagram is work, and garbage in the loop's heap."""
 
-    async def scenario(driver: Driver, initiator: FakeInitiator, _: list[Any], __: list[float]) -> None:
-        driver.start(PATH)
+    async def scenario(world: TunnelWorld, driver: TunnelDriver) -> None:
         armed = driver._timer
+        assert armed is not None
         for _ in range(3):
-            driver.receive(b"x", PATH)
+            driver._ike_came(bytes(28), ("203.0.113.7", 4500), ("192.0.2.10", 40001))
         assert driver._timer is armed
-        initiator.deadline = 101.0
-        driver.receive(b"x", PATH)
-        assert driver._timer is not armed
 
-    run(scenario)
+    on(scenario)
 
 
-def test_closed_resolves_with_the_last_event_and_no_timer_is_left() -> None:
-    async def scenario(driver: Driver, initiator: FakeInitiator, _: list[Any], clock: list[float]) -> None:
-        driver.start(PATH)
-        driver.close()
-        assert (await driver.closed).error is None
-        clock[0] += 3600
-        await asyncio.sleep(0.02)
-        assert initiator.timer_calls == []
+def test_the_clock_that_counts_sleep_decides_what_is_due() -> None:
+    """The loop's own clock does not count it."""
 
-    run(scenario)
+    async def scenario(world: TunnelWorld) -> None:
+        await world.connect()
+        driver = world.connection
+        deadline = driver.tunnel.deadline
+        assert deadline is not None
+        driver._arm()
+        assert driver._timer is not None
+        assert driver._timer.when() == pytest.approx(deadline, abs=0.001)
+        await world.stop()
+        assert driver._timer is None or driver._timer.cancelled()
 
-
-def test_what_is_closed_goes_on_telling_the_gateway_until_nothing_is_left_to_say() -> None:
-    """K20: the DELETE of a login that was given up is repeated."""
-
-    async def scenario(driver: Driver, initiator: FakeInitiator, _: list[Any], __: list[float]) -> None:
-        driver.start(PATH)
-        driver.give_up()
-        assert driver.closed.done()
-        assert not driver.done.done()
-        await asyncio.wait_for(driver.done, 5)
-        assert len(initiator.timer_calls) == 1
-
-    run(scenario)
+    play(scenario)
 
 
-def test_what_is_closed_and_has_nothing_to_say_is_done() -> None:
-    async def scenario(driver: Driver, *_: Any) -> None:
-        driver.start(PATH)
-        driver.close()
-        assert driver.done.done()
+def test_what_a_listener_does_is_carried_out_after_what_it_hears() -> None:
+    """A dry run stops when it hears that it is connected."""
 
-    run(scenario)
+    async def scenario(world: TunnelWorld) -> None:
+        driver, publish = world.connection, world.connection._publish
+
+        def heard(event: dict[str, object]) -> None:
+            publish(event)
+            if event["event"] == "connected":
+                driver.stop()
+
+        driver._publish = heard
+        assert await world.ended(within=10) is None
+        assert world.heard == ["connected", "disconnected"]
+
+    play(scenario)
 
 
-def test_abandoning_ends_the_wait_for_the_end() -> None:
-    async def scenario(driver: Driver, *_: Any) -> None:
-        driver.start(PATH)
-        driver.abandon()
-        assert await asyncio.wait_for(driver.closed, 1) == Closed()
-        assert driver.done.done()
+def test_a_bug_in_one_call_does_not_keep_the_rest_from_being_carried_out() -> None:
+    async def scenario(world: TunnelWorld, driver: TunnelDriver) -> None:
+        def broken() -> None:
+            driver.session.events.emit("notice", text="before the bug")
+            raise KeyError("a bug")
 
-    run(scenario)
+        with pytest.raises(KeyError):
+            driver._enter(broken)
+        assert "before the bug" in world.notes
+        assert driver._timer is not None
+
+    on(scenario)
 
 
-def test_what_only_a_person_could_answer_is_refused_at_once() -> None:
-    """G1: a gateway that wants another one-time password would be waited for until the attempt is out of time."""
+def test_what_the_kernel_says_while_something_is_sent_is_taken_afterwards() -> None:
+    async def scenario(world: TunnelWorld, driver: TunnelDriver) -> None:
+        taken: list[object] = []
+        driver.tunnel.hinted = lambda *args: taken.append(args)  # type: ignore[method-assign]
+        hint = PathHint(kind="too-big", errno=90, mtu=1300)
+        driver._hinted(hint, ("192.0.2.10", 40001))
+        assert taken == []
+        await asyncio.sleep(0)
+        assert taken == [(hint, ("192.0.2.10", 40001))]
 
-    async def scenario(driver: Driver, initiator: FakeInitiator, log: list[Any], _: list[float]) -> None:
-        need = Need(kind=NeedKind.PASSWORD, request="Token")
-        initiator.events.append(need)
-        driver.flush()
-        ((refused, error),) = initiator.refused
-        assert refused is need
-        assert (error.message, error.reason) == ("the gateway asks for a credential", "the gateway says: Token")
-        assert log == [Closed(error=error)]
-        assert driver.closed.result().error is error
+    on(scenario)
 
-    run(scenario)
+
+def test_a_cancelled_run_restores_the_machine_first() -> None:
+    async def scenario(world: TunnelWorld) -> None:
+        await world.connect()
+        world.running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await world.running
+        assert not world.changed
+        assert world.network.sockets == {}
+
+    play(scenario)
+
+
+def test_an_idle_tunnel_is_told_of_the_first_packet_and_of_no_other() -> None:
+    async def scenario(world: TunnelWorld, driver: TunnelDriver) -> None:
+        told: list[float] = []
+        traffic = driver.tunnel.traffic
+        driver.tunnel.traffic = lambda: (told.append(world.loop.now), traffic())  # type: ignore[method-assign, assignment]
+        await asyncio.sleep(100)
+        assert driver.tunnel.housekeeping.asleep
+        [socket] = world.network.sockets.values()
+        assert socket.drain is not None
+        socket.drain(False)
+        assert told == [], "nothing passed"
+        pump = driver.session.pump
+        drain = pump.drain_udp
+        pump_class: Any = type(pump)
+
+        def arrives(self: Any, transport: Any, again: bool = True) -> int:
+            pump._reception.last_inbound = world.loop.now
+            return int(drain(transport, again))
+
+        original, pump_class.drain_udp = pump_class.drain_udp, arrives
+        try:
+            driver._sockets.tell_of_traffic(False)
+            driver._sockets.tell_of_traffic(True)
+            socket.drain(False)
+            assert len(told) == 1
+            assert not driver.tunnel.housekeeping.asleep
+            socket.drain(False)
+            assert len(told) == 1
+        finally:
+            pump_class.drain_udp = original
+
+    on(scenario)
+
+
+def test_an_idle_tunnel_wakes_up_for_timers_that_are_due_alone() -> None:
+    """Not once a second: keepalives, liveness checks and their answers."""
+
+    async def scenario(world: TunnelWorld, driver: TunnelDriver) -> None:
+        await asyncio.sleep(120)
+        woken, expired = [0], driver._expired
+
+        def count() -> None:
+            woken[0] += 1
+            expired()
+
+        driver._expired = count  # type: ignore[method-assign]
+        driver._armed = None
+        driver._arm()
+        await asyncio.sleep(600)
+        assert woken[0] <= 60
+
+    on(scenario)
+
+
+def test_a_hook_that_is_stopped_has_ended() -> None:
+    async def scenario(world: TunnelWorld, driver: TunnelDriver) -> None:
+        ran: list[str] = []
+        ended: list[str | None] = []
+        driver.tunnel.hook_ended = ended.append  # type: ignore[method-assign]
+
+        async def run(reason: str, command: object, variables: object) -> str | None:
+            ran.append(reason)
+            await asyncio.sleep(3600)
+            return "too late"
+
+        object.__setattr__(driver._ports, "run_hook", run)
+        driver._obey(RunHook(reason="up", command=("/bin/true",), variables={}))
+        await asyncio.sleep(1)
+        assert (ran, ended) == (["up"], [])
+        driver._obey(StopHook())
+        await asyncio.sleep(0.01)
+        assert ended == [None]
+
+    on(scenario)
+
+
+def test_a_profile_that_cannot_be_adopted_is_an_error_of_that_call_alone() -> None:
+    async def scenario(world: TunnelWorld, driver: TunnelDriver) -> None:
+        world.addresses.clear()
+        with pytest.raises(NoResponse):
+            await driver.adopt(replace(driver.session.profile, gateways=("elsewhere.example",)))
+        await asyncio.sleep(DELAY)
+        assert world.connected
+
+    on(scenario)

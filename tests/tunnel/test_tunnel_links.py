@@ -12,22 +12,11 @@ from ikeclient.tunnel.links import Links
 MESSAGE: Any = (b"data", ("203.0.113.7", 4500), ("192.0.2.10", 40000))
 
 
-class Parallel:
-    """A reauthentication."""
-
-    def __init__(self, link: FakeLink) -> None:
-        self.link = link
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-
 def made(*leaving: FakeLink, current: FakeLink | None = None, parallel: FakeLink | None = None) -> Links:
-    links: Any = Links()
-    links.current = current
+    nothing: Any = None
+    links: Any = Links(nothing, nothing, nothing)
+    links.current, links.parallel = current, parallel
     links.leaving = list(leaving)
-    links.reauthentication = Parallel(parallel) if parallel is not None else None
     return links  # type: ignore[no-any-return]
 
 
@@ -57,21 +46,25 @@ def test_of_a_link_that_leaves_only_its_child_sas_matter() -> None:
 
 
 def test_a_link_leaves_when_the_gateway_knows_and_sends_no_esp_until_then() -> None:
-    links, link = Links(), FakeLink()
-    links.leave(link)  # type: ignore[arg-type]
-    assert links.leaving == [link]
+    link = FakeLink()
+    links: Any = made(current=link)
+    links.leave(link)
+    links.tidy()
+    assert (links.current, links.leaving) == (None, [link])
     assert link.calls == [("retire",)]
-    link.driver.done.resolve()
+    link.done = True
+    links.tidy()
     assert links.leaving == []
     assert link.calls == [("retire",), ("release",)]
 
 
-def test_a_link_that_has_nothing_left_to_say_is_released_at_once() -> None:
-    links, link = Links(), FakeLink()
-    link.driver.done.resolve()
-    links.leave(link)  # type: ignore[arg-type]
-    assert links.leaving == []
-    assert link.asked("release") == [()]
+def test_a_link_that_was_given_up_beside_the_one_in_use_leaves_it_alone() -> None:
+    current, parallel = FakeLink(), FakeLink()
+    links: Any = made(current=current, parallel=parallel)
+    assert list(links) == [current, parallel]
+    links.leave(parallel)
+    assert (links.current, links.parallel, links.leaving) == (current, None, [parallel])
+    assert list(links) == [current, parallel]
 
 
 def test_who_borrows_the_sockets_of_a_link_inherits_them_before_it_closes_them() -> None:
@@ -90,15 +83,6 @@ def test_the_link_that_was_opened_in_parallel_takes_the_place_of_the_one_in_use(
     old, new = FakeLink(), FakeLink(established=False)
     links: Any = made(current=old, parallel=new)
     assert links.replace(new) is old
-    assert (links.current, links.reauthentication) == (new, None)
+    assert (links.current, links.parallel) == (new, None)
     assert new.established
     assert new.asked("take_over") == [(old,)]
-
-
-def test_a_reauthentication_that_is_stopped_is_cancelled_once() -> None:
-    links: Any = made(current=FakeLink(), parallel=FakeLink())
-    parallel = links.reauthentication
-    links.stop_reauthenticating()
-    links.stop_reauthenticating()
-    assert parallel.cancelled
-    assert links.reauthentication is None

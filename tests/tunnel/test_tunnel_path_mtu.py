@@ -14,7 +14,7 @@ from ikeclient.errors import PlatformError
 from ikeclient.ike.events import PathProbed
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.tunnel.path_mtu import PathMtu
-from ikeclient.tunnel.path_search import SUSPECT_AFTER
+from ikeclient.tunnel.path_search import RAISE_AFTER, SUSPECT_AFTER
 from ikeclient.tunnel.status import Status
 from ikeclient.tunnel.status_events import StatusEvents
 
@@ -34,7 +34,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.status = Status(name="work")
-        self.events = StatusEvents(self.status, self.said.append)
+        self.events = StatusEvents(self.status, self.said)
         self.ports = SimpleNamespace(clock=lambda: self.now, network=SimpleNamespace(path_mtu=lambda _: 1500))
         self.pump = SimpleNamespace(
             last_outbound=None,
@@ -139,7 +139,7 @@ def test_a_router_that_says_too_big_is_believed_at_once_and_then_put_to_the_test
     rig = Rig()
     rig.begin()
     rig.probed(passed=True)
-    rig.link.on_hint(PathHint(kind=kind, errno=90, mtu=1300))  # type: ignore[attr-defined]
+    rig.path_mtu.hint(PathHint(kind=kind, errno=90, mtu=1300), rig.any_link)
     assert (rig.session.status.path_mtu == 1300) is believed
     assert (rig.link.asked("probe_path")[-1:] == [(1500,)] and len(rig.link.asked("probe_path")) == 2) is believed
 
@@ -162,3 +162,20 @@ def test_a_machine_that_refuses_an_mtu_is_a_warning_and_no_more() -> None:
     rig.begin()
     assert rig.session.status.warnings == ["the machine does not take that MTU"]
     assert rig.session.said[-1]["event"] == "notice"
+
+
+def test_an_idle_path_is_looked_at_when_more_may_be_possible_and_not_before() -> None:
+    rig = Rig()
+    rig.begin()
+    assert rig.path_mtu.searching
+    rig.probe_all(1400)
+    raise_at = rig.path_mtu.next_look
+    assert raise_at is not None
+    assert raise_at > rig.session.now + RAISE_AFTER / 2
+    asked = len(rig.link.asked("probe_path"))
+    rig.path_mtu.look_after(rig.any_link, raise_at, swallowed=False)
+    assert len(rig.link.asked("probe_path")) == asked + 1
+    wide = Rig()
+    wide.begin()
+    wide.probed(passed=True)
+    assert wide.path_mtu.next_look is None, "the interface allows no more"

@@ -13,7 +13,7 @@ import pytest
 
 from ikeclient.errors import PlatformError
 from ikeclient.tunnel.clock import boottime
-from ikeclient.tunnel.ports import Ports, SystemNetwork
+from ikeclient.tunnel.ports import Ports, SystemNetwork, initiator
 from ikeclient.tunnel.resolve import resolve
 
 HERE = ip_address("127.0.0.1")
@@ -53,14 +53,4 @@ def test_the_defaults_are_those_of_this_machine() -> None:
     ports = Ports(device=nothing, machine=nothing, table=1)
     assert (ports.clock, ports.entropy, ports.resolve) == (boottime, os.urandom, resolve)
     assert isinstance(ports.network, SystemNetwork)
-
-
-def test_a_timer_calls_with_its_arguments() -> None:
-    async def main() -> list[object]:
-        nothing: Any = SimpleNamespace()
-        called: list[object] = []
-        Ports(device=nothing, machine=nothing, table=1).later(0.0, called.append, 7)
-        await asyncio.sleep(0.01)
-        return called
-
-    assert asyncio.run(main()) == [7]
+    assert ports.connect is initiator

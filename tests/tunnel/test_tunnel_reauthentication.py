@@ -2,182 +2,170 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from dataclasses import replace
-from types import SimpleNamespace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from tunnel_fakes import CHILD
+from tunnel_fakes import CHILD, FakeLink
 
 from ikeclient.errors import AuthenticationFailed, IkeclientError, NegotiationRefused, NoResponse
 from ikeclient.ike.events import Closed, Event
-from ikeclient.tunnel import reauthentication
-from ikeclient.tunnel.reauthentication import Reauthentication
+from ikeclient.tunnel.reauthentication import LONGEST_PAUSE, TIMEOUT, Reauthentication
+from ikeclient.tunnel.script import Task
 
 
-class Aside:
-    """An attempt whose gateway does what a test says."""
+class Owner:
+    """A tunnel whose second link does what a test says."""
 
-    def __init__(self, heard: Callable[[Event], None]) -> None:
-        self.heard = heard
-        self.given_up = False
-        self.initiator = SimpleNamespace(logging_in=False, refused_by_gateway=False)
-        self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
-        self.driver = SimpleNamespace(closed=self.closed, initiator=self.initiator, give_up=self._give_up)
+    def __init__(self, *, useless: IkeclientError | None = None) -> None:
+        self.time = 1000.0
+        self.opened: list[FakeLink] = []
+        self.left: list[FakeLink] = []
+        self.failures: list[IkeclientError] = []
+        self.taken: list[tuple[FakeLink, list[Event]]] = []
+        self.useless = useless
+        owner: Any = self
+        self.made = Reauthentication(owner, refusals=3)
+        self.run()
 
-    def start(self) -> None:
-        """Nothing is sent."""
+    def run(self, seconds: float = 0.0) -> None:
+        self.time += seconds
+        while self.made.task.run(self.time):
+            pass
 
-    def _give_up(self) -> None:
-        self.given_up = True
+    def now(self) -> float:
+        return self.time
 
+    def open_parallel(self) -> FakeLink:
+        self.opened.append(FakeLink(established=False))
+        return self.opened[-1]
 
-def run(
-    scenario: Callable[[Reauthentication, list[Aside], list[Aside]], Any],
-    *,
-    take_over: Callable[..., None] = lambda *_: None,
-    failed: Callable[[IkeclientError], None] = lambda _: None,
-) -> None:
-    async def main() -> None:
-        opened: list[Aside] = []
-        left: list[Aside] = []
+    def take_over(self, new: FakeLink, events: Sequence[Event]) -> None:
+        if self.useless is not None:
+            raise self.useless
+        self.taken.append((new, list(events)))
 
-        def open_(heard: Callable[[Event], None]) -> Any:
-            opened.append(Aside(heard))
-            return opened[-1]
+    def reauthentication_failed(self, error: IkeclientError) -> None:
+        self.failures.append(error)
 
-        owner: Any = SimpleNamespace(
-            open_parallel=open_,
-            take_over=take_over,
-            report=lambda *_: None,
-            reauthentication_failed=failed,
-            leave=left.append,
-        )
-        made = Reauthentication(owner, refusals=3)
-        await asyncio.sleep(0)
-        await scenario(made, opened, left)
-        made.cancel()
+    def leave(self, link: FakeLink) -> None:
+        self.left.append(link)
 
-    asyncio.run(main())
+    def close(self, error: IkeclientError | None) -> None:
+        """The latest link ends with this error."""
+        self.opened[-1].closed = Closed(error=error)
+        self.run()
 
 
-def test_a_login_under_way_is_waited_for_when_the_connection_in_use_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_that_is_up_takes_over_with_all_that_it_said() -> None:
+    owner = Owner()
+    assert owner.taken == []
+    owner.made.heard(CHILD)
+    owner.run()
+    assert owner.taken == [(owner.opened[0], [CHILD])]
+    assert owner.made.task.done
+    assert owner.made.link is None
+    owner.made.cancel()
+    assert owner.left == [], "it is the one in use now"
+
+
+def test_a_login_under_way_is_waited_for_when_the_connection_in_use_ends() -> None:
     """K20: the gateway works on it, and another connection would be another login."""
-    monkeypatch.setattr(reauthentication, "TIMEOUT", 0.01)
-
-    async def scenario(made: Reauthentication, opened: list[Aside], left: list[Aside]) -> None:
-        opened[0].initiator.logging_in = True
-        waiting = asyncio.ensure_future(made.last_chance())
-        await asyncio.sleep(0.2)
-        assert not waiting.done()
-        assert not opened[0].given_up
-        opened[0].closed.set_result(Closed(error=NoResponse("too late")))
-        await asyncio.wait_for(waiting, 10)
-        assert left == opened
-
-    run(scenario)
-
-
-def test_an_attempt_that_nobody_has_answered_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reauthentication, "TIMEOUT", 0.01)
-
-    async def scenario(made: Reauthentication, opened: list[Aside], left: list[Aside]) -> None:
-        await asyncio.wait_for(made.last_chance(), 10)
-        assert opened[0].given_up
-        assert left == opened
-
-    run(scenario)
+    owner = Owner()
+    owner.opened[0].logging_in = True
+    chance = Task(owner.made.last_chance())
+    for _ in range(5):
+        chance.run(owner.time)
+        owner.time += TIMEOUT
+    assert not chance.done
+    assert owner.left == []
+    owner.close(NoResponse("too late"))
+    chance.run(owner.time)
+    assert chance.done
+    assert owner.left == owner.opened
 
 
-UP = replace(CHILD, local_selectors=(), remote_selectors=(), rekey_at=0.0)
+def test_an_attempt_that_nobody_has_answered_is_not_waited_for_long() -> None:
+    owner = Owner()
+    chance = Task(owner.made.last_chance())
+    chance.run(owner.time)
+    chance.run(owner.time + TIMEOUT - 0.1)
+    assert not chance.done
+    chance.run(owner.time + TIMEOUT)
+    assert chance.done
+    assert owner.opened[0].asked("give_up") == [()]
+    assert owner.left == owner.opened
+    assert owner.made.task.done
 
 
 def test_what_cannot_be_used_takes_nothing_over() -> None:
     """K12: an inner address of the LAN, granted at a later authentication. The connection in use stays."""
-    told: list[IkeclientError] = []
-
-    def take_over(*_: object) -> None:
-        raise NegotiationRefused("the inner address 10.1.0.53 cannot be used")
-
-    async def scenario(made: Reauthentication, opened: list[Aside], left: list[Aside]) -> None:
-        opened[0].heard(UP)
-        await until(lambda: bool(told))
-        assert opened[0].given_up
-        assert left == opened
-
-    run(scenario, take_over=take_over, failed=told.append)
-    assert "10.1.0.53" in told[0].message
+    owner = Owner(useless=NegotiationRefused("the inner address 10.1.0.53 cannot be used"))
+    owner.made.heard(CHILD)
+    owner.run()
+    assert owner.opened[0].asked("give_up") == [()]
+    assert owner.left == owner.opened
+    assert "10.1.0.53" in owner.failures[0].message
 
 
 def test_a_question_that_nobody_can_answer_ends_the_attempt_at_once() -> None:
     """G1: a gateway that wants another one-time password would be waited for until the attempt is out of time."""
-    told: list[IkeclientError] = []
-
-    async def scenario(made: Reauthentication, opened: list[Aside], left: list[Aside]) -> None:
-        opened[0].closed.set_result(
-            Closed(error=NegotiationRefused("the gateway asks for a credential", reason="Token"))
-        )
-        await until(lambda: bool(told))
-        assert opened[0].given_up
-        assert left == opened
-
-    run(scenario, failed=told.append)
-    assert told[0].reason == "Token"
+    owner = Owner()
+    owner.close(NegotiationRefused("the gateway asks for a credential", reason="Token"))
+    assert owner.opened[0].asked("give_up") == [()]
+    assert owner.left == owner.opened
+    assert owner.failures[0].reason == "Token"
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until something is true."""
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it does not become true")
-
-
-def test_pauses_between_logins_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_between_logins_grow() -> None:
     """K20: one that is refused or too slow is not tried every few seconds."""
+    owner = Owner()
     pauses: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 6:
-            await asyncio.Event().wait()
-
-    async def scenario(made: Reauthentication, opened: list[Aside], left: list[Aside]) -> None:
-        monkeypatch.setattr(reauthentication, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
-        for number in range(6):
-            await until(lambda number=number: len(opened) > number)  # type: ignore[misc]
-            opened[number].closed.set_result(Closed(error=NoResponse("no")))
-        await until(lambda: len(pauses) == 6)
-        assert pauses == [5.0, 10.0, 20.0, 40.0, 80.0, 80.0]
-        assert all(each.given_up for each in opened)
-        assert left == opened
-
-    run(scenario)
+    for number in range(6):
+        assert len(owner.opened) == number + 1
+        owner.close(NoResponse("no"))
+        assert owner.made.task.deadline is not None
+        pauses.append(owner.made.task.deadline - owner.time)
+        owner.run(pauses[-1] - 0.1)
+        assert len(owner.opened) == number + 1
+        owner.run(0.1)
+    assert pauses == [5.0, 10.0, 20.0, 40.0, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert all(each.asked("give_up") == [()] for each in owner.left)
+    assert owner.left == owner.opened[:-1]
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_credentials_that_a_proven_gateway_refuses_are_not_tried_for_ever(
-    monkeypatch: pytest.MonkeyPatch, restarted: bool
-) -> None:
+def test_credentials_that_a_proven_gateway_refuses_are_not_tried_for_ever(restarted: bool) -> None:
     """G2, E9: each attempt is a guess in the gateway's eyes, and the connection in use needs none."""
+    owner = Owner()
+    for proven in (True, False, True, True):
+        owner.opened[-1].refused_by_gateway = proven
+        owner.close(AuthenticationFailed("the gateway refused our credentials"))
+        owner.run(LONGEST_PAUSE)
+    assert owner.made.task.done
+    if restarted:
+        owner.made.restart()
+        owner.run(LONGEST_PAUSE)
+        assert owner.made.task.done
+    assert len(owner.opened) == 4
+    assert owner.left == owner.opened
 
-    async def sleep(_: float) -> None:
-        """No pause."""
 
-    async def scenario(made: Reauthentication, opened: list[Aside], left: list[Aside]) -> None:
-        monkeypatch.setattr(reauthentication, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
-        for number, proven in enumerate([True, False, True, True]):
-            await until(lambda number=number: len(opened) > number)  # type: ignore[misc]
-            opened[number].initiator.refused_by_gateway = proven
-            opened[number].closed.set_result(Closed(error=AuthenticationFailed("the gateway refused our credentials")))
-        await until(made._task.done)
-        if restarted:
-            made.restart()
-            await until(made._task.done)
-        assert len(opened) == 4
-        assert left == opened
+def test_a_restart_begins_with_another_link() -> None:
+    owner = Owner()
+    owner.made.heard(CHILD)  # of the link that is given up
+    owner.made.restart()
+    owner.run()
+    assert owner.left == owner.opened[:1]
+    assert len(owner.opened) == 2
+    assert owner.taken == []
 
-    run(scenario)
+
+def test_a_tunnel_that_goes_back_to_another_profile_may_cancel_it_when_it_hears_of_a_failure() -> None:
+    owner = Owner()
+    cancel: Callable[[IkeclientError], None] = lambda _: owner.made.cancel()  # noqa: E731
+    owner.reauthentication_failed = cancel  # type: ignore[method-assign]
+    owner.close(NoResponse("no"))
+    owner.run(LONGEST_PAUSE)
+    assert owner.made.task.done
+    assert len(owner.opened) == 1

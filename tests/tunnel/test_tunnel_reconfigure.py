@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from types import SimpleNamespace
@@ -17,8 +15,8 @@ from ikeclient.errors import IkeclientError, NoResponse, PlatformError
 from ikeclient.ike.events import IPAddress
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.gateway import Gateway
-from ikeclient.tunnel.links import Links
 from ikeclient.tunnel.reconfigure import Reconfiguration
+from ikeclient.tunnel.script import Script, Task, Wait
 
 OLD = profile()
 OTHER_MTU = replace(OLD, network=replace(OLD.network, mtu=1300))
@@ -28,12 +26,20 @@ OTHER_GATEWAY = replace(OLD, gateways=("other.example",))
 HERE, THERE = ip_address("203.0.113.7"), ip_address("198.51.100.7")
 
 
+def run(script: Script[None]) -> None:
+    """Run a script to its end; raises what it raises."""
+    task = Task(script)
+    task.run(0.0)
+    assert task.done
+    if task.error is not None:
+        raise task.error
+
+
 class Tunnel:
     """A tunnel that writes down what it is told to do."""
 
     def __init__(self, *, applied: bool = True, connected: bool = True) -> None:
-        self.profile = OLD
-        self.gateway, self.links = Gateway(), Links()
+        self.gateway = Gateway()
         self.gateway.known = [("vpn.example.com", HERE)]
         self.connected = connected
         self.refuses: IkeclientError | None = None
@@ -41,22 +47,29 @@ class Tunnel:
         self.done: list[str] = []
         self.said: list[tuple[str, object]] = []
         self.session: Any = SimpleNamespace(
+            profile=OLD,
             arrangement=SimpleNamespace(applied=applied),
             events=SimpleNamespace(emit=lambda event, **details: self.said.append((event, *details.values()))),
-            ports=SimpleNamespace(resolve=self._resolve),
         )
         self.reconfiguration = Reconfiguration(self)
 
-    async def _resolve(self, hosts: Sequence[str], port: int) -> list[tuple[str, IPAddress]]:
+    @property
+    def profile(self) -> CompiledProfile:
+        return self.session.profile  # type: ignore[no-any-return]
+
+    def look_up(self, profile: CompiledProfile) -> Script[list[tuple[str, IPAddress]]]:
+        yield Wait(lambda: True)
         if self.resolves is not None:
             raise self.resolves
-        return [(hosts[0], THERE)]
+        return [(profile.gateways[0], THERE)]
 
     def adopt(self, profile: CompiledProfile) -> None:
-        asyncio.run(self.reconfiguration.adopt(profile))
+        run(self.reconfiguration.adopt(profile))
+
+    def stop_reauthenticating(self) -> None: ...
 
     def use(self, profile: CompiledProfile) -> None:
-        self.profile = profile
+        self.session.profile = profile
 
     def fit(self) -> None:
         self.done.append("fit")
@@ -135,7 +148,7 @@ def test_before_the_first_connection_the_latest_profile_waits() -> None:
     assert (tunnel.profile, tunnel.done, tunnel.said) == (OLD, [], [])
     tunnel.session.arrangement.applied = True
     for _ in range(2):
-        asyncio.run(tunnel.reconfiguration.catch_up())
+        run(tunnel.reconfiguration.catch_up())
     assert (tunnel.profile, tunnel.done) == (OTHER_MTU, ["fit"])
 
 
@@ -144,7 +157,7 @@ def test_what_goes_wrong_with_a_profile_that_waited_is_said() -> None:
     tunnel.adopt(OTHER_MTU)
     tunnel.session.arrangement.applied = True
     tunnel.refuses = PlatformError("no such route")
-    asyncio.run(tunnel.reconfiguration.catch_up())
+    run(tunnel.reconfiguration.catch_up())
     assert tunnel.said == [("notice", "the profile was not loaded again: no such route")]
     assert tunnel.profile == OLD
 

@@ -13,7 +13,6 @@ import pytest
 
 from ikeclient.ike.events import Configuration, GatewayAddresses, IPAddress, NatStatus, Path, PathChanged, Roamed
 from ikeclient.net.watch.snapshot import Change, OuterAddress, Snapshot
-from ikeclient.tunnel.links import Links
 from ikeclient.tunnel.roaming import PROBES, PROBES_EACH, SILENT, ProbeBudget, Roaming, is_silent
 from ikeclient.tunnel.state import State
 from ikeclient.tunnel.status import Status
@@ -56,10 +55,8 @@ class Link:
     abandoned: bool = False
 
     @property
-    def driver(self) -> Any:
+    def ike(self) -> Any:
         return self
-
-    initiator = driver
 
     def move(self, local: IPAddress, remote: IPAddress, *, proven: bool) -> bool:
         if self.can_move:
@@ -70,8 +67,6 @@ class Link:
 
     def follow(self, path: Path) -> None:
         self.path = path
-
-    def flush(self) -> None: ...
 
     def check_liveness(self, now: float, *, suspicious: bool = False) -> None: ...
 
@@ -89,16 +84,17 @@ class Pump:
 class Session:
     arrangement = SimpleNamespace(mtu_stated=True)  # nothing is measured
 
-    def __init__(self, clock: Callable[[], float], monitor: Monitor) -> None:
-        network = SimpleNamespace(monitor=lambda on_change, ignore: monitor)
-        self.ports = SimpleNamespace(clock=clock, network=network, device=SimpleNamespace(name="ike0"))
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.ports = SimpleNamespace(clock=clock)
         self.pump = Pump()
         self.status = Status(name="work", life=State.CONNECTED, state="connected")
-        self.confirmed = (WIFI, GATEWAY)
-        self.said: list[str] = []
-        self.events = StatusEvents(self.status, lambda event: self.said.append(str(event["event"])))
+        self.said: list[dict[str, object]] = []
+        self.events = StatusEvents(self.status, self.said)
 
     def configure(self, opened: Link) -> None: ...
+
+    def confirm(self, path: Path) -> bool:
+        return (path.local_address, path.remote_address) != (WIFI, GATEWAY)
 
     def handle(self, event: PathChanged, opened: Link) -> None:
         opened.follow(event.path)
@@ -108,12 +104,12 @@ class Rig:
     def __init__(self) -> None:
         self.now = 1000.0
         self.monitor = Monitor()
-        self.link, self.session = Link(), Session(lambda: self.now, self.monitor)
+        self.link, self.session = Link(), Session(lambda: self.now)
         connection: Any = self.link
         session: Any = self.session
-        links = Links()
-        links.current = connection
-        self.roaming = Roaming(links, session, lambda: None)
+        links: Any = SimpleNamespace(established=connection)
+        monitor: Any = self.monitor
+        self.roaming = Roaming(links, session, monitor)
         self.opened = connection
         self.roaming.established(connection, [GATEWAY])
 
@@ -140,7 +136,7 @@ def rig() -> Rig:
 
 def test_a_new_address_of_ours_is_used_at_once_towards_where_the_gateway_was_heard(rig: Rig) -> None:
     rig.monitor.ours = [CABLE, WIFI]
-    rig.roaming._changed(Change())
+    rig.roaming.changed(Change())
     assert rig.link.moves == [(CABLE, GATEWAY, True)]
     assert rig.link.path.local_address == CABLE
 
@@ -155,7 +151,7 @@ def test_traffic_goes_to_an_announced_address_only_after_an_answer_from_there(ri
     assert rig.link.path.remote_address == SECOND
     assert rig.session.status.state == "connected"
     rig.monitor.ours = [CABLE]
-    rig.roaming._changed(Change())
+    rig.roaming.changed(Change())
     assert rig.link.moves[-1] == (CABLE, SECOND, True), "where it has answered it is known"
 
 
@@ -214,10 +210,10 @@ def test_where_nothing_else_is_left_to_ask_a_new_connection_is_made(rig: Rig) ->
     rig.roaming.established(rig.opened, [GATEWAY, named])
     rig.monitor.ours = [ip_address("2001:db8::10")]
     for _ in range(PROBES_EACH):
-        rig.roaming._changed(Change())
+        rig.roaming.changed(Change())
     assert [remote for _, remote, _ in rig.link.moves] == [named] * PROBES_EACH
     assert not rig.link.abandoned
-    rig.roaming._changed(Change())
+    rig.roaming.changed(Change())
     assert rig.link.abandoned
 
 
@@ -235,7 +231,7 @@ def test_without_an_inner_address_another_network_needs_another_connection(rig: 
     """K22: TSi is the address that the connection was made from, and MOBIKE does not change it."""
     rig.session.status.own = (WIFI,)
     rig.monitor.ours = [CABLE]
-    rig.roaming._changed(Change())
+    rig.roaming.changed(Change())
     assert rig.link.abandoned
     assert rig.link.moves == []
 
@@ -253,7 +249,7 @@ def test_without_an_inner_address_silence_makes_no_one_try_other_addresses_of_ou
 def test_without_mobike_a_new_connection_is_made(rig: Rig) -> None:
     rig.link.can_move = False
     rig.monitor.ours = [CABLE]
-    rig.roaming._changed(Change())
+    rig.roaming.changed(Change())
     assert rig.link.abandoned
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +9,10 @@ from typing import Any
 
 import pytest
 from sim_tunnel import profile
-from tunnel_fakes import CHILD, CONFIGURATION, GATEWAY, WIFI, FakeLink
+from tunnel_fakes import CHILD, CONFIGURATION, GATEWAY, PATH, FakeLink
 
-from ikeclient.errors import IkeclientError, NoResponse, PlatformError
+from ikeclient.dataplane.pump import Pump, PumpCallbacks
+from ikeclient.errors import NoResponse, PlatformError
 from ikeclient.ike.events import ChildClosed, Notice
 from ikeclient.net.device.tun import TunCounters
 from ikeclient.net.machine.fake import FakeMachine
@@ -24,31 +24,13 @@ from ikeclient.tunnel.state import Input, State
 SECOND = replace(CHILD, spi_in=1001, spi_out=2001)
 
 
-class Owner:
-    """Hears what a session reports."""
-
-    def __init__(self) -> None:
-        self.up: list[IkeclientError | None] = []
-
-    def on_ike(self, *_: object) -> bool:
-        return False
-
-    def on_device_lost(self) -> None: ...
-
-    def on_waiting(self) -> None: ...
-
-    def on_up(self, error: IkeclientError | None) -> None:
-        self.up.append(error)
-
-
 class Rig:
     """A session whose timers a test lets expire, on the way to its first connection."""
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.machine, self.owner = FakeMachine("work"), Owner()
+        self.machine = FakeMachine("work")
         self.said: list[dict[str, object]] = []
-        self.timers: list[tuple[float, Callable[..., object], tuple[object, ...]]] = []
         ports: Any = SimpleNamespace(
             clock=lambda: self.now,
             entropy=bytes,
@@ -57,10 +39,10 @@ class Rig:
             table=7000,
             network=SimpleNamespace(path_mtu=lambda _: 1500),
             switch=NoKillSwitch(),
-            later=lambda seconds, action, *arguments: self.timers.append((seconds, action, arguments)),
         )
         options = ConnectOptions(name="work", timeout=30, keylog=None, runtime_directory=Path("/nonexistent"))
-        self.session = Session(profile(), options, ports, self.said.append, self.owner)
+        pump = Pump(ports.device, PumpCallbacks(on_ike=lambda *_: False), ports.clock, entropy=bytes)
+        self.session = Session(profile(), options, ports, pump, self.said)
         self.status = self.session.status
         self.link: Any = FakeLink(established=False)
         self.status.happens(Input.START)
@@ -73,12 +55,13 @@ class Rig:
     def up(self) -> None:
         self.session.handle(CONFIGURATION, self.link)
         self.session.handle(CHILD, self.link)
-        self.link.established = True
 
     def expire(self) -> None:
-        while self.timers:
-            _, action, arguments = self.timers.pop()
-            action(*arguments)
+        assert self.session.deadline == self.now + INBOUND_GRACE
+        self.session.handle_timer(self.now + INBOUND_GRACE - 0.1)
+        assert self.session.deadline is not None
+        self.session.handle_timer(self.now + INBOUND_GRACE)
+        assert self.session.deadline is None
 
     def carries(self, spi: int) -> bool:
         try:
@@ -91,11 +74,12 @@ class Rig:
 def test_the_first_child_sa_configures_the_machine_and_only_then_the_tunnel_is_connected() -> None:
     rig = Rig()
     rig.up()
-    assert rig.owner.up == [None]
+    assert rig.link.established
     assert rig.machine.kernel.state
     assert rig.heard == ["configuring", "connected"]
     assert rig.status.life is State.CONNECTED
-    assert rig.session.confirmed == (WIFI, GATEWAY)
+    assert not rig.session.confirm(PATH), "the gateway knows this path"
+    assert rig.session.confirm(replace(PATH, local_address=GATEWAY))
     assert rig.carries(CHILD.spi_in)
 
 
@@ -103,7 +87,8 @@ def test_a_machine_that_refuses_keeps_the_tunnel_from_being_connected() -> None:
     rig = Rig()
     rig.machine.faults.at = 1
     rig.up()
-    assert isinstance(rig.owner.up[0], PlatformError)
+    assert isinstance(rig.link.failure, PlatformError)
+    assert not rig.link.established
     assert rig.status.life is State.CONNECTING
     assert rig.heard == ["configuring"]
 
@@ -116,7 +101,6 @@ def test_a_rekeyed_child_sa_takes_over_and_the_old_one_receives_a_moment_longer(
     assert list(rig.status.children) == [SECOND.spi_in]
     assert rig.status.child_rekeys == 1
     assert rig.heard[-1] == "rekeyed"
-    assert [timer[0] for timer in rig.timers] == [INBOUND_GRACE]
     assert rig.carries(CHILD.spi_in)
     rig.expire()
     assert not rig.carries(CHILD.spi_in)

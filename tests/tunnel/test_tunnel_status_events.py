@@ -9,7 +9,7 @@ from ikeclient.tunnel.status_events import StatusEvents
 def made() -> tuple[StatusEvents, Status, list[dict[str, object]]]:
     said: list[dict[str, object]] = []
     status = Status(name="work")
-    return StatusEvents(status, said.append), status, said
+    return StatusEvents(status, said), status, said
 
 
 def test_an_event_says_what_happened_when_and_to_which_tunnel() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
-from types import SimpleNamespace
 from typing import Any
 
 from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
-from ikeclient.ike.events import ChildEstablished, Configuration, Path
+from ikeclient.errors import IkeclientError
+from ikeclient.ike.events import ChildEstablished, Closed, Configuration, Path
 from ikeclient.wire.selector import TrafficSelector
 
 WIFI, GATEWAY = ip_address("192.0.2.10"), ip_address("203.0.113.7")
@@ -45,10 +45,30 @@ class FakeLink:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     heirs: list[FakeLink] = field(default_factory=list)  # who inherit from this one
 
-    def __post_init__(self) -> None:
-        self.driver = SimpleNamespace(
-            initiator=self, done=_Done(), closed=_Done(), flush=lambda: self.calls.append(("flush",)), close=self.close
-        )
+    done: bool = False
+    closed: Closed | None = None
+    failure: IkeclientError | None = None
+    logging_in: bool = False
+    refused_by_gateway: bool = False
+
+    accepted: Any = None
+
+    @property
+    def settled(self) -> bool:
+        return self.established or self.failure is not None or self.closed is not None
+
+    @property
+    def ike(self) -> FakeLink:
+        return self
+
+    def establish(self) -> None:
+        self.established = True
+
+    def fail(self, error: IkeclientError) -> None:
+        self.failure = error
+
+    def give_up(self) -> None:
+        self.calls.append(("give_up",))
 
     def asked(self, name: str) -> list[tuple[Any, ...]]:
         return [call[1:] for call in self.calls if call[0] == name]
@@ -88,22 +108,3 @@ class FakeLink:
         if self in other.heirs:
             self.calls.append(("inherit", other))
         return self in other.heirs
-
-
-class _Done:
-    """A future that a test resolves."""
-
-    def __init__(self) -> None:
-        self.resolved = False
-        self.callbacks: list[Any] = []
-
-    def done(self) -> bool:
-        return self.resolved
-
-    def add_done_callback(self, callback: Any) -> None:
-        self.callbacks.append(callback)
-
-    def resolve(self) -> None:
-        self.resolved = True
-        for callback in self.callbacks:
-            callback(self)

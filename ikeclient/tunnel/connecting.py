@@ -1,0 +1,156 @@
+"""Opens a link to the gateway and waits until it is up: the first one of a tunnel, and each one after a loss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse
+from ikeclient.ike.config import IkeConfig
+from ikeclient.ike.events import IPAddress
+from ikeclient.profile.compile import CompiledProfile
+from ikeclient.tunnel.commands import Command, Lookup
+from ikeclient.tunnel.gateway import Gateway
+from ikeclient.tunnel.link import is_final
+from ikeclient.tunnel.links import Links
+from ikeclient.tunnel.resolve import Known
+from ikeclient.tunnel.script import Script, Wait
+from ikeclient.tunnel.session import Session
+from ikeclient.tunnel.state import Input
+from ikeclient.tunnel.wakeups import Wakeups
+
+DELETE_TIMEOUT = 1.5  # the longest that a DELETE may hold up the end: with the rest it shall be less than two seconds
+
+
+class Failure(NamedTuple):
+    """An attempt to connect that failed; `proven` is whether its gateway had proven its identity before."""
+
+    error: IkeclientError
+    proven: bool = False
+
+
+class Connecting:
+    """The attempts to connect, each in at most `timeout` seconds; questions to the name service go into `commands`."""
+
+    def __init__(
+        self, session: Session, links: Links, wakeups: Wakeups, commands: list[Command], timeout: float
+    ) -> None:
+        self.gateway = Gateway()
+        self._session = session
+        self._links = links
+        self._wakeups = wakeups
+        self._commands = commands
+        self._timeout = timeout
+        self._clock = session.ports.clock
+
+    def first(self) -> Script[None]:
+        """Make the first connection: try each address of the gateway in turn, within one time limit.
+
+        An address has its share of that time to answer; a login that has probably arrived has all that is left, because
+        another one elsewhere would be a second login. What is told in the end is the first error that says more than
+        that nobody answered. Raises IkeclientError.
+        """
+        deadline = self._clock() + self._timeout
+        self.gateway.learn((yield from self._resolve()))
+        addresses = self.gateway.known
+        self._session.status.happens(Input.RESOLVED)
+        told: IkeclientError | None = None
+        for index, (host, address) in enumerate(addresses):
+            left = max(deadline - self._clock(), 1.0)
+            failure = yield from self._connect(host, address, left / (len(addresses) - index), login=left)
+            if self._wakeups.stopping:
+                return
+            if failure is None:
+                self.gateway.prefer(host, address)
+                return
+            error = failure.error
+            if told is None or isinstance(told, NoResponse):
+                told = error
+            if is_final(error, proven=failure.proven):
+                raise error
+            if index == len(addresses) - 1:
+                raise told
+            self._session.events.emit("notice", text=f"{address}: {error.message}")
+
+    def again(self, failures: int) -> Script[Failure | None]:
+        """Connect again: to the address that worked, then to the others in turn, with the name resolved anew.
+
+        The name server may be behind the tunnel that is down, so addresses that were found before stay good.
+        """
+        session, gateway = self._session, self.gateway
+        session.begin_attempt()
+        if failures:
+            try:
+                gateway.learn((yield from self._resolve()) or gateway.known)
+            except NoResponse as error:
+                session.events.emit("notice", text=error.message)
+        if self._wakeups.stopping:
+            return None
+        host, address = gateway.known[failures % len(gateway.known)]
+        failure = yield from self._connect(host, address, self._timeout)
+        if failure is None:
+            session.status.reconnected()
+        return failure
+
+    def look_up(self, profile: CompiledProfile) -> Script[Known]:
+        """Find the addresses of a profile's gateways, none if the tunnel is to end. Raises NoResponse."""
+        lookup = Lookup(profile.gateways, profile.port)
+        self._commands.append(lookup)
+        yield Wait(lambda: lookup.answered or self._wakeups.stopping)
+        return lookup.result()
+
+    def _resolve(self) -> Script[Known]:
+        profile = self._session.profile
+        self._session.events.emit("resolving", host=", ".join(profile.gateways))
+        return (yield from self.look_up(profile))
+
+    def config(self, timeout: float, login: float = 0.0) -> IkeConfig:
+        """How to ask the gateway."""
+        config = self.gateway.config(self._session.profile)
+        return replace(
+            config,
+            timing=replace(config.timing, timeout=timeout, login_timeout=login),
+            disclose_keys=self._session.disclosing,
+            child=replace(config.child, addresses=self._session.status.configuration.addresses),
+        )
+
+    def parallel_config(self) -> IkeConfig:
+        """How to ask the gateway for a connection beside the one in use."""
+        return replace(self.config(self._timeout), initial_contact=False)
+
+    def _connect(self, host: str, remote: IPAddress, within: float, *, login: float = 0.0) -> Script[Failure | None]:
+        """Bring up one connection; returns when packets flow, the tunnel is to end, or it failed.
+
+        It may take `within` seconds, or `login` if that is more and the gateway works on a login of ours.
+        """
+        session, gateway = self._session, self.gateway
+        session.status.asks(remote)
+        gateway.try_host(host)
+        try:
+            link = self._links.open(self.config(within, login), remote, session.profile.port)
+        except IkeclientError as error:
+            return Failure(error)
+        yield Wait(lambda: link.settled)
+        if link.failure is not None:
+            link.close()
+            yield Wait(lambda: link.closed is not None, self._clock() + DELETE_TIMEOUT)
+            self.drop(None)
+            return Failure(link.failure)
+        if link.established:
+            gateway.accept(link.ike.accepted)
+            return None
+        reason = link.closed.error if link.closed is not None else None
+        if isinstance(reason, AuthenticationFailed):
+            gateway.accept(None)
+        self.drop(reason)
+        if self._wakeups.stopping:
+            return None
+        # Anybody on the path can refuse in the gateway's name; only the gateway itself can end a tunnel that was up.
+        proven = link.ike.refused_by_gateway
+        return Failure(reason or NoResponse("the connection ended before it was up"), proven)
+
+    def drop(self, error: IkeclientError | None) -> None:
+        """Forget the connection that is over, or the attempt to make one; routes and device stay."""
+        if self._links.current is not None:
+            self._links.leave(self._links.current)
+        self._session.lose(error)

@@ -1,0 +1,223 @@
+"""The attempts to connect, without an event loop: which address is asked, for how long, and what an outcome means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+from types import SimpleNamespace
+from typing import Any
+
+from sim_tunnel import profile
+from tunnel_fakes import FakeLink
+
+from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse, PlatformError
+from ikeclient.ike.config import IkeConfig
+from ikeclient.ike.events import Closed, IPAddress
+from ikeclient.tunnel.commands import Command, Lookup
+from ikeclient.tunnel.connecting import DELETE_TIMEOUT, Connecting, Failure
+from ikeclient.tunnel.resolve import Known
+from ikeclient.tunnel.script import Script, Task
+from ikeclient.tunnel.state import Input, State
+from ikeclient.tunnel.status import Status
+from ikeclient.tunnel.status_events import StatusEvents
+from ikeclient.tunnel.wakeups import Wakeups
+
+ONE, TWO = ip_address("203.0.113.7"), ip_address("203.0.113.8")
+HOST = "vpn.example.com"
+BOTH = [(HOST, ONE), (HOST, TWO)]
+
+
+def unnamed(config: IkeConfig) -> IkeConfig:
+    return replace(config, gateway=replace(config.gateway, named=False))
+
+
+class Rig:
+    """Attempts whose links end as a test says."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.told: list[dict[str, object]] = []
+        self.opened: list[tuple[IkeConfig, IPAddress]] = []
+        self.links: list[FakeLink] = []
+        self.left: list[FakeLink] = []
+        self.lost: list[IkeclientError | None] = []
+        self.commands: list[Command] = []
+        self.wakeups = Wakeups()
+        self.refuses: IkeclientError | None = None  # to open a link
+        self.status = Status(name="work")
+        self.status.happens(Input.START)
+        session: Any = SimpleNamespace(
+            ports=SimpleNamespace(clock=lambda: self.now),
+            profile=profile(),
+            status=self.status,
+            events=StatusEvents(self.status, self.told),
+            disclosing=False,
+            begin_attempt=lambda: None,
+            lose=self.lost.append,
+        )
+        links: Any = SimpleNamespace(open=self.open, leave=self.left.append, current=None)
+        self.all_links = links
+        self.connecting = Connecting(session, links, self.wakeups, self.commands, 30.0)
+        self.failure: Failure | None = None
+
+    def open(self, config: IkeConfig, remote: IPAddress, _: int) -> FakeLink:
+        if self.refuses is not None:
+            raise self.refuses
+        self.opened.append((config, remote))
+        self.links.append(FakeLink(established=False))
+        self.links[-1].accepted = config
+        self.all_links.current = self.links[-1]
+        return self.links[-1]
+
+    def first(self) -> None:
+        self.task = Task(self.connecting.first())
+        self.go_on()
+
+    def again(self, failures: int) -> None:
+        def script() -> Script[None]:
+            self.failure = yield from self.connecting.again(failures)
+
+        self.task = Task(script())
+        self.go_on()
+
+    def go_on(self) -> None:
+        self.task.run(self.now)
+
+    def resolve(self, answer: Known | IkeclientError) -> None:
+        lookup = self.commands.pop()
+        assert isinstance(lookup, Lookup)
+        assert (lookup.hosts, lookup.port) == ((HOST,), 500)
+        lookup.answer(answer)
+        self.go_on()
+
+    def ends(self, error: IkeclientError | None, *, proven: bool = False) -> None:
+        self.links[-1].closed, self.links[-1].refused_by_gateway = Closed(error=error), proven
+        self.go_on()
+
+    def up(self) -> None:
+        self.links[-1].establish()
+        self.go_on()
+
+    @property
+    def asked(self) -> list[IPAddress]:
+        return [remote for _, remote in self.opened]
+
+
+def test_the_addresses_are_tried_in_turn_and_the_one_that_worked_is_the_best() -> None:
+    rig = Rig()
+    rig.first()
+    assert (rig.status.life, rig.asked) == (State.RESOLVING, [])
+    rig.resolve(BOTH)
+    assert (rig.status.life, rig.asked) == (State.CONNECTING, [ONE])
+    rig.now += 15
+    rig.ends(NoResponse("silence"))
+    assert rig.asked == [ONE, TWO]
+    assert rig.left == rig.links[:1]
+    assert [event["text"] for event in rig.told if event["event"] == "notice"] == [f"{ONE}: silence"]
+    rig.up()
+    assert rig.task.done
+    assert rig.task.error is None
+    assert rig.connecting.gateway.known == [(HOST, TWO), (HOST, ONE)]
+    assert [(config.timing.timeout, config.timing.login_timeout) for config, _ in rig.opened] == [
+        (15.0, 30.0),
+        (15.0, 15.0),
+    ]
+
+
+def test_the_error_that_says_most_is_told() -> None:
+    rig = Rig()
+    rig.first()
+    rig.resolve(BOTH)
+    rig.ends(AuthenticationFailed("not the gateway"))
+    rig.ends(NoResponse("silence"))
+    assert isinstance(rig.task.error, AuthenticationFailed)
+
+
+def test_a_proven_gateway_that_refuses_is_the_last_one_asked() -> None:
+    """E9: with a gateway that has proven itself another guess would be one more guess."""
+    rig = Rig()
+    rig.first()
+    rig.resolve(BOTH)
+    rig.ends(AuthenticationFailed("wrong password"), proven=True)
+    assert isinstance(rig.task.error, AuthenticationFailed)
+    assert rig.asked == [ONE]
+
+
+def test_a_name_without_an_address_is_the_end() -> None:
+    rig = Rig()
+    rig.first()
+    rig.resolve(NoResponse("no such name"))
+    assert isinstance(rig.task.error, NoResponse)
+
+
+def test_a_stop_ends_every_wait() -> None:
+    for moment in ("resolving", "connecting"):
+        rig = Rig()
+        rig.first()
+        if moment == "connecting":
+            rig.resolve(BOTH)
+        rig.wakeups.stop()
+        rig.status.happens(Input.CLOSE)
+        if moment == "connecting":
+            rig.ends(None)
+        rig.go_on()
+        assert (rig.task.done, rig.task.error) == (True, None)
+
+
+def test_what_the_machine_refuses_is_closed_at_the_gateway_and_not_waited_for_long() -> None:
+    rig = Rig()
+    rig.first()
+    rig.resolve(BOTH)
+    rig.links[0].fail(PlatformError("no such route"))
+    rig.go_on()
+    assert rig.links[0].asked("close") == [()]
+    assert not rig.task.done
+    rig.now += DELETE_TIMEOUT
+    rig.go_on()
+    assert isinstance(rig.task.error, PlatformError), "no other address changes that"
+    assert rig.asked == [ONE]
+
+
+def test_a_lost_connection_is_made_again_where_it_worked_and_then_elsewhere_with_the_name_resolved_anew() -> None:
+    rig = Rig()
+    rig.connecting.gateway.learn(BOTH)
+    rig.again(0)
+    assert (rig.commands, rig.asked) == ([], [ONE])
+    rig.ends(NoResponse("silence"))
+    assert rig.failure == Failure(rig.lost[-1], False)  # type: ignore[arg-type]
+    rig.again(1)
+    rig.resolve(NoResponse("the name server is behind the tunnel"))
+    assert rig.asked == [ONE, TWO], "addresses that were found before stay good"
+    rig.up()
+    assert rig.failure is None
+    assert rig.status.reconnects == 1
+
+
+def test_an_attempt_for_which_there_is_no_route_has_failed() -> None:
+    rig = Rig()
+    rig.connecting.gateway.learn(BOTH)
+    rig.refuses = NoResponse("there is no route to the gateway")
+    rig.again(0)
+    assert rig.failure == Failure(rig.refuses)
+    assert rig.left == []
+
+
+def test_a_gateway_is_asked_as_it_last_accepted_until_it_refuses() -> None:
+    rig = Rig()
+    rig.connecting.gateway.learn(BOTH)
+    rig.again(0)
+    rig.links[-1].accepted = unnamed(rig.opened[-1][0])
+    rig.up()
+    rig.again(0)
+    assert not rig.opened[-1][0].gateway.named
+    rig.ends(AuthenticationFailed("wrong password"), proven=True)
+    assert rig.failure is not None
+    assert rig.failure.proven
+    rig.again(0)
+    assert rig.opened[-1][0].gateway.named
+
+
+def test_a_parallel_connection_leaves_the_one_in_use_at_the_gateway() -> None:
+    rig = Rig()
+    assert rig.connecting.config(5.0).initial_contact
+    assert not rig.connecting.parallel_config().initial_contact
