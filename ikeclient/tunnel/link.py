@@ -163,9 +163,7 @@ class Link:
         """Take the next event. What only a person could answer is refused: there is nobody to ask now."""
         event = None if self._abandoned else self.ike.next_event()
         if isinstance(event, Need):
-            error = NegotiationRefused(
-                "the gateway asks for a credential", reason=f"the gateway says: {event.request}"
-            )
+            error = NegotiationRefused("the gateway asks for a credential", reason=f"the gateway says: {event.request}")
             self.ike.refuse(event, error, self._ports.clock())
         elif isinstance(event, Closed):
             self.closed = self.closed or event

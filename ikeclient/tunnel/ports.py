@@ -174,9 +174,7 @@ class SystemNetwork:
         return NetworkMonitor(on_change, ignore=ignore, mark=outer_mark())
 
 
-def initiator(
-    config: IkeConfig, entropy: Callable[[int], bytes], time_of_day: Callable[[], datetime]
-) -> IkeConnection:
+def initiator(config: IkeConfig, entropy: Callable[[int], bytes], time_of_day: Callable[[], datetime]) -> IkeConnection:
     """Make a client's end of IKEv2 that logs what it sends, receives and decides."""
     return Initiator(config, entropy, time_of_day, protocol_log.observe)
 
