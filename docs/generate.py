@@ -41,6 +41,7 @@ def pages() -> dict[Path, str]:
     made = {page: text for page in candidates if _PART.search(text := page.read_text())}
     return {page: _PART.sub(_fill, text) for page, text in made.items()} | {
         DOCS / "picture.svg": picture(),
+        DOCS / "man" / "ikeclient.1": manual(),
         DOCS / "status.schema.json": json.dumps(status_schema(), indent=2) + "\n",
     }
 
@@ -93,6 +94,77 @@ def _command(path: str) -> Iterator[str]:
         yield from ("", "| | |", "|---|---|")
         for _, names, meaning in rows:
             yield f"| `{_cell(names)}` | {_cell(meaning)} |"
+
+
+def manual() -> str:
+    """Return the manual page, in the macros of man(7), with a section for every command."""
+    command: Any = get_command(app)
+    context = command.context_class(command, info_name="ikeclient")
+    lines = [
+        '.TH IKECLIENT 1 "" "ikeclient" "User Commands"',
+        *(".SH NAME", r"ikeclient \- VPN access over IKEv2, entirely in userspace"),
+        *(".SH SYNOPSIS", ".B ikeclient", _roff(" ".join(command.collect_usage_pieces(context)))),
+        *(".SH DESCRIPTION", _roff(DESCRIPTION)),
+        *(".SH OPTIONS", *_manual_records(command, context)),
+        ".SH COMMANDS",
+        *_manual_commands(command, context),
+        ".SH EXIT STATUS",
+        *(line for code, meaning in EXIT_CODES for line in (".TP", f".B {code}", _roff(meaning))),
+        ".SH FILES",
+        *(line for name, meaning in FILES for line in (".TP", f".I {_roff(name)}", _roff(meaning))),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+DESCRIPTION = (
+    "A profile says how to connect: `ikeclient profile new NAME` writes one, `ikeclient profile import FILE` reads "
+    "those of other clients. `ikeclient connect NAME` connects, in the foreground or with --detach; `ikeclient "
+    "status` shows what runs. `exec` and `proxy` need no root."
+)
+EXIT_CODES = (
+    ("0", "all went well"),
+    ("1", "unexpected: a bug"),
+    ("2", "the command line asks for something that cannot be done"),
+    ("3", "not connected (`status --check`)"),
+    ("4", "authentication failed"),
+    ("5", "no response in time"),
+    ("6", "the gateway refused the negotiation"),
+    ("7", "the gateway's certificate or identity was rejected"),
+    ("8", "no such tunnel is running"),
+    ("9", "the profile is not valid"),
+    ("10", "there is no such profile"),
+    ("11", "a privilege or the TUN device is missing"),
+    ("12", "setting up this machine failed and was rolled back"),
+    ("130", "interrupted"),
+)
+FILES = (
+    ("~/.config/ikeclient/profiles/NAME.toml", "a profile of the caller"),
+    ("/etc/ikeclient/profiles/NAME.toml", "a profile of the machine"),
+)
+
+
+def _manual_commands(group: Any, parent: Any) -> Iterator[str]:
+    """Yield the commands of a group, those inside groups after them."""
+    for word, command in group.commands.items():
+        context = command.context_class(command, info_name=word, parent=parent)
+        if hasattr(command, "commands"):
+            yield from _manual_commands(command, context)
+            continue
+        yield f".SS {_roff(' '.join((context.command_path, *command.collect_usage_pieces(context))))}"
+        for number, paragraph in enumerate((command.help or "").split("\n\n")):
+            yield from (*([".PP"] if number else []), _roff(" ".join(paragraph.split())))
+        yield from _manual_records(command, context)
+
+
+def _manual_records(command: Any, context: Any) -> Iterator[str]:
+    for _, names, meaning in records(command, context):
+        yield from (".TP", f".B {_roff(names)}", _roff(meaning))
+
+
+def _roff(text: str) -> str:
+    """Return text that troff shows as it is."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("`", "\\(ga").replace("'", "\\(aq")
+    return "\\&" + escaped if escaped.startswith(".") else escaped
 
 
 def picture() -> str:

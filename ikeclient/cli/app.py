@@ -17,6 +17,7 @@ from typer.main import get_command
 
 from ikeclient.cli import (
     block,
+    completion,
     connect,
     doctor,
     events,
@@ -25,6 +26,7 @@ from ikeclient.cli import (
     profile,
     proxy,
     repair,
+    report,
     secret,
     status,
     tunnels,
@@ -73,6 +75,8 @@ app.add_typer(profile.app, name="profile")
 app.add_typer(secret.app, name="secret")
 app.command("probe", cls=Command, short_help="Ask a gateway what it speaks.")(probe.probe)
 app.command("doctor", cls=Command, short_help="Check what this machine can do.")(doctor.doctor)
+app.command("report", cls=Command, short_help="Write a file for a report of a fault.")(report.report)
+app.command("completion", cls=Command, short_help="Print a script for a shell to complete with.")(completion.completion)
 app.command("version", cls=Command, short_help="Show the version.")(version.version)
 
 
@@ -98,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Nothing but SystemExit ever leaves this function."""
     settings.reset()
     settings.write(LogFormat.JSON if os.environ.get(VARIABLE) == LogFormat.JSON else LogFormat.TEXT)
+    if instruction := os.environ.get(completion.VARIABLE):
+        return _complete(instruction)
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:
@@ -113,6 +119,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         _settle(stream)
     return code
+
+
+def _complete(instruction: str) -> int:
+    """Answer a shell. Whatever is wrong, it gets no answer, and the person no word in the middle of a line."""
+    try:
+        return completion.answer(get_command(app), instruction)
+    except Exception:
+        return 1
 
 
 def _run(arguments: list[str]) -> int:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from typing import Annotated, NamedTuple
 
 import typer
 
 from ikeclient.cli.block import closed
 from ikeclient.cli.version import details
-from ikeclient.cli.view.terminal import WIDTH, emit, printable, styled, symbol
+from ikeclient.cli.view.terminal import emit, printable, styled, symbol, width, wrapped
 from ikeclient.control import client
-from ikeclient.errors import IkeclientError
+from ikeclient.errors import IkeclientError, PrivilegeError
 
 SCHEMA = "ikeclient.doctor/1"
+_LABEL = 15  # columns of a finding's name
 
 
 class Finding(NamedTuple):
@@ -28,21 +29,62 @@ class Finding(NamedTuple):
     hint: str | None
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False) -> None:
+class Purpose(StrEnum):
+    """What `--for` can ask about."""
+
+    CONNECT = "connect"
+    EXEC = "exec"
+    PROXY = "proxy"
+
+
+# The findings without which a command cannot work.
+_NEEDED = {
+    Purpose.CONNECT: ("TUN device", "CAP_NET_ADMIN"),
+    Purpose.EXEC: ("rootless",),
+    Purpose.PROXY: ("rootless",),
+}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False,
+    purpose: Annotated[
+        Purpose | None, typer.Option("--for", help="Exit with 11 unless this command can work here.")
+    ] = None,
+) -> None:
     """Check this machine: TUN, rights, DNS, libraries, the compiled codec."""
-    found = [*_software(), *_machine()]
+    found = findings()
     if as_json:
         emit(json.dumps({"schema": SCHEMA, "findings": [each._asdict() for each in found]}))
-        return
-    width = max(len(each.name) for each in found)
-    for name, fine, text, hint in found:
-        mark = symbol("\u2713", "+", sys.stdout) if fine else symbol("\u2717", "-", sys.stdout)
-        first, *rest = textwrap.wrap(printable(text), WIDTH - width - 4) or [""]
-        emit(styled([(f"{mark} ", "good" if fine else "bad"), (f"{name:<{width}}  ", "dim"), (first, "")], sys.stdout))
-        if hint and not fine:
-            rest += textwrap.wrap(printable(hint), WIDTH - width - 4)
-        for line in rest:
-            emit(f"  {'':<{width}}  {line}")
+    else:
+        for finding in found:
+            mark = symbol("\u2713", "+", sys.stdout) if finding.ok else symbol("\u2717", "-", sys.stdout)
+            first, *rest = plain(finding, width(sys.stdout))
+            emit(styled([(f"{mark} ", "good" if finding.ok else "bad"), (first[2:], "")], sys.stdout))
+            for line in rest:
+                emit(line)
+    if purpose is not None:
+        _require(found, purpose)
+
+
+def findings() -> list[Finding]:
+    """Look at everything."""
+    return [*_software(), *_machine()]
+
+
+def plain(finding: Finding, columns: int) -> list[str]:
+    """Return a finding as lines: name and text, then what to do if it is not fine."""
+    indent = " " * (_LABEL + 4)
+    first, *rest = wrapped(printable(finding.text), columns - len(indent))
+    if finding.hint and not finding.ok:
+        rest += wrapped(printable(finding.hint), columns - len(indent))
+    return [f"{'+' if finding.ok else '-'} {finding.name:<{_LABEL}}  {first}", *(indent + line for line in rest)]
+
+
+def _require(found: Iterable[Finding], purpose: Purpose) -> None:
+    """Raise PrivilegeError for the first thing that the command lacks."""
+    for finding in found:
+        if finding.name in _NEEDED[purpose] and not finding.ok:
+            raise PrivilegeError(f"`{purpose}` cannot work here", reason=finding.text, hint=finding.hint)
 
 
 def _software() -> Iterator[Finding]:

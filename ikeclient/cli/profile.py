@@ -11,14 +11,18 @@ from typing import Annotated
 
 import typer
 
+from ikeclient.cli.complete import profile_names
 from ikeclient.cli.help import Command, Group
 from ikeclient.cli.options import Overrides
 from ikeclient.cli.store import write_private
 from ikeclient.cli.transfer import export_profile, import_profile
-from ikeclient.cli.view.terminal import emit, printable, say, styled, symbol, warn
-from ikeclient.errors import IkeclientError, ProfileError
+from ikeclient.cli.view.terminal import ask_line, asker, emit, printable, say, styled, symbol, warn
+from ikeclient.errors import IkeclientError, ProfileError, UsageError
 
 SCHEMA = "ikeclient.profiles/1"
+GATEWAY, IDENTITY = "vpn.example.com", "alice@example.com"
+_METHODS = "psk, certificate, eap-mschapv2, eap-tls, eap-ttls, eap-peap or eap-gtc."
+_ROUTES = "split or full."
 
 app = typer.Typer(help="List, show, check, start, import and export profiles.", cls=Group, rich_markup_mode=None)
 
@@ -106,28 +110,113 @@ def validate(
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new profile's name, a path, or - for stdout.")],
     method: Annotated[
-        str, typer.Option("--method", help="psk, certificate, eap-mschapv2, eap-tls, eap-ttls, eap-peap or eap-gtc.")
-    ] = "eap-mschapv2",
-    routes: Annotated[str, typer.Option("--routes", help="split or full.")] = "split",
-    gateway: Annotated[str, typer.Option("--gateway", help="The gateway's host name or address.")] = "vpn.example.com",
-    identity: Annotated[str, typer.Option("--identity", help="How the gateway knows us.")] = "alice@example.com",
+        str | None, typer.Option("--method", metavar="METHOD", help=_METHODS, show_default="eap-mschapv2")
+    ] = None,
+    routes: Annotated[
+        str | None, typer.Option("--routes", metavar="ROUTES", help=_ROUTES, show_default="split")
+    ] = None,
+    gateway: Annotated[
+        str | None,
+        typer.Option("--gateway", metavar="HOST", help="The gateway's host name or address.", show_default=GATEWAY),
+    ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option("--identity", metavar="NAME", help="How the gateway knows us.", show_default=IDENTITY),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a profile that exists.")] = False,
 ) -> None:
-    """Write a commented profile to start from."""
+    """Write a commented profile to start from. On a terminal, what is not given is asked for."""
     from ikeclient.profile.load.load import parse_profile
-    from ikeclient.profile.load.lookup import find_profile, is_path, user_directory
     from ikeclient.profile.templates import template
 
-    if name == "-":
-        emit(template(method, routes, address=gateway, identity=identity).rstrip("\n"))
+    path = None if name == "-" else _new_path(name)
+    if path is not None and not force and os.path.lexists(path):
+        raise UsageError(f"{printable(path)} is there already", hint="--force replaces it")
+    asking = name != "-" and asker() is not None
+    chosen = [
+        given if given is not None else ask_line(question, default) if asking else default
+        for given, question, default in (
+            (gateway, "Gateway (host name or address)", GATEWAY),
+            (method, f"Method ({_METHODS.rstrip('.')})", "eap-mschapv2"),
+            (identity, "How the gateway knows you", IDENTITY),
+            (routes, f"Routes ({_ROUTES.rstrip('.')})", "split"),
+        )
+    ]
+    text = template(chosen[1], chosen[3], name=path.stem if path else "work", address=chosen[0], identity=chosen[2])
+    if path is None:
+        emit(text.rstrip("\n"))
         return
-    path = find_profile(name if is_path(name) else f"./{name}.toml").path  # also refuses what cannot be a name
-    if not is_path(name):
-        path = user_directory() / path.name
-    text = template(method, routes, name=path.stem, address=gateway, identity=identity)
     parse_profile(text, name=path.stem)  # a gateway that cannot be one is told now
     write_private(path, text.encode(), force)
-    say(f"wrote {printable(path)}")
+    say(f"wrote {path}")
+
+
+def _new_path(name: str) -> Path:
+    """Return where a new profile goes; refuses what cannot be found by a name, or as a path."""
+    from ikeclient.profile.load.lookup import find_profile, is_path, user_directory
+
+    if is_path(name) and not name.endswith(".toml"):
+        raise UsageError(
+            f"'{printable(name)}' is neither a name nor the path of a profile",
+            hint=f"a name has no slash, and a path ends in .toml: `ikeclient profile new {Path(name).name or 'work'}`",
+        )
+    path = find_profile(name if is_path(name) else f"./{name}.toml").path  # refuses what cannot be a name
+    return path if is_path(name) else user_directory() / path.name
+
+
+Existing = Annotated[
+    str,
+    typer.Argument(metavar="PROFILE", help="A profile's name, or a path to one.", autocompletion=profile_names),
+]
+
+
+@app.command(cls=Command)
+def path(profile: Existing) -> None:
+    """Print where a profile is."""
+    emit(printable(_existing(profile)))
+
+
+@app.command(cls=Command)
+def edit(profile: Existing) -> None:
+    """Open a profile in the editor (VISUAL or EDITOR), and check it afterwards. Exits with 9 if it is not valid."""
+    import shlex
+    import subprocess
+
+    place = _existing(profile)
+    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    try:
+        status = subprocess.run([*editor, str(place)], check=False).returncode  # noqa: S603 - the caller's own editor
+    except OSError as error:
+        hint = "set EDITOR to one that is installed"
+        raise UsageError(f"cannot run {printable(editor[0])}: {error.strerror}", hint=hint) from None
+    if status:
+        raise UsageError(f"{printable(editor[0])} failed", reason=f"its exit status is {status}")
+    from ikeclient.profile.load.load import load_profile
+
+    load_profile(str(place), environ=_no_keys())
+    say(f"{place} is valid")
+
+
+@app.command(cls=Command)
+def remove(profile: Existing) -> None:
+    """Remove a profile. Secrets and certificates that it names stay."""
+    place = _existing(profile)
+    try:
+        place.unlink()
+    except OSError as error:
+        raise UsageError(f"cannot remove {printable(place)}", reason=error.strerror) from error
+    say(f"removed {place}")
+    for beside in sorted(each for each in place.parent.glob(f"{place.stem}.*") if each != place):
+        say(f"{beside} stays")
+
+
+def _existing(profile: str) -> Path:
+    from ikeclient.profile.load.lookup import find_profile, not_found
+
+    found = find_profile(profile).path
+    if not os.path.lexists(found):
+        raise not_found(profile)
+    return found
 
 
 def _entries() -> list[tuple[str, Path]]:

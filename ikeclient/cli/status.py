@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ikeclient.cli.block import closed
+from ikeclient.cli.complete import tunnel_names
 from ikeclient.cli.view import render
 from ikeclient.cli.view.terminal import emit, is_live, say, styled, until_interrupted
 from ikeclient.control import client
@@ -31,7 +32,9 @@ class Check(StrEnum):
 
 
 def status(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The tunnel.", show_default="all")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The tunnel.", show_default="all", autocompletion=tunnel_names)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The whole document, see docs/status.md.")] = False,
     fields: Annotated[
         str | None,

@@ -48,6 +48,7 @@ _WITHOUT_HELPER = "without it name resolution and the journal cannot be changed,
 _STILL_ROOT = "this process keeps user 0, without any right but CAP_NET_ADMIN: it may not become another user here"
 
 _LEFT_SHOWN = 3
+_UNTRUE_OF_A_PLAN = {"configuring", "disconnected"}  # nothing is changed, so nothing is restored
 
 _log = logging.getLogger(__name__)
 
@@ -330,9 +331,10 @@ async def _plan(profile: CompiledProfile, options: ConnectOptions, on_event: Lis
     machine = PlanningMachine(Machine(options.runtime_directory, options.name))
 
     def publish(event: dict[str, object]) -> None:
-        on_event(event)
         if event["event"] == "connected":
             connection.stop()
+        elif event["event"] not in _UNTRUE_OF_A_PLAN:
+            on_event(event)
 
     try:
         ports = Ports(device=tun, machine=machine, table=free_table())

@@ -60,7 +60,7 @@ class PlanningMachine:
 
     def apply(self, config: MachineConfig) -> None:
         """Only write down what would be done."""
-        self.lines = self._machine.plan(config)
+        self.lines = [f"ip tuntap add dev {config.interface} mode tun", *self._machine.plan(config)]
         self.warnings, self.servers = list(self._machine.warnings), self._machine.servers
 
     def renew(self) -> None:

@@ -77,3 +77,17 @@ def test_a_library_that_is_missing_is_named(
 
 
 _DETAILS = {"version": "1", "python": "3", "system": "Linux"}
+
+
+@pytest.mark.parametrize(
+    ("purpose", "lacking"), [("connect", "TUN device"), ("exec", "rootless"), ("proxy", "rootless")]
+)
+def test_doctor_for_a_command_is_0_or_11(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], purpose: str, lacking: str
+) -> None:
+    found = [doctor.Finding(name, True, "fine", None) for name in ("TUN device", "CAP_NET_ADMIN", "rootless")]
+    monkeypatch.setattr(doctor, "findings", lambda: found)
+    assert main(["doctor", "--for", purpose]) == 0
+    found[:] = [each._replace(ok=each.name != lacking, hint="do this") for each in found]
+    assert main(["doctor", "--for", purpose]) == 11
+    assert capsys.readouterr().err == f"error: `{purpose}` cannot work here\n  fine\n  do this\n"

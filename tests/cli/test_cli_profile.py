@@ -6,11 +6,14 @@ import json
 import stat
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ikeclient.cli.app import main
 from ikeclient.profile.templates import METHODS, ROUTES
+
+Shell = Any  # the fixture's class lives in conftest.py, which cannot be imported
 
 
 @pytest.fixture
@@ -148,3 +151,26 @@ def test_a_new_profile_that_could_not_be_used_is_refused(profiles: Path, argumen
     """F3."""
     assert main(["profile", "new", *arguments]) == code
     assert sorted(path.name for path in profiles.iterdir()) == ["psk", "work.toml"]
+
+
+def test_a_profile_is_found_edited_and_removed(shell: Shell, home: Path) -> None:
+    path = home / "config/ikeclient/profiles/work.toml"
+    assert shell.run("profile", "path", "work").stdout == f"{path}\n"
+    assert shell.run("profile", "path", "nowhere").returncode == 10
+    assert shell.run("profile", "edit", "work", EDITOR="sed -i s/alice/bob/").returncode == 0
+    assert 'identity = "bob"' in path.read_text()
+    broken = shell.run("profile", "edit", "work", VISUAL="sed -i s/identity/identitty/", EDITOR="false")
+    assert broken.returncode == 9
+    assert "identitty" in broken.stderr
+    assert shell.run("profile", "edit", "work", EDITOR="no-such-editor").returncode == 2
+    done = shell.run("profile", "remove", "work")
+    assert (done.returncode, done.stderr) == (0, f"removed {path}\n")
+    assert not path.exists()
+    assert shell.run("profile", "remove", "work").returncode == 10
+
+
+@pytest.mark.parametrize("name", ["../x", "./x", "a/b", "../x/"])
+def test_a_new_profile_that_nobody_would_find_is_refused(shell: Shell, name: str) -> None:
+    done = shell.run("profile", "new", name)
+    assert done.returncode == 2
+    assert "path ends in .toml" in done.stderr

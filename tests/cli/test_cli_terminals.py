@@ -81,3 +81,34 @@ def test_help_has_nothing_of_the_librarys_notation(screen: Opened, columns: int,
     for notation in ("[[", "{", "<str>", "<=", "list[", "(IKECLIENT", "[required]", "TEXT"):
         assert notation not in text
     assert matches_snapshot(text, f"help-{command.replace(' ', '-')}-{columns}")
+
+
+def test_a_new_profile_is_asked_for(shell: Shell, screen: Opened) -> None:
+    """Enter means what stands in brackets; what was given is not asked for; Ctrl-D leaves nothing behind."""
+    terminal = screen("profile", "new", "office", "--method", "psk")
+    terminal.read("Gateway")
+    terminal.type("vpn.office.example\r")
+    terminal.read("knows you")
+    terminal.type("\r")
+    terminal.read("Routes")
+    terminal.type("full\r")
+    assert terminal.wait() == 0
+    shown = shell.run("profile", "show", "office", "--json").stdout
+    assert '"vpn.office.example"' in shown
+    assert '"routes": "all"' in shown
+    terminal = screen("profile", "new", "home")
+    terminal.read("Gateway")
+    terminal.type(CTRL_D)
+    assert terminal.wait() == 130
+    assert shell.run("profile", "path", "home").returncode == 10
+
+
+def test_ctrl_d_at_a_prompt_says_so(shell: Shell, screen: Opened) -> None:
+    """F13: nothing is asked a second time."""
+    path = shell.home / "config/ikeclient/profiles/work.toml"
+    path.write_text(path.read_text().replace('psk = { file = "psk" }', "psk = { prompt = true }"))
+    terminal = screen("connect", "work", mode="connected")
+    terminal.read(": ")
+    terminal.type(CTRL_D)
+    assert terminal.wait() == 2
+    assert terminal.text().splitlines()[-2:] == ["error: no PSK given", "  the prompt was left with Ctrl-D"]

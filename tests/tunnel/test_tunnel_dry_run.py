@@ -32,7 +32,7 @@ def test_the_machine_is_asked_what_it_would_do_and_does_nothing() -> None:
         untouched = FakeMachine("other")
         planning = PlanningMachine(untouched)
         planning.apply(config)
-        assert planning.lines == untouched.plan(config)
+        assert planning.lines == ["ip tuntap add dev ike0 mode tun", *untouched.plan(config)]
         assert planning.lines
         planning.renew()
         planning.revert()

@@ -196,7 +196,21 @@ def asker() -> Callable[[str], str] | None:
 def _ask(prompt: str) -> str:
     import getpass
 
-    return getpass.getpass(printable(prompt), stream=sys.stderr)
+    try:
+        return getpass.getpass(printable(prompt), stream=sys.stderr)
+    except (EOFError, KeyboardInterrupt):
+        tell("")  # what follows is not to stand behind the prompt
+        raise
+
+
+def ask_line(prompt: str, default: str) -> str:
+    """Ask a person for a line, with echo; Enter alone means `default`. Raises Interrupted after Ctrl-D."""
+    tell(f"{printable(prompt)} [{printable(default)}]: ", end="")
+    line = sys.stdin.readline() if sys.stdin is not None else ""
+    if not line:
+        tell("")
+        raise Interrupted("interrupted")
+    return line.strip() or default
 
 
 def read_secret() -> str:
@@ -210,7 +224,7 @@ def read_secret() -> str:
         try:
             secret = ask("Password: ")
         except EOFError:
-            secret = ""
+            raise UsageError("no password given", reason="the prompt was left with Ctrl-D") from None
     else:
         # Unbuffered, because what follows the line may be for a program that is run.
         line = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer).readline(_MAXIMUM_PASSWORD + 2).rstrip(b"\r\n")

@@ -145,7 +145,7 @@ def ask_for(wanted: Wanted) -> bytes:
             "utf-8", "surrogateescape"
         )
     except EOFError:
-        raise no_answer(wanted.name) from None
+        raise UsageError(f"no {wanted.name} given", reason="the prompt was left with Ctrl-D") from None
 
 
 def no_answer(name: str) -> UsageError:
