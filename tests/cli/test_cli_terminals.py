@@ -111,4 +111,4 @@ def test_ctrl_d_at_a_prompt_says_so(shell: Shell, screen: Opened) -> None:
     terminal.read(": ")
     terminal.type(CTRL_D)
     assert terminal.wait() == 2
-    assert terminal.text().splitlines()[-2:] == ["error: no PSK given", "  the prompt was left with Ctrl-D"]
+    assert terminal.text().splitlines()[-2:] == ["error: no pre-shared key given", "  the prompt was left with Ctrl-D"]
