@@ -76,6 +76,10 @@ class Network:
         """The network namespaces of all machines."""
         return [machine.name for machine in self._machines]
 
+    def add_machine(self, role: str) -> Machine:
+        """A further machine, without a cable yet."""
+        return self._machine(role)
+
     def _machine(self, role: str) -> Machine:
         machine = Machine(f"{self._name}{role}", self.directory)
         self._machines.append(machine)

@@ -22,7 +22,7 @@ from ikeclient.net.dns.resolv_conf import servers_in
 from ikeclient.net.model import IPAddress
 
 PATIENCE = 2.0  # seconds for a server to answer
-ROUNDS = 2  # in which every server is asked
+ROUNDS = 5  # in which every server is asked
 _PORT = 53
 _A, _AAAA, _IN = 1, 28, 1
 _HEADER = struct.Struct("!6H")
@@ -146,7 +146,9 @@ def _addresses(data: bytes, at: int, count: int, kind: int) -> Iterator[IPAddres
         at += 10
         value = data[at : at + length]
         at += length
-        if (got, place, length) == (kind, _IN, 4 if kind == _A else 16) and len(value) == length:
+        if len(value) < length:
+            raise ValueError("cut off")
+        if (got, place, length) == (kind, _IN, 4 if kind == _A else 16):
             yield IPv4Address(value) if kind == _A else IPv6Address(value)
 
 

@@ -282,6 +282,8 @@ class Kernel:
             requests.append((old, 0, body) if again is None else (new, how, body))
         try:
             codes = self._direct.change(requests)
+            if any(_version(step) == 6 for step, _ in steps):
+                self._direct.change(routing.forget_ipv6_routes())
         except OSError as error:
             codes = [error.errno or errno.EIO] * len(requests)
         results: list[PlatformError | None] = []
@@ -429,6 +431,10 @@ def _address(step: Address) -> dict[str, object]:
     flags = _IFA_F_NOPREFIXROUTE | (_IFA_F_NODAD if step.address.version == 6 else 0)
     address = {"address": str(step.address.ip), "prefixlen": step.address.network.prefixlen}
     return {"index": step.index, "family": _FAMILY[step.address.version], "flags": flags, **address}
+
+
+def _version(step: Route | Rule) -> Version:
+    return step.version if isinstance(step, Rule) else step.destination.version
 
 
 def _index(step: NetlinkStep) -> int:

@@ -25,6 +25,8 @@ NEW_RULE, DELETE_RULE, GET_RULE = 32, 33, 34
 
 _ROUTE = Struct("=BBBBBBBBI")  # rtmsg: family, two prefix lengths, TOS, table, protocol, scope, type, flags
 _RULE = Struct("=BBBBBBBBI")  # fib_rule_hdr: family, two prefix lengths, TOS, table, 2 reserved, action, flags
+_ADDRESS = Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, index
+_NEW_ADDRESS, _DELETE_ADDRESS, _IFA_LOCAL, _NO_DAD = 20, 21, 2, 0x02
 _NUMBER, _PORTS = Struct("=I"), Struct("=HH")
 
 _RTA_DST, _RTA_OIF, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 7, 15
@@ -140,6 +142,18 @@ def read_rule(message: memoryview) -> Rule | None:
             source_port=first,
         )
     return None
+
+
+def forget_ipv6_routes() -> list[tuple[int, int, bytes]]:
+    """Requests that make every socket look up its IPv6 route again.
+
+    A connected socket keeps the route that it has found, and unlike in IPv4 neither a rule nor a route of another table
+    makes it invalid: it would go on past what was closed. An address that comes or goes does, so one comes and goes, of
+    the prefix that leads nowhere (RFC 6666).
+    """
+    body = _ADDRESS.pack(socket.AF_INET6, 128, _NO_DAD, 0, socket.if_nametoindex("lo"))
+    body += attribute(_IFA_LOCAL, ip_address("100::1ce").packed)
+    return [(_NEW_ADDRESS, CREATE, body), (_DELETE_ADDRESS, 0, body)]
 
 
 class Seen(NamedTuple):

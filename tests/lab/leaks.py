@@ -1,0 +1,322 @@
+"""Traffic of every kind that could leave a machine past its tunnel, and what of it was seen on the outer link.
+
+Each kind is known by its ports, so that a packet says what sent it. `Traffic` runs in the client, in a guest behind it
+(a bridge, as container engines make it) and beside the gateway, which connects to the client. What our own tunnel sends
+is named too: a matrix that only counted leaks could hide that nothing was sent at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from lab.capture import Capture
+from lab.machines import Machine, plug, wait_for
+from lab.network import (
+    CLIENT_IPV4,
+    CLIENT_IPV6,
+    GATEWAY_IPV4,
+    GATEWAY_IPV6,
+    GATEWAY_NAME,
+    INTERNET_DNS,
+    INTERNET_IPV4,
+    INTERNET_IPV6,
+)
+from lab.world import Lab
+
+LOOK_UP = "allowed: the look-up of the gateway's name"
+MAIN_RULES = (
+    "ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup default protocol kernel;"
+    " ip -6 rule add priority 32766 lookup main protocol kernel"
+)
+EXPRESSION = "not arp"
+
+# The kinds, each with what tells it: the protocol and the port that it goes to, or comes from.
+PORTS = {
+    ("tcp", 40002): "TCP, new",
+    ("tcp", 40005): "TCP, running",
+    ("udp", 40001): "UDP, new",
+    ("udp", 40003): "UDP, running",
+    ("udp", 40010): "bound to the interface",
+    ("udp", 40011): "our mark, elsewhere",
+    ("udp", 40012): "another mark",
+    ("tcp", 40013): "our mark, TCP to the gateway",
+    ("tcp", 443): "TCP 443 of the gateway",
+    ("udp", 45450): "UDP 4500 of the gateway",
+    ("udp", 5353): "multicast DNS",
+    ("udp", 40014): "broadcast",
+    ("udp", 40020): "forwarded",
+    ("tcp", 40030): "answers to connections",
+}
+FAMILIES = {4: "IPv4", 6: "IPv6"}
+KINDS = {
+    f"{kind}, {family}"
+    for family in FAMILIES.values()
+    for kind in {*PORTS.values(), "ICMP", "DNS of the LAN", "DNS of the Internet"}
+    if (kind, family) != ("broadcast", "IPv6")
+}
+LAN_DNS, PUBLIC_DNS = {GATEWAY_IPV4, GATEWAY_IPV6}, {INTERNET_DNS, INTERNET_IPV6}
+NEIGHBOURS = {"131", "132", "133", "135", "136", "143"}
+
+_TRAFFIC = r"""
+import itertools, json, socket, struct, sys, time
+
+given = json.loads(sys.argv[1])
+FAMILIES = {socket.AF_INET: "4", socket.AF_INET6: "6"}
+MARK, DEVICE = 36, 25
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xffff)
+    return ~(total + (total >> 16)) & 0xffff
+
+def attempt(work, *arguments):
+    try:
+        return work(*arguments)
+    except OSError:
+        pass
+
+def udp(family, to, *options, port=0):
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+        for level, option, value in options:
+            sender.setsockopt(level, option, value)
+        if port:
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            attempt(sender.bind, ("", port))
+        attempt(sender.sendto, b"leak?", to)
+
+def tcp(family, to, mark=0):
+    stream = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    if mark:
+        stream.setsockopt(socket.SOL_SOCKET, MARK, mark)
+    attempt(stream.connect, to)
+    pending.append(stream)
+
+question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x06secret\x04corp\x07example\0\0\x01\0\x01"
+pending, running, streams, raw, answering = [], {}, {}, {}, []
+for family, key in FAMILIES.items():
+    host = given["internet" + key]
+    raw[family] = socket.socket(family, socket.SOCK_RAW, 1 if key == "4" else 58)
+    running[family] = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    running[family].connect((host, 40003))
+    streams[family] = socket.create_connection((host, 40005), timeout=10)
+    streams[family].setsockopt(socket.IPPROTO_TCP, 18, 200)  # TCP_USER_TIMEOUT: sent again often
+    streams[family].setblocking(False)
+    listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if key == "6":
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    listening.bind(("", 40030))
+    listening.listen(64)
+    answering.append(listening)
+print("ready", flush=True)
+wan = given["device"].encode() + b"\0"
+for number in itertools.count():
+    for family, key in FAMILIES.items():
+        host, gateway = given["internet" + key], given["gateway" + key]
+        udp(family, (host, 40001))
+        attempt(running[family].send, b"leak?")
+        attempt(streams[family].send, b"leak?")
+        tcp(family, (host, 40002))
+        tcp(family, (gateway, 443))
+        tcp(family, (gateway, 40013), 0x1ce)
+        udp(family, (gateway, 4500), port=45450)
+        bound = (socket.SOL_SOCKET, DEVICE, wan)
+        udp(family, (host, 40010), bound)
+        udp(family, (host, 40011), (socket.SOL_SOCKET, MARK, 0x1ce))
+        udp(family, (host, 40012), (socket.SOL_SOCKET, MARK, 0x77))
+        udp(family, ("224.0.0.251" if key == "4" else "ff02::fb", 5353), bound)
+        if key == "4":
+            udp(family, ("255.255.255.255", 40014), bound, (socket.SOL_SOCKET, socket.SO_BROADCAST, 1))
+        for server in given["servers" + key]:
+            with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as resolver:
+                attempt(resolver.sendto, question, (server, 53))
+        echo = struct.pack("!BBHHH", 8 if key == "4" else 128, 0, 0, 0x4242, number & 0xffff) + b"leak"
+        if key == "4":
+            echo = echo[:2] + struct.pack("!H", checksum(echo)) + echo[4:]
+        attempt(raw[family].sendto, echo, socket.MSG_DONTWAIT, (host, 0))
+    for listening in answering:
+        while (accepted := attempt(listening.accept)) is not None:
+            pending.append(accepted[0])
+    while len(pending) > 40:
+        pending.pop(0).close()
+    time.sleep(0.02)
+"""
+
+_GUEST = r"""
+import socket, sys, time
+while True:
+    for family, host in ((socket.AF_INET, sys.argv[1]), (socket.AF_INET6, sys.argv[2])):
+        with socket.socket(family, socket.SOCK_DGRAM) as sender:
+            try:
+                sender.sendto(b"leak?", (host, 40020))
+            except OSError:
+                pass
+    time.sleep(0.02)
+"""
+
+_OUTSIDE = r"""
+import socket, sys, threading, time
+
+def take(family, host):
+    listening = socket.create_server((host, 40005), family=family)
+    print("ready", flush=True)
+    held = []
+    while True:
+        held.append(listening.accept()[0])
+        threading.Thread(target=swallow, args=(held[-1],), daemon=True).start()
+
+def swallow(stream):
+    try:
+        while stream.recv(65536):
+            pass
+    except OSError:
+        pass
+
+families = (socket.AF_INET, socket.AF_INET6)
+for family, host in zip(families, sys.argv[1:3]):
+    threading.Thread(target=take, args=(family, host), daemon=True).start()
+pending = []
+while True:
+    for family, client in zip(families, sys.argv[3:5]):
+        stream = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            stream.connect((client, 40030))
+        except OSError:
+            pass
+        pending.append(stream)
+    while len(pending) > 20:
+        pending.pop(0).close()
+    time.sleep(0.05)
+"""
+
+
+class Traffic:
+    """All kinds of traffic of a lab's client, from now on."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        network = lab.network
+        outside = (INTERNET_IPV4, INTERNET_IPV6, CLIENT_IPV4, CLIENT_IPV6)
+        network.gateway.start(sys.executable, "-c", _OUTSIDE, *outside)
+        self.guest = self._make_guest()
+        given = {
+            "internet4": INTERNET_IPV4,
+            "internet6": INTERNET_IPV6,
+            "gateway4": GATEWAY_IPV4,
+            "gateway6": GATEWAY_IPV6,
+            "servers4": [GATEWAY_IPV4, INTERNET_DNS],
+            "servers6": [GATEWAY_IPV6, INTERNET_IPV6],
+            "device": "wan",
+        }
+        self._text = json.dumps(given)
+        with self.capture("control") as control:
+            network.client.start(sys.executable, "-c", _TRAFFIC, self._text)
+            self.guest.start(sys.executable, "-c", _GUEST, INTERNET_IPV4, INTERNET_IPV6)
+            wait_for(self._flows, timeout=60, what="traffic in the clear", interval=0.2)
+        seen = self.seen(control)
+        assert set(seen) >= KINDS, f"without a tunnel everything is seen, but not {sorted(KINDS - set(seen))}"
+        self.control = seen
+
+    def _make_guest(self) -> Machine:
+        """A machine behind a bridge of the client, as docker makes it, whose packets the client forwards."""
+        client = self._lab.network.client
+        guest = self._lab.network.add_machine("guest")
+        client.ip("link", "add", "name", "docker0", "type", "bridge")
+        plug(client, "port", guest, "eth0")
+        client.ip("link", "set", "dev", "port", "master", "docker0")
+        client.ip("link", "set", "dev", "docker0", "up")
+        for machine, device, host in ((client, "docker0", 1), (guest, "eth0", 2)):
+            machine.ip("address", "add", f"172.30.0.{host}/24", "dev", device)
+            machine.ip("address", "add", f"fd30::{host}/64", "dev", device, "nodad")
+        guest.ip("route", "add", "default", "via", "172.30.0.1")
+        guest.ip("-6", "route", "add", "default", "via", "fd30::1")
+        client.sysctl("net.ipv4.ip_forward", 1)
+        client.sysctl("net.ipv6.conf.all.forwarding", 1)
+        return guest
+
+    def _flows(self) -> bool:
+        """Whether echo requests of both families have reached the gateway for a while."""
+        for counter in ("IcmpInEchos", "Icmp6InEchos"):
+            words = self._lab.network.gateway.run("nstat", "-asz", counter).stdout.split()
+            if int(words[words.index(counter) + 1]) < 25:
+                return False
+        return True
+
+    def capture(self, name: str, *, interface: str = "wan") -> Capture:
+        """Record an outer link of the client."""
+        return self._lab.capture(name, interface=interface, expression=EXPRESSION)
+
+    def seen(self, *captures: Capture) -> Counter[str]:
+        """How many packets of each kind left the client."""
+        counted: Counter[str] = Counter()
+        for capture in captures:
+            for packet in capture.packets(_not_incoming(), *_FIELDS):
+                counted[_kind(*packet)] += 1
+        return counted
+
+    def leaks(self, *captures: Capture) -> Counter[str]:
+        """What left that was neither our own nor what every network needs."""
+        return Counter({kind: count for kind, count in self.seen(*captures).items() if not kind.startswith("allowed")})
+
+    def leaks_while(self, name: str, change: Callable[[], object], settled: Callable[[], object]) -> Counter[str]:
+        """What leaked from before `change` until a moment after `settled`, by every cable that is there."""
+        with contextlib.ExitStack() as stack:
+            captures = [
+                stack.enter_context(self.capture(f"{name}-{interface}", interface=interface))
+                for interface in self._interfaces()
+            ]
+            change()
+            wait_for(settled, timeout=60, what=name, interval=0.05)
+            time.sleep(0.3)  # for packets that would leak
+        return self.leaks(*captures)
+
+    def _interfaces(self) -> list[str]:
+        links = json.loads(self._lab.network.client.run("ip", "-j", "link").stdout)
+        return [link["ifname"] for link in links if link["ifname"].startswith("wan")]
+
+    def moments(self, capture: Capture) -> list[tuple[float, str]]:
+        """When packets of which kind left."""
+        packets = capture.packets(_not_incoming(), "frame.time_epoch", *_FIELDS)
+        return [(float(moment), _kind(*fields)) for moment, *fields in packets]
+
+
+_FIELDS = (
+    *("ip.src", "ipv6.src", "ip.dst", "ipv6.dst", "ip.proto", "ipv6.nxt", "tcp.srcport", "tcp.dstport"),
+    *("udp.srcport", "udp.dstport", "icmpv6.type", "dns.qry.name"),
+)
+
+
+def _not_incoming() -> str:
+    theirs = ["10.1.0.1", "10.2.0.1", INTERNET_IPV4, INTERNET_DNS, "10.99.0.0/16"]
+    theirs6 = ["fd01::1", "fd02::1", INTERNET_IPV6, "fd99::/64"]
+    terms = [*(f"ip.src == {address}" for address in theirs), *(f"ipv6.src == {address}" for address in theirs6)]
+    return f"(ip or ipv6) and not ({' or '.join(terms)})"
+
+
+def _kind(*fields: str) -> str:
+    # An ICMP error quotes a packet, whose fields then follow.
+    source4, _, to4, to6, protocol4, protocol6, tcp_from, tcp_to, udp_from, udp_to, icmp6, name = (
+        field.partition(",")[0] for field in fields
+    )
+    family, to = ("IPv4", to4) if source4 else ("IPv6", to6)
+    protocol = protocol4 or protocol6
+    for layer, ports in (("udp", (udp_from, udp_to)), ("tcp", (tcp_from, tcp_to))):
+        for port in ports:
+            if port and protocol in ("6", "17") and (layer, int(port)) in PORTS:
+                return f"{PORTS[layer, int(port)]}, {family}"
+    if udp_to == "53":
+        if name == GATEWAY_NAME:
+            return LOOK_UP
+        return f"DNS of the {'LAN' if to in LAN_DNS else 'Internet'}, {family}"
+    if udp_to in ("500", "4500") and to in {GATEWAY_IPV4, GATEWAY_IPV6, "10.2.0.1", "fd02::1"}:
+        return "allowed: our IKE and ESP to the gateway"
+    if icmp6 in NEIGHBOURS:
+        return "allowed: neighbour discovery"
+    if protocol in ("1", "58", "0"):
+        return f"ICMP, {family}" if protocol != "0" or not icmp6 else "allowed: neighbour discovery"
+    return f"protocol {protocol} to {to} {tcp_to or udp_to}, {family}"

@@ -1,0 +1,203 @@
+"""What a kill switch closes: as a value, and on a machine that is looked at before, meanwhile and afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+from net_lab import Lab, a_lab, sh
+
+from ikeclient.net.block.firewall import Nft
+from ikeclient.net.block.state import BLOCK_TABLES, Block, collapsed, firewall_table, ruleset, steps
+from ikeclient.net.block.store import SUFFIX, Blocks
+from ikeclient.net.changes.steps import Route, Rule
+from ikeclient.net.changes.surroundings import network_namespace
+from ikeclient.net.machine.machine import remove_leftovers, repair
+
+MARK = 0x1CE
+EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+
+
+def block(**changed: object) -> Block:
+    here = Block(name="work", networks=EVERYTHING, mark=MARK, table=BLOCK_TABLES[0], network=network_namespace())
+    return replace(here, **changed)  # type: ignore[arg-type]
+
+
+def closed(text: str, of: Block) -> bool:
+    """Whether the longest prefix that an address lies in is closed."""
+    found = [(net.prefixlen, kind) for net, kind in of.verdicts().items() if ip_address(text) in net]
+    return max(found, default=(0, "throw"))[1] == "unreachable"
+
+
+def test_everything_but_what_is_excluded_is_closed() -> None:
+    full = block(exclude=(ip_network("192.0.2.0/24"),))
+    assert closed("8.8.8.8", full)
+    assert closed("2001:db8::1", full)
+    assert not closed("192.0.2.9", full)
+    assert not closed("8.8.8.8", block(networks=(ip_network("10.99.0.0/24"),)))
+
+
+def test_the_lan_takes_nothing_away_that_the_tunnel_names() -> None:
+    """O6: a LAN that is on the tunnel's network, or around it, gets nothing of it."""
+    split = block(networks=(ip_network("10.99.0.0/24"),), exclude_lan=True, lan=(ip_network("10.0.0.0/8"),))
+    assert closed("10.99.0.1", split)
+    full = block(exclude_lan=True, lan=(ip_network("10.0.0.0/8"),))
+    assert not closed("10.99.0.1", full)
+    assert closed("239.1.1.1", full)
+    assert not closed("224.0.0.251", full)
+    assert closed("224.0.0.251", block())
+
+
+def test_a_rule_comes_when_its_table_is_complete() -> None:
+    kinds = [type(step) for step in steps(block(gateways=(ip_address("192.0.2.1"),), ports=(4500,)), filtered=True)]
+    assert kinds == sorted(kinds, key=lambda kind: kind is Rule)
+    assert kinds.count(Route) == 3  # both families, and DHCP's broadcast
+    assert kinds.count(Rule) == 3  # both families, and the gateway's answers
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"name": "../work"}, {"interface": 'ike0" accept'}, {"table": 254}, {"ports": (70000,)}, {"mark": 0}]
+)
+def test_a_block_that_could_not_be_ours_is_none(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        block(**wrong)
+
+
+def test_networks_inside_others_are_left_out() -> None:
+    assert collapsed([*EVERYTHING, ip_network("10.0.0.0/8")]) == EVERYTHING
+
+
+# On a machine
+
+
+@pytest.fixture
+def net() -> Iterator[Lab]:
+    with a_lab("block") as made:
+        yield made
+
+
+def everything() -> str:
+    commands = ("ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all", "nft list ruleset")
+    return "\n".join(sh(command) for command in commands)
+
+
+def way(to: str) -> str:
+    """How the kernel would send a packet."""
+    return sh(f"ip route get {to} 2>&1", check=False).replace("No route to host", "unreachable")
+
+
+def test_closing_and_opening_leaves_everything_as_it_was(net: Lab, tmp_path: Path) -> None:
+    """O20: what is closed is no leftover, with or without a journal; `open` undoes all of it."""
+
+    def body() -> None:
+        blocks = Blocks(tmp_path)
+        before = everything()
+        result = blocks.close(block(interface="v0x", gateways=(ip_address("8.8.8.8"),)))
+        assert result.firewall
+        assert result.problem is None
+        assert all("unreachable" in way(to) for to in ("203.0.113.7", "2001:db8:ffff::7"))
+        assert " dev v0 " in way("203.0.113.7 mark 0x1ce")
+        assert repair(tmp_path) == []
+        assert remove_leftovers() == []
+        assert blocks.strays() == []
+        assert "unreachable" in way("203.0.113.7")
+        assert [each.name for each in Blocks(tmp_path).all()] == ["work"]
+        assert blocks.open("work") is True
+        assert blocks.open("work") is False
+        assert everything() == before
+
+    net.inside(body)
+
+
+@pytest.mark.parametrize(
+    ("taken", "word"),
+    [
+        ("ip rule delete priority 20020", "rules"),
+        ("ip -6 route flush table 7528", "routes"),
+        ("nft flush ruleset", "the firewall"),
+        ("nft flush chain inet ikeclient_7528 leave", "the firewall"),
+        ("nft insert rule inet ikeclient_7528 leave accept", "the firewall"),
+    ],
+)
+def test_what_others_take_away_is_put_back(net: Lab, tmp_path: Path, taken: str, word: str) -> None:
+    """O18: also a chain that was emptied, or a rule in front of ours."""
+
+    def body() -> None:
+        blocks = Blocks(tmp_path)
+        blocks.close(block())
+        before = sh("ip rule; ip -6 route show table 7528; nft list ruleset")
+        sh(taken)
+        assert blocks.uphold() == [word]
+        assert blocks.uphold() == []
+        assert sh("ip rule; ip -6 route show table 7528; nft list ruleset") == before
+
+    net.inside(body)
+
+
+def test_what_belongs_to_another_tunnel_passes_and_no_longer_when_that_has_gone(net: Lab, tmp_path: Path) -> None:
+    def body() -> None:
+        blocks = Blocks(tmp_path)
+        blocks.close(block())
+        other = block(name="other", networks=(), interface="v9", gateways=(ip_address("192.0.2.77"),))
+        blocks.close(replace(other, table=blocks.free_table()))
+        assert "192.0.2.77" in sh("nft list ruleset")
+        assert '"v9"' in sh("nft list ruleset")
+        assert len(Nft().tables()) == 1
+        blocks.open("other")
+        assert "192.0.2.77" not in sh("nft list ruleset")
+        assert Nft().fingerprint(firewall_table(block())) is not None
+
+    net.inside(body)
+
+
+def test_two_switches_close_each_its_own_networks(net: Lab, tmp_path: Path) -> None:
+    def body() -> None:
+        blocks = Blocks(tmp_path)
+        blocks.close(block(networks=(ip_network("203.0.113.0/24"),)))
+        blocks.close(replace(block(name="other", networks=(ip_network("8.8.8.0/24"),)), table=blocks.free_table()))
+        assert all("unreachable" in way(to) for to in ("203.0.113.7", "8.8.8.8"))
+        assert " dev v0 " in way("1.1.1.1")
+        blocks.open("work")
+        assert " dev v0 " in way("203.0.113.7")
+        assert "unreachable" in way("8.8.8.8")
+
+    net.inside(body)
+
+
+def test_a_file_that_is_gone_or_damaged_opens_nothing(net: Lab, tmp_path: Path) -> None:
+    """O20: what is closed is found by its shape then, and opened only by order."""
+
+    def body() -> None:
+        blocks = Blocks(tmp_path)
+        before = everything()
+        blocks.close(block())
+        (tmp_path / f"work{SUFFIX}").write_text('{"is": "Block", "name": "work"}')
+        assert blocks.all() == []
+        assert "unreachable" in way("203.0.113.7")
+        assert blocks.strays() == blocks.open_strays() != []
+        assert everything() == before
+
+    net.inside(body)
+
+
+def test_the_answers_of_the_gateway_pass_a_reverse_path_filter(net: Lab, tmp_path: Path) -> None:
+    def body() -> None:
+        sh("sysctl -qw net.ipv4.conf.v0.rp_filter=1")
+        blocks = Blocks(tmp_path)
+        blocks.close(block(gateways=(ip_address("8.8.8.8"),), ports=(45000,)))
+        assert " dev v0 " in way("8.8.8.8 ipproto udp sport 45000")
+        assert "unreachable" in way("8.8.8.8 ipproto udp sport 45001")
+
+    net.inside(body)
+
+
+def test_the_firewall_says_what_it_means() -> None:
+    text = ruleset(block(gateways=(ip_address("192.0.2.1"), ip_address("2001:db8::1"))), [], seconds=60)
+    assert "ipv4 timeout 60s" in text
+    assert text.index("accept") < text.index("drop")
+    own = ruleset(block(), [block(gateways=(ip_address("192.0.2.1"),), resolvers=(ip_address("192.0.2.53"),))])
+    assert "meta mark 0x1ce meta l4proto udp ip daddr { 192.0.2.1 } accept" in own
+    assert "meta mark 0x1ce udp dport 53 ip daddr { 192.0.2.53 } accept" in own
