@@ -143,15 +143,7 @@ TOO_MANY_ARGUMENTS: dict[str, int] = {}
 
 # Fields of another file's class that a module still writes. A class changes itself; others call its methods.
 FOREIGN_WRITES: dict[str, frozenset[str]] = {
-    "ikeclient.cli.proxy": frozenset({"message"}),
     "ikeclient.eap.peer": frozenset({"message"}),
-    "ikeclient.tunnel.arrangement": frozenset(
-        {"dns_domains", "dns_servers", "mtu", "own", "path_mtu", "routes", "warnings"}
-    ),
-    "ikeclient.tunnel.roaming": frozenset({"ike", "roams"}),
-    "ikeclient.tunnel.session": frozenset(
-        {"child_rekeys", "configuration", "established", "idle", "ike", "ike_rekeys", "path"}
-    ),
 }
 
 # `ikeclient --help` answers before any of these could even be loaded.

@@ -250,9 +250,9 @@ def _follow(name: str, progress: Progress) -> list[IkeclientError]:
             for event in events:
                 match event:
                     case {"event": "error"}:  # the last one; it is shown as this process's own
-                        failure = error_of(event)
-                        failure.message = f"the tunnel has ended: {failure.message}"
-                        return [failure]
+                        told = error_of(event)
+                        text = f"the tunnel has ended: {told.message}"
+                        return [IkeclientError(text, reason=told.reason, hint=told.hint, exit_code=told.exit_code)]
                     case {"event": "reconnecting", "error": list() as lines}:
                         lost = [str(line) for line in lines]
                     case {"event": "connected"}:

@@ -66,18 +66,14 @@ class Arrangement:
         ports.switch.carry(config)
         ports.machine.apply(config)
         self.applied = True
-        status.mtu, status.path_mtu = inner, outer
-        status.own = own
-        status.routes = tuple(str(route) for route in config.routes)
-        status.dns_servers = tuple(map(str, ports.machine.servers))
-        status.dns_domains = config.dns.domains if config.dns and status.dns_servers else ()
+        status.arranged(config, ports.machine.servers, mtu=inner, path_mtu=outer)
         self._warn((*warnings, *ports.machine.warnings))
         return inner
 
     def _warn(self, now: tuple[str, ...]) -> None:
         """Put the warnings of this configuration in the place of those of the last one."""
         status = self._status
-        status.warnings = [said for said in status.warnings if said in now or said not in self._warnings]
+        status.withdraw([said for said in self._warnings if said not in now])
         for warning in now:
             if warning not in status.warnings:
                 self._events.warn(warning)

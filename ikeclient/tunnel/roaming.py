@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.events import GatewayAddresses, IPAddress, PathChanged, PathEvent, PathProbed, PathRefused, Roamed
@@ -125,11 +124,9 @@ class Roaming:
             session.handle(PathChanged(path=event.path), link)
         moved = session.confirm(event.path)
         self._tried.clear()
-        if status.ike is not None:
-            status.ike = replace(status.ike, nat=event.nat)
+        status.path_confirmed(event.nat, moved=moved)
         status.happens(Input.PATH_CONFIRMED)
         if moved:
-            status.roams += 1
             took = round((self._clock() - self._left_at) * 1000) if self._left_at is not None else None
             session.events.emit(
                 "roamed", local=str(event.path.local_address), gateway=str(event.path.remote_address), took_ms=took

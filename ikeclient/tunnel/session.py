@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ikeclient.control import events
 from ikeclient.control.status import TunnelStatus
 from ikeclient.dataplane.pump import Pump
 from ikeclient.errors import IkeclientError
@@ -106,11 +105,11 @@ class Session:
                 self.events.warn(text)
             case PathChanged(path=path):
                 link.follow(path)
-                self.status.path = path
+                self.status.follow(path)
             case IkeEstablished():
                 self._established(event)
             case Configuration():
-                self.status.configuration = event
+                self.status.granted(event)
             case ChildEstablished():
                 self._child(event, link)
             case ChildClosed():
@@ -120,10 +119,8 @@ class Session:
                     self._keylog.ike(event)
 
     def _established(self, event: IkeEstablished) -> None:
-        self.status.ike = event
-        self.status.established = events.timestamp()
+        self.status.authenticated(event)
         if event.rekeyed:
-            self.status.ike_rekeys += 1
             self.events.emit("rekeyed", what="ike", suite=event.suite.name)
 
     def _child(self, child: ChildEstablished, link: Link) -> None:
@@ -132,7 +129,7 @@ class Session:
         again = self.status.idle
         self.pump.install(sa_pair(child, (address.ip for address in self.status.configuration.addresses)))
         self.status.children[child.spi_in] = self._last_child = child
-        self.status.idle = False
+        self.status.wait_for_packet(False)
         if not link.established:
             self._bring_up(link)
             return
@@ -141,7 +138,7 @@ class Session:
             return
         if child.replaces is not None:
             self.status.children.pop(child.replaces, None)
-        self.status.child_rekeys += 1
+        self.status.child_rekeyed()
         self.events.emit("rekeyed", what="child", suite=child.suite.name)
 
     def _child_closed(self, event: ChildClosed, link: Link) -> None:
@@ -149,7 +146,7 @@ class Session:
         child = self.status.children.pop(event.spi_in, None)
         self._replace(event.spi_in)
         if child is not None and link.established and not self.status.children and not event.replaced:
-            self.status.idle = True
+            self.status.wait_for_packet(True)
             self.pump.expect(sa_pair(child))
             self.events.emit("child-closed", spi_in=f"{event.spi_in:08x}")
 
@@ -218,7 +215,7 @@ class Session:
         for spi in list(self.status.children):
             self.pump.remove(spi)
         self.status.children.clear()
-        self.status.idle = False
+        self.status.wait_for_packet(False)
         self.pump.expect(None)
         if error is not None:
             self.status.failed(error)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_interface
 from typing import Protocol
 
@@ -20,7 +21,8 @@ from ikeclient.control.status import (
 )
 from ikeclient.dataplane.pump import Pump
 from ikeclient.errors import IkeclientError
-from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished, IPAddress, Path
+from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished, IPAddress, NatStatus, Path
+from ikeclient.net.model import MachineConfig
 from ikeclient.tunnel.options import Mode
 from ikeclient.tunnel.state import REPORTED, Input, State, after
 
@@ -80,6 +82,45 @@ class Status:
     def asks(self, gateway: IPAddress) -> None:
         """A connection to this address of the gateway is being made."""
         self.gateway_address = str(gateway)
+
+    def follow(self, path: Path) -> None:
+        """The gateway is reached on this path."""
+        self.path = path
+
+    def authenticated(self, event: IkeEstablished) -> None:
+        """An IKE SA is up, the first one or the successor of another."""
+        self.ike, self.established = event, timestamp()
+        self.ike_rekeys += event.rekeyed
+
+    def granted(self, configuration: Configuration) -> None:
+        """The gateway assigned addresses and told of its network."""
+        self.configuration = configuration
+
+    def arranged(self, config: MachineConfig, servers: Iterable[IPAddress], *, mtu: int, path_mtu: int) -> None:
+        """The machine was made to fit; `servers` are the name servers that it really asks, sizes are in bytes."""
+        self.mtu, self.path_mtu = mtu, path_mtu
+        self.own = config.own
+        self.routes = tuple(map(str, config.routes))
+        self.dns_servers = tuple(map(str, servers))
+        self.dns_domains = config.dns.domains if config.dns and self.dns_servers else ()
+
+    def wait_for_packet(self, idle: bool) -> None:
+        """Whether there is no Child SA until a packet wants to leave."""
+        self.idle = idle
+
+    def child_rekeyed(self) -> None:
+        """A Child SA has a successor."""
+        self.child_rekeys += 1
+
+    def path_confirmed(self, nat: NatStatus, *, moved: bool) -> None:
+        """The gateway answered on the present path, which may be another one than before."""
+        if self.ike is not None:
+            self.ike = replace(self.ike, nat=nat)
+        self.roams += moved
+
+    def withdraw(self, warnings: Collection[str]) -> None:
+        """These warnings are over."""
+        self.warnings = [said for said in self.warnings if said not in warnings]
 
     def reconnected(self) -> None:
         """A lost connection was made again."""
