@@ -1,8 +1,11 @@
 """The one compiled module, where there is a compiler: without it the package installs as well, and is slower.
 
 The module is told what it was made from, so that `ikeclient.esp.codec.choice` does without one that was not made anew.
+A tree that may not be written to is built elsewhere.
 """
 
+import os
+import tempfile
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,6 +13,10 @@ from setuptools import Extension, setup
 
 HERE = Path(__file__).parent
 SOURCES = ("ikeclient/esp/codec/_offload.pyx", "ikeclient/esp/codec/_coalesce.pxi", "ikeclient/esp/codec/_evp.pxi")
+elsewhere = None if os.access(HERE, os.W_OK) else tempfile.TemporaryDirectory(prefix="ikeclient-build-")
+options = {}
+if elsewhere is not None:
+    options = {"build": {"build_base": elsewhere.name}, "egg_info": {"egg_base": elsewhere.name}}
 
 try:
     from Cython.Build import cythonize
@@ -23,10 +30,13 @@ else:
         depends=list(SOURCES[1:]),
         libraries=["dl"],  # dlopen, before glibc 2.34
         define_macros=[("OFFLOAD_SOURCES", f'"{digest}"')],
-        extra_compile_args=["-O3"],
+        extra_compile_args=["-O3", "-g0"],
+        extra_link_args=["-s"],  # its symbols would be most of it
     )
-    modules = cythonize([extension], language_level=3, force=True)  # times of files tell nothing of their content
+    where = None if elsewhere is None else elsewhere.name
+    # Times of files tell nothing of their content.
+    modules = cythonize([extension], language_level=3, force=True, build_dir=where)
     for module in modules:
         module.optional = True  # cythonize forgets it
 
-setup(ext_modules=modules)
+setup(ext_modules=modules, options=options)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def source(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "ikeclient", copy / "ikeclient", ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
     for name in NEEDED:
         shutil.copy(ROOT / name, copy / name)
+    for name in ("docs", "profiles"):
+        shutil.copytree(ROOT / name, copy / name)
     with tarfile.open(call("build_sdist", tools, copy, directory / "dist")) as archive:
         archive.extractall(directory)
     (unpacked,) = (path for path in directory.iterdir() if path.name.startswith("ikeclient-"))
@@ -80,6 +83,69 @@ def test_a_wheel_built_with_a_compiler_carries_the_compiled_codec(tools: Path, s
     assert any(name.startswith("ikeclient/esp/codec/_offload.") and name.endswith(".so") for name in names)
     assert not any(name.endswith((".pyx", ".pxi", ".c")) for name in names)
     assert "compiled codec" in codec(installed(wheel, tmp_path / "site"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tools: Path, source: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    return zipfile.ZipFile(call("build_wheel", tools, source, tmp_path_factory.mktemp("wheel")))
+
+
+def test_both_carry_the_licence_profiles_and_what_systemd_needs(wheel: zipfile.ZipFile, source: Path) -> None:
+    shipped = sorted(path.relative_to(ROOT) for path in (*ROOT.glob("docs/systemd/*"), *ROOT.glob("profiles/*.toml")))
+    assert len(shipped) > 8
+    names = wheel.namelist()
+    for path in shipped:
+        assert (source / path).read_bytes() == (ROOT / path).read_bytes()
+        (name,) = (name for name in names if name.endswith(f".data/data/share/ikeclient/{path}"))
+        assert wheel.read(name) == (ROOT / path).read_bytes()
+    licence = (ROOT / "LICENSE").read_bytes()
+    assert (source / "LICENSE").read_bytes() == licence
+    assert [wheel.read(name) for name in names if name.endswith(".dist-info/licenses/LICENSE")] == [licence]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None and shutil.which("gcc") is None, reason="no C compiler here")
+def test_the_compiled_module_has_no_symbols_but_those_it_needs(wheel: zipfile.ZipFile) -> None:
+    (module,) = (each for each in wheel.infolist() if each.filename.endswith(".so"))
+    assert b".debug_info" not in wheel.read(module)
+    assert b".symtab" not in wheel.read(module)
+    assert module.file_size < 700_000
+
+
+def test_only_x86_64_waits_for_python_pytun(wheel: zipfile.ZipFile) -> None:
+    """It has no wheel elsewhere, and an installation must not need a compiler."""
+    (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    lines = [line for line in wheel.read(metadata).decode().splitlines() if "python-pytun" in line]
+    assert all("platform_machine" in line or "extra" in line for line in lines)
+    assert any('platform_machine == "x86_64"' in line for line in lines)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root to become somebody else")
+def test_a_tree_that_may_not_be_written_to_is_built(tools: Path, source: Path) -> None:
+    """As in a container that mounts it read-only: by a user who can only read it."""
+    place = Path(tempfile.mkdtemp(prefix="ikeclient-readonly-"))
+    try:
+        place.chmod(0o755)
+        ignored = shutil.ignore_patterns("build", "*.so", "*.c", "*.egg-info")
+        shutil.copytree(source, place / "tree", ignore=ignored)
+        shutil.copytree(tools, place / "tools")
+        for name in ("tree", "tools"):
+            (place / name).chmod(0o755)
+        (place / "dist").mkdir()
+        os.chown(place / "dist", 65534, 65534)
+        program = (
+            "import sys; from setuptools import build_meta; where = sys.argv[1]\n"
+            "print(build_meta.prepare_metadata_for_build_wheel(where))\n"
+            "print(build_meta.build_wheel(where))\n"
+        )
+        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3")
+        words = (*nobody, "-c", program, str(place / "dist"))
+        run(*words, cwd=place / "tree", PYTHONPATH=str(place / "tools"), HOME="/nonexistent")
+        (made,) = (place / "dist").glob("*.whl")
+        assert any(name.endswith("cli/app.py") for name in zipfile.ZipFile(made).namelist())
+        assert not list(place.rglob("tree/**/*.so"))
+        assert not (place / "tree/build").exists()
+    finally:
+        shutil.rmtree(place)
 
 
 def test_without_a_compiler_it_installs_works_and_says_so(tools: Path, source: Path, tmp_path: Path) -> None:

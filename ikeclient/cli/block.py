@@ -13,6 +13,7 @@ from ikeclient.cli.complete import profile_names
 from ikeclient.cli.options import duration
 from ikeclient.cli.view.terminal import emit, say
 from ikeclient.control import client
+from ikeclient.control.directory import system_directories
 from ikeclient.errors import NoSuchTunnel, PrivilegeError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _SUFFIX = ".block.json"  # of `net.block.store`, which only has to be loaded if 
 
 def directories() -> list[Path]:
     """Return where tunnels may keep something closed: this user's directory, and for root those of services too."""
-    services = sorted(Path("/run").glob("ikeclient-*")) if os.geteuid() == 0 else []
+    services = system_directories() if os.geteuid() == 0 else []
     found = [client.runtime_directory(), *(path for path in services if path.is_dir())]
     return list(dict.fromkeys(path.resolve() for path in found))
 

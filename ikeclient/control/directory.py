@@ -117,10 +117,11 @@ def prepare(directory: Path) -> None:
     been named by mistake. Raises PlatformError.
     """
     try:
-        if not directory.exists():
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if directory == SYSTEM_DIRECTORY:
-                directory.chmod(0o755)
+        for each in (SYSTEM_DIRECTORY, directory):
+            if directory.is_relative_to(each) and not each.exists():
+                each.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if each.is_relative_to(SYSTEM_DIRECTORY):
+                    each.chmod(0o755)
         status = directory.lstat()
     except OSError as error:
         raise PlatformError(f"cannot make {directory}", reason=error.strerror, hint=_HINT) from error

@@ -83,6 +83,38 @@ def test_a_new_directory_is_ours_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("tail", ["", "work"])
+def test_everybody_may_look_into_that_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tail: str
+) -> None:
+    """Whatever the umask is, that of a service included."""
+    monkeypatch.setattr(control_directory, "SYSTEM_DIRECTORY", tmp_path / "ikeclient")
+    before = os.umask(0o077)
+    try:
+        control_directory.prepare(tmp_path / "ikeclient" / tail)
+    finally:
+        os.umask(before)
+    for place in (tmp_path / "ikeclient", tmp_path / "ikeclient" / tail):
+        assert stat.S_IMODE(place.stat().st_mode) == 0o755
+
+
+def test_a_service_has_what_systemd_made_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IKECLIENT_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/ikeclient/work:/run/other")
+    assert control_directory.runtime_directory() == Path("/run/ikeclient/work")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/backup")  # that of a service which calls us
+    assert control_directory.runtime_directory() == Path("/run/ikeclient")
+
+
+def test_a_link_in_place_of_a_socket_is_not_followed(tmp_path: Path) -> None:
+    """F14: it could lead to the socket of another program."""
+    with bound(tmp_path / "real.sock", listening=True):
+        (tmp_path / "link.sock").symlink_to("real.sock")
+        assert control_directory.listener(tmp_path / "link.sock") is None
+        assert control_directory.listener(tmp_path / "real.sock") == os.getpid()
+
+
 def test_a_directory_others_can_write_to_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with pytest.raises(PlatformError, match="not safe"):

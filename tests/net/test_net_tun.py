@@ -213,6 +213,27 @@ def test_a_refused_interface_is_told_by_what_refused_it(
     assert len(caught.value.lines()) == 3
 
 
+@pytest.mark.parametrize("offload", [False, True])
+def test_without_python_pytun_the_device_is_the_same(
+    own_network: None, offload: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has wheels for one processor only, and all of it that is needed is one ioctl."""
+    monkeypatch.setitem(sys.modules, "pytun", None)
+    device = TunDevice("dp%d", offload=offload)
+    try:
+        assert (device.name, device.vnet) == ("dp0", offload)
+        for words in (f"addr add 10.88.0.1/24 dev {device.name}", f"link set {device.name} up mtu 1400"):
+            subprocess.run(["ip", *words.split()], check=True)
+        datagrams(5)
+        assert [len(packet) for packet in ours(device.read_batch(100))] == [128] * 5
+        for name in ("x" * 16, "\u00e4", "lo"):
+            with pytest.raises(PlatformError, match="cannot create the network interface"):
+                TunDevice(name)
+    finally:
+        device.close()
+    assert not Path("/sys/class/net/dp0").exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without rights")
 def test_somebody_without_rights_is_told_which_one_is_missing() -> None:
     """O1: for real, in a child process without capabilities."""

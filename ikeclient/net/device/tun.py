@@ -1,9 +1,9 @@
 """The TUN device: inner packets to and from this machine's network stack.
 
-Opened through python-pytun without packet information and, where the kernel can, with virtio headers
-(`net.device.vnet`). With them the device behaves like a plain one until somebody who can handle large packets calls
-`enable_offload`. Addresses, MTU and the up flag are set elsewhere, over netlink. The device disappears with its file
-descriptor, so nothing has to be undone after a crash.
+Opened through python-pytun, or by the same ioctl where that has no wheel, without packet information and, where the
+kernel can, with virtio headers (`net.device.vnet`). With them the device behaves like a plain one until somebody who
+can handle large packets calls `enable_offload`. Addresses, MTU and the up flag are set elsewhere, over netlink. The
+device disappears with its file descriptor, so nothing has to be undone after a crash.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import fcntl
 import os
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from struct import pack
-from typing import Self
+from typing import Any, Self
 
 from ikeclient.errors import IkeclientError, PlatformError, PrivilegeError
 from ikeclient.net.device import vnet
@@ -30,6 +30,7 @@ Packet = bytes | bytearray | memoryview
 NODE = "/dev/net/tun"
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000  # linux/if_tun.h
 _LONGEST = 65535
+_LONGEST_NAME = 15  # IFNAMSIZ without its zero
 _NO_HEADER = bytes(vnet.HEADER)
 
 
@@ -71,11 +72,10 @@ class TunDevice:
         os.set_blocking(self._fd, False)
 
     def _open(self, name: str, flags: int) -> None:
-        import pytun  # only `connect` needs it
-
+        make, refusal = _maker()
         try:
-            self._device = pytun.TunTapDevice(name, pytun.IFF_TUN | pytun.IFF_NO_PI | flags)
-        except pytun.Error as error:
+            self._device = make(name, _IFF_TUN | _IFF_NO_PI | flags)
+        except refusal as error:
             raise _refused(name, error) from None
         self.name: str = self._device.name
         self._fd: int = self._device.fileno()
@@ -189,6 +189,44 @@ class TunDevice:
     def close(self) -> None:
         """Close the descriptor; the interface is then gone, with its addresses and routes."""
         self._device.close()
+
+
+class _KernelDevice:
+    """What python-pytun does for us, where it is not installed: an interface by TUNSETIFF. Raises OSError."""
+
+    def __init__(self, name: str, flags: int) -> None:
+        try:
+            request = pack("16sH22x", name.encode("ascii"), flags)
+        except UnicodeEncodeError:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
+        if len(name) > _LONGEST_NAME:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._descriptor = os.open(NODE, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            answer = fcntl.ioctl(self._descriptor, _TUNSETIFF, request)
+        except OSError:
+            os.close(self._descriptor)
+            raise
+        self.name = answer[:16].rstrip(b"\0").decode("ascii")
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._descriptor
+
+    def close(self) -> None:
+        """Close the descriptor; harmless the second time."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _maker() -> tuple[Callable[[str, int], Any], type[OSError]]:
+    """Return what makes a device, and what it raises."""
+    try:
+        import pytun  # only `connect` needs it
+    except ImportError:
+        return _KernelDevice, OSError
+    return pytun.TunTapDevice, pytun.Error
 
 
 def _require_node() -> None:
