@@ -12,11 +12,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from fake_transport import FakeTun
 
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.dataplane.pump import Pump, PumpCallbacks
 from ikeclient.errors import IkeclientError
-from ikeclient.esp.sa.counters import Packet
 from ikeclient.ike.config import ChildConfig, ExpectedGateway, IkeConfig, PskAuth
 from ikeclient.ike.events import Closed, Datagram, Event, IPAddress, Need, NeedKind, Notice, Path
 from ikeclient.tunnel.clock import boottime
@@ -39,19 +39,6 @@ CONFIG = IkeConfig(
 )
 
 
-class Device:
-    """No packets."""
-
-    lost = False
-
-    def read_batch(self, limit: int) -> list[Packet]:
-        del limit
-        return []
-
-    def write_batch(self, packets: list[Packet]) -> int:  # type: ignore[override]
-        return len(packets)
-
-
 # The machine's own network and clock; neither device nor machine is asked for anything.
 PORTS = Ports(device=cast(Any, None), machine=cast(Any, None), table=0)
 
@@ -68,7 +55,7 @@ class PlainSockets:
 
 def run(scenario: Callable[[Pump, socket.socket], None]) -> None:
     pump = Pump(
-        Device(),  # type: ignore[arg-type]
+        FakeTun(),  # type: ignore[arg-type]
         PumpCallbacks(on_ike=lambda *_: True),
         boottime,
         entropy=os.urandom,
