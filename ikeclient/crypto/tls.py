@@ -15,9 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import load_der_private_key
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.sign.file_key import FileKey
@@ -84,7 +83,7 @@ class TlsClient:
         if self._verified is not None or self._refusal is not None:
             return self._refusal is None
         try:
-            chain = [_certificate(each, index) for index, each in enumerate(self._sent(connection))]
+            chain = [_certificate(encoded, index) for index, encoded in enumerate(_sent(connection))]
             self._verify([certificate for certificate in chain if certificate is not None])
         except IkeclientError as error:
             self._refusal = error
@@ -92,14 +91,6 @@ class TlsClient:
         assert chain[0] is not None
         self._verified = chain[0].der
         return True
-
-    def _sent(self, connection: SSL.Connection) -> Sequence[x509.Certificate]:
-        chain = connection.get_peer_cert_chain(as_cryptography=True) or ()
-        if not chain or len(chain) > MAX_CERTIFICATES:
-            raise GatewayNotAuthenticated(
-                "the authentication server did not prove who it is", reason=f"it sent {len(chain)} certificates"
-            )
-        return chain
 
     @property
     def modern(self) -> bool:
@@ -145,8 +136,8 @@ class TlsClient:
             return
         except SSL.Error as error:
             raise self._failure(error) from None
-        shown = self._connection.get_peer_certificate(as_cryptography=True)
-        if shown is None or shown.public_bytes(serialization.Encoding.DER) != self._verified:
+        shown = self._connection.get_peer_certificate()
+        if shown is None or _encoded(shown) != self._verified:
             raise TlsError("the session is not with the server whose certificate was verified")
         self.established = True
 
@@ -171,10 +162,23 @@ class TlsClient:
         return TlsError(reason, alert=alert, too_old=old)
 
 
-def _certificate(shown: x509.Certificate, index: int) -> Certificate | None:
+def _encoded(certificate: crypto.X509) -> bytes:
+    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+
+
+def _sent(connection: SSL.Connection) -> Sequence[bytes]:
+    chain = connection.get_peer_cert_chain() or ()
+    if not chain or len(chain) > MAX_CERTIFICATES:
+        raise GatewayNotAuthenticated(
+            "the authentication server did not prove who it is", reason=f"it sent {len(chain)} certificates"
+        )
+    return [_encoded(certificate) for certificate in chain]
+
+
+def _certificate(encoded: bytes, index: int) -> Certificate | None:
     """One of the server's certificates by our own parser; None for an additional one that it cannot read."""
     try:
-        return Certificate.from_der(shown.public_bytes(serialization.Encoding.DER))
+        return Certificate.from_der(encoded)
     except (ParseError, ValueError) as error:
         if index:
             return None
