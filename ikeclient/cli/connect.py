@@ -67,8 +67,9 @@ def connect(
     from ikeclient.process.profile_source import ProfileSource
 
     source = ProfileSource(profile, overrides or [])
-    compiled = _compile(source, password_stdin, progress, check_running=not dry_run)
-    options = _options(compiled, timeout, keylog, progress, source)
+    there = asker() is not None and not detach and not dry_run  # a person, for as long as the login takes
+    compiled = _compile(source, password_stdin, progress, check_running=not dry_run, attended=there)
+    options = _options(compiled, timeout, keylog, progress, source, attended=there)
     try:
         if dry_run:
             _plan(compiled, options, progress)
@@ -107,7 +108,7 @@ def up(
 
 
 def _compile(
-    source: ProfileSource, password_stdin: bool, progress: Progress, *, check_running: bool
+    source: ProfileSource, password_stdin: bool, progress: Progress, *, check_running: bool, attended: bool
 ) -> CompiledProfile:
     """Compile the profile with all its secrets; what is wrong is found before a password is asked for."""
     from ikeclient.net.rights.privileges import forbid_core_dumps
@@ -117,6 +118,7 @@ def _compile(
         asker(),
         stdin=read_secret if password_stdin else None,
         before_secrets=_refuse_second if check_running else None,
+        attended=attended,
     )
     for warning in compiled.warnings:
         progress(happened("notice", compiled.name, text=warning))
@@ -137,7 +139,13 @@ def _refuse_second(name: str) -> None:
 
 
 def _options(
-    compiled: CompiledProfile, timeout: float, keylog: Path | None, progress: Progress, source: ProfileSource
+    compiled: CompiledProfile,
+    timeout: float,
+    keylog: Path | None,
+    progress: Progress,
+    source: ProfileSource,
+    *,
+    attended: bool,
 ) -> ConnectOptions:
     from ikeclient.process.run import ConnectOptions
 
@@ -151,6 +159,7 @@ def _options(
         runtime_directory=client.runtime_directory(),
         verbosity=settings.verbosity,
         reread=source.read,
+        ask=progress.ask if attended else None,
     )
 
 

@@ -157,3 +157,9 @@ class IkeConfig:
     allow_sha1: bool = False
     disclose_keys: bool = False
     initial_contact: bool = True  # tell the gateway to forget older connections of ours (RFC 7296 section 2.4)
+
+    @property
+    def uses_eap(self) -> bool:
+        """Whether we answer EAP, first or second."""
+        second = self.second_auth and self.second_auth.auth
+        return isinstance(self.auth, EapAuth) or isinstance(second, EapAuth)

@@ -33,6 +33,9 @@ class IkeConnection(Protocol):
     def handle_timer(self, now: float, *, deaf: bool = False) -> None:
         """Do what is due; `deaf` if datagrams may have been missed lately."""
 
+    def supply(self, need: Need, value: object, now: float) -> None:
+        """Answer a need; nothing happens if it is not waited for any more."""
+
     def refuse(self, need: Need, error: IkeclientError, now: float) -> None:
         """Leave a `Need` unanswered: the exchange fails with `error`."""
 

@@ -20,6 +20,7 @@ class ProfileSource:
         self._reference = reference
         self._overrides = tuple(overrides)
         self._kept: dict[str, Secret] = {}
+        self._attended = False
 
     def read(
         self,
@@ -27,11 +28,14 @@ class ProfileSource:
         *,
         stdin: Callable[[], str] | None = None,
         before_secrets: Callable[[str], None] | None = None,
+        attended: bool | None = None,
     ) -> CompiledProfile:
         """Return the profile with all its secrets and warnings. Raises IkeclientError.
 
         `before_secrets` is told the tunnel's name and may refuse it; then `ask` prompts and `stdin` reads a password.
+        With `attended` a person answers during the login as well; None is as the last time.
         """
+        self._attended = self._attended if attended is None else attended
         with opened(self._reference, self._overrides, ask=ask, kept=self._kept) as loaded:
             if before_secrets is not None:
                 before_secrets(loaded.name)
@@ -43,5 +47,6 @@ class ProfileSource:
                 stdin_password=stdin() if stdin else None,
                 kept=self._kept,
                 author=loaded.author,
+                attended=self._attended,
             )
         return replace(compiled, warnings=tuple(dict.fromkeys((*loaded.warnings, *compiled.warnings))))

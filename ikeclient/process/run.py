@@ -118,6 +118,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
             run_hook=our_helper.hooks.run,
             resolve=switch.resolve,
             switch=switch,
+            ask=options.ask,
         )
         connection = TunnelDriver(profile, options, ports, publish)
 

@@ -134,6 +134,7 @@ def compile_profile(
     kept: dict[str, Secret] | None = None,
     author: Author | None = None,
     files_only: bool = False,
+    attended: bool = False,
 ) -> CompiledProfile:
     """Read every credential that `profile` points at and make the configuration.
 
@@ -141,7 +142,8 @@ def compile_profile(
     is no terminal. `stdin_password` replaces the one secret that the method needs (PSK, password or passphrase). `kept`
     holds on to secrets that can be had only once; with the same dictionary the profile can be compiled again later.
     `author` is the user with whose rights all of it is read, None for our own. With `files_only` nobody is asked and
-    nothing is run: it raises SecretNotRead for the first secret that is in no file.
+    nothing is run: it raises SecretNotRead for the first secret that is in no file. With `attended` a person answers
+    during the login as well, so that a question of the gateway's need not be answered before.
     Raises ProfileError, or UsageError where a secret would have to be asked for and cannot.
     """
     kept = {} if kept is None else kept
@@ -154,6 +156,7 @@ def compile_profile(
         kept=kept,
         author=author,
         files_only=files_only,
+        attended=attended,
     )
     del stdin_password  # a traceback that shows variables must not find it here
     session = _session(profile, base_dir, author)  # before anybody is asked for a password

@@ -5,11 +5,15 @@ What has no outcome to wait for (a datagram, a change of the machine) goes throu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from ikeclient.errors import IkeclientError
+from ikeclient.ike.events import Closed, Need
 from ikeclient.tunnel.resolve import Known
+
+Ask = Callable[[str], Coroutine[Any, Any, str]]  # shows a prompt, returns what is typed
 
 
 class Lookup:
@@ -49,4 +53,30 @@ class StopHook:
     """Stop the command that runs, of which `Tunnel.hook_ended` tells as well."""
 
 
-Command = Lookup | RunHook | StopHook
+class Waiting(Protocol):
+    """Whoever has a question open: a link."""
+
+    @property
+    def closed(self) -> Closed | None:
+        """Set when it waits for nothing any more."""
+        ...
+
+    def answer(self, need: Need, answer: str | IkeclientError) -> None:
+        """Go on with the answer, or with why there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Ask a person; the driver calls `Tunnel.answered`, and takes the question back when it is not `open` any more."""
+
+    link: Waiting
+    need: Need
+
+    @property
+    def open(self) -> bool:
+        """Whether somebody waits for the answer."""
+        return self.link.closed is None
+
+
+Command = Lookup | RunHook | StopHook | Question

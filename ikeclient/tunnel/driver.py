@@ -18,7 +18,7 @@ from ikeclient.ike.events import IPAddress
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.watch.snapshot import Change
 from ikeclient.profile.compile import CompiledProfile
-from ikeclient.tunnel.commands import Command, Lookup, RunHook, StopHook
+from ikeclient.tunnel.commands import Command, Lookup, Question, RunHook, StopHook
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports, Socket
 from ikeclient.tunnel.session import Session
@@ -57,6 +57,7 @@ class TunnelDriver:
         self._carrying_out = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._hook: asyncio.Task[None] | None = None
+        self._asked: tuple[Question, asyncio.Task[None]] | None = None
         self._changed = asyncio.Event()  # something happened that `run` or `adopt` may wait for
 
     @property
@@ -166,6 +167,7 @@ class TunnelDriver:
                         self._obey(command)
         finally:
             self._carrying_out = False
+            self._take_back()
             self._arm()
             self._sockets.tell_of_traffic(self.tunnel.housekeeping.asleep)
             self._changed.set()
@@ -179,6 +181,8 @@ class TunnelDriver:
             case StopHook():
                 if self._hook is not None:
                     self._hook.cancel()
+            case Question():
+                self._asked = (command, self._begin(self._ask(command)))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -201,6 +205,20 @@ class TunnelDriver:
             problem = await run(hook.reason, hook.command, hook.variables) if run is not None else None
         finally:
             self._enter(partial(self.tunnel.hook_ended, problem))
+
+    async def _ask(self, question: Question) -> None:
+        assert self._ports.ask is not None
+        try:
+            answer: str | IkeclientError = await self._ports.ask(question.need.request)
+        except IkeclientError as error:
+            answer = error
+        self._enter(partial(self.tunnel.answered, question, answer))
+
+    def _take_back(self) -> None:
+        """Take a question back that nobody waits for any more."""
+        if self._asked is not None and not self._asked[0].open:
+            self._asked[1].cancel()
+            self._asked = None
 
     def _arm(self) -> None:
         """Arm the timer, if the deadline is another one; the loop's own clock only decides when to look again."""

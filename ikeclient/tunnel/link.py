@@ -160,14 +160,21 @@ class Link:
                 self._send(datagram)
 
     def next_event(self) -> Event | None:
-        """Take the next event. What only a person could answer is refused: there is nobody to ask now."""
+        """Take the next event. What only a person could answer is refused if nobody is there."""
         event = None if self._abandoned else self.ike.next_event()
-        if isinstance(event, Need):
-            error = NegotiationRefused("the gateway asks for a credential", reason=f"the gateway says: {event.request}")
-            self.ike.refuse(event, error, self._ports.clock())
+        if isinstance(event, Need) and self._ports.ask is None:
+            hint = "connect in the foreground, on a terminal"
+            self.answer(event, NegotiationRefused("the gateway asks for a credential", reason=event.request, hint=hint))
         elif isinstance(event, Closed):
             self.closed = self.closed or event
         return event
+
+    def answer(self, need: Need, answer: str | IkeclientError) -> None:
+        """Answer a question of the gateway's, or say why there is no answer."""
+        if isinstance(answer, IkeclientError):
+            self.ike.refuse(need, answer, self._ports.clock())
+        else:
+            self.ike.supply(need, answer, self._ports.clock())
 
     @property
     def deadline(self) -> float | None:

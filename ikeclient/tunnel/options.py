@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ikeclient.profile.compile import CompiledProfile
+from ikeclient.tunnel.commands import Ask
 
 Mode = Literal["tun", "netns"]
 
@@ -18,6 +19,7 @@ class ConnectOptions:
 
     `reread` gives the profile as it is now, with its secrets, or raises IkeclientError; it is called in a thread after
     SIGHUP. Without it a SIGHUP ends the tunnel.
+    `ask` puts a question of the gateway's to the person at the terminal; None if nobody is there during the login.
     `mode` is where the TUN device is: on this machine, or in a network namespace of its own.
     """
 
@@ -27,4 +29,5 @@ class ConnectOptions:
     runtime_directory: Path
     verbosity: int = 0
     reread: Callable[[], CompiledProfile] | None = field(default=None, repr=False)
+    ask: Ask | None = field(default=None, repr=False)
     mode: Mode = "tun"

@@ -28,6 +28,7 @@ from ikeclient.net.watch.monitor import NetworkMonitor
 from ikeclient.net.watch.snapshot import Change, OuterAddress, Snapshot
 from ikeclient.tunnel import protocol_log
 from ikeclient.tunnel.clock import boottime, local_time
+from ikeclient.tunnel.commands import Ask
 from ikeclient.tunnel.hooks import Runner
 from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.resolve import Known, resolve
@@ -191,6 +192,8 @@ class Ports:
     - `resolve`: the gateway's addresses with the names they are from; raises NoResponse if there are none.
     - `network`: the network that datagrams to the gateway use.
     - `switch`: what keeps the machine closed when there is no tunnel.
+    - `ask`: shows a person a question of the gateway's and returns the answer; None if nobody is there. Raises
+      IkeclientError if there is no answer.
     - `connect`: makes our end of one IKE connection.
     """
 
@@ -205,3 +208,4 @@ class Ports:
     network: OuterNetwork = field(default_factory=SystemNetwork)
     switch: KillSwitch = field(default_factory=NoKillSwitch)
     connect: Connect = initiator
+    ask: Ask | None = None

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 
 from ikeclient.dataplane.pump import Address, Pump
 from ikeclient.errors import IkeclientError, NoResponse, PlatformError
-from ikeclient.ike.events import Event, PathEvent, Progress, ReauthenticationDue, Roamed
+from ikeclient.ike.events import Event, Need, PathEvent, Progress, ReauthenticationDue, Roamed
 from ikeclient.ike.v2.close_reasons import EndedByGateway
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.watch.snapshot import Change
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel import protocol_log
-from ikeclient.tunnel.commands import Command, Lookup
+from ikeclient.tunnel.commands import Command, Lookup, Question
 from ikeclient.tunnel.connecting import DELETE_TIMEOUT, Connecting, Failure
 from ikeclient.tunnel.data_keeper import DataKeeper
 from ikeclient.tunnel.gateway import Gateway
@@ -169,6 +169,11 @@ class Tunnel:
         lookup.answer(answer)
         self.settle()
 
+    def answered(self, question: Question, answer: str | IkeclientError) -> None:
+        """Take the outcome of a `Question`."""
+        question.link.answer(question.need, answer)
+        self.settle()
+
     def hook_ended(self, problem: str | None) -> None:
         """Take the outcome of a `RunHook`, None if there was no problem."""
         if (warning := self._hooks.ended(problem)) is not None:
@@ -253,6 +258,10 @@ class Tunnel:
 
     def _report(self, link: Link, event: Event) -> None:
         """Hand an event of a link to what it is about."""
+        if isinstance(event, Need):
+            if self.session.ports.ask is not None:
+                self._commands.append(Question(link=link, need=event))
+            return
         if self.reauthentication is not None and link is self.reauthentication.link:
             self.reauthentication.heard(event)
             return

@@ -48,6 +48,7 @@ class ConnectOptions:
     runtime_directory: Path
     verbosity: int = 0
     reread: Callable[[], Any] | None = None
+    ask: Callable[[str], Any] | None = None
 
 
 def run(profile: Any, options: ConnectOptions, on_event: Listener, *_: object) -> None:

@@ -16,7 +16,7 @@ def test_the_question_is_put_to_a_person_escaped() -> None:
     need = method.respond(b"\x1b[2JToken \xff" + b"?" * 1000, 1)
     assert isinstance(need, NeedCredential)
     assert need.kind == "password"
-    assert need.prompt.startswith(r"the gateway asks: \x1b[2JToken \xff???")
+    assert need.prompt.startswith(r"the gateway says: \x1b[2JToken \xff???")
     assert len(need.prompt) <= 256
     assert not method.done
     method.supply("123456")
@@ -32,4 +32,4 @@ def test_one_password_answers_one_question() -> None:
     """E9: a configured password is not offered again and again."""
     method = Gtc("secret")
     assert method.respond(b"Password", 1) == b"secret"
-    assert method.respond(b"Next token", 2) == NeedCredential(kind="password", prompt="the gateway asks: Next token")
+    assert method.respond(b"Next token", 2) == NeedCredential(kind="password", prompt="the gateway says: Next token")

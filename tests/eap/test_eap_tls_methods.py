@@ -374,7 +374,7 @@ def test_a_question_inside_of_the_tunnel_waits_for_a_person() -> None:
     eap.respond(run(eap, server))
     request = server.send(b"\6Token 4711")
     need = eap.respond(request)
-    assert need == NeedCredential(kind="password", prompt="the gateway asks: Token 4711")
+    assert need == NeedCredential(kind="password", prompt="the gateway says: Token 4711")
     assert eap.respond(request) == need
     answer = eap.supply("1234")
     assert isinstance(answer, bytes)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
+import signal
+import sys
+import termios
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +15,10 @@ import pytest
 from cryptography import x509
 from lab.charon import PLUGINS, Conf
 from lab.gateway import PASSWORD, USER, Offer
+from lab.machines import wait_for
 from lab.network import INSIDE_IPV4, Topology
 from lab.pki import Credential, Pki
-from lab.radius import SECRET, Hostapd
+from lab.radius import SECRET, FreeRadius, Hostapd
 from lab.traffic import ping
 from lab.world import Lab
 
@@ -84,6 +91,64 @@ def test_a_certificate_with_a_radius_server_behind_the_gateway(radius: Lab, pki:
     own = pki.credential("client", "ecdsa256")
     keys = {"certificate": str(own.chain_file), "key": str(own.key_file), "password": None}
     connects(radius, behind_radius(), account(pki, method="eap-tls", **keys))
+
+
+@pytest.fixture(scope="module")
+def freeradius(world: Lab, pki: Pki) -> Iterator[Lab]:
+    server = FreeRadius(world.network.gateway, world.network.subdirectory("freeradius"))
+    server.serve(radius_certificate(pki), pki.credential("client", "ecdsa256").authority_file)
+    yield world
+    server.stop()
+
+
+def behind_freeradius() -> Offer:
+    server: Conf = {"address": "127.0.0.1", "secret": SECRET, "auth_port": FreeRadius.port}
+    settings = {**RADIUS, "plugins": {"eap-radius": {"servers": {"one": server}}}}
+    return Offer(auth="eap-ttls", settings=settings, connection={"remote": {"auth": "eap-radius", "eap_id": "%any"}})
+
+
+@pytest.mark.parametrize(("method", "inner"), [("eap-ttls", "gtc"), ("eap-peap", "mschapv2")])
+def test_a_password_with_freeradius_behind_the_gateway(freeradius: Lab, pki: Pki, method: str, inner: str) -> None:
+    connects(freeradius, behind_freeradius(), account(pki, method=method, inner=inner))
+
+
+def test_a_question_of_the_server_is_answered_on_the_terminal(freeradius: Lab, pki: Pki) -> None:
+    """K15: it is shown as the gateway's, what is typed is not shown, and the terminal is as before."""
+    freeradius.prepare(behind_freeradius(), auth=account(pki, method="eap-peap", inner="gtc", password=None))
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    process = freeradius.network.client.start(
+        sys.executable,
+        "-m",
+        "ikeclient",
+        "connect",
+        "work",
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**freeradius.client.environment, "TERM": "xterm"},
+    )
+    shown = ""
+
+    def read_until(words: str) -> bool:
+        nonlocal shown
+        if select.select([master], [], [], 0)[0]:
+            shown += os.read(master, 65536).decode("utf-8", "replace")
+        return words in shown
+
+    try:
+        wait_for(lambda: read_until("the gateway says: Token 4711"), timeout=30, what="the question")
+        os.write(master, PASSWORD.encode() + b"\n")
+        wait_for(lambda: read_until("Ctrl-C disconnects"), timeout=30, what="the tunnel")
+        assert ping(freeradius.network.client, INSIDE_IPV4, count=2) == 2
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+        after = termios.tcgetattr(slave)
+        os.close(slave)
+        os.close(master)
+    assert PASSWORD not in shown
+    assert after == before
 
 
 REFUSALS: dict[str, tuple[dict[str, Any], int, str]] = {

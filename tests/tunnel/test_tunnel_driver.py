@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from sim_tunnel import DELAY, TunnelWorld, play
 
-from ikeclient.errors import NoResponse
+from ikeclient.errors import IkeclientError, NoResponse, UsageError
+from ikeclient.ike.events import Closed, Need, NeedKind
 from ikeclient.net.transport.icmp_errors import PathHint
-from ikeclient.tunnel.commands import RunHook, StopHook
+from ikeclient.tunnel.commands import Question, RunHook, StopHook
 from ikeclient.tunnel.driver import TunnelDriver
 
 
@@ -185,6 +186,54 @@ def test_a_hook_that_is_stopped_has_ended() -> None:
         driver._obey(StopHook())
         await asyncio.sleep(0.01)
         assert ended == [None]
+
+    on(scenario)
+
+
+class Asking:
+    """A link with a question that is open until it is closed."""
+
+    def __init__(self) -> None:
+        self.closed: Closed | None = None
+        self.answers: list[str | IkeclientError] = []
+
+    def answer(self, need: Need, answer: str | IkeclientError) -> None:
+        self.answers.append(answer)
+
+
+@pytest.mark.parametrize("end", ["typed", "nobody", "closed"])
+def test_a_person_is_asked_while_everything_else_goes_on(end: str) -> None:
+    async def scenario(world: TunnelWorld, driver: TunnelDriver) -> None:
+        typed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        shown: list[str] = []
+        taken_back: list[str] = []
+
+        async def ask(prompt: str) -> str:
+            shown.append(prompt)
+            try:
+                return await typed
+            except asyncio.CancelledError:
+                taken_back.append(prompt)
+                raise
+
+        object.__setattr__(driver._ports, "ask", ask)
+        link = Asking()
+        driver._obey(Question(link=link, need=Need(kind=NeedKind.PASSWORD, request="Token")))
+        await asyncio.sleep(20)
+        assert (shown, link.answers, taken_back) == (["Token"], [], [])
+        assert world.connected
+        if end == "typed":
+            typed.set_result("4711")
+        elif end == "nobody":
+            typed.set_exception(UsageError("no answer given"))
+        else:
+            link.closed = Closed()
+            driver.notice("something happens")
+        await asyncio.sleep(0.01)
+        assert [str(answer) for answer in link.answers] == {"typed": ["4711"], "nobody": ["no answer given"]}.get(
+            end, []
+        )
+        assert taken_back == (["Token"] if end == "closed" else [])
 
     on(scenario)
 

@@ -16,7 +16,7 @@ from fake_transport import FakeTun
 
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.dataplane.pump import Pump, PumpCallbacks
-from ikeclient.errors import IkeclientError
+from ikeclient.errors import IkeclientError, UsageError
 from ikeclient.ike.config import ChildConfig, ExpectedGateway, IkeConfig, PskAuth
 from ikeclient.ike.events import Closed, Datagram, Event, IPAddress, Need, NeedKind, Notice, Path
 from ikeclient.tunnel.clock import boottime
@@ -113,6 +113,7 @@ class FakeIke:
         self.events: deque[Event] = deque()
         self.deadline: float | None = None
         self.deaf: list[bool] = []
+        self.supplied: list[tuple[Need, object]] = []
         self.refused: list[tuple[Need, IkeclientError]] = []
         self.moves: list[tuple[Path, bool]] = []
         self.can_move = True
@@ -133,6 +134,9 @@ class FakeIke:
     def give_up(self, now: float) -> None:
         self.close(now)
         self.deadline = now + 0.01  # the gateway has to be told once more
+
+    def supply(self, need: Need, value: object, now: float) -> None:
+        self.supplied.append((need, value))
 
     def refuse(self, need: Need, error: IkeclientError, now: float) -> None:
         self.refused.append((need, error))
@@ -165,6 +169,7 @@ class Rig:
         self.sockets: list[Any] = []
         self.ike, self.last_inbound, self.remote = FakeIke(), None, None
         ports: Any = SimpleNamespace(
+            ask=None,
             clock=lambda: self.now,
             connect=lambda *_: self.ike,
             entropy=None,
@@ -260,7 +265,7 @@ def test_esp_is_a_sign_of_life_of_the_link_that_is_up_before_its_timer_decides()
 def test_what_only_a_person_could_answer_is_refused_at_once() -> None:
     """G1: a gateway that wants another one-time password would be waited for until the attempt is out of time."""
     rig = Rig()
-    need = Need(kind=NeedKind.PASSWORD, request="Token")
+    need = Need(kind=NeedKind.PASSWORD, request="the gateway says: Token")
     rig.ike.events.append(need)
     rig.link.next_event()
     ((refused, error),) = rig.ike.refused
@@ -268,6 +273,15 @@ def test_what_only_a_person_could_answer_is_refused_at_once() -> None:
     assert (error.message, error.reason) == ("the gateway asks for a credential", "the gateway says: Token")
     rig.link.next_event()
     assert rig.link.closed == Closed(error=error)
+
+
+def test_the_answer_of_a_person_goes_to_ike() -> None:
+    rig = Rig()
+    need = Need(kind=NeedKind.PASSWORD, request="the gateway says: Token")
+    rig.link.answer(need, "4711")
+    assert rig.ike.supplied == [(need, "4711")]
+    rig.link.answer(need, UsageError("nobody answered"))
+    assert [error.message for _, error in rig.ike.refused] == ["nobody answered"]
 
 
 def test_the_socket_of_a_path_that_was_left_receives_a_moment_longer_unless_it_comes_back_into_use() -> None:

@@ -18,6 +18,7 @@ from ikeclient.cli.context import LogFormat, settings
 from ikeclient.cli.view.render import event_line, sentence
 from ikeclient.cli.view.terminal import (
     Priority,
+    answer_later,
     in_journal,
     is_live,
     is_terminal,
@@ -119,6 +120,16 @@ class Progress:
             tell(_ERASE + sentence(event), priority=priority)  # over the `^C` that the terminal shows
         else:
             self._line(event, "busy" if name in {"reconnecting", "warning"} else "", priority)
+
+    async def ask(self, prompt: str) -> str:
+        """Put a question to the person at the terminal; the step that is going on moves below it."""
+        if self._step is not None:
+            tell(_ERASE, end="")
+        try:
+            return await answer_later(prompt)
+        finally:
+            if self._step is not None:
+                self._draw()
 
     def _is_repeated(self, name: str, event: Mapping[str, object]) -> bool:
         """Whether this is a notice that was told before."""

@@ -213,6 +213,33 @@ def ask_line(prompt: str, default: str) -> str:
     return line.strip() or default
 
 
+async def answer_later(prompt: str) -> str:
+    """Show a prompt and return what is typed without echo, while the event loop goes on.
+
+    The terminal is as before afterwards, also if nobody waits for the answer any more. Raises UsageError at its end.
+    """
+    import asyncio
+    import termios
+
+    descriptor, loop = sys.stdin.fileno(), asyncio.get_running_loop()
+    before = termios.tcgetattr(descriptor)
+    quiet = [*before[:3], before[3] & ~termios.ECHO | termios.ICANON, *before[4:]]
+    readable = asyncio.Event()
+    termios.tcsetattr(descriptor, termios.TCSAFLUSH, quiet)
+    loop.add_reader(descriptor, readable.set)
+    try:
+        tell(f"{printable(prompt)}: ", end="")
+        await readable.wait()
+        line = os.read(descriptor, 4 * _MAXIMUM_PASSWORD)
+    finally:
+        loop.remove_reader(descriptor)
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        tell("")
+    if not line.strip(b"\r\n"):
+        raise UsageError("no answer given", reason="the line that was typed is empty")
+    return line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
+
+
 def read_secret() -> str:
     """A secret from the first line of standard input (`--password-stdin`); typed without echo on a terminal.
 

@@ -37,7 +37,7 @@ class Gtc:
         """See `Method.respond`."""
         if self._password is None:
             question = printable(data, _MAX_QUESTION)
-            return NeedCredential(kind="password", prompt=f"the gateway asks: {question}" if question else "Password")
+            return NeedCredential(kind="password", prompt=f"the gateway says: {question}" if question else "Password")
         answer, self._password = self._password.encode(), None
         self.done = True
         return answer

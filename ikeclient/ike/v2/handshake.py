@@ -53,7 +53,7 @@ from ikeclient.ike.v2.exchanges.init import Answer, InitExchange
 from ikeclient.ike.v2.ike_sa import IkeSa
 from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.overheard import Overheard
-from ikeclient.ike.v2.schedule import BETTER_ANSWER, Schedule
+from ikeclient.ike.v2.schedule import BETTER_ANSWER, PERSON, SLOW_ANSWER, Schedule
 from ikeclient.ike.v2.sources import Sources
 from ikeclient.ike.v2.state import State
 from ikeclient.wire.header import SPI_LENGTH, Header
@@ -198,6 +198,7 @@ class Handshake:
 
     def supply(self, need: Need, value: object, now: float) -> None:
         """Answer a need of one of the candidates."""
+        self._schedule.wait_until(now + SLOW_ANSWER)
         self._answer(lambda sa: sa.supply(need, value, now), now)
 
     def refuse(self, need: Need, error: IkeclientError, now: float) -> None:
@@ -411,6 +412,8 @@ class Handshake:
                 return
             self.outbox.extend(sa.channel.outbox)
             sa.channel.outbox.clear()
+            if any(isinstance(event, Need) for event in sa.events):
+                self._schedule.wait_until(now + PERSON)
             self.events.extend(sa.events)
             sa.events.clear()
             if pending.proven and len(self._pending_auths) + len(self._inits) > 1:
@@ -471,9 +474,20 @@ class Handshake:
         """End the attempt: its time is over, unless a login is under way."""
         if self.logging_in and self._schedule.extend(now):
             return
+        if now < (slow := self._confirmed_until):
+            self._schedule.wait_until(slow)
+            return
         error = self._refusals.error or self._hint or self._silence()
         self._abandon(now)
         self._end(error)
+
+    @property
+    def _confirmed_until(self) -> float:
+        """Until when a proven gateway may wait for a person who confirms our EAP login elsewhere."""
+        if not self._config.uses_eap:
+            return float("-inf")
+        heard = [each.sa.last_heard for each in self._pending_auths if each.waits and each.proven]
+        return max(heard, default=float("-inf")) + SLOW_ANSWER
 
     def _silence(self) -> IkeclientError:
         if self._pending_auths:

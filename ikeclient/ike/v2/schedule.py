@@ -7,6 +7,8 @@ from ikeclient.ike.config import IkeConfig
 SECOND_PORT_AFTER = 1.2  # seconds of silence on port 500 before port 4500 is tried as well
 MUTE = 2.0  # seconds without a word from a candidate before port 4500 may be asked whether anybody is there
 BEFORE_DEADLINE = 3.0  # seconds before the deadline in which that is asked
+PERSON = 120.0  # seconds that a person may take to answer a question of the gateway's
+SLOW_ANSWER = 60.0  # seconds that a proven gateway may take to judge what was said to it in EAP, such as a push message
 BETTER_ANSWER = 0.5  # seconds after the first candidate in which failures of unproven ones are not believed
 
 
@@ -57,6 +59,11 @@ class Schedule:
         """Whether the next waiting answer may be tried now: at `at` or later."""
         self.try_at = at
         return now >= at
+
+    def wait_until(self, until: float) -> None:
+        """Give a login under way at least this time, because a person has to answer or to confirm it."""
+        self.login_deadline = max(self.login_deadline, until)
+        self.deadline = max(self.deadline, until)
 
     def extend(self, now: float) -> bool:
         """Give a login under way all the time there is; false if that is over."""

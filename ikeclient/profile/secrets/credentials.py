@@ -53,7 +53,8 @@ class Sources:
     """Where secrets are looked for. `stdin_password` stands in for the one secret that the profile's method needs.
 
     `kept` is for secrets that can be had only once, see `Wanted`; `author` has the rights that files are read with.
-    With `files_only` a secret that is in no file raises SecretNotRead.
+    With `files_only` a secret that is in no file raises SecretNotRead; `attended` says that a person answers during the
+    login.
     """
 
     base_dir: Path
@@ -63,6 +64,7 @@ class Sources:
     warnings: list[str] = field(default_factory=list)
     author: Author | None = None
     files_only: bool = False
+    attended: bool = False
 
     def path(self, written: str) -> Path:
         """A path of the profile; relative ones start at the profile's directory."""
@@ -149,8 +151,14 @@ def decode_psk(written: bytes) -> bytes:
     return psk
 
 
-def load_password(auth: Auth, account: str, sources: Sources) -> str:
-    """The EAP password: 1 to 256 characters (RFC 2759 section 4). Raises ProfileError (hardening E16)."""
+def load_password(auth: Auth, account: str, sources: Sources) -> str | None:
+    """The EAP password: 1 to 256 characters (RFC 2759 section 4). Raises ProfileError (hardening E16).
+
+    None if the profile leaves the answer to GTC's question to the person who is there when it is asked.
+    """
+    asks = auth.method == "eap-gtc" or (auth.inner == "gtc" and auth.method != "eap")
+    if asks and auth.password is None and sources.attended and sources.stdin_password is None:
+        return None
     value = sources.secret(auth.password, "password", account, ("auth", "password")).reveal()
     try:
         password = value.decode()
