@@ -46,12 +46,21 @@ def test_the_exposure_is_no_more_than_the_page_says() -> None:
 
 
 @needs_systemd
-def test_systemd_understands_every_line(tmp_path: Path) -> None:
-    copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace("/opt/ikeclient/bin/ikeclient", "/bin/true"))
-    done = analyze("verify", str(tmp_path / "ikeclient@work.service"), "--man=no", "--recursive-errors=no")
-    complaints = [line for line in done.stderr.splitlines() if UNIT.name in line or "ikeclient@work" in line]
+@pytest.mark.parametrize("name", ["ikeclient", "ikeclient-block"])
+def test_systemd_understands_every_line(tmp_path: Path, name: str) -> None:
+    for unit in DIRECTORY.glob("*.service"):
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/ikeclient/bin/ikeclient", "/bin/true"))
+    done = analyze("verify", str(tmp_path / f"{name}@work.service"), "--man=no", "--recursive-errors=no")
+    complaints = [line for line in done.stderr.splitlines() if f"{name}@" in line]
     assert complaints == []
+
+
+def test_the_machine_is_closed_before_there_is_a_network_and_by_the_directory_of_the_tunnel() -> None:
+    text = (DIRECTORY / "ikeclient-block@.service").read_text()
+    assert "Before=network-pre.target ikeclient@%i.service" in text
+    same = ("RuntimeDirectory", "RuntimeDirectoryMode", "RuntimeDirectoryPreserve", "User", "AmbientCapabilities")
+    assert all(f"{name}={settings()[name][0]}" in text for name in same)
+    assert "ikeclient block /etc/ikeclient/profiles/%i.toml" in text
 
 
 def test_what_would_only_be_refused_again_is_not_started_again() -> None:

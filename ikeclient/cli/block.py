@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,10 +22,8 @@ _SUFFIX = ".block.json"  # of `net.block.store`, which only has to be loaded if 
 
 
 def directories() -> list[Path]:
-    """Return where tunnels may keep something closed: this user's directory, and for root those of services too."""
-    services = system_directories() if os.geteuid() == 0 else []
-    found = [client.runtime_directory(), *(path for path in services if path.is_dir())]
-    return list(dict.fromkeys(path.resolve() for path in found))
+    """Return where tunnels may keep something closed: this user's directory, and those of root and of services."""
+    return list(dict.fromkeys([client.runtime_directory(), *system_directories()]))
 
 
 def closed(name: str | None = None) -> Iterator[tuple[Blocks, Closed]]:

@@ -169,7 +169,7 @@ def test_nothing_leaves_whatever_way_a_process_ends(lab: Lab, traffic: Traffic) 
     tunnel = lab.client.connect()
     helper = next(pid for pid in descendants(tunnel.process.pid))
     leaks["SIGKILL of the helper"] = traffic.leaks_while(
-        "helper", partial(os.kill, helper, signal.SIGKILL), lambda: tunnel.process.poll() is not None
+        "SIGKILL of the helper", partial(os.kill, helper, signal.SIGKILL), lambda: tunnel.process.poll() is not None
     )
     lab.client.secret_file("psk", "not the secret of this gateway")
     refused = lab.client.start()
@@ -194,7 +194,7 @@ def test_routes_close_alone_if_there_is_no_nft(lab: Lab, traffic: Traffic) -> No
     tunnel = lab.client.connect()
     assert lab.status()["kill_switch"] == "routes"
     assert "by routes alone" in tunnel.stderr
-    leaks = traffic.leaks_while("killed", tunnel.kill, lambda: _blocked(lab))
+    leaks = traffic.leaks_while("SIGKILL without nft", tunnel.kill, lambda: _blocked(lab))
     assert {kind.rpartition(",")[0] for kind in leaks} <= BY_FIREWALL
     lab.network.client.run("umount", "/usr/sbin/nft")
 
@@ -232,7 +232,7 @@ def test_the_lan_passes_and_what_a_lan_claims_does_not(lab: Lab) -> None:
     lab.client.connect()
     local = {"DNS of the LAN", "multicast DNS", "broadcast", "TCP 443 of the gateway", "our mark, TCP to the gateway"}
     local |= {"UDP 4500 of the gateway", "answers to connections"}
-    connected = traffic.leaks_while("connected", lambda: None, lambda: True)
-    killed = traffic.leaks_while("killed", lab.client.connections[-1].kill, lambda: _blocked(lab))
+    connected = traffic.leaks_while("connected with lan", lambda: None, lambda: True)
+    killed = traffic.leaks_while("SIGKILL with lan", lab.client.connections[-1].kill, lambda: _blocked(lab))
     for leaks in (connected, killed):
         assert {kind.rpartition(",")[0] for kind in leaks} == local

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
-from net_lab import Lab, a_lab, sh
+from net_lab import Lan, sh
 
 from ikeclient.net.block.firewall import Nft
 from ikeclient.net.block.state import BLOCK_TABLES, Block, collapsed, firewall_table, ruleset, steps
@@ -73,12 +72,6 @@ def test_networks_inside_others_are_left_out() -> None:
 # On a machine
 
 
-@pytest.fixture
-def net() -> Iterator[Lab]:
-    with a_lab("block") as made:
-        yield made
-
-
 def everything() -> str:
     commands = ("ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all", "nft list ruleset")
     return "\n".join(sh(command) for command in commands)
@@ -89,7 +82,7 @@ def way(to: str) -> str:
     return sh(f"ip route get {to} 2>&1", check=False).replace("No route to host", "unreachable")
 
 
-def test_closing_and_opening_leaves_everything_as_it_was(net: Lab, tmp_path: Path) -> None:
+def test_closing_and_opening_leaves_everything_as_it_was(lan: Lan, tmp_path: Path) -> None:
     """O20: what is closed is no leftover, with or without a journal; `open` undoes all of it."""
 
     def body() -> None:
@@ -109,7 +102,7 @@ def test_closing_and_opening_leaves_everything_as_it_was(net: Lab, tmp_path: Pat
         assert blocks.open("work") is False
         assert everything() == before
 
-    net.inside(body)
+    lan.inside(body)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +115,7 @@ def test_closing_and_opening_leaves_everything_as_it_was(net: Lab, tmp_path: Pat
         ("nft insert rule inet ikeclient_7528 leave accept", "the firewall"),
     ],
 )
-def test_what_others_take_away_is_put_back(net: Lab, tmp_path: Path, taken: str, word: str) -> None:
+def test_what_others_take_away_is_put_back(lan: Lan, tmp_path: Path, taken: str, word: str) -> None:
     """O18: also a chain that was emptied, or a rule in front of ours."""
 
     def body() -> None:
@@ -134,10 +127,10 @@ def test_what_others_take_away_is_put_back(net: Lab, tmp_path: Path, taken: str,
         assert blocks.uphold() == []
         assert sh("ip rule; ip -6 route show table 7528; nft list ruleset") == before
 
-    net.inside(body)
+    lan.inside(body)
 
 
-def test_what_belongs_to_another_tunnel_passes_and_no_longer_when_that_has_gone(net: Lab, tmp_path: Path) -> None:
+def test_what_belongs_to_another_tunnel_passes_and_no_longer_when_that_has_gone(lan: Lan, tmp_path: Path) -> None:
     def body() -> None:
         blocks = Blocks(tmp_path)
         blocks.close(block())
@@ -150,10 +143,10 @@ def test_what_belongs_to_another_tunnel_passes_and_no_longer_when_that_has_gone(
         assert "192.0.2.77" not in sh("nft list ruleset")
         assert Nft().fingerprint(firewall_table(block())) is not None
 
-    net.inside(body)
+    lan.inside(body)
 
 
-def test_two_switches_close_each_its_own_networks(net: Lab, tmp_path: Path) -> None:
+def test_two_switches_close_each_its_own_networks(lan: Lan, tmp_path: Path) -> None:
     def body() -> None:
         blocks = Blocks(tmp_path)
         blocks.close(block(networks=(ip_network("203.0.113.0/24"),)))
@@ -164,10 +157,10 @@ def test_two_switches_close_each_its_own_networks(net: Lab, tmp_path: Path) -> N
         assert " dev v0 " in way("203.0.113.7")
         assert "unreachable" in way("8.8.8.8")
 
-    net.inside(body)
+    lan.inside(body)
 
 
-def test_a_file_that_is_gone_or_damaged_opens_nothing(net: Lab, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_or_damaged_opens_nothing(lan: Lan, tmp_path: Path) -> None:
     """O20: what is closed is found by its shape then, and opened only by order."""
 
     def body() -> None:
@@ -180,10 +173,10 @@ def test_a_file_that_is_gone_or_damaged_opens_nothing(net: Lab, tmp_path: Path) 
         assert blocks.strays() == blocks.open_strays() != []
         assert everything() == before
 
-    net.inside(body)
+    lan.inside(body)
 
 
-def test_the_answers_of_the_gateway_pass_a_reverse_path_filter(net: Lab, tmp_path: Path) -> None:
+def test_the_answers_of_the_gateway_pass_a_reverse_path_filter(lan: Lan, tmp_path: Path) -> None:
     def body() -> None:
         sh("sysctl -qw net.ipv4.conf.v0.rp_filter=1")
         blocks = Blocks(tmp_path)
@@ -191,7 +184,7 @@ def test_the_answers_of_the_gateway_pass_a_reverse_path_filter(net: Lab, tmp_pat
         assert " dev v0 " in way("8.8.8.8 ipproto udp sport 45000")
         assert "unreachable" in way("8.8.8.8 ipproto udp sport 45001")
 
-    net.inside(body)
+    lan.inside(body)
 
 
 def test_the_firewall_says_what_it_means() -> None:

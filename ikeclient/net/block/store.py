@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ikeclient.errors import PlatformError
 from ikeclient.ipc.typed import Codec
-from ikeclient.net.block.firewall import FirewallAdapter, Nft
+from ikeclient.net.block.firewall import FirewallAdapter, Nft, is_there
 from ikeclient.net.block.state import (
     BLOCK_TABLES,
     CLOSED,
@@ -40,6 +40,7 @@ from ikeclient.net.changes.surroundings import network_namespace
 from ikeclient.net.machine import routing
 from ikeclient.net.machine.kernel import Kernel, reverse_path_filters
 from ikeclient.net.model import VERSIONS, IPNetwork
+from ikeclient.net.rights.privileges import has_net_admin
 from ikeclient.net.watch.netlink import Netlink
 
 SUFFIX = ".block.json"
@@ -171,7 +172,9 @@ class Blocks:
 
     def in_force(self, block: Block) -> Closed:
         """What is in force of a block now."""
-        return Closed(block=block, firewall=self._firewall.fingerprint(firewall_table(block)) is not None)
+        there = self._firewall.fingerprint(firewall_table(block)) is not None
+        unseen = not has_net_admin() and is_there()  # other users may not look
+        return Closed(block=block, firewall=there or unseen)
 
     def strays(self, known: frozenset[int] = frozenset()) -> list[str]:
         """Commands that undo what is closed by no block: its file is gone. `known` are tables of other directories."""
@@ -260,6 +263,7 @@ class Blocks:
                 temporary.unlink()
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             with open(os.open(temporary, flags, 0o600), "wb") as file:
+                os.fchmod(file.fileno(), 0o644)  # it is no secret, and tells every user why nothing loads
                 file.write(json.dumps(_CODEC.encode(block)).encode("ascii"))
                 file.flush()
                 os.fsync(file.fileno())
