@@ -23,11 +23,8 @@ from lab.world import Lab
 
 UNITS = REPOSITORY / "docs" / "systemd"
 WORK, HOME = "ikeclient@work.service", "ikeclient@home.service"
-SHIPPED = {
-    "/etc/systemd/system/ikeclient@.service": UNITS / "ikeclient@.service",
-    "/usr/lib/sysusers.d/ikeclient.conf": UNITS / "ikeclient.sysusers.conf",
-    "/etc/polkit-1/rules.d/50-ikeclient.rules": UNITS / "50-ikeclient.rules",
-}
+CLONE = "/root/clone"
+INSTALL = re.search(r"```sh\n(.*?)```", (UNITS / "README.md").read_text(), re.DOTALL)
 OFFER = Offer(unique="never", dns=(INSIDE_DNS,), domains=(DOMAIN,))
 STRANGER = "1234"
 
@@ -47,7 +44,7 @@ def lab(pki: Pki) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def machine(lab: Lab) -> Iterator[BootedMachine]:
-    """The client's machine, with the files of docs/systemd in their places and two profiles."""
+    """The client's machine, as the commands of docs/systemd/README.md make it, and one more profile."""
     profiles = {
         name: lab.client.write_profile(
             lab.gateway,
@@ -57,8 +54,10 @@ def machine(lab: Lab) -> Iterator[BootedMachine]:
         for name, routes in (("work", "10.99.0.0/24"), ("home", "fd99::/64"))
     }
     files = {
-        **{path: source.read_text() for path, source in SHIPPED.items()},
-        **{f"/etc/ikeclient/profiles/{name}.toml": text for name, text in profiles.items()},
+        **{f"{CLONE}/docs/systemd/{source.name}": source.read_text() for source in UNITS.iterdir()},
+        f"{CLONE}/work.toml": profiles["work"],
+        f"{CLONE}/corp-ca.pem": "",
+        "/etc/ikeclient/profiles/home.toml": profiles["home"],
         "/etc/ikeclient/secrets/psk": PSK,
         "/etc/systemd/system/ikeclient@.service.d/secret.conf": (
             "[Service]\nLoadCredential=psk:/etc/ikeclient/secrets/psk\n"
@@ -69,6 +68,8 @@ def machine(lab: Lab) -> Iterator[BootedMachine]:
     try:
         machine.run("chmod", "-R", "go-rwx", "/etc/ikeclient/secrets")
         machine.run("systemctl", "start", "dbus.service", "systemd-resolved.service")
+        assert INSTALL is not None
+        machine.run("sh", "-ec", f"cd {CLONE}\n{INSTALL[1]}")
         yield machine
     finally:
         machine.close()
@@ -224,10 +225,12 @@ def test_without_the_rule_the_error_is_in_systemd_resolveds_words(machine: Boote
         machine.run("systemctl", "restart", "polkit.service")
         done = machine.run("systemctl", "start", WORK, check=False)
         said = machine.journal(WORK, "-n", "40")
+        errors = machine.journal(WORK, "-n", "10", "-p", "err")
         machine.run("systemctl", "stop", WORK)
         assert done.returncode != 0, said
         assert "nteractive authentication required" in said
         assert "50-ikeclient.rules" in said
+        assert "nteractive authentication required" in errors, "errors have the journal's priority of errors"
     finally:
         machine.run("tee", str(rule), stdin=text)
         machine.run("systemctl", "restart", "polkit.service")
