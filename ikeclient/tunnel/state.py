@@ -19,8 +19,8 @@ What each state promises:
 - RECONNECTING: there is no connection, and another one is made. Pauses, name resolution and the wait for a packet are
   positions inside it.
 - BLOCKED: there is no connection, none is being made, and the machine is closed. Only a tunnel with a kill switch gets
-  here, when it gives up what ends a tunnel without one: the first connection, or one that was lost. A command makes it
-  try again.
+  here, when it gives up the first connection, or one that was lost. It then ends, unless something makes it try again
+  first; what people see for it stays until that is done.
 - CLOSING: what the tunnel changed is being undone, in any state the same way. `disconnect` opens a closed machine; what
   else ends the tunnel leaves it closed if there is a kill switch.
 - DISCONNECTED: nothing of the tunnel is in force but what a kill switch left closed.

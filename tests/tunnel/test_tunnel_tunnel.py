@@ -286,6 +286,20 @@ def test_a_tunnel_that_is_not_to_be_made_again_ends_with_its_connection() -> Non
     world.device.close()
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_tunnel_that_gives_up_behind_a_kill_switch_is_blocked_until_it_has_ended(closed: bool) -> None:
+    world = World(retry=0).connected()
+    switch: Any = world.tunnel.session.ports.switch
+    switch.closed = closed
+    world.ends[0].deadline = world.now + 60  # the gateway is still to be told
+    world.say(Closed(error=NoResponse("silence")))
+    assert world.life is State.CLOSING
+    assert world.tunnel.session.status.state == ("blocked" if closed else "reconnecting")
+    world.later(2)
+    assert isinstance(world.error, NoResponse)
+    world.device.close()
+
+
 def test_a_move_follows_the_machine_and_counts_once_the_gateway_has_confirmed_it(world: World) -> None:
     world.connected()
     world.ours = [CABLE]
