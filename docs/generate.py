@@ -58,8 +58,9 @@ def _cell(text: str) -> str:
 def _keys(section: str) -> Iterator[str]:
     """Yield the table of a profile's keys: name, default, meaning."""
     schema = json.loads(json_schema())
-    properties: dict[str, Any] = schema["$defs"][section.capitalize()]["properties"]
-    required = schema["$defs"][section.capitalize()].get("required", [])
+    definition = schema["properties"][section]["$ref"].rpartition("/")[2]
+    properties: dict[str, Any] = schema["$defs"][definition]["properties"]
+    required = schema["$defs"][definition].get("required", [])
     yield "| key | default | meaning |"
     yield "|---|---|---|"
     for name, key in properties.items():

@@ -36,12 +36,23 @@ class OffloadStatus(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuthStatus(Record):
+    """How one side proved who it is."""
+
+    method: str | None = item("as a profile names it: `psk`, `certificate`, `eap-mschapv2`, ...")
+    subject: str | None = item("the subject of its certificate")
+    serial: str | None = item("the serial number of its certificate, in hexadecimal")
+    signature: str | None = item("the scheme that it signed with")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayStatus(Record):
     """The far end of the tunnel."""
 
     address: str | None = item("the gateway's address")
     port: int | None = item("the gateway's UDP port")
     identity: str | None = item("the identity that the gateway has proven")
+    auth: tuple[AuthStatus, ...] = item("how it has proven that", ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +62,7 @@ class LocalStatus(Record):
     address: str | None = item("our address on the path to the gateway")
     port: int | None = item("our UDP port")
     behind_nat: bool | None = item("a NAT stands before us")
+    auth: tuple[AuthStatus, ...] = item("how we proved who we are, each authentication in order", ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +85,7 @@ class IkeStatus(Record):
     rekeys: int = item("how often that was done", 0)
     mobike: bool = item("the gateway follows a change of address (RFC 4555)", False)
     fragmentation: bool = item("long IKE messages are sent in fragments (RFC 7383)", False)
+    ppk: bool = item("a post-quantum key is mixed into its keys (RFC 8784)", False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

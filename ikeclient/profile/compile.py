@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from ikeclient.crypto.algorithms.transforms import AlgorithmProposal
 from ikeclient.crypto.pki.certificate import Certificate
@@ -23,11 +23,14 @@ from ikeclient.ike.config import (
     CertificateAuth,
     ChildConfig,
     EapAuth,
+    EapOnly,
     ExpectedGateway,
     GatewayAuth,
     IkeConfig,
     OwnAuth,
+    Ppk,
     PskAuth,
+    SecondAuth,
     Timing,
     TrustedCertificate,
 )
@@ -35,8 +38,8 @@ from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.trust import program
 from ikeclient.profile.model import proposals
 from ikeclient.profile.model.capability import usable
-from ikeclient.profile.model.methods import METHODS, SUPPORTED, is_eap, needs_password
-from ikeclient.profile.model.schema import Auth, Profile
+from ikeclient.profile.model.methods import METHODS, SUPPORTED, is_eap, mutual_answers, needs_password
+from ikeclient.profile.model.schema import Auth, Gateway, Profile
 from ikeclient.profile.model.values import IPNetwork, shown
 from ikeclient.profile.secrets.credentials import (
     SecretNotRead,
@@ -46,6 +49,7 @@ from ikeclient.profile.secrets.credentials import (
     identity_of,
     load_certificate,
     load_password,
+    load_ppk,
     load_psk,
     load_server_trust,
     load_trust,
@@ -124,6 +128,22 @@ class CompiledProfile:
         return replace(self.ike, gateway=replace(self.ike.gateway, identity=identity))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Authentications:
+    """Who we are, and what both sides prove themselves with."""
+
+    identity: Identity
+    own: OwnAuth
+    gateway: GatewayAuth
+    second: SecondAuth | None
+    ppk: Ppk | None
+
+
+def gateway_method(profile: Profile) -> Literal["psk", "certificate", "eap"]:
+    """How the gateway has to prove itself: as the profile says, or as goes with our own method."""
+    return profile.gateway.auth or ("psk" if profile.auth.method == "psk" else "certificate")
+
+
 def compile_profile(
     profile: Profile,
     base_dir: Path,
@@ -164,21 +184,24 @@ def compile_profile(
     selectors = _selectors(network, sources.warnings)
     ike_proposals, esp_proposals = _proposals(profile)
     gateway_identity = _gateway_identity(profile)
-    _warn_of_unused(profile.auth, sources.warnings)
+    _warn_of_unused(profile, sources.warnings)
     try:
-        local_identity, auth, gateway_auth = _auth(profile, sources)
+        proven = _authentications(profile, sources)
     except SecretNotRead as unread:
         unread.warnings = tuple(sources.warnings)
         raise
-    if profile.gateway.ca is not None and profile.auth.method == "psk":
-        sources.warnings.append("key 'gateway.ca' is not used by method psk")
+    if profile.gateway.ca is not None and gateway_method(profile) == "psk":
+        what = "method psk" if profile.gateway.auth is None else "gateway.auth psk"
+        sources.warnings.append(f"key 'gateway.ca' is not used by {what}")
     return CompiledProfile(
         name=name,
         base_dir=base_dir,
         ike=IkeConfig(
-            local_identity=local_identity,
-            auth=auth,
-            gateway=ExpectedGateway(identity=gateway_identity, auth=gateway_auth),
+            local_identity=proven.identity,
+            auth=proven.own,
+            gateway=ExpectedGateway(identity=gateway_identity, auth=proven.gateway),
+            second_auth=proven.second,
+            ppk=proven.ppk,
             ike_proposals=ike_proposals,
             child=ChildConfig(
                 esp_proposals=esp_proposals,
@@ -217,7 +240,7 @@ def _gateway_identity(profile: Profile) -> Identity | None:
     gateway = profile.gateway
     if gateway.identity != "%any":
         return identity_of(gateway.identity or _host(gateway.address[0]), "gateway.identity")
-    if profile.auth.method != "psk":
+    if gateway_method(profile) != "psk":
         reason = "a certificate proves a name, so the profile must say which one: otherwise any gateway would do"
         raise ProfileError("key 'gateway.identity' can be %any with method psk only", reason=reason)
     return None
@@ -227,39 +250,72 @@ def _host(address: str) -> str:
     return address.removesuffix(".")  # of a fully qualified name; certificates are written without it
 
 
-def _auth(profile: Profile, sources: Sources) -> tuple[Identity, OwnAuth, GatewayAuth]:
-    auth = profile.auth
+def _gateway_auth(profile: Profile, sources: Sources) -> GatewayAuth:
+    """How the gateway has to prove itself. Raises ProfileError for ways that do not go with ours."""
+    auth, how = profile.auth, gateway_method(profile)
+    match how:
+        case "psk" if is_eap(auth.method):
+            raise ProfileError(
+                "key 'gateway.auth' cannot be psk with an EAP method",
+                reason="everybody with that key could pose as the gateway and ask for passwords (RFC 7296, 2.16)",
+                hint='set gateway.auth = "certificate"',
+            )
+        case "psk":
+            return PskAuth(psk=load_psk(auth, sources))
+        case "eap" if not mutual_answers(auth.method):
+            able = [name for name in SUPPORTED if mutual_answers(name)]
+            raise ProfileError(
+                f"key 'gateway.auth' cannot be eap with method {auth.method}",
+                reason="it does not prove the gateway, or makes no keys (RFC 5998 section 4)",
+                hint=f"methods that do are {', '.join(able)}",
+            )
+        case "eap":
+            if EapType.MSCHAPV2 in mutual_answers(auth.method):
+                sources.warnings.append(
+                    "gateway.auth eap: only the password proves the gateway, and whoever poses as it learns enough to "
+                    "try passwords on; make it long and random"
+                )
+            return EapOnly(trust=load_trust(profile.gateway, sources))
+        case _:
+            return TrustedCertificate(trust=load_trust(profile.gateway, sources))
+
+
+def _own_auth(auth: Auth, theirs: GatewayAuth, gateway: Gateway, sources: Sources) -> tuple[Identity, OwnAuth]:
+    """Who we are and how we prove it, in one of the profile's authentications."""
     match auth.method:
         case "psk":
-            psk = PskAuth(psk=load_psk(auth, sources))
-            return _named_identity(auth), psk, psk
+            return _named_identity(auth), PskAuth(psk=load_psk(auth, sources))
         case "certificate":
-            theirs = TrustedCertificate(trust=load_trust(profile.gateway, sources))
             chain, key = load_certificate(auth, sources)
-            own = identity_of(auth.identity, "auth.identity") if auth.identity else certificate_identity(chain[0])
+            named = f"{auth.SECTION}.identity"
+            own = identity_of(auth.identity, named) if auth.identity else certificate_identity(chain[0])
             if not chain[0].matches(own.type, own.data):
                 who = identity_text(own.type, own.data)
                 sources.warnings.append(f"our certificate does not hold the identity {who}; the gateway may refuse it")
-            return own, CertificateAuth(chain=chain, key=key, signature=_signature_schemes(auth, key)), theirs
+            return own, CertificateAuth(chain=chain, key=key, signature=_signature_schemes(auth, key))
         case method if is_eap(method) and method in SUPPORTED:
-            return _eap(profile, sources)
+            return _eap(auth, theirs, gateway, sources)
     raise unsupported(auth.method)
 
 
-def _eap(profile: Profile, sources: Sources) -> tuple[Identity, EapAuth, TrustedCertificate]:
-    auth, traits = profile.auth, METHODS[profile.auth.method]
-    methods = tuple(method for method in traits.answers if _possible(auth, method))
+def _eap(auth: Auth, theirs: GatewayAuth, gateway: Gateway, sources: Sources) -> tuple[Identity, EapAuth]:
+    traits = METHODS[auth.method]
+    alone = isinstance(theirs, EapOnly) and auth.SECTION == "auth"
+    answers = mutual_answers(auth.method) if alone else traits.answers
+    methods = tuple(method for method in answers if _possible(auth, method))
     if not methods:
         inner = shown(auth.inner)
-        raise ProfileError(f"key 'auth.inner' cannot be {inner} with method {auth.method}", hint="see docs/profile.md")
-    trust = load_trust(profile.gateway, sources)
+        raise ProfileError(
+            f"key '{auth.SECTION}.inner' cannot be {inner} with method {auth.method}", hint="see docs/profile.md"
+        )
     tls: TlsCredentials | None = None
     if traits.over_tls:
+        gateway_trust = load_trust(gateway, sources) if isinstance(theirs, PskAuth) else theirs.trust
         shows_certificate = EapType.TLS in methods or auth.inner == "tls"
         chain, key = load_certificate(auth, sources) if shows_certificate else ((), None)
-        name = identity_of(auth.server_name, "auth.server_name") if auth.server_name else None
+        name = identity_of(auth.server_name, f"{auth.SECTION}.server_name") if auth.server_name else None
         tls = TlsCredentials(
-            trust=load_server_trust(auth, trust, sources),
+            trust=load_server_trust(auth, gateway_trust, sources),
             server_name=(name.type, name.data) if name else None,
             chain=chain,
             key=key,
@@ -272,7 +328,7 @@ def _eap(profile: Profile, sources: Sources) -> tuple[Identity, EapAuth, Trusted
         certified = (EapType.TLS, EapType.PEAP, EapType.TTLS) if auth.inner == "tls" else (EapType.TLS,)
         methods = tuple(method for method in methods if method in certified)
     password = load_password(auth, account, sources) if wants_password else None
-    return own, EapAuth(identity=account, methods=methods, password=password, tls=tls), TrustedCertificate(trust=trust)
+    return own, EapAuth(identity=account, methods=methods, password=password, tls=tls)
 
 
 def _possible(auth: Auth, method: EapType) -> bool:
@@ -284,6 +340,33 @@ def _possible(auth: Auth, method: EapType) -> bool:
             return auth.inner not in ("pap", "eap-mschapv2")
         case _:
             return True
+
+
+def _takes_password(auth: Auth) -> bool:
+    """Whether its secret is one that people type."""
+    return auth.method == "psk" or (is_eap(auth.method) and needs_password(auth))
+
+
+def _authentications(profile: Profile, sources: Sources) -> _Authentications:
+    """Read what both sides prove themselves with.
+
+    What comes on standard input is for the second authentication if that takes a password, else for the first one.
+    """
+    second = profile.second_auth
+    typed_later = second is not None and _takes_password(second)
+    first_sources = replace(sources, stdin_password=None) if typed_later else sources
+    theirs = _gateway_auth(profile, first_sources)
+    if isinstance(theirs, PskAuth) and profile.auth.method == "psk":  # one key for both, which is asked for once
+        identity, auth = _named_identity(profile.auth), cast("OwnAuth", theirs)
+    else:
+        identity, auth = _own_auth(profile.auth, theirs, profile.gateway, first_sources)
+    again: SecondAuth | None = None
+    if second is not None:
+        rest = sources if typed_later else replace(sources, stdin_password=None)
+        other, how = _own_auth(second, theirs, profile.gateway, rest)
+        again = SecondAuth(identity=other, auth=how)
+    ppk = load_ppk(profile.ppk, sources) if profile.ppk is not None else None
+    return _Authentications(identity=identity, own=auth, gateway=theirs, second=again, ppk=ppk)
 
 
 def unsupported(method: str) -> ProfileError:
@@ -302,7 +385,7 @@ def _signature_schemes(auth: Auth, key: PrivateKey) -> tuple[Scheme, ...]:
     if not found:
         possible = [name for name, scheme in SCHEME_NAMES.items() if scheme.family in key.public_key.families]
         raise ProfileError(
-            "key 'auth.signature' names no scheme that our key can sign with",
+            f"key '{auth.SECTION}.signature' names no scheme that our key can sign with",
             reason=f"the private key is {key.public_key.kind}",
             hint=f"such a key makes {', '.join(possible)}",
         )
@@ -312,11 +395,11 @@ def _signature_schemes(auth: Auth, key: PrivateKey) -> tuple[Scheme, ...]:
 def _named_identity(auth: Auth) -> Identity:
     if auth.identity is None:
         raise ProfileError(
-            "key 'auth.identity' is missing",
+            f"key '{auth.SECTION}.identity' is missing",
             reason=f"method {auth.method} needs it: it is how the gateway knows us",
             hint='for example: identity = "alice@example.com"',
         )
-    return identity_of(auth.identity, "auth.identity")
+    return identity_of(auth.identity, f"{auth.SECTION}.identity")
 
 
 def _eap_identities(auth: Auth, chain: Sequence[Certificate]) -> tuple[Identity, str]:
@@ -326,14 +409,21 @@ def _eap_identities(auth: Auth, chain: Sequence[Certificate]) -> tuple[Identity,
         return certificate_identity(chain[0]), account_in(chain[0])
     if account is None or own is None:
         hint = 'for example: identity = "alice@example.com"'
-        raise ProfileError("key 'auth.identity' is missing", reason=f"method {auth.method} needs it", hint=hint)
-    return identity_of(own, "auth.identity" if auth.identity else "auth.user"), account
+        raise ProfileError(
+            f"key '{auth.SECTION}.identity' is missing", reason=f"method {auth.method} needs it", hint=hint
+        )
+    return identity_of(own, f"{auth.SECTION}.{'identity' if auth.identity else 'user'}"), account
 
 
-def _warn_of_unused(auth: Auth, warnings: list[str]) -> None:
-    used = METHODS[auth.method].keys | {"method", "identity"}
-    unused = [f"key 'auth.{name}' is not used by method {auth.method}" for name in sorted(auth.model_fields_set - used)]
-    warnings += unused
+def _warn_of_unused(profile: Profile, warnings: list[str]) -> None:
+    for auth in (profile.auth, profile.second_auth):
+        if auth is None:
+            continue
+        used = METHODS[auth.method].keys | {"method", "identity"}
+        if auth is profile.auth and gateway_method(profile) == "psk":
+            used |= {"psk"}
+        unused = sorted(auth.model_fields_set - used)
+        warnings += [f"key '{auth.SECTION}.{name}' is not used by method {auth.method}" for name in unused]
 
 
 def network_settings(profile: Profile) -> NetworkSettings:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 from ikeclient.profile.model.schema import Profile
 from ikeclient.profile.model.values import format_duration
 
 _DURATIONS = ("liveness", "rekey_ike", "rekey_child")
-SECRETS = ("password", "psk", "key_passphrase")
+SECRETS = ("password", "psk", "key_passphrase", "secret")
+WITH_SECRETS = ("auth", "second_auth", "ppk")  # sections
 
 
 def redacted(profile: Profile) -> dict[str, Any]:
@@ -19,8 +21,8 @@ def redacted(profile: Profile) -> dict[str, Any]:
     plain: dict[str, Any] = _without_none(profile.model_dump(mode="json"))
     for key in _DURATIONS:
         plain["session"][key] = format_duration(plain["session"][key])
-    for key in SECRETS:
-        source = plain["auth"].get(key, {})
+    for section, key in product(WITH_SECRETS, SECRETS):
+        source = plain.get(section, {}).get(key, {})
         if len(source.get("command", ())) > 1:
             source["command"] = [source["command"][0], "..."]
         if not source.get("insecure", True):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_interface
 from typing import Protocol
 
 from ikeclient.control.events import timestamp
 from ikeclient.control.status import (
+    AuthStatus,
     ChildCounters,
     ChildStatus,
     DnsStatus,
@@ -21,7 +22,7 @@ from ikeclient.control.status import (
 )
 from ikeclient.dataplane.pump import Pump
 from ikeclient.errors import IkeclientError
-from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished, IPAddress, NatStatus, Path
+from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished, IPAddress, NatStatus, Path, Proof
 from ikeclient.net.model import MachineConfig
 from ikeclient.tunnel.options import Mode
 from ikeclient.tunnel.state import REPORTED, Input, State, after
@@ -166,11 +167,13 @@ class Status:
                 address=str(path.remote_address) if path else self.gateway_address,
                 port=path.remote_port if path else None,
                 identity=ike.gateway_identity if ike else None,
+                auth=_proven(ike.proofs.gateway) if ike else (),
             ),
             local=LocalStatus(
                 address=str(path.local_address) if path else None,
                 port=path.local_port if path else None,
                 behind_nat=ike.nat.local if ike else None,
+                auth=_proven(ike.proofs.local) if ike else (),
             ),
             remote_behind_nat=ike.nat.remote if ike else None,
             addresses=self.inner,
@@ -199,6 +202,7 @@ class Status:
             rekeys=self.ike_rekeys,
             mobike=ike.mobike,
             fragmentation=ike.fragmentation,
+            ppk=ike.proofs.ppk,
         )
 
     def _child(self, child: ChildEstablished, pump: Pump | None, now: float) -> ChildStatus:
@@ -212,3 +216,10 @@ class Status:
             rekeys=self.child_rekeys,
             counters=pump.child_counters(child.spi_in) if pump is not None else ChildCounters(),
         )
+
+
+def _proven(proofs: Sequence[Proof]) -> tuple[AuthStatus, ...]:
+    return tuple(
+        AuthStatus(method=each.method, subject=each.subject, serial=each.serial, signature=each.signature)
+        for each in proofs
+    )

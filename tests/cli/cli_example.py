@@ -18,8 +18,13 @@ _EXAMPLE: dict[str, Any] = {
     "blocked": False,
     "kill_switch": None,
     "offload": {"fast": True, "codec": "compiled", "tun_udp": True, "udp_segments": True, "udp_merges": False},
-    "gateway": {"address": "203.0.113.7", "port": 4500, "identity": "vpn.example.com"},
-    "local": {"address": "192.0.2.10", "port": 4500, "behind_nat": True},
+    "gateway": {
+        "address": "203.0.113.7",
+        "port": 4500,
+        "identity": "vpn.example.com",
+        "auth": [{"method": "certificate", "subject": "CN=vpn", "serial": "1d7e", "signature": "Ed25519"}],
+    },
+    "local": {"address": "192.0.2.10", "port": 4500, "behind_nat": True, "auth": []},
     "remote_behind_nat": False,
     "addresses": ["10.88.0.1/32"],
     "dns": {"servers": ["10.99.0.53"], "domains": ["corp.example"]},
@@ -33,6 +38,7 @@ _EXAMPLE: dict[str, Any] = {
         "rekeys": 0,
         "mobike": True,
         "fragmentation": True,
+        "ppk": False,
     },
     "children": [
         {

@@ -39,6 +39,7 @@ def test_the_text_form_tells_everything_in_a_screen() -> None:
     assert text(tunnel) == [
         "connected  work  for 2 h 14 min",
         "  gateway    203.0.113.7:4500  vpn.example.com",
+        "  proven by  certificate  CN=vpn  serial 1d7e  Ed25519",
         "  local      192.0.2.10:4500  behind NAT",
         "  interface  ike0  mtu 1400  tun",
         "  offload    compiled codec  without UDP_GRO",

@@ -56,6 +56,7 @@ class Offer:
     connection: Conf | None = None  # more settings of the connection, of its child, of charon
     child: Conf | None = None
     settings: Conf | None = None
+    secrets: Conf | None = None  # more of them
 
 
 # Where the client's outer address may lie inside the tunnel: else the gateway's route there swallows its own messages.
@@ -160,6 +161,7 @@ def _secrets(offer: Offer) -> Conf:
     return {
         "ike-lab": {"id-gateway": offer.gateway_identity, "id-client": offer.client_identity, "secret": f'"{PSK}"'},
         "eap-alice": {"id": USER, "secret": f'"{PASSWORD}"'},
+        **(offer.secrets or {}),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from ipaddress import ip_address, ip_interface
 
-from ikeclient.control.status import TunnelStatus
+from ikeclient.control.status import GatewayStatus, TunnelStatus
 from ikeclient.ike.events import Configuration, Path
 from ikeclient.tunnel.state import Input
 from ikeclient.tunnel.status import Status
@@ -20,7 +20,7 @@ def test_a_tunnel_that_carries_nothing_yet_still_describes_itself_completely() -
 
 def test_the_gateway_is_known_before_there_is_a_path_to_it() -> None:
     status = Status(name="work", gateway_address="192.0.2.1")
-    assert status.snapshot(None, 0.0).gateway.to_json() == {"address": "192.0.2.1", "port": None, "identity": None}
+    assert status.snapshot(None, 0.0).gateway == GatewayStatus(address="192.0.2.1")
     status.path = Path(ip_address("192.0.2.7"), 4501, ip_address("192.0.2.2"), 4500)
     entry = status.snapshot(None, 0.0)
     assert (entry.gateway.address, entry.gateway.port) == ("192.0.2.2", 4500)

@@ -17,7 +17,7 @@ from ikeclient.errors import UsageError
 
 if TYPE_CHECKING:
     from ikeclient.control.record import Record
-    from ikeclient.control.status import OffloadStatus, TunnelStatus
+    from ikeclient.control.status import AuthStatus, OffloadStatus, TunnelStatus
 
 _LABEL = 11  # columns of a label in the text form
 _STATE_STYLES = {"connected": "good", "connecting": "busy", "reconnecting": "busy", "blocked": "bad"}
@@ -121,7 +121,9 @@ def _rows(tunnel: TunnelStatus) -> Iterator[tuple[str, str]]:
         "gateway",
         _joined(_end_point(gateway.address, gateway.port), gateway.identity, tunnel.remote_behind_nat and nat),
     )
+    yield "proven by", "; ".join(map(_proof, gateway.auth))
     yield "local", _joined(_end_point(local.address, local.port), local.behind_nat and nat)
+    yield "proven by", "; ".join(map(_proof, local.auth))
     yield "interface", _joined(tunnel.interface, tunnel.mtu and f"mtu {tunnel.mtu}", tunnel.mode)
     if tunnel.offload is not None:
         yield "offload", _offload(tunnel.offload)
@@ -131,7 +133,8 @@ def _rows(tunnel: TunnelStatus) -> Iterator[tuple[str, str]]:
     yield "dns", _joined(_listed(dns.servers), domains and f"for {domains}")
     yield "routes", _listed(tunnel.routes)
     if ike is not None:
-        yield "ike", _joined(ike.suite, _rekey(ike.rekey_in), ike.mobike and "mobike", ike.fragmentation and "frag")
+        flags = (ike.mobike and "mobike", ike.fragmentation and "frag", ike.ppk and "ppk")
+        yield "ike", _joined(ike.suite, _rekey(ike.rekey_in), *flags)
     for child in tunnel.children:
         carried = child.counters
         yield "esp", _joined(child.suite, _rekey(child.rekey_in))
@@ -148,6 +151,11 @@ def _rows(tunnel: TunnelStatus) -> Iterator[tuple[str, str]]:
     for warning in tunnel.warnings:
         yield "warning", printable(warning)
     yield "error", _plain(tunnel.last_error)
+
+
+def _proof(auth: AuthStatus) -> str:
+    serial = auth.serial and f"serial {printable(auth.serial)}"
+    return _joined(auth.method, auth.subject, serial, auth.signature)
 
 
 def _offload(part: OffloadStatus) -> str:

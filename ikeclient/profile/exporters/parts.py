@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.profile.load.load import LoadedProfile
-from ikeclient.profile.model.schema import Profile, SecretSource
+from ikeclient.profile.model.schema import Profile, SecretSource, Section
 from ikeclient.profile.secrets.credentials import MAX_BUNDLE, MAX_KEY_FILE, Sources, decode_psk, is_pkcs12
 from ikeclient.profile.secrets.secrets import Ask
 
@@ -111,8 +111,10 @@ class Parts:
 
         A key that is new in profiles gets its warning from here.
         """
-        for section in ("gateway", "auth", "crypto", "network", "session"):
+        for section in type(self.profile).model_fields:
             part = getattr(self.profile, section)
+            if not isinstance(part, Section):
+                continue
             for name in sorted(part.model_fields_set):
                 key = f"{section}.{name}"
                 if key not in carried and getattr(part, name) != type(part).model_fields[name].default:

@@ -13,7 +13,7 @@ from ikeclient.profile.exporters.powershell import write_powershell
 from ikeclient.profile.exporters.sswan import write_sswan
 from ikeclient.profile.exporters.swanctl import write_swanctl
 from ikeclient.profile.model.toml_text import toml_lines
-from ikeclient.profile.present import SECRETS
+from ikeclient.profile.present import SECRETS, WITH_SECRETS
 
 
 class Format(StrEnum):
@@ -50,17 +50,18 @@ def _toml(parts: Parts) -> bytes:
         hint = "copy the files that the profile names, or export to mobileconfig or swanctl"
         raise UsageError("a profile in TOML never holds secrets, so they cannot be included", hint=hint)
     plain: dict[str, Any] = parts.profile.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    auth, gateway = plain["auth"], plain["gateway"]
-    for key in SECRETS:
-        source = auth.get(key, {})
-        if "file" in source:
-            source["file"] = _whole(parts, source["file"])
-        if len(source.get("command", ())) > 1:
-            source["command"] = [source["command"][0], "..."]
-            parts.warnings.append(f"auth.{key}: the arguments of the command are left out, they may be secret")
-    for key in ("certificate", "key"):
-        if key in auth:
-            auth[key]["file"] = _whole(parts, auth[key]["file"])
+    gateway = plain["gateway"]
+    for section, auth in ((name, plain[name]) for name in WITH_SECRETS if name in plain):
+        for key in SECRETS:
+            source = auth.get(key, {})
+            if "file" in source:
+                source["file"] = _whole(parts, source["file"])
+            if len(source.get("command", ())) > 1:
+                source["command"] = [source["command"][0], "..."]
+                parts.warnings.append(f"{section}.{key}: the arguments of the command are left out, they may be secret")
+        for key in ("certificate", "key"):
+            if key in auth:
+                auth[key]["file"] = _whole(parts, auth[key]["file"])
     if "ca" in gateway:
         gateway["ca"] = [_whole(parts, name) for name in gateway["ca"]]
     return ("\n".join(toml_lines(plain)) + "\n").encode()

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import IkeclientError, ProfileError
-from ikeclient.profile.compile import compile_profile, unsupported
+from ikeclient.profile.compile import compile_profile, gateway_method, unsupported
 from ikeclient.profile.load.files import shown_path
 from ikeclient.profile.load.load import LoadedProfile
 from ikeclient.profile.model.methods import SUPPORTED, is_eap, needs_password, uses_certificate
 from ikeclient.profile.model.problems import InvalidProfile, Problem
-from ikeclient.profile.model.schema import SecretSource
+from ikeclient.profile.model.schema import Auth, SecretSource
 from ikeclient.profile.secrets.credentials import MAX_KEY_FILE, SecretNotRead, Sources, is_pkcs12
 
 
@@ -56,8 +56,9 @@ _UNSET = "is missing"
 
 def check_profile(loaded: LoadedProfile) -> Check:
     """Try everything but the first packet. Raises nothing."""
-    if loaded.profile.auth.method not in SUPPORTED:
-        return Check(error=unsupported(loaded.profile.auth.method))
+    for auth in _authentications(loaded):
+        if auth.method not in SUPPORTED:
+            return Check(error=unsupported(auth.method))
     try:
         found = dict(_missing(loaded))
     except ProfileError as error:
@@ -80,37 +81,50 @@ def check_profile(loaded: LoadedProfile) -> Check:
 
 def _missing(loaded: LoadedProfile) -> Iterator[tuple[str, str]]:
     """The keys that have to be set, or whose files have to be there, each with what is wrong with it."""
-    auth, gateway = loaded.profile.auth, loaded.profile.gateway
+    profile = loaded.profile
     files = _Files(loaded)
+    if gateway_method(profile) != "psk":
+        yield from files.named("gateway.ca", profile.gateway.ca or ())
+    elif profile.auth.method != "psk":
+        yield from files.secret("auth.psk", profile.auth.psk, required=True)
+    for auth in _authentications(loaded):
+        yield from _unset(files, auth)
+    if profile.ppk is not None:
+        yield from files.secret("ppk.secret", profile.ppk.secret)
+
+
+def _authentications(loaded: LoadedProfile) -> list[Auth]:
+    return [auth for auth in (loaded.profile.auth, loaded.profile.second_auth) if auth is not None]
+
+
+def _unset(files: _Files, auth: Auth) -> Iterator[tuple[str, str]]:
     if auth.method == "psk":
         if auth.identity is None:
-            yield "auth.identity", _UNSET
-        yield from files.secret("auth.psk", auth.psk, required=True)
+            yield f"{auth.SECTION}.identity", _UNSET
+        yield from files.secret(f"{auth.SECTION}.psk", auth.psk, required=True)
         return
-    yield from files.named("gateway.ca", gateway.ca or ())
-    yield from files.named("auth.server_ca", auth.server_ca or ())
+    yield from files.named(f"{auth.SECTION}.server_ca", auth.server_ca or ())
     if uses_certificate(auth.method) or auth.inner == "tls" or (is_eap(auth.method) and auth.certificate is not None):
-        yield from _certificate(files, loaded)
+        yield from _certificate(files, auth)
     if is_eap(auth.method) and needs_password(auth):
-        yield from files.secret("auth.password", auth.password)
+        yield from files.secret(f"{auth.SECTION}.password", auth.password)
     if is_eap(auth.method) and not uses_certificate(auth.method) and auth.identity is None and auth.user is None:
-        yield "auth.user", _UNSET
+        yield f"{auth.SECTION}.user", _UNSET
 
 
-def _certificate(files: _Files, loaded: LoadedProfile) -> Iterator[tuple[str, str]]:
-    auth = loaded.profile.auth
+def _certificate(files: _Files, auth: Auth) -> Iterator[tuple[str, str]]:
     data: bytes | None = None
     if auth.certificate is None:
-        yield "auth.certificate", _UNSET
+        yield f"{auth.SECTION}.certificate", _UNSET
     else:
-        lacking = list(files.named("auth.certificate", [auth.certificate.file]))
+        lacking = list(files.named(f"{auth.SECTION}.certificate", [auth.certificate.file]))
         yield from lacking
-        data = None if lacking else files.content("auth.certificate", auth.certificate.file)
+        data = None if lacking else files.content(f"{auth.SECTION}.certificate", auth.certificate.file)
     if auth.key is not None:
-        yield from files.named("auth.key", [auth.key.file])
+        yield from files.named(f"{auth.SECTION}.key", [auth.key.file])
     elif data is not None and _is_certificate_only(data):
-        yield "auth.key", "is missing: the certificate's file holds no private key"
-    yield from files.secret("auth.key_passphrase", auth.key_passphrase)
+        yield f"{auth.SECTION}.key", "is missing: the certificate's file holds no private key"
+    yield from files.secret(f"{auth.SECTION}.key_passphrase", auth.key_passphrase)
 
 
 def _is_certificate_only(data: bytes) -> bool:

@@ -67,6 +67,8 @@ METHODS: dict[MethodName, MethodTraits] = {
     # What the gateway asks for, of the methods that never show the password to anybody unproven.
     "eap": MethodTraits(keys=_TUNNELLED, answers=(EapType.TLS, EapType.PEAP, EapType.TTLS, EapType.MSCHAPV2)),
 }
+# EAP methods that authenticate both sides and make keys: no others may prove a gateway alone (RFC 5998 section 3).
+MUTUAL = frozenset({EapType.MSCHAPV2, EapType.TLS, EapType.TTLS, EapType.PEAP})
 SUPPORTED = tuple(name for name, traits in METHODS.items() if traits.supported)
 REFUSED = tuple(name for name, traits in METHODS.items() if not traits.supported)
 
@@ -76,6 +78,11 @@ _BY_NAME: dict[str, MethodTraits] = {str(name): traits for name, traits in METHO
 def is_eap(method: str) -> bool:
     """Return whether `method` is one of EAP's; false for what is no method."""
     return method in _BY_NAME and bool(_BY_NAME[method].answers)
+
+
+def mutual_answers(method: str) -> tuple[EapType, ...]:
+    """Return the EAP methods of `method` that can prove the gateway as well, in order of preference."""
+    return tuple(answer for answer in _BY_NAME[method].answers if answer in MUTUAL) if method in _BY_NAME else ()
 
 
 def uses_certificate(method: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -197,6 +197,11 @@ class Gateway(Section):
         "lists extended key usages must list serverAuth or ipsecIKE, wherever in the chain it "
         "stands. Default: the system trust store",
     )
+    auth: Literal["psk", "certificate", "eap"] | None = Field(
+        default=None,
+        description="How the gateway proves itself. `eap`: inside EAP alone, without a certificate (RFC 5998), by a "
+        "method that authenticates both sides and makes keys. Default: `psk` with method `psk`, else `certificate`",
+    )
     allow_sha1: bool = Field(
         default=False, description="Sign and accept signatures with SHA-1, for gateways without RFC 7427"
     )
@@ -208,6 +213,8 @@ def _words(names: Iterable[str]) -> str:
 
 class Auth(Section):
     """Who we are and how we prove it."""
+
+    SECTION: ClassVar[str] = "auth"
 
     method: MethodName = Field(
         description=f"How we prove who we are: {_words(name for name in SUPPORTED if name != 'eap')}, or `eap`: "
@@ -246,8 +253,8 @@ class Auth(Section):
     )
     psk: SecretSource | None = Field(
         default=None,
-        description="Required for method `psk`: a secret source. Text as it stands, hexadecimal after `0x`, or "
-        "Base64 after `0s`",
+        description="Required for method `psk`, and if `gateway.auth` is: a secret source. Text as it stands, "
+        "hexadecimal after `0x`, or Base64 after `0s`",
     )
     certificate: Annotated[KeyFile, BeforeValidator(_key_file), WithJsonSchema(_KEY_FILE)] | None = Field(
         default=None,
@@ -270,6 +277,26 @@ class Auth(Section):
             "that the gateway's list of hashes allows; an RSA key whose PSS signature is refused "
             "signs once more with PKCS#1 v1.5",
         )
+    )
+
+
+class SecondAuth(Auth):
+    """A second authentication after the first one (RFC 4739), such as a password after a certificate."""
+
+    SECTION: ClassVar[str] = "second_auth"
+
+
+class PostQuantumKey(Section):
+    """A preshared key that is mixed into the keys, against who records now and has a quantum computer later."""
+
+    id: Text = Field(description="What the gateway knows the key by (RFC 8784, PPK_ID_FIXED)")
+    secret: SecretSource = Field(
+        description="A secret source. Text as it stands, hexadecimal after `0x`, or Base64 after `0s`; 32 random "
+        "bytes or more"
+    )
+    required: bool = Field(
+        default=True,
+        description="Refuse a gateway that does not use the key. `false`: connect without it, with a notice",
     )
 
 
@@ -403,6 +430,10 @@ class Profile(Section):
     version: Annotated[int, _Parsed(values.version, {"const": 1})] = Field(description="Version of this format")
     gateway: Gateway
     auth: Auth
+    second_auth: SecondAuth | None = Field(
+        default=None, description="A second authentication after the first one (RFC 4739): the keys of [auth]"
+    )
+    ppk: PostQuantumKey | None = Field(default=None, description="A post-quantum preshared key (RFC 8784)")
     crypto: Crypto = Crypto()
     network: Network = Network()
     session: Session = Session()

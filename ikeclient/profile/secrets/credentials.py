@@ -10,7 +10,7 @@ import base64
 import binascii
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -19,10 +19,11 @@ from ikeclient.crypto.pki.identity import PREFIXES, identity_text, parse_identit
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, load_pkcs12
 from ikeclient.crypto.sign.file_key import FileKey, PassphraseNeeded
 from ikeclient.errors import ProfileError, UsageError
+from ikeclient.ike.config import Ppk
 from ikeclient.profile.load.author import Author, Key, expand
 from ikeclient.profile.load.files import FileFault, read_configuration, read_regular, shown_path
 from ikeclient.profile.load.private_files import read_private
-from ikeclient.profile.model.schema import Auth, Gateway, KeyFile, SecretSource
+from ikeclient.profile.model.schema import Auth, Gateway, KeyFile, PostQuantumKey, SecretSource
 from ikeclient.profile.model.values import shown
 from ikeclient.profile.secrets.secrets import Ask, Secret, Wanted, resolve
 from ikeclient.wire.identity import Identity
@@ -35,6 +36,7 @@ SYSTEM_TRUST = (
 )
 MAX_BUNDLE = 4 << 20  # bytes
 MAX_KEY_FILE = 1 << 20
+MIN_PPK = 32  # bytes
 MIN_PSK = 8  # bytes; shorter ones are found by trying
 _Loaded = TypeVar("_Loaded")
 
@@ -120,8 +122,9 @@ def load_psk(auth: Auth, sources: Sources) -> bytes:
     """The pre-shared key, decoded."""
     if auth.psk is None and sources.stdin_password is None:
         hint = 'for example: psk = { file = "psk.txt" }'
-        raise ProfileError("key 'auth.psk' is missing", reason="method psk needs it", hint=hint)
-    written = sources.secret(auth.psk, "pre-shared key", auth.identity or "the gateway", ("auth", "psk")).reveal()
+        reason = "method psk needs it" if auth.method == "psk" else "gateway.auth psk needs it"
+        raise ProfileError(f"key '{auth.SECTION}.psk' is missing", reason=reason, hint=hint)
+    written = sources.secret(auth.psk, "pre-shared key", auth.identity or "the gateway", (auth.SECTION, "psk")).reveal()
     psk = decode_psk(written)
     if len(psk) < MIN_PSK:
         sources.warnings.append(f"the pre-shared key is weak: it has fewer than {MIN_PSK} bytes")
@@ -151,6 +154,15 @@ def decode_psk(written: bytes) -> bytes:
     return psk
 
 
+def load_ppk(ppk: PostQuantumKey, sources: Sources) -> Ppk:
+    """The post-quantum key with its identifier."""
+    quiet = replace(sources, stdin_password=None)  # what comes from there is for [auth]
+    secret = decode_psk(quiet.secret(ppk.secret, "post-quantum key", ppk.id, ("ppk", "secret")).reveal())
+    if len(secret) < MIN_PPK:
+        sources.warnings.append(f"the post-quantum key of [ppk] has fewer than {MIN_PPK} bytes (RFC 8784 section 6)")
+    return Ppk(identity=ppk.id.encode(), secret=secret, required=ppk.required)
+
+
 def load_password(auth: Auth, account: str, sources: Sources) -> str | None:
     """The EAP password: 1 to 256 characters (RFC 2759 section 4). Raises ProfileError (hardening E16).
 
@@ -159,7 +171,7 @@ def load_password(auth: Auth, account: str, sources: Sources) -> str | None:
     asks = auth.method == "eap-gtc" or (auth.inner == "gtc" and auth.method != "eap")
     if asks and auth.password is None and sources.attended and sources.stdin_password is None:
         return None
-    value = sources.secret(auth.password, "password", account, ("auth", "password")).reveal()
+    value = sources.secret(auth.password, "password", account, (auth.SECTION, "password")).reveal()
     try:
         password = value.decode()
     except UnicodeDecodeError:
@@ -178,7 +190,9 @@ def load_trust(gateway: Gateway, sources: Sources) -> TrustStore:
 
 def load_server_trust(auth: Auth, gateway_trust: TrustStore, sources: Sources) -> TrustStore:
     """The authorities that may vouch for the authentication server: those of `server_ca`, or the gateway's."""
-    return gateway_trust if auth.server_ca is None else _authorities(auth.server_ca, ("auth", "server_ca"), sources)
+    return (
+        gateway_trust if auth.server_ca is None else _authorities(auth.server_ca, (auth.SECTION, "server_ca"), sources)
+    )
 
 
 def _authorities(files: Sequence[str], key: Key, sources: Sources) -> TrustStore:
@@ -210,14 +224,16 @@ def _system_trust() -> TrustStore:
 def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, ...], FileKey]:
     """Our certificate with its intermediates behind it, and its private key. Raises ProfileError."""
     if auth.certificate is None:
-        raise ProfileError("key 'auth.certificate' is missing", reason=f"method {auth.method} needs it")
+        raise ProfileError(f"key '{auth.SECTION}.certificate' is missing", reason=f"method {auth.method} needs it")
     path = sources.path(auth.certificate.file)
-    data = sources.read(auth.certificate.file, MAX_KEY_FILE, ("auth", "certificate", "file"))
+    data = sources.read(auth.certificate.file, MAX_KEY_FILE, (auth.SECTION, "certificate", "file"))
     if is_pkcs12(data):
         if auth.key is not None:
             reason = f"{shown_path(path)} is PKCS#12 and holds the key"
-            raise ProfileError("key 'auth.key' is one key too many", reason=reason, hint="leave 'auth.key' out")
-        data = sources.read_private(auth.certificate, MAX_KEY_FILE, ("auth", "certificate", "file"))
+            raise ProfileError(
+                f"key '{auth.SECTION}.key' is one key too many", reason=reason, hint=f"leave '{auth.SECTION}.key' out"
+            )
+        data = sources.read_private(auth.certificate, MAX_KEY_FILE, (auth.SECTION, "certificate", "file"))
         key, chain = _decrypted(load_pkcs12, path, data, auth, sources)
     else:
         with _naming(path):
@@ -262,10 +278,10 @@ def account_in(certificate: Certificate) -> str:
 
 def _private_key(auth: Auth, certificate: KeyFile, certificate_data: bytes, sources: Sources) -> FileKey:
     if auth.key is None and b"PRIVATE KEY-----" not in certificate_data:
-        raise ProfileError("key 'auth.key' is missing", reason="the certificate's file holds no private key")
+        raise ProfileError(f"key '{auth.SECTION}.key' is missing", reason="the certificate's file holds no private key")
     key_file = auth.key or certificate
     path = sources.path(key_file.file)
-    data = sources.read_private(key_file, MAX_KEY_FILE, ("auth", "key" if auth.key else "certificate", "file"))
+    data = sources.read_private(key_file, MAX_KEY_FILE, (auth.SECTION, "key" if auth.key else "certificate", "file"))
     return _decrypted(FileKey.load, path, data, auth, sources)
 
 
@@ -283,9 +299,9 @@ def _decrypted(
 
 def _passphrase(path: Path, auth: Auth, sources: Sources) -> bytes:
     try:
-        return sources.secret(auth.key_passphrase, "passphrase", path.name, ("auth", "key_passphrase")).reveal()
+        return sources.secret(auth.key_passphrase, "passphrase", path.name, (auth.SECTION, "key_passphrase")).reveal()
     except UsageError as error:
-        hint = "use --password-stdin, or name its source as 'auth.key_passphrase'"
+        hint = f"use --password-stdin, or name its source as '{auth.SECTION}.key_passphrase'"
         raise UsageError(f"{shown_path(path)}: {error.message}", reason="the key is encrypted", hint=hint) from None
 
 

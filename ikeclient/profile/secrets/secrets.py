@@ -121,7 +121,8 @@ def resolve(source: SecretSource | None, wanted: Wanted) -> Secret:
             _refuse_foreign(wanted, "credential", "root's credentials are not the profile's owner's")
             value = _without_newline(_from_credentials(credential, wanted))
         case _:
-            value = wanted.once(f"asked for {wanted.name} of {wanted.account}", partial(ask_for, wanted))
+            again = " once more" if wanted.key[:1] == ("second_auth",) else ""  # two may be those of one account
+            value = wanted.once(f"asked for {wanted.name} of {wanted.account}{again}", partial(ask_for, wanted))
     if not value:
         raise ProfileError(f"the {wanted.name} is empty")
     return Secret(value)

@@ -1,0 +1,229 @@
+"""Who proves what, against strongSwan: mixed sides, EAP alone, two authentications, a post-quantum key, signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from lab.charon import Conf
+from lab.gateway import PASSWORD, PSK, USER, Offer
+from lab.network import GATEWAY_NAME, INSIDE_IPV4
+from lab.pki import CLIENT_NAME
+from lab.traffic import ping
+from lab.world import Lab
+
+PPK = "ppk-canary-of-thirty-two-bytes-and-more"
+SECOND_NAME = "alice@second.example.org"
+KEYED: Conf = {"ppk-lab": {"id": "ppk-alice", "secret": f'"{PPK}"'}}
+Tables = Mapping[str, Mapping[str, object]]
+
+
+def certified(lab: Lab, offer: Offer) -> Conf:
+    """The gateway's side of a connection with its certificate."""
+    return {"auth": "pubkey", "certs": lab.gateway.certificate(offer).certificate_file.name, "id": GATEWAY_NAME}
+
+
+def signing(lab: Lab, offer: Offer) -> Conf:
+    """The client's side of a connection with a certificate."""
+    authority = lab.gateway.client_certificate(offer).authority_file
+    return {"auth": "pubkey", "id": CLIENT_NAME, "cacerts": str(authority)}
+
+
+def password(lab: Lab, value: str = PASSWORD) -> dict[str, object]:
+    return {
+        "method": "eap-mschapv2",
+        "identity": SECOND_NAME,
+        "user": USER,
+        "password": {"file": str(lab.client.secret_file("second", value))},
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """An offer, what its connection has instead, and what the profile says beside what fits the offer."""
+
+    offer: Offer
+    local: Conf | None = None
+    remote: Conf | None = None
+    second: Conf | None = None
+    profile: dict[str, dict[str, object]] = field(default_factory=dict)
+
+    def connection(self, more: Conf | None = None) -> Offer:
+        parts: dict[str, Any] = {"local": self.local, "remote": self.remote, "remote-2": self.second, **(more or {})}
+        return replace(self.offer, connection={name: part for name, part in parts.items() if part is not None})
+
+
+def psk_here(lab: Lab) -> Login:
+    """We have a pre-shared key, the gateway a certificate."""
+    offer = Offer(auth="certificate")
+    gateway: dict[str, object] = {"auth": "certificate"}
+    auth: dict[str, object] = {"method": "psk", "certificate": None, "key": None}
+    auth["psk"] = {"file": str(lab.client.secret_file("psk", PSK))}
+    remote: Conf = {"auth": "psk", "id": CLIENT_NAME}
+    return Login(offer=offer, remote=remote, profile={"gateway": gateway, "auth": auth})
+
+
+def psk_there(lab: Lab, secret: str = PSK) -> Login:
+    """We have a certificate, the gateway a pre-shared key."""
+    profile: dict[str, dict[str, object]] = {
+        "gateway": {"auth": "psk", "ca": None},
+        "auth": {"psk": {"file": str(lab.client.secret_file("psk", secret))}},
+    }
+    return Login(offer=Offer(auth="certificate"), local={"auth": "psk", "id": GATEWAY_NAME}, profile=profile)
+
+
+def eap_alone(lab: Lab, secret: str = PASSWORD) -> Login:
+    """Both sides are proven by EAP-MSCHAPv2."""
+    profile: dict[str, dict[str, object]] = {
+        "gateway": {"auth": "eap"},
+        "auth": {"password": {"file": str(lab.client.secret_file("eap-password", secret))}},
+    }
+    return Login(offer=Offer(auth="eap-mschapv2"), local={"auth": "eap", "id": GATEWAY_NAME}, profile=profile)
+
+
+def methods(side: Mapping[str, Any]) -> list[str]:
+    return [each["method"] for each in side["auth"]]
+
+
+def connected(lab: Lab, login: Login, more: Conf | None = None) -> dict[str, Any]:
+    """Connect and send packets; the tunnel's status."""
+    lab.connected(login.connection(more), **login.profile)
+    assert ping(lab.network.client, INSIDE_IPV4, count=1) == 1
+    return lab.status()
+
+
+def refused(lab: Lab, login: Login, code: int, more: Conf | None = None) -> str:
+    """Fail to connect with that exit code; what a person reads."""
+    connection = lab.start(login.connection(more), **login.profile)
+    assert connection.wait() == code, connection.stderr
+    assert "Traceback" not in connection.stderr
+    return connection.stderr
+
+
+# Mixed sides
+
+
+def test_a_key_here_and_a_certificate_there(lab: Lab) -> None:
+    status = connected(lab, psk_here(lab))
+    assert (methods(status["local"]), methods(status["gateway"])) == (["psk"], ["certificate"])
+    assert "CN=gateway" in status["gateway"]["auth"][0]["subject"]
+
+
+def test_a_certificate_here_and_a_key_there(lab: Lab) -> None:
+    status = connected(lab, psk_there(lab))
+    assert (methods(status["local"]), methods(status["gateway"])) == (["certificate"], ["psk"])
+
+
+def test_with_mixed_sides_a_wrong_key_is_told_from_a_wrong_gateway(lab: Lab) -> None:
+    login = psk_here(lab)
+    lab.client.secret_file("psk", "wrong-wrong-wrong")
+    assert "refused" in refused(lab, login, 4)
+    assert "pre-shared key" in refused(lab, psk_there(lab, "wrong-wrong-wrong"), 7)
+
+
+# EAP alone (RFC 5998)
+
+
+def test_eap_alone_proves_both_sides(lab: Lab) -> None:
+    status = connected(lab, eap_alone(lab))
+    assert (methods(status["local"]), methods(status["gateway"])) == (["eap-mschapv2"], ["eap-mschapv2"])
+
+
+def test_eap_alone_with_a_wrong_password(lab: Lab) -> None:
+    assert "E=691" in refused(lab, eap_alone(lab, "wrong"), 4)
+
+
+def test_eap_alone_is_not_what_a_profile_without_it_gets(lab: Lab) -> None:
+    """E1: this gateway has no certificate, and the profile does not say that it need not."""
+    login = eap_alone(lab)
+    login.profile["gateway"] = {}
+    refused(lab, login, 4)
+
+
+# Two authentications (RFC 4739)
+
+
+def certificate_then_password(lab: Lab, secret: str = PASSWORD) -> Login:
+    offer = Offer(auth="certificate")
+    second: Conf = {"auth": "eap-mschapv2", "id": SECOND_NAME, "eap_id": "%any"}
+    return Login(offer=offer, second=second, profile={"second_auth": password(lab, secret)})
+
+
+def password_then_certificate(lab: Lab) -> Login:
+    offer = Offer(auth="eap-mschapv2")
+    credential = lab.gateway.client_certificate(offer)
+    profile: dict[str, dict[str, object]] = {
+        "auth": {"identity": SECOND_NAME},
+        "second_auth": {
+            "method": "certificate",
+            "identity": CLIENT_NAME,
+            "certificate": str(credential.chain_file),
+            "key": str(credential.key_file),
+        },
+    }
+    return Login(offer=offer, second=signing(lab, offer), profile=profile)
+
+
+def test_a_certificate_and_then_a_password(lab: Lab) -> None:
+    status = connected(lab, certificate_then_password(lab))
+    assert methods(status["local"]) == ["certificate", "eap-mschapv2"]
+
+
+def test_a_password_and_then_a_certificate(lab: Lab) -> None:
+    status = connected(lab, password_then_certificate(lab))
+    assert methods(status["local"]) == ["eap-mschapv2", "certificate"]
+
+
+def test_the_second_password_is_wrong(lab: Lab) -> None:
+    assert "E=691" in refused(lab, certificate_then_password(lab, "wrong"), 4)
+
+
+def test_a_gateway_that_takes_one_authentication_only(lab: Lab) -> None:
+    login = certificate_then_password(lab)
+    offer = replace(login.offer, settings={"multiple_authentication": False})
+    assert "MULTIPLE_AUTH_SUPPORTED" in refused(lab, replace(login, offer=offer, second=None), 6)
+
+
+# A post-quantum key (RFC 8784)
+
+
+def keyed(lab: Lab, auth: str = "psk", *, secret: str = PPK, required: bool = True, known: bool = True) -> Login:
+    """A tunnel with a PPK that the gateway knows, or not."""
+    table: dict[str, object] = {"id": "ppk-alice", "required": required}
+    table["secret"] = {"file": str(lab.client.secret_file("ppk", secret))}
+    offer = Offer(auth=auth, secrets=KEYED if known else None)  # type: ignore[arg-type]
+    return Login(offer=offer, profile={"ppk": table})
+
+
+@pytest.mark.parametrize("auth", ["psk", "certificate", "eap-mschapv2"])
+def test_a_post_quantum_key_is_in_the_keys(lab: Lab, auth: str) -> None:
+    """Also after a rekey of both SAs: the gateway derives the same keys."""
+    status = connected(lab, keyed(lab, auth), {"ppk_id": "ppk-alice", "ppk_required": True})
+    assert status["ike"]["ppk"]
+    lab.gateway.swanctl("--rekey", "--ike", "rw")
+    lab.gateway.swanctl("--rekey", "--child", "net")
+    assert ping(lab.network.client, INSIDE_IPV4, count=2) >= 1
+
+
+def test_another_post_quantum_key_under_the_same_id(lab: Lab) -> None:
+    assert "[ppk]" in refused(lab, keyed(lab, secret="another" * 6), 4, {"ppk_id": "ppk-alice", "ppk_required": True})
+
+
+def test_a_post_quantum_key_that_the_gateway_does_not_have(lab: Lab) -> None:
+    assert "USE_PPK" in refused(lab, keyed(lab, known=False), 6)
+    assert not connected(lab, keyed(lab, known=False, required=False))["ike"]["ppk"]
+
+
+# Signatures
+
+
+def test_a_gateway_that_refuses_the_only_scheme_is_answered_with_the_key_to_set(lab: Lab) -> None:
+    """E9: strongSwan demands PKCS#1 v1.5, and the profile signs with RSASSA-PSS only."""
+    offer = Offer(auth="certificate", kind="rsa2048", client_scheme="ike:rsa-sha256")
+    login = Login(offer=offer, profile={"auth": {"signature": ["rsa-pss-sha256"]}})
+    assert 'auth.signature = ["rsa-pkcs1-sha256"]' in refused(lab, login, 4)
+    status = connected(lab, Login(offer=offer, profile={"auth": {"signature": ["rsa-pkcs1-sha256"]}}))
+    assert status["local"]["auth"][0]["signature"] == "RSA PKCS#1 v1.5 with SHA-256"
+    assert status["local"]["auth"][0]["serial"]
