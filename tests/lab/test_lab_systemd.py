@@ -234,3 +234,20 @@ def test_without_the_rule_the_error_is_in_systemd_resolveds_words(machine: Boote
     finally:
         machine.run("tee", str(rule), stdin=text)
         machine.run("systemctl", "restart", "polkit.service")
+
+
+def test_a_proxy_is_ready_when_it_serves(machine: BootedMachine) -> None:
+    """`systemd-run` of this type returns when READY came, and not when the program was started."""
+    machine.run("systemctl", "stop", WORK)
+    properties = ("Type=notify", "NotifyAccess=all", "User=ikeclient", "LoadCredential=psk:/etc/ikeclient/secrets/psk")
+    words = [word for each in properties for word in ("-p", each)]
+    program = ("/opt/ikeclient/bin/ikeclient", "proxy", "/etc/ikeclient/profiles/work.toml", "--http", "127.0.0.1:8181")
+    done = machine.run("systemd-run", "--unit=office-proxy", *words, *program, check=False)
+    try:
+        assert done.returncode == 0, done.stderr + machine.journal("office-proxy")
+        assert "serving as a proxy for work" in machine.show("office-proxy", "StatusText")
+        got = machine.run("curl", "-s", "-x", "http://127.0.0.1:8181", f"http://{INSIDE_IPV4}/peer", check=False)
+        assert got.stdout.startswith("10.88."), machine.journal("office-proxy")
+    finally:
+        machine.run("systemctl", "stop", "office-proxy", check=False)
+    assert machine.show("office-proxy", "Result") == "success"
