@@ -13,14 +13,15 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from ikeclient.control.events import happened
 from ikeclient.errors import NoResponse, PlatformError
-from ikeclient.net.block.state import collapsed
+from ikeclient.net.block.firewall import is_there
+from ikeclient.net.block.state import BLOCK_TABLES, Block, collapsed, ruleset, steps
 from ikeclient.net.changes.desired import host
 from ikeclient.net.dns import lookup
 from ikeclient.net.model import ANYWHERE, IPAddress, IPNetwork, MachineConfig
-from ikeclient.process.helper.channel import HelperChannel
 from ikeclient.process.helper.messages import Blocked, CloseMachine, LookAtMachine, OpenMachine
 from ikeclient.profile.compile import NetworkSettings
 from ikeclient.tunnel.machine_config import MARK
@@ -36,11 +37,46 @@ def how_to_open(name: str) -> str:
     return f"the kill switch keeps this machine closed: `ikeclient unblock {name}` opens it"
 
 
+class Channel(Protocol):
+    """The way to who closes and opens."""
+
+    def block(self, request: CloseMachine | OpenMachine | LookAtMachine) -> Blocked:
+        """Do what is asked, and tell what is closed then. Raises PlatformError."""
+
+
+class PlanningChannel:
+    """Closes nothing, and writes down what would be closed, as commands."""
+
+    def __init__(self, name: str) -> None:
+        self.lines: list[str] = []
+        self._name = name
+
+    def block(self, request: CloseMachine | OpenMachine | LookAtMachine) -> Blocked:
+        """See `Channel`."""
+        networks = tuple(ANYWHERE.values())
+        if isinstance(request, CloseMachine):
+            networks = networks if request.networks is None else request.networks
+            block = Block(
+                name=self._name,
+                networks=networks,
+                exclude=request.exclude,
+                exclude_lan=request.exclude_lan,
+                interface=request.interface,
+                gateways=request.gateways,
+                mark=MARK,
+                table=BLOCK_TABLES[0],
+                network="",
+            )
+            self.lines = [line for step in steps(block) for line in step.commands()]
+            self.lines += [f"nft -f - <<'END'\n{ruleset(block, [block])}END"] if is_there() else []
+        return Blocked(closed=True, means="", networks=networks, put_back=(), problem=None)
+
+
 class HelperSwitch:
     """A kill switch by way of the helper; a `tunnel.ports.KillSwitch`. `tell` gets its events."""
 
     def __init__(
-        self, channel: HelperChannel, name: str, network: NetworkSettings, tell: Callable[[dict[str, object]], None]
+        self, channel: Channel, name: str, network: NetworkSettings, tell: Callable[[dict[str, object]], None]
     ) -> None:
         self.wanted = False
         self.closed = False

@@ -31,7 +31,7 @@ from ikeclient.process.hangup import Reloader, Reread, has_terminal
 from ikeclient.process.helper.channel import CRASH, HelperDns, HelperJournal
 from ikeclient.process.helper.messages import WriteCrash
 from ikeclient.process.helper.process import Helper, helper
-from ikeclient.process.kill_switch import HelperSwitch, how_to_open
+from ikeclient.process.kill_switch import HelperSwitch, PlanningChannel, how_to_open
 from ikeclient.process.service_notify import Reporter
 from ikeclient.process.service_socket import Service
 from ikeclient.profile.compile import CompiledProfile
@@ -338,9 +338,14 @@ async def _plan(profile: CompiledProfile, options: ConnectOptions, on_event: Lis
             on_event(event)
 
     try:
-        ports = Ports(device=tun, machine=machine, table=free_table())
+        closing = PlanningChannel(options.name)
+        switch = HelperSwitch(closing, options.name, profile.network, lambda _: None)
+        if profile.session.kill_switch:
+            switch.close()
+            switch.use_interface(tun.name)
+        ports = Ports(device=tun, machine=machine, table=free_table(), switch=switch)
         connection = TunnelDriver(profile, options, ports, publish)
         await until_stopped(connection, connection.stop)
     finally:
         tun.close()
-    return machine.lines
+    return [*(closing.lines if profile.session.kill_switch else ()), *machine.lines]

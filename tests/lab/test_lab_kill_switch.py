@@ -48,7 +48,12 @@ def _connected(lab: Lab) -> Connection:
 def test_a_signal_leaves_the_machine_closed_and_unblock_restores_it(lab: Lab) -> None:
     """O4, O9: what is in force is told at once, and nothing of it is left afterwards."""
     before = lab.client.traces()
-    tunnel = _connected(lab)
+    lab.prepare(FULL, **SWITCH)
+    planned = lab.client.run("connect", "work", "--dry-run").stdout
+    assert "ip route replace unreachable 0.0.0.0/0 table 7528" in planned
+    assert "type filter hook postrouting" in planned
+    assert lab.client.traces() == before
+    tunnel = lab.client.connect()
     status = lab.status()
     assert (status["state"], status["blocked"], status["kill_switch"]) == ("connected", False, "routes and firewall")
     assert tunnel.terminate() == 0

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from ikeclient.errors import NoResponse, PlatformError, UsageError
+from ikeclient.net.block.firewall import is_there
 from ikeclient.net.block.store import SUFFIX
 from ikeclient.net.dns import lookup
 from ikeclient.net.model import DnsConfig, MachineConfig
 from ikeclient.process import block
 from ikeclient.process.helper.messages import Blocked, CloseMachine, LookAtMachine, OpenMachine
-from ikeclient.process.kill_switch import HelperSwitch, how_to_open
+from ikeclient.process.kill_switch import HelperSwitch, PlanningChannel, how_to_open
 from ikeclient.profile.compile import NetworkSettings
 
 EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -192,3 +193,18 @@ def test_block_is_for_profiles_with_a_switch(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no kill switch"):
         block.close(str(profile), tmp_path / "run")
     assert not list(tmp_path.glob(f"**/*{SUFFIX}"))
+
+
+def test_a_plan_lists_every_change_as_a_command_and_closes_nothing(tmp_path: Path) -> None:
+    planning = PlanningChannel("work")
+    made = HelperSwitch(planning, "work", network(), lambda _: None)
+    made.close()
+    made.use_interface("ike0")
+    made.admit(GATEWAY, 40000)
+    text = "\n".join(planning.lines)
+    assert "ip route replace unreachable 0.0.0.0/0 table 7528 protocol kernel" in text
+    assert "ip -6 rule add priority 20020 not fwmark 0x1ce lookup 7528 protocol kernel" in text
+    if is_there():
+        assert text.endswith("END")
+        assert "192.0.2.1" in text
+    assert not list(tmp_path.iterdir())
