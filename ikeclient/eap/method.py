@@ -46,6 +46,11 @@ class InnerPeer(Protocol):
         ...
 
     @property
+    def confirmed(self) -> bool:
+        """Whether its method has shown that the other side accepts us."""
+        ...
+
+    @property
     def msk(self) -> bytes | None:
         """The keys of its method after `conclude`."""
         ...
@@ -139,6 +144,21 @@ def refused(user: str, reason: str) -> AuthenticationFailed:
         f"the gateway refused user {quoted(user)} or the password",
         reason=reason,
         hint="check the user name and the password",
+    )
+
+
+def certificate_refused(*, accepted: bool) -> AuthenticationFailed:
+    """The error for a failure of EAP-TLS that says nothing, before or after the server had `accepted` us."""
+    if accepted:
+        return AuthenticationFailed(
+            "the authentication server accepted our certificate, but the gateway refuses the connection",
+            reason="EAP Failure after eap-tls had succeeded",
+            hint="ask the gateway's administrator whether this account may use the VPN",
+        )
+    return AuthenticationFailed(
+        "the authentication server refused our certificate",
+        reason="EAP Failure during eap-tls",
+        hint="check that the server trusts our certificate and knows its name",
     )
 
 

@@ -21,6 +21,7 @@ from ikeclient.eap.method import (
     Method,
     NeedCredential,
     breach,
+    certificate_refused,
     identity_fault,
     method_name,
     password_fault,
@@ -33,6 +34,7 @@ from ikeclient.eap.methods.mschapv2 import MschapV2
 from ikeclient.eap.methods.peap import Peap
 from ikeclient.eap.methods.tls import Tls
 from ikeclient.eap.methods.ttls import Ttls
+from ikeclient.eap.tls_method import TlsMethod
 from ikeclient.errors import (
     AuthenticationFailed,
     GatewayNotAuthenticated,
@@ -135,6 +137,11 @@ class EapPeer:
     def settled(self) -> bool:
         """Whether the method has nothing against a Success."""
         return self._method is not None and self._method.done and self.refusal is None
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the method has shown that the other side accepts us."""
+        return self.settled and self._method is not None and self._method.msk is not None
 
     def conclude(self) -> None:
         """Take another layer's word for the Success. Raises GatewayNotAuthenticated before the method is done."""
@@ -256,7 +263,9 @@ class EapPeer:
         allowed = ", ".join(map(method_name, self._allowed))
         if self.refusal:
             return self.refusal
-        if self._method and self._method.msk:
+        if isinstance(self._method, Tls):
+            return certificate_refused(accepted=self._method.accepted)
+        if self._method and (self._method.accepted if isinstance(self._method, TlsMethod) else self._method.msk):
             return AuthenticationFailed(
                 f"the gateway accepted the password of user {user} but refuses the connection",
                 reason=f"EAP Failure after {method_name(self._method.type)} had succeeded",

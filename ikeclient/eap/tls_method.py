@@ -55,6 +55,11 @@ class TlsMethod:
         assert self._login.tls is not None
         return self._login.tls
 
+    @property
+    def accepted(self) -> bool:
+        """Whether the server has shown that it accepts us, whatever the gateway makes of that."""
+        return self.done
+
     def supply(self, password: str) -> None:  # noqa: ARG002  for those that run a login inside
         """See `Method.supply`."""
         raise RuntimeError("this method asks for nothing")

@@ -228,7 +228,9 @@ modules {{
       challenge = "Token 4711: "
       auth_type = PAP
     }}
-    mschapv2 {{ }}
+    mschapv2 {{
+      send_error = yes
+    }}
     tls-config common {{
       private_key_file = {server.key_file}
       certificate_file = {server.chain_file}

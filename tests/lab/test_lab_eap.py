@@ -24,9 +24,10 @@ from lab.world import Lab
 
 SERVER_NAME = "radius.example.org"
 ANONYMOUS = "anonymous@example.com"
+HASTY: Conf = {"retransmit_tries": 2, "retransmit_timeout": 1.0}  # before the gateway gives a server up
 RADIUS: Conf = {
     "load": f"{PLUGINS} eap-radius",
-    "plugins": {"eap-radius": {"servers": {"one": {"address": "127.0.0.1", "secret": SECRET}}}},
+    "plugins": {"eap-radius": {"servers": {"one": {"address": "127.0.0.1", "secret": SECRET}}, **HASTY}},
 }
 
 
@@ -91,6 +92,18 @@ def test_a_certificate_with_a_radius_server_behind_the_gateway(radius: Lab, pki:
     own = pki.credential("client", "ecdsa256")
     keys = {"certificate": str(own.chain_file), "key": str(own.key_file), "password": None}
     connects(radius, behind_radius(), account(pki, method="eap-tls", **keys))
+
+
+def test_a_server_that_stops_answering_ends_the_login(radius: Lab, pki: Pki) -> None:
+    """The gateway gives up; what it says then is no word about the password."""
+    radius.prepare(behind_radius(), auth=account(pki, method="eap-ttls"))
+    rules = radius.network.gateway.add_rules("input", "udp dport 1812 counter drop")
+    try:
+        connection = radius.client.start("work")
+        assert connection.wait(60) in (4, 5)
+        assert rules.hits() > 0
+    finally:
+        rules.remove()
 
 
 @pytest.fixture(scope="module")

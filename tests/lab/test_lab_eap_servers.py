@@ -24,6 +24,7 @@ from ikeclient.crypto.sign.file_key import FileKey
 from ikeclient.eap.credentials import TlsCredentials
 from ikeclient.eap.method import NeedCredential
 from ikeclient.eap.peer import EapPeer
+from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
 from ikeclient.wire.registry import EapType, IdType
 
 SERVER = b"radius.example.org"
@@ -152,3 +153,53 @@ def test_ttls_with_freeradius(freeradius: Log, pki: Pki, inner: str) -> None:
 @pytest.mark.parametrize("inner", ["mschapv2", "gtc", "md5"])
 def test_peap_with_freeradius(freeradius: Log, pki: Pki, inner: str) -> None:
     accepted(freeradius(EapType.PEAP, credentials(pki, inner=inner)))
+
+
+LOGINS = [(EapType.TTLS, "mschapv2"), (EapType.TTLS, "pap"), (EapType.PEAP, "mschapv2"), (EapType.PEAP, "gtc")]
+
+
+@pytest.mark.parametrize(("method", "inner"), LOGINS)
+def test_a_wrong_password_is_refused_by_hostapd(hostapd: Log, pki: Pki, method: EapType, inner: str) -> None:
+    with pytest.raises(AuthenticationFailed, match="or the password"):
+        hostapd(method, credentials(pki, inner=inner), "wrong")
+
+
+@pytest.mark.parametrize(("method", "inner"), LOGINS)
+def test_a_wrong_password_is_refused_by_freeradius(freeradius: Log, pki: Pki, method: EapType, inner: str) -> None:
+    """E9: the server invites to another try, and nobody is there to take it."""
+    with pytest.raises(AuthenticationFailed, match="or the password"):
+        freeradius(method, credentials(pki, inner=inner), "wrong")
+
+
+def test_a_person_gets_a_second_try_inside_of_peap(freeradius: Log, pki: Pki) -> None:
+    """E9: FreeRADIUS says E=691 R=1 and takes the right password then."""
+    login = freeradius(EapType.PEAP, credentials(pki, inner="mschapv2"), "wrong", (PASSWORD,))
+    assert login.asked == [f"The gateway refused the password. Password for '{USER}'"]
+    accepted(login)
+
+
+def test_a_wrong_client_certificate_is_refused_in_words(hostapd: Log, pki: Pki) -> None:
+    stranger = pki.issue("client-stranger", "client", "ecdsa256", authority="unknown")
+    with pytest.raises(AuthenticationFailed, match="refused our certificate"):
+        hostapd(EapType.TLS, credentials(pki, stranger), None)
+
+
+def test_a_wrong_client_certificate_is_refused_in_words_by_freeradius(freeradius: Log, pki: Pki) -> None:
+    stranger = pki.issue("client-stranger", "client", "ecdsa256", authority="unknown")
+    with pytest.raises(AuthenticationFailed, match="refused our certificate"):
+        freeradius(EapType.TLS, credentials(pki, stranger), None)
+
+
+WRONG_SERVERS: dict[str, dict[str, Any]] = {
+    "authority": {"trust": TrustStore.from_certificates([])},
+    "name": {"server_name": (IdType.FQDN, b"other.example.org")},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_SERVERS)
+@pytest.mark.parametrize("method", [EapType.TLS, EapType.TTLS, EapType.PEAP])
+def test_a_wrong_server_is_told_nothing(hostapd: Log, pki: Pki, method: EapType, wrong: str) -> None:
+    """E13."""
+    own = client(pki) if method == EapType.TLS else None
+    with pytest.raises(GatewayNotAuthenticated, match="authentication server"):
+        hostapd(method, credentials(pki, own, **WRONG_SERVERS[wrong]))

@@ -36,7 +36,13 @@ class Ttls(TlsMethod):
         self._password = login.password
         self._peer: InnerPeer | None = None
         self._begun = False
+        self._confirmed = False  # by the server's proof for MSCHAPv2
         self._proof = b""  # what the server has to answer to MSCHAPv2
+
+    @property
+    def accepted(self) -> bool:
+        """See `TlsMethod`; only a method that proves both sides inside tells so."""
+        return self.done and (self._confirmed or (self._peer is not None and self._peer.confirmed))
 
     def supply(self, password: str) -> None:
         """See `Method.supply`."""
@@ -102,6 +108,7 @@ class Ttls(TlsMethod):
                     self.message = printable(each.value)
                 case avp.MICROSOFT, avp.MS_CHAP2_SUCCESS if self._proof:
                     self._check_proof(each.value)
+                    self._confirmed = True
                     self._succeed(tls)
                 case avp.MICROSOFT, avp.MS_CHAP_ERROR if self._proof:
                     self.refusal = refusal_of(each.value[1:], self._login.user)
