@@ -29,6 +29,7 @@ from ikeclient.cli import (
     report,
     secret,
     status,
+    top,
     tunnels,
     version,
 )
@@ -67,6 +68,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("block", block.block, "Close the machine as a kill switch does."),
     ("unblock", block.unblock, "Open what a kill switch keeps closed."),
     ("status", status.status, "Show running tunnels (the default)."),
+    ("top", top.top, "Show all tunnels as they go on: rates, round-trip time, drops."),
     ("events", events.events, "Show what happens to a tunnel."),
 )
 for _name, _function, _about in _COMMANDS:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ikeclient.cli.view.terminal import WIDTH, emit, printable, say, styled
+from ikeclient.cli.view.terminal import emit, printable, say, styled, width, wrapped
 from ikeclient.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def probe(
         return
     emit(styled([("answers", "good"), (f"  {printable(host)}", "strong"), (f"  {first}", "dim")], sys.stdout))
     for label, text in _rows(found):
-        for number, piece in enumerate(textwrap.wrap(text, WIDTH - _LABEL - 2, break_on_hyphens=False)):
+        for number, piece in enumerate(wrapped(text, width(sys.stdout) - _LABEL - 2, cut=True)):
             emit(styled([(f"  {'' if number else label:<{_LABEL}}", "dim"), (piece, "")], sys.stdout))
 
 

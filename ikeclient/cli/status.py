@@ -14,7 +14,8 @@ import typer
 from ikeclient.cli.block import closed
 from ikeclient.cli.complete import tunnel_names
 from ikeclient.cli.view import render
-from ikeclient.cli.view.terminal import emit, is_live, say, styled, until_interrupted
+from ikeclient.cli.view.rates import Rates
+from ikeclient.cli.view.terminal import emit, is_live, say, styled, until_interrupted, width
 from ikeclient.control import client
 from ikeclient.errors import NoResponse, NoSuchTunnel, NotConnected, UsageError
 
@@ -85,11 +86,21 @@ def collect(name: str | None) -> list[TunnelStatus]:
         try:
             tunnels.append(client.status(each, timeout=_ANSWER_SECONDS))
         except NoResponse:
-            tunnels.append(unresponsive(each, client.running_pid(each) or 0))
+            pid = client.running_pid(each) or 0
+            tunnels.append(unresponsive(each, pid, stopped=_is_stopped(pid)))
         except NoSuchTunnel:  # it ended while we asked
             if name is not None:
                 raise
     return [*tunnels, *without_process]
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process was stopped, by SIGSTOP or a debugger (the states T and t of proc(5))."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in (b"T", b"t")
+    except OSError:
+        return False
 
 
 def _blocked(name: str | None) -> list[TunnelStatus]:
@@ -117,15 +128,20 @@ def _show(tunnels: Sequence[TunnelStatus], as_json: bool, fields: str | None) ->
         for tunnel in tunnels:
             emit(render.fields(tunnel, names))
     else:
-        emit(_text(tunnels))
+        for line in _lines(tunnels):
+            emit(line)
 
 
-def _text(tunnels: Sequence[TunnelStatus]) -> str:
+def _lines(tunnels: Sequence[TunnelStatus], rates: Rates | None = None) -> list[str]:
     if not tunnels:
-        return styled([("disconnected", "bad"), ("  no tunnel is running", "dim")], sys.stdout)
-    return "\n\n".join(
-        "\n".join(styled(line, sys.stdout) for line in render.status_lines(tunnel)) for tunnel in tunnels
-    )
+        return [styled([("disconnected", "bad"), ("  no tunnel is running", "dim")], sys.stdout)]
+    columns = width(sys.stdout)
+    lines: list[str] = []
+    for tunnel in tunnels:
+        rate = rates.of(tunnel.name) if rates is not None else None
+        lines += [""] * bool(lines)
+        lines += [styled(line, sys.stdout) for line in render.status_lines(tunnel, columns=columns, rate=rate)]
+    return lines
 
 
 def _watch(name: str | None, as_json: bool, fields: str | None) -> None:
@@ -143,11 +159,13 @@ def _watch(name: str | None, as_json: bool, fields: str | None) -> None:
 
 
 def _watch_live(name: str | None) -> None:
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
+    from ikeclient.cli.view.live import repeat
 
-    with Live(console=Console(highlight=False), auto_refresh=False, screen=False) as live:
-        while True:
-            live.update(Text.from_ansi(_text(collect(name))), refresh=True)
-            time.sleep(_WATCH_SECONDS)
+    rates = Rates()
+
+    def lines() -> list[str]:
+        tunnels = collect(name)
+        rates.look(tunnels, time.monotonic())
+        return _lines(tunnels, rates)
+
+    repeat(lines, _WATCH_SECONDS)

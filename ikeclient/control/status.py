@@ -84,6 +84,7 @@ class IkeStatus(Record):
     rekey_in: int | None = item("seconds until its keys are made anew")
     rekeys: int = item("how often that was done", 0)
     mobike: bool = item("the gateway follows a change of address (RFC 4555)", False)
+    rtt_ms: int | None = item("milliseconds in which the gateway answered when it was asked last")
     fragmentation: bool = item("long IKE messages are sent in fragments (RFC 7383)", False)
     ppk: bool = item("a post-quantum key is mixed into its keys (RFC 8784)", False)
 
@@ -177,6 +178,10 @@ class TunnelStatus(Record):
     remote_behind_nat: bool | None = item("a NAT stands before the gateway")
     addresses: tuple[str, ...] = item("the inner addresses with their prefix lengths", ())
     dns: DnsStatus = item("name resolution through the tunnel", DnsStatus())
+    dns_names: str | None = item(
+        "what those servers are asked for: `all` names, or `split` for those in `dns.domains` only; null: name "
+        "resolution is as without the tunnel"
+    )
     routes: tuple[str, ...] = item("the networks that are reached through the tunnel", ())
     ike: IkeStatus | None = item("the IKE SA")
     children: tuple[ChildStatus, ...] = item("the Child SAs", ())
@@ -188,9 +193,18 @@ class TunnelStatus(Record):
     last_error: str | None = item("the last error, even if it is over")
 
 
-def unresponsive(name: str, pid: int) -> TunnelStatus:
-    """Return the entry of a tunnel whose process is there but does not answer."""
-    return TunnelStatus(name=name, pid=pid, state="unresponsive", last_error="the process does not answer")
+def unresponsive(name: str, pid: int, *, stopped: bool = False) -> TunnelStatus:
+    """Return the entry of a tunnel whose process is there but does not answer, with every key."""
+    why = f"its process is stopped; `kill -CONT {pid}` lets it go on" if stopped else "the process does not answer"
+    return TunnelStatus(
+        name=name,
+        pid=pid,
+        state="unresponsive",
+        offload=OffloadStatus(),
+        ike=IkeStatus(),
+        drops=Drops(),
+        last_error=why,
+    )
 
 
 def blocked(name: str, means: str, *, is_open: bool) -> TunnelStatus:

@@ -71,6 +71,10 @@ class IkeConnection(Protocol):
         """Take note that authenticated ESP arrived."""
 
     @property
+    def round_trip(self) -> float | None:
+        """How long the gateway took to answer, in seconds, when it was asked last; None while that is not known."""
+
+    @property
     def last_heard(self) -> float:
         """When the gateway last proved to be alive; minus infinity before that."""
 

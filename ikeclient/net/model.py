@@ -33,6 +33,9 @@ def tunnel_name(text: object) -> str:
     return text
 
 
+NOT_SPLIT = "the tunnel's name servers are asked for every name"  # how a warning says so, if only some were meant
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DnsConfig:
     """Name resolution while the tunnel is up.

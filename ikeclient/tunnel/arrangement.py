@@ -5,6 +5,7 @@ from __future__ import annotations
 from ikeclient.errors import IkeclientError
 from ikeclient.esp.sa.mtu import inner_mtu, interface_mtu
 from ikeclient.ike.events import ChildEstablished, Configuration, IPAddress
+from ikeclient.net.model import NOT_SPLIT
 from ikeclient.profile.compile import NetworkSettings
 from ikeclient.tunnel.link import Link
 from ikeclient.tunnel.machine_config import Underlay, inner_addresses, machine_config
@@ -66,7 +67,8 @@ class Arrangement:
         ports.switch.carry(config)
         ports.machine.apply(config)
         self.applied = True
-        status.arranged(config, ports.machine.servers, mtu=inner, path_mtu=outer)
+        every_name = any(NOT_SPLIT in warning for warning in ports.machine.warnings)
+        status.arranged(config, ports.machine.servers, mtu=inner, path_mtu=outer, every_name=every_name)
         self._warn((*warnings, *ports.machine.warnings))
         return inner
 

@@ -108,7 +108,8 @@ class TunnelDriver:
 
     def document(self) -> dict[str, object]:
         """The tunnel's entry in `status --json`."""
-        return self.session.snapshot().to_json()
+        link = self.tunnel.links.established
+        return self.session.snapshot(link.ike.round_trip if link is not None else None).to_json()
 
     def notice(self, text: str) -> None:
         """Tell everybody who listens."""

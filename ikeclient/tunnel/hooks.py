@@ -27,8 +27,8 @@ def environment(status: Status, event: str) -> dict[str, str]:
         "IKECLIENT_INTERFACE": status.interface or "",
         "IKECLIENT_GATEWAY": str(status.path.remote_address) if status.path else "",
         "IKECLIENT_ADDRESSES": " ".join(status.inner),
-        "IKECLIENT_DNS_SERVERS": " ".join(status.dns_servers),
-        "IKECLIENT_DNS_DOMAINS": " ".join(status.dns_domains),
+        "IKECLIENT_DNS_SERVERS": " ".join(status.dns.servers),
+        "IKECLIENT_DNS_DOMAINS": " ".join(status.dns.domains),
         "IKECLIENT_ROUTES": " ".join(status.routes),
         "IKECLIENT_MTU": str(status.mtu),
     }

@@ -59,9 +59,9 @@ class Session:
         """Whether the keys are to be written to a log."""
         return self._keylog is not None
 
-    def snapshot(self) -> TunnelStatus:
-        """Return what the tunnel tells about itself now."""
-        return self.status.snapshot(self.pump, self.ports.clock(), self.ports.switch)
+    def snapshot(self, round_trip: float | None = None) -> TunnelStatus:
+        """Return what the tunnel tells about itself now; IKE took `round_trip` seconds."""
+        return self.status.snapshot(self.pump, self.ports.clock(), self.ports.switch, round_trip)
 
     def use(self, profile: CompiledProfile) -> None:
         """Go on with another profile, from the next `configure` on."""

@@ -62,8 +62,8 @@ class Status:
     ike: IkeEstablished | None = None
     established: str | None = None
     configuration: Configuration = field(default_factory=Configuration)
-    dns_servers: tuple[str, ...] = ()
-    dns_domains: tuple[str, ...] = ()
+    dns: DnsStatus = field(default_factory=DnsStatus)
+    dns_names: str | None = None
     own: tuple[IPAddress, ...] = ()  # this machine's addresses that serve as inner ones where none was assigned
     routes: tuple[str, ...] = ()
     children: dict[int, ChildEstablished] = field(default_factory=dict)
@@ -97,13 +97,20 @@ class Status:
         """The gateway assigned addresses and told of its network."""
         self.configuration = configuration
 
-    def arranged(self, config: MachineConfig, servers: Iterable[IPAddress], *, mtu: int, path_mtu: int) -> None:
-        """The machine was made to fit; `servers` are the name servers that it really asks, sizes are in bytes."""
+    def arranged(
+        self, config: MachineConfig, servers: Iterable[IPAddress], *, mtu: int, path_mtu: int, every_name: bool = False
+    ) -> None:
+        """The machine was made to fit; `servers` are the name servers that it really asks, sizes are in bytes.
+
+        They are asked for `every_name` if the machine cannot send them single domains.
+        """
         self.mtu, self.path_mtu = mtu, path_mtu
         self.own = config.own
         self.routes = tuple(map(str, config.routes))
-        self.dns_servers = tuple(map(str, servers))
-        self.dns_domains = config.dns.domains if config.dns and self.dns_servers else ()
+        self.dns, self.dns_names = DnsStatus(servers=tuple(map(str, servers))), None
+        if config.dns and self.dns.servers:
+            self.dns = replace(self.dns, domains=config.dns.domains)
+            self.dns_names = "all" if every_name or config.dns.mode == "all" else "split"
 
     def wait_for_packet(self, idle: bool) -> None:
         """Whether there is no Child SA until a packet wants to leave."""
@@ -147,8 +154,10 @@ class Status:
         if word is not None and word != self.state:
             self.state, self.since = word, timestamp()
 
-    def snapshot(self, pump: Pump | None, now: float, switch: Switch | None = None) -> TunnelStatus:
-        """Return what the tunnel tells about itself at the time `now`."""
+    def snapshot(
+        self, pump: Pump | None, now: float, switch: Switch | None = None, round_trip: float | None = None
+    ) -> TunnelStatus:
+        """Return what the tunnel tells about itself at the time `now`; IKE took `round_trip` seconds."""
         ike, path = self.ike, self.path
         return TunnelStatus(
             name=self.name,
@@ -177,9 +186,10 @@ class Status:
             ),
             remote_behind_nat=ike.nat.remote if ike else None,
             addresses=self.inner,
-            dns=DnsStatus(servers=self.dns_servers, domains=self.dns_domains),
+            dns=self.dns,
+            dns_names=self.dns_names,
             routes=self.routes,
-            ike=self._ike(now),
+            ike=self._ike(now, round_trip),
             children=tuple(self._child(child, pump, now) for child in self.children.values()),
             idle=self.idle,
             drops=pump.drops() if pump is not None else None,
@@ -189,7 +199,7 @@ class Status:
             last_error=self.last_error,
         )
 
-    def _ike(self, now: float) -> IkeStatus | None:
+    def _ike(self, now: float, round_trip: float | None) -> IkeStatus | None:
         ike = self.ike
         if ike is None:
             return None
@@ -201,6 +211,7 @@ class Status:
             rekey_in=max(0, round(ike.rekey_at - now)),
             rekeys=self.ike_rekeys,
             mobike=ike.mobike,
+            rtt_ms=None if round_trip is None else round(1000 * round_trip),
             fragmentation=ike.fragmentation,
             ppk=ike.proofs.ppk,
         )

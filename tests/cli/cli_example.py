@@ -18,6 +18,7 @@ _EXAMPLE: dict[str, Any] = {
     "blocked": False,
     "kill_switch": None,
     "offload": {"fast": True, "codec": "compiled", "tun_udp": True, "udp_segments": True, "udp_merges": False},
+    "cipher": "OpenSSL, a run with one call",
     "gateway": {
         "address": "203.0.113.7",
         "port": 4500,
@@ -28,6 +29,7 @@ _EXAMPLE: dict[str, Any] = {
     "remote_behind_nat": False,
     "addresses": ["10.88.0.1/32"],
     "dns": {"servers": ["10.99.0.53"], "domains": ["corp.example"]},
+    "dns_names": "split",
     "routes": ["10.99.0.0/24"],
     "ike": {
         "spi_i": "0123456789abcdef",
@@ -37,6 +39,7 @@ _EXAMPLE: dict[str, Any] = {
         "rekey_in": 14000,
         "rekeys": 0,
         "mobike": True,
+        "rtt_ms": 23,
         "fragmentation": True,
         "ppk": False,
     },

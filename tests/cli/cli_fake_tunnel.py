@@ -26,6 +26,12 @@ from ikeclient.errors import AuthenticationFailed, Interrupted
 CANARY = "S3cr3t-CANARY"
 Listener = Callable[[dict[str, object]], None]
 NOTICE = "DNS is left alone: nothing that could be told of the name server 10.99.0.53 for corp.example runs here"
+BUSY: dict[str, Any] = {
+    "warnings": [NOTICE],
+    "roams": 2,
+    "routes": ["10.99.0.0/24", "10.99.1.0/24", "fd99::/64"],
+    "drops": {**example()["drops"], "unrouted": 7},
+}
 STEPS: tuple[dict[str, object], ...] = (
     {"event": "resolving", "host": "vpn.example.com"},
     {"event": "negotiating", "gateway": "203.0.113.7"},
@@ -98,6 +104,9 @@ async def _run(options: ConnectOptions, on_event: Listener, mode: str) -> None:
         raise ValueError(f"something with {CANARY}")
     if mode == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "busy":
+        status.update(BUSY)
+        status["children"][0].update(bytes_in=1_300_000, packets_in=1_200, replays=3)
     if mode != "waiting":
         status["state"] = "connected"
         tell(CONNECTED)

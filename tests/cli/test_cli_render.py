@@ -43,10 +43,12 @@ def test_the_text_form_tells_everything_in_a_screen() -> None:
         "  local      192.0.2.10:4500  behind NAT",
         "  interface  ike0  mtu 1400  tun",
         "  offload    compiled codec  without UDP_GRO",
+        "  cipher     OpenSSL, a run with one call",
         "  addresses  10.88.0.1/32",
-        "  dns        10.99.0.53  for corp.example",
+        "  dns        10.99.0.53  for corp.example, other names as without the tunnel",
         "  routes     10.99.0.0/24",
-        "  ike        aes256gcm16-prfsha384-ecp384  rekey in 3 h 53 min  mobike  frag",
+        "  ike        aes256gcm16-prfsha384-ecp384  rekey in 3 h 53 min  rtt 23 ms",
+        "             mobike  frag",
         "  esp        aes256gcm16  rekey in 58 min 20 s",
         "  traffic    in 1.5 KiB (1,234 packets), out 7.0 GiB (5,000,000 packets)",
         "  dropped    2 replayed, 1 forged or damaged, 3 outside the selectors, 4",
@@ -91,6 +93,22 @@ def test_long_values_are_wrapped_into_80_columns() -> None:
     assert max(map(len, lines)) <= 80
     assert "10.255.0.0/16" in "".join(lines)
     assert "[2001:db8::1]:4500" in "".join(lines)
+
+
+def test_name_resolution_is_told_as_it_is() -> None:
+    def row(**changes: Any) -> list[str]:
+        return [line.strip() for line in text(example(**changes)) if "dns  " in line]
+
+    nothing = {"servers": [], "domains": []}
+    assert row(dns_names="all") == ["dns        10.99.0.53  for every name, searched: corp.example"]
+    assert row(dns_names="all", dns={**nothing, "servers": ["::1"]}) == ["dns        ::1  for every name"]
+    assert row(dns_names=None, dns=nothing) == ["dns        as without the tunnel"]
+
+
+def test_the_first_line_fits_a_narrow_terminal() -> None:
+    tunnel = TunnelStatus.from_json(example(name="n" * 64, state="connected"))
+    for lines in (render.status_lines(tunnel, NOW, 40), render.top_lines(tunnel, None, 40, NOW)):
+        assert max(sum(len(piece) for piece, _ in line) for line in lines) <= 40
 
 
 @given(st.dictionaries(st.sampled_from([*example(), *example()["ike"]]), SHAPES))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from cli_screen import Screen, matches_snapshot
+from cli_example import example, keys
+from cli_screen import Screen, matches_snapshot, shown
 
 Shell = Any  # the fixture's class lives in conftest.py, which cannot be imported
 Opened = Callable[..., Screen]
@@ -59,7 +62,7 @@ def test_ctrl_c_ends_what_only_shows(shell: Shell, screen: Opened, arguments: li
         terminal.read("connected")
     terminal.type(CTRL_C)
     assert terminal.wait() == 130
-    assert "error" not in terminal.text().replace("last_error", "").replace("auth_failures", "")
+    assert "error" not in terminal.text().replace("\n", "").replace("last_error", "").replace("auth_failures", "")
     assert shell.run("status", "--check", "up").returncode == 0, "the tunnel is not concerned"
 
 
@@ -112,3 +115,75 @@ def test_ctrl_d_at_a_prompt_says_so(shell: Shell, screen: Opened) -> None:
     terminal.type(CTRL_D)
     assert terminal.wait() == 2
     assert terminal.text().splitlines()[-2:] == ["error: no pre-shared key given", "  the prompt was left with Ctrl-D"]
+
+
+def busy(shell: Shell) -> Any:
+    """A tunnel with something to tell of every kind."""
+    return shell.connected("work", mode="busy")
+
+
+def steady(text: str) -> str:
+    """Without what differs from run to run."""
+    return re.sub("\u2581+", "\u2581", re.sub(r"for \d.*", "for 2 h 14 min", text))
+
+
+@WIDTHS
+def test_status_fits_the_terminal(shell: Shell, screen: Opened, columns: int) -> None:
+    """Warnings, what DNS does, round-trip time and drops are in it."""
+    busy(shell)
+    terminal = screen("status", columns=columns)
+    assert terminal.wait() == 0
+    text = steady(terminal.text())
+    assert fits(text, columns)
+    assert matches_snapshot(text, f"status-{columns}")
+
+
+@WIDTHS
+def test_top_fits_the_terminal(shell: Shell, screen: Opened, columns: int) -> None:
+    busy(shell)
+    shell.connected("home", mode="waiting")
+    terminal = screen("top", columns=columns)
+    terminal.read("work")
+    terminal.type(CTRL_C)
+    assert terminal.wait() == 130
+    text = steady(shown_last(terminal))
+    assert fits(text, columns)
+    assert matches_snapshot(text, f"top-{columns}")
+
+
+def shown_last(terminal: Screen) -> str:
+    """What stays on the terminal after a display of its own."""
+    _, _, rest = terminal.data.decode().rpartition("\x1b[?1049l")
+    return shown(rest, terminal.columns)
+
+
+def test_a_display_survives_a_resize(shell: Shell, screen: Opened) -> None:
+    """It is drawn anew for the new width at once, and nothing of the old one is left."""
+    busy(shell)
+    terminal = screen("status", "--watch", columns=120)
+    terminal.read("warning")
+    terminal.read("rate")
+    before = len(terminal.data)
+    terminal.resize(44)
+    terminal.read("warning", before)
+    frames = terminal.data.decode().split("\x1b[H")
+    assert fits(shown(frames[-1], 44), 44)
+    terminal.type(CTRL_C)
+    assert terminal.wait() == 130
+    assert shown_last(terminal).startswith("connected  work")
+
+
+def test_a_stopped_process_is_said_to_be_stopped(shell: Shell) -> None:
+    process = shell.connected("work")
+    process.send_signal(signal.SIGSTOP)
+    try:
+        text = shell.run("status").stdout
+        assert text.splitlines() == [
+            "unresponsive  work",
+            f"  error      its process is stopped; `kill -CONT {process.pid}` lets it go on",
+        ]
+        [entry] = json.loads(shell.run("status", "--json").stdout)["tunnels"]
+        lists = {key: example()[key] for key in ("children", "gateway", "local")}
+        assert keys({**entry, **lists}) == keys(example()), "every key is there"
+    finally:
+        process.send_signal(signal.SIGCONT)

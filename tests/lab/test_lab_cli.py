@@ -41,6 +41,7 @@ TUNNEL: dict[str, Any] = {
     "remote_behind_nat": bool,
     "addresses": [str],
     "dns": {"servers": [str], "domains": [str]},
+    "dns_names": str,
     "routes": [str],
     "ike": {
         "spi_i": re.compile(r"[0-9a-f]{16}"),
@@ -50,6 +51,7 @@ TUNNEL: dict[str, Any] = {
         "rekey_in": int,
         "rekeys": int,
         "mobike": bool,
+        "rtt_ms": int,
         "fragmentation": bool,
     },
     "children": [

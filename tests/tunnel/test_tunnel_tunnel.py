@@ -48,6 +48,7 @@ class Ike:
     logging_in = False
     refused_by_gateway = False
     last_heard = 0.0
+    round_trip = None
     unanswered_since = None
 
     def __init__(self) -> None:

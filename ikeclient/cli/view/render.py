@@ -6,12 +6,13 @@ harmless.
 
 from __future__ import annotations
 
-import textwrap
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ikeclient.cli.view.terminal import WIDTH, Segments, printable
+from ikeclient.cli.view.rates import Rate, sparkline
+from ikeclient.cli.view.terminal import WIDTH, Segments, printable, wrapped
 from ikeclient.control.events import EVENTS
 from ikeclient.errors import UsageError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _LABEL = 11  # columns of a label in the text form
 _STATE_STYLES = {"connected": "good", "connecting": "busy", "reconnecting": "busy", "blocked": "bad"}
 _ROW_STYLES = {"warning": "busy", "error": "bad"}
+_ESSENTIAL = 3  # parts of the first line that stay in a narrow terminal
 _NOTHING: tuple[object, ...] = (None, "", [], {})
 
 
@@ -92,8 +94,53 @@ def _listed(value: object) -> str:
     return ", ".join(_listed(item) for item in value) if isinstance(value, list | tuple) else _plain(value)
 
 
-def status_lines(tunnel: TunnelStatus, now: datetime | None = None) -> list[Segments]:
-    """Return the text form of one tunnel: the state as the first word, then a line for each thing, in 80 columns."""
+def status_lines(
+    tunnel: TunnelStatus, now: datetime | None = None, columns: int = WIDTH, rate: Rate | None = None
+) -> list[Segments]:
+    """Return the text form of one tunnel: the state as the first word, then a line for each thing, in so many columns.
+
+    With a `rate` the traffic is told a second as well.
+    """
+    lines: list[Segments] = [_head(tunnel, now, columns)]
+    for label, text in _rows(tunnel, rate):
+        for number, piece in enumerate(wrapped(text, columns - _LABEL - 2, cut=True) if text else []):
+            lines.append([(f"  {'' if number else label:<{_LABEL}}", "dim"), (piece, _ROW_STYLES.get(label, ""))])
+    return lines
+
+
+def top_lines(tunnel: TunnelStatus, rate: Rate | None, columns: int, now: datetime | None = None) -> list[Segments]:
+    """Return one tunnel of `top`: state, path, rates with a picture of the last ones, clocks, drops by kind."""
+    gateway, ike = tunnel.gateway, tunnel.ike
+    lines: list[Segments] = [_head(tunnel, now, columns)]
+    path = _joined(tunnel.interface, _end_point(tunnel.local.address, tunnel.local.port))
+    remote = _end_point(gateway.address, gateway.port)
+    texts = [f"{path} > {remote}" if path and remote else path or remote]
+    clocks = [
+        f"rtt {ike.rtt_ms} ms" if ike is not None and ike.rtt_ms is not None else "",
+        f"ike {_rekey(ike.rekey_in)}" if ike is not None and ike.rekey_in else "",
+        *(f"esp {_rekey(child.rekey_in)}" for child in tunnel.children if child.rekey_in),
+        f"{tunnel.roams} roams" if tunnel.roams else "",
+        f"{tunnel.reconnects} reconnections" if tunnel.reconnects else "",
+    ]
+    dropped = [_dropped(counters) for counters in (*tunnel.children, tunnel.drops) if counters is not None]
+    texts += [_joined(*clocks), ", ".join(filter(None, dropped)) and f"dropped: {', '.join(filter(None, dropped))}"]
+    if tunnel.state != "connected" and tunnel.last_error:
+        texts.append(printable(tunnel.last_error))
+    first, *plain = [
+        [[("  " + line, "")] for line in wrapped(text, columns - 2, cut=True)] if text else [] for text in texts
+    ]
+    pictures = [] if rate is None else [_picture("in", rate.inward, columns), _picture("out", rate.outward, columns)]
+    return [*lines, *first, *pictures, *(line for each in plain for line in each)]
+
+
+def _picture(way: str, values: Sequence[float], columns: int) -> Segments:
+    speed = f"{_size(round(values[-1] if values else 0))}/s"
+    start = f"  {way:<4}{speed:>13}  "
+    return [(start, ""), (sparkline(values, columns - len(start), sys.stdout), "good")]
+
+
+def _head(tunnel: TunnelStatus, now: datetime | None, columns: int) -> Segments:
+    """Return the first line: state, name, since when."""
     state = printable(tunnel.state, 17)[:20]  # cut twice, because what is escaped becomes longer
     trying = "" if not tunnel.blocked or state == "blocked" else state
     state = "blocked" if tunnel.blocked else state
@@ -103,15 +150,16 @@ def status_lines(tunnel: TunnelStatus, now: datetime | None = None) -> list[Segm
         head.append((f"  for {since}", "dim"))
     if trying:
         head.append((f"  ({trying})", "dim"))
-    lines: list[Segments] = [head]
-    for label, text in _rows(tunnel):
-        wrapped = textwrap.wrap(text, WIDTH - _LABEL - 2, break_on_hyphens=False) if text else []
-        for number, piece in enumerate(wrapped):
-            lines.append([(f"  {'' if number else label:<{_LABEL}}", "dim"), (piece, _ROW_STYLES.get(label, ""))])
-    return lines
+    while len(head) > _ESSENTIAL and sum(len(text) for text, _ in head) > columns:
+        head.pop()
+    left = columns - len(state) - 2
+    return [(text[:left] if style == "strong" else text, style) for text, style in head]
 
 
-def _rows(tunnel: TunnelStatus) -> Iterator[tuple[str, str]]:
+def _rows(tunnel: TunnelStatus, rate: Rate | None) -> Iterator[tuple[str, str]]:
+    if tunnel.state == "unresponsive":
+        yield "error", _plain(tunnel.last_error)
+        return
     if tunnel.blocked:
         yield "closed", f"nothing leaves but through the tunnel; `ikeclient unblock {printable(tunnel.name)}` opens it"
     yield "switch", printable(tunnel.kill_switch) if tunnel.kill_switch else ""
@@ -130,11 +178,22 @@ def _rows(tunnel: TunnelStatus) -> Iterator[tuple[str, str]]:
     yield "cipher", _plain(tunnel.cipher)
     yield "addresses", _listed(tunnel.addresses)
     domains = _listed(dns.domains)
-    yield "dns", _joined(_listed(dns.servers), domains and f"for {domains}")
+    match tunnel.dns_names:
+        case "split":
+            yield "dns", f"{_listed(dns.servers)}  for {domains}, other names as without the tunnel"
+        case "all":
+            yield "dns", f"{_listed(dns.servers)}  for every name{domains and f', searched: {domains}'}"
+        case _ if dns.servers:  # of an earlier version
+            yield "dns", _joined(_listed(dns.servers), domains and f"for {domains}")
+        case _:
+            yield "dns", "as without the tunnel" if tunnel.state == "connected" else ""
     yield "routes", _listed(tunnel.routes)
     if ike is not None:
-        flags = (ike.mobike and "mobike", ike.fragmentation and "frag", ike.ppk and "ppk")
-        yield "ike", _joined(ike.suite, _rekey(ike.rekey_in), *flags)
+        rtt = f"rtt {ike.rtt_ms} ms" if ike.rtt_ms is not None else ""
+        abilities = (ike.mobike and "mobike", ike.fragmentation and "frag", ike.ppk and "ppk")
+        yield "ike", _joined(ike.suite, _rekey(ike.rekey_in), rtt, *abilities)
+    if rate is not None and rate.inward and rate.outward:
+        yield "rate", f"in {_size(round(rate.inward[-1]))}/s, out {_size(round(rate.outward[-1]))}/s"
     for child in tunnel.children:
         carried = child.counters
         yield "esp", _joined(child.suite, _rekey(child.rekey_in))

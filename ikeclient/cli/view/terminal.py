@@ -25,6 +25,7 @@ from ikeclient.errors import IkeclientError, Interrupted, UsageError, output_fai
 
 WIDTH = 80  # columns where there is no terminal
 _NARROWEST, _WIDEST = 40, 200  # columns that a line is made for
+_SPACIOUS = 60  # columns from which on no word need be broken at its hyphens
 _SPAN = re.compile(r"`[^`]*`")
 
 _STYLES = {
@@ -60,10 +61,21 @@ def width(stream: TextIO | None) -> int:
     return min(max(columns, _NARROWEST), _WIDEST)
 
 
-def wrapped(text: str, columns: int) -> list[str]:
-    """Return a harmless line as one or more that fit; words and what stands in backquotes stay whole if they can."""
+def height(stream: TextIO | None) -> int:
+    """Return how many rows the terminal has; 24 without one."""
+    with contextlib.suppress(OSError, ValueError):
+        if stream is not None:
+            return os.get_terminal_size(stream.fileno()).lines or 24
+    return 24
+
+
+def wrapped(text: str, columns: int, *, cut: bool = False) -> list[str]:
+    """Return a harmless line as one or more that fit; words and what stands in backquotes stay whole if they can.
+
+    A word that is too long is left so, or `cut`.
+    """
     whole = _SPAN.sub(lambda span: span[0].replace(" ", "\0") if len(span[0]) <= columns else span[0], text)
-    lines = textwrap.wrap(whole, columns, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(whole, columns, break_long_words=cut, break_on_hyphens=cut and columns < _SPACIOUS)
     return [line.replace("\0", " ") for line in lines] or [""]
 
 

@@ -28,7 +28,7 @@ from ikeclient.net.changes.journal import Owner
 from ikeclient.net.changes.steps import DnsStep, ResolvConfFile, ResolvconfRecord, ResolvedLink
 from ikeclient.net.changes.surroundings import is_of_another_network, serves_another_network
 from ikeclient.net.dns.resolv_conf import ResolvConf, resolver_lines, servers_in
-from ikeclient.net.model import DnsConfig, interface_name
+from ikeclient.net.model import NOT_SPLIT, DnsConfig, interface_name
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 RESOLVED = Path("/run/systemd/resolve")
@@ -44,7 +44,7 @@ _STUBS = (IPv4Address("127.0.0.53"), IPv4Address("127.0.0.54"))
 _NONE = 'or set dns = "none" in the profile'
 _RULE = f"as a service, give polkit 50-ikeclient.rules (docs/systemd/README.md); {_NONE}"
 _NOT_ALLOWED = ("authentication required", "access denied", "not authorized", "permission denied")  # of polkit, D-Bus
-_CANNOT_SPLIT = "the tunnel's name servers are asked for every name: {} cannot send single domains to them"
+_CANNOT_SPLIT = NOT_SPLIT + ": {} cannot send single domains to them"
 
 
 class DnsAdapter(Protocol):
