@@ -295,8 +295,6 @@ class Tunnel:
             yield from self._stay()
         except IkeclientError as error:
             self.session.status.failed(error)
-            if self.session.ports.switch.closed and not self._wakeups.stopping:
-                self.session.status.happens(Input.GIVE_UP)
             ended_by = error
         except Exception as error:
             ended_by = error
