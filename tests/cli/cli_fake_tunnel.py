@@ -42,12 +42,7 @@ CONNECTED: dict[str, object] = {
     "elapsed_ms": 412,
     "interface": "ike0",
     "addresses": ["10.88.0.1/32"],
-    "gateway": {
-        "address": "203.0.113.7",
-        "port": 4500,
-        "identity": "vpn.example.com",
-        "auth": [{"method": "certificate", "subject": "CN=vpn", "serial": "1d7e", "signature": "Ed25519"}],
-    },
+    "gateway": {"address": "203.0.113.7", "port": 4500, "identity": "vpn.example.com"},
 }
 
 
