@@ -54,10 +54,9 @@ def test_eap_tls_with_strongswan(world: Lab) -> None:
     connects(world, Offer(auth="eap-tls"), {})
 
 
-@pytest.mark.parametrize(("server", "inner"), [("md5", "md5"), ("mschapv2", "eap-mschapv2")])
-def test_eap_ttls_with_strongswan(world: Lab, server: str, inner: str) -> None:
-    settings: Conf = {"plugins": {"eap-ttls": {"phase2_method": server}}}
-    connects(world, Offer(auth="eap-ttls", settings=settings), {"inner": inner})
+def test_eap_ttls_with_strongswan(world: Lab) -> None:
+    settings: Conf = {"plugins": {"eap-ttls": {"phase2_method": "mschapv2"}}}
+    connects(world, Offer(auth="eap-ttls", settings=settings), {"inner": "eap-mschapv2"})
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +78,7 @@ def account(pki: Pki, **changes: Any) -> dict[str, Any]:
     return {**server, "user": USER, "anonymous_identity": ANONYMOUS, **changes}
 
 
-@pytest.mark.parametrize(
-    ("method", "inner"), [("eap-ttls", "mschapv2"), ("eap-ttls", "pap"), ("eap-peap", "mschapv2"), ("eap", None)]
-)
+@pytest.mark.parametrize(("method", "inner"), [("eap-ttls", "mschapv2"), ("eap-peap", "mschapv2"), ("eap", None)])
 def test_a_password_with_a_radius_server_behind_the_gateway(
     radius: Lab, pki: Pki, method: str, inner: str | None
 ) -> None:
@@ -118,11 +115,6 @@ def behind_freeradius() -> Offer:
     server: Conf = {"address": "127.0.0.1", "secret": SECRET, "auth_port": FreeRadius.port}
     settings = {**RADIUS, "plugins": {"eap-radius": {"servers": {"one": server}}}}
     return Offer(auth="eap-ttls", settings=settings, connection={"remote": {"auth": "eap-radius", "eap_id": "%any"}})
-
-
-@pytest.mark.parametrize(("method", "inner"), [("eap-ttls", "gtc"), ("eap-peap", "mschapv2")])
-def test_a_password_with_freeradius_behind_the_gateway(freeradius: Lab, pki: Pki, method: str, inner: str) -> None:
-    connects(freeradius, behind_freeradius(), account(pki, method=method, inner=inner))
 
 
 def test_a_question_of_the_server_is_answered_on_the_terminal(freeradius: Lab, pki: Pki) -> None:
@@ -171,8 +163,9 @@ REFUSALS: dict[str, tuple[dict[str, Any], int, str]] = {
 }
 
 
-@pytest.mark.parametrize("wrong", REFUSALS)
-@pytest.mark.parametrize("method", ["eap-ttls", "eap-peap"])
+@pytest.mark.parametrize(
+    ("method", "wrong"), [("eap-ttls", "password"), ("eap-peap", "authority"), ("eap-ttls", "name")]
+)
 def test_what_is_wrong_is_said(radius: Lab, pki: Pki, method: str, wrong: str) -> None:
     """E13: the gateway's certificate is right in all of them."""
     changes, code, words = REFUSALS[wrong]
