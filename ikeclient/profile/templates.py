@@ -96,6 +96,8 @@ dns = "all"                               # auto | split | all | none
 }
 
 _TAIL = """
+# [second_auth]                           # another authentication after the first: the keys of [auth]
+# [ppk]                                   # a post-quantum preshared key: id, secret, required
 # [session]
 # liveness = 30                           # seconds of silence before the gateway is checked
 # retry = "forever"                       # attempts after a lost connection; meanwhile nothing passes the tunnel
