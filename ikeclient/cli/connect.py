@@ -17,10 +17,10 @@ from ikeclient.cli.context import settings
 from ikeclient.cli.options import ChosenLogFormat, Overrides, PasswordStdin, Timeout, Verbose
 from ikeclient.cli.view.progress import Progress, use_format
 from ikeclient.cli.view.render import event_line
-from ikeclient.cli.view.terminal import asker, emit, printable, read_secret, styled, tell
+from ikeclient.cli.view.terminal import asker, emit, printable, read_secret, show_error, styled, tell
 from ikeclient.control import client
 from ikeclient.control.events import happened
-from ikeclient.errors import IkeclientError, Interrupted, UsageError
+from ikeclient.errors import AuthenticationFailed, IkeclientError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from ikeclient.process.profile_source import ProfileSource
@@ -74,7 +74,16 @@ def connect(
         if dry_run:
             _plan(compiled, options, progress)
         elif detach:
-            _run_detached(compiled, options, progress)
+            try:
+                _run_detached(compiled, options, progress)
+            except IkeclientError as error:  # the other process's, of which the exit code tells the kind
+                refused = error.exit_code == AuthenticationFailed.exit_code
+                if not refused or asker() is None or password_stdin or not source.forget_typed():
+                    raise
+                progress.failed()
+                show_error(error)  # what was typed may have been mistyped: once more, never twice
+                again = _compile(source, False, progress, check_running=True, attended=False)
+                _run_detached(again, options, progress)
         else:
             _run(compiled, options, progress)
     except Interrupted as error:

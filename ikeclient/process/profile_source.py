@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.importers.open import opened
-from ikeclient.profile.secrets.secrets import Ask, Secret
+from ikeclient.profile.secrets.secrets import ASKED, Ask, Secret
 
 
 class ProfileSource:
@@ -21,6 +21,13 @@ class ProfileSource:
         self._overrides = tuple(overrides)
         self._kept: dict[str, Secret] = {}
         self._attended = False
+
+    def forget_typed(self) -> bool:
+        """Forget what was typed, so that it is asked for again; false if nothing was."""
+        typed = [key for key in self._kept if key.startswith(ASKED)]
+        for key in typed:
+            del self._kept[key]
+        return bool(typed)
 
     def read(
         self,

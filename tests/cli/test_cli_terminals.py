@@ -187,3 +187,21 @@ def test_a_stopped_process_is_said_to_be_stopped(shell: Shell) -> None:
         assert keys({**entry, **lists}) == keys(example()), "every key is there"
     finally:
         process.send_signal(signal.SIGCONT)
+
+
+def test_a_typed_password_that_is_refused_is_asked_for_once_more(shell: Shell, screen: Opened) -> None:
+    """Never a third time: gateways lock accounts."""
+    path = shell.home / "config/ikeclient/profiles/work.toml"
+    path.write_text(path.read_text().replace('psk = { file = "psk" }', "psk = { prompt = true }"))
+    terminal = screen("up", "work", mode="refused")
+    terminal.read(": ")
+    terminal.type("first-password\r")
+    terminal.read("check the password")
+    terminal.read("alice: ", terminal.data.index(b"check the password"))
+    terminal.type("second-password\r")
+    assert terminal.wait() == 4
+    text = terminal.text()
+    assert text.count("alice:") == 2
+    assert text.count("error: the gateway refused us") == 2
+    assert "first-password" not in text
+    assert "second-password" not in text

@@ -38,6 +38,8 @@ _ENVIRONMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 Ask = Callable[[str], str]
 
+ASKED = "asked for "  # how the key of a secret begins that was typed
+
 
 class Secret:
     """Bytes that show themselves only to who calls `reveal`; comparing two takes the same time wherever they differ."""
@@ -122,7 +124,7 @@ def resolve(source: SecretSource | None, wanted: Wanted) -> Secret:
             value = _without_newline(_from_credentials(credential, wanted))
         case _:
             again = " once more" if wanted.key[:1] == ("second_auth",) else ""  # two may be those of one account
-            value = wanted.once(f"asked for {wanted.name} of {wanted.account}{again}", partial(ask_for, wanted))
+            value = wanted.once(f"{ASKED}{wanted.name} of {wanted.account}{again}", partial(ask_for, wanted))
     if not value:
         raise ProfileError(f"the {wanted.name} is empty")
     return Secret(value)
