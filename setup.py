@@ -12,7 +12,12 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 HERE = Path(__file__).parent
-SOURCES = ("ikeclient/esp/codec/_offload.pyx", "ikeclient/esp/codec/_coalesce.pxi", "ikeclient/esp/codec/_evp.pxi")
+SOURCES = (
+    "ikeclient/esp/codec/_offload.pyx",
+    "ikeclient/esp/codec/_coalesce.pxi",
+    "ikeclient/esp/codec/_evp.pxi",
+    "ikeclient/esp/codec/_single.pxi",
+)
 elsewhere = None if os.access(HERE, os.W_OK) else tempfile.TemporaryDirectory(prefix="ikeclient-build-")
 options = {}
 if elsewhere is not None:

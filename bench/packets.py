@@ -23,7 +23,7 @@ from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
 from ikeclient.dataplane.pump import Pump, PumpCallbacks
 from ikeclient.esp.codec import run_cipher
 from ikeclient.esp.codec.choice import ACTIVE
-from ikeclient.esp.sa.pair import SaPair
+from ikeclient.esp.sa.pair import InboundSa, SaPair
 from ikeclient.esp.sa.replay import ReplayWindow
 from ikeclient.esp.sa.selectors import Selector
 from ikeclient.net.device.tun import TunCounters
@@ -176,6 +176,14 @@ def sent(frames: list[bytes]) -> list[tuple[bytes, int]]:
     return socket.waiting
 
 
+def renew(sa: InboundSa) -> None:
+    """Let an SA receive the same packets again."""
+    if sa._single is not None:
+        sa._single.window = sa._window = type(sa._single.window)(4096)
+    else:
+        sa._window = ReplayWindow(4096)
+
+
 class Case:
     """One way of packets: `round` carries `count` of them and returns the seconds that took."""
 
@@ -201,7 +209,7 @@ class Case:
 
     def round(self) -> float:
         inbound = self._pump.table.inbound[0xC0000001]
-        inbound._window = ReplayWindow(4096)
+        renew(inbound)
         if not self._singly:
             self._device.rewind()
             self._socket.rewind()

@@ -180,6 +180,7 @@ class FastReceive:
         self._other = other
         self._limits = limits
         self._view = self.receiver.slots.view
+        self._buffer = self.receiver.slots.buffer
         self._out = memoryview(bytearray(ARENA + LONGEST))
 
     def _take_single(self, length: int, source: Address, tos: int) -> bool:
@@ -189,7 +190,7 @@ class FastReceive:
         sa = self._table.inbound.get(_spi(self._view)[0])
         if sa is None:
             return False
-        self._single(sa, bytes(self._view[:length]), tos & 3)
+        self._single(sa, 0, length, tos & 3)
         return True
 
     def _take(self, run: Run, local: Address) -> None:
@@ -209,7 +210,7 @@ class FastReceive:
                 for begin in range(at, stop, stride):
                     self._other(bytes(view[begin : min(begin + stride, stop)]), source, local)
             elif count == 1:
-                self._single(sa, bytes(view[at:stop]), run.tos & 3)
+                self._single(sa, at, stop - at, run.tos & 3)
             else:
                 run.narrow(at, stop)
                 before, selective = sa.authenticated, sa.selective
@@ -232,10 +233,10 @@ class FastReceive:
                 self._bulk.received(bytes(self._out[begin : min(begin + HEAD, finish)]), finish - begin)
                 return
 
-    def _single(self, sa: InboundSa, datagram: bytes, ecn: int) -> None:
+    def _single(self, sa: InboundSa, at: int, length: int, ecn: int) -> None:
         """One datagram alone, such as a ping's: nothing to merge, so nothing is prepared for merging."""
         before = sa.authenticated
-        packet = sa.open_one(datagram, ecn)
+        packet = sa.open_at(self._buffer, at, length, ecn)
         if sa.authenticated != before:
             self._heard()
         if packet is not None:

@@ -308,3 +308,4 @@ def collect(const uint8_t[::1] arena, Py_ssize_t stride, Py_ssize_t first, Py_ss
 
 include "_coalesce.pxi"
 include "_evp.pxi"
+include "_single.pxi"

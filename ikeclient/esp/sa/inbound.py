@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from struct import Struct
+from typing import TYPE_CHECKING
 
 from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, BatchCipher, esp_cipher, esp_layout
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
@@ -15,10 +16,14 @@ from ikeclient.crypto.algorithms.transforms import EspSuite
 from ikeclient.esp.codec.choice import VNET_HEADER, coalesce, collect, review
 from ikeclient.esp.codec.run import Run
 from ikeclient.esp.codec.run_cipher import run_cipher
+from ikeclient.esp.codec.single import ACCEPTED, MISSHAPEN, REPLAYED, UNJUDGED, SingleOpener
 from ikeclient.esp.packet.ecn import CE, MARKS, PathMarks
 from ikeclient.esp.sa.counters import NEXT_HEADER, NO_NEXT_HEADER, Counters, Packet
 from ikeclient.esp.sa.replay import ReplayWindow
 from ikeclient.esp.sa.selectors import MALFORMED, OUTSIDE, PacketFilter
+
+if TYPE_CHECKING:
+    from ikeclient.esp.codec._offload import Window
 
 Frame = tuple[int, int, int, int]  # start, end, packets, bytes
 
@@ -37,12 +42,12 @@ class InboundSa:
     __slots__ = (
         "_batch",
         "_esn",
-        "_fixed",
         "_layout",
         "_marks",
         "_minimum",
         "_open",
         "_run",
+        "_single",
         "_window",
         "authenticated",
         "counters",
@@ -70,16 +75,23 @@ class InboundSa:
         self._layout = layout = esp_layout(suite)
         self._esn = suite.esn
         self._minimum = layout.minimum_length
-        self._fixed = layout.minimum_length - layout.alignment
-        self._window = ReplayWindow(window, extended=suite.esn)
+        self._window: ReplayWindow | Window = ReplayWindow(window, extended=suite.esn)
         self._batch: BatchCipher | None = None
         self._open: Callable[[int, bytes | memoryview], bytes | None]
         self._run = run_cipher(suite, keys, spi, _no_entropy, sealing=False)
+        self._single: SingleOpener | None = None
         if self._run is not None:
             self._open = self._run.open
+            self._single = SingleOpener(self._run, filter, layout.alignment, window, esn=suite.esn)
+            self._window = self._single.window
         else:
             cipher = esp_cipher(suite, keys, spi, _no_entropy)
             self._open, self._batch = cipher.open, cipher.batch
+
+    @property
+    def _fixed(self) -> int:
+        """Bytes of a packet around its plaintext."""
+        return self._minimum - self._layout.alignment
 
     def open(self, datagrams: Sequence[bytes | memoryview], ecn: int = 0) -> list[Packet]:
         """The inner packets of those datagrams that are genuine, new, well formed and allowed; in order.
@@ -88,10 +100,38 @@ class InboundSa:
         """
         return [packet for datagram in datagrams if (packet := self.open_one(datagram, ecn)) is not None]
 
+    def open_at(self, buffer: bytearray, at: int, length: int, ecn: int) -> Packet | None:
+        """As `open`, for a single datagram in a buffer."""
+        if self._single is None:
+            return self.open_one(bytes(buffer[at : at + length]), ecn)
+        return self._open_single(self._single, buffer, at, length, ecn)
+
+    def _open_single(
+        self, single: SingleOpener, buffer: bytes | bytearray | memoryview, at: int, length: int, ecn: int
+    ) -> Packet | None:
+        counters = self.counters
+        what, packet = single.open(buffer, at, length, judge=not (ecn & 1 or self._marks.losses))
+        if what == ACCEPTED:
+            self.authenticated += 1
+            counters.packets += 1
+            counters.bytes += len(packet)
+            return packet
+        if what == UNJUDGED:
+            return self._genuine(packet, ecn)
+        if what == MISSHAPEN:
+            counters.malformed += 1
+        elif what == REPLAYED:
+            counters.replays += 1
+        else:
+            counters.auth_failures += 1
+        return None
+
     def open_one(self, datagram: bytes | memoryview, ecn: int) -> Packet | None:
         """As `open`, for a single datagram."""
+        if self._single is not None:
+            return self._open_single(self._single, datagram, 0, len(datagram), ecn)
         counters, window, length = self.counters, self._window, len(datagram)
-        if length < self._minimum or (length - self._fixed) % self._layout.alignment:
+        if length < self._minimum or (length - self._minimum) % self._layout.alignment:
             counters.malformed += 1
             return None
         sequence = window.check(_sequence_low(datagram, 4)[0])
@@ -105,11 +145,15 @@ class InboundSa:
         if not window.commit(sequence):
             counters.replays += 1
             return None
+        return self._genuine(plaintext, ecn)
+
+    def _genuine(self, plaintext: bytes, ecn: int) -> Packet | None:
+        """Judge what a genuine and new packet contains."""
         self.authenticated += 1
         packet = self._inner(plaintext, ecn)
         if packet is not None:
-            counters.packets += 1
-            counters.bytes += len(packet)
+            self.counters.packets += 1
+            self.counters.bytes += len(packet)
         return packet
 
     def _inner(self, plaintext: bytes, ecn: int) -> Packet | None:
@@ -189,7 +233,7 @@ class InboundSa:
         """A byte for each packet that says whether its length is impossible."""
         states = bytearray(run.count)
         for length, begin, stop in ((run.stride, 0, run.whole), (run.last, run.whole, run.count)):
-            if begin < stop and (length < self._minimum or (length - self._fixed) % self._layout.alignment):
+            if begin < stop and (length < self._minimum or (length - self._minimum) % self._layout.alignment):
                 states[begin:stop] = b"\1" * (stop - begin)
                 self.counters.malformed += stop - begin
         return states

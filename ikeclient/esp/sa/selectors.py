@@ -127,6 +127,11 @@ class PacketFilter:
         """Whether nothing but a packet's addresses decides."""
         return self._simple
 
+    @property
+    def edges4(self) -> tuple[list[int], list[int]]:
+        """Where the ranges of IPv4 sources and destinations begin and end, in order."""
+        return self._sources4, self._destinations4
+
     def measure(self, packet: bytes | bytearray | memoryview, available: int) -> int:
         """The length of the IP packet in the first `available` bytes, or MALFORMED, or OUTSIDE the selectors.
 
