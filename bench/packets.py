@@ -15,6 +15,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from ipaddress import IPv4Network
 from struct import pack
 
@@ -24,7 +25,6 @@ from ikeclient.dataplane.pump import Pump, PumpCallbacks
 from ikeclient.esp.codec import run_cipher
 from ikeclient.esp.codec.choice import ACTIVE
 from ikeclient.esp.sa.pair import InboundSa, SaPair
-from ikeclient.esp.sa.replay import ReplayWindow
 from ikeclient.esp.sa.selectors import Selector
 from ikeclient.net.device.tun import TunCounters
 
@@ -178,10 +178,10 @@ def sent(frames: list[bytes]) -> list[tuple[bytes, int]]:
 
 def renew(sa: InboundSa) -> None:
     """Let an SA receive the same packets again."""
+    sa._window = type(sa._window)(4096)
     if sa._single is not None:
-        sa._single.window = sa._window = type(sa._single.window)(4096)
-    else:
-        sa._window = ReplayWindow(4096)
+        cipher, _, *rest = sa._single.args
+        sa._single = partial(sa._single.func, cipher, sa._window, *rest)
 
 
 class Case:

@@ -155,7 +155,7 @@ def test_nothing_outside_the_buffer_is_read(at: int, length: int) -> None:
     cipher = run_cipher.run_cipher(suite, keys_for(suite), 256, os.urandom, sealing=False)
     assert cipher is not None
     with pytest.raises(IndexError):
-        open_single(cipher, Window(), Edges([], []), bytes(100), at, length, 4)
+        open_single(cipher, Window(), Edges([], []), 4, bytes(100), at, length, True)
 
 
 @pytest.mark.parametrize("size", [0, 32, 63, 65, 1 << 32])

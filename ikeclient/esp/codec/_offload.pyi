@@ -84,5 +84,12 @@ class Edges:
     def __init__(self, sources: list[int], destinations: list[int]) -> None: ...
 
 def open_single(
-    cipher: RunCipher, window: Window, edges: Edges | None, arena: Buffer, at: int, length: int, alignment: int
+    cipher: RunCipher,
+    window: Window,
+    edges: Edges | None,
+    alignment: int,
+    arena: Buffer,
+    at: int,
+    length: int,
+    judge: bool,
 ) -> tuple[int, bytes]: ...

@@ -137,8 +137,8 @@ cdef inline uint32_t _read32(const uint8_t* at) noexcept nogil:
     return <uint32_t>at[0] << 24 | <uint32_t>at[1] << 16 | <uint32_t>at[2] << 8 | at[3]
 
 
-def open_single(RunCipher cipher not None, Window window not None, Edges edges, const uint8_t[::1] arena,
-                Py_ssize_t at, Py_ssize_t length, Py_ssize_t alignment):
+def open_single(RunCipher cipher not None, Window window not None, Edges edges, Py_ssize_t alignment,
+                const uint8_t[::1] arena, Py_ssize_t at, Py_ssize_t length, bint judge):
     cdef Py_ssize_t text = length - cipher.gap - cipher.icv, end, inner
     cdef const uint8_t* packet
     cdef uint64_t sequence
@@ -156,7 +156,7 @@ def open_single(RunCipher cipher not None, Window window not None, Edges edges, 
         return FORGED, b""
     window._commit(sequence)
     end = text - 2 - _scratch[text - 2]
-    if edges is not None and end > 0 and _scratch[text - 1] == 4:
+    if judge and edges is not None and end > 0 and _scratch[text - 1] == 4:
         inner = edges._measure(_scratch, end)
         if inner:
             return ACCEPTED, PyBytes_FromStringAndSize(<char*>_scratch, inner)

@@ -16,7 +16,7 @@ from ikeclient.crypto.algorithms.transforms import EspSuite
 from ikeclient.esp.codec.choice import VNET_HEADER, coalesce, collect, review
 from ikeclient.esp.codec.run import Run
 from ikeclient.esp.codec.run_cipher import run_cipher
-from ikeclient.esp.codec.single import ACCEPTED, MISSHAPEN, REPLAYED, UNJUDGED, SingleOpener
+from ikeclient.esp.codec.single import ACCEPTED, MISSHAPEN, REPLAYED, UNJUDGED, OpenSingle, single_opener
 from ikeclient.esp.packet.ecn import CE, MARKS, PathMarks
 from ikeclient.esp.sa.counters import NEXT_HEADER, NO_NEXT_HEADER, Counters, Packet
 from ikeclient.esp.sa.replay import ReplayWindow
@@ -79,11 +79,10 @@ class InboundSa:
         self._batch: BatchCipher | None = None
         self._open: Callable[[int, bytes | memoryview], bytes | None]
         self._run = run_cipher(suite, keys, spi, _no_entropy, sealing=False)
-        self._single: SingleOpener | None = None
+        self._single: OpenSingle | None = None
         if self._run is not None:
             self._open = self._run.open
-            self._single = SingleOpener(self._run, filter, layout.alignment, window, esn=suite.esn)
-            self._window = self._single.window
+            self._window, self._single = single_opener(self._run, filter, layout.alignment, window, esn=suite.esn)
         else:
             cipher = esp_cipher(suite, keys, spi, _no_entropy)
             self._open, self._batch = cipher.open, cipher.batch
@@ -107,10 +106,10 @@ class InboundSa:
         return self._open_single(self._single, buffer, at, length, ecn)
 
     def _open_single(
-        self, single: SingleOpener, buffer: bytes | bytearray | memoryview, at: int, length: int, ecn: int
+        self, single: OpenSingle, buffer: bytes | bytearray | memoryview, at: int, length: int, ecn: int
     ) -> Packet | None:
         counters = self.counters
-        what, packet = single.open(buffer, at, length, judge=not (ecn & 1 or self._marks.losses))
+        what, packet = single(buffer, at, length, not (ecn & 1 or self._marks.losses))
         if what == ACCEPTED:
             self.authenticated += 1
             counters.packets += 1
