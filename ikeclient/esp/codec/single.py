@@ -12,7 +12,7 @@ from ikeclient.esp.sa.selectors import PacketFilter
 if TYPE_CHECKING:
     from ikeclient.esp.codec._offload import RunCipher, Window
 
-# What became of a packet. One that is UNJUDGED is genuine and new; its plaintext, with the trailer, needs a longer look.
+# What became of a packet. UNJUDGED: it is genuine and new, and its plaintext, with the trailer, needs a longer look.
 ACCEPTED, UNJUDGED, MISSHAPEN, REPLAYED, FORGED = range(5)
 
 
