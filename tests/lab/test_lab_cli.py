@@ -24,6 +24,7 @@ from lab.traffic import ping, reaches
 from lab.world import Lab
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+PSK_PROOF = {"method": "psk", "subject": None, "serial": None, "signature": None}
 END_POINT = {"address": str, "port": int}
 # The document of the contract: key -> type, or the shape of what is inside.
 TUNNEL: dict[str, Any] = {
@@ -118,7 +119,7 @@ def test_status_is_what_the_contract_says(lab: Lab) -> None:
         "mode": "tun",
         "path_mtu": 1500,
         "interface": "ike0",
-        "gateway": {"address": GATEWAY_IPV4, "port": 4500, "identity": GATEWAY_NAME},
+        "gateway": {"address": GATEWAY_IPV4, "port": 4500, "identity": GATEWAY_NAME, "auth": [PSK_PROOF]},
         "addresses": ["10.88.0.1/32", "fd88::1/128"],
         "dns": {"servers": [INSIDE_DNS], "domains": [DOMAIN]},
         "routes": list(INSIDE_NETWORKS),
