@@ -144,7 +144,7 @@ class TlsMethod:
         if wanted is None:
             raise GatewayNotAuthenticated(_NOT_PROVEN, reason="the profile does not say what its name is")
         try:
-            find_path(chain[0], chain[1:], self._credentials.trust.anchors, now(), False)
+            find_path(chain[0], chain[1:], self._credentials.trust.anchors, now())
         except GatewayNotAuthenticated as error:
             reason = (error.reason or error.message).replace("the gateway", "the server")
             hint = (

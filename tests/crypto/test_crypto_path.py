@@ -298,9 +298,16 @@ def test_unknown_critical_extensions_are_refused_anywhere() -> None:
 
 
 def test_known_extensions_we_do_not_process_are_refused_when_critical() -> None:
-    """C7: policy constraints are known to the parser, but not to the rules."""
+    """C7: this one is known to the parser, but not to the rules."""
+    feature = x509.TLSFeature([x509.TLSFeatureType.status_request])
+    assert "critical extension 1.3.6.1.5.5.7.1.24" in refusal([gateway(ROOT, (feature, True))])
+
+
+def test_a_policy_that_is_demanded_has_to_hold_for_the_whole_path() -> None:
     constraints = x509.PolicyConstraints(require_explicit_policy=0, inhibit_policy_mapping=None)
-    assert "critical extension 2.5.29.36" in refusal([gateway(ROOT, (constraints, True))])
+    policies = x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier("1.2.3.4"), None)])
+    assert "demands a certificate policy" in refusal([gateway(ROOT, (constraints, True))])
+    check([gateway(ROOT, (constraints, True), policies)])
 
 
 # C9: name constraints
@@ -481,10 +488,10 @@ def test_the_same_certificate_with_altered_outer_algorithms_is_no_more_work(monk
     leaf = gateway(INTERMEDIATE).certificate
     started = time.process_time()
     with pytest.raises(GatewayNotAuthenticated):
-        find_path(leaf, copies, [ROOT.certificate], NOW, allow_client_only_eku=False)
+        find_path(leaf, copies, [ROOT.certificate], NOW)
     assert time.process_time() - started < 2
     assert len(verified) <= MAX_CERTIFICATES
-    find_path(leaf, [INTERMEDIATE.certificate, *copies], [ROOT.certificate], NOW, allow_client_only_eku=False)
+    find_path(leaf, [INTERMEDIATE.certificate, *copies], [ROOT.certificate], NOW)
 
 
 # C18: what authorities are for

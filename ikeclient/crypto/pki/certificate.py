@@ -10,6 +10,7 @@ import base64
 import hashlib
 import re
 import warnings
+from collections.abc import Iterable
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple, TypeVar
@@ -30,6 +31,7 @@ from ikeclient.wire.registry import IdType
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 _PEM = re.compile(rb"-----BEGIN (?:X509 )?CERTIFICATE-----(.*?)-----END (?:X509 )?CERTIFICATE-----", re.DOTALL)
+POLICY_MAPPINGS = x509.ObjectIdentifier("2.5.29.33")
 _MAX_LENGTH = 65535  # bytes; more than a CERT payload can hold
 
 
@@ -48,7 +50,8 @@ class Certificate:
 
     `der` is the whole, `subject_der` and `issuer_der` are the names as encoded in it, `subject_key` and `issuer_key`
     what to look them up by (RFC 5280 section 7.1), `names` and `subtrees` what name constraints are about,
-    `authority_hash` is the SHA-1 of its SubjectPublicKeyInfo (RFC 7296 section 3.7). `signature_problem` says why the
+    `policy_mappings` are pairs of policies as dotted strings, `authority_hash` is the SHA-1 of its SubjectPublicKeyInfo
+    (RFC 7296 section 3.7). `signature_problem` says why the
     issuer's signature cannot be verified; a trust anchor may have such a problem.
     """
 
@@ -60,6 +63,7 @@ class Certificate:
         "issuer_der",
         "issuer_key",
         "names",
+        "policy_mappings",
         "public_key",
         "signature_problem",
         "subject_der",
@@ -92,6 +96,7 @@ class Certificate:
             self.names = certificate_names(self.extension(x509.SubjectAlternativeName), fields.subject)
             constraints = self.extension(x509.NameConstraints)
             self.subtrees = Subtrees.of(constraints) if constraints else None
+            self.policy_mappings = _policy_mappings(self._extensions)
         if _explicit_curve(fields.key):
             raise ParseError("a certificate's key spells out its curve instead of naming it (RFC 5480 section 2.1.1)")
         self.der = encoded
@@ -137,7 +142,18 @@ class Certificate:
     @property
     def serial(self) -> str:
         """The serial number, in hexadecimal."""
-        return f"{_Fields.of(self.der).serial:x}"
+        return f"{int.from_bytes(der.only(self.encoded_serial, der.INTEGER), 'big'):x}"
+
+    @property
+    def encoded_serial(self) -> bytes:
+        """The serial number as the DER element that revocation lists have as well."""
+        return _Fields.of(self.der).encoded_serial
+
+    @property
+    def key_bits(self) -> bytes:
+        """The public key without its algorithm, which responders of OCSP are known by (RFC 6960 section 4.1.1)."""
+        _, rest = der.content(der.only(_Fields.of(self.der).key, der.SEQUENCE), der.SEQUENCE)
+        return der.only(rest, der.BIT_STRING)[1:]
 
     @property
     def issuer(self) -> str:
@@ -154,6 +170,12 @@ class Certificate:
         """Whether the certificate says that its owner may issue others; a self-issued one of version 1 says nothing."""
         constraints = self.extension(x509.BasicConstraints)
         return constraints.ca if constraints is not None else self.version_1 and self.self_issued
+
+    @property
+    def may_sign_lists(self) -> bool:
+        """Whether its keyUsage allows to sign revocation lists; without the extension everything is allowed."""
+        usage = self.extension(x509.KeyUsage)
+        return usage is None or usage.crl_sign
 
     def extension(self, kind: type[_Extension]) -> _Extension | None:
         """The extension of that type, or None."""
@@ -277,7 +299,7 @@ def _decoded(block: bytes) -> bytes:
 class _Fields(NamedTuple):
     """Pieces of a certificate as they are encoded (RFC 5280 section 4.1)."""
 
-    serial: int
+    encoded_serial: bytes
     inner_algorithm: bytes
     issuer: bytes
     subject: bytes
@@ -294,8 +316,8 @@ class _Fields(NamedTuple):
         for _ in range(6):  # serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo
             _, _, whole, fields = der.element(fields)
             pieces.append(whole)
-        serial = int.from_bytes(der.only(pieces[0], der.INTEGER), "big")
-        return cls(serial, pieces[1], pieces[2], pieces[4], pieces[5], der.element(rest)[2])
+        der.only(pieces[0], der.INTEGER)
+        return cls(pieces[0], pieces[1], pieces[2], pieces[4], pieces[5], der.element(rest)[2])
 
 
 def _signature(parsed: x509.Certificate, fields: _Fields) -> tuple[CertificateSignature | None, str | None]:
@@ -312,6 +334,22 @@ def _signature(parsed: x509.Certificate, fields: _Fields) -> tuple[CertificateSi
     except UnsupportedAlgorithm:
         return None, f"is signed with the unknown algorithm {parsed.signature_algorithm_oid.dotted_string}"
     return CertificateSignature(how=how, hash=digest, signed=signed, signature=signature), None
+
+
+def _policy_mappings(extensions: Iterable[x509.Extension[x509.ExtensionType]]) -> tuple[tuple[str, str], ...]:
+    """The pairs of policyMappings: policy of the issuer, policy of the subject. Raises ParseError."""
+    found = next((e.value for e in extensions if e.oid == POLICY_MAPPINGS), None)
+    if not isinstance(found, x509.UnrecognizedExtension):
+        return ()
+    pairs = []
+    for tag, pair in der.elements(der.only(found.value, der.SEQUENCE)):
+        if tag != der.SEQUENCE:
+            raise ParseError("a policy mapping is a pair")
+        issuer, rest = der.content(pair, der.OBJECT_IDENTIFIER)
+        pairs.append((der.dotted(issuer), der.dotted(der.only(rest, der.OBJECT_IDENTIFIER))))
+    if not pairs:
+        raise ParseError("policyMappings is empty")
+    return tuple(pairs)
 
 
 def _explicit_curve(key: bytes) -> bool:

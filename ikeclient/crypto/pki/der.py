@@ -10,8 +10,14 @@ from collections.abc import Iterator
 
 from ikeclient.errors import ParseError
 
+BOOLEAN = 0x01
 INTEGER = 0x02
+BIT_STRING = 0x03
+OCTET_STRING = 0x04
 OBJECT_IDENTIFIER = 0x06
+ENUMERATED = 0x0A
+UTC_TIME = 0x17
+GENERALIZED_TIME = 0x18
 SEQUENCE = 0x30
 SET = 0x31
 
@@ -73,9 +79,29 @@ def integer(data: bytes) -> int:
     return int.from_bytes(data)
 
 
+def dotted(data: bytes) -> str:
+    """The text of an OBJECT IDENTIFIER's content. Raises ParseError."""
+    arcs = [0]
+    for position, octet in enumerate(data):
+        if octet == 0x80 and (position == 0 or not data[position - 1] & 0x80):
+            raise ParseError("DER OBJECT IDENTIFIER is not minimal")
+        arcs[-1] = arcs[-1] << 7 | octet & 0x7F
+        if not octet & 0x80:
+            arcs.append(0)
+    if len(arcs) < 2 or data[-1] & 0x80:
+        raise ParseError("truncated DER OBJECT IDENTIFIER")
+    first = min(arcs[0] // 40, 2)
+    return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:-1])))
+
+
 def encode(tag: int, inner: bytes) -> bytes:
     """One element around `inner`."""
     if len(inner) < 0x80:
         return bytes([tag, len(inner)]) + inner
     length = len(inner).to_bytes((len(inner).bit_length() + 7) // 8)
     return bytes([tag, 0x80 | len(length)]) + length + inner
+
+
+def integer_element(number: int) -> bytes:
+    """An INTEGER with its tag and length."""
+    return encode(INTEGER, number.to_bytes(number.bit_length() // 8 + 1, signed=True))

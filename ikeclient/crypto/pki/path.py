@@ -1,8 +1,9 @@
 """Certification paths: finding one from the gateway's certificate to a trust anchor, and what makes it valid.
 
-RFC 5280 section 6, without policies and without revocation. What the gateway sends is a heap that may hold loops,
-strangers and hundreds of look-alikes, so the search is bounded in the certificates it looks at and in the length of a
-path, and everything else is paid for from one budget. Issuers are looked up by name as section 7.1 compares names.
+RFC 5280 section 6; policies are in `policies`, revocation is in `revocation`. What the gateway sends is a heap that may
+hold loops, strangers and hundreds of look-alikes, so the search is bounded in the certificates it looks at and in the
+length of a path, and everything else is paid for from one budget. Issuers are looked up by name as section 7.1 compares
+names.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from enum import Enum, auto
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ikeclient.crypto.pki.budget import PATH, STEP, Budget
-from ikeclient.crypto.pki.certificate import Certificate
+from ikeclient.crypto.pki.certificate import POLICY_MAPPINGS, Certificate
 from ikeclient.crypto.pki.name_constraints import violation
+from ikeclient.crypto.pki.policies import NO_DEMANDS, PolicyInput, policy_problem
 from ikeclient.errors import GatewayNotAuthenticated
 
 MAX_CERTIFICATES = 32
@@ -29,7 +32,10 @@ _PROCESSED = (
     x509.ExtendedKeyUsage,
     x509.SubjectAlternativeName,
     x509.NameConstraints,
-    x509.CertificatePolicies,  # any policy is acceptable to us
+    x509.CertificatePolicies,
+    x509.PolicyConstraints,
+    x509.InhibitAnyPolicy,
+    x509.CRLDistributionPoints,
 )
 _IKE_INTERMEDIATE = x509.ObjectIdentifier("1.3.6.1.5.5.8.2.2")  # from a draft, still found in the field
 _GATEWAY_USAGES = frozenset(
@@ -42,20 +48,31 @@ _GATEWAY_USAGES = frozenset(
 )
 
 
+class Purpose(Enum):
+    """What the certificate at the beginning of a path is for."""
+
+    GATEWAY = auto()
+    CLIENT_TOO = auto()  # a gateway whose certificate may be for clients only
+    CRL = auto()  # the signer of a revocation list
+
+
 def find_path(
     leaf: Certificate,
     others: Sequence[Certificate],
     anchors: Sequence[Certificate],
     now: datetime,
-    allow_client_only_eku: bool,
+    purpose: Purpose = Purpose.GATEWAY,
+    *,
+    policies: PolicyInput = NO_DEMANDS,
+    budget: Budget | None = None,
 ) -> tuple[Certificate, ...]:
     """A valid path from `leaf` to one of `anchors`, both included.
 
     Raises GatewayNotAuthenticated with what is wrong with the first complete path, or with where the search ended.
     """
-    budget = Budget()
+    budget = budget or Budget()
     search = _Search(others, anchors, budget)
-    check = _PathCheck(now, allow_client_only_eku, budget)
+    check = _PathCheck(now, purpose, policies, budget)
     failure: GatewayNotAuthenticated | None = None
     for path in search.paths((leaf,)):
         if (found := check.failure(path)) is None:
@@ -138,9 +155,10 @@ class _Search:
 class _PathCheck:
     """What makes a path valid. Names are compared with an authority's constraints once, not once for every path."""
 
-    def __init__(self, now: datetime, allow_client_only_eku: bool, budget: Budget) -> None:
+    def __init__(self, now: datetime, purpose: Purpose, policies: PolicyInput, budget: Budget) -> None:
         self._now = now
-        self._allow_client_only_eku = allow_client_only_eku
+        self._purpose = purpose
+        self._policies = policies
         self._budget = budget
         self._violations: dict[tuple[bytes, bytes], str | None] = {}
 
@@ -160,12 +178,14 @@ class _PathCheck:
         for certificate in path[:-1]:  # the anchor's own signature proves nothing
             if weak := _weak_signature(certificate):
                 raise _invalid(certificate, leaf, weak)
-        _check_leaf(leaf, self._allow_client_only_eku)
+        _check_leaf(leaf, self._purpose)
         below = 0  # authorities between this one and the leaf, not counting those issued by themselves
         for position, authority in enumerate(authorities, start=1):
             _check_authority(authority, leaf, below, is_anchor=position == len(path) - 1)
             self._check_names(authority, path[:position])
             below += not authority.self_issued
+        if problem := policy_problem(path, self._policies, self._budget):
+            raise _Invalid(GatewayNotAuthenticated("the gateway's certificate is not acceptable", reason=problem))
 
     def _check_names(self, authority: Certificate, below: tuple[Certificate, ...]) -> None:
         if authority.subtrees is None:
@@ -212,17 +232,22 @@ def _check_common(certificate: Certificate, leaf: Certificate, now: datetime) ->
     if now < certificate.validity.start:
         raise _invalid(certificate, leaf, f"is not valid before {_local(certificate.validity.start, now)}", hint)
     for extension in certificate.critical_extensions():
-        if not isinstance(extension, _PROCESSED):
+        if not isinstance(extension, _PROCESSED) and extension.oid != POLICY_MAPPINGS:
             oid = extension.oid.dotted_string
             raise _invalid(certificate, leaf, f"has the critical extension {oid}, which ikeclient does not process")
 
 
-def _check_leaf(leaf: Certificate, allow_client_only_eku: bool) -> None:
+def _check_leaf(leaf: Certificate, purpose: Purpose) -> None:
     usage = leaf.extension(x509.KeyUsage)
+    if purpose is Purpose.CRL:
+        if usage and not usage.crl_sign:
+            raise _invalid(leaf, leaf, "is not for signing revocation lists (keyUsage)")
+        return
     if usage and not usage.digital_signature and not usage.content_commitment:
         raise _invalid(leaf, leaf, "is not for digital signatures (keyUsage)")
     extended = leaf.extension(x509.ExtendedKeyUsage)
-    allowed = _GATEWAY_USAGES | {ExtendedKeyUsageOID.CLIENT_AUTH} if allow_client_only_eku else _GATEWAY_USAGES
+    clients = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH} if purpose is Purpose.CLIENT_TOO else ())
+    allowed = _GATEWAY_USAGES | clients
     if extended and not allowed.intersection(extended):
         raise _invalid(leaf, leaf, "is not for a gateway (extendedKeyUsage lacks serverAuth and ipsecIKE)")
 

@@ -4,7 +4,7 @@ The verifier of `cryptography` speaks for the web: it refuses Ed25519 and Ed448 
 address and an extended key usage for TLS. IKE has other identities and other rules, so path validation is our own;
 signatures and parsing are not.
 
-Revocation is not checked.
+Revocation is a question of its own, asked when a path is known (`revocation`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import datetime
 
 from ikeclient.crypto.pki.certificate import Certificate, load_pkcs12
 from ikeclient.crypto.pki.identity import identity_text
-from ikeclient.crypto.pki.path import find_path
+from ikeclient.crypto.pki.path import Purpose, find_path
 from ikeclient.errors import GatewayNotAuthenticated, ProfileError
 from ikeclient.wire.registry import IdType
 
@@ -85,8 +85,10 @@ def validate_gateway(
     identity: bytes,
     *,
     allow_client_only_eku: bool = False,
-) -> None:
-    """Raise GatewayNotAuthenticated unless `chain` proves that its key belongs to `identity`.
+) -> tuple[Certificate, ...]:
+    """The path that proves that the key of `chain` belongs to `identity`, its anchor last.
+
+    Raises GatewayNotAuthenticated if there is none.
 
     `chain[0]` is the gateway's own certificate; the rest is in any order and may hold anything. `now` is aware, in the
     time zone that messages shall show. The signature in AUTH, which proves that the gateway has the key, is checked
@@ -94,9 +96,10 @@ def validate_gateway(
     """
     if not chain:
         raise GatewayNotAuthenticated("the gateway sent no certificate", reason="it must prove who it is with one")
-    find_path(chain[0], chain[1:], trust.anchors, now, allow_client_only_eku)
+    purpose = Purpose.CLIENT_TOO if allow_client_only_eku else Purpose.GATEWAY
+    path = find_path(chain[0], chain[1:], trust.anchors, now, purpose)
     if chain[0].matches(id_type, identity):
-        return
+        return path
     offered = chain[0].identities()
     shown = ", ".join(identity_text(*name) for name in offered[:_MAX_SHOWN_IDENTITIES])
     shown += ", ..." if len(offered) > _MAX_SHOWN_IDENTITIES else ""

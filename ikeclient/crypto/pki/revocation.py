@@ -1,0 +1,275 @@
+"""Whether the certificates of a path have been revoked, and what follows from it.
+
+Asked when a path is known to be valid, about every certificate of it but the anchor. What is known comes as bytes from
+wherever it was found: with the gateway's certificates (RFC 4806), from a cache, or fetched. Nothing here fetches, and
+nothing is believed that is not signed by who may say so (`ocsp`, `crl`).
+
+A revoked certificate is refused whatever the policy but "off" says. Most networks break revocation now and then, so a
+state that cannot be learnt is a notice by default, and a refusal only for those who ask for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum, auto
+from itertools import pairwise
+
+from ikeclient.crypto.pki.budget import Budget
+from ikeclient.crypto.pki.certificate import Certificate
+from ikeclient.crypto.pki.crl import Crl, Entry, delta_urls, points
+from ikeclient.crypto.pki.crl import judge as judge_lists
+from ikeclient.crypto.pki.ocsp import OcspResponse
+from ikeclient.crypto.pki.ocsp import urls as ocsp_urls
+from ikeclient.crypto.pki.path import Purpose, find_path
+from ikeclient.errors import GatewayNotAuthenticated, ParseError, SignatureError
+
+MAX_RESPONSES = 16
+MAX_LISTS = 16
+_MAX_SIGNER_DEPTH = 2  # a list may be signed by another key, whose certificate another list speaks about
+
+
+class RevocationPolicy(StrEnum):
+    """What follows from the state of the gateway's certificate."""
+
+    RELAXED = auto()
+    STRICT = auto()
+    IFURI = auto()
+    OFF = auto()
+
+
+class RevocationState(StrEnum):
+    """What is known about a certificate."""
+
+    GOOD = auto()
+    REVOKED = auto()
+    UNKNOWN = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationStatus:
+    """The state of the certificate of `subject`: where it is from or why it is not known, and until when it holds.
+
+    `asked` tells whether the certificate says where to ask.
+    """
+
+    subject: str
+    state: RevocationState
+    detail: str
+    asked: bool = False
+    until: datetime | None = None
+
+    def __str__(self) -> str:
+        return f"{self.state} ({self.detail})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Responses and lists, of whoever and about whatever; `problems` are what could not be read."""
+
+    responses: tuple[OcspResponse, ...] = ()
+    lists: tuple[Crl, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, responses: Sequence[bytes] = (), lists: Sequence[bytes] = ()) -> Evidence:
+        """Parse what can be parsed, up to a number."""
+        parsed: list[OcspResponse] = []
+        found: list[Crl] = []
+        problems = []
+        for encoded in responses[:MAX_RESPONSES]:
+            try:
+                parsed.append(OcspResponse(encoded))
+            except ParseError as error:
+                problems.append(error.message)
+        for encoded in lists[:MAX_LISTS]:
+            try:
+                found.append(Crl(encoded))
+            except ParseError as error:
+                problems.append(error.message)
+        return cls(responses=tuple(parsed), lists=tuple(found), problems=tuple(problems))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationQuery:
+    """A valid `path` whose states are wanted; `others` may hold signers of lists, `evidence` came with the path.
+
+    `statuses` are what is known so far, in the order of the path.
+    """
+
+    path: tuple[Certificate, ...]
+    others: tuple[Certificate, ...] = ()
+    evidence: Evidence = field(default_factory=Evidence)
+    statuses: tuple[RevocationStatus, ...] = ()
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether a certificate whose state is unknown says where to ask."""
+        return any(each.state is RevocationState.UNKNOWN and each.asked for each in self.statuses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathRevocation:
+    """The answer to a query: a status for each certificate of the path but its anchor."""
+
+    statuses: tuple[RevocationStatus, ...]
+
+
+def query(
+    path: Sequence[Certificate], others: Sequence[Certificate], evidence: Evidence, now: datetime
+) -> RevocationQuery:
+    """What `evidence` says about a path, as a query for the rest."""
+    check = RevocationCheck(path, others, now)
+    statuses = tuple(check.status(position, evidence) for position in range(len(path) - 1))
+    return RevocationQuery(path=tuple(path), others=tuple(others), evidence=evidence, statuses=statuses)
+
+
+class RevocationCheck:
+    """Judges the certificates of one valid path at one moment."""
+
+    def __init__(self, path: Sequence[Certificate], others: Sequence[Certificate], now: datetime) -> None:
+        self._path = tuple(path)
+        self._others = tuple(dict.fromkeys((*path, *others)))
+        self._now = now
+        self._budget = Budget()
+        self._signed: dict[tuple[int, Certificate], str | None] = {}
+
+    def status(self, position: int, evidence: Evidence, nonce: bytes | None = None) -> RevocationStatus:
+        """The state of the certificate at `position` of the path; `nonce` is what was sent to responders."""
+        certificate, issuer = self._path[position], self._path[position + 1]
+        return self._status(certificate, issuer, evidence, nonce, depth=0)
+
+    def _status(
+        self, certificate: Certificate, issuer: Certificate, evidence: Evidence, nonce: bytes | None, *, depth: int
+    ) -> RevocationStatus:
+        asked = bool(ocsp_urls(certificate) or list_urls(certificate))
+        if asked:
+            why = "its OCSP responder and its revocation list were not asked"
+        else:
+            why = "it names no OCSP responder and no revocation list that can be asked"
+        why = next(iter(evidence.problems), why)
+
+        def is_revoked(signer: Certificate) -> bool:
+            lists = Evidence(lists=evidence.lists)
+            return self._status(signer, issuer, lists, None, depth=depth + 1).state is RevocationState.REVOKED
+
+        for response in evidence.responses:
+            said = response.judge(certificate, issuer, self._now, nonce=nonce, revoked=is_revoked)
+            if said.revoked is not None:
+                return _revoked(certificate, said.revoked, "OCSP")
+            if said.until is not None:
+                return _good(certificate, "OCSP", said.until)
+            why = said.problem
+        if evidence.lists and depth <= _MAX_SIGNER_DEPTH:
+            listed = judge_lists(
+                certificate, evidence.lists, self._now, lambda each: self._unsigned(each, issuer, evidence, depth)
+            )
+            if listed.revoked is not None:
+                return _revoked(certificate, listed.revoked, "CRL")
+            if listed.until is not None:
+                return _good(certificate, "CRL", listed.until)
+            why = listed.problem or why
+        return RevocationStatus(subject=certificate.subject, state=RevocationState.UNKNOWN, detail=why, asked=asked)
+
+    def _unsigned(self, revocations: Crl, issuer: Certificate, evidence: Evidence, depth: int) -> str | None:
+        """Why a list is not signed by the issuer, or by another key of it; None if it is."""
+        found = (id(revocations), issuer)
+        if found not in self._signed:
+            self._signed[found] = "the signer of the revocation list is revoked"  # unless the search below ends
+            self._signed[found] = self._find_signer(revocations, issuer, evidence, depth)
+        return self._signed[found]
+
+    def _find_signer(self, revocations: Crl, issuer: Certificate, evidence: Evidence, depth: int) -> str | None:
+        named = [each for each in self._others if each.subject_key == revocations.issuer_key and each != issuer]
+        why = "no certificate of the signer of the revocation list is known"
+        for signer in (issuer, *named):
+            if signer.subject_key != revocations.issuer_key:
+                continue
+            try:
+                self._budget.spend(signer.public_key.cost)
+                revocations.verify(signer.public_key)
+                if signer == self._path[-1]:
+                    if not signer.may_sign_lists:
+                        why = "the issuer may not sign revocation lists (keyUsage)"
+                        continue
+                    return None
+                path = find_path(signer, self._others, self._path[-1:], self._now, Purpose.CRL, budget=self._budget)
+            except ParseError as error:
+                return error.message
+            except SignatureError as error:
+                why = f"the revocation list is not signed by its issuer: {error.message}"
+                continue
+            except GatewayNotAuthenticated as error:
+                why = f"the signer of the revocation list cannot be trusted: {error.reason or error.message}"
+                continue
+            if signer not in self._path and self._signer_is_revoked(path, evidence, depth):
+                why = "the signer of the revocation list is revoked"
+                continue
+            return None
+        return why
+
+    def _signer_is_revoked(self, path: Sequence[Certificate], evidence: Evidence, depth: int) -> bool:
+        lists = Evidence(lists=evidence.lists)
+        return any(
+            self._status(one, above, lists, None, depth=depth + 1).state is RevocationState.REVOKED
+            for one, above in pairwise(path)
+        )
+
+
+def list_urls(certificate: Certificate) -> tuple[str, ...]:
+    """Where the certificate says that its lists are, complete ones first; plain HTTP only."""
+    complete = dict.fromkeys(url for point in points(certificate) for url in point.urls)
+    return (*complete, *delta_urls(certificate))
+
+
+def _revoked(certificate: Certificate, entry: Entry, source: str) -> RevocationStatus:
+    return RevocationStatus(
+        subject=certificate.subject,
+        state=RevocationState.REVOKED,
+        detail=f"{source}: {entry.reason}, {entry.date}",
+        asked=True,
+    )
+
+
+def _good(certificate: Certificate, source: str, until: datetime) -> RevocationStatus:
+    return RevocationStatus(
+        subject=certificate.subject, state=RevocationState.GOOD, detail=source, asked=True, until=until
+    )
+
+
+def enforce(policy: RevocationPolicy, statuses: Sequence[RevocationStatus], whose: str = "gateway") -> str | None:
+    """The notice that follows from the states of a path, if one does. Raises GatewayNotAuthenticated for a refusal."""
+    if policy is RevocationPolicy.OFF:
+        return None
+    for position, each in enumerate(statuses):
+        if each.state is RevocationState.REVOKED:
+            raise GatewayNotAuthenticated(
+                f"the {whose}'s certificate has been revoked"
+                if position == 0
+                else f"an authority of the {whose}'s certificate has been revoked",
+                reason=f"{each.subject}: {each.detail}",
+                hint=f"do not connect; ask the {whose}'s administrator for a new certificate",
+            )
+    unknown = [each for each in statuses if each.state is RevocationState.UNKNOWN]
+    refused = [each for each in unknown if policy is RevocationPolicy.STRICT or each.asked]
+    if refused and policy is not RevocationPolicy.RELAXED:
+        raise GatewayNotAuthenticated(
+            f"nobody could tell whether the {whose}'s certificate has been revoked",
+            reason=f"{refused[0].subject}: {refused[0].detail}",
+            hint=f'gateway.revocation = "{policy}" refuses what is not known; "relaxed" would connect with a notice',
+        )
+    if not unknown:
+        return None
+    return f"whether the {whose}'s certificate has been revoked is not known: {unknown[0].subject}: {unknown[0].detail}"
+
+
+def summary(statuses: Sequence[RevocationStatus]) -> str:
+    """The state of a path in a few words: that of its worst certificate."""
+    if not statuses:
+        return "not checked (the certificate itself is trusted)"
+    order = (RevocationState.REVOKED, RevocationState.UNKNOWN, RevocationState.GOOD)
+    worst = min(statuses, key=lambda each: order.index(each.state))
+    if worst.state is not RevocationState.GOOD:
+        return str(worst)
+    return f"good ({', '.join(dict.fromkeys(each.detail for each in statuses))})"
