@@ -50,8 +50,7 @@ class Certificate:
 
     `der` is the whole, `subject_der` and `issuer_der` are the names as encoded in it, `subject_key` and `issuer_key`
     what to look them up by (RFC 5280 section 7.1), `names` and `subtrees` what name constraints are about,
-    `policy_mappings` are pairs of policies as dotted strings, `authority_hash` is the SHA-1 of its SubjectPublicKeyInfo
-    (RFC 7296 section 3.7). `signature_problem` says why the
+    `authority_hash` is the SHA-1 of its SubjectPublicKeyInfo (RFC 7296 section 3.7). `signature_problem` says why the
     issuer's signature cannot be verified; a trust anchor may have such a problem.
     """
 
@@ -63,7 +62,6 @@ class Certificate:
         "issuer_der",
         "issuer_key",
         "names",
-        "policy_mappings",
         "public_key",
         "signature_problem",
         "subject_der",
@@ -96,7 +94,7 @@ class Certificate:
             self.names = certificate_names(self.extension(x509.SubjectAlternativeName), fields.subject)
             constraints = self.extension(x509.NameConstraints)
             self.subtrees = Subtrees.of(constraints) if constraints else None
-            self.policy_mappings = _policy_mappings(self._extensions)
+            _policy_mappings(self._extensions)
         if _explicit_curve(fields.key):
             raise ParseError("a certificate's key spells out its curve instead of naming it (RFC 5480 section 2.1.1)")
         self.der = encoded
@@ -170,6 +168,11 @@ class Certificate:
         """Whether the certificate says that its owner may issue others; a self-issued one of version 1 says nothing."""
         constraints = self.extension(x509.BasicConstraints)
         return constraints.ca if constraints is not None else self.version_1 and self.self_issued
+
+    @property
+    def policy_mappings(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of policies as dotted strings: the issuer's, and the subject's that counts as the same."""
+        return _policy_mappings(self._extensions)
 
     @property
     def may_sign_lists(self) -> bool:
