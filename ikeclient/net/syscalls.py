@@ -1,12 +1,14 @@
-"""System calls around namespaces that Python 3.11 has no function for. Each raises OSError as the kernel says."""
+"""System calls that Python 3.11 has no function for. Each raises OSError as the kernel says."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import socket
+import time
 from pathlib import Path
 from struct import pack
 
@@ -20,6 +22,8 @@ _DEATH_SIGNAL, _DROP_BOUNDING, _AMBIENT, _CLEAR_ALL = 1, 24, 47, 4  # prctl(2)
 _SET_FLAGS, _UP = 0x8914, 0x1  # netdevice(7)
 _HARMLESS = (10, 13)  # CAP_NET_BIND_SERVICE, CAP_NET_RAW: a `ping` that has it as a file would not even start without
 _CAPABILITY_VERSION = 0x20080522
+_TIMER_ABSOLUTE, _TIMER_CANCEL_ON_SET = 1, 2  # timerfd_create(2)
+_LATEST = (1 << (8 * ctypes.sizeof(ctypes.c_long) - 1)) - 1
 _LAST_CAPABILITY = Path("/proc/sys/kernel/cap_last_cap")
 
 
@@ -89,6 +93,34 @@ def drop_capabilities() -> None:
         _prctl(_AMBIENT, _CLEAR_ALL)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     _call("capset", header, (ctypes.c_uint32 * 6)())
+
+
+def clock_steps() -> int:
+    """A descriptor that becomes readable when the clock on the wall is set, which the end of a sleep does as well."""
+    return _call("timerfd_create", ctypes.c_int(time.CLOCK_REALTIME), ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def await_clock_step(descriptor: int) -> None:
+    """Make the descriptor of `clock_steps` unreadable until the next step."""
+    with contextlib.suppress(OSError):  # that reads ECANCELED after a step
+        os.read(descriptor, 8)
+    never = (ctypes.c_long * 4)(0, 0, _LATEST, 0)
+    flags = ctypes.c_int(_TIMER_ABSOLUTE | _TIMER_CANCEL_ON_SET)
+    try:
+        _call("timerfd_settime", ctypes.c_int(descriptor), flags, never, None)
+    except OSError as error:
+        if error.errno != errno.ECANCELED:  # armed all the same
+            raise
+
+
+def file_events() -> int:
+    """A descriptor that tells of what happens to files; see inotify(7)."""
+    return _call("inotify_init1", ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def watch_file(descriptor: int, path: str, mask: int) -> int:
+    """inotify_add_watch(2)."""
+    return _call("inotify_add_watch", ctypes.c_int(descriptor), os.fsencode(path), ctypes.c_uint32(mask))
 
 
 def _prctl(option: int, argument: int) -> None:

@@ -9,7 +9,6 @@ does that is not `wanted`.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,7 +27,6 @@ from ikeclient.tunnel.machine_config import MARK
 from ikeclient.tunnel.resolve import Known, resolve
 from ikeclient.tunnel.routes import blocked_families
 
-PERIOD = 5.0  # seconds between two looks
 MOST_ADDRESSES, MOST_PORTS = 64, 16  # of the gateway, and of ours; the last ones
 
 
@@ -88,7 +86,6 @@ class HelperSwitch:
         self._servers = lookup.servers()
         self._network = network
         self._request = first_request(network, wanted=False)
-        self._timer: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
         """Close the machine as the profile says, from now until `open`. Raises PlatformError."""
@@ -108,20 +105,10 @@ class HelperSwitch:
         """Open the machine for good, or let go what passed a machine that others close. Raises PlatformError."""
         self._ask(OpenMachine(seconds=0))
 
-    def watch(self) -> None:
-        """Take note from now on of what happens: others open and close, and so does the time."""
-        if self.wanted:
-            self._timer = asyncio.get_running_loop().call_later(PERIOD, self._look)
-
-    def watch_no_more(self) -> None:
-        """Undo `watch`."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Take note of what happened: others open and close, and so does the time."""
         with contextlib.suppress(PlatformError):  # without the helper the tunnel ends anyway
             self._ask(LookAtMachine())
-        self.watch()
 
     # What the tunnel needs
 

@@ -132,13 +132,15 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
 
         control = await open_control(connection, options, disconnect, notice)
         loop = asyncio.get_running_loop()
-        switch.watch()
 
-        def helper_gone() -> None:
+        def helper_spoke() -> None:
+            if not our_helper.is_gone():
+                switch.look()
+                return
             loop.remove_reader(our_helper.lifeline)
             connection.stop(PlatformError("the tunnel's helper process is gone", reason=_WITHOUT_HELPER))
 
-        loop.add_reader(our_helper.lifeline, helper_gone)
+        loop.add_reader(our_helper.lifeline, helper_spoke)
         failure: IkeclientError | None = None
         mender = Mender(machine, connection.warn) if isinstance(machine, Machine) else None
         try:
@@ -153,7 +155,6 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
             if mender is not None:
                 mender.close()
             loop.remove_reader(our_helper.lifeline)
-            switch.watch_no_more()
             machine.revert()  # which a bug may have kept the connection from
             if machine.left:
                 failure = _not_restored(failure, machine.left, options)

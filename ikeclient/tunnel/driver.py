@@ -134,6 +134,8 @@ class TunnelDriver:
         return self._enter(partial(self.tunnel.receive, data, source, local))
 
     def _network_changed(self, change: Change) -> None:
+        if change.resumed:
+            self._armed = None  # the loop's clock has not counted the sleep
         self._enter(partial(self.tunnel.network_changed, change))
 
     def _hinted(self, hint: PathHint, local: Address) -> None:

@@ -212,11 +212,11 @@ def test_an_interface_that_was_carried_away_is_missed(lan: Lan, state_dir: Path)
     watched(state_dir, FULL, carried)
 
 
+@pytest.mark.parametrize("renamed", [False, True], ids=["in place", "renamed over"])
 def test_a_resolver_configuration_that_was_overwritten_is_ours_again(
-    lan: Lan, state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lan: Lan, state_dir: Path, tmp_path: Path, renamed: bool
 ) -> None:
-    """O10: a DHCP client renewed its lease; what it wrote is what comes back at the end."""
-    monkeypatch.setattr(mender, "PERIOD", 0.05)
+    """O10: a DHCP client renewed its lease; what it wrote is what comes back at the end, and it is noticed at once."""
     path = tmp_path / "resolv.conf"
     config = replace(FULL, dns=DnsConfig(servers=(ip_address("10.99.0.53"),), mode="all"))
 
@@ -226,10 +226,14 @@ def test_a_resolver_configuration_that_was_overwritten_is_ours_again(
         path.write_text("nameserver 192.0.2.53\n")
 
         async def overwritten(_: Machine, told: list[str]) -> None:
-            path.write_text("nameserver 192.0.2.54\n")
+            started = time.monotonic()
+            written = path.with_name("new") if renamed else path
+            written.write_text("nameserver 192.0.2.54\n")
+            written.replace(path)
             await until(lambda: "10.99.0.53" in path.read_text())
             await until(lambda: bool(told))
             assert "name servers" in told[0]
+            assert time.monotonic() - started < mender.PERIOD / 2
 
         watched(state_dir, config, overwritten, path)
         assert path.read_text() == "nameserver 192.0.2.54\n"

@@ -20,7 +20,7 @@ import pytest
 
 from ikeclient.net.model import IPAddress
 from ikeclient.net.watch import netlink
-from ikeclient.net.watch.monitor import TICK, NetworkMonitor, SleepWatch, Source, boottime, netlink_or_probes
+from ikeclient.net.watch.monitor import POLL, TICK, NetworkMonitor, SleepWatch, Source, boottime, netlink_or_probes
 from ikeclient.net.watch.netlink import Netlink
 from ikeclient.net.watch.probe import Probes
 from ikeclient.net.watch.snapshot import Change, OuterAddress, RouteTo, Snapshot
@@ -34,12 +34,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """Time passes only when there is nothing to do, and then at once."""
 
     now = 1000.0
+    turns = 0
 
     def __init__(self) -> None:
         super().__init__()
         select = self._selector.select  # type: ignore[attr-defined]
 
         def skip(timeout: float | None = None) -> Any:
+            self.turns += 1
             ready = select(0)
             if not ready and timeout:
                 self.now += timeout
@@ -49,6 +51,30 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.now
+
+
+class ClockOfValues:
+    """Stands in for a `ClockBell`."""
+
+    def __init__(self) -> None:
+        self._set, self._bell = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._bell.setblocking(False)
+        self.broken = False
+
+    def fileno(self) -> int:
+        return self._bell.fileno()
+
+    def step(self) -> None:
+        self._set.send(b"!")
+
+    def rung(self) -> None:
+        self._bell.recv(1)
+        if self.broken:
+            raise OSError(errno.EINVAL, "broken")
+
+    def close(self) -> None:
+        self._set.close()
+        self._bell.close()
 
 
 @dataclass
@@ -65,13 +91,17 @@ class Machine:
     seen: list[tuple[float, Change]] = field(default_factory=list)
     opened: int = 0
     closed: int = 0
+    clock_refusal: OSError | None = None
+    clock: ClockOfValues | None = None
     _clapper: socket.socket | None = None
 
     def monitor(self, **options: Any) -> NetworkMonitor:
         given: dict[str, Any] = {
             "on_change": lambda change: self.seen.append((self.loop.now, change)),
             "absence": SleepWatch(
-                lambda: self.loop.now + self.stood_still, lambda: self.loop.now + self.stood_still + self.slept
+                lambda: self.loop.now + self.stood_still,
+                lambda: self.loop.now + self.stood_still + self.slept,
+                self.open_clock,  # type: ignore[arg-type]
             ),
             "open_source": self.open_source,
             "open_bell": self.open_bell,
@@ -100,6 +130,18 @@ class Machine:
         self._clapper.setblocking(False)
         bell.setblocking(False)
         return bell
+
+    def open_clock(self) -> ClockOfValues:
+        if self.clock_refusal:
+            raise self.clock_refusal
+        self.clock = ClockOfValues()
+        return self.clock
+
+    def sleep(self, seconds: float) -> None:
+        """The machine sleeps, and its clock on the wall is set when it wakes up."""
+        self.slept += seconds
+        assert self.clock is not None
+        self.clock.step()
 
     def snapshot(self, **_options: object) -> Snapshot:
         self.looks.append(self.loop.now)
@@ -249,7 +291,7 @@ def test_a_change_that_nothing_announced_is_found_by_the_poll() -> None:
 def test_without_notifications_every_tick_looks_and_tries_to_listen_again(number: int) -> None:
     async def story(machine: Machine) -> None:
         machine.bell_refusal = OSError(number, "no")
-        monitor = machine.monitor(poll=30.0)
+        monitor = machine.monitor(poll=1000)
         monitor.start()
         assert not monitor.listening
         machine.network = ON_WIFI
@@ -268,7 +310,7 @@ def test_without_notifications_every_tick_looks_and_tries_to_listen_again(number
 
 def test_a_bell_that_breaks_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(machine: Machine) -> None:
-        monitor = machine.monitor(poll=30.0)
+        monitor = machine.monitor(poll=1000)
         monitor.start()
         with monkeypatch.context() as broken:
             broken.setattr(netlink, "drain", lambda _: (_ for _ in ()).throw(OSError(errno.EBADF, "broken")))
@@ -320,22 +362,22 @@ def test_a_network_that_cannot_be_read_at_the_start_is_reported_as_gained_later(
     virtually(story)
 
 
-def test_a_sleep_is_noticed_by_the_next_tick_and_a_change_during_it_is_reported_with_it() -> None:
+def test_a_sleep_is_noticed_when_it_ends_and_a_change_during_it_is_reported_with_it() -> None:
     """S15: a laptop suspended for eight hours."""
 
     async def story(machine: Machine) -> None:
         monitor = machine.monitor(poll=1000)
         monitor.start()
         await asyncio.sleep(7.5)
-        machine.slept += 8 * 3600
         machine.network = ON_WIFI
-        await asyncio.sleep(TICK)
+        machine.sleep(8 * 3600)
+        await asyncio.sleep(0.01)
         ((_, change),) = machine.seen
         assert change == replace(MOVED, resumed=True, slept=pytest.approx(8 * 3600))
         await asyncio.sleep(30)
         assert len(machine.seen) == 1, "once is enough"
-        machine.slept += 2.5
-        await asyncio.sleep(TICK)
+        machine.sleep(2.5)
+        await asyncio.sleep(0.01)
         assert machine.changes[1:] == [Change(resumed=True, slept=pytest.approx(2.5))]
         monitor.close()
 
@@ -347,8 +389,8 @@ def test_a_sleep_is_noticed_at_once_when_the_network_changes_too() -> None:
         monitor = machine.monitor(poll=1000)
         monitor.start()
         await asyncio.sleep(5.01)
-        machine.slept += 60
         machine.ring()
+        machine.sleep(60)
         await asyncio.sleep(0.05)
         assert machine.changes == [Change(resumed=True, slept=pytest.approx(60))]
         await asyncio.sleep(5)
@@ -360,7 +402,7 @@ def test_a_sleep_is_noticed_at_once_when_the_network_changes_too() -> None:
 
 def test_a_process_that_stood_still_is_told_so_but_not_that_the_machine_slept() -> None:
     async def story(machine: Machine) -> None:
-        monitor = machine.monitor(poll=1000)
+        monitor = machine.monitor(poll=1.0)
         monitor.start()
         await asyncio.sleep(5)
         machine.stood_still += 30
@@ -377,7 +419,7 @@ def test_a_busy_or_slowly_drifting_machine_is_not_taken_for_a_sleeping_one() -> 
     """S15: the clocks drift by a millisecond a second, and ticks come up to a second late."""
 
     async def story(machine: Machine) -> None:
-        monitor = machine.monitor()
+        monitor = machine.monitor(poll=1.0)
         monitor.start()
         for _ in range(3600):
             machine.slept += 0.001
@@ -394,8 +436,61 @@ def test_the_network_is_told_even_when_it_cannot_be_read_after_a_sleep() -> None
         monitor = machine.monitor()
         monitor.start()
         machine.refusal = OSError(errno.ENOMEM, "later")
-        machine.slept += 100
+        machine.sleep(100)
         await asyncio.sleep(TICK + 0.1)
+        assert machine.changes == [Change(resumed=True, slept=pytest.approx(100))]
+        monitor.close()
+
+    virtually(story)
+
+
+def test_an_idle_machine_is_looked_at_once_a_minute() -> None:
+    """Laptops' batteries: nothing else may wake the process up, and what need not be exact comes together."""
+
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor()
+        monitor.start()
+        machine.looks.clear()
+        turns = machine.loop.turns
+        await asyncio.sleep(600)
+        assert len(machine.looks) == 10
+        assert machine.loop.turns - turns <= 12
+        assert {look % POLL for look in machine.looks} == {0.0}
+        monitor.close()
+
+    virtually(story)
+
+
+def test_a_clock_on_the_wall_that_is_set_causes_no_look() -> None:
+    """S14: by NTP or by hand; the machine has not slept."""
+
+    async def story(machine: Machine) -> None:
+        monitor = machine.monitor()
+        monitor.start()
+        machine.looks.clear()
+        for _ in range(5):
+            machine.sleep(0.0)
+            await asyncio.sleep(0.01)
+        assert (machine.looks, machine.seen) == ([], [])
+        monitor.close()
+
+    virtually(story)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_without_the_steps_of_the_clock_every_tick_compares_the_clocks(broken: bool) -> None:
+    """S15: a kernel that has no such timer, or one that fails later."""
+
+    async def story(machine: Machine) -> None:
+        machine.clock_refusal = None if broken else OSError(errno.EPERM, "no")
+        monitor = machine.monitor(poll=1000)
+        monitor.start()
+        if machine.clock is not None:
+            machine.clock.broken = True
+            machine.sleep(0.0)
+        await asyncio.sleep(3.5)
+        machine.slept += 100
+        await asyncio.sleep(TICK)
         assert machine.changes == [Change(resumed=True, slept=pytest.approx(100))]
         monitor.close()
 
@@ -409,6 +504,13 @@ def test_sleep_and_standstill_are_told_apart_by_the_two_clocks() -> None:
         now["awake"] += awake
         now["boot"] += boot
         assert watch.measure(1.0) == expected
+    watch.reset(60.0)
+    now["awake"] += 50
+    now["boot"] += 50
+    assert watch.measure(60.0) == (0, 0), "before it was to be asked"
+    now["awake"] += 50
+    now["boot"] += 50
+    assert watch.measure(60.0, stopped=True) == (0, 50), "it may have been so long"
 
 
 def test_the_clock_that_counts_sleep_is_never_behind_the_one_that_does_not() -> None:

@@ -127,6 +127,11 @@ class Machine:
         link = next((step.index for step in self._undo if isinstance(step, Link)), 0)
         return link, frozenset(step.table for step in self._undo if isinstance(step, Route))
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files whose content `uphold` looks at."""
+        return (str(self._resolv_conf),)
+
     def uphold(self) -> list[Step]:
         """Put back what others took away of what `apply` did; returns that. Raises PlatformError if it cannot be.
 

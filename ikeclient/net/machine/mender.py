@@ -5,7 +5,8 @@ IPv6 off, rewrite the resolver's configuration. Nothing leaves in the clear by m
 tunnel is dead or half dead afterwards, and a flush of the rules opens it. So the kernel's notifications about our
 interface, our tables and any rule make it look at once, and what is missing is put back.
 
-A look right after the first notification, one after the last of a burst, and one now and then for what causes none.
+What is written over in files is told by inotify. A look right after the first notification, one after the last of a
+burst, and one a minute for what causes none.
 Whoever takes things away again and again has us wait longer: two programs that undo each other's work for ever would
 help nobody.
 """
@@ -13,6 +14,7 @@ help nobody.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -21,9 +23,12 @@ from ikeclient.errors import PlatformError
 from ikeclient.net.changes.steps import Address, DnsStep, Link, LocalRuleLast, Route, Rule, Step
 from ikeclient.net.machine.machine import Machine
 from ikeclient.net.watch import netlink
+from ikeclient.net.watch.files import FileBell
+from ikeclient.net.watch.monitor import POLL, next_round
 
 APART = 0.02  # seconds between two looks that notifications cause
-PERIOD = 5.0  # seconds between looks without any
+PERIOD = POLL  # seconds between looks without any
+DEAF = 5.0  # and if there are no notifications
 AGAIN = 1.0  # seconds until a look tells whether something amiss was for a moment only
 MANY, WITHIN, WAIT = 20, 60.0, 5.0  # so many repairs in so many seconds, and each further one waits so long
 TELL = 0.5  # seconds from the first repair of a burst to its notice
@@ -54,14 +59,15 @@ class Mender:
         self._amiss: list[str] = []  # at the last look; said when it lasts
         self._said: list[str] = []
         self._warned = False
-        self._timer = self._loop.call_later(PERIOD, self._look)
         self._teller: asyncio.TimerHandle | None = None
         self._bell: socket.socket | None = None
-        try:
+        self._files: FileBell | None = None
+        with contextlib.suppress(OSError):  # then there are the looks without a notification
             self._bell = open_bell()
-        except OSError:
-            return  # then there are the looks without a notification
-        self._loop.add_reader(self._bell, self._rung)
+            self._loop.add_reader(self._bell, self._rung)
+            self._files = FileBell(machine.files)
+            self._loop.add_reader(self._files, self._file_changed)
+        self._timer = self._loop.call_at(self._next_look(), self._look)
 
     def close(self) -> None:
         """Watch no more."""
@@ -75,6 +81,10 @@ class Mender:
             self._loop.remove_reader(self._bell)
             self._bell.close()
             self._bell = None
+        if self._files is not None:
+            self._loop.remove_reader(self._files)
+            self._files.close()
+            self._files = None
 
     def _rung(self) -> None:
         assert self._bell is not None
@@ -85,7 +95,19 @@ class Mender:
             self._stop_listening()
             return
         if concerns:
-            self._look_at(max(self._looked + APART, self._not_before()))
+            self._look_soon()
+
+    def _file_changed(self) -> None:
+        if self._files is not None and self._files.rung():
+            self._look_soon()
+
+    def _look_soon(self) -> None:
+        self._look_at(max(self._looked + APART, self._not_before()))
+
+    def _next_look(self) -> float:
+        """When to look without a notification."""
+        now = self._loop.time()
+        return next_round(now, PERIOD) if self._files is not None else now + min(PERIOD, DEAF)
 
     def _not_before(self) -> float:
         """When the next repair may be."""
@@ -118,7 +140,9 @@ class Mender:
             self._failed = None
         self._looked = self._loop.time()
         again = self._say_what_lasts()
-        self._timer = self._loop.call_later(AGAIN if again else PERIOD, self._look)
+        if self._files is not None:
+            self._files.watch()
+        self._timer = self._loop.call_at(self._looked + AGAIN if again else self._next_look(), self._look)
         if mended:
             self._repairs.append(self._looked)
             self._mended |= dict.fromkeys(_word(step) for step in mended)

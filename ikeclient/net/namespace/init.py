@@ -31,7 +31,7 @@ from ikeclient.net.namespace.mounts import Covers, NamespaceDns, cover
 from ikeclient.net.namespace.rootless import NODE, Refusal, Stage
 
 NAME = "inside"
-_LOOK_MS = 1000  # a directory that appears, or a link that is bent, is no event
+_LOOK_MS, _DEAF_MS = 60_000, 1000  # milliseconds between looks that no event causes, and if there are no events
 _SELF = Path("/proc/self")
 _SETTINGS = {  # of the network in there; what cannot be set costs nothing but comfort
     "ipv4/ping_group_range": "{gid} {gid}",  # `ping` without a capability
@@ -97,7 +97,10 @@ def _order(channel: socket.socket, covers: Covers) -> Message | None:
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     poll.register(covers, select.POLLPRI)
-    while channel.fileno() not in {number for number, _ in poll.poll(_LOOK_MS)}:
+    if covers.bell is not None:
+        poll.register(covers.bell, select.POLLIN)
+    wait = _LOOK_MS if covers.bell is not None else _DEAF_MS
+    while channel.fileno() not in {number for number, _ in poll.poll(wait)}:
         covers.mend()
     try:
         return receive(channel.recv)

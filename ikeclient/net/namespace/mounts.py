@@ -5,7 +5,8 @@ over a Unix socket, and those would ask outside. So their directories are empty 
 DNS only, and `resolv.conf` is a file of ours. All of that is mounts in a mount namespace of our own, and goes with it.
 
 Our mounts lie on files and directories of the machine's. When somebody outside replaces one of those, as network
-managers do by renaming after every move, the kernel takes our mount away with what it was on; `Covers` puts it back.
+managers do by renaming after every move, the kernel takes our mount away with what it was on; `Covers` puts it back. It
+also empties a directory that appears, and follows a link that is bent.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ikeclient.net import syscalls as linux
 from ikeclient.net.changes.steps import DnsStep, ResolvConfFile
 from ikeclient.net.dns.resolv_conf import MOST_SERVERS, resolver_lines
 from ikeclient.net.model import DnsConfig
+from ikeclient.net.watch.files import FileBell
 
 HIDDEN = ("/run/systemd/resolve", "/run/nscd", "/var/run/nscd", "/run/avahi-daemon", "/var/lib/sss/pipes")
 RESOLV_CONF, NSSWITCH = "/etc/resolv.conf", "/etc/nsswitch.conf"
@@ -72,7 +74,7 @@ class Covers:
     """What lies on top of the machine's files and directories, and stays there whatever happens to those.
 
     `hidden` are directories to be empty. `fileno` becomes exceptional (POLLPRI) when a mount of this namespace came or
-    went; `mend` then. Construction raises OSError.
+    went, `bell` readable when one of the paths leads elsewhere; `mend` then. Construction raises OSError.
     """
 
     def __init__(self, hidden: Sequence[str]) -> None:
@@ -81,6 +83,9 @@ class Covers:
         self._ours: dict[str, tuple[os.stat_result, int]] = {}
         self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         self.directories = self._hide()
+        self.bell: FileBell | None = None
+        with contextlib.suppress(OSError):
+            self.bell = FileBell((*hidden, RESOLV_CONF, NSSWITCH))
 
     def _hide(self) -> list[str]:
         """Empty the directories, which are returned as they are really called; those that are missing need nothing."""
@@ -103,6 +108,8 @@ class Covers:
 
     def mend(self) -> None:
         """Put back what was taken away; if the file below is gone, there is nothing to put it on."""
+        if self.bell is not None:
+            self.bell.rung()
         with contextlib.suppress(OSError):
             self._hide()
         for path, (ours, spare) in self._ours.items():
@@ -112,6 +119,8 @@ class Covers:
                 linux.place_mount(spare, os.path.realpath(path))
                 self._ours[path] = ours, linux.copy_mount(path)
                 os.close(spare)
+        if self.bell is not None:
+            self.bell.watch()
 
 
 def cover(hidden: Sequence[str] = HIDDEN) -> tuple[NamespaceDns, Covers, list[str]]:

@@ -1,10 +1,16 @@
 """Notices that the machine moved to another network, or was not there for a while.
 
-Three things make it look. The kernel's notifications ring a bell; what they say is not read, since the difference of
-two snapshots is the truth however many notifications came or were lost. A slow poll covers for a bell that never
-rings, and is all there is where netlink is not permitted. A tick once a second compares the clocks: CLOCK_BOOTTIME
-runs while the machine sleeps and CLOCK_MONOTONIC does not, so the gap between them grows by the time slept; a tick that
-comes far too late means that this process was stopped or starved.
+What happens makes it look, and an idle machine is left alone:
+
+- The kernel's notifications ring a bell. What they say is not read, since the difference of two snapshots is the truth
+  however many notifications came or were lost.
+- The end of a sleep steps the clock on the wall, of which a timer tells at once. How long it was is the growth of the
+  gap between CLOCK_BOOTTIME, which runs while the machine sleeps, and CLOCK_MONOTONIC, which does not.
+- SIGCONT tells that this process goes on after it was stopped. One that was starved, or frozen without a signal, is
+  known by a timer that comes far too late.
+
+A look once a minute covers for a bell that never rings. If notifications or that timer are not permitted, a tick once a
+second takes their place.
 
 A look follows a notification almost at once, because every hundredth of a second counts while a tunnel is cut off, and
 because a move is many small changes: carrier, address, route. When they keep coming, looks are spaced instead, but
@@ -14,7 +20,9 @@ nothing that comes prolongs a wait: a flood cannot starve the looks, and the las
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import signal
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -23,12 +31,14 @@ from typing import Protocol
 
 from ikeclient.net.model import IPAddress
 from ikeclient.net.watch import netlink
+from ikeclient.net.watch.clock import ClockBell
 from ikeclient.net.watch.probe import Probes
 from ikeclient.net.watch.snapshot import Change, OuterAddress, RouteTo, Snapshot, candidates, difference
 
 Clock = Callable[[], float]
 
 TICK = 1.0
+POLL = 60.0
 TOLERANCE = 2.0
 PACE = 0.25
 BURST = 5
@@ -53,25 +63,56 @@ def boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class SleepWatch:
-    """Tells, whenever it is asked, how long the machine slept and this process stood still since the last time."""
+def next_round(now: float, period: float) -> float:
+    """The next multiple of `period`: timers that are not exact and come then share a wakeup."""
+    return (now // period + 1) * period
 
-    def __init__(self, monotonic: Clock = time.monotonic, boot: Clock = boottime) -> None:
+
+class SleepWatch:
+    """Tells, whenever it is asked, how long the machine slept and this process stood still since the last time.
+
+    From `listen` on, `bell` tells that it may have slept; None if the kernel has no such thing.
+    """
+
+    def __init__(
+        self,
+        monotonic: Clock = time.monotonic,
+        boot: Clock = boottime,
+        open_bell: Callable[[], ClockBell] = ClockBell,
+    ) -> None:
         self._monotonic = monotonic
         self._boot = boot
-        self.reset()
+        self._open_bell = open_bell
+        self.bell: ClockBell | None = None
+        self.reset(TICK)
 
-    def reset(self) -> None:
-        """Forget what was before."""
+    def listen(self) -> ClockBell | None:
+        """Open `bell` and return it."""
+        with contextlib.suppress(OSError):
+            self.bell = self._open_bell()
+        return self.bell
+
+    def close(self) -> None:
+        """Close `bell`."""
+        if self.bell is not None:
+            self.bell.close()
+            self.bell = None
+
+    def reset(self, within: float) -> None:
+        """Forget what was before. It is asked again `within` so many seconds, unless this process stands still."""
         self._last = self._monotonic(), self._boot()
+        self._due = self._last[0] + within
 
-    def measure(self, due: float = TICK) -> tuple[float, float]:
-        """Seconds slept and seconds stalled, each 0.0 up to TOLERANCE. `due`: after how long it is asked anyway."""
-        then, boot_then = self._last
-        self.reset()
+    def measure(self, within: float, *, stopped: bool = False) -> tuple[float, float]:
+        """Seconds slept and seconds stalled, each 0.0 up to TOLERANCE, and `reset`.
+
+        If it is known that the process was `stopped`, that counts from the last time.
+        """
+        (then, boot_then), due = self._last, self._due
+        self.reset(within)
         awake = self._last[0] - then
         slept = self._last[1] - boot_then - awake
-        stalled = awake - due
+        stalled = awake if stopped else self._last[0] - due
         return (slept if slept > TOLERANCE else 0.0), (stalled if stalled > TOLERANCE else 0.0)
 
 
@@ -141,7 +182,7 @@ class NetworkMonitor:
     - `mark`: the firewall mark of the packets whose routes are asked for.
     - `debounce`: seconds from a notification to the look it causes. After BURST looks they are PACE seconds apart, and
       every PACE seconds without one more makes up for one.
-    - `poll`: seconds between looks that nothing caused; without notifications at most TICK.
+    - `poll`: seconds between looks that nothing caused, on the whole; without notifications at most TICK.
     - `absence`: tells how long the machine slept or this process stood still.
     - `open_source`, `open_bell`: where snapshots and notifications come from.
 
@@ -156,7 +197,7 @@ class NetworkMonitor:
         ignore: Collection[str] = (),
         mark: int = 0,
         debounce: float = 0.02,
-        poll: float = 5.0,
+        poll: float = POLL,
         absence: SleepWatch | None = None,
         open_source: Callable[[], Source] = netlink_or_probes,
         open_bell: Callable[[], socket.socket] = netlink.listen,
@@ -164,7 +205,6 @@ class NetworkMonitor:
         self._on_change = on_change
         self._looker = _Looker(open_source, ignore, mark)
         self._debounce, self._poll = debounce, poll
-        self._tick = min(TICK, poll)
         self._absence = absence or SleepWatch(time.monotonic, boottime)
         self._open_bell = open_bell
         self._snapshot = Snapshot()
@@ -190,13 +230,17 @@ class NetworkMonitor:
             return
         self._loop = asyncio.get_running_loop()
         self._listen()  # first, so that nothing can happen between the snapshot and the first notification
+        if (clock := self._absence.listen()) is not None:
+            self._loop.add_reader(clock, self._clock_set)
+        with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread
+            self._loop.add_signal_handler(signal.SIGCONT, self._continued)
         first = self._looker.read()
         self._snapshot = first or Snapshot()
         if first is None:
             self._look_soon()
-        self._next_poll = self._loop.time() + self._poll
-        self._absence.reset()
+        self._next_poll = next_round(self._loop.time(), self._poll)
         self._rest()
+        self._absence.reset(self._left)
 
     def close(self) -> None:
         """Stop watching and give everything back. `on_change` is not called any more."""
@@ -205,7 +249,11 @@ class NetworkMonitor:
                 timer.cancel()
         self._tick_timer = self._look_timer = None
         self._stop_listening()
+        self._ignore_clock()
         self._looker.close()
+        if self._loop is not None:
+            with contextlib.suppress(ValueError, RuntimeError):
+                self._loop.remove_signal_handler(signal.SIGCONT)
         self._loop = None
 
     def watch(self, *remotes: IPAddress) -> None:
@@ -218,7 +266,7 @@ class NetworkMonitor:
         """Look at once, because something else suggests it. Calls `on_change` as usual and returns the same."""
         if self._loop is None:
             return None
-        return self._look(*self._absence.measure(self._tick))
+        return self._look(*self._absence.measure(self._left))
 
     def route_to(self, remote: IPAddress, *, source: IPAddress | None = None) -> RouteTo | None:
         """What the kernel decides now for marked packets to `remote`, from `source` if given; None without a way."""
@@ -259,9 +307,50 @@ class NetworkMonitor:
             self._bell.close()
             self._bell = None
 
-    def _rest(self) -> None:
+    def _ignore_clock(self) -> None:
+        if self._absence.bell is not None and self._loop is not None:
+            self._loop.remove_reader(self._absence.bell)
+            self._absence.close()
+
+    @property
+    def _left(self) -> float:
+        """Seconds until the next tick."""
         assert self._loop is not None
-        self._tick_timer = self._loop.call_later(self._tick, self._ticked)
+        assert self._tick_timer is not None
+        return max(0.0, self._tick_timer.when() - self._loop.time())
+
+    def _rest(self) -> None:
+        """Wait for the next tick: often if something can only be noticed by it."""
+        assert self._loop is not None
+        now = self._loop.time()
+        when = next_round(now, self._poll)
+        if self._bell is None or self._absence.bell is None:
+            when = min(when, now + TICK)
+        self._tick_timer = self._loop.call_at(when, self._ticked)
+
+    def _hurry(self) -> None:
+        """Have the next tick come sooner, now that something can only be noticed by it."""
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+            self._rest()
+
+    def _clock_set(self) -> None:
+        assert self._absence.bell is not None
+        try:
+            self._absence.bell.rung()
+        except OSError:
+            self._ignore_clock()
+            self._hurry()
+        self._measure()
+
+    def _continued(self) -> None:
+        self._measure(stopped=True)
+
+    def _measure(self, *, stopped: bool = False) -> None:
+        """Look if the machine slept or this process stood still."""
+        slept, stalled = self._absence.measure(self._left, stopped=stopped)
+        if slept or stalled:
+            self._look(slept, stalled)
 
     def _rung(self) -> None:
         assert self._bell is not None
@@ -269,6 +358,7 @@ class NetworkMonitor:
             netlink.drain(self._bell)
         except OSError:
             self._stop_listening()
+            self._hurry()
         self._look_soon()
 
     def _look_soon(self) -> None:
@@ -285,16 +375,17 @@ class NetworkMonitor:
 
     def _ticked(self) -> None:
         assert self._loop is not None
+        deaf = self._bell is None
+        if deaf:
+            self._listen()
         self._rest()
-        slept, stalled = self._absence.measure(self._tick)
-        if slept or stalled or self._loop.time() >= self._next_poll or self._bell is None:
-            if self._bell is None:
-                self._listen()
+        slept, stalled = self._absence.measure(self._left)
+        if slept or stalled or deaf or self._loop.time() >= self._next_poll:
             self._look(slept, stalled)
 
     def _look(self, slept: float, stalled: float) -> Change | None:
         assert self._loop is not None
-        self._next_poll = self._loop.time() + self._poll
+        self._next_poll = next_round(self._loop.time(), self._poll)
         new = self._looker.read()
         if new is None:
             self._look_soon()

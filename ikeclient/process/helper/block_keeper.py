@@ -1,7 +1,8 @@
 """The helper's side of a kill switch: closes and opens the machine, and closes it again when others open it.
 
 The helper is the place for it: it may run nft, which the tunnel gave up, and it hears of a flushed rule or a flushed
-firewall from the kernel while the tunnel carries packets. It closes for its own tunnel alone, by the name it was forked
+firewall from the kernel while the tunnel carries packets. The networks that this machine is on come from there as well,
+and `unblock` of another process from the block's file. It closes for its own tunnel alone, by the name it was forked
 with, and for the socket mark that all tunnels have.
 """
 
@@ -10,33 +11,52 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from ikeclient.errors import PlatformError
 from ikeclient.net.block import firewall
 from ikeclient.net.block.state import BLOCK_TABLES, Block
-from ikeclient.net.block.store import Blocks, Closed, now
+from ikeclient.net.block.store import SUFFIX, Blocks, Closed, now
 from ikeclient.net.changes.surroundings import network_namespace
 from ikeclient.net.model import ANYWHERE
 from ikeclient.net.watch import netlink
+from ikeclient.net.watch.files import FileBell
+from ikeclient.net.watch.monitor import POLL, next_round
 from ikeclient.process.helper.messages import Blocked, CloseMachine, OpenMachine
 from ikeclient.tunnel.machine_config import MARK
 
 APART = 0.01  # seconds between two looks that notifications cause
-PERIOD = 5.0  # seconds between looks without any, for what causes none: the networks we are on, and `unblock`
+PERIOD = POLL  # seconds between looks without any
+DEAF = 5.0  # and if there are no notifications
+
+State = tuple[Block, bool] | None
+
+
+def _nobody() -> None:
+    """Tell nobody."""
 
 
 class BlockKeeper:
-    """What the helper keeps closed for the tunnel `name`. `blocks` exists for tests."""
+    """What the helper keeps closed for the tunnel `name`; `tell` is called when `look` has something new to say.
 
-    def __init__(self, directory: Path, name: str, blocks: Blocks | None = None) -> None:
+    `blocks` exists for tests.
+    """
+
+    def __init__(
+        self, directory: Path, name: str, blocks: Blocks | None = None, tell: Callable[[], None] = _nobody
+    ) -> None:
         self._name = name
+        self._file = str(directory / (name + SUFFIX))
+        self._tell = tell
         self._blocks = blocks or Blocks(directory)
         self._put_back: dict[str, None] = {}
         self._closed: Closed | None = None
         self._released = False  # opened for good, until the next start
+        self._known: State = None  # when it was told last
         self._bells: list[socket.socket] = []
+        self._files: FileBell | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def close(self, request: CloseMachine) -> Blocked:
@@ -83,10 +103,15 @@ class BlockKeeper:
 
     def look(self) -> Blocked:
         """Tell what is in force, and what was put back since the last time."""
-        self._look()
+        self._uphold()
         return self._answer()
 
+    @property
+    def _state(self) -> State:
+        return (self._closed.block, self._closed.is_open) if self._closed is not None else None
+
     def _answer(self) -> Blocked:
+        self._known = self._state
         put_back, self._put_back = tuple(self._put_back), {}
         if self._closed is None:
             return Blocked(closed=False, means="", networks=(), put_back=put_back, problem=None)
@@ -109,12 +134,14 @@ class BlockKeeper:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return
-        self._timer = loop.call_later(PERIOD, self._look)
-        for listen in (netlink.listen, firewall.listen):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            for listen in (netlink.listen, firewall.listen):
                 bell = listen()
                 self._bells.append(bell)
                 loop.add_reader(bell, self._rung, bell)
+            self._files = FileBell([self._file])
+            loop.add_reader(self._files, self._file_changed)
+        self._timer = loop.call_at(self._next_look(), self._look)
 
     def _stop(self) -> None:
         if self._timer is not None:
@@ -124,20 +151,46 @@ class BlockKeeper:
             asyncio.get_running_loop().remove_reader(bell)
             bell.close()
         self._bells = []
+        if self._files is not None:
+            asyncio.get_running_loop().remove_reader(self._files)
+            self._files.close()
+            self._files = None
 
     def _rung(self, bell: socket.socket) -> None:
+        any_change = bell is not self._bells[0] or (self._closed is not None and self._closed.block.exclude_lan)
         try:
-            concerns = bell is not self._bells[0] or netlink.concerns(bell, -1, BLOCK_TABLES)
+            concerns = netlink.concerns(bell, -1, BLOCK_TABLES) if not any_change else True
             netlink.drain(bell)
         except OSError:
             asyncio.get_running_loop().remove_reader(bell)
             return
+        if concerns:
+            self._look_soon()
+
+    def _file_changed(self) -> None:
+        if self._files is not None and self._files.rung():
+            self._look_soon()
+
+    def _look_soon(self) -> None:
         loop = asyncio.get_running_loop()
-        if concerns and self._timer is not None and self._timer.when() > loop.time() + APART:
+        if self._timer is not None and self._timer.when() > loop.time() + APART:
             self._timer.cancel()
             self._timer = loop.call_later(APART, self._look)
 
+    def _next_look(self) -> float:
+        """When to look without a notification."""
+        present = asyncio.get_running_loop().time()
+        times = [next_round(present, PERIOD) if self._files is not None else present + DEAF]
+        if self._closed is not None and (left := self._closed.block.open_until - now()) > 0:
+            times.append(present + left + APART)
+        return min(times)
+
     def _look(self) -> None:
+        self._uphold()
+        if self._put_back or self._state != self._known:
+            self._tell()
+
+    def _uphold(self) -> None:
         if self._timer is None or self._closed is None:
             return
         self._timer.cancel()
@@ -149,5 +202,6 @@ class BlockKeeper:
                 return
             if block != self._closed.block:
                 self._closed = replace(self._closed, block=block)
-        left = self._closed.block.open_until - now()
-        self._timer = asyncio.get_running_loop().call_later(left + APART if 0 < left < PERIOD else PERIOD, self._look)
+        if self._files is not None:
+            self._files.watch()
+        self._timer = asyncio.get_running_loop().call_at(self._next_look(), self._look)

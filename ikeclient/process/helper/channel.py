@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, assert_never, cast
 
@@ -52,7 +52,10 @@ CODEC = Codec()
 
 
 class Keeper:
-    """The helper's side: answers requests for the tunnel of `owner`. `dns` and `journal` exist for tests."""
+    """The helper's side: answers requests for the tunnel of `owner`.
+
+    `tell` is called when something happened that `LookAtMachine` asks for. `dns` and `journal` exist for tests.
+    """
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Keeper:
         resolv_conf: Path = RESOLV_CONF,
         dns: DnsAdapter | None = None,
         journal: JournalStore | None = None,
+        tell: Callable[[], None] = lambda: None,
     ) -> None:
         self._state_dir = state_dir
         self._files = {"socket": f"{owner.name}.sock", "log": f"{owner.name}.log"}
@@ -69,7 +73,7 @@ class Keeper:
         self._journal = journal or Journal(state_dir, owner.name + SUFFIX, owner)
         self._prepared: list[DnsStep] = []
         self._written: list[Step] = []
-        self._blocks = BlockKeeper(state_dir, owner.name)
+        self._blocks = BlockKeeper(state_dir, owner.name, tell=tell)
 
     def answer(self, message: Message) -> Message:
         """Do what is asked; the answer tells of a failure. Never raises for anything a tunnel can send."""

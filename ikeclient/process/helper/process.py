@@ -102,7 +102,7 @@ class Reread:
 class Helper:
     """A running helper: `channel` for the machine, `hooks` for the profile's commands, `reread` for the profile.
 
-    `lifeline` becomes readable when the helper is gone.
+    `lifeline` becomes readable when the helper has news of the kill switch, and when it is gone; see `is_gone`.
     """
 
     def __init__(self, channel: HelperChannel, hooks: HookRunner, reread: Reread, lifeline: socket.socket) -> None:
@@ -110,6 +110,15 @@ class Helper:
         self.hooks = hooks
         self.reread = reread
         self.lifeline = lifeline
+
+    def is_gone(self) -> bool:
+        """Whether the helper has ended, after `lifeline` became readable."""
+        try:
+            return not self.lifeline.recv(64, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
 
 @contextlib.contextmanager
@@ -127,11 +136,16 @@ def helper(
     pairs = [socket.socketpair() for _ in range(4)]
 
     def life() -> int:
-        channel, hooks, reading, _lifeline = _isolate([theirs for _, theirs in pairs])
+        channel, hooks, reading, lifeline = _isolate([theirs for _, theirs in pairs])
         known: Known = {}
         _learn(known, commands, runs_as)
         tasks = (_serve_hooks(hooks, known, directory), _serve_reading(reading, reread, known))
-        asyncio.run(_serve(Keeper(options.runtime_directory, owner), channel, *tasks))
+
+        def tell() -> None:
+            with contextlib.suppress(OSError):  # full: the tunnel has not heard of the last time yet
+                lifeline.send(b"!", socket.MSG_DONTWAIT)
+
+        asyncio.run(_serve(Keeper(options.runtime_directory, owner, tell=tell), channel, *tasks))
         return 0
 
     pid = fork(life)
