@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -262,3 +263,14 @@ def test_a_caller_without_standard_files_has_a_helper_all_the_same(tmp_path: Pat
         [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, timeout=30, check=True
     )
     assert done.stdout == b"fine"
+
+
+def test_news_of_the_helper_is_not_its_end() -> None:
+    ours, theirs = socket.socketpair()
+    helper_ = Helper(None, None, None, ours)  # type: ignore[arg-type]  # what has no part in it
+    assert not helper_.is_gone(), "nothing was said"
+    theirs.send(b"!!")
+    assert not helper_.is_gone()
+    theirs.close()
+    assert helper_.is_gone()
+    ours.close()

@@ -13,6 +13,7 @@ from sim_tunnel import DELAY, TunnelWorld, play
 from ikeclient.errors import IkeclientError, NoResponse, UsageError
 from ikeclient.ike.events import Closed, Need, NeedKind
 from ikeclient.net.transport.icmp_errors import PathHint
+from ikeclient.net.watch.snapshot import Change
 from ikeclient.tunnel.commands import Question, RunHook, StopHook
 from ikeclient.tunnel.driver import TunnelDriver
 
@@ -55,6 +56,24 @@ def test_the_clock_that_counts_sleep_decides_what_is_due() -> None:
         assert driver._timer is None or driver._timer.cancelled()
 
     play(scenario)
+
+
+def test_the_timer_is_armed_anew_after_a_sleep_which_the_loops_clock_has_not_counted() -> None:
+    """S15: what is due in an hour is due at once after a night."""
+
+    async def scenario(world: TunnelWorld, driver: TunnelDriver) -> None:
+        armed, clock = driver._timer, driver._ports.clock
+        assert armed is not None
+        driver._network_changed(Change())
+        assert driver._timer is armed
+        driver._ports = replace(driver._ports, clock=lambda: clock() + 8 * 3600)
+        driver._network_changed(Change(resumed=True, slept=8 * 3600))
+        assert armed.cancelled()
+        assert driver._timer is not None
+        assert driver._timer.when() < armed.when()
+        driver._ports = replace(driver._ports, clock=clock)
+
+    on(scenario)
 
 
 def test_what_a_listener_does_is_carried_out_after_what_it_hears() -> None:
