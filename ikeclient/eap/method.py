@@ -96,19 +96,32 @@ class Login:
     inner_peer: Callable[[tuple[EapType, ...]], InnerPeer]
 
 
+class Remark:
+    """What the gateway had to say to the person besides, safe to display. It is told once."""
+
+    message = ""
+
+    def take_message(self) -> str:
+        """Return it, "" if there is nothing new."""
+        taken, self.message = self.message, ""
+        return taken
+
+
 class Method(Protocol):
     """One EAP method of type 4 or above, for one conversation.
 
     `done` tells that the method has nothing against an EAP Success now; `msk` is set at the same moment by methods
-    that generate keys (64 bytes). `refusal` is set when the gateway told why it will end in failure, and `message`
-    when it had something else to say to the person (already safe to display).
+    that generate keys (64 bytes). `refusal` is set when the gateway told why it will end in failure.
     """
 
     type: EapType
     msk: bytes | None
     done: bool
     refusal: AuthenticationFailed | None
-    message: str
+
+    def take_message(self) -> str:
+        """See `Remark`."""
+        ...
 
     def respond(self, data: bytes, identifier: int) -> bytes | NeedCredential:
         """Answer the type data of one request with the type data of the response.

@@ -240,9 +240,8 @@ class EapPeer:
 
     def _run_method(self, method: Method, request: EapPacket) -> bytes | NeedCredential:
         answer = method.respond(request.data, request.identifier)
-        if method.message:
-            self.notices.append(method.message)
-            method.message = ""
+        if message := method.take_message():
+            self.notices.append(message)
         return answer if isinstance(answer, NeedCredential) else _response(request, method.type, answer)
 
     def _on_success(self) -> None:

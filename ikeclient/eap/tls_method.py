@@ -15,7 +15,7 @@ from ikeclient.crypto.pki.path import find_path
 from ikeclient.crypto.tls import TlsClient, TlsError
 from ikeclient.eap.credentials import TlsCredentials
 from ikeclient.eap.fragments import ACKNOWLEDGEMENT, Fragments, is_start
-from ikeclient.eap.method import Login, NeedCredential, breach, method_name
+from ikeclient.eap.method import Login, NeedCredential, Remark, breach, method_name
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, NegotiationRefused
 from ikeclient.wire.registry import EapType
 
@@ -27,7 +27,7 @@ _NOT_PROVEN = "the authentication server did not prove who it is"
 _REFUSED_CERTIFICATES = ("certificate", "unknown ca", "access denied", "decrypt error")
 
 
-class TlsMethod:
+class TlsMethod(Remark):
     """The part of a method over TLS that is the same for all. `label` makes the keys with TLS 1.2.
 
     A method overrides `_react`, which is called with what the server says inside of TLS.
@@ -40,7 +40,6 @@ class TlsMethod:
         self.msk: bytes | None = None
         self.done = False
         self.refusal: AuthenticationFailed | None = None
-        self.message = ""
         self._login = login
         self._label = label
         self._fragments = Fragments()

@@ -125,7 +125,7 @@ class Commands:
         self._watched.add(descriptor)
         self._loop.add_reader(descriptor, self._gone, descriptor)
         return {
-            "state": self._connection.session.status.state,
+            "state": self._connection.session.status.life.word,
             "pid": self._namespace.init,
             "namespaces": self._namespace.handle.inodes,
         }

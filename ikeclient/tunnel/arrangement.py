@@ -75,9 +75,9 @@ class Arrangement:
     def _warn(self, now: tuple[str, ...]) -> None:
         """Put the warnings of this configuration in the place of those of the last one."""
         status = self._status
-        status.withdraw([said for said in self._warnings if said not in now])
+        status.problems.withdraw([said for said in self._warnings if said not in now])
         for warning in now:
-            if warning not in status.warnings:
+            if warning not in status.problems.warnings:
                 self._events.warn(warning)
         self._warnings = now
 

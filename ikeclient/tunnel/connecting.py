@@ -53,7 +53,7 @@ class Connecting:
         deadline = self._clock() + self._timeout
         self.gateway.learn((yield from self._resolve()))
         addresses = self.gateway.known
-        self._session.status.happens(Input.RESOLVED)
+        self._session.status.life.happens(Input.RESOLVED)
         told: IkeclientError | None = None
         for index, (host, address) in enumerate(addresses):
             left = max(deadline - self._clock(), 1.0)

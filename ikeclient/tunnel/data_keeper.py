@@ -126,7 +126,7 @@ def _covers(selector: TrafficSelector, address: IPAddress) -> bool:
 
 
 def _sources(status: Status) -> tuple[IPAddress, ...]:
-    return tuple(address.ip for address in status.configuration.addresses) or status.own
+    return tuple(address.ip for address in status.configuration.addresses) or status.network.own
 
 
 def _pairs(sources: Sequence[IPAddress], asked: Iterable[Target]) -> list[tuple[IPAddress, Target]]:

@@ -26,11 +26,11 @@ def environment(status: Status, event: str) -> dict[str, str]:
         "IKECLIENT_NAME": status.name,
         "IKECLIENT_INTERFACE": status.interface or "",
         "IKECLIENT_GATEWAY": str(status.path.remote_address) if status.path else "",
-        "IKECLIENT_ADDRESSES": " ".join(status.inner),
-        "IKECLIENT_DNS_SERVERS": " ".join(status.dns.servers),
-        "IKECLIENT_DNS_DOMAINS": " ".join(status.dns.domains),
-        "IKECLIENT_ROUTES": " ".join(status.routes),
-        "IKECLIENT_MTU": str(status.mtu),
+        "IKECLIENT_ADDRESSES": " ".join(status.addresses),
+        "IKECLIENT_DNS_SERVERS": " ".join(status.network.dns.servers),
+        "IKECLIENT_DNS_DOMAINS": " ".join(status.network.dns.domains),
+        "IKECLIENT_ROUTES": " ".join(status.network.routes),
+        "IKECLIENT_MTU": str(status.network.mtu),
     }
 
 

@@ -114,7 +114,7 @@ class Housekeeping:
         pump, ike = self._session.pump, link.ike
         heard = max(ike.last_heard, pump.last_inbound or ike.last_heard)
         times = [self._data_keeper.next_look(now), self._roaming.path_mtu.next_look]
-        if self._session.status.life is State.MOVING or self._roaming.path_mtu.searching:
+        if self._session.status.life.state is State.MOVING or self._roaming.path_mtu.searching:
             times.append(now + LOOK)
         if now - max(pump.last_outbound or -QUIET, pump.last_inbound or -QUIET) < QUIET:
             times.append(now + LOOK)

@@ -90,14 +90,14 @@ class PathMtu:
         session = self._session
         session.pump.trust_path(search.mtu, proven=search.proven)
         link.ike.set_path_mtu(search.mtu)
-        if search.mtu == session.status.path_mtu:
+        if search.mtu == session.status.network.path_mtu:
             return
-        before = session.status.mtu
+        before = session.status.network.mtu
         try:
             session.configure(link, search.mtu)
         except IkeclientError as error:
             session.events.warn(error.message)
-        if session.status.mtu < before:
+        if session.status.network.mtu < before:
             session.pump.shrink()
-        if session.status.mtu != before:
-            session.events.emit("mtu", mtu=session.status.mtu, path_mtu=search.mtu)
+        if session.status.network.mtu != before:
+            session.events.emit("mtu", mtu=session.status.network.mtu, path_mtu=search.mtu)

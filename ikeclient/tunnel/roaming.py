@@ -125,7 +125,7 @@ class Roaming:
         moved = session.confirm(event.path)
         self._tried.clear()
         status.path_confirmed(event.nat, moved=moved)
-        status.happens(Input.PATH_CONFIRMED)
+        status.life.happens(Input.PATH_CONFIRMED)
         if moved:
             took = round((self._clock() - self._left_at) * 1000) if self._left_at is not None else None
             session.events.emit(
@@ -152,7 +152,7 @@ class Roaming:
             if any(map(self._monitor.sources_for, self._named)):
                 link.abandon()  # the network leads to an address that may not be asked now: begin anew
             return
-        was_offline = self._session.status.life is State.MOVING
+        was_offline = self._session.status.life.state is State.MOVING
         disturbed = change.resumed or change.stalled or any(a.address == path.local_address for a in change.gained)
         here = (path.local_address, path.remote_address)
         if best != here or was_offline or disturbed or self._probing:
@@ -162,8 +162,8 @@ class Roaming:
 
     def _offline(self) -> None:
         session = self._session
-        if session.status.life is State.CONNECTED:
-            session.status.happens(Input.PATH_LOST)
+        if session.status.life.state is State.CONNECTED:
+            session.status.life.happens(Input.PATH_LOST)
             session.events.emit("reconnecting", error=["there is no network that leads to the gateway"])
 
     def _remotes(self, link: Link) -> list[IPAddress]:
@@ -194,7 +194,7 @@ class Roaming:
         self._tried.append(pair)
         self._try_next_at = self._clock() + SILENT
         local, remote = pair
-        own = self._session.status.own
+        own = self._session.status.network.own
         if own and local not in own:
             link.abandon()  # inside the tunnel it would be a stranger's: agree on the new one
             return
@@ -222,18 +222,18 @@ class Roaming:
         self.path_mtu.look_after(link, now, swallowed=swallowed)
         status, since = self._session.status, link.ike.unanswered_since
         if not is_silent(since, link.ike.last_heard, now, deaf=self._session.pump.deaf()):
-            if status.life is State.MOVING and since is None and self._best(link) is not None:
-                status.happens(Input.PATH_CONFIRMED)
+            if status.life.state is State.MOVING and since is None and self._best(link) is not None:
+                status.life.happens(Input.PATH_CONFIRMED)
             return
-        if status.life is State.CONNECTED:
-            status.happens(Input.PATH_LOST)
+        if status.life.state is State.CONNECTED:
+            status.life.happens(Input.PATH_LOST)
             self._session.events.emit("reconnecting", error=["the gateway is silent"])
         if now >= self._try_next_at:
             self._try_another(link)
 
     def _try_another(self, link: Link) -> None:
         here = (link.path.local_address, link.path.remote_address)
-        own = self._session.status.own
+        own = self._session.status.network.own
         others = [pair for pair in self._pairs(link) if pair not in self._tried and pair != here]
         others = [pair for pair in others if not own or pair[0] in own]
         if not link.ike.can_move:

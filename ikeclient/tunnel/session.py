@@ -159,7 +159,7 @@ class Session:
     def reauthenticated(self, link: Link) -> None:
         """Make the machine fit the link that carries the traffic now, in case something differs."""
         self.confirm(link.path)
-        self.status.happens(Input.UP)
+        self.status.life.happens(Input.UP)
         self.events.emit("reauthenticated", gateway=str(link.path.remote_address))
         try:
             self.configure(link)
@@ -174,7 +174,7 @@ class Session:
             link.fail(error)
             return
         self.confirm(link.path)
-        self.status.happens(Input.UP)
+        self.status.life.happens(Input.UP)
         link.establish()
         now = self.snapshot()
         self.events.emit(
@@ -218,9 +218,9 @@ class Session:
         self.status.wait_for_packet(False)
         self.pump.expect(None)
         if error is not None:
-            self.status.failed(error)
-        before = self.status.life
-        self.status.happens(Input.LINK_LOST)
+            self.status.problems.failed(error)
+        before = self.status.life.state
+        self.status.life.happens(Input.LINK_LOST)
         if before is State.CONNECTED:
             self.events.emit("reconnecting", error=error.lines() if error else [])
 
@@ -237,6 +237,6 @@ class Session:
     def end(self) -> None:
         """Leave the machine as it was."""
         self.arrangement.revert()
-        self.status.happens(Input.CLOSED)
+        self.status.life.happens(Input.CLOSED)
         if self.arrangement.applied and not self.ports.machine.left:
             self.events.emit("disconnected")

@@ -5,8 +5,7 @@
                              gave up                 gave up  link lost |    | up                              |
                                 |                       |              v    |                                 |
                                 +-----> BLOCKED <-------+------- RECONNECTING <---------link lost-------------+
-                                           |         gave up           ^
-                                           +------------ retry --------+
+                                                     gave up
 
     close leads from each of them to CLOSING, and closed from there to DISCONNECTED.
 
@@ -19,8 +18,8 @@ What each state promises:
 - RECONNECTING: there is no connection, and another one is made. Pauses, name resolution and the wait for a packet are
   positions inside it.
 - BLOCKED: there is no connection, none is being made, and the machine is closed. Only a tunnel with a kill switch gets
-  here, when it gives up the first connection, or one that was lost. It then ends, unless something makes it try again
-  first; what people see for it stays until that is done.
+  here, when it gives up the first connection, or one that was lost: what can succeed later is tried again in
+  RECONNECTING. It then ends; what people see for it stays until that is done, and the machine stays closed.
 - CLOSING: what the tunnel changed is being undone, in any state the same way. `disconnect` opens a closed machine; what
   else ends the tunnel leaves it closed if there is a kill switch.
 - DISCONNECTED: nothing of the tunnel is in force but what a kill switch left closed.
@@ -56,7 +55,6 @@ class Input(Enum):
     PATH_CONFIRMED = auto()  # the gateway has answered along the path in use
     LINK_LOST = auto()  # the connection is over, or an attempt to make one
     GIVE_UP = auto()  # no further attempt is made, and the kill switch keeps the machine closed
-    RETRY = auto()  # a command, or a changed profile, after that
     CLOSE = auto()  # a command, a signal, or an error that ends the tunnel
     CLOSED = auto()  # the machine is as it was
 
@@ -85,7 +83,6 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.RECONNECTING, Input.LINK_LOST): State.RECONNECTING,
     (State.RECONNECTING, Input.GIVE_UP): State.BLOCKED,
     (State.RECONNECTING, Input.CLOSE): State.CLOSING,
-    (State.BLOCKED, Input.RETRY): State.RECONNECTING,
     (State.BLOCKED, Input.CLOSE): State.CLOSING,
     # What was under way when the end began may still arrive; it changes nothing any more.
     (State.CLOSING, Input.RESOLVED): State.CLOSING,
@@ -94,7 +91,6 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.CLOSING, Input.PATH_CONFIRMED): State.CLOSING,
     (State.CLOSING, Input.LINK_LOST): State.CLOSING,
     (State.CLOSING, Input.GIVE_UP): State.CLOSING,
-    (State.CLOSING, Input.RETRY): State.CLOSING,
     (State.CLOSING, Input.CLOSE): State.CLOSING,
     (State.CLOSING, Input.CLOSED): State.DISCONNECTED,
 }
@@ -103,7 +99,6 @@ _NO_LINK = "no link is open"
 _NO_PATH = "a path counts only once its link is up"
 _ONCE = "a tunnel starts once"
 _FIRST = "only the first connection waits for the names; later ones have addresses that were found before"
-_TRYING = "a tunnel that has not given up tries by itself"
 _LOST_FIRST = "a link that is up is lost first, and then another attempt fails or is not made"
 _GAVE_UP = "a tunnel that gave up makes no attempt"
 _RESTORED = "the machine is restored only after the tunnel began to close"
@@ -115,36 +110,30 @@ IMPOSSIBLE: dict[tuple[State, Input], str] = {
     (State.DISCONNECTED, Input.PATH_CONFIRMED): _NO_LINK,
     (State.DISCONNECTED, Input.LINK_LOST): _NO_LINK,
     (State.DISCONNECTED, Input.GIVE_UP): "nothing is tried before the start or after the end",
-    (State.DISCONNECTED, Input.RETRY): "nothing is tried before the start or after the end",
     (State.DISCONNECTED, Input.CLOSED): _RESTORED,
     (State.RESOLVING, Input.START): _ONCE,
     (State.RESOLVING, Input.UP): _NO_LINK,
     (State.RESOLVING, Input.PATH_LOST): _NO_LINK,
     (State.RESOLVING, Input.PATH_CONFIRMED): _NO_LINK,
     (State.RESOLVING, Input.LINK_LOST): _NO_LINK,
-    (State.RESOLVING, Input.RETRY): _TRYING,
     (State.RESOLVING, Input.CLOSED): _RESTORED,
     (State.CONNECTING, Input.START): _ONCE,
     (State.CONNECTING, Input.RESOLVED): "the names are looked up once, before the first link",
     (State.CONNECTING, Input.PATH_LOST): _NO_PATH,
     (State.CONNECTING, Input.PATH_CONFIRMED): _NO_PATH,
-    (State.CONNECTING, Input.RETRY): _TRYING,
     (State.CONNECTING, Input.CLOSED): _RESTORED,
     (State.CONNECTED, Input.START): _ONCE,
     (State.CONNECTED, Input.RESOLVED): _FIRST,
     (State.CONNECTED, Input.GIVE_UP): _LOST_FIRST,
-    (State.CONNECTED, Input.RETRY): _TRYING,
     (State.CONNECTED, Input.CLOSED): _RESTORED,
     (State.MOVING, Input.START): _ONCE,
     (State.MOVING, Input.RESOLVED): _FIRST,
     (State.MOVING, Input.GIVE_UP): _LOST_FIRST,
-    (State.MOVING, Input.RETRY): _TRYING,
     (State.MOVING, Input.CLOSED): _RESTORED,
     (State.RECONNECTING, Input.START): _ONCE,
     (State.RECONNECTING, Input.RESOLVED): _FIRST,
     (State.RECONNECTING, Input.PATH_LOST): _NO_PATH,
     (State.RECONNECTING, Input.PATH_CONFIRMED): _NO_PATH,
-    (State.RECONNECTING, Input.RETRY): _TRYING,
     (State.RECONNECTING, Input.CLOSED): _RESTORED,
     (State.BLOCKED, Input.START): _ONCE,
     (State.BLOCKED, Input.RESOLVED): _GAVE_UP,

@@ -43,42 +43,98 @@ class Switch(Protocol):
 
 
 @dataclass(slots=True)
-class Status:
-    """Everything that is known about one tunnel right now; `snapshot` is what others see of it.
+class Life:
+    """Where a tunnel is in its life; `word` is what people see for it, `since` when that began."""
 
-    `life` is where the tunnel is in its life, `state` the word that people see for it.
+    state: State = State.DISCONNECTED
+    word: str = "connecting"
+    since: str = field(default_factory=timestamp)
+
+    def happens(self, event: Input) -> None:
+        """Go on to the state that follows, and remember when the word for it changed.
+
+        An impossible pair is a bug, of which a `RuntimeWarning` tells. It changes nothing: a tunnel that is up must not
+        end, and open the machine, because its story makes no sense.
+        """
+        try:
+            self.state = after(self.state, event)
+        except KeyError:
+            text = f"a bug in ikeclient: {event.name} while the tunnel is {self.state.name}"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            return
+        word = REPORTED[self.state]
+        if word is not None and word != self.word:
+            self.word, self.since = word, timestamp()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InnerNetwork:
+    """What the machine was made to fit; sizes in bytes.
+
+    `own` are this machine's addresses that serve as inner ones if none was assigned.
     """
+
+    mtu: int = 0
+    path_mtu: int = 0
+    own: tuple[IPAddress, ...] = ()
+    routes: tuple[str, ...] = ()
+    dns: DnsStatus = field(default_factory=DnsStatus)
+    dns_names: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """How often something happened since the start."""
+
+    child_rekeys: int = 0
+    ike_rekeys: int = 0
+    roams: int = 0
+    reconnects: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Problems:
+    """What is wrong, or went wrong last."""
+
+    warnings: list[str] = field(default_factory=list)
+    last_error: str | None = None
+
+    def warn(self, text: str) -> None:
+        """This is wrong from now on."""
+        self.warnings.append(text)
+
+    def withdraw(self, warnings: Collection[str]) -> None:
+        """These warnings are over."""
+        self.warnings = [said for said in self.warnings if said not in warnings]
+
+    def failed(self, error: IkeclientError) -> None:
+        """This went wrong last."""
+        self.last_error = error.message
+
+
+@dataclass(slots=True)
+class Status:
+    """Everything that is known about one tunnel right now; `snapshot` is what others see of it."""
 
     name: str
     mode: Mode = "tun"
-    life: State = State.DISCONNECTED
-    state: str = "connecting"
-    since: str = field(default_factory=timestamp)
+    life: Life = field(default_factory=Life)
     interface: str | None = None
-    mtu: int = 0
-    path_mtu: int = 0
+    network: InnerNetwork = field(default_factory=InnerNetwork)
     gateway_address: str | None = None
     path: Path | None = None
     ike: IkeEstablished | None = None
     established: str | None = None
     configuration: Configuration = field(default_factory=Configuration)
-    dns: DnsStatus = field(default_factory=DnsStatus)
-    dns_names: str | None = None
-    own: tuple[IPAddress, ...] = ()  # this machine's addresses that serve as inner ones where none was assigned
-    routes: tuple[str, ...] = ()
     children: dict[int, ChildEstablished] = field(default_factory=dict)
     idle: bool = False  # the gateway deleted the only Child SA, and the next packet makes another one
-    child_rekeys: int = 0
-    ike_rekeys: int = 0
-    roams: int = 0
-    reconnects: int = 0
-    warnings: list[str] = field(default_factory=list)
-    last_error: str | None = None
+    counts: Counts = field(default_factory=Counts)
+    problems: Problems = field(default_factory=Problems)
 
     @property
-    def inner(self) -> tuple[str, ...]:
+    def addresses(self) -> tuple[str, ...]:
         """The inner addresses with their prefix lengths."""
-        return tuple(map(str, self.configuration.addresses or map(ip_interface, self.own)))
+        return tuple(map(str, self.configuration.addresses or map(ip_interface, self.network.own)))
 
     def asks(self, gateway: IPAddress) -> None:
         """A connection to this address of the gateway is being made."""
@@ -91,7 +147,7 @@ class Status:
     def authenticated(self, event: IkeEstablished) -> None:
         """An IKE SA is up, the first one or the successor of another."""
         self.ike, self.established = event, timestamp()
-        self.ike_rekeys += event.rekeyed
+        self.counts.ike_rekeys += event.rekeyed
 
     def granted(self, configuration: Configuration) -> None:
         """The gateway assigned addresses and told of its network."""
@@ -104,13 +160,18 @@ class Status:
 
         They are asked for `every_name` if the machine cannot send them single domains.
         """
-        self.mtu, self.path_mtu = mtu, path_mtu
-        self.own = config.own
-        self.routes = tuple(map(str, config.routes))
-        self.dns, self.dns_names = DnsStatus(servers=tuple(map(str, servers))), None
-        if config.dns and self.dns.servers:
-            self.dns = replace(self.dns, domains=config.dns.domains)
-            self.dns_names = "all" if every_name or config.dns.mode == "all" else "split"
+        dns, names = DnsStatus(servers=tuple(map(str, servers))), None
+        if config.dns and dns.servers:
+            dns = replace(dns, domains=config.dns.domains)
+            names = "all" if every_name or config.dns.mode == "all" else "split"
+        self.network = InnerNetwork(
+            mtu=mtu,
+            path_mtu=path_mtu,
+            own=config.own,
+            routes=tuple(map(str, config.routes)),
+            dns=dns,
+            dns_names=names,
+        )
 
     def wait_for_packet(self, idle: bool) -> None:
         """Whether there is no Child SA until a packet wants to leave."""
@@ -118,57 +179,33 @@ class Status:
 
     def child_rekeyed(self) -> None:
         """A Child SA has a successor."""
-        self.child_rekeys += 1
+        self.counts.child_rekeys += 1
 
     def path_confirmed(self, nat: NatStatus, *, moved: bool) -> None:
         """The gateway answered on the present path, which may be another one than before."""
         if self.ike is not None:
             self.ike = replace(self.ike, nat=nat)
-        self.roams += moved
-
-    def withdraw(self, warnings: Collection[str]) -> None:
-        """These warnings are over."""
-        self.warnings = [said for said in self.warnings if said not in warnings]
+        self.counts.roams += moved
 
     def reconnected(self) -> None:
         """A lost connection was made again."""
-        self.reconnects += 1
-
-    def failed(self, error: IkeclientError) -> None:
-        """This went wrong last."""
-        self.last_error = error.message
-
-    def happens(self, event: Input) -> None:
-        """Go on to the state that follows, and remember when the word for it changed.
-
-        An impossible pair is a bug, of which a `RuntimeWarning` tells. It changes nothing: a tunnel that is up must not
-        end, and open the machine, because its story makes no sense.
-        """
-        try:
-            self.life = after(self.life, event)
-        except KeyError:
-            text = f"a bug in ikeclient: {event.name} while the tunnel is {self.life.name}"
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
-            return
-        word = REPORTED[self.life]
-        if word is not None and word != self.state:
-            self.state, self.since = word, timestamp()
+        self.counts.reconnects += 1
 
     def snapshot(
         self, pump: Pump | None, now: float, switch: Switch | None = None, round_trip: float | None = None
     ) -> TunnelStatus:
         """Return what the tunnel tells about itself at the time `now`; IKE took `round_trip` seconds."""
-        ike, path = self.ike, self.path
+        ike, path, network = self.ike, self.path, self.network
         return TunnelStatus(
             name=self.name,
             pid=os.getpid(),
-            state=self.state,
-            since=self.since,
+            state=self.life.word,
+            since=self.life.since,
             interface=self.interface,
-            mtu=self.mtu,
-            path_mtu=self.path_mtu,
+            mtu=network.mtu,
+            path_mtu=network.path_mtu,
             mode=self.mode,
-            blocked=switch is not None and switch.closed and self.state != "connected",
+            blocked=switch is not None and switch.closed and self.life.word != "connected",
             kill_switch=switch.means if switch is not None else None,
             offload=pump.offload() if pump is not None else None,
             cipher=pump.cipher() if pump is not None else None,
@@ -185,18 +222,18 @@ class Status:
                 auth=_proven(ike.proofs.local) if ike else (),
             ),
             remote_behind_nat=ike.nat.remote if ike else None,
-            addresses=self.inner,
-            dns=self.dns,
-            dns_names=self.dns_names,
-            routes=self.routes,
+            addresses=self.addresses,
+            dns=network.dns,
+            dns_names=network.dns_names,
+            routes=network.routes,
             ike=self._ike(now, round_trip),
             children=tuple(self._child(child, pump, now) for child in self.children.values()),
             idle=self.idle,
             drops=pump.drops() if pump is not None else None,
-            roams=self.roams,
-            reconnects=self.reconnects,
-            warnings=tuple(self.warnings[-_MOST_WARNINGS:]),
-            last_error=self.last_error,
+            roams=self.counts.roams,
+            reconnects=self.counts.reconnects,
+            warnings=tuple(self.problems.warnings[-_MOST_WARNINGS:]),
+            last_error=self.problems.last_error,
         )
 
     def _ike(self, now: float, round_trip: float | None) -> IkeStatus | None:
@@ -209,7 +246,7 @@ class Status:
             suite=ike.suite.name,
             established=self.established,
             rekey_in=max(0, round(ike.rekey_at - now)),
-            rekeys=self.ike_rekeys,
+            rekeys=self.counts.ike_rekeys,
             mobike=ike.mobike,
             rtt_ms=None if round_trip is None else round(1000 * round_trip),
             fragmentation=ike.fragmentation,
@@ -224,7 +261,7 @@ class Status:
             local_ts=tuple(map(str, child.local_selectors)),
             remote_ts=tuple(map(str, child.remote_selectors)),
             rekey_in=max(0, round(child.rekey_at - now)),
-            rekeys=self.child_rekeys,
+            rekeys=self.counts.child_rekeys,
             counters=pump.child_counters(child.spi_in) if pump is not None else ChildCounters(),
         )
 

@@ -35,17 +35,16 @@ class StatusEvents:
 
     def warn(self, text: str) -> None:
         """Tell everybody, and keep it for `status`."""
-        self._status.warnings.append(text)
+        self._status.problems.warn(text)
         self.emit("notice", text=text)
 
     def retract(self, text: str) -> None:
         """Take back a warning that is true no more."""
-        if text in self._status.warnings:
-            self._status.warnings.remove(text)
+        self._status.problems.withdraw((text,))
 
     def warn_once(self, text: str) -> None:
         """Tell everybody every time, and keep it for `status` once."""
-        if text in self._status.warnings:
+        if text in self._status.problems.warnings:
             self.emit("notice", text=text)
         else:
             self.warn(text)

@@ -82,14 +82,14 @@ class Tunnel:
 
     def start(self) -> None:
         """Begin to connect."""
-        self.session.status.happens(Input.START)
+        self.session.status.life.happens(Input.START)
         self.roaming.start()
         self.settle()
 
     def stop(self, error: IkeclientError | None = None) -> None:
         """End the tunnel in order; `error` tells why it cannot go on."""
         self._wakeups.stop(error)
-        self.session.status.happens(Input.CLOSE)
+        self.session.status.life.happens(Input.CLOSE)
         if self.links.current is not None:
             self.links.current.close()
         self.settle()
@@ -294,12 +294,10 @@ class Tunnel:
             yield from self._connecting.first()
             yield from self._stay()
         except IkeclientError as error:
-            self.session.status.failed(error)
+            self.session.status.problems.failed(error)
             ended_by = error
         except Exception as error:
             ended_by = error
-        if isinstance(ended_by, IkeclientError) and self.session.ports.switch.closed:
-            self.session.status.happens(Input.GIVE_UP)
         self.housekeeping.end()
         self.roaming.close()
         yield from self._end()
@@ -337,7 +335,7 @@ class Tunnel:
         """Take note of an attempt that failed; raises the error that ends the tunnel, if this was the last one."""
         error, session = failure.error, self.session.profile.session
         retries.failed(error, proven=failure.proven)
-        self.session.status.failed(error)
+        self.session.status.problems.failed(error)
         self.session.events.emit("reconnecting", error=error.lines())
         final = retries.over(error, attempts=session.retry, refusals=session.refusals)
         if final is not None:
@@ -378,7 +376,7 @@ class Tunnel:
 
     def _end(self) -> Script[None]:
         """Send the DELETE, finish the hooks, and leave the machine as it was."""
-        self.session.status.happens(Input.CLOSE)
+        self.session.status.life.happens(Input.CLOSE)
         self.stop_reauthenticating()
         current, leaving = self.links.current, list(self.links.leaving)
         if current is not None:

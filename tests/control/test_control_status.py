@@ -110,7 +110,7 @@ def test_a_tunnel_that_does_not_answer_has_every_key() -> None:
 
 
 def test_every_state_that_the_program_names_is_a_state() -> None:
-    reported = {word for word in REPORTED.values() if word is not None} | {Status(name="work").state}
+    reported = {word for word in REPORTED.values() if word is not None} | {Status(name="work").life.word}
     assert reported | {unresponsive("work", 7).state} == STATES.keys()
     assert render._STATE_STYLES.keys() < STATES.keys()
 

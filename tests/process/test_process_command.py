@@ -11,9 +11,9 @@ import pytest
 
 from ikeclient.process.helper import command
 from ikeclient.tunnel.hooks import environment
-from ikeclient.tunnel.status import Status
+from ikeclient.tunnel.status import InnerNetwork, Status
 
-STATUS = Status(name="work", interface="ike0", mtu=1400, routes=("10.99.0.0/24", "fd99::/64"))
+STATUS = Status(name="work", interface="ike0", network=InnerNetwork(mtu=1400, routes=("10.99.0.0/24", "fd99::/64")))
 
 
 def run(words: Sequence[str], directory: Path) -> str | None:

@@ -294,7 +294,7 @@ class TunnelWorld:
 
     @property
     def life(self) -> State:
-        return self.connection.session.status.life
+        return self.connection.session.status.life.state
 
     @property
     def heard(self) -> list[str]:

@@ -115,11 +115,11 @@ def test_a_silent_gateway_is_reported_and_then_connected_to_again() -> None:
         status = world.connection.session.status
         world.network.cut.add(GATEWAY)
         await world.until(lambda: world.life is State.MOVING, 120)
-        assert status.state == "reconnecting"
+        assert status.life.word == "reconnecting"
         await world.until(lambda: world.life is State.RECONNECTING, 600)
         world.network.cut.clear()
         await world.until(lambda: world.connected, 100)
-        assert status.reconnects == 1
+        assert status.counts.reconnects == 1
         assert world.heard == ["connected", "reconnecting", *["reconnecting"] * (len(world.heard) - 3), "connected"]
         await world.stop()
 
@@ -207,11 +207,11 @@ def test_keys_are_renewed_for_an_hour_and_the_connection_stays() -> None:
         await world.connect()
         status = world.connection.session.status
         await world.until(lambda end=world.loop.now + 3600: world.loop.now > end, 3601)  # type: ignore[misc]
-        assert world.heard.count("rekeyed") == status.child_rekeys + status.ike_rekeys
-        assert status.child_rekeys >= 11
-        assert status.ike_rekeys >= 5
+        assert world.heard.count("rekeyed") == status.counts.child_rekeys + status.counts.ike_rekeys
+        assert status.counts.child_rekeys >= 11
+        assert status.counts.ike_rekeys >= 5
         assert len(status.children) == 1
-        assert status.reconnects == 0
+        assert status.counts.reconnects == 0
         await world.stop()
 
     ike = altered(client_config(), rekey_ike=600.0, rekey_child=300.0)
@@ -226,7 +226,7 @@ def test_a_tunnel_moves_with_the_machine_and_nobody_logs_in_again() -> None:
         await world.connect()
         status = world.connection.session.status
         world.network.move(CABLE)
-        await world.until(lambda: status.roams == 1, 5)
+        await world.until(lambda: status.counts.roams == 1, 5)
         assert world.life is State.CONNECTED
         assert status.path is not None
         assert status.path.local_address == CABLE
@@ -255,7 +255,7 @@ def test_without_mobike_a_move_is_a_new_connection() -> None:
     async def scenario(world: TunnelWorld) -> None:
         await world.connect()
         world.network.move(CABLE)
-        await world.until(lambda: world.connection.session.status.reconnects == 1, 10)
+        await world.until(lambda: world.connection.session.status.counts.reconnects == 1, 10)
         await world.stop()
 
     play(scenario)

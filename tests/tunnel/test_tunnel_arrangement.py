@@ -58,8 +58,8 @@ def test_the_machine_and_the_status_fit_what_was_granted() -> None:
     rig = Rig()
     inner = rig.apply()
     [config] = rig.machine.configs
-    assert (config.mtu, rig.status.mtu, rig.status.path_mtu) == (inner, inner, 1500)
-    assert rig.status.routes == ("10.99.0.0/24",)
+    assert (config.mtu, rig.status.network.mtu, rig.status.network.path_mtu) == (inner, inner, 1500)
+    assert rig.status.network.routes == ("10.99.0.0/24",)
     assert config.table == 7000
     assert rig.arrangement.applied
 
@@ -85,16 +85,16 @@ def test_a_machine_that_refuses_leaves_the_status_as_it_was() -> None:
     with rig.failing(), pytest.raises(PlatformError):
         rig.apply()
     assert not rig.arrangement.applied
-    assert rig.status.mtu == 0
-    assert rig.status.routes == ()
+    assert rig.status.network.mtu == 0
+    assert rig.status.network.routes == ()
 
 
 def test_warnings_about_the_machine_are_those_of_the_last_configuration() -> None:
     rig = Rig()
-    rig.status.warnings = ["of somebody else"]
+    rig.status.problems.warnings = ["of somebody else"]
     rig.arrangement._warn(("old", "both"))
     rig.arrangement._warn(("both", "new"))
-    assert rig.status.warnings == ["of somebody else", "both", "new"]
+    assert rig.status.problems.warnings == ["of somebody else", "both", "new"]
     assert [event["text"] for event in rig.said] == ["old", "both", "new"]
 
 
@@ -104,7 +104,7 @@ def test_an_interface_that_is_deleted_is_made_again_but_not_for_ever() -> None:
     for _ in range(REOPEN_MOST):
         assert rig.arrangement.reopen_device()
     assert not rig.arrangement.reopen_device()
-    assert len(rig.status.warnings) == 1
+    assert len(rig.status.problems.warnings) == 1
     rig.now += REOPEN_WITHIN + 1
     assert rig.arrangement.reopen_device()
 

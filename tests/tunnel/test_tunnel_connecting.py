@@ -45,7 +45,7 @@ class Rig:
         self.wakeups = Wakeups()
         self.refuses: IkeclientError | None = None  # to open a link
         self.status = Status(name="work")
-        self.status.happens(Input.START)
+        self.status.life.happens(Input.START)
         session: Any = SimpleNamespace(
             ports=SimpleNamespace(clock=lambda: self.now),
             profile=profile(),
@@ -106,9 +106,9 @@ class Rig:
 def test_the_addresses_are_tried_in_turn_and_the_one_that_worked_is_the_best() -> None:
     rig = Rig()
     rig.first()
-    assert (rig.status.life, rig.asked) == (State.RESOLVING, [])
+    assert (rig.status.life.state, rig.asked) == (State.RESOLVING, [])
     rig.resolve(BOTH)
-    assert (rig.status.life, rig.asked) == (State.CONNECTING, [ONE])
+    assert (rig.status.life.state, rig.asked) == (State.CONNECTING, [ONE])
     rig.now += 15
     rig.ends(NoResponse("silence"))
     assert rig.asked == [ONE, TWO]
@@ -157,7 +157,7 @@ def test_a_stop_ends_every_wait() -> None:
         if moment == "connecting":
             rig.resolve(BOTH)
         rig.wakeups.stop()
-        rig.status.happens(Input.CLOSE)
+        rig.status.life.happens(Input.CLOSE)
         if moment == "connecting":
             rig.ends(None)
         rig.go_on()
@@ -190,7 +190,7 @@ def test_a_lost_connection_is_made_again_where_it_worked_and_then_elsewhere_with
     assert rig.asked == [ONE, TWO], "addresses that were found before stay good"
     rig.up()
     assert rig.failure is None
-    assert rig.status.reconnects == 1
+    assert rig.status.counts.reconnects == 1
 
 
 def test_an_attempt_for_which_there_is_no_route_has_failed() -> None:

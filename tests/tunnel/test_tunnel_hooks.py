@@ -10,9 +10,9 @@ from ikeclient.control.events import HOOKS
 from ikeclient.ike.events import Configuration
 from ikeclient.tunnel.commands import RunHook, StopHook
 from ikeclient.tunnel.hooks import MOST_WAITING, Commands, Hooks, environment
-from ikeclient.tunnel.status import Status
+from ikeclient.tunnel.status import InnerNetwork, Status
 
-STATUS = Status(name="work", interface="ike0", mtu=1400, routes=("10.99.0.0/24", "fd99::/64"))
+STATUS = Status(name="work", interface="ike0", network=InnerNetwork(mtu=1400, routes=("10.99.0.0/24", "fd99::/64")))
 STATUS.configuration = Configuration(addresses=(ip_interface("10.88.0.1/32"),))
 BOTH: Commands = {"up": [("/bin/up",)], "down": [("/bin/down",)]}
 

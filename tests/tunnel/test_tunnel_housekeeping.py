@@ -13,6 +13,7 @@ from ikeclient.tunnel.data_path import LOOK
 from ikeclient.tunnel.housekeeping import KEEPALIVE, QUIET, SILENCE, Housekeeping
 from ikeclient.tunnel.roaming import SILENT
 from ikeclient.tunnel.state import State
+from ikeclient.tunnel.status import Life
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Rig:
 
     def __post_init__(self) -> None:
         self.nat = SimpleNamespace(local=self.behind_nat)
-        self.status = SimpleNamespace(ike=SimpleNamespace(nat=self.nat), life=State.CONNECTED)
+        self.status = SimpleNamespace(ike=SimpleNamespace(nat=self.nat), life=Life(state=State.CONNECTED))
         pump: Any = self.pump
         pump.send_keepalive = self.keep
         session: Any = SimpleNamespace(
@@ -127,7 +128,7 @@ def test_what_is_in_doubt_is_looked_at_once_a_second_without_traffic(why: str) -
     rig.looks.clear()
     rig.searching = why == "size"
     rig.doubt_until = rig.now + 1000 if why == "data path" else 0.0
-    rig.status.life = State.MOVING if why == "moving" else State.CONNECTED
+    rig.status.life.state = State.MOVING if why == "moving" else State.CONNECTED
     rig.run(10)
     assert len(rig.looks) == 10
 

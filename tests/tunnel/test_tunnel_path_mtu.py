@@ -15,7 +15,7 @@ from ikeclient.ike.events import PathProbed
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.tunnel.path_mtu import PathMtu
 from ikeclient.tunnel.path_search import RAISE_AFTER, SUSPECT_AFTER
-from ikeclient.tunnel.status import Status
+from ikeclient.tunnel.status import InnerNetwork, Status
 from ikeclient.tunnel.status_events import StatusEvents
 
 
@@ -57,7 +57,7 @@ class Session:
     def configure(self, link: object, outer: int) -> None:
         if self.refuses:
             raise PlatformError("the machine does not take that MTU")
-        self.status.path_mtu, self.status.mtu = outer, outer - 80
+        self.status.network = InnerNetwork(path_mtu=outer, mtu=outer - 80)
 
 
 class Rig:
@@ -95,16 +95,16 @@ def test_a_new_path_is_probed_at_what_the_kernel_believes_and_then_trusted() -> 
     assert not rig.path_mtu.searching
     assert rig.session.trusted[-1] == (1500, True)
     assert rig.link.asked("set_path_mtu")[-1] == (1500,)
-    assert rig.session.status.path_mtu == 1500
+    assert rig.session.status.network.path_mtu == 1500
 
 
 def test_a_narrow_path_makes_the_tunnel_narrower_and_it_is_said_and_flows_are_told() -> None:
     rig = Rig()
     rig.begin()
     rig.probe_all(1400)
-    assert 1380 <= rig.session.status.path_mtu <= 1400
+    assert 1380 <= rig.session.status.network.path_mtu <= 1400
     assert rig.session.shrunk >= 1
-    assert rig.said_mtu()[-1] == rig.session.status.mtu
+    assert rig.said_mtu()[-1] == rig.session.status.network.mtu
 
 
 def test_a_path_that_is_known_is_not_probed_again_and_another_one_is() -> None:
@@ -140,7 +140,7 @@ def test_a_router_that_says_too_big_is_believed_at_once_and_then_put_to_the_test
     rig.begin()
     rig.probed(passed=True)
     rig.path_mtu.hint(PathHint(kind=kind, errno=90, mtu=1300), rig.any_link)
-    assert (rig.session.status.path_mtu == 1300) is believed
+    assert (rig.session.status.network.path_mtu == 1300) is believed
     assert (rig.link.asked("probe_path")[-1:] == [(1500,)] and len(rig.link.asked("probe_path")) == 2) is believed
 
 
@@ -160,7 +160,7 @@ def test_a_download_that_ceases_right_after_a_look_is_looked_at_a_little_later()
 def test_a_machine_that_refuses_an_mtu_is_a_warning_and_no_more() -> None:
     rig = Rig(refuses=True)
     rig.begin()
-    assert rig.session.status.warnings == ["the machine does not take that MTU"]
+    assert rig.session.status.problems.warnings == ["the machine does not take that MTU"]
     assert rig.session.said[-1]["event"] == "notice"
 
 

@@ -15,7 +15,7 @@ from ikeclient.ike.events import Configuration, GatewayAddresses, IPAddress, Nat
 from ikeclient.net.watch.snapshot import Change, OuterAddress, Snapshot
 from ikeclient.tunnel.roaming import PROBES, PROBES_EACH, SILENT, ProbeBudget, Roaming, is_silent
 from ikeclient.tunnel.state import State
-from ikeclient.tunnel.status import Status
+from ikeclient.tunnel.status import InnerNetwork, Life, Status
 from ikeclient.tunnel.status_events import StatusEvents
 
 WIFI, CABLE = ip_address("192.0.2.10"), ip_address("198.51.100.10")
@@ -87,7 +87,7 @@ class Session:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.ports = SimpleNamespace(clock=clock)
         self.pump = Pump()
-        self.status = Status(name="work", life=State.CONNECTED, state="connected")
+        self.status = Status(name="work", life=Life(state=State.CONNECTED, word="connected"))
         self.said: list[dict[str, object]] = []
         self.events = StatusEvents(self.status, self.said)
 
@@ -149,7 +149,7 @@ def test_traffic_goes_to_an_announced_address_only_after_an_answer_from_there(ri
     assert rig.link.path == HERE
     rig.answers(SECOND)
     assert rig.link.path.remote_address == SECOND
-    assert rig.session.status.state == "connected"
+    assert rig.session.status.life.word == "connected"
     rig.monitor.ours = [CABLE]
     rig.roaming.changed(Change())
     assert rig.link.moves[-1] == (CABLE, SECOND, True), "where it has answered it is known"
@@ -164,10 +164,10 @@ def test_nobody_is_called_silent_who_may_be_heard_any_moment(rig: Rig, reason: s
         rig.link.last_heard = rig.now + 1.0 if reason == "ESP comes" else float("-inf")
         rig.silence(SILENT)
     assert rig.link.moves == []
-    assert rig.session.status.state == "connected"
+    assert rig.session.status.life.word == "connected"
     rig.session.pump.is_deaf = False
     rig.silence(SILENT + 1)
-    assert rig.session.status.state == "reconnecting"
+    assert rig.session.status.life.word == "reconnecting"
 
 
 def test_without_an_answer_elsewhere_it_is_asked_again_where_it_was_heard_last(rig: Rig) -> None:
@@ -229,7 +229,7 @@ def test_our_own_addresses_are_never_the_gateways(rig: Rig) -> None:
 
 def test_without_an_inner_address_another_network_needs_another_connection(rig: Rig) -> None:
     """K22: TSi is the address that the connection was made from, and MOBIKE does not change it."""
-    rig.session.status.own = (WIFI,)
+    rig.session.status.network = InnerNetwork(own=(WIFI,))
     rig.monitor.ours = [CABLE]
     rig.roaming.changed(Change())
     assert rig.link.abandoned
@@ -238,7 +238,7 @@ def test_without_an_inner_address_another_network_needs_another_connection(rig: 
 
 def test_without_an_inner_address_silence_makes_no_one_try_other_addresses_of_ours(rig: Rig) -> None:
     """K22."""
-    rig.session.status.own = (WIFI,)
+    rig.session.status.network = InnerNetwork(own=(WIFI,))
     rig.monitor.ours = [WIFI, CABLE]
     rig.announce(SECOND)
     rig.silence(4 * SILENT)

@@ -45,8 +45,8 @@ class Rig:
         self.session = Session(profile(), options, ports, pump, self.said)
         self.status = self.session.status
         self.link: Any = FakeLink(established=False)
-        self.status.happens(Input.START)
-        self.status.happens(Input.RESOLVED)
+        self.status.life.happens(Input.START)
+        self.status.life.happens(Input.RESOLVED)
 
     @property
     def heard(self) -> list[object]:
@@ -77,7 +77,7 @@ def test_the_first_child_sa_configures_the_machine_and_only_then_the_tunnel_is_c
     assert rig.link.established
     assert rig.machine.kernel.state
     assert rig.heard == ["configuring", "connected"]
-    assert rig.status.life is State.CONNECTED
+    assert rig.status.life.state is State.CONNECTED
     assert not rig.session.confirm(PATH), "the gateway knows this path"
     assert rig.session.confirm(replace(PATH, local_address=GATEWAY))
     assert rig.carries(CHILD.spi_in)
@@ -89,7 +89,7 @@ def test_a_machine_that_refuses_keeps_the_tunnel_from_being_connected() -> None:
     rig.up()
     assert isinstance(rig.link.failure, PlatformError)
     assert not rig.link.established
-    assert rig.status.life is State.CONNECTING
+    assert rig.status.life.state is State.CONNECTING
     assert rig.heard == ["configuring"]
 
 
@@ -99,7 +99,7 @@ def test_a_rekeyed_child_sa_takes_over_and_the_old_one_receives_a_moment_longer(
     rig.session.handle(replace(SECOND, replaces=CHILD.spi_in), rig.link)
     rig.session.handle(ChildClosed(spi_in=CHILD.spi_in, replaced=True), rig.link)
     assert list(rig.status.children) == [SECOND.spi_in]
-    assert rig.status.child_rekeys == 1
+    assert rig.status.counts.child_rekeys == 1
     assert rig.heard[-1] == "rekeyed"
     assert rig.carries(CHILD.spi_in)
     rig.expire()
@@ -124,8 +124,8 @@ def test_a_lost_connection_keeps_the_machine_and_drops_the_keys() -> None:
     rig = Rig()
     rig.up()
     rig.session.lose(NoResponse("silence"))
-    assert rig.status.life is State.RECONNECTING
-    assert rig.status.last_error == "silence"
+    assert rig.status.life.state is State.RECONNECTING
+    assert rig.status.problems.last_error == "silence"
     assert not rig.carries(CHILD.spi_in)
     assert rig.machine.kernel.state
     rig.session.lose(NoResponse("silence"))
@@ -135,7 +135,7 @@ def test_a_lost_connection_keeps_the_machine_and_drops_the_keys() -> None:
 def test_the_loss_of_a_path_that_was_told_is_not_told_again() -> None:
     rig = Rig()
     rig.up()
-    rig.status.happens(Input.PATH_LOST)
+    rig.status.life.happens(Input.PATH_LOST)
     rig.session.lose(NoResponse("silence"))
     assert "reconnecting" not in rig.heard
 
@@ -143,13 +143,13 @@ def test_the_loss_of_a_path_that_was_told_is_not_told_again() -> None:
 def test_a_connection_that_takes_over_confirms_the_path() -> None:
     rig = Rig()
     rig.up()
-    rig.status.happens(Input.PATH_LOST)
+    rig.status.life.happens(Input.PATH_LOST)
     rig.session.prepare([CONFIGURATION, SECOND], rig.link)
     rig.session.supersede()
     assert rig.status.children == {}
     rig.session.handle(SECOND, rig.link)
     rig.session.reauthenticated(rig.link)
-    assert rig.status.life is State.CONNECTED
+    assert rig.status.life.state is State.CONNECTED
     assert rig.heard[-1] == "reauthenticated"
     rig.expire()
     assert not rig.carries(CHILD.spi_in)
@@ -171,7 +171,7 @@ def test_a_connection_is_idle_if_nothing_passed_in_either_direction(passed: str 
 def test_a_notice_is_kept_as_a_warning() -> None:
     rig = Rig()
     rig.session.handle(Notice(text="the certificate expires tomorrow"), rig.link)
-    assert rig.status.warnings == ["the certificate expires tomorrow"]
+    assert rig.status.problems.warnings == ["the certificate expires tomorrow"]
 
 
 def test_the_end_is_told_only_if_there_was_a_tunnel() -> None:
@@ -179,9 +179,9 @@ def test_the_end_is_told_only_if_there_was_a_tunnel() -> None:
         rig = Rig()
         if connected:
             rig.up()
-        rig.status.happens(Input.CLOSE)
+        rig.status.life.happens(Input.CLOSE)
         rig.session.lose(None)
         rig.session.end()
-        assert rig.status.life is State.DISCONNECTED
+        assert rig.status.life.state is State.DISCONNECTED
         assert not rig.machine.kernel.state
         assert ("disconnected" in rig.heard) is connected

@@ -8,7 +8,7 @@ import pytest
 from state_table import check_pair, name, reached
 
 from ikeclient.tunnel.state import IMPOSSIBLE, REPORTED, TRANSITIONS, Input, State, after
-from ikeclient.tunnel.status import Status
+from ikeclient.tunnel.status import Life, Status
 
 PAIRS = list(product(State, Input))
 UP = (State.CONNECTED, State.MOVING, State.RECONNECTING, State.BLOCKED)  # the machine is closed
@@ -33,12 +33,12 @@ def test_the_machine_opens_only_through_closing() -> None:
     ]
 
 
-def test_a_tunnel_that_gives_up_stays_closed_until_it_is_told_otherwise() -> None:
-    """Only a command leads out of it."""
+def test_a_tunnel_that_gave_up_ends() -> None:
+    """What can succeed later is tried again before: nothing leads back."""
     gives_up = {state for state in State if TRANSITIONS.get((state, Input.GIVE_UP)) is State.BLOCKED}
     assert gives_up == {State.RESOLVING, State.CONNECTING, State.RECONNECTING}
     out = {event: state for (source, event), state in TRANSITIONS.items() if source is State.BLOCKED}
-    assert out == {Input.RETRY: State.RECONNECTING, Input.CLOSE: State.CLOSING}
+    assert out == {Input.CLOSE: State.CLOSING}
 
 
 def test_what_arrives_late_does_not_bring_a_closing_tunnel_back() -> None:
@@ -54,23 +54,23 @@ def test_every_state_can_be_closed() -> None:
 def test_people_see_one_word_for_a_lost_path_and_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter(f"moment {number}" for number in range(9))
     monkeypatch.setattr("ikeclient.tunnel.status.timestamp", lambda: next(moments))
-    status = Status(name="work", since="the start")
-    seen = [(status.state, status.since)]
+    status = Status(name="work", life=Life(since="the start"))
+    seen = [(status.life.word, status.life.since)]
     for event in (Input.START, Input.RESOLVED, Input.UP, Input.PATH_LOST, Input.LINK_LOST, Input.UP, Input.CLOSE):
-        status.happens(event)
-        seen.append((status.state, status.since))
+        status.life.happens(event)
+        seen.append((status.life.word, status.life.since))
     assert seen == [
         *[("connecting", "the start")] * 3,
         ("connected", "moment 0"),
         *[("reconnecting", "moment 1")] * 2,
         *[("connected", "moment 2")] * 2,
     ]
-    status.happens(Input.CLOSED)
-    assert (status.state, status.since) == ("disconnected", "moment 3")
+    status.life.happens(Input.CLOSED)
+    assert (status.life.word, status.life.since) == ("disconnected", "moment 3")
 
 
 def test_an_impossible_pair_is_told_as_a_bug_and_changes_nothing() -> None:
     status = Status(name="work")
     with pytest.warns(RuntimeWarning, match="a bug in ikeclient: UP while the tunnel is DISCONNECTED"):
-        status.happens(Input.UP)
-    assert (status.life, status.state) == (State.DISCONNECTED, "connecting")
+        status.life.happens(Input.UP)
+    assert (status.life.state, status.life.word) == (State.DISCONNECTED, "connecting")

@@ -23,17 +23,17 @@ def test_an_event_says_what_happened_when_and_to_which_tunnel() -> None:
         "path_mtu": 1400,
     }
     assert str(event["time"]).endswith("Z")
-    assert status.warnings == []
+    assert status.problems.warnings == []
 
 
 def test_a_warning_is_told_and_kept_until_it_is_true_no_more() -> None:
     events, status, said = made()
     events.warn("nothing comes back")
-    assert status.warnings == ["nothing comes back"]
+    assert status.problems.warnings == ["nothing comes back"]
     assert [(event["event"], event["text"]) for event in said] == [("notice", "nothing comes back")]
     events.retract("nothing comes back")
     events.retract("nothing comes back")
-    assert status.warnings == []
+    assert status.problems.warnings == []
     assert len(said) == 1
 
 
@@ -41,5 +41,5 @@ def test_a_warning_that_comes_again_is_told_again_and_kept_once() -> None:
     events, status, said = made()
     for _ in range(3):
         events.warn_once("it was made again")
-    assert status.warnings == ["it was made again"]
+    assert status.problems.warnings == ["it was made again"]
     assert len(said) == 3

@@ -156,7 +156,7 @@ class World:
 
     @property
     def life(self) -> State:
-        return self.tunnel.session.status.life
+        return self.tunnel.session.status.life.state
 
     def lookup(self) -> Lookup:
         [lookup] = self.tunnel.commands()
@@ -295,7 +295,7 @@ def test_a_tunnel_that_gives_up_behind_a_kill_switch_is_blocked_until_it_has_end
     world.ends[0].deadline = world.now + 60  # the gateway is still to be told
     world.say(Closed(error=NoResponse("silence")))
     assert world.life is State.CLOSING
-    assert world.tunnel.session.status.state == ("blocked" if closed else "reconnecting")
+    assert world.tunnel.session.status.life.word == ("blocked" if closed else "reconnecting")
     world.later(2)
     assert isinstance(world.error, NoResponse)
     world.device.close()
@@ -308,9 +308,9 @@ def test_a_move_follows_the_machine_and_counts_once_the_gateway_has_confirmed_it
     path = world.ends[0].path
     assert path.local_address == CABLE
     assert world.tunnel.session.status.path == path
-    assert world.tunnel.session.status.roams == 0
+    assert world.tunnel.session.status.counts.roams == 0
     world.say(Roamed(path=path, nat=NO_NAT))
-    assert (world.life, world.tunnel.session.status.roams) == (State.CONNECTED, 1)
+    assert (world.life, world.tunnel.session.status.counts.roams) == (State.CONNECTED, 1)
     assert "roamed" in world.said
 
 

@@ -6,7 +6,7 @@ with a certificate before, and only when the profile asks for this method.
 
 from __future__ import annotations
 
-from ikeclient.eap.method import NeedCredential
+from ikeclient.eap.method import NeedCredential, Remark
 from ikeclient.errors import AuthenticationFailed
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.text import printable
@@ -14,7 +14,7 @@ from ikeclient.wire.text import printable
 _MAX_QUESTION = 230  # characters
 
 
-class Gtc:
+class Gtc(Remark):
     """One EAP-GTC conversation. A password answers one question; every further question goes to a person."""
 
     def __init__(self, password: str | None) -> None:
@@ -22,7 +22,6 @@ class Gtc:
         self.msk: bytes | None = None
         self.done = False
         self.refusal: AuthenticationFailed | None = None
-        self.message = ""
         self._password = password
 
     def supply(self, password: str) -> None:

@@ -7,12 +7,12 @@ offset  0             1..             1 + Value-Size..
 from __future__ import annotations
 
 from ikeclient.crypto.algorithms.legacy import md5
-from ikeclient.eap.method import NeedCredential, breach, password_prompt, refused
+from ikeclient.eap.method import NeedCredential, Remark, breach, password_prompt, refused
 from ikeclient.errors import AuthenticationFailed
 from ikeclient.wire.registry import EapType
 
 
-class Md5Challenge:
+class Md5Challenge(Remark):
     """One EAP-MD5 conversation: one challenge, one answer."""
 
     def __init__(self, user: str, password: str | None) -> None:
@@ -20,7 +20,6 @@ class Md5Challenge:
         self.msk: bytes | None = None
         self.done = False
         self.refusal: AuthenticationFailed | None = None
-        self.message = ""
         self._user = user
         self._password = password
 

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
 
-from ikeclient.eap.method import NeedCredential, breach, password_prompt, quoted, refused
+from ikeclient.eap.method import NeedCredential, Remark, breach, password_prompt, quoted, refused
 from ikeclient.eap.methods import mschap
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
 from ikeclient.wire.registry import EapType
@@ -80,7 +80,7 @@ class _SecondChance:
     repeated: str | None = field(default=None, repr=False)
 
 
-class MschapV2:
+class MschapV2(Remark):
     """One EAP-MSCHAPv2 conversation. `user` may be `DOMAIN\\name`; `entropy` gives the 16-byte peer challenge."""
 
     def __init__(self, user: str, password: str | None, entropy: Callable[[int], bytes]) -> None:
@@ -88,7 +88,6 @@ class MschapV2:
         self.msk: bytes | None = None
         self.done = False
         self.refusal: AuthenticationFailed | None = None
-        self.message = ""
         self._user = user
         self._entropy = entropy
         self._password_hash = None if password is None else mschap.nt_password_hash(password)
