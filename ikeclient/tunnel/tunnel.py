@@ -298,6 +298,8 @@ class Tunnel:
             ended_by = error
         except Exception as error:
             ended_by = error
+        if isinstance(ended_by, IkeclientError) and self.session.ports.switch.closed:
+            self.session.status.life.happens(Input.GIVE_UP)
         self.housekeeping.end()
         self.roaming.close()
         yield from self._end()

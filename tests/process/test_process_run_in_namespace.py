@@ -23,7 +23,7 @@ class FakeConnection:
     def __init__(self) -> None:
         self.stopped = asyncio.Event()
         self.error: IkeclientError | None = None
-        self.session = SimpleNamespace(status=SimpleNamespace(state="connected"))
+        self.session = SimpleNamespace(status=SimpleNamespace(life=SimpleNamespace(word="connected")))
 
     def stop(self, error: IkeclientError | None = None) -> None:
         self.error = error

@@ -8,7 +8,7 @@ from sim_tunnel import TunnelWorld, play
 from ikeclient.errors import NoResponse
 from ikeclient.tunnel.ports import NoKillSwitch
 from ikeclient.tunnel.state import Input
-from ikeclient.tunnel.status import Status
+from ikeclient.tunnel.status import Life
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -16,13 +16,13 @@ def test_a_tunnel_that_gives_up_is_blocked_only_if_the_machine_is_closed(
     monkeypatch: pytest.MonkeyPatch, closed: bool
 ) -> None:
     words: list[tuple[Input, str]] = []
-    happens = Status.happens
+    happens = Life.happens
 
-    def noted(status: Status, event: Input) -> None:
-        happens(status, event)
-        words.append((event, status.state))
+    def noted(life: Life, event: Input) -> None:
+        happens(life, event)
+        words.append((event, life.word))
 
-    monkeypatch.setattr(Status, "happens", noted)
+    monkeypatch.setattr(Life, "happens", noted)
     monkeypatch.setattr(NoKillSwitch, "closed", closed)
 
     async def scenario(world: TunnelWorld) -> None:
