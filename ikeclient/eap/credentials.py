@@ -52,7 +52,8 @@ class TlsCredentials:
 
     `trust` and `server_name` (type and value of an identity) say who the authentication server must prove to be, apart
     from the gateway. `chain` and `key` are our certificate, ours first. `inner` is the profile's word for what runs
-    inside TTLS and PEAP, None for MSCHAPv2; `anonymous_identity` is what is said outside of TLS, None for the account.
+    inside TTLS and PEAP, None for MSCHAPv2; `anonymous_identity` is what is said outside of TLS, None for what
+    `peer.outer_identity` makes of the account.
     """
 
     trust: TrustStore
@@ -67,5 +68,5 @@ class TlsCredentials:
         return self if self.server_name is not None else replace(self, server_name=(type_, value))
 
     def inside(self) -> Self:
-        """The same for a method inside the tunnel, where the account is named and nothing is nested again."""
+        """The same for a method inside the tunnel, where nothing is nested again."""
         return replace(self, inner=None, anonymous_identity=None)

@@ -60,16 +60,34 @@ _METHODS: dict[EapType, Callable[[Login], Method]] = {
     EapType.PEAP: Peap,
 }
 _OVER_TLS = frozenset({EapType.TLS, EapType.TTLS, EapType.PEAP})
+_HIDES_ACCOUNT = frozenset({EapType.TTLS, EapType.PEAP})
 
 SUPPORTED_METHODS = frozenset(_METHODS)
+
+
+def outer_identity(identity: str, methods: Sequence[EapType], tls: TlsCredentials | None) -> str:
+    """Return what answers the identity request, which comes before a server behind the gateway has proven itself.
+
+    EAP-TTLS and PEAP name the account inside of TLS, so outside it is anonymous, with the account's realm to find the
+    server by (RFC 7542 section 2.4). If another method may follow the account is named: EAP-MSCHAPv2, GTC and MD5 show
+    it in the clear, and EAP-TLS servers look the certificate up by it.
+    """
+    if tls is None:
+        return identity
+    if tls.anonymous_identity is not None:
+        return tls.anonymous_identity
+    if not all(method in _HIDES_ACCOUNT for method in methods):
+        return identity
+    _, separator, realm = identity.rpartition("@")
+    return f"anonymous@{realm}" if separator and realm else "anonymous"
 
 
 class EapPeer:
     """One EAP conversation as `identity`, with any of `methods` (in order of preference) and nothing else.
 
     `password` None means that a person is asked when a method needs it. `entropy` returns the asked number of
-    unpredictable bytes. Methods over TLS need `tls`, and `now` to judge certificates by; what `tls` says is anonymous
-    answers the identity request in place of `identity`.
+    unpredictable bytes. Methods over TLS need `tls`, and `now` to judge certificates by. The identity request is
+    answered with what `outer_identity` says.
     Raises ProfileError for an identity, a password or methods that can never work.
 
     `finished` turns true with the gateway's Success. `notices` collects what the gateway had to say to the person,
@@ -102,7 +120,7 @@ class EapPeer:
         self.notices: list[str] = []
         self._identity = identity
         self._allowed = tuple(dict.fromkeys(methods))
-        self._said = (tls and tls.anonymous_identity) or identity
+        self._said = outer_identity(identity, self._allowed, tls)
         self._login = Login(
             user=identity,
             password=password,

@@ -17,7 +17,7 @@ from ikeclient.eap.methods import avp
 from ikeclient.eap.methods.avp import Avp
 from ikeclient.eap.methods.inner import INNER_NAMES
 from ikeclient.eap.methods.peap import CRYPTO_BINDING, FAILURE, RESULT, SUCCESS, parse_tlvs, tlv
-from ikeclient.eap.peer import SUPPORTED_METHODS, EapPeer
+from ikeclient.eap.peer import SUPPORTED_METHODS, EapPeer, outer_identity
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, NegotiationRefused
 from ikeclient.profile.model.methods import INNER
 from ikeclient.wire.registry import EapType
@@ -70,6 +70,26 @@ IMPOSTORS: dict[str, tuple[Callable[[], Issued], datetime.datetime, str]] = {
     "expired by our clock": (lambda: issue(SERVER, "ca"), NOW + datetime.timedelta(days=400), "server_ca"),
     "a client's": (lambda: issue(CLIENT, "ca"), NOW, "server_name"),
 }
+
+
+OUTER = [
+    ((EapType.TTLS,), None, "alice@example.org", "anonymous@example.org"),
+    ((EapType.PEAP,), None, "alice", "anonymous"),
+    ((EapType.PEAP, EapType.TTLS), None, r"EXAMPLE\alice", "anonymous"),
+    ((EapType.PEAP,), None, "alice@", "anonymous"),
+    ((EapType.PEAP,), "somebody", "alice@example.org", "somebody"),
+    ((EapType.TLS,), None, "alice@example.org", "alice@example.org"),
+    ((EapType.PEAP, EapType.MSCHAPV2), None, "alice@example.org", "alice@example.org"),
+    ((EapType.PEAP, EapType.MSCHAPV2), "anonymous@example.org", "alice", "anonymous@example.org"),
+]
+
+
+@pytest.mark.parametrize(("methods", "anonymous", "account", "said"), OUTER)
+def test_what_is_said_to_an_unproven_server(
+    methods: tuple[EapType, ...], anonymous: str | None, account: str, said: str
+) -> None:
+    """E2: nothing that identifies the account, unless a method that shows it may follow."""
+    assert outer_identity(account, methods, credentials(anonymous_identity=anonymous)) == said
 
 
 @VERSIONS

@@ -166,7 +166,7 @@ class Hostapd(_Server):
         chain.write_bytes(server.chain_file.read_bytes())
         (own / "clients").write_text(f"127.0.0.1 {SECRET}\n")
         (own / "users").write_text(
-            f'"alice@example.com" TLS\n"anonymous@example.com" PEAP,TTLS,TLS\n"alice" PEAP,TTLS\n'
+            f'"alice@example.com" TLS\n"anonymous@example.com" PEAP,TTLS,TLS\n"anonymous" PEAP,TTLS\n'
             f'"alice" MSCHAPV2,GTC,MD5,TTLS-MSCHAPV2,TTLS-PAP "{PASSWORD}" [2]\n"carol" TLS [2]\n'
         )
         lines = {
@@ -301,10 +301,11 @@ server inside {{
 """
 
 
-def converse(client: RadiusClient, user: str, respond: Callable[[bytes], bytes | None]) -> Verdict:
+def converse(client: RadiusClient, respond: Callable[[bytes], bytes | None]) -> Verdict:
     """Carry a whole conversation, beginning with our identity, and return the server's last word."""
     packet = respond(bytes([1, 0, 0, 5, 1]))
     assert packet is not None
+    user = packet[5:].decode()
     while True:
         verdict = client.ask(user, packet)
         if not verdict.packet:

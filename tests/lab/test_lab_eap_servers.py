@@ -56,7 +56,7 @@ class Login:
         self.peer, self._answers = peer, answers
         self.asked: list[str] = []
         self.sent: list[bytes] = []
-        self.verdict: Verdict = converse(client, ANONYMOUS, self._respond)
+        self.verdict: Verdict = converse(client, self._respond)
 
     def _respond(self, packet: bytes) -> bytes | None:
         answer = self.peer.respond(packet)
@@ -134,6 +134,20 @@ def test_eap_tls_with_hostapd(hostapd: Log, pki: Pki) -> None:
 @pytest.mark.parametrize("inner", ["mschapv2", "eap-mschapv2", "gtc", "md5", "pap"])
 def test_ttls_with_hostapd(hostapd: Log, pki: Pki, inner: str) -> None:
     accepted(hostapd(EapType.TTLS, credentials(pki, inner=inner)))
+
+
+@pytest.mark.parametrize("method", [EapType.TTLS, EapType.PEAP])
+def test_the_account_is_anonymous_outside_of_tls_by_default(hostapd: Log, pki: Pki, method: EapType) -> None:
+    """E2: the server knows nobody called alice outside of TLS."""
+    login = hostapd(method, credentials(pki, anonymous_identity=None))
+    accepted(login)
+    assert login.sent[0][5:] == b"anonymous"
+    assert not [packet for packet in login.sent if USER.encode() in packet]
+
+
+@pytest.mark.parametrize("method", [EapType.TTLS, EapType.PEAP])
+def test_an_anonymous_identity_is_enough_for_freeradius(freeradius: Log, pki: Pki, method: EapType) -> None:
+    accepted(freeradius(method, credentials(pki, anonymous_identity=None)))
 
 
 @pytest.mark.parametrize("inner", ["mschapv2", "gtc", "md5"])

@@ -239,7 +239,8 @@ class Auth(Section):
     anonymous_identity: Text | None = Field(
         default=None,
         description="With EAP-TLS, EAP-TTLS and PEAP: what is said of us before the authentication server has proven "
-        "who it is, such as `anonymous@example.com`. Default: the account",
+        "who it is, such as `anonymous@example.com`. Default with EAP-TTLS and PEAP: `anonymous`, with the account's "
+        "realm if it has one; with `eap` and EAP-TLS: the account, since a method that shows it may follow",
     )
     server_ca: Annotated[tuple[str, ...], _Parsed(values.paths, _ONE_OR_MORE)] | None = Field(
         default=None,
