@@ -284,3 +284,90 @@ def test_toml_is_what_is_set_with_whole_paths_and_without_arguments_of_commands(
     parse_profile(data.decode())
     with pytest.raises(UsageError, match="never holds secrets"):
         exported(place, EAP, Format.TOML, secrets=True)
+
+
+HEAD = 'version = 1\n[gateway]\naddress = "vpn.example.com"\nidentity = "gw.example.com"\n'
+RSA = '[auth]\nmethod = "certificate"\nidentity = "alice.example"\ncertificate = "alice.pem"\nkey = "alice.key"\n'
+WAYS_IN = {
+    "certificate, then password": HEAD + RSA + 'signature = ["rsa-pss-sha384", "rsa-pkcs1-sha256"]\n'
+    '[second_auth]\nmethod = "eap-mschapv2"\nuser = "alice"\npassword = { file = "pw" }\n',
+    "password, then certificate": HEAD
+    + '[auth]\nmethod = "eap-mschapv2"\nuser = "alice"\npassword = { file = "pw" }\n'
+    + RSA.replace("[auth]", "[second_auth]"),
+    "post-quantum": HEAD + '[auth]\nmethod = "psk"\nidentity = "alice"\npsk = { file = "psk" }\n'
+    '[ppk]\nid = "office"\nsecret = { file = "psk" }\nrequired = false\n',
+    "key and certificate": HEAD + 'auth = "psk"\n' + RSA + 'psk = { file = "psk" }\n',
+    "certificate and key": HEAD + 'auth = "certificate"\n[auth]\nmethod = "psk"\nidentity = "alice"\n'
+    'psk = { file = "psk" }\n',
+    "EAP alone": HEAD + 'auth = "eap"\n[auth]\nmethod = "eap-tls"\nuser = "alice"\nidentity = "alice"\n'
+    'certificate = "alice.pem"\nkey = "alice.key"\nserver_name = "radius.example.com"\n',
+    "TTLS": HEAD + '[auth]\nmethod = "eap-ttls"\ninner = "eap-mschapv2"\nuser = "alice"\nidentity = "alice"\n'
+    'password = { file = "pw" }\nserver_name = "radius.example.com"\n',
+}
+
+
+@pytest.mark.parametrize("way", WAYS_IN)
+def test_every_way_in_comes_back_from_swanctl(place: Path, way: str) -> None:
+    data, warnings = exported(place, WAYS_IN[way], Format.SWANCTL, secrets=True)
+    assert [each for each in warnings if 'routes = "gateway"' not in each] == []
+    before = parse_profile(WAYS_IN[way]).profile
+    draft = read_foreign(data)
+    after = parse_profile(draft.toml("work")).profile
+    assert after.gateway.auth == before.gateway.auth
+    pairs = [(before.auth, after.auth), (before.second_auth, after.second_auth)]
+    for old, new in pairs:
+        assert (old is None) is (new is None)
+        if old is None or new is None:
+            continue
+        assert (new.method, new.identity, new.server_name, new.inner) == (
+            old.method, old.identity, old.server_name, old.inner
+        )  # fmt: skip
+        assert new.signature == old.signature
+        assert new.user == old.user
+        for key in ("psk", "password", "certificate", "key"):
+            assert (getattr(new, key) is None) is (getattr(old, key) is None), key
+    assert (after.ppk is None) is (before.ppk is None)
+    if before.ppk is not None and after.ppk is not None:
+        assert (after.ppk.id, after.ppk.required) == ("office", False)
+        assert CANARY.encode() in [item.data for item in draft.attachments if item.key == ("ppk", "secret")]
+    closed, _ = exported(place, WAYS_IN[way], Format.SWANCTL)
+    assert CANARY not in closed.decode()
+    assert base64.b64encode(CANARY.encode()).decode() not in closed.decode()
+
+
+@pytest.mark.parametrize("form", [*CAN_SAY])
+@pytest.mark.parametrize("way", WAYS_IN)
+def test_a_way_in_that_cannot_be_said_is_told(place: Path, way: str, form: Format) -> None:
+    """What comes back proves the same with the same, or there is a word about it."""
+    try:
+        data, warnings = exported(place, WAYS_IN[way], form, secrets=True)
+    except ProfileError as error:
+        assert "cannot be exported" in error.message
+        return
+    before = parse_profile(WAYS_IN[way]).profile
+    after = parse_profile(read_foreign(data).toml("work")).profile
+    said = "\n".join(warnings)
+    assert after.second_auth is not None or before.second_auth is None or "second_auth" in said
+    assert after.ppk is not None or before.ppk is None or "ppk." in said
+    assert after.gateway.auth == before.gateway.auth or "gateway.auth" in said
+    for key in ("signature", "server_name", "inner"):
+        assert getattr(after.auth, key) == getattr(before.auth, key) or f"auth.{key}" in said
+
+
+def test_apples_property_list_and_the_app_hold_what_they_can(place: Path) -> None:
+    data, _ = exported(place, WAYS_IN["post-quantum"], Format.MOBILECONFIG, secrets=True)
+    draft = read_foreign(data)
+    assert draft.tables["ppk"] == {"id": "office", "required": False}
+    assert CANARY.encode() in [item.data for item in draft.attachments if item.key == ("ppk", "secret")]
+    closed, warnings = exported(place, WAYS_IN["post-quantum"], Format.MOBILECONFIG)
+    assert CANARY not in closed.decode()
+    assert any("ppk.secret" in text for text in warnings)
+    app, _ = exported(place, WAYS_IN["certificate, then password"], Format.SSWAN, secrets=True)
+    assert json.loads(app)["type"] == "ikev2-cert-eap"
+    assert read_foreign(app).tables["second_auth"] == {"method": "eap", "user": "alice"}
+
+
+def test_toml_names_the_servers_authority_by_its_whole_path(place: Path) -> None:
+    text = WAYS_IN["TTLS"] + 'server_ca = ["ca.pem"]\n'
+    data, _ = exported(place, text, Format.TOML)
+    assert tomllib.loads(data.decode())["auth"]["server_ca"] == [str(place / "ca.pem")]

@@ -77,6 +77,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "45-nothing-lost.mobileconfig": {"auth": {"method": "psk"}},
     "50-no-vips.swanctl.conf": {"network": {"request": [], "routes": ["10.0.0.0/8"]}},
     "51-psk-no-remote-id.swanctl.conf": {"gateway": {"identity": "%any"}},
+    "54-eap-only.swanctl.conf": {"gateway": {"auth": "eap"}, "auth": {"method": "eap-mschapv2"}},
     "55-revocation-strict.swanctl.conf": {"auth": {"method": "eap-mschapv2"}},
     "56-bypass-child-first.swanctl.conf": {"network": {"routes": ["10.0.0.0/8"], "exclude": ["192.168.0.0/16"]}},
     "58-local-ts.swanctl.conf": {"network": {"routes": ["10.0.0.0/8"]}},
@@ -130,8 +131,7 @@ REFUSED: dict[str, str] = {
     "15-rsasigkey.ipsec.conf": "raw public keys",
     "42-p12-alone.p12": "PKCS#12",
     "46-encrypted.mobileconfig": "encrypted for one device",
-    "53-eap-and-psk.swanctl.conf": "the gateway with psk",
-    "54-eap-only.swanctl.conf": "EAP alone",
+    "53-eap-and-psk.swanctl.conf": "the gateway with a pre-shared key",
     "67-stock-include-only.swanctl.conf": "it includes conf.d/*.conf",
     "87-ipsec.secrets": "--secrets FILE",
 }

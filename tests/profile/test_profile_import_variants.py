@@ -25,8 +25,9 @@ from ikeclient.profile.importers.identities import AnyIdentity, read_identity
 from ikeclient.profile.importers.neighbours import MAX_FILES, Archive, Neighbours
 from ikeclient.profile.importers.read import Extras, Kind, kind_of, read_directory, read_foreign
 from ikeclient.profile.importers.selectors import read_selectors
+from ikeclient.profile.importers.signatures import read_signature
 from ikeclient.profile.load.load import parse_profile
-from ikeclient.profile.secrets.credentials import identity_of
+from ikeclient.profile.secrets.credentials import decode_psk, identity_of
 from ikeclient.wire.registry import IdType
 from ikeclient.wire.text import printable
 
@@ -210,9 +211,10 @@ def test_ipsec_conf_means_what_its_program_takes_it_for(text: str, section: str,
         ("conn rw\n left=192.0.2.1\n authby=psk\n right=%any\n rightsourceip=10.3.0.0/16\n", "waits for others"),
         ("conn rw\n right=192.0.2.1\n left=%any\n leftaddresspool=10.0.0.1-10.0.0.9\n", "waits for others"),
         (ipsec("authby=xauthrsasig"), "IKEv1"),
-        (ipsec("leftauth=pubkey", "leftauth2=xauth"), "two rounds"),
+        (ipsec("leftauth=pubkey", "leftauth2=xauth"), "IKEv1"),
+        (ipsec("leftauth=pubkey", "rightauth=pubkey", "rightauth2=psk"), "the gateway authenticates in several rounds"),
         (ipsec("leftauth=xauth-eap", "rightauth=pubkey"), "IKEv1"),
-        (ipsec("leftauth=psk", "rightauth=pubkey", "leftid=a"), "the gateway with pubkey"),
+        (ipsec("leftauth=eap-mschapv2", "rightauth=psk", "leftid=a"), "pose as the gateway"),
         (ipsec("leftauth=eap-aka", "rightauth=pubkey", "leftid=a"), "eap-aka is not supported"),
         (ipsec("ah=sha256"), "AH"),
         (ipsec("ppk=insist", "leftcert=a.pem", "ikev2=insist"), "post-quantum"),
@@ -266,13 +268,14 @@ def swan(
     ("text", "said"),
     [
         (swan(more="version = 1"), "IKEv1"),
-        (swan(ours="psk", theirs="pubkey"), "the gateway with pubkey"),
+        (swan(ours="eap-ttls", theirs="psk"), "pose as the gateway"),
         (swan(ours="pubkey", theirs="eap-tls"), "EAP alone"),
+        (swan(ours="eap-md5", theirs="eap-md5"), "EAP alone"),
         (swan(ours="xauth", theirs="pubkey"), "IKEv1"),
         (swan(ours="eap-sim", theirs="pubkey"), "eap-sim is not supported"),
         (swan(ours="pubkey", theirs="pubkey", remote="pubkeys = gw.pub"), "raw public keys"),
-        (swan(more="local-2 { auth = eap-mschapv2 \n }", ours="pubkey", theirs="pubkey"), "several rounds"),
-        (swan(more="ppk_required = yes"), "RFC 8784"),
+        (swan(more="local-2 { auth = psk \n } local-3 { auth = psk \n }", ours="pubkey"), "several rounds"),
+        (swan(more="ppk_required = yes"), "set ppk_id"),
         (swan(more="mediation = yes"), "mediation"),
         (swan(children="net { ah_proposals = sha256 \n }"), "AH"),
         (swan(children="lan { mode = pass \n remote_ts = 10.0.0.0/8 \n }"), "no tunnel"),
@@ -292,7 +295,6 @@ def test_swanctl_conf_that_cannot_be_done_is_refused_in_words(text: str, said: s
         (swan(ours="pubkey", theirs="pubkey", remote="certs = gw.pem"), "not limited to gw.pem"),
         (swan(ours="pubkey", theirs="pubkey", remote="revocation = ifuri"), "revocation = ifuri"),
         (swan(ours="pubkey", theirs="pubkey"), "all public authorities are trusted"),
-        (swan(more="ppk_id = x"), "RFC 8784"),
         (swan(children="a { remote_ts = 10.0.0.0/8 \n } b { remote_ts = 192.0.2.0/24 \n }"), "only the child a"),
         (swan(children="n { remote_ts = 10.0.0.0/8\n local_ts = 192.168.0.0/24 \n }"), "local_ts"),
         (swan(children="n { remote_ts = 10.0.0.0/8 \n } d { mode = drop\n remote_ts = 192.0.2.0/24 \n }"), "drops"),
@@ -529,7 +531,6 @@ def test_apples_name_servers_come_along() -> None:
     [
         ({"AuthenticationMethod": "SharedSecret", "ExtendedAuthEnabled": 1}, "shared secret and then asks for EAP"),
         ({"AuthenticationMethod": "What"}, "'What' is not known"),
-        ({"AuthenticationMethod": "SharedSecret", "PPKIdentifier": "x"}, "RFC 8784"),
     ],
 )
 def test_what_apples_file_wants_and_cannot_be_done_is_refused(change: dict[str, Any], said: str) -> None:
@@ -561,8 +562,21 @@ def test_what_the_app_would_enforce_is_a_risk(authority: Owner, changes: dict[st
     assert any(risk in text for text in read(sswan(authority, **changes)).risks)
 
 
-def test_two_rounds_of_the_app_are_refused(authority: Owner) -> None:
-    assert "RFC 4739" in refused(sswan(authority, type="ikev2-cert-eap"))
+def test_a_certificate_and_then_a_password_are_two_authentications(authority: Owner, alice: Owner) -> None:
+    bundle = base64.b64encode(alice.pkcs12(None, [authority.certificate])).decode()
+    local = {"eap_id": "alice", "shared_secret": CANARY, "p12": bundle}
+    draft = read(sswan(authority, type="ikev2-cert-eap", local=local))
+    assert draft.method == "certificate"
+    assert draft.tables["second_auth"] == {"method": "eap", "user": "alice"}
+    assert {item.key for item in draft.attachments} >= {("auth", "certificate"), ("second_auth", "password")}
+    assert CANARY not in draft.toml("work")
+    profile = parse_profile(draft.toml("work")).profile
+    assert profile.second_auth is not None
+    assert profile.second_auth.password is not None
+    nameless = read(sswan(authority, type="ikev2-cert-eap", local={"p12": bundle}))
+    assert any("second_auth.user" in text for text in nameless.warnings)
+    named = read(sswan(authority, type="ikev2-cert-eap", local={"p12": bundle}), extras=Extras(user="bob"))
+    assert named.tables["second_auth"]["user"] == "bob"
 
 
 def test_an_app_profile_may_write_lists_as_text(authority: Owner, alice: Owner) -> None:
@@ -841,3 +855,173 @@ def test_a_container_that_would_be_hashed_for_hours_is_left_alone(authority: Own
     slow = bytes.fromhex("3013 020103 300e 04020000 02087fffffffffffffff")
     draft = read(sswan(authority, type="ikev2-cert", local={"p12": base64.b64encode(slow).decode()}))
     assert any("hashed more than" in text for text in draft.warnings)
+
+
+TWO = """
+connections { work {
+  remote_addrs = vpn.example.com
+  ppk_id = office
+  ppk_required = yes
+  local-2 { round = 2
+    auth = eap-mschapv2
+    eap_id = alice }
+  local-1 { round = 1
+    auth = ike:rsa/pss-sha384-sha256
+    id = alice.example.com
+    certs = alice.pem }
+  remote { auth = pubkey
+    id = gw.example.com }
+  children { net { remote_ts = 10.0.0.0/8
+  } }
+} }
+secrets { eap-1 { id = alice
+    secret = W0rd }
+  ppk-1 { id = office
+    secret = 0x00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff } }
+"""
+
+
+def test_two_authentications_and_a_post_quantum_key_of_swanctl_conf() -> None:
+    draft = read(TWO)
+    parse_profile(draft.toml("work"))
+    assert draft.tables["auth"]["method"] == "certificate"
+    assert draft.tables["auth"]["signature"] == ["rsa-pss-sha384", "rsa-pss-sha256"]
+    assert draft.tables["second_auth"] == {"method": "eap-mschapv2", "user": "alice"}
+    assert draft.tables["ppk"] == {"id": "office", "required": True}
+    files = {item.key: item.data for item in draft.attachments}
+    assert files["second_auth", "password"] == b"W0rd"
+    assert files["ppk", "secret"] == bytes.fromhex("00112233445566778899aabbccddeeff" * 2)
+    optional = read(TWO.replace("ppk_required = yes", "").replace("ppk-1", "eap-9"))
+    assert optional.tables["ppk"] == {"id": "office", "required": False, "secret": {"prompt": True}}
+    assert any("ppk.secret" in text for text in optional.warnings)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "method", "gateway"),
+    [
+        ("psk", "pubkey", "psk", "certificate"),
+        ("pubkey", "psk", "certificate", "psk"),
+        ("eap-tls", "eap-tls", "eap-tls", "eap"),
+        ("eap-mschapv2", "eap", "eap-mschapv2", "eap"),
+        ("psk", "psk", "psk", None),
+        ("eap-peap", "pubkey", "eap-peap", None),
+    ],
+)
+def test_both_sides_may_prove_themselves_differently(ours: str, theirs: str, method: str, gateway: str | None) -> None:
+    draft = read(swan(ours=ours, theirs=theirs))
+    profile = parse_profile(draft.toml("work")).profile
+    assert (profile.auth.method, profile.gateway.auth) == (method, gateway)
+    assert (profile.auth.psk is not None) is ("psk" in (ours, theirs))
+    same = read(ipsec(f"leftauth={ours}", f"rightauth={theirs}", "leftid=a"))
+    assert (same.method, same.tables["gateway"].get("auth")) == (method, gateway)
+
+
+def test_the_server_behind_eap_has_its_own_name() -> None:
+    draft = read(swan(ours="eap-ttls\n aaa_id = radius.example.com", theirs="pubkey"))
+    assert draft.tables["auth"]["server_name"] == "radius.example.com"
+    assert draft.tables["auth"]["inner"] == "eap-mschapv2"
+    assert any("auth.inner" in text for text in draft.warnings)
+
+
+def test_two_authentications_of_ipsec_conf(tmp_path: Path) -> None:
+    text = ipsec("leftauth=pubkey-sha256", "leftcert=a.pem", "leftauth2=eap-mschapv2", "eap_identity=alice")
+    secrets = b'alice : EAP "W0rd"\n'
+    draft = read(text, extras=Extras(secrets=secrets))
+    assert draft.tables["auth"]["signature"] == ["rsa-pkcs1-sha256", "ecdsa-sha256"]
+    assert draft.tables["second_auth"] == {"method": "eap-mschapv2", "user": "alice"}
+    assert [item.data for item in draft.attachments if item.key == ("second_auth", "password")] == [b"W0rd"]
+
+
+@pytest.mark.parametrize(("written", "required"), [("insist", True), ("propose", False), ("yes", False)])
+def test_a_post_quantum_key_of_libreswan(written: str, required: bool) -> None:
+    text = ipsec("authby=rsa-sha2_256", f"ppk={written}", "leftcert=a.pem", "ikev2=insist")
+    draft = read(text, extras=Extras(secrets=b': PPKS "office" "0s-a-long-key"\n'))
+    assert draft.tables["ppk"] == {"id": "office", "required": required}
+    key = next(item.data for item in draft.attachments if item.key == ("ppk", "secret"))
+    assert decode_psk(key) == b"0s-a-long-key"
+    assert draft.tables["auth"]["signature"] == ["rsa-pss-sha256"]
+
+
+@pytest.mark.parametrize(("mandatory", "required"), [({}, True), ({"PPKMandatory": 0}, False)])
+def test_a_post_quantum_key_of_apples(mandatory: dict[str, int], required: bool) -> None:
+    ike = {"AuthenticationMethod": "SharedSecret", "LocalIdentifier": "a", "PPK": "0x-text", "PPKIdentifier": "office"}
+    draft = read(mobileconfig({**ike, **mandatory}))
+    assert draft.tables["ppk"] == {"id": "office", "required": required}
+    key = next(item.data for item in draft.attachments if item.key == ("ppk", "secret"))
+    assert decode_psk(key) == b"0x-text"
+
+
+@pytest.mark.parametrize(
+    ("written", "schemes", "left_out"),
+    [
+        ("pubkey", (), ()),
+        ("rsa-3072", (), ()),
+        ("rsa/pss", ("rsa-pss-sha256", "rsa-pss-sha384", "rsa-pss-sha512"), ()),
+        ("pubkey-sha384-sha1", ("rsa-pkcs1-sha384", "ecdsa-sha384"), ("sha1",)),
+        ("ike:rsa/pss-sha256-ecdsa-256-sha384", ("rsa-pss-sha256", "ecdsa-sha384"), ()),
+        ("ed25519", ("ed25519",), ()),
+        ("pubkey-identity", ("ed25519", "ed448"), ()),
+        ("bliss-sha512", (), ("bliss", "sha512")),
+    ],
+)
+def test_words_for_signatures(written: str, schemes: tuple[str, ...], left_out: tuple[str, ...]) -> None:
+    found = read_signature(written)
+    assert (found.schemes, found.left_out) == (schemes, left_out)
+
+
+EAP_HOST = """<EapHostConfig xmlns="http://www.microsoft.com/provisioning/EapHostConfig"><EapMethod>
+<Type xmlns="http://www.microsoft.com/provisioning/EapCommon">{number}</Type></EapMethod>
+<Config xmlns="http://www.microsoft.com/provisioning/EapHostConfig">{config}</Config></EapHostConfig>"""
+SERVER = """<ServerValidation><DisableUserPromptForServerValidation>true</DisableUserPromptForServerValidation>
+<ServerNames>{names}</ServerNames><TrustedRootCA>aa bb cc</TrustedRootCA></ServerValidation>"""
+TWO_NAMES = r"nps.example.com;.*\.example\.com"
+PEAP_CONFIG = f"""<Eap xmlns="http://www.microsoft.com/provisioning/BaseEapConnectionPropertiesV1"><Type>25</Type>
+<EapType>{SERVER.format(names=TWO_NAMES)}<FastReconnect>true</FastReconnect>
+<Eap><Type>13</Type><EapType><ServerValidation><ServerNames>inner.example.com</ServerNames></ServerValidation>
+</EapType></Eap><PeapExtensions><IdentityPrivacy><EnableIdentityPrivacy>true</EnableIdentityPrivacy>
+<AnonymousUserName>nobody</AnonymousUserName></IdentityPrivacy></PeapExtensions></EapType></Eap>"""
+TTLS_CONFIG = f"""<EapTtls>{SERVER.format(names="nps.example.com")}<Phase2Authentication><PAPAuthentication/>
+</Phase2Authentication><Phase1Identity><IdentityPrivacy>true</IdentityPrivacy>
+<AnonymousIdentity>nobody</AnonymousIdentity></Phase1Identity></EapTtls>"""
+
+
+@pytest.mark.parametrize(
+    ("number", "config", "expected"),
+    [
+        ("25", PEAP_CONFIG, {"method": "eap-peap", "inner": "tls", "anonymous_identity": "nobody"}),
+        ("21", TTLS_CONFIG, {"method": "eap-ttls", "inner": "pap", "anonymous_identity": "nobody"}),
+    ],
+)
+def test_windows_settings_of_eap_come_along(number: str, config: str, expected: dict[str, str]) -> None:
+    host = EAP_HOST.format(number=number, config=config)
+    expected = {**expected, "server_name": "nps.example.com"}
+    for text in (
+        PROFILE_XML.replace(EAP_TLS, host),
+        f"$x = @'\n{host}\n'@\nAdd-VpnConnection -Name x -ServerAddress a.example -TunnelType IKEv2 "
+        "-AuthenticationMethod Eap -EapConfigXmlStream $x",
+    ):
+        draft = read(text)
+        assert draft.tables["auth"] == expected
+        assert any("aabbcc" in text for text in draft.risks)
+        if number == "25":
+            assert any("example" in text and "auth.server_name" in text for text in draft.warnings)
+        parse_profile(draft.toml("work"))
+
+
+def test_windows_eap_within_ttls_and_unknown_methods() -> None:
+    inner = EAP_HOST.format(number="26", config="")
+    config = f"<EapTtls><Phase2Authentication>{inner}</Phase2Authentication></EapTtls>"
+    nested = PROFILE_XML.replace(EAP_TLS, EAP_HOST.format(number="21", config=config))
+    assert read(nested).tables["auth"] == {"method": "eap-ttls", "inner": "eap-mschapv2"}
+    assert "type 55 " in refused(PROFILE_XML.replace(EAP_TLS, EAP_HOST.format(number="55", config="")))
+
+
+def test_a_phone_book_names_the_algorithms_of_the_ike_sa() -> None:
+    book = "[Office]\r\nVpnStrategy=7\r\nPhoneNumber=vpn.example.com\r\nNumCustomPolicy=1\r\n"
+    book += "CustomIPSecPolicies=020000000200000003000000030000000200000003000000\r\n"
+    draft = read(book)
+    assert draft.tables["crypto"] == {"ike": ["aes128-sha256-modp2048"]}
+    assert any("of ESP" in text for text in draft.warnings)
+    for damaged in ("0200000002", "zz", "ff" * 24):
+        text = book.replace("020000000200000003000000030000000200000003000000", damaged)
+        assert any("CustomIPSecPolicies" in warning for warning in read(text).warnings)

@@ -16,6 +16,7 @@ _CARRIED = frozenset(
         *("gateway.address", "gateway.identity", "gateway.ca", "auth.method", "auth.identity", "auth.user", "auth.psk"),
         *("auth.password", "auth.certificate", "auth.key", "auth.key_passphrase", "crypto.ike", "crypto.esp"),
         *("network.routes", "network.exclude", "network.mtu", "network.dns_servers", "network.dns_domains"),
+        *("ppk.id", "ppk.secret", "ppk.required"),
         *("session.mobike", "session.liveness", "session.rekey_ike", "session.rekey_child"),
     }
 )
@@ -28,6 +29,7 @@ def write_mobileconfig(parts: Parts) -> bytes:
     ike: dict[str, Any] = {"RemoteAddress": parts.only_address(), "RemoteIdentifier": parts.gateway_identity}
     ike["LocalIdentifier"] = profile.auth.identity or ""
     payloads = _authentication(parts, ike)
+    _post_quantum(parts, ike)
     _settings(parts, ike)
     vpn = _payload("com.apple.vpn.managed", name, "vpn") | {
         "UserDefinedName": name,
@@ -79,6 +81,15 @@ def _authentication(parts: Parts, ike: dict[str, Any]) -> list[dict[str, Any]]:
     else:
         raise unable(method, "a .mobileconfig")
     return payloads
+
+
+def _post_quantum(parts: Parts, ike: dict[str, Any]) -> None:
+    ppk = parts.profile.ppk
+    if ppk is None:
+        return
+    ike |= {"PPKIdentifier": ppk.id, "PPKMandatory": int(ppk.required)}
+    if key := text_of(parts.post_quantum_key(), "ppk.secret", parts):
+        ike["PPK"] = key
 
 
 def _settings(parts: Parts, ike: dict[str, Any]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.profile.load.load import LoadedProfile
-from ikeclient.profile.model.schema import Profile, SecretSource, Section
+from ikeclient.profile.model.schema import Auth, Profile, SecretSource, Section
 from ikeclient.profile.secrets.credentials import MAX_BUNDLE, MAX_KEY_FILE, Sources, decode_psk, is_pkcs12
 from ikeclient.profile.secrets.secrets import Ask
 
@@ -20,6 +21,7 @@ class Parts:
     loaded: LoadedProfile
     include_secrets: bool
     ask: Ask | None = None
+    section: Literal["auth", "second_auth"] = "auth"
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -28,9 +30,20 @@ class Parts:
         return self.loaded.profile
 
     @property
+    def auth(self) -> Auth:
+        """How we prove ourselves, in the authentication that these parts are of."""
+        second = self.profile.second_auth
+        return second if self.section == "second_auth" and second is not None else self.profile.auth
+
+    @property
+    def second(self) -> Parts:
+        """The same profile, with its second authentication as the one that is meant."""
+        return replace(self, section="second_auth")
+
+    @property
     def user(self) -> str | None:
         """The EAP account."""
-        return self.profile.auth.user or self.profile.auth.identity
+        return self.auth.user or self.auth.identity
 
     @property
     def gateway_identity(self) -> str:
@@ -57,39 +70,54 @@ class Parts:
 
     def psk(self) -> bytes | None:
         """The decoded pre-shared key, or None."""
-        written = self._secret("psk", self.profile.auth.psk, "pre-shared key")
+        written = self._secret("psk", self.auth.psk, "pre-shared key")
         return None if written is None else decode_psk(written)
 
     def password(self) -> bytes | None:
         """The EAP password, or None."""
-        return self._secret("password", self.profile.auth.password, "password")
+        return self._secret("password", self.auth.password, "password")
 
     def pkcs12(self) -> tuple[bytes, bytes | None] | None:
         """Our certificate with its key as PKCS#12, and the passphrase; None where it does not go along."""
-        certificate = self.profile.auth.certificate
+        certificate = self.auth.certificate
         if certificate is None:
             return None
         if not self.include_secrets:
-            self.lost("auth.certificate", "it goes with a private key: --include-secrets")
+            self.lost(f"{self.section}.certificate", "it goes with a private key: --include-secrets")
             return None
         if not self.is_bundle:
-            self.lost("auth.certificate, auth.key", "they are no PKCS#12 file: openssl pkcs12 -export makes one")
+            self.lost(
+                f"{self.section}.certificate, {self.section}.key",
+                "they are no PKCS#12 file: openssl pkcs12 -export makes one",
+            )
             return None
-        data = self._sources().read_private(certificate, MAX_KEY_FILE, ("auth", "certificate", "file"))
+        data = self._sources().read_private(certificate, MAX_KEY_FILE, (self.section, "certificate", "file"))
         return data, self.passphrase()
 
     @property
     def is_bundle(self) -> bool:
         """Whether our certificate and its key are one PKCS#12 file. Raises ProfileError."""
-        certificate = self.profile.auth.certificate
-        if certificate is None or self.profile.auth.key is not None:
+        certificate = self.auth.certificate
+        if certificate is None or self.auth.key is not None:
             return False
-        return is_pkcs12(self._sources().read(certificate.file, MAX_KEY_FILE, ("auth", "certificate", "file")))
+        return is_pkcs12(self._sources().read(certificate.file, MAX_KEY_FILE, (self.section, "certificate", "file")))
 
     def passphrase(self) -> bytes | None:
         """The passphrase of our key, or None."""
-        source = self.profile.auth.key_passphrase
+        source = self.auth.key_passphrase
         return None if source is None else self._secret("key_passphrase", source, "passphrase")
+
+    def post_quantum_key(self) -> bytes | None:
+        """The decoded post-quantum preshared key, or None."""
+        ppk = self.profile.ppk
+        if ppk is None:
+            return None
+        if not self.include_secrets:
+            self.lost("ppk.secret", "it is a secret: --include-secrets")
+            return None
+        if ppk.secret.prompt:
+            return None
+        return decode_psk(self._sources().secret(ppk.secret, "post-quantum key", ppk.id, ("ppk", "secret")).reveal())
 
     def path(self, written: str) -> str:
         """A file of the profile as a whole path."""
@@ -97,11 +125,11 @@ class Parts:
 
     def _secret(self, key: str, source: SecretSource | None, name: str) -> bytes | None:
         if not self.include_secrets:
-            self.lost(f"auth.{key}", "it is a secret: --include-secrets")
+            self.lost(f"{self.section}.{key}", "it is a secret: --include-secrets")
             return None
         if source is None or source.prompt:
             return None  # nobody's to give away: it is typed
-        return self._sources().secret(source, name, self.user or "", ("auth", key)).reveal()
+        return self._sources().secret(source, name, self.user or "", (self.section, key)).reveal()
 
     def _sources(self) -> Sources:
         return Sources(base_dir=self.loaded.base_dir, ask=self.ask, author=self.loaded.author)
@@ -114,6 +142,9 @@ class Parts:
         for section in type(self.profile).model_fields:
             part = getattr(self.profile, section)
             if not isinstance(part, Section):
+                continue
+            if section == "second_auth" and "second_auth.method" not in carried:
+                self.lost(section, "there is one authentication there; a gateway that asks for two refuses it")
                 continue
             for name in sorted(part.model_fields_set):
                 key = f"{section}.{name}"

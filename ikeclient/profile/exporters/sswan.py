@@ -9,10 +9,11 @@ from typing import Any
 
 from ikeclient.profile.exporters.parts import Parts, text_of, unable
 
+_PASSWORDS = ("eap", "eap-mschapv2", "eap-md5", "eap-gtc", "eap-peap", "eap-ttls")
 _TYPES = {
     "certificate": "ikev2-cert",
     "eap-tls": "ikev2-eap-tls",
-    **dict.fromkeys(("eap", "eap-mschapv2", "eap-md5", "eap-gtc", "eap-peap", "eap-ttls"), "ikev2-eap"),
+    **dict.fromkeys(_PASSWORDS, "ikev2-eap"),
 }
 _SPACE = uuid.UUID("6f6b2f3a-0c55-5f0e-9d5e-6a1b0f2f7f11")
 _CARRIED = frozenset(
@@ -20,7 +21,7 @@ _CARRIED = frozenset(
         *("gateway.address", "gateway.port", "gateway.identity", "gateway.ca"),
         *("auth.method", "auth.identity", "auth.user", "auth.password", "auth.certificate", "auth.key"),
         *("auth.key_passphrase", "crypto.ike", "crypto.esp", "network.routes", "network.exclude", "network.mtu"),
-        "network.dns_servers",
+        *("network.dns_servers", "second_auth.method", "second_auth.user", "second_auth.password"),
     }
 )
 
@@ -30,6 +31,12 @@ def write_sswan(parts: Parts) -> bytes:
     profile, auth = parts.profile, parts.profile.auth
     if auth.method not in _TYPES:
         raise unable(auth.method, "a .sswan: strongSwan's Android app has no such method")
+    two = profile.second_auth is not None
+    if two and not (auth.method == "certificate" and parts.second.auth.method in _PASSWORDS):
+        raise unable(
+            f"{auth.method} followed by {parts.second.auth.method}",
+            "a .sswan: strongSwan's Android app knows a certificate and then a password",
+        )
     remote: dict[str, Any] = {"addr": parts.only_address(), "id": parts.gateway_identity}
     if profile.gateway.port != 500:
         remote["port"] = profile.gateway.port
@@ -41,7 +48,7 @@ def write_sswan(parts: Parts) -> bytes:
     document: dict[str, Any] = {
         "uuid": str(uuid.uuid5(_SPACE, f"{parts.loaded.name}/sswan")),
         "name": parts.loaded.name,
-        "type": _TYPES[auth.method],
+        "type": "ikev2-cert-eap" if two else _TYPES[auth.method],
         "remote": remote,
         "local": _local(parts),
     }
@@ -61,20 +68,27 @@ def write_sswan(parts: Parts) -> bytes:
 
 
 def _local(parts: Parts) -> dict[str, Any]:
-    auth = parts.profile.auth
+    auth = parts.auth
     local: dict[str, Any] = {"id": auth.identity} if auth.identity else {}
     if _TYPES[auth.method] == "ikev2-eap":
-        if auth.method != "eap":
-            parts.lost(f"auth.method {auth.method}", "the app takes what the gateway asks for")
-        if parts.user:
-            local["eap_id"] = parts.user
-        if password := text_of(parts.password(), "auth.password", parts):
-            local["shared_secret"] = password
+        local |= _account(parts)
     elif bundle := parts.pkcs12():
         local["p12"] = base64.b64encode(bundle[0]).decode()
         if bundle[1] is not None:
             parts.lost("auth.key_passphrase", "the app asks for it")
+    if parts.profile.second_auth is not None:
+        local |= _account(parts.second)
     return local
+
+
+def _account(parts: Parts) -> dict[str, Any]:
+    auth, section = parts.auth, parts.section
+    account: dict[str, Any] = {"eap_id": parts.user} if parts.user else {}
+    if auth.method != "eap":
+        parts.lost(f"{section}.method {auth.method}", "the app takes what the gateway asks for")
+    if password := text_of(parts.password(), f"{section}.password", parts):
+        account["shared_secret"] = password
+    return account
 
 
 def _split(parts: Parts) -> dict[str, Any]:

@@ -8,16 +8,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ikeclient.profile.exporters.parts import Parts
-from ikeclient.profile.model.methods import is_eap, uses_certificate
+from ikeclient.profile.model.methods import is_eap, needs_password, uses_certificate
+from ikeclient.profile.model.schema import Auth
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@%+*-]+(,[A-Za-z0-9_.:/@%+*-]+)*")
 _NAME = re.compile(r"[^A-Za-z0-9_-]+")
 _VIPS = {"ipv4": "0.0.0.0", "ipv6": "::"}  # noqa: S104 - any address, nothing is bound
+_AUTH = (
+    *("method", "identity", "user", "psk", "password", "certificate", "key", "key_passphrase", "server_name"),
+    *("signature", "inner"),
+)
 _CARRIED = frozenset(
     {
-        *("gateway.address", "gateway.port", "gateway.identity", "gateway.ca"),
-        *("auth.method", "auth.identity", "auth.user", "auth.psk", "auth.password", "auth.certificate", "auth.key"),
-        *("auth.key_passphrase", "crypto.ike", "crypto.esp", "network.request", "network.routes", "network.exclude"),
+        *("gateway.address", "gateway.port", "gateway.identity", "gateway.ca", "gateway.auth"),
+        *(f"{section}.{key}" for section in ("auth", "second_auth") for key in _AUTH),
+        *("ppk.id", "ppk.secret", "ppk.required"),
+        *("crypto.ike", "crypto.esp", "network.request", "network.routes", "network.exclude"),
         *("session.mobike", "session.liveness", "session.rekey_ike", "session.rekey_child", "session.retry"),
         "session.encapsulation",
     }
@@ -45,36 +51,62 @@ def write_swanctl(parts: Parts) -> bytes:
         parts.lost("session.retry", "keyingtries counts attempts to connect only")
     if profile.session.liveness == 0:
         parts.lost("session.liveness = 0", "it is read back as the default")
-    bundle = parts.is_bundle
-    connection["local"] = _local(parts, bundle=bundle)
+    both = [parts, parts.second] if profile.second_auth is not None else [parts]
+    for number, each in enumerate(both, 1):
+        connection["local" if len(both) == 1 else f"local-{number}"] = _local(each)
+    if profile.ppk is not None:
+        connection |= {"ppk_id": profile.ppk.id, "ppk_required": "yes" if profile.ppk.required else "no"}
     connection["remote"] = _remote(parts)
     connection["children"] = _children(parts)
     document: dict[str, Any] = {"connections": {name: connection}}
-    if secrets := _secrets(parts, name, bundle=bundle):
+    secrets: dict[str, Any] = {}
+    for each in both:
+        secrets |= _secrets(each, name if each is parts else f"{name}-2")
+    if (key := parts.post_quantum_key()) is not None and profile.ppk is not None:
+        secrets[f"ppk-{name}"] = {"id": profile.ppk.id, "secret": _encoded(key)}
+    if secrets:
         document["secrets"] = secrets
     parts.lost_others(_CARRIED)
     return ("\n".join(_lines(document)) + "\n").encode()
 
 
-def _local(parts: Parts, *, bundle: bool) -> dict[str, Any]:
-    auth = parts.profile.auth
-    local: dict[str, Any] = {"auth": {"psk": "psk", "certificate": "pubkey"}.get(auth.method, auth.method)}
+def _local(parts: Parts) -> dict[str, Any]:
+    auth, section = parts.auth, parts.section
+    local: dict[str, Any] = {"auth": {"psk": "psk", "certificate": _signatures(parts)}.get(auth.method, auth.method)}
     if auth.identity:
         local["id"] = auth.identity
-    elif bundle:
-        parts.lost("the identity in our certificate", "swanctl takes it from certs only: set auth.identity")
+    elif parts.is_bundle:
+        parts.lost("the identity in our certificate", f"swanctl takes it from certs only: set {section}.identity")
     if is_eap(auth.method) and parts.user:
         local["eap_id"] = parts.user
-    if uses_certificate(auth.method) and auth.certificate is not None and not bundle:
+    if auth.server_name:
+        local["aaa_id"] = auth.server_name
+    if auth.inner not in (None, "eap-mschapv2" if auth.method == "eap-ttls" else "mschapv2"):
+        parts.lost(f'{section}.inner = "{auth.inner}"', "strongSwan answers what the server asks for")
+    elif auth.method == "eap-ttls" and auth.inner is None:
+        parts.lost(f"{section}.inner, which is mschapv2", "strongSwan answers EAP inside EAP-TTLS")
+    if auth.certificate is not None and _shows_certificate(auth) and not parts.is_bundle:
         local["certs"] = parts.path(auth.certificate.file)
     return local
 
 
+def _shows_certificate(auth: Auth) -> bool:
+    return uses_certificate(auth.method) or auth.method == "eap"
+
+
+def _signatures(parts: Parts) -> str:
+    """`pubkey`, or strongSwan's words for the schemes that may sign: they stand without an order there."""
+    words = ["rsa/pss" + name[7:] if name.startswith("rsa-pss") else name for name in parts.auth.signature or ()]
+    words = ["rsa" + name[9:] if name.startswith("rsa-pkcs1") else name for name in words]
+    return f"ike:{'-'.join(words)}" if words else "pubkey"
+
+
 def _remote(parts: Parts) -> dict[str, Any]:
-    gateway = parts.profile.gateway
-    remote: dict[str, Any] = {"auth": "psk" if parts.profile.auth.method == "psk" else "pubkey"}
+    gateway, method = parts.profile.gateway, parts.profile.auth.method
+    how = gateway.auth or ("psk" if method == "psk" else "certificate")
+    remote: dict[str, Any] = {"auth": {"certificate": "pubkey", "eap": method}.get(how, how)}
     remote["id"] = parts.gateway_identity
-    if gateway.ca and parts.profile.auth.method != "psk":
+    if gateway.ca and how != "psk":
         remote["cacerts"] = ",".join(parts.path(name) for name in gateway.ca)
     return remote
 
@@ -108,21 +140,21 @@ def _selectors(parts: Parts) -> str:
     return ",".join(wanted or [each for _, each in families])
 
 
-def _secrets(parts: Parts, name: str, *, bundle: bool) -> dict[str, Any]:
-    auth = parts.profile.auth
+def _secrets(parts: Parts, name: str) -> dict[str, Any]:
+    auth = parts.auth
     ids = {"id": parts.user} if parts.user else {}
-    if auth.method == "psk":
-        if psk := parts.psk():
-            return {f"ike-{name}": {**ids, "secret": _encoded(psk)}}
-    elif uses_certificate(auth.method):
-        kind, file = ("pkcs12", auth.certificate) if bundle else ("private", auth.key)
+    found: dict[str, Any] = {}
+    if (auth.method == "psk" or (auth.psk and parts.profile.gateway.auth == "psk")) and (psk := parts.psk()):
+        found[f"ike-{name}"] = {**ids, "secret": _encoded(psk)}
+    if _shows_certificate(auth):
+        kind, file = ("pkcs12", auth.certificate) if parts.is_bundle else ("private", auth.key)
         if file is not None:
             passphrase = parts.passphrase()
             secret = {"secret": _encoded(passphrase)} if passphrase else {}
-            return {f"{kind}-{name}": {"file": parts.path(file.file), **secret}}
-    elif password := parts.password():
-        return {f"eap-{name}": {**ids, "secret": _encoded(password)}}
-    return {}
+            found[f"{kind}-{name}"] = {"file": parts.path(file.file), **secret}
+    if is_eap(auth.method) and needs_password(auth) and (password := parts.password()):
+        found[f"eap-{name}"] = {**ids, "secret": _encoded(password)}
+    return found
 
 
 def _encoded(secret: bytes) -> str:

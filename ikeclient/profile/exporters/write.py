@@ -62,6 +62,8 @@ def _toml(parts: Parts) -> bytes:
         for key in ("certificate", "key"):
             if key in auth:
                 auth[key]["file"] = _whole(parts, auth[key]["file"])
+        if "server_ca" in auth:
+            auth["server_ca"] = [_whole(parts, name) for name in auth["server_ca"]]
     if "ca" in gateway:
         gateway["ca"] = [_whole(parts, name) for name in gateway["ca"]]
     return ("\n".join(toml_lines(plain)) + "\n").encode()

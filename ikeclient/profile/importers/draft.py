@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Literal
@@ -27,11 +27,12 @@ from ikeclient.profile.model.toml_text import toml_lines
 from ikeclient.profile.secrets.secrets import Ask
 from ikeclient.wire.text import printable
 
-__all__ = ["MAX_LENGTH", "SECRETS", "Ask", "Attachment", "Draft", "Fields", "decode_base64", "pem"]
+__all__ = ["MAX_LENGTH", "SECRETS", "Ask", "Attachment", "Draft", "Fields", "MySection", "decode_base64", "pem"]
 
 MAX_LENGTH = 4 << 20  # bytes of a file to import
 MAX_WARNINGS = 100
-SECRETS = ("psk", "password", "key_passphrase")
+SECRETS = ("psk", "password", "key_passphrase", "secret")
+MySection = Literal["auth", "second_auth"]
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.@+-]+")
 _NULL = "AUTH_NULL proves nothing about the other side (RFC 7619), so it is not supported"
 _DEFAULTS: dict[str, tuple[str, ...]] = {"ike": DEFAULT_IKE, "esp": DEFAULT_ESP}
@@ -52,7 +53,8 @@ class Draft:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.tables: dict[str, dict[str, Any]] = {"gateway": {}, "auth": {}, "crypto": {}, "network": {}, "session": {}}
+        sections = ("gateway", "auth", "second_auth", "ppk", "crypto", "network", "session")
+        self.tables: dict[str, dict[str, Any]] = {section: {} for section in sections}
         self.attachments: list[Attachment] = []
         self.warnings: list[str] = []
         self.risks: list[str] = []
@@ -83,6 +85,16 @@ class Draft:
         """The authentication method, empty until it is known."""
         return str(self.tables["auth"].get("method", ""))
 
+    @property
+    def gateway_method(self) -> str:
+        """How the gateway proves itself: psk, certificate or eap."""
+        return str(self.tables["gateway"].get("auth", "psk" if self.method == "psk" else "certificate"))
+
+    def section_for(self, fits: Callable[[str], bool]) -> MySection | None:
+        """The section of ours whose method fits, the first one if both do."""
+        sections: tuple[MySection, ...] = ("auth", "second_auth")
+        return next((name for name in sections if fits(str(self.tables[name].get("method", "")))), None)
+
     def set(self, section: str, key: str, value: object) -> None:
         """Set a key of the profile; None leaves it at its default."""
         if value is not None:
@@ -103,7 +115,9 @@ class Draft:
         gone = {(section, key) for key in keys}
         self.attachments = [item for item in self.attachments if item.key not in gone]
 
-    def identity(self, section: Literal["gateway", "auth"], written: str | None, *, key: str = "identity") -> None:
+    def identity(
+        self, section: Literal["gateway", "auth", "second_auth"], written: str | None, *, key: str = "identity"
+    ) -> None:
         """Set an identity that is written as strongSwan and libreswan write it. Raises ProfileError for AUTH_NULL."""
         if written is None or not written.strip():
             return
@@ -121,7 +135,7 @@ class Draft:
 
     def any_gateway(self, written: str) -> None:
         """Take a gateway that may have any identity; `written` is how the file says that."""
-        if self.method == "psk":
+        if self.gateway_method == "psk":
             self.set("gateway", "identity", "%any")
             self.risk(
                 f"gateway.identity is %any ({written}): anything with the pre-shared key may be the gateway; "
@@ -133,24 +147,37 @@ class Draft:
                 "set it if the gateway has another name"
             )
 
-    def psk(self, secret: bytes | None, *, literal: bool = True) -> None:
-        """Attach a pre-shared key, or ask for it. `literal`: `0x` and `0s` in front are part of the key itself."""
+    def psk(self, secret: bytes | None, section: MySection = "auth") -> None:
+        """Attach a pre-shared key, or ask for it; `0x` and `0s` in front are part of the key itself."""
         if secret is None:
-            self.set("auth", "psk", {"prompt": True})
-            return
-        if literal and (secret[:2] in (b"0x", b"0s") or secret.endswith(b"\n")):
-            secret = b"0x" + secret.hex().encode()
-        self.attach("auth", "psk", "psk", secret, "the pre-shared key")
+            self.set(section, "psk", {"prompt": True})
+        else:
+            self.attach(section, "psk", _suffix(section, "psk"), _literal(secret), "the pre-shared key")
 
-    def password(self, secret: bytes | None) -> None:
+    def password(self, secret: bytes | None, section: MySection = "auth") -> None:
         """Attach a password, if there is one; otherwise it is asked for."""
         if secret is not None:
-            self.attach("auth", "password", "pw", secret, "the password")
+            self.attach(section, "password", _suffix(section, "pw"), secret, "the password")
 
-    def passphrase(self, secret: bytes | None) -> None:
+    def passphrase(self, secret: bytes | None, section: MySection = "auth") -> None:
         """Attach the passphrase of our key, if there is one."""
         if secret:
-            self.attach("auth", "key_passphrase", "passphrase", secret, "the passphrase of our key")
+            suffix = _suffix(section, "passphrase")
+            self.attach(section, "key_passphrase", suffix, secret, "the passphrase of our key")
+
+    def own(self, section: MySection, key: Literal["certificate", "key"], suffix: str, data: bytes, what: str) -> None:
+        """Attach our certificate or our key."""
+        self.attach(section, key, _suffix(section, suffix), data, what)
+
+    def post_quantum(self, identity: str, secret: bytes | None, *, required: bool) -> None:
+        """Use a post-quantum preshared key (RFC 8784); it is asked for if it is not known."""
+        self.set("ppk", "id", identity)
+        self.set("ppk", "required", required)
+        if secret is None:
+            self.set("ppk", "secret", {"prompt": True})
+            self.warn("the post-quantum preshared key is not in the file: it will be asked for (ppk.secret)")
+        else:
+            self.attach("ppk", "secret", "ppk", _literal(secret), "the post-quantum preshared key")
 
     def dns(self, servers: Sequence[str], domains: Sequence[str]) -> None:
         """Name servers instead of the gateway's, and the domains that they are for."""
@@ -240,6 +267,16 @@ class Draft:
             tables[section][key] = {"file": files[item.key]} if secret else files[item.key]
         document = {"version": 1, **{name: table for name, table in tables.items() if table}}
         return "\n".join(toml_lines(document)) + "\n"
+
+
+def _suffix(section: MySection, suffix: str) -> str:
+    return suffix if section == "auth" else f"second.{suffix}"
+
+
+def _literal(secret: bytes) -> bytes:
+    """A key as a file holds it: what would be read as another form, or be cut, is hexadecimal."""
+    unsafe = secret[:2] in (b"0x", b"0s") or secret.endswith(b"\n")
+    return b"0x" + secret.hex().encode() if unsafe else secret
 
 
 def _add(texts: list[str], text: str) -> None:

@@ -26,7 +26,7 @@ _KEYS = {"rsa", "ecdsa", "bliss", "pkcs8", "priv", "private"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignSecret:
-    """One secret of `kind` psk, eap, key or p12. `file` is what a key or container is in; `value` is decoded."""
+    """One secret of `kind` psk, eap, key, p12 or ppk. `file` is what a key or container is in; `value` is decoded."""
 
     kind: str
     owners: tuple[str, ...] = ()
@@ -87,6 +87,8 @@ def swanctl_secrets(section: Section) -> SecretFile:
                 found.append(ForeignSecret(kind="key", file=file, value=value))
             case "pkcs12":
                 found.append(ForeignSecret(kind="p12", file=file, value=value))
+            case "ppk":
+                found.append(ForeignSecret(kind="ppk", owners=owners, value=value))
             case "token":
                 warnings.append(f"not carried over: the secret {name} (keys on a PKCS#11 token are not supported)")
             case "ntlm":
@@ -178,6 +180,8 @@ def _entry(entry: str, warnings: list[str]) -> ForeignSecret | None:
         case "p12":
             passphrase = _passphrase(words[1:])
             return ForeignSecret(kind="p12", file=words[0][0] if words else None, value=passphrase)
+        case "ppk" | "ppks" if len(words) > 1:
+            return ForeignSecret(kind="ppk", owners=(words[0][0],), value=_secret(*words[1]))
         case _ if kind in _KEYS and words and words[0][0] != "{":
             return ForeignSecret(kind="key", file=words[0][0], value=_passphrase(words[1:]))
     warnings.append(f"not carried over: a secret of the kind {printable(kind.upper(), 20)}")

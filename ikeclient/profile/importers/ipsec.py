@@ -8,7 +8,7 @@ are in ipsec.secrets beside the file. libreswan has its certificates in a databa
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ikeclient.errors import ProfileError
@@ -69,7 +69,6 @@ _CONNECTION_KEYS: dict[str, str] = {
     "keyingtries": "keyingtries",
     "forceencaps": "encap",
     "encapsulation": "encap",
-    "ppk": "ppk_required",
 }
 _CHILD_KEYS: dict[str, str] = {
     "esp": "esp_proposals",
@@ -85,6 +84,9 @@ _OURS: dict[str, tuple[str, str]] = {  # settings of our side, without `left` or
     "id": ("local", "id"),
     "cert": ("local", "certs"),
     "auth": ("local", "auth"),
+    "id2": ("local-2", "id"),
+    "cert2": ("local-2", "certs"),
+    "auth2": ("local-2", "auth"),
     "subnet": ("child", "local_ts"),
     "subnets": ("child", "local_ts"),
     "updown": ("child", "updown"),
@@ -93,6 +95,7 @@ _THEIRS: dict[str, tuple[str, str]] = {
     "id": ("remote", "id"),
     "cert": ("remote", "certs"),
     "auth": ("remote", "auth"),
+    "auth2": ("remote-2", "auth"),
     "ca": ("remote", "ca_id"),
     "subnet": ("child", "remote_ts"),
     "subnets": ("child", "remote_ts"),
@@ -113,7 +116,17 @@ _SILENT = {
     *("mark_out", "xauth", "aaa_identity", "hostaddrfamily", "clientaddrfamily", "connalias", "installpolicy"),
     *("negotiationshunt", "failureshunt", "vti-interface", "vti-routing", "vti-shared", "ipsec-interface"),
     *("nic-offload", "hw_offload", "send-redirect", "accept-redirect", "dns-match-id", "leftikeport", "esn", "labeled"),
-    *("intermediate", "modecfgdns", "modecfgdomains", "remote_peer_type", "send_vendorid", "debug", "metric"),
+    *(
+        "intermediate",
+        "ppk",
+        "ppk-ids",
+        "modecfgdns",
+        "modecfgdomains",
+        "remote_peer_type",
+        "send_vendorid",
+        "debug",
+        "metric",
+    ),
 }
 
 
@@ -234,7 +247,9 @@ def _draft(
     layout = replace(ipsec_layout(place), ours=f"{ours}subnet", theirs=f"{theirs}subnet")
     if dialect is Dialect.LIBRESWAN:
         layout = replace(layout, program="libreswan", store="its NSS database, which is not read")
-    draft_connection(section, _secrets(place, secrets, draft), authorities, draft, layout, ask, dialect)
+    known = _secrets(place, secrets, draft)
+    _post_quantum(settings, known, section)
+    draft_connection(section, known, authorities, draft, layout, ask, dialect)
     for each in file.connections.keys() - {without, "%default"}:
         if _is_bypass(file.connection(each)):
             _exclude(file.connection(each), draft)
@@ -330,11 +345,6 @@ def _refuse(settings: Mapping[str, str]) -> None:
                     f"this connection uses raw public keys ({side}{key}), which are not supported",
                     hint="use certificates",
                 )
-        if settings.get(f"{side}auth2"):
-            raise ProfileError(
-                f"this connection authenticates in two rounds ({side}auth2)",
-                reason="several authentications in a row (RFC 4739) are not supported",
-            )
 
 
 def _our_side(settings: Mapping[str, str], dialect: Dialect) -> str:
@@ -374,8 +384,9 @@ def _section(settings: Mapping[str, str], ours: str, dialect: Dialect, draft: Dr
     """The connection as swanctl.conf would say it."""
     theirs = "right" if ours == "left" else "left"
     root = Section()
-    parts = {"": root, "local": Section(), "remote": Section(), "child": Section()}
-    root.sections.update({"local": parts["local"], "remote": parts["remote"], "children": Section()})
+    sides = ("local", "local-2", "remote", "remote-2")
+    parts = {"": root, "child": Section(), **{side: Section() for side in sides}}
+    root.sections["children"] = Section()
     root.sections["children"].sections["net"] = parts["child"]
     root.values["remote_addrs"] = settings.get(theirs, "").removeprefix("%")
     words = [word.strip() for word in re.split(r"[|,+]", settings.get("authby", "").lower()) if word.strip()]
@@ -384,7 +395,7 @@ def _section(settings: Mapping[str, str], ours: str, dialect: Dialect, draft: Dr
         method = method or _AUTHBY.get(words[0].split("-")[0])
         if method is None:
             raise ProfileError(f"authby = {printable(words[0], 40)} is not known")
-        parts["local"].values["auth"] = parts["remote"].values["auth"] = method
+        parts["local"].values["auth"] = parts["remote"].values["auth"] = _signature(words, method)
     for key, value in settings.items():
         if key in _CONNECTION_KEYS:
             root.values[_CONNECTION_KEYS[key]] = value
@@ -398,26 +409,31 @@ def _section(settings: Mapping[str, str], ours: str, dialect: Dialect, draft: Dr
         for part in (root, parts["child"]):
             if key in part.values:
                 part.values[key] = part.values[key].rstrip("!")
-    if root.values.get("ppk_required") not in ("insist", "yes"):
-        root.values.pop("ppk_required", None)
-    else:
-        root.values["ppk_required"] = "yes"
     if root.values.get("encap") == "auto":
         del root.values["encap"]
     for side, name in ((ours, "local"), (theirs, "remote")):
         if (eap := settings.get(f"{side}autheap", "none")) != "none":
             parts[name].values["auth"] = f"eap-{eap}"
     user = settings.get("eap_identity") or settings.get(f"{ours}username") or settings.get(f"{ours}xauthusername")
+    with_eap = "local-2" if parts["local-2"].values.get("auth", "").startswith("eap") else "local"
     if user:
-        parts["local"].values["eap_id"] = user
+        parts[with_eap].values["eap_id"] = user
     if settings.get("aaa_identity"):
-        parts["local"].values["aaa_id"] = settings["aaa_identity"]
+        parts[with_eap].values["aaa_id"] = settings["aaa_identity"]
     if parts["remote"].values.get("ca_id") in ("%same", "%any"):
         del parts["remote"].values["ca_id"]
     _request(settings, ours, dialect, root)
     _selectors(settings, ours, theirs, parts["child"])
     _identities(settings, theirs, dialect, parts, draft)
+    root.sections.update({side: parts[side] for side in sides if side in ("local", "remote") or parts[side].values})
     return root
+
+
+def _signature(words: Sequence[str], method: str) -> str:
+    """Authentication by signatures with what libreswan says of them: its RSA with SHA-2 is RSASSA-PSS."""
+    if method != "pubkey" or not all("-sha2" in word for word in words):
+        return method
+    return "-".join(word.replace("rsa-sha2", "rsa/pss-sha2") for word in words)
 
 
 def _put(parts: Mapping[str, Section], where: tuple[str, str], value: str) -> None:
@@ -493,6 +509,23 @@ def _secrets(place: Neighbours, given: str | None, draft: Draft) -> SecretFile:
         return SecretFile()
 
 
+def _post_quantum(settings: Mapping[str, str], secrets: SecretFile, root: Section) -> None:
+    """libreswan's `ppk`: which key is said by `ppk-ids`, else by the secrets. Raises ProfileError."""
+    wanted = settings.get("ppk", "no").lower()
+    if wanted in ("no", "never", "0", "false", "off"):
+        return
+    known = [owner for secret in secrets.secrets if secret.kind == "ppk" for owner in secret.owners]
+    named = listed(settings.get("ppk-ids")) or known
+    if not named:
+        raise ProfileError(
+            f"ppk = {printable(wanted, 20)}: the post-quantum preshared key (RFC 8784) is in ipsec.secrets, "
+            "which is not there",
+            hint="give it with --secrets FILE",
+        )
+    root.values["ppk_id"] = named[0]
+    root.values["ppk_required"] = "yes" if wanted in ("insist", "always") else "no"
+
+
 def _exclude(settings: Mapping[str, str], draft: Draft) -> None:
     """A bypass policy of the same file becomes an exclusion."""
     found = read_selectors(listed(settings.get("rightsubnet")))
@@ -504,13 +537,11 @@ def _exclude(settings: Mapping[str, str], draft: Draft) -> None:
 def _after(settings: Mapping[str, str], ours: str, dialect: Dialect, draft: Draft) -> None:
     """Warn about what is left."""
     method = draft.method
-    if method == "psk" and not any(item.key == ("auth", "psk") for item in draft.attachments):
+    attached = {item.key for item in draft.attachments}
+    if "psk" in (method, draft.gateway_method) and ("auth", "psk") not in attached:
         draft.warn("the pre-shared key is in ipsec.secrets, which is not there: give it with --secrets FILE")
-    if (
-        is_eap(method)
-        and not uses_certificate(method)
-        and not any(item.key == ("auth", "password") for item in draft.attachments)
-    ):
+    with_password = draft.section_for(lambda each: is_eap(each) and not uses_certificate(each))
+    if with_password is not None and (with_password, "password") not in attached:
         draft.warn("the password is in ipsec.secrets, which is not there: it will be asked for, or give --secrets FILE")
     certificate = settings.get(f"{ours}cert", "")
     if dialect is Dialect.LIBRESWAN and certificate and not certificate.startswith("/"):

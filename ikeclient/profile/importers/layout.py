@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.crypto.sign.file_key import FileKey
 from ikeclient.errors import ProfileError
-from ikeclient.profile.importers.draft import Draft
+from ikeclient.profile.importers.draft import Draft, MySection
 from ikeclient.profile.importers.neighbours import Neighbours
 
 MAX_AUTHORITIES = 64
@@ -48,13 +49,21 @@ class Layout:
         """The file's content, if it lies inside the place."""
         return self.place.read(name if name.startswith("/") else f"{directory}/{name}")
 
-    def use(self, draft: Draft, key: str, suffix: str, name: str, directory: str, what: str) -> None:
-        """Let `auth.key` name the file, or a copy of it if it has no lasting path."""
+    def use(
+        self,
+        draft: Draft,
+        section: MySection,
+        key: Literal["certificate", "key"],
+        suffix: str,
+        name: str,
+        directory: str,
+    ) -> None:
+        """Let `section.key` name the file, or a copy of it if it has no lasting path."""
         data = self.read(name, directory) if self.place.attached else None
         if data is not None:
-            draft.attach("auth", key, suffix, data, what)
+            draft.own(section, key, suffix, data, "our private key" if key == "key" else "our certificate")
         else:
-            draft.set("auth", key, self.path(name, directory))
+            draft.set(section, key, self.path(name, directory))
 
     def trust(self, draft: Draft, names: Iterable[str]) -> None:
         """Let `gateway.ca` name these files, or copies of them."""

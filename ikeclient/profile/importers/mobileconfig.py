@@ -147,7 +147,10 @@ def _vpn(payload: Fields, ike: Fields, draft: Draft) -> None:
             "this VPN was for single apps: here it is for the whole machine (`ikeclient exec` runs one program in it)"
         )
     if "AlwaysOn" in payload:
-        draft.risk("always-on is not carried over: without the tunnel traffic leaves this machine as usual")
+        draft.risk(
+            "always-on is not carried over: without the tunnel traffic leaves this machine as usual; "
+            "session.kill_switch = true lets nothing past it from `connect` on"
+        )
         always = payload.part("AlwaysOn")
         if always is not None and len(always.items("TunnelConfigurations")) > 1:
             draft.lost(["the tunnels beside the first of AlwaysOn"], "one profile is one tunnel")
@@ -195,7 +198,8 @@ def _authentication(ike: Fields, by_uuid: Mapping[str | None, Fields], draft: Dr
     if eap and method == "SharedSecret":
         raise ProfileError(
             "the gateway proves itself with a shared secret and then asks for EAP in this profile",
-            reason="a pre-shared key on one side only is not supported",
+            reason="everybody with that secret could pose as the gateway and ask for passwords (RFC 7296, 2.16)",
+            hint="let the gateway have a certificate",
         )
     if eap and method == "Certificate" and names_certificate:
         draft.set("auth", "method", "eap-tls")
@@ -230,7 +234,7 @@ def _certificate(payload: Fields | None, draft: Draft, ask: Ask | None) -> None:
         draft.warn("our certificate is not in the file: set auth.certificate, or give --p12 FILE")
     else:
         passphrase = payload.secret("Password")
-        draft.attach("auth", "certificate", "p12", content, "our certificate and its key")
+        draft.own("auth", "certificate", "p12", content, "our certificate and its key")
         draft.passphrase(passphrase)
         open_bundle(draft, content, passphrase, ask)
 
@@ -283,13 +287,15 @@ def _unused(ike: Fields, payload: Fields, draft: Draft) -> None:
         if fields.flag("DisconnectOnIdle"):
             draft.lost(["DisconnectOnIdle"], "the tunnel stays until `ikeclient disconnect`")
         if fields.flag("IncludeAllNetworks"):
-            draft.risk("IncludeAllNetworks also drops traffic without the tunnel there: here only while it is lost")
-    if ike.flag("PPK") or "PPKIdentifier" in ike:
+            draft.risk(
+                "IncludeAllNetworks also drops traffic without the tunnel there: here only while it is lost; "
+                "session.kill_switch = true does both"
+            )
+    if identity := ike.text("PPKIdentifier"):
         mandatory = ike.flag("PPKMandatory") if "PPKMandatory" in ike else True
-        text = "the post-quantum pre-shared key (PPK, RFC 8784) is not supported"
-        if mandatory:
-            raise ProfileError(text, reason="the profile makes it mandatory")
-        draft.risk(text)
+        draft.post_quantum(identity, ike.secret("PPK"), required=bool(mandatory))
+    elif "PPK" in ike:
+        draft.risk("the post-quantum preshared key (PPK, RFC 8784) is not used: PPKIdentifier is missing")
     ike.ignore("PPK", "PPKIdentifier", "PPKMandatory", "UseConfigurationAttributeInternalIPSubnet", "CertificateType")
     # Said by us anyway, or without any meaning for a client that is started by hand.
     ike.ignore("NATKeepAliveInterval", "TLSMinimumVersion", "TLSMaximumVersion", "NATKeepAliveOffloadEnable")

@@ -10,7 +10,7 @@ from ikeclient.profile.importers.draft import Ask, Draft
 from ikeclient.profile.importers.ipsec import draft_settings
 from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import networks_of
-from ikeclient.profile.importers.swanctl import decode_text, routes
+from ikeclient.profile.importers.swanctl import ANY_EAP, decode_text, routes
 from ikeclient.wire.text import printable
 
 MAX_LINES = 2000
@@ -107,7 +107,7 @@ def _strongswan(name: str, vpn: Mapping[str, str], secrets: Mapping[str, str]) -
     elif method == "eap":
         draft.set("auth", "user", user)
         draft.password(secret)
-        draft.warn("method eap answers EAP-MSCHAPv2 alone: EAP-MD5 and EAP-GTC are used if auth.method names them")
+        draft.warn(ANY_EAP)
     else:
         draft.set("auth", "certificate", vpn.get("usercert") or None)
         draft.set("auth", "key", vpn.get("userkey") or None)

@@ -23,7 +23,7 @@ from ikeclient.profile.importers.networkmanager import read_networkmanager
 from ikeclient.profile.importers.sswan import read_sswan
 from ikeclient.profile.importers.swanctl import read_swanctl
 from ikeclient.profile.importers.windows import read_phonebook, read_powershell, read_profile_xml
-from ikeclient.profile.model.methods import is_eap
+from ikeclient.profile.model.methods import is_eap, uses_certificate
 from ikeclient.profile.secrets.credentials import is_pkcs12
 from ikeclient.wire.text import printable
 
@@ -316,12 +316,14 @@ def _fill(draft: Draft, kind: Kind, extras: Extras) -> None:
     if extras.gateway is not None:
         draft.set("gateway", "address", extras.gateway)
     if extras.user is not None:
-        draft.set("auth", "user" if is_eap(draft.method) else "identity", extras.user)
+        with_account = draft.section_for(is_eap)
+        draft.set(with_account or "auth", "user" if with_account else "identity", extras.user)
         draft.settle("user name")
     if extras.bundle is not None:
-        draft.attach("auth", "certificate", "p12", extras.bundle, "our certificate and its key")
-        draft.tables["auth"].pop("key", None)
-        draft.detach("auth", "key", "key_passphrase")
+        section = draft.section_for(uses_certificate) or "auth"
+        draft.own(section, "certificate", "p12", extras.bundle, "our certificate and its key")
+        draft.tables[section].pop("key", None)
+        draft.detach(section, "key", "key_passphrase")
         open_bundle(draft, extras.bundle, None, None if extras.authorities else extras.ask)
         draft.settle("auth.certificate")
     if extras.authorities:
@@ -333,14 +335,19 @@ def _fill(draft: Draft, kind: Kind, extras: Extras) -> None:
 
 def _use_secrets(draft: Draft, secrets: SecretFile, extras: Extras) -> None:
     """Take the PSK or the password of our identity out of an ipsec.secrets file."""
-    auth = draft.tables["auth"]
-    owners = [str(name) for name in (auth.get("user"), auth.get("identity"), extras.user) if name]
+    section = draft.section_for(is_eap) or "auth"
+    ours = [draft.tables["auth"], draft.tables[section]]
+    owners = [str(auth[key]) for auth in ours for key in ("user", "identity") if auth.get(key)]
+    owners += [extras.user] if extras.user else []
     address = draft.tables["gateway"].get("address", "")
     peers = list(address) if isinstance(address, list) else [str(address)]
-    if draft.method == "psk" and (found := secrets.of("psk", [*owners, *peers])):
+    if "psk" in (draft.method, draft.gateway_method) and (found := secrets.of("psk", [*owners, *peers])):
         draft.psk(found)
-    elif is_eap(draft.method) and (found := secrets.of("eap", owners)):
-        draft.password(found)
+    if draft.section_for(is_eap) and (found := secrets.of("eap", owners)):
+        draft.password(found, section)
+    if (key := draft.tables["ppk"].get("id")) and (found := secrets.of("ppk", [str(key)])):
+        draft.post_quantum(str(key), found, required=bool(draft.tables["ppk"]["required"]))
+        draft.settle("ppk.secret")
 
 
 def _require_gateway(draft: Draft) -> None:

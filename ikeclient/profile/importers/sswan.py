@@ -6,7 +6,7 @@ import json
 
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.containers import open_bundle
-from ikeclient.profile.importers.draft import Ask, Draft, Fields, decode_base64
+from ikeclient.profile.importers.draft import Ask, Draft, Fields, MySection, decode_base64
 from ikeclient.profile.importers.selectors import networks_of
 from ikeclient.profile.model.values import MAX_NETWORKS
 from ikeclient.wire.text import printable
@@ -16,8 +16,10 @@ METHODS = {
     "ikev2-cert": "certificate",
     "ikev2-eap-tls": "eap-tls",
     "ikev2-byod-eap": "eap",
+    "ikev2-cert-eap": "certificate",
 }
-_WITH_CERTIFICATE = ("ikev2-cert", "ikev2-eap-tls")
+_WITH_CERTIFICATE = ("ikev2-cert", "ikev2-eap-tls", "ikev2-cert-eap")
+_WITH_PASSWORD = ("ikev2-eap", "ikev2-byod-eap", "ikev2-cert-eap")
 
 
 def read_sswan(data: bytes, connection: str | None, fallback: str, ask: Ask | None = None) -> Draft:
@@ -31,14 +33,11 @@ def read_sswan(data: bytes, connection: str | None, fallback: str, ask: Ask | No
     if connection not in (None, draft.name):
         raise ProfileError("there is no connection of that name in it", reason=f"it holds {draft.name}")
     kind = fields.text("type") or ""
-    if kind == "ikev2-cert-eap":
-        raise ProfileError(
-            "this profile authenticates with a certificate and then with EAP",
-            reason="two authentications in a row (RFC 4739) are not supported",
-        )
     if kind not in METHODS:
         raise ProfileError(f"the type {kind!a} is not known", reason=f"known are {', '.join(METHODS)}")
     draft.set("auth", "method", METHODS[kind])
+    if kind == "ikev2-cert-eap":
+        draft.set("second_auth", "method", "eap")
     if kind == "ikev2-byod-eap":
         draft.risk("not carried over: the posture assessment of ikev2-byod-eap")
     _remote(fields.part("remote") or Fields({}, "remote"), draft)
@@ -76,15 +75,16 @@ def _remote(remote: Fields, draft: Draft) -> None:
 def _local(local: Fields, kind: str, draft: Draft, ask: Ask | None) -> None:
     draft.identity("auth", local.text("id"))
     user = local.text("eap_id")
-    if kind not in _WITH_CERTIFICATE:
-        draft.set("auth", "user", user)
-        draft.password(local.secret("shared_secret"))
-        if not user and not local.text("id"):
-            draft.warn("the user name is not in the file (the app asks for it): set auth.user, or give --user")
+    if kind in _WITH_PASSWORD:
+        section: MySection = "second_auth" if kind == "ikev2-cert-eap" else "auth"
+        draft.set(section, "user", user)
+        draft.password(local.secret("shared_secret"), section)
+        if not user and (section == "second_auth" or not local.text("id")):
+            draft.warn(f"the user name is not in the file (the app asks for it): set {section}.user, or give --user")
     if bundle := local.text("p12"):
         if kind in _WITH_CERTIFICATE:
             content = decode_base64(bundle, "local.p12")
-            draft.attach("auth", "certificate", "p12", content, "our certificate and its key")
+            draft.own("auth", "certificate", "p12", content, "our certificate and its key")
             open_bundle(draft, content, None, ask)
         else:
             draft.lost(["local.p12"], "EAP needs no certificate of ours")

@@ -15,17 +15,23 @@ from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.algorithms import Dialect
 from ikeclient.profile.importers.conf import Section, parse_conf
 from ikeclient.profile.importers.containers import open_bundle
-from ikeclient.profile.importers.draft import Ask, Draft
+from ikeclient.profile.importers.draft import Ask, Draft, MySection
 from ikeclient.profile.importers.foreign_secrets import SecretFile, swanctl_secrets
 from ikeclient.profile.importers.layout import Layout, swanctl_layout
 from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import read_selectors
-from ikeclient.profile.model.methods import SUPPORTED, is_eap, uses_certificate
+from ikeclient.profile.importers.signatures import read_signature
+from ikeclient.profile.model.methods import METHODS, SUPPORTED, is_eap, mutual_answers, uses_certificate
 from ikeclient.profile.secrets.credentials import identity_of
 from ikeclient.wire.text import printable
 
 EAP_METHODS = tuple(filter(is_eap, SUPPORTED))
-_SIGNATURES = ("rsa", "ecdsa", "pubkey", "ed25519", "ed448")
+ANY_EAP = (
+    "method eap answers EAP-TLS, PEAP, EAP-TTLS and EAP-MSCHAPv2; "
+    "EAP-MD5 and EAP-GTC are used if auth.method names them"
+)
+_SECTIONS: tuple[MySection, ...] = ("auth", "second_auth")
+_SIGNATURES = ("rsa", "rsa/pss", "ecdsa", "pubkey", "ed25519", "ed448")
 _SECONDS = re.compile(r"(\d{1,9})\s*([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _YES, _NO = ("yes", "true", "1", "enabled", "on"), ("no", "false", "0", "disabled", "off")
@@ -122,27 +128,35 @@ def draft_connection(
         raise ProfileError("this connection waits for others", reason="it names no address to connect to")
     draft.set("gateway", "address", addresses if len(addresses) > 1 else addresses[0])
     draft.set("gateway", "port", _number(values.get("remote_port")))
-    local, remote = _round(connection, "local"), _round(connection, "remote")
-    _method(local, remote, draft)
+    ours, remote = _rounds(connection, "local"), _rounds(connection, "remote")[0]
+    _method(ours[0], "auth", draft)
+    if len(ours) > 1:
+        _method(ours[1], "second_auth", draft)
+    _gateway_method(remote, draft)
     for warning in secrets.warnings:
         draft.warn(warning)
     _session(values, draft, dialect)
     _gateway(remote, draft, layout)
-    _local(local, remote, secrets, draft, layout, ask)
+    for local, section in zip(ours, _SECTIONS, strict=False):
+        _local(local, section, remote, secrets, draft, layout, ask)
     _trust(remote, authorities, draft, layout)
     _children(connection.section("children"), draft, layout, dialect)
     if values.get("ppk_id"):
-        draft.risk("the post-quantum pre-shared key (ppk_id, RFC 8784) is not used: it is not supported")
+        key = secrets.of("ppk", [values["ppk_id"]])
+        draft.post_quantum(values["ppk_id"], key, required=values.get("ppk_required") in _YES)
     draft.lost(sorted(values.keys() - _SILENT["connection"]))
-    draft.lost(sorted(f"local {key}" for key in local.values.keys() - _SILENT["local"]))
+    for local in ours:
+        draft.lost(sorted(f"local {key}" for key in local.values.keys() - _SILENT["local"]))
     draft.lost(sorted(f"remote {key}" for key in remote.values.keys() - _SILENT["remote"]))
 
 
 def _refuse_connection(values: Mapping[str, str]) -> None:
     if values.get("version") in ("1", "ikev1"):
         raise ProfileError("this connection is for IKEv1", hint="ikeclient speaks IKEv2")
-    if values.get("ppk_required") in _YES:
-        raise ProfileError("this connection needs a post-quantum pre-shared key (RFC 8784), which is not supported")
+    if values.get("ppk_required") in _YES and not values.get("ppk_id"):
+        raise ProfileError(
+            "this connection needs a post-quantum preshared key (RFC 8784) and does not say which", hint="set ppk_id"
+        )
     if values.get("mediation") in _YES or values.get("mediated_by"):
         raise ProfileError("this connection goes through a mediation server, which is not supported")
 
@@ -159,17 +173,15 @@ def _remote_addresses(connection: Section) -> list[str]:
     ]
 
 
-def _round(connection: Section, prefix: str) -> Section:
-    """How one side authenticates; raises ProfileError for two rounds (RFC 4739)."""
-    found = named(connection, prefix)
-    if len(found) > 1:
+def _rounds(connection: Section, prefix: str) -> list[Section]:
+    """How one side authenticates, in order. Raises ProfileError for more rounds than there can be."""
+    found = sorted(named(connection, prefix), key=lambda section: _number(section.values.get("round")) or 0)
+    most, whose = (2, "we authenticate") if prefix == "local" else (1, "the gateway authenticates")
+    if len(found) > most:
         auths = ", ".join(printable(section.values.get("auth", "pubkey"), 30) for section in found)
-        whose = "we authenticate" if prefix == "local" else "the gateway authenticates"
-        raise ProfileError(
-            f"{whose} in several rounds in this connection: {auths}",
-            reason="several authentications in a row (RFC 4739) are not supported",
-        )
-    return found[0] if found else Section()
+        reason = "two authentications of ours and one of the gateway's are possible (RFC 4739)"
+        raise ProfileError(f"{whose} in several rounds in this connection: {auths}", reason=reason)
+    return found or [Section()]
 
 
 def named(section: Section, prefix: str) -> list[Section]:
@@ -188,36 +200,67 @@ def _kind(auth: str) -> str:
     return plain
 
 
-def _method(local: Section, remote: Section, draft: Draft) -> None:
-    """How both sides prove themselves. Raises ProfileError for what ikeclient does not do."""
-    ours, theirs = _kind(local.values.get("auth", "pubkey")), _kind(remote.values.get("auth", "pubkey"))
-    for whose, auth in (("our", ours), ("the gateway's", theirs)):
-        if auth.startswith(("xauth", "hybrid")):
-            raise ProfileError(f"{whose} authentication is {printable(auth, 40)}, which is IKEv1", hint=_IKEV2)
-        if auth in ("null", "never"):
-            raise ProfileError(f"{whose} authentication is {auth}: AUTH_NULL proves nothing and is not supported")
-    if "pubkeys" in local.values or "pubkeys" in remote.values:
+def _checked_kind(side: Section, whose: str) -> str:
+    """What one side authenticates with. Raises ProfileError for what ikeclient does not do."""
+    auth = _kind(side.values.get("auth", "pubkey"))
+    if auth.startswith(("xauth", "hybrid")):
+        raise ProfileError(f"{whose} authentication is {printable(auth, 40)}, which is IKEv1", hint=_IKEV2)
+    if auth in ("null", "never"):
+        raise ProfileError(f"{whose} authentication is {auth}: AUTH_NULL proves nothing and is not supported")
+    if "pubkeys" in side.values:
         raise ProfileError("this connection uses raw public keys, which are not supported", hint=_CERTIFICATE)
+    return auth
+
+
+def _method(local: Section, section: MySection, draft: Draft) -> None:
+    """How we prove ourselves. Raises ProfileError for what ikeclient does not do."""
+    ours = _checked_kind(local, "our")
     method = "psk" if ours == "psk" else "certificate" if ours == "pubkey" else ours
     if method not in SUPPORTED:
         raise ProfileError(
             f"our authentication {printable(ours, 40)} is not supported",
             reason=f"possible are psk, pubkey, {', '.join(EAP_METHODS)}",
         )
+    draft.set(section, "method", method)
+    written = local.values.get("auth", "")
+    if method == "certificate" and "-" in written:
+        found = read_signature(written)
+        draft.set(section, "signature", list(found.schemes) or None)
+        if found.left_out:
+            draft.warn(f"left out of auth = {printable(written, 60)}: {', '.join(found.left_out)} (not supported)")
+    elif method == "eap":
+        draft.warn(ANY_EAP)
+    elif method in ("eap-ttls", "eap-peap"):
+        draft.set(section, "inner", "eap-mschapv2" if method == "eap-ttls" else None)
+        draft.warn(
+            f"inside {method} EAP-MSCHAPv2 is answered; strongSwan takes what is asked for: "
+            f"set {section}.inner if that is another"
+        )
+
+
+def _gateway_method(remote: Section, draft: Draft) -> None:
+    """How the gateway proves itself. Raises ProfileError for what ikeclient does not do."""
+    ours, theirs = draft.method, _checked_kind(remote, "the gateway's")
     if theirs.startswith("eap"):
+        if not mutual_answers(ours):
+            raise ProfileError(
+                f"the gateway proves itself by EAP alone in this connection, and we by {ours} (RFC 5998)",
+                reason="that needs an EAP method which authenticates both sides and makes keys",
+                hint="let the gateway have a certificate",
+            )
+        draft.set("gateway", "auth", "eap")
+    elif theirs == "psk" and is_eap(ours):
         raise ProfileError(
-            "the gateway proves itself by EAP alone in this connection (RFC 5998)",
-            reason="that is not supported yet",
+            f"we authenticate with {ours}, the gateway with a pre-shared key",
+            reason="everybody with that key could pose as the gateway and ask for passwords (RFC 7296, 2.16)",
             hint="let the gateway have a certificate",
         )
-    if (ours == "psk") != (theirs == "psk"):
-        raise ProfileError(
-            f"we authenticate with {printable(ours, 40)}, the gateway with {printable(theirs, 40)}",
-            reason="a pre-shared key on one side only is not supported",
-        )
-    draft.set("auth", "method", method)
-    if method == "eap":
-        draft.warn("method eap answers EAP-MSCHAPv2 alone: EAP-MD5 and EAP-GTC are used if auth.method names them")
+    elif theirs == "psk" and ours != "psk":
+        draft.set("gateway", "auth", "psk")
+    elif theirs == "pubkey" and ours == "psk":
+        draft.set("gateway", "auth", "certificate")
+    elif theirs not in ("psk", "pubkey"):
+        raise ProfileError(f"the gateway's authentication {printable(theirs, 40)} is not supported")
     if "-" in remote.values.get("auth", "") and theirs == "pubkey":
         draft.risk(f"the gateway's signature may be of any kind: remote auth = {remote.values['auth']} is not enforced")
 
@@ -280,7 +323,8 @@ def _files(side: Section, key: str) -> list[str]:
 def _trust(remote: Section, authorities: Section, draft: Draft, layout: Layout) -> None:
     """Who may vouch for the gateway."""
     pinned = _files(remote, "certs")
-    if draft.method == "psk":
+    over_tls = draft.section_for(lambda method: method in METHODS and METHODS[method].over_tls)
+    if draft.gateway_method != "certificate" and over_tls is None:
         return
     if pinned:
         draft.risk(
@@ -309,25 +353,36 @@ def _trust(remote: Section, authorities: Section, draft: Draft, layout: Layout) 
         )
 
 
-def _local(local: Section, remote: Section, secrets: SecretFile, draft: Draft, layout: Layout, ask: Ask | None) -> None:
-    values, method = local.values, draft.method
+def _local(
+    local: Section,
+    section: MySection,
+    remote: Section,
+    secrets: SecretFile,
+    draft: Draft,
+    layout: Layout,
+    ask: Ask | None,
+) -> None:
+    values, method = local.values, str(draft.tables[section]["method"])
     identity, user = values.get("id"), values.get("eap_id")
-    draft.identity("auth", identity)
+    draft.identity(section, identity)
     if is_eap(method) and user and user not in ("%any", "%identity"):
-        draft.set("auth", "user", user.removeprefix("%"))
-    if values.get("aaa_id") and method in ("eap-tls", "eap-ttls", "eap-peap", "eap"):
-        draft.risk(f"not enforced: aaa_id = {printable(values['aaa_id'], 80)} (who the server behind EAP must be)")
+        draft.set(section, "user", user.removeprefix("%"))
+    if values.get("aaa_id") and METHODS[method].over_tls:  # type: ignore[index]
+        draft.identity(section, values["aaa_id"], key="server_name")
+        if not draft.has(section, "server_name"):
+            draft.risk(f"not enforced: aaa_id = {printable(values['aaa_id'], 80)} (who the server behind EAP must be)")
     owners = [name for name in (user, identity) if name]
     if method == "psk" and not identity:
-        draft.warn(f"{layout.program} sends this machine's address as our identity: set auth.identity, or give --user")
-    if method == "psk":
-        peer = remote.values.get("id")
-        found = secrets.of("psk", [name for name in (*owners, peer, *_remote_names(draft)) if name])
-        draft.psk(found)
-    elif uses_certificate(method):
-        _certificate(local, secrets, draft, layout, ask)
-    elif is_eap(method):
-        draft.password(secrets.of("eap", owners))
+        draft.warn(
+            f"{layout.program} sends this machine's address as our identity: set {section}.identity, or give --user"
+        )
+    if method == "psk" or (section == "auth" and draft.gateway_method == "psk"):
+        names = [*owners, remote.values.get("id"), *_remote_names(draft)]
+        draft.psk(secrets.of("psk", [name for name in names if name]), section)
+    if uses_certificate(method) or (method == "eap" and _files(local, "certs")):
+        _certificate(local, section, secrets, draft, layout, ask)
+    if is_eap(method) and method != "eap-tls":
+        draft.password(secrets.of("eap", owners), section)
 
 
 def _remote_names(draft: Draft) -> list[str]:
@@ -335,36 +390,37 @@ def _remote_names(draft: Draft) -> list[str]:
     return list(address) if isinstance(address, list) else [address]
 
 
-def _certificate(local: Section, secrets: SecretFile, draft: Draft, layout: Layout, ask: Ask | None) -> None:
+def _certificate(
+    local: Section, section: MySection, secrets: SecretFile, draft: Draft, layout: Layout, ask: Ask | None
+) -> None:
     certificates = _files(local, "certs")
     bundles = secrets.files("p12")
-    if any("handle" in section.values for section in named(local, "cert")):
+    if any("handle" in inner.values for inner in named(local, "cert")):
         draft.warn("our certificate is on a PKCS#11 token, which is not supported: set auth.certificate and auth.key")
         return
-    if not certificates and not bundles and (identity := draft.tables["auth"].get("identity")):
-        own = identity_of(identity, "auth.identity")
+    if not certificates and not bundles and (identity := draft.tables[section].get("identity")):
+        own = identity_of(identity, f"{section}.identity")
         if found := layout.certificate_of(own.type, own.data):
             certificates = [found]
     if certificates:
         if len(certificates) > 1:
             draft.warn(f"not carried over: the certificates beside {certificates[0]}")
         own_name = certificates[0]
-        what = "our certificate"
-        layout.use(draft, "certificate", "pem", own_name, layout.certificates, what)
-        _key(own_name, secrets, draft, layout)
+        layout.use(draft, section, "certificate", "pem", own_name, layout.certificates)
+        _key(own_name, section, secrets, draft, layout)
     elif bundles:
         if len(bundles) > 1:
             draft.warn(f"not carried over: the PKCS#12 files beside {bundles[0].file}")
         name = bundles[0].file or ""
-        layout.use(draft, "certificate", "p12", name, layout.bundles, "our certificate and its key")
-        draft.passphrase(bundles[0].value)
+        layout.use(draft, section, "certificate", "p12", name, layout.bundles)
+        draft.passphrase(bundles[0].value, section)
         if data := layout.read(name, layout.bundles):
             open_bundle(draft, data, bundles[0].value, ask)
     else:
         draft.warn(f"{layout.program} finds our certificate by itself: set auth.certificate and auth.key")
 
 
-def _key(certificate: str, secrets: SecretFile, draft: Draft, layout: Layout) -> None:
+def _key(certificate: str, section: MySection, secrets: SecretFile, draft: Draft, layout: Layout) -> None:
     keys = secrets.files("key")
     stem = PurePosixPath(certificate).stem
     chosen = next((key for key in keys if PurePosixPath(key.file or "").stem == stem), None)
@@ -373,10 +429,10 @@ def _key(certificate: str, secrets: SecretFile, draft: Draft, layout: Layout) ->
     found = layout.key_of(certificate)
     if chosen is not None and chosen.file is not None:
         fitting = [directory for directory in layout.keys if layout.read(chosen.file, directory) is not None]
-        layout.use(draft, "key", "key", chosen.file, (fitting or layout.keys)[0], "our private key")
-        draft.passphrase(chosen.value)
+        layout.use(draft, section, "key", "key", chosen.file, (fitting or layout.keys)[0])
+        draft.passphrase(chosen.value, section)
     elif found is not None:
-        layout.use(draft, "key", "key", *found, "our private key")
+        layout.use(draft, section, "key", "key", *found)
     else:
         draft.warn(
             f"our private key is not named: set auth.key ({layout.program} looks in {layout.path('', layout.keys[0])})"

@@ -13,6 +13,7 @@ from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.containers import open_bundle
 from ikeclient.profile.importers.draft import Ask, Draft, decode_base64
+from ikeclient.profile.importers.eap_host import EAP_TYPES, read_eap_host
 from ikeclient.profile.importers.selectors import networks_of
 from ikeclient.profile.importers.swanctl import choose, decode_text
 from ikeclient.profile.importers.xml import Element, parse_xml
@@ -50,7 +51,11 @@ GROUPS = {
     "Group24": "modp2048s256",
     "PFS24": "modp2048s256",
 }
-_EAP_TYPES = {"13": "eap-tls", "21": "eap-ttls", "25": "eap-peap", "26": "eap-mschapv2", "6": "eap-gtc"}
+# Of the structure ROUTER_CUSTOM_IKEv2_POLICY0, in a phone book.
+_POLICY_HASHES = ("md5", "sha1", "sha256", "sha384")
+_POLICY_CIPHERS = ("des", "3des", "aes128", "aes192", "aes256", "aes128gcm16", "aes256gcm16")
+_POLICY_GROUPS = ("", "modp768", "modp1024", "modp2048", "ecp256", "ecp384", "modp2048s256")
+_TTLS = {"pap": "pap", "mschapv2": "mschapv2", "eap": "eap-mschapv2"}
 _SWITCHES = ("splittunneling", "force", "passthru", "allusersconnection", "alluserconnection", "remembercredential")
 _TOKEN = re.compile(
     r"""(?P<skip>[ \t]+|`\r?\n|\#[^\n]*)
@@ -249,16 +254,22 @@ def _method(methods: list[str], text: str, draft: Draft) -> None:
     if "machinecertificate" in methods or "certificate" in methods:
         draft.set("auth", "method", "certificate")
         return
+    if read_eap_host(text, draft):
+        return
     types = _TYPE.findall(text)
-    found = next((_EAP_TYPES[each] for each in types if each in _EAP_TYPES), None)
+    found = next((EAP_TYPES[each] for each in types if each in EAP_TYPES), None)
     made = text.lower().partition("new-eapconfiguration")[2].partition("\n")[0].split()
     for option, meant in (("-peap", "eap-peap"), ("-ttls", "eap-ttls"), ("-tls", "eap-tls")):
         found = found or (meant if option in made else None)
     if methods and not set(methods) & {"eap", "mschapv2", "chap", "pap"}:
         raise ProfileError(f"the authentication method {printable(methods[0], 40)} is not known")
     draft.set("auth", "method", found or "eap")
-    if draft.method in ("eap-peap", "eap-ttls"):
-        draft.warn("what is done inside EAP-PEAP or EAP-TTLS is not carried over")
+    if draft.method == "eap-ttls":
+        chosen = made[made.index("-tunnlednoneapauthmethod") + 1 :] if "-tunnlednoneapauthmethod" in made else ["eap"]
+        inside = _TTLS.get(chosen[0].strip("'\"")) if chosen else None
+        draft.set("auth", "inner", inside)
+        if inside is None:
+            draft.warn(f"not carried over: {printable(''.join(chosen[:1]), 40)} inside eap-ttls (set auth.inner)")
 
 
 def _store(draft: Draft) -> None:
@@ -279,7 +290,7 @@ def _embedded(variables: Mapping[str, str], draft: Draft, ask: Ask | None) -> No
         except ProfileError:
             continue
         if is_pkcs12(data) and uses_certificate(draft.method):
-            draft.attach("auth", "certificate", "p12", data, "our certificate and its key")
+            draft.own("auth", "certificate", "p12", data, "our certificate and its key")
             draft.settle("our certificate is in")
             open_bundle(draft, data, None, ask)
             continue
@@ -347,7 +358,11 @@ def read_profile_xml(data: bytes, connection: str | None, fallback: str) -> Draf
         _suites({child.name.lower(): child.text.strip() for child in suite.children}, draft)
     _names(root, draft)
     for key, what in (
-        ("LockDown", "LockDown: traffic without the tunnel is dropped there"),
+        (
+            "LockDown",
+            "LockDown: traffic without the tunnel is dropped there; session.kill_switch = true lets nothing past it "
+            "here, from `connect` on",
+        ),
         ("AlwaysOn", "AlwaysOn: the tunnel starts by itself there"),
         ("DeviceTunnel", "DeviceTunnel"),
     ):
@@ -413,6 +428,22 @@ def _names(root: Element, draft: Draft) -> None:
     draft.dns(servers, [domain for domain in domains if domain])
 
 
+def _policy(written: str, draft: Draft) -> None:
+    """What a phone book says of the IKE SA: numbers of four octets, the least significant one first."""
+    try:
+        data = bytes.fromhex(written)
+    except ValueError:
+        data = b""
+    numbers = [int.from_bytes(data[start : start + 4], "little") for start in range(0, len(data), 4)]
+    tables = ((_POLICY_CIPHERS, 1), (_POLICY_HASHES, 0), (_POLICY_GROUPS, 5))
+    if len(numbers) != 6 or any(numbers[place] >= len(table) for table, place in tables):
+        draft.warn("not carried over: CustomIPSecPolicies (set crypto.ike and crypto.esp)")
+        return
+    chosen = [table[numbers[place]] for table, place in tables]
+    draft.proposals("ike", ["-".join(word for word in chosen if word)])
+    draft.warn("not carried over: what CustomIPSecPolicies says of ESP (set crypto.esp if the gateway refuses ours)")
+
+
 def read_phonebook(data: bytes, connection: str | None, fallback: str) -> Draft:
     """The one connection of IKEv2 in a phone book, or the one called `connection`. Raises ProfileError."""
     entries: dict[str, dict[str, str]] = {}
@@ -437,11 +468,13 @@ def read_phonebook(data: bytes, connection: str | None, fallback: str) -> Draft:
     _tunnel_type("ikev2" if entry.get("vpnstrategy") == "7" else "automatic", draft)
     draft.set("gateway", "address", entry.get("phonenumber", ""))
     custom = entry.get("customauthkey", "")
-    draft.set("auth", "method", _EAP_TYPES.get(custom, "eap"))
+    draft.set("auth", "method", EAP_TYPES.get(custom, "eap"))
     if entry.get("machinecertificateissuername") or entry.get("authrestrictions") == "2048":
         draft.set("auth", "method", "certificate")
     _routes([], split=entry.get("ipprioritizeremote", "1") == "0", draft=draft)
     if entry.get("customipsecpolicies") and entry.get("numcustompolicy", "1") != "0":
-        draft.warn("not carried over: CustomIPSecPolicies (set crypto.ike and crypto.esp)")
+        _policy(entry["customipsecpolicies"], draft)
+    if any("eaphostconfig" in value.lower() for value in entry.values()):
+        draft.warn("not carried over: the settings of EAP in the phone book (set auth.server_name and auth.server_ca)")
     _store(draft)
     return draft

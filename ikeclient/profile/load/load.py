@@ -65,7 +65,8 @@ def load_profile(
     that is not `KEY=VALUE` and where nothing says which profile is meant.
     """
     variables = environment.settings(environ)
-    reference = reference or environ.get(environment.PROFILE) or None
+    if reference is None:
+        reference = environ.get(environment.PROFILE) or None
     if reference is None:
         return _from_variables(variables, overrides)
     entry = find_profile(reference, environ)
