@@ -342,7 +342,8 @@ def test_a_way_in_that_cannot_be_said_is_told(place: Path, way: str, form: Forma
     try:
         data, warnings = exported(place, WAYS_IN[way], form, secrets=True)
     except ProfileError as error:
-        assert "cannot be exported" in error.message
+        if "cannot be exported" not in error.message:
+            raise
         return
     before = parse_profile(WAYS_IN[way]).profile
     after = parse_profile(read_foreign(data).toml("work")).profile
