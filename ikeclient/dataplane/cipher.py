@@ -12,8 +12,11 @@ LIBRARIES = ("libcrypto.so.3", "libcrypto.so.1.1")
 
 
 def choose_cipher(environ: Mapping[str, str] = os.environ) -> None:
-    """Open the machine's OpenSSL for the compiled loop; if there is none that works, `cryptography` does everything."""
-    named = environ.get(VARIABLE, "")
+    """Open the machine's OpenSSL for the compiled loop; if there is none that works, `cryptography` does everything.
+
+    Whoever names a library has its code run with our rights. With rights that our caller does not have, we do not ask.
+    """
+    named = "" if run_cipher.raised_rights() else environ.get(VARIABLE, "")
     if named == "none":
         run_cipher.load(())
     else:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
 
 import pytest
 from esp_packets import ipv4
@@ -381,3 +386,156 @@ def test_keys_that_do_not_fit_are_refused() -> None:
         run_cipher.run_cipher(suite, DirectionKeys(encryption=bytes(16), integrity=b""), 1, entropy, sealing=True)
     with pytest.raises(ValueError, match="integrity key"):
         run_cipher.run_cipher(suite, DirectionKeys(encryption=bytes(20), integrity=b"1"), 1, entropy, sealing=True)
+
+
+WYCHEPROOF = json.loads((Path(__file__).parent.parent / "vectors" / "wycheproof.json").read_bytes())["tests"]
+
+
+@pytest.mark.parametrize("case", WYCHEPROOF, ids=lambda case: f"{case['cipher']}-{case['id']}")
+def test_the_vectors_of_wycheproof_are_sealed_and_opened_in_runs(case: dict[str, str]) -> None:
+    """Associated data of 8 bytes are SPI and sequence number, those of 12 have an extended one."""
+    sealed, key, associated, iv = (bytes.fromhex(case[name]) for name in ("ct", "key", "aad", "iv"))
+    text, tag = bytes.fromhex(case["msg"]), bytes.fromhex(case["tag"])
+    suite = EspSuite(encryption=ENCRYPTION[case["cipher"]], integrity=None, esn=len(associated) == 12)
+    spi, sequence = int.from_bytes(associated[:4], "big"), int.from_bytes(associated[4:], "big")
+    sealer, opener = compiled_pair(suite, DirectionKeys(encryption=key + iv[:-8], integrity=b""), spi)
+    packet = associated[:4] + associated[-4:] + iv[-8:] + sealed + tag
+    assert (sealer.seal(sequence, text, iv[-8:]) == packet) == case["valid"]
+    wrong = bytearray(packet)
+    wrong[-16] ^= 1
+    arena, states = bytearray(packet + wrong + packet), bytearray(3)
+    assert opener.open_run(arena, len(packet), 0, 3, len(packet), [sequence] * 3, states) == (1 if case["valid"] else 3)
+    assert states == (b"\0\1\0" if case["valid"] else b"\1\1\1")
+    for at in (0, 2 * len(packet)):
+        assert not case["valid"] or arena[at + 16 : at + 16 + len(text)] == text
+
+
+@every_suite
+def test_every_octet_of_an_icv_counts_wherever_the_packet_is_in_its_run(suite: EspSuite) -> None:
+    """P2: wrong in one octet, at the front, in the middle and at the end, the last packet being the shorter one."""
+    icv, (gap, around), (sealer, opener) = esp_layout(suite).icv_length, over(suite), compiled_pair(suite)
+    count, stride, last = 5, around + 64, around + 32
+    good = bytearray(count * stride)
+    sealer.seal_run(good, stride, count, last, 1)
+    for octet in range(icv):
+        for place in range(count):
+            arena, states = bytearray(good), bytearray(count)
+            end = place * stride + (last if place == count - 1 else stride)
+            arena[end - icv + octet] ^= 0x80
+            assert opener.open_run(arena, stride, 0, count, last, range(1, count + 1), states) == 1
+            assert [i for i in range(count) if states[i]] == [place]
+            other = (place + 1) % count
+            assert not any(arena[other * stride + gap :][: 64 if other < count - 1 else 32])
+
+
+def test_the_known_answers_are_those_of_cryptography(library: Library) -> None:
+    for name in run_cipher.suites():
+        encryption, integrity = ENCRYPTION[name[0]], INTEGRITY[name[1]] if name[1] else None
+        suite = EspSuite(encryption=encryption, integrity=integrity, esn=True)
+        keys = DirectionKeys(
+            encryption=bytes(range(encryption.key_length + encryption.salt_length)),
+            integrity=bytes(range(integrity.key_length if integrity else 0)),
+        )
+        theirs, icv = esp_cipher(suite, keys, run_cipher._SPI, bytes), esp_layout(suite).icv_length
+        text = bytes(range(128)) * 11
+        packets = [theirs.seal(run_cipher._SEQUENCE + i, text[:n]) for i, n in enumerate((1408, 1408, 80))]
+        assert "".join(packet[-icv:].hex() for packet in packets) == run_cipher.KNOWN_ANSWERS[name]
+        assert run_cipher.known_run(library, name) == run_cipher.KNOWN_ANSWERS[name]
+
+
+class _Overlong(list[int]):
+    """A list that has more in it than it says."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([1] * 5000)
+
+
+@pytest.mark.parametrize("numbers", [_Overlong([1]), [1 << 64], [-1], ["1"]])
+def test_numbers_that_are_none_are_refused(numbers: list[int]) -> None:
+    """P17"""
+    with pytest.raises((ValueError, OverflowError, TypeError)):
+        compiled_pair(SUITES[0])[1].open_run(bytearray(100), 100, 0, 1, 100, numbers, bytearray(1))
+
+
+def test_objects_that_were_never_made_do_nothing(library: Library) -> None:
+    empty = RunCipher.__new__(RunCipher)
+    assert empty.version is None
+    with pytest.raises(ValueError, match="other direction"):
+        empty.open(1, bytes(100))
+    with pytest.raises(ValueError, match="no library"):
+        RunCipher(
+            Library.__new__(Library), "EVP_aes_128_gcm", bytes(16), bytes(4), 1, False, True, None, b"", 16, bytes
+        )
+    with pytest.raises(ValueError, match="of salt"):
+        RunCipher(library, "EVP_aes_128_gcm", bytes(16), bytes(3), 1, False, True, None, b"", 16, bytes)
+
+
+def test_one_thread_at_a_time_uses_a_cipher() -> None:
+    """The loops run without the GIL: whoever comes meanwhile is turned away, or comes afterwards."""
+    suite = SUITES[0]
+    sealer, _ = compiled_pair(suite)
+    stride = 1400
+    buffers = [bytearray(128 * stride) for _ in range(4)]
+    refused = []
+
+    def work(buffer: bytearray) -> None:
+        for _ in range(100):
+            try:
+                sealer.seal_run(buffer, stride, 128, stride, 1)
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    threads = [Thread(target=work, args=(buffer,)) for buffer in buffers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(refused) <= {"another thread uses this cipher"}
+    assert any(map(any, buffers))
+    for buffer in filter(any, buffers):
+        _, opener = compiled_pair(suite)
+        assert opener.open_run(buffer, stride, 0, 128, stride, range(1, 129), bytearray(128)) == 0
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setcap") is None, reason="takes root and setcap: NOTHING was tried"
+)
+def test_whoever_gets_rights_that_the_caller_lacks_does_not_ask_the_caller_for_a_library() -> None:
+    """A library that the environment names runs with our rights."""
+    program = (
+        "import sys; sys.path[:] = eval(sys.argv[1])\n"
+        "from ikeclient.dataplane.cipher import choose_cipher, describe\n"
+        "choose_cipher(); print(describe()[0])\n"
+    )
+    shown = {}
+    with TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)  # for everybody, which pytest's are not
+        python = Path(directory) / "python"
+        shutil.copy(sys.executable, python)
+        for capabilities in ("", "cap_net_admin+ep"):
+            if capabilities:
+                subprocess.run(["setcap", capabilities, python], check=True)
+            ran = subprocess.run(
+                [python, "-c", program, repr(sys.path)],
+                env={VARIABLE: "none"},
+                user=65534,
+                group=65534,
+                extra_groups=[],
+                cwd="/",
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            if not capabilities and ran.returncode:
+                pytest.skip("this package is in a place that only its owner can read: NOTHING was tried")
+            assert ran.returncode == 0, ran.stderr
+            shown[capabilities] = ran.stdout
+    assert shown[""].startswith("cryptography")
+    assert shown["cap_net_admin+ep"].startswith("OpenSSL")
+
+
+def test_another_effective_user_does_not_ask_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not run_cipher.raised_rights()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    choose_cipher({VARIABLE: "none"})
+    assert run_cipher.version() is not None

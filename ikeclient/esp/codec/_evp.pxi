@@ -16,6 +16,10 @@ cdef extern from "dlfcn.h" nogil:
     int RTLD_NOW
     int RTLD_LOCAL
 
+cdef extern from "sys/auxv.h" nogil:
+    unsigned long getauxval(unsigned long kind)
+    unsigned long AT_SECURE
+
 cdef enum:
     ESP = 8           # SPI and the low half of the sequence number
     TAG = 16          # of an AEAD
@@ -23,7 +27,8 @@ cdef enum:
     DIGEST = 64       # the longest of an HMAC
     LONGEST_TEXT = 131072
     POOL = 4096
-    CTRL_GET_TAG = 16  # openssl/evp.h
+    CTRL_SET_IVLEN = 9  # openssl/evp.h
+    CTRL_GET_TAG = 16
     CTRL_SET_TAG = 17
 
 ctypedef const void* (*f_describe)() noexcept nogil
@@ -74,6 +79,10 @@ cdef int _live = 0  # contexts that have not been given back
 
 def live():
     return _live
+
+
+def raised():
+    return getauxval(AT_SECURE) != 0
 
 
 cdef class Library:
@@ -127,7 +136,8 @@ cdef class RunCipher:
     cdef uint8_t salt[4]
     cdef Py_ssize_t salted, icv, gap, pooled
     cdef uint32_t spi
-    cdef bint esn, sealing
+    cdef bint esn, sealing, ccm
+    cdef bint busy  # in a loop without the GIL: a context serves one thread at a time
     cdef object entropy
     cdef bytes pool
 
@@ -137,10 +147,12 @@ cdef class RunCipher:
         cdef const void* described
         if self.context != NULL or self.library is not None:
             raise ValueError("made already")
-        if len(salt) > 4 or not 8 <= icv <= DIGEST or (digest is None and (icv != TAG or len(salt) + 8 != 12)):
+        if library.handle == NULL:
+            raise ValueError("no library")
+        if not 8 <= icv <= DIGEST or (digest is None) != (len(salt) > 0) or (digest is None and icv != TAG):
             raise ValueError("impossible lengths")
-        if not _takes_key(cipher, len(key), digest is None):
-            raise ValueError(f"{cipher} does not take {len(key)} bytes of key")
+        if _KEYS.get(cipher) != (len(key), len(salt)):  # what is read of them, and the kind of cipher that is meant
+            raise ValueError(f"{cipher} does not take {len(key)} bytes of key and {len(salt)} of salt")
         if digest is not None and _DIGESTS.get(digest, 0) < icv:
             raise ValueError(f"{digest} does not give {icv} bytes")
         self.library = library
@@ -148,7 +160,7 @@ cdef class RunCipher:
         self.spi, self.esn, self.sealing, self.icv = spi, esn, sealing, icv
         self.gap = ESP + (8 if digest is None else BLOCK)
         self.entropy, self.pool, self.pooled = entropy, b"", 0
-        self.salted = len(salt)
+        self.salted, self.ccm = len(salt), "ccm" in cipher
         memcpy(self.salt, PyBytes_AS_STRING(salt), self.salted)
         self.context = self.evp.new()
         if self.context == NULL:
@@ -156,7 +168,11 @@ cdef class RunCipher:
         _live += 1
         described = (<f_describe>_symbol(library.handle, cipher))()
         if digest is None:
-            self._done(self.evp.init(self.context, described, NULL, <uint8_t*>PyBytes_AS_STRING(key), NULL, sealing))
+            self._done(self.evp.init(self.context, described, NULL, NULL, NULL, sealing))
+            if self.ccm:
+                self._done(self.evp.ctrl(self.context, CTRL_SET_IVLEN, <int>self.salted + 8, NULL))
+                self._done(self.evp.ctrl(self.context, CTRL_SET_TAG, TAG, NULL))
+            self._done(self.evp.init(self.context, NULL, NULL, <uint8_t*>PyBytes_AS_STRING(key), NULL, sealing))
         else:
             # One chain for all packets: what a packet is chained to is a block whose plaintext is of no use.
             self._done(self.evp.init(self.context, described, NULL, <uint8_t*>PyBytes_AS_STRING(key), _ZEROS, sealing))
@@ -170,7 +186,7 @@ cdef class RunCipher:
 
     @property
     def version(self):
-        return self.library.version
+        return None if self.library is None else self.library.version
 
     cdef int _done(self, int result) except -1:
         if result != 1:
@@ -201,15 +217,16 @@ cdef class RunCipher:
         _write32(slot, self.spi)
         _write32(slot + 4, <uint32_t>sequence)
         memcpy(slot + ESP, iv, 8)
-        memcpy(nonce, self.salt, 4)
-        memcpy(nonce + 4, iv, 8)
+        memcpy(nonce, self.salt, self.salted)
+        memcpy(nonce + self.salted, iv, 8)
         slot += 16
         return (
             self.evp.init(self.context, NULL, NULL, NULL, nonce, 1) == 1
+            and (not self.ccm or self.evp.update(self.context, NULL, &n, NULL, <int>text) == 1)
             and self.evp.update(self.context, NULL, &n, associated, over) == 1
             and self.evp.update(self.context, slot, &n, slot, <int>text) == 1
             and n == text
-            and self.evp.final(self.context, slot + text, &n) == 1
+            and (self.ccm or self.evp.final(self.context, slot + text, &n) == 1)
             and self.evp.ctrl(self.context, CTRL_GET_TAG, TAG, slot + text) == 1
         )
 
@@ -220,16 +237,17 @@ cdef class RunCipher:
         cdef int n = 0, over = _associate(associated, self.spi, sequence, self.esn)
         if not self.esn:
             memcpy(associated, packet, ESP)
-        memcpy(nonce, self.salt, 4)
-        memcpy(nonce + 4, packet + ESP, 8)
+        memcpy(nonce, self.salt, self.salted)
+        memcpy(nonce + self.salted, packet + ESP, 8)
         packet += 16
         return (
             self.evp.init(self.context, NULL, NULL, NULL, nonce, 0) == 1
             and self.evp.ctrl(self.context, CTRL_SET_TAG, TAG, <void*>(packet + text)) == 1
+            and (not self.ccm or self.evp.update(self.context, NULL, &n, NULL, <int>text) == 1)
             and self.evp.update(self.context, NULL, &n, associated, over) == 1
             and self.evp.update(self.context, out, &n, packet, <int>text) == 1
             and n == text
-            and self.evp.final(self.context, out + text, &n) == 1
+            and (self.ccm or self.evp.final(self.context, out + text, &n) == 1)  # CCM has compared already
         )
 
     cdef bint _mac(self, const uint8_t* covered, Py_ssize_t length, uint64_t sequence, uint8_t* out) noexcept nogil:
@@ -303,6 +321,8 @@ cdef class RunCipher:
     cdef int _direction(self, bint sealing) except -1:
         if self.context == NULL or self.sealing != sealing:
             raise ValueError("made for the other direction")
+        if self.busy:
+            raise RuntimeError("another thread uses this cipher")
         return 0
 
     cdef int _text(self, Py_ssize_t text) except -1:
@@ -360,6 +380,7 @@ cdef class RunCipher:
             raise IndexError("outside the buffer")
         random = self._random(count)
         slot = &out[0]
+        self.busy = True
         with nogil:
             for i in range(count):
                 if not self._seal(slot, (stride if i < count - 1 else last) - over, first + <uint64_t>i, random):
@@ -368,6 +389,7 @@ cdef class RunCipher:
                 if random != NULL:
                     random += BLOCK
                 sealed += 1
+        self.busy = False
         if sealed < count:
             self.evp.clear_errors()
             raise OSError("the library refuses")
@@ -388,9 +410,15 @@ cdef class RunCipher:
             raise IndexError("outside the buffer")
         i = 0
         for number in numbers:
+            if i == count:
+                raise ValueError("a number and a state for each packet")
             sequences[i] = number
             i += 1
+        if i < count:
+            raise ValueError("a number and a state for each packet")
+        self._direction(False)  # again, as `numbers` may have run anything
         slot = &arena[0] + first * stride
+        self.busy = True
         with nogil:
             for i in range(count):
                 text = (stride if i < count - 1 else last) - over
@@ -399,6 +427,7 @@ cdef class RunCipher:
                         states[i] = 1
                         forged += 1
                 slot += stride
+        self.busy = False
         if forged:
             self.evp.clear_errors()
         return forged
@@ -407,19 +436,18 @@ cdef class RunCipher:
 cdef const uint8_t* _ZEROS = <const uint8_t*>b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 
 
-cdef bint _takes_key(str cipher, Py_ssize_t length, bint aead):
-    """Whether a key is as long as the library will read, and the cipher of the kind that is meant."""
-    return _KEYS.get(cipher) == (length, aead)
-
-
+# The lengths of key and salt.
 _KEYS = {
-    "EVP_aes_128_gcm": (16, True),
-    "EVP_aes_192_gcm": (24, True),
-    "EVP_aes_256_gcm": (32, True),
-    "EVP_chacha20_poly1305": (32, True),
-    "EVP_aes_128_cbc": (16, False),
-    "EVP_aes_192_cbc": (24, False),
-    "EVP_aes_256_cbc": (32, False),
+    "EVP_aes_128_gcm": (16, 4),
+    "EVP_aes_192_gcm": (24, 4),
+    "EVP_aes_256_gcm": (32, 4),
+    "EVP_aes_128_ccm": (16, 3),
+    "EVP_aes_192_ccm": (24, 3),
+    "EVP_aes_256_ccm": (32, 3),
+    "EVP_chacha20_poly1305": (32, 4),
+    "EVP_aes_128_cbc": (16, 0),
+    "EVP_aes_192_cbc": (24, 0),
+    "EVP_aes_256_cbc": (32, 0),
 }
 _DIGESTS = {"EVP_sha1": 20, "EVP_sha256": 32, "EVP_sha384": 48, "EVP_sha512": 64}
 
