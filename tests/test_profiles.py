@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import NameOID
 
-from ikeclient.ike.config import CertificateAuth, EapAuth, PskAuth
+from ikeclient.ike.config import CertificateAuth, EapAuth, EapOnly, PskAuth
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.load.load import load_profile, parse_profile
+from ikeclient.profile.model.methods import SUPPORTED
 
 PROFILES = Path(__file__).resolve().parent.parent / "profiles"
 MADE_BY_HAND = sorted(path for path in PROFILES.glob("*.toml") if path.stem != "lab")
@@ -43,6 +45,7 @@ def secrets(tmp_path: Path) -> Path:
     for file, content in {
         "psk.secret": b"correct horse battery staple\n",
         "alice.secret": b"correct horse\n",
+        "ppk.secret": b"0s" + base64.b64encode(bytes(range(32))) + b"\n",
         "alice.pem": pem,
         "corp-ca.pem": pem,
         "alice.key": private,
@@ -59,8 +62,10 @@ def compiled(name: str, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> Compi
 
 
 def test_there_is_an_example_for_each_way_to_connect() -> None:
-    names = {"psk", "certificate", "eap-mschapv2", "split-tunnel", "full-tunnel"}
-    assert names <= {path.stem for path in MADE_BY_HAND}
+    names = {"psk", "certificate", "split-tunnel", "full-tunnel", "eap-only", "two-factors", "post-quantum"}
+    assert names | {"kill-switch"} <= {path.stem for path in MADE_BY_HAND}
+    shown = {parse_profile(path.read_text()).profile.auth.method for path in MADE_BY_HAND}
+    assert set(SUPPORTED) - shown == {"eap", "eap-md5"}, "these are names for others, or too weak to be shown"
 
 
 @pytest.mark.parametrize("path", MADE_BY_HAND, ids=lambda path: path.stem)
@@ -88,5 +93,13 @@ def test_the_examples_are_what_their_names_say(secrets: Path, monkeypatch: pytes
     split = compiled("split-tunnel", secrets, monkeypatch)
     assert isinstance(split.network.routes, tuple)
     assert len(split.ike.child.remote_selectors) == len(split.network.routes)
+    assert isinstance(compiled("eap-only", secrets, monkeypatch).ike.gateway.auth, EapOnly)
+    two = compiled("two-factors", secrets, monkeypatch).ike.second_auth
+    assert two is not None
+    assert isinstance(two.auth, EapAuth)
+    ppk = compiled("post-quantum", secrets, monkeypatch).ike.ppk
+    assert ppk is not None
+    assert (ppk.secret, ppk.required) == (bytes(range(32)), True)
+    assert compiled("kill-switch", secrets, monkeypatch).session.kill_switch
     full = compiled("full-tunnel", secrets, monkeypatch)
     assert (full.network.routes, full.network.exclude_lan, full.session.retry) == ("all", True, None)

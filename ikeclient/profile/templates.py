@@ -100,6 +100,7 @@ _TAIL = """
 # [ppk]                                   # a post-quantum preshared key: id, secret, required
 # [session]
 # liveness = 30                           # seconds of silence before the gateway is checked
+# kill_switch = true                      # nothing leaves but through the tunnel, until `disconnect`
 # retry = "forever"                       # attempts after a lost connection; meanwhile nothing passes the tunnel
 # refusals = 3                            # refusals of the credentials in a row that end a tunnel which was up
 """

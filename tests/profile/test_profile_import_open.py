@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,23 @@ def test_a_name_is_looked_up_before_a_file_of_that_name(write: Write, monkeypatc
     write("config/ikeclient/profiles/office.toml", PSK)
     with opened("office", environ=environ) as loaded:
         assert loaded.name == "office"
+
+
+def test_a_directory_and_an_archive_are_used_at_once(tmp_path: Path, scratch: Path) -> None:
+    place = tmp_path / "swanctl"
+    (place / "conf.d").mkdir(parents=True)
+    (place / "conf.d/office.conf").write_bytes((FILES / "51-psk-no-remote-id.swanctl.conf").read_bytes())
+    (place / "README").write_text("nothing")
+    with opened(str(place), environ={}) as loaded:
+        assert (loaded.profile.auth.method, loaded.profile.gateway.identity) == ("psk", "%any")
+    with zipfile.ZipFile(tmp_path / "office.zip", "w") as archive:
+        archive.write(place / "conf.d/office.conf", "office/office.conf")
+    with opened(str(tmp_path / "office.zip"), environ={}, name="other") as loaded:
+        assert (loaded.name, loaded.profile.auth.method) == ("other", "psk")
+    (place / "conf.d/office.conf").unlink()
+    with pytest.raises(ProfileError, match="there is no profile in it"), opened(str(place), environ={}):
+        pass
+    assert list(scratch.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")

@@ -32,25 +32,28 @@ def opened(
     *,
     ask: Ask | None = None,
     kept: dict[str, Secret] | None = None,
+    name: str | None = None,
 ) -> Iterator[LoadedProfile]:
-    """The profile, or the file as the profile that it becomes; what it leads to is there while the context lasts.
+    """The profile, or the file or directory as the profile that it becomes; what it leads to lasts as the context does.
 
-    `kept` remembers a passphrase that was typed. Raises what `load_profile` raises.
+    `kept` remembers a passphrase that was typed. `name` is what a tunnel of a file to import is called, if not as the
+    file says. Raises what `load_profile` raises.
     """
     foreign = _foreign(reference, environ)
     if foreign is None:
         yield load_profile(reference, overrides, environ)
         return
-    from ikeclient.profile.importers.read import Extras, read_foreign
+    from ikeclient.profile.importers.read import Extras, read_directory, read_foreign
     from ikeclient.profile.importers.stage import staged
 
     path, data, owner = foreign
     kept = {} if kept is None else kept
     try:
-        draft = read_foreign(data, source=path, extras=Extras(ask=_remembering(ask, kept, path)))
+        extras = Extras(ask=_remembering(ask, kept, path))
+        draft = read_directory(path, extras=extras) if data is None else read_foreign(data, source=path, extras=extras)
     except ProfileError as error:
         raise ProfileError(f"{shown_path(path)}: {error.message}", reason=error.reason, hint=error.hint) from None
-    name = draft.slug
+    name = name or draft.slug
     if (typed := kept.get(_key(path))) is not None:
         kept.setdefault(f"asked for passphrase of {name}.p12", typed)
     author = writer(path, owner, given=frozenset()) if os.geteuid() == 0 else None
@@ -59,8 +62,13 @@ def opened(
         yield replace(loaded, warnings=warnings)
 
 
-def _foreign(reference: str | None, environ: Mapping[str, str]) -> tuple[Path, bytes, int] | None:
-    """The file, its content and its owner, if it is one to import and no profile of ours."""
+def is_foreign(reference: str | None, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether it is a file or a directory to import, and no profile of ours."""
+    return _foreign(reference, environ) is not None
+
+
+def _foreign(reference: str | None, environ: Mapping[str, str]) -> tuple[Path, bytes | None, int] | None:
+    """The file, its content (none of a directory) and its owner, if it is one to import and no profile of ours."""
     if reference is None or reference.endswith(".toml"):
         return None
     path = Path(reference).expanduser()
@@ -71,6 +79,8 @@ def _foreign(reference: str | None, environ: Mapping[str, str]) -> tuple[Path, b
             pass
         else:
             return None
+    if path.is_dir():
+        return path, None, path.stat().st_uid
     try:
         content = read_regular(path, MAX_ARCHIVE if path.suffix.lower() == ".zip" else MAX_LENGTH)
     except FileFault:
