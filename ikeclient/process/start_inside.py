@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ikeclient.control import client
-from ikeclient.control.events import happened
+from ikeclient.control.events import error_of, failed, happened
 from ikeclient.errors import IkeclientError, PlatformError
 from ikeclient.ipc.fork import fork
 from ikeclient.ipc.messages import pack, receive
@@ -25,8 +25,9 @@ from ikeclient.net.namespace.namespace import Namespace
 from ikeclient.net.syscalls import die_with_parent
 from ikeclient.process.stand_in import StandIn, wait_for_end
 from ikeclient.process.tunnel_request import Display, TunnelRequest, Work
+from ikeclient.profile.importers.open import may_be_foreign, opened
 from ikeclient.profile.load.load import LoadedProfile, load_profile
-from ikeclient.profile.secrets.secrets import erase_variable
+from ikeclient.profile.secrets.secrets import Secret, erase_variable
 
 if TYPE_CHECKING:
     from ikeclient.profile.compile import CompiledProfile
@@ -40,9 +41,9 @@ class StartedTunnel:
     def __init__(self, request: TunnelRequest, work: Work, display: Display) -> None:
         self._display = display
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or the kernel would take our children's exit status
-        loaded = load_profile(request.profile, request.overrides)
-        namespace = Namespace.make(loaded.profile.network.interface)
-        self._name = loaded.name
+        loaded = None if may_be_foreign(request.profile) else load_profile(request.profile, request.overrides)
+        namespace = Namespace.make(_interface(request) if loaded is None else loaded.profile.network.interface)
+        self._name = request.name if loaded is None else loaded.name
         self._first, theirs = socket.socketpair()
         self._child = _Child(namespace, work, display, without=(self._first, theirs))
         try:
@@ -72,8 +73,35 @@ class StartedTunnel:
         return status
 
 
+def _interface(request: TunnelRequest) -> str:
+    """The name of the device that a file to import asks for, read by another process: secrets may be in it."""
+    reading, writing = os.pipe()
+    pid = fork(partial(_tell_interface, request, writing))
+    os.close(writing)
+    with open(reading, "rb", buffering=0) as answers:
+        answer = receive(answers.read)
+    os.waitpid(pid, 0)
+    match answer:
+        case {"interface": str() as interface}:
+            return interface
+    if answer is not None and answer.get("event") == "error":
+        raise error_of(answer)
+    raise PlatformError("the process that read the file to import ended without a word")
+
+
+def _tell_interface(request: TunnelRequest, writing: int) -> int:
+    answer: dict[str, object]
+    try:
+        with opened(request.profile, request.overrides, name=request.name) as loaded:
+            answer = {"interface": loaded.profile.network.interface}
+    except IkeclientError as error:
+        answer = failed(error)
+    os.write(writing, pack(answer))
+    return 0
+
+
 def _start_tunnel(
-    request: TunnelRequest, display: Display, loaded: LoadedProfile, namespace: Namespace, first: socket.socket
+    request: TunnelRequest, display: Display, loaded: LoadedProfile | None, namespace: Namespace, first: socket.socket
 ) -> int:
     """Start the process that carries the tunnel; returns its ID when it is connected."""
     from ikeclient.net.rights.privileges import forbid_core_dumps
@@ -100,7 +128,18 @@ def _start_tunnel(
     )
 
 
-def _with_secrets(request: TunnelRequest, display: Display, loaded: LoadedProfile) -> CompiledProfile:
+def _with_secrets(request: TunnelRequest, display: Display, loaded: LoadedProfile | None) -> CompiledProfile:
+    """The profile with its secrets; without one it is a file to import."""
+    if loaded is not None:
+        return _compiled(request, display, loaded, {})
+    kept: dict[str, Secret] = {}
+    with opened(request.profile, request.overrides, ask=request.ask, kept=kept, name=request.name) as imported:
+        return _compiled(request, display, imported, kept)
+
+
+def _compiled(
+    request: TunnelRequest, display: Display, loaded: LoadedProfile, kept: dict[str, Secret]
+) -> CompiledProfile:
     from ikeclient.profile.compile import compile_profile
 
     compiled = compile_profile(
@@ -109,6 +148,7 @@ def _with_secrets(request: TunnelRequest, display: Display, loaded: LoadedProfil
         request.ask,
         name=loaded.name,
         stdin_password=request.stdin() if request.stdin else None,
+        kept=kept,
         author=loaded.author,
     )
     for warning in (*loaded.warnings, *compiled.warnings):

@@ -359,3 +359,25 @@ def test_root_may_use_it_too_and_keeps_no_right_that_could_change_it(lab: Lab) -
     assert done.stdout == "10.88.0.1CapEff:\t0000000000002400\n"
     assert "not permitted" in done.stderr
     assert done.returncode == 0
+
+
+def test_a_file_of_another_client_is_a_profile_for_exec_and_proxy(lab: Lab, person: Person) -> None:
+    """The file's name is the tunnel's; a command that names it again joins it."""
+    written = person.run("profile", "export", "work", "--format", "swanctl", "--include-secrets")
+    assert written.returncode == 0, written.stderr
+    person.machine.write_file(f"{HOME}/My office.conf", written.stdout)
+    person.machine.run("chown", "1000:1000", f"{HOME}/My office.conf")
+    file = f"'{HOME}/My office.conf'"
+    script = f"{person.program} exec {file} -- true && {person.program} status My-office --json"
+    done = person.run("exec", f"{HOME}/My office.conf", "--", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    assert '"connected"' in done.stdout
+    assert lab.gateway.list_sas() == []
+    broken = person.run("exec", f"{HOME}/psk", "--", "true")
+    assert (broken.returncode, "is not TOML" in broken.stderr) == (9, True)
+    person.machine.write_file(f"{HOME}/old.conf", "conn x\n right=a\n keyexchange=ikev1\n authby=psk\n")
+    person.machine.run("chown", "1000:1000", f"{HOME}/old.conf")
+    for command in (("exec", f"{HOME}/old.conf", "--", "true"), ("proxy", f"{HOME}/old.conf", "--stdio", "a:1")):
+        refused = person.run(*command)
+        assert refused.returncode == 9
+        assert "IKEv1" in refused.stderr

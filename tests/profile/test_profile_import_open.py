@@ -15,6 +15,7 @@ from ikeclient.ike.config import CertificateAuth, TrustedCertificate
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.importers import stage
 from ikeclient.profile.importers.open import opened
+from ikeclient.profile.load.lookup import tunnel_name
 from ikeclient.profile.secrets.secrets import Secret
 
 Write = Callable[..., Path]
@@ -133,3 +134,18 @@ def test_what_a_strangers_file_names_is_read_with_their_rights(write: Write, scr
     os.chown(path, 65534, 65534)
     with pytest.raises(ProfileError, match=r"permission denied|uid 65534"):
         compiled(str(path))
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("./My office (1).mobileconfig", "My-office-1"),
+        ("/etc/swanctl/conf.d/office.conf", "office"),
+        ("/x/work.toml", "work"),
+        ("./\u00e4\u00e4", "imported"),
+        ("office", "office"),
+    ],
+)
+def test_the_tunnel_of_a_file_is_called_like_it(reference: str, name: str) -> None:
+    """`exec` and `proxy` know the name of the tunnel before they read the file."""
+    assert tunnel_name(reference, {}) == name

@@ -62,23 +62,24 @@ def opened(
         yield replace(loaded, warnings=warnings)
 
 
-def is_foreign(reference: str | None, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether it is a file or a directory to import, and no profile of ours."""
-    return _foreign(reference, environ) is not None
-
-
-def _foreign(reference: str | None, environ: Mapping[str, str]) -> tuple[Path, bytes | None, int] | None:
-    """The file, its content (none of a directory) and its owner, if it is one to import and no profile of ours."""
-    if reference is None or reference.endswith(".toml"):
-        return None
-    path = Path(reference).expanduser()
+def may_be_foreign(reference: str | None, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether it is there and is perhaps no profile of ours, but to be imported; nothing of it is read."""
+    if reference is None or reference.endswith(".toml") or not Path(reference).expanduser().exists():
+        return False
     if not is_path(reference):
         try:
             find_profile(reference, environ)
         except ProfileNotFound:
-            pass
-        else:
-            return None
+            return True
+        return False
+    return True
+
+
+def _foreign(reference: str | None, environ: Mapping[str, str]) -> tuple[Path, bytes | None, int] | None:
+    """The file, its content (none of a directory) and its owner, if it is one to import and no profile of ours."""
+    if reference is None or not may_be_foreign(reference, environ):
+        return None
+    path = Path(reference).expanduser()
     if path.is_dir():
         return path, None, path.stat().st_uid
     try:

@@ -24,6 +24,9 @@ SYSTEM_DIRECTORY = Path("/etc/ikeclient/profiles")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")  # it becomes part of a socket's path and of log lines
 
 
+_OTHERS = re.compile(r"[^A-Za-z0-9_.@+-]+")  # in the names of other clients' files
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileEntry:
     """A profile that can be used by its name."""
@@ -65,7 +68,10 @@ def is_path(reference: str) -> bool:
 def tunnel_name(reference: str | None, environ: Mapping[str, str] = os.environ) -> str:
     """Return the name of the tunnel that a PROFILE argument, or the lack of one, means; no profile need be there."""
     reference = reference or environ.get(VARIABLE) or NO_FILE
-    return Path(reference).stem if is_path(reference) else reference
+    if not is_path(reference):
+        return reference
+    stem = Path(reference).stem
+    return stem if reference.endswith(".toml") else _OTHERS.sub("-", stem).strip("-.+@")[:48] or "imported"
 
 
 def list_profiles(environ: Mapping[str, str] = os.environ) -> list[ProfileEntry]:
