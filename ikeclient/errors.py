@@ -112,6 +112,10 @@ class AuthenticationFailed(IkeclientError):
     exit_code = 4
 
 
+class KeyUnavailable(AuthenticationFailed):
+    """Our private key is elsewhere and does not sign: a token that was pulled out, an agent that is gone."""
+
+
 class NoResponse(IkeclientError):
     """Nobody answered in time (exit code 5)."""
 

@@ -30,9 +30,13 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
         "EAP methods are a peer of IKE and know nothing about the IKE SA that carries them",
     ),
     "ike": (frozenset({"wire", "crypto", "eap", "errors"}), "the IKE SA never meets ESP, profiles or the machine"),
+    "signer": (
+        frozenset({"crypto", "ipc", "wire.registry", "wire.text", "errors"}),
+        "it signs with a key, in a process of its own that knows nothing of tunnels",
+    ),
     "esp": (frozenset({"crypto", "errors"}), "ESP never meets IKE; the tunnel carries keys from one to the other"),
     "profile": (
-        frozenset({"wire", "crypto", "eap.credentials", "ike.config", "ipc", "errors"}),
+        frozenset({"wire", "crypto", "eap.credentials", "ike.config", "signer", "ipc", "errors"}),
         "a profile becomes the protocol's configuration and nothing that acts",
     ),
     "net": (frozenset({"ipc", "errors"}), "the machine is adapters with plain values; it does not know what a VPN is"),
@@ -48,7 +52,7 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
         "the one place where protocol, data plane and machine meet",
     ),
     "process": (
-        frozenset({"tunnel", "dataplane", "control", "net", "profile", "ipc", "wire.text", "errors"}),
+        frozenset({"tunnel", "dataplane", "control", "net", "profile", "signer", "ipc", "wire.text", "errors"}),
         "which process does what; what it needs of the display comes in as an argument, so other front ends can use it",
     ),
     "cli": (
@@ -78,6 +82,7 @@ LAZY: dict[str, tuple[frozenset[str], str]] = {
 HOMES: dict[str, tuple[tuple[str, ...], str]] = {
     "cryptography": (("ikeclient.crypto",), "one place to audit, and one place to swap"),
     "OpenSSL": (("ikeclient.crypto.tls",), "TLS inside of EAP, and nothing else"),
+    "pkcs11": (("ikeclient.signer.token",), "foreign modules are loaded into the process that signs, and nowhere else"),
     "pyroute2": (("ikeclient.net",), "the machine is changed through journalled adapters only"),
     "pytun": (("ikeclient.net.device.tun",), "one device file, one owner"),
     "netifaces": (("ikeclient.net",), "what interfaces exist is a question to the machine"),

@@ -43,6 +43,7 @@ class AuthStatus(Record):
     subject: str | None = item("the subject of its certificate")
     serial: str | None = item("the serial number of its certificate, in hexadecimal")
     signature: str | None = item("the scheme that it signed with")
+    key: str | None = item("where our private key is, if it is on a token or with ssh-agent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

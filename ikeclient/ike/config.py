@@ -9,6 +9,7 @@ from typing import Self
 from ikeclient.crypto.algorithms.transforms import AlgorithmProposal
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
 from ikeclient.crypto.sign.private_key import PrivateKey
+from ikeclient.crypto.sign.remote_key import RemoteKey
 from ikeclient.crypto.sign.schemes import Family, Scheme
 from ikeclient.eap.credentials import TlsCredentials
 from ikeclient.wire.identity import Identity
@@ -32,7 +33,7 @@ class CertificateAuth:
     """
 
     chain: tuple[Certificate, ...]
-    key: PrivateKey = field(repr=False)
+    key: PrivateKey | RemoteKey = field(repr=False)
     signature: tuple[Scheme, ...] = ()
     refused: Scheme | None = None
 

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 
 from ikeclient.crypto.algorithms.keymat import ChildKeys, IkeKeys
 from ikeclient.crypto.algorithms.transforms import EspSuite, IkeSuite
+from ikeclient.crypto.sign.remote_key import SignatureRequest
 from ikeclient.errors import IkeclientError
 from ikeclient.wire.selector import TrafficSelector
 
@@ -60,6 +61,7 @@ class NeedKind(StrEnum):
     """What an exchange may need from outside."""
 
     PASSWORD = auto()
+    SIGNATURE = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,11 +69,13 @@ class Need:
     """An exchange waits for something that only the world outside has; timers go on meanwhile.
 
     Answer it once, with `Initiator.supply` or `Initiator.refuse`; both are given this very object. `request` says what
-    is asked: for a password the prompt to show (escaped), and the value to supply is the password.
+    is asked: for a password the prompt to show (escaped), and the value to supply is the password; for a signature
+    where the key is, and the value to supply is the `Signature` that `to_sign` asks for.
     """
 
     kind: NeedKind
     request: str
+    to_sign: SignatureRequest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +100,15 @@ class NatStatus:
 class Proof:
     """How one side proved who it is: the `method` as a profile names it; the others with a signature only.
 
-    `subject` (escaped) and `serial` (hexadecimal) are those of the certificate.
+    `subject` (escaped) and `serial` (hexadecimal) are those of the certificate. `key` says where our key is, if it is
+    in no file.
     """
 
     method: str
     subject: str | None = None
     serial: str | None = None
     signature: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ from ikeclient.process.kill_switch import HelperSwitch, PlanningChannel, how_to_
 from ikeclient.process.service_notify import Reporter
 from ikeclient.process.service_socket import Service
 from ikeclient.profile.compile import CompiledProfile
+from ikeclient.signer.keeper import SignerClient, signer
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
 from ikeclient.tunnel.options import ConnectOptions
@@ -66,11 +67,14 @@ def run(
     stay up. From the first packet on this process has no rights but CAP_NET_ADMIN, for good; what needs others is done
     by a helper process. `outline` describes a bug for the file of them, where this process may not write any more.
     """
-    with helper(
-        options, profile.session.commands, profile.base_dir, options.reread, profile.session.runs_as
-    ) as our_helper:
+    with (
+        signer(wanted=profile.signs_elsewhere) as keys,
+        helper(
+            options, profile.session.commands, profile.base_dir, options.reread, profile.session.runs_as
+        ) as our_helper,
+    ):
         try:
-            run_loop(_run(profile, options, on_event, our_helper))
+            run_loop(_run(profile, options, on_event, our_helper, keys))
         except Interrupted:
             with contextlib.suppress(PlatformError):
                 our_helper.channel.remove("log")
@@ -88,7 +92,13 @@ def run(
             our_helper.channel.remove("log")
 
 
-async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: Listener, our_helper: Helper) -> None:
+async def _run(
+    profile: CompiledProfile,
+    options: ConnectOptions,
+    on_event: Listener,
+    our_helper: Helper,
+    keys: SignerClient | None,
+) -> None:
     reporter = Reporter(Service())
     reporter.start()
     control: ControlServer | None = None
@@ -119,6 +129,7 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
             resolve=switch.resolve,
             switch=switch,
             ask=options.ask,
+            sign=keys.sign if keys is not None else None,
         )
         connection = TunnelDriver(profile, options, ports, publish)
 
@@ -176,6 +187,8 @@ async def _run(profile: CompiledProfile, options: ConnectOptions, on_event: List
         raise
     finally:
         our_helper.hooks.close()
+        if keys is not None:
+            keys.close()
         if tun is not None:
             tun.close()
         reporter.close()
@@ -325,10 +338,13 @@ def plan(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) 
 
     Needs no privilege and changes nothing. Raises what `run` raises.
     """
-    return asyncio.run(_plan(profile, options, on_event))
+    with signer(wanted=profile.signs_elsewhere) as keys:
+        return asyncio.run(_plan(profile, options, on_event, keys))
 
 
-async def _plan(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -> list[str]:
+async def _plan(
+    profile: CompiledProfile, options: ConnectOptions, on_event: Listener, keys: SignerClient | None
+) -> list[str]:
     tun = NullTun(profile.network.interface)
     machine = PlanningMachine(Machine(options.runtime_directory, options.name))
 
@@ -344,9 +360,12 @@ async def _plan(profile: CompiledProfile, options: ConnectOptions, on_event: Lis
         if profile.session.kill_switch:
             switch.close()
             switch.use_interface(tun.name)
-        ports = Ports(device=tun, machine=machine, table=free_table(), switch=switch)
+        sign = keys.sign if keys is not None else None
+        ports = Ports(device=tun, machine=machine, table=free_table(), switch=switch, sign=sign)
         connection = TunnelDriver(profile, options, ports, publish)
         await until_stopped(connection, connection.stop)
     finally:
         tun.close()
+        if keys is not None:
+            keys.close()
     return [*(closing.lines if profile.session.kill_switch else ()), *machine.lines]

@@ -25,6 +25,7 @@ from ikeclient.net.changes.steps import FIRST_TABLE
 from ikeclient.net.namespace.namespace import Namespace
 from ikeclient.process.run import Listener, open_control, until_stopped
 from ikeclient.profile.compile import CompiledProfile
+from ikeclient.signer.keeper import SignerClient, signer
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports
@@ -43,7 +44,8 @@ def run_inside(
 
     The end of `first` is the end of the first command; `STAYS` is sent there when others keep the tunnel.
     """
-    run_loop(_run(_adapted(profile), replace(options, mode="netns"), on_event, namespace, first))
+    with signer(wanted=profile.signs_elsewhere) as keys:
+        run_loop(_run(_adapted(profile), replace(options, mode="netns"), on_event, namespace, first, keys))
 
 
 def _adapted(profile: CompiledProfile) -> CompiledProfile:
@@ -59,6 +61,7 @@ async def _run(
     on_event: Listener,
     namespace: Namespace,
     first: socket.socket,
+    keys: SignerClient | None,
 ) -> None:
     control: ControlServer | None = None
 
@@ -74,7 +77,8 @@ async def _run(
         notice("the profile's kill switch has nothing to do here: the commands have no network but the tunnel")
     if profile.session.up or profile.session.down:
         notice("the profile's up and down commands are not run: they are about the machine")
-    ports = Ports(device=namespace.tun, machine=namespace, table=FIRST_TABLE)
+    sign = keys.sign if keys is not None else None
+    ports = Ports(device=namespace.tun, machine=namespace, table=FIRST_TABLE, sign=sign)
     connection = TunnelDriver(profile, options, ports, publish)
     if not profile.session.offload:
         namespace.tun.keep_plain()
@@ -89,6 +93,8 @@ async def _run(
         raise
     finally:
         commands.close()
+        if keys is not None:
+            keys.close()
         if control is not None:
             await control.close()
         namespace.leave()

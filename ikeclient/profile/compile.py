@@ -15,7 +15,8 @@ from typing import Literal, cast
 from ikeclient.crypto.algorithms.transforms import AlgorithmProposal
 from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.identity import identity_text
-from ikeclient.crypto.sign.private_key import PrivateKey
+from ikeclient.crypto.sign.file_key import FileKey
+from ikeclient.crypto.sign.remote_key import RemoteKey
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Scheme
 from ikeclient.eap.credentials import TlsCredentials
 from ikeclient.errors import ProfileError
@@ -42,8 +43,6 @@ from ikeclient.profile.model.methods import METHODS, SUPPORTED, is_eap, mutual_a
 from ikeclient.profile.model.schema import Auth, Gateway, Profile
 from ikeclient.profile.model.values import IPNetwork, shown
 from ikeclient.profile.secrets.credentials import (
-    SecretNotRead,
-    Sources,
     account_in,
     certificate_identity,
     identity_of,
@@ -55,6 +54,7 @@ from ikeclient.profile.secrets.credentials import (
     load_trust,
 )
 from ikeclient.profile.secrets.secrets import Ask, Secret
+from ikeclient.profile.secrets.sources import SecretNotRead, Sources
 from ikeclient.wire.identity import Identity
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.selector import TrafficSelector
@@ -119,6 +119,13 @@ class CompiledProfile:
     session: SessionSettings
     warnings: tuple[str, ...] = ()
     identity_is_address: bool = False
+
+    @property
+    def signs_elsewhere(self) -> bool:
+        """Whether a private key of ours is on a token or with an agent."""
+        second = self.ike.second_auth
+        ways = (self.ike.auth, second.auth if second is not None else None)
+        return any(isinstance(way, CertificateAuth) and isinstance(way.key, RemoteKey) for way in ways)
 
     def ike_for(self, address: str) -> IkeConfig:
         """The configuration towards one of `gateways`: without a configured identity each must prove its address."""
@@ -312,13 +319,19 @@ def _eap(auth: Auth, theirs: GatewayAuth, gateway: Gateway, sources: Sources) ->
     if traits.over_tls:
         gateway_trust = load_trust(gateway, sources) if isinstance(theirs, PskAuth) else theirs.trust
         shows_certificate = EapType.TLS in methods or auth.inner == "tls"
+        if shows_certificate and auth.key is not None and auth.key.file is None:
+            raise ProfileError(
+                f"key '{auth.SECTION}.key' must be a file with method {auth.method}",
+                reason="the TLS library inside EAP signs only with keys that it holds itself",
+                hint="keys on tokens and with ssh-agent go with method certificate",
+            )
         chain, key = load_certificate(auth, sources) if shows_certificate else ((), None)
         name = identity_of(auth.server_name, f"{auth.SECTION}.server_name") if auth.server_name else None
         tls = TlsCredentials(
             trust=load_server_trust(auth, gateway_trust, sources),
             server_name=(name.type, name.data) if name else None,
             chain=chain,
-            key=key,
+            key=key if isinstance(key, FileKey) else None,
             inner=auth.inner,
             anonymous_identity=auth.anonymous_identity,
         )
@@ -377,16 +390,17 @@ def unsupported(method: str) -> ProfileError:
     )
 
 
-def _signature_schemes(auth: Auth, key: PrivateKey) -> tuple[Scheme, ...]:
+def _signature_schemes(auth: Auth, key: FileKey | RemoteKey) -> tuple[Scheme, ...]:
     """The schemes of `auth.signature` that our key can make; empty if the profile does not limit them."""
     if auth.signature is None:
         return ()
-    found = tuple(scheme for name in auth.signature if (scheme := SCHEME_NAMES[name]).family in key.public_key.families)
+    found = tuple(scheme for name in auth.signature if (scheme := SCHEME_NAMES[name]).family in key.families)
     if not found:
-        possible = [name for name, scheme in SCHEME_NAMES.items() if scheme.family in key.public_key.families]
+        possible = [name for name, scheme in SCHEME_NAMES.items() if scheme.family in key.families]
         raise ProfileError(
             f"key '{auth.SECTION}.signature' names no scheme that our key can sign with",
-            reason=f"the private key is {key.public_key.kind}",
+            reason=f"the private key is {key.public_key.kind}"
+            + (f" of {key.place}" if isinstance(key, RemoteKey) else ""),
             hint=f"such a key makes {', '.join(possible)}",
         )
     return found

@@ -21,8 +21,10 @@ def redacted(profile: Profile) -> dict[str, Any]:
     plain: dict[str, Any] = _without_none(profile.model_dump(mode="json"))
     for key in _DURATIONS:
         plain["session"][key] = format_duration(plain["session"][key])
-    for section, key in product(WITH_SECRETS, SECRETS):
-        source = plain.get(section, {}).get(key, {})
+    sources = [plain.get(section, {}).get(key, {}) for section, key in product(WITH_SECRETS, SECRETS)]
+    sources += [plain.get(section, {}).get("key", {}).get("pin", {}) for section in WITH_SECRETS]
+    sources += [key for section in WITH_SECRETS if "file" not in (key := plain.get(section, {}).get("key", {}))]
+    for source in sources:
         if len(source.get("command", ())) > 1:
             source["command"] = [source["command"][0], "..."]
         if not source.get("insecure", True):

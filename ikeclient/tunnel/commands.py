@@ -9,11 +9,13 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ikeclient.crypto.sign.remote_key import Signature, SignatureRequest
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.events import Closed, Need
 from ikeclient.tunnel.resolve import Known
 
 Ask = Callable[[str], Coroutine[Any, Any, str]]  # shows a prompt, returns what is typed
+Sign = Callable[[SignatureRequest], Coroutine[Any, Any, Signature]]  # raises KeyUnavailable
 
 
 class Lookup:
@@ -61,7 +63,7 @@ class Waiting(Protocol):
         """Set when it waits for nothing any more."""
         ...
 
-    def answer(self, need: Need, answer: str | IkeclientError) -> None:
+    def answer(self, need: Need, answer: str | Signature | IkeclientError) -> None:
         """Go on with the answer, or with why there is none."""
         ...
 
@@ -79,4 +81,13 @@ class Question:
         return self.link.closed is None
 
 
-Command = Lookup | RunHook | StopHook | Question
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signing:
+    """Have `request` signed where the key is; the driver calls `Tunnel.answered`."""
+
+    link: Waiting
+    need: Need
+    request: SignatureRequest
+
+
+Command = Lookup | RunHook | StopHook | Question | Signing

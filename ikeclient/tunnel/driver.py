@@ -11,14 +11,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
+from ikeclient.crypto.sign.remote_key import Signature
 from ikeclient.dataplane.event_loop import Carry, Pacer, unwatch, watch
 from ikeclient.dataplane.pump import Address, Pump, PumpCallbacks
-from ikeclient.errors import IkeclientError
+from ikeclient.errors import IkeclientError, KeyUnavailable
 from ikeclient.ike.events import IPAddress
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.watch.snapshot import Change
 from ikeclient.profile.compile import CompiledProfile
-from ikeclient.tunnel.commands import Command, Lookup, Question, RunHook, StopHook
+from ikeclient.tunnel.commands import Command, Lookup, Question, RunHook, Signing, StopHook
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports, Socket
 from ikeclient.tunnel.session import Session
@@ -186,6 +187,8 @@ class TunnelDriver:
                     self._hook.cancel()
             case Question():
                 self._asked = (command, self._begin(self._ask(command)))
+            case Signing():
+                self._begin(self._sign(command))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -216,6 +219,19 @@ class TunnelDriver:
         except IkeclientError as error:
             answer = error
         self._enter(partial(self.tunnel.answered, question, answer))
+
+    async def _sign(self, signing: Signing) -> None:
+        try:
+            if self._ports.sign is None:
+                raise KeyUnavailable(
+                    f"{signing.request.key.place} cannot be asked for a signature",
+                    reason="this tunnel was started without a process that signs",
+                    hint="disconnect and connect again",
+                )
+            answer: Signature | IkeclientError = await self._ports.sign(signing.request)
+        except IkeclientError as error:
+            answer = error
+        self._enter(partial(self.tunnel.answered, signing, answer))
 
     def _take_back(self) -> None:
         """Take a question back that nobody waits for any more."""

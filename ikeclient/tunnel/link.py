@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_address
 
+from ikeclient.crypto.sign.remote_key import Signature
 from ikeclient.dataplane.pump import Address, Pump
 from ikeclient.errors import (
     AuthenticationFailed,
@@ -162,15 +163,15 @@ class Link:
     def next_event(self) -> Event | None:
         """Take the next event. What only a person could answer is refused if nobody is there."""
         event = None if self._abandoned else self.ike.next_event()
-        if isinstance(event, Need) and self._ports.ask is None:
+        if isinstance(event, Need) and event.to_sign is None and self._ports.ask is None:
             hint = "connect in the foreground, on a terminal"
             self.answer(event, NegotiationRefused("the gateway asks for a credential", reason=event.request, hint=hint))
         elif isinstance(event, Closed):
             self.closed = self.closed or event
         return event
 
-    def answer(self, need: Need, answer: str | IkeclientError) -> None:
-        """Answer a question of the gateway's, or say why there is no answer."""
+    def answer(self, need: Need, answer: str | Signature | IkeclientError) -> None:
+        """Answer what the login needs, or say why there is no answer."""
         if isinstance(answer, IkeclientError):
             self.ike.refuse(need, answer, self._ports.clock())
         else:

@@ -28,7 +28,7 @@ from ikeclient.net.watch.monitor import NetworkMonitor
 from ikeclient.net.watch.snapshot import Change, OuterAddress, Snapshot
 from ikeclient.tunnel import protocol_log
 from ikeclient.tunnel.clock import boottime, local_time
-from ikeclient.tunnel.commands import Ask
+from ikeclient.tunnel.commands import Ask, Sign
 from ikeclient.tunnel.hooks import Runner
 from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.resolve import Known, resolve
@@ -194,6 +194,7 @@ class Ports:
     - `switch`: what keeps the machine closed when there is no tunnel.
     - `ask`: shows a person a question of the gateway's and returns the answer; None if nobody is there. Raises
       IkeclientError if there is no answer.
+    - `sign`: has a signature made where our key is; None if it is in a file. Raises KeyUnavailable.
     - `connect`: makes our end of one IKE connection.
     """
 
@@ -209,3 +210,4 @@ class Ports:
     switch: KillSwitch = field(default_factory=NoKillSwitch)
     connect: Connect = initiator
     ask: Ask | None = None
+    sign: Sign | None = None

@@ -268,6 +268,6 @@ class Status:
 
 def _proven(proofs: Sequence[Proof]) -> tuple[AuthStatus, ...]:
     return tuple(
-        AuthStatus(method=each.method, subject=each.subject, serial=each.serial, signature=each.signature)
+        AuthStatus(method=each.method, subject=each.subject, serial=each.serial, signature=each.signature, key=each.key)
         for each in proofs
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ikeclient.crypto.sign.remote_key import Signature
 from ikeclient.dataplane.pump import Address, Pump
 from ikeclient.errors import IkeclientError, NoResponse, PlatformError
 from ikeclient.ike.events import Event, Need, PathEvent, Progress, ReauthenticationDue, Roamed
@@ -19,7 +20,7 @@ from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.watch.snapshot import Change
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel import protocol_log
-from ikeclient.tunnel.commands import Command, Lookup, Question
+from ikeclient.tunnel.commands import Command, Lookup, Question, Signing
 from ikeclient.tunnel.connecting import DELETE_TIMEOUT, Connecting, Failure
 from ikeclient.tunnel.data_keeper import DataKeeper
 from ikeclient.tunnel.gateway import Gateway
@@ -169,8 +170,8 @@ class Tunnel:
         lookup.answer(answer)
         self.settle()
 
-    def answered(self, question: Question, answer: str | IkeclientError) -> None:
-        """Take the outcome of a `Question`."""
+    def answered(self, question: Question | Signing, answer: str | Signature | IkeclientError) -> None:
+        """Take the outcome of a `Question` or a `Signing`."""
         question.link.answer(question.need, answer)
         self.settle()
 
@@ -259,7 +260,9 @@ class Tunnel:
     def _report(self, link: Link, event: Event) -> None:
         """Hand an event of a link to what it is about."""
         if isinstance(event, Need):
-            if self.session.ports.ask is not None:
+            if event.to_sign is not None:
+                self._commands.append(Signing(link=link, need=event, request=event.to_sign))
+            elif self.session.ports.ask is not None:
                 self._commands.append(Question(link=link, need=event))
             return
         if self.reauthentication is not None and link is self.reauthentication.link:

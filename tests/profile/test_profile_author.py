@@ -22,7 +22,7 @@ from ikeclient.profile.load.author import Author, NoRights
 from ikeclient.profile.load.files import FileFault, read_regular
 from ikeclient.profile.load.load import load_profile
 from ikeclient.profile.load.trust import changeable, places
-from ikeclient.profile.secrets.credentials import Sources
+from ikeclient.profile.secrets.sources import Sources
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can read what others cannot")
 

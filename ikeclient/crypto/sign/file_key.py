@@ -40,6 +40,11 @@ class FileKey:
             raise ProfileError("the private key cannot be used", reason=self.public_key.weakness)
         self._key: _Private = key
 
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The kinds of signature that it can make, the best first."""
+        return self.public_key.families
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FileKey) and self.public_key == other.public_key
 

@@ -55,14 +55,21 @@ def sign_auth(
     scheme, signature = key.sign(
         octets, acceptable(key.public_key, peer_hashes, allow_sha1=allow_sha1, schemes=schemes)
     )
+    return auth_signature(key.public_key, peer_hashes, scheme, signature)
+
+
+def auth_signature(
+    key: PublicKey, peer_hashes: frozenset[HashAlgorithm] | None, scheme: Scheme, signature: bytes
+) -> AuthSignature:
+    """Write a signature that `key` made by `scheme` as an AUTH payload has it; ECDSA signatures come in DER."""
     if peer_hashes is not None:
         identifier = algorithm_identifier(scheme)
         data = bytes([len(identifier)]) + identifier + signature
         return AuthSignature(method=AuthMethod.DIGITAL_SIGNATURE, data=data, scheme=scheme)
-    classic = _classic(key.public_key)
+    classic = _classic(key)
     assert classic is not None
     if scheme.family == Family.ECDSA:
-        length = (key.public_key.strength + 7) // 8
+        length = (key.strength + 7) // 8
         signature = b"".join(number.to_bytes(length) for number in decode_dss_signature(signature))
     return AuthSignature(method=classic[0], data=signature, scheme=scheme)
 
@@ -73,28 +80,30 @@ def acceptable(
     *,
     allow_sha1: bool = False,
     schemes: Sequence[Scheme] = (),
+    families: Sequence[Family] = (),
 ) -> tuple[Scheme, ...]:
     """The schemes to sign with, the preferred one first; at least one.
 
-    `peer_hashes` is what the peer's SIGNATURE_HASH_ALGORITHMS lists, None if it sent none. `schemes` are the only
-    ones that may sign, in order of preference; empty means every good one. Raises SignatureError, which says what
+    `families` are what the place of the key can make, the best first; empty means all of its kind.
+    `peer_hashes` is what the peer's SIGNATURE_HASH_ALGORITHMS lists, None if it sent none. `schemes` are the only ones
+    that may sign, in order of preference; empty means every good one. Raises SignatureError, which says what
     can be done about it, if the peer accepts nothing that this key can do.
     """
+    families = families or key.families
     if peer_hashes is None:
         classic = _classic(key)
         possible = [classic[1]] if classic and (allow_sha1 or classic[1].hash != HashAlgorithm.SHA1) else []
     else:
-        preferred = schemes or _default_schemes(key, allow_sha1)
-        possible = [s for s in preferred if s.hash in peer_hashes and s.family in key.families]
+        preferred = schemes or _default_schemes(key, families[0], allow_sha1)
+        possible = [s for s in preferred if s.hash in peer_hashes and s.family in families]
     found = tuple(scheme for scheme in possible if not schemes or scheme in schemes)
     if not found:
         raise _no_scheme(key, peer_hashes, schemes)
     return found
 
 
-def _default_schemes(key: PublicKey, allow_sha1: bool) -> tuple[Scheme, ...]:
-    """The schemes of the best family, in order of preference."""
-    family = key.families[0]
+def _default_schemes(key: PublicKey, family: Family, allow_sha1: bool) -> tuple[Scheme, ...]:
+    """The schemes of the family, in order of preference."""
     if not key.strength:
         return (Scheme(family=family, hash=HashAlgorithm.IDENTITY),)
     # The hash that is as strong as the key (RFC 7427 section 6), then stronger ones, then weaker ones.

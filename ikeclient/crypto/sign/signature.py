@@ -78,6 +78,21 @@ class PublicKey:
         self._key: _Public = key
         self.spki = self._key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
+    @classmethod
+    def from_spki(cls, data: bytes) -> PublicKey:
+        """Read a SubjectPublicKeyInfo; raises SignatureError."""
+        with contained(SignatureError, "the public key cannot be read"):
+            return cls(serialization.load_der_public_key(data))
+
+    @property
+    def bits(self) -> int:
+        """The size of the key, that of the modulus or of the curve; 0 if its kind has one size only."""
+        match self._key:
+            case ec.EllipticCurvePublicKey() | rsa.RSAPublicKey() as key:
+                return key.key_size
+            case _:
+                return 0
+
     @property
     def families(self) -> tuple[Family, ...]:
         """The kinds of signature that the private half can make, the best first."""

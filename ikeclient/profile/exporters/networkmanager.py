@@ -76,7 +76,7 @@ def _credentials(parts: Parts, vpn: dict[str, str]) -> str | None:
     if auth.identity:
         vpn["local-identity"] = auth.identity
     if uses_certificate(auth.method):
-        if parts.is_bundle or auth.certificate is None or auth.key is None:
+        if parts.is_bundle or auth.certificate is None or auth.key is None or auth.key.file is None:
             parts.lost("auth.certificate", "the plugin wants a certificate and a key in files of their own")
         else:
             vpn |= {"usercert": parts.path(auth.certificate.file), "userkey": parts.path(auth.key.file)}

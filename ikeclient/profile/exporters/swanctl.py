@@ -147,7 +147,10 @@ def _secrets(parts: Parts, name: str) -> dict[str, Any]:
     if (auth.method == "psk" or (auth.psk and parts.profile.gateway.auth == "psk")) and (psk := parts.psk()):
         found[f"ike-{name}"] = {**ids, "secret": _encoded(psk)}
     if _shows_certificate(auth):
-        kind, file = ("pkcs12", auth.certificate) if parts.is_bundle else ("private", auth.key)
+        key = auth.key.key_file if auth.key is not None else None
+        if auth.key is not None and key is None:
+            parts.lost("auth.key", "it is in no file: name the token in a section of its own, with its handle")
+        kind, file = ("pkcs12", auth.certificate) if parts.is_bundle else ("private", key)
         if file is not None:
             passphrase = parts.passphrase()
             secret = {"secret": _encoded(passphrase)} if passphrase else {}

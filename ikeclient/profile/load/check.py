@@ -17,7 +17,8 @@ from ikeclient.profile.load.load import LoadedProfile
 from ikeclient.profile.model.methods import SUPPORTED, is_eap, needs_password, uses_certificate
 from ikeclient.profile.model.problems import InvalidProfile, Problem
 from ikeclient.profile.model.schema import Auth, SecretSource
-from ikeclient.profile.secrets.credentials import MAX_KEY_FILE, SecretNotRead, Sources, is_pkcs12
+from ikeclient.profile.secrets.credentials import MAX_KEY_FILE, is_pkcs12
+from ikeclient.profile.secrets.sources import SecretNotRead, Sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,13 +116,15 @@ def _unset(files: _Files, auth: Auth) -> Iterator[tuple[str, str]]:
 def _certificate(files: _Files, auth: Auth) -> Iterator[tuple[str, str]]:
     data: bytes | None = None
     if auth.certificate is None:
-        yield f"{auth.SECTION}.certificate", _UNSET
+        if auth.key is None or auth.key.pkcs11 is None:  # a token may have the certificate
+            yield f"{auth.SECTION}.certificate", _UNSET
     else:
         lacking = list(files.named(f"{auth.SECTION}.certificate", [auth.certificate.file]))
         yield from lacking
         data = None if lacking else files.content(f"{auth.SECTION}.certificate", auth.certificate.file)
     if auth.key is not None:
-        yield from files.named(f"{auth.SECTION}.key", [auth.key.file])
+        yield from files.named(f"{auth.SECTION}.key", [auth.key.file] if auth.key.file else [])
+        yield from files.secret(f"{auth.SECTION}.key.pin", auth.key.pin)
     elif data is not None and _is_certificate_only(data):
         yield f"{auth.SECTION}.key", "is missing: the certificate's file holds no private key"
     yield from files.secret(f"{auth.SECTION}.key_passphrase", auth.key_passphrase)

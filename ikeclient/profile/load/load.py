@@ -278,6 +278,7 @@ def _require_safe_way(path: Path, trusted: Collection[int]) -> None:
 def _has_commands(profile: Profile) -> bool:
     logins = [auth for auth in (profile.auth, profile.second_auth) if auth is not None]
     sources = [source for auth in logins for source in (auth.password, auth.psk, auth.key_passphrase)]
+    sources += [auth.key.pin for auth in logins if auth.key is not None]
     sources += [profile.ppk.secret] if profile.ppk is not None else []
     runs = any(isinstance(source, SecretSource) and source.command for source in sources)
     return bool(runs or profile.session.up or profile.session.down)

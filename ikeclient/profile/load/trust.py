@@ -126,6 +126,34 @@ def program(written: str, base_dir: Path, what: str, author: Author | None = Non
     return str(path)
 
 
+_LIBRARIES = ("/usr/lib/{machine}-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
+_INSIDE = ("", "pkcs11", "softhsm", "opensc")
+
+
+def library(written: str, base_dir: Path, what: str, author: Author | None = None) -> str:
+    """The absolute path of a shared library that only root and the user it is loaded as may change, as `program`.
+
+    A bare name is looked for in the system's directories. Raises ProfileError.
+    """
+    if "/" in written:
+        path = Path(os.path.abspath(base_dir / expand(written, author)))
+    else:
+        places = [Path(each.format(machine=os.uname().machine), inside) for each in _LIBRARIES for inside in _INSIDE]
+        path = next((place / written for place in places if (place / written).is_file()), Path(written))
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+        loose = changeable(path, trusted_owners(os.environ) if author is None else {0, author.uid})
+    except (OSError, ValueError):
+        name = shown_path(path) if "/" in written else printable(written, 80)
+        hint = "install the token's driver, such as opensc-pkcs11, or give the module's path"
+        raise ProfileError(f"{what} {name}, which cannot be found", hint=hint) from None
+    if not regular:
+        raise ProfileError(f"{what} {shown_path(path)}, which is not a library")
+    if loose:
+        raise ProfileError(f"{what} {shown_path(path)}, which {loose[0]}", hint=loose[1])
+    return str(path)
+
+
 def _trouble(path: Path, trusted: Collection[int]) -> tuple[str, str | None] | None:
     """Why a program cannot or must not be run, with what to do about it."""
     try:

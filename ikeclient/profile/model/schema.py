@@ -81,6 +81,30 @@ _KEY_FILE: dict[str, Any] = {
         },
     ]
 }
+_SECRET: dict[str, Any] = {"secret": "source"}  # stands for the definition, which is not known yet
+_URI: dict[str, Any] = {
+    "type": "string",
+    "pattern": "^[pP][kK][cC][sS]11:",
+    "examples": ["pkcs11:token=work;object=vpn"],
+}
+_FINGERPRINT: dict[str, Any] = {"type": "string", "pattern": "^SHA256:[A-Za-z0-9+/]{43}$"}
+_KEY_SOURCE: dict[str, Any] = {
+    "anyOf": [
+        *_KEY_FILE["anyOf"],
+        {
+            "type": "object",
+            "properties": {"pkcs11": _URI, "module": _TEXT, "pin": _SECRET},
+            "required": ["pkcs11"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {"agent": _FINGERPRINT},
+            "required": ["agent"],
+            "additionalProperties": False,
+        },
+    ]
+}
 
 Text: TypeAlias = Annotated[str, _Parsed(values.text, _TEXT)]
 FilePath: TypeAlias = Annotated[str, _Parsed(values.path, _TEXT)]
@@ -131,7 +155,7 @@ def _signature(value: object) -> tuple[str, ...]:
 
 
 def _key_file(value: object) -> object:
-    return value if isinstance(value, dict | KeyFile) else {"file": values.path(value)}
+    return value if isinstance(value, dict | KeyFile | KeySource) else {"file": values.path(value)}
 
 
 class Section(BaseModel):
@@ -173,6 +197,46 @@ class KeyFile(Section):
 
     file: FilePath
     insecure: bool = Field(default=False, description="Accept a file that others can read, such as a container's mount")
+
+
+class KeySource(Section):
+    """Where our private key is: in a file, on a PKCS#11 token, or with ssh-agent."""
+
+    file: FilePath | None = Field(default=None, description="A file with the private key")
+    insecure: bool = Field(default=False, description="Accept a file that others can read, such as a container's mount")
+    pkcs11: Annotated[str, _Parsed(values.pkcs11_uri, _URI)] | None = Field(
+        default=None, description="The URI (RFC 7512) of a key on a token, such as `pkcs11:token=work;object=vpn`"
+    )
+    module: FilePath | None = Field(
+        default=None,
+        description="The token's PKCS#11 module: a path, or a name in the system's usual directories. Default: "
+        "`p11-kit-proxy.so`, all modules that the system knows",
+    )
+    pin: SecretSource | None = Field(
+        default=None,
+        description="The token's PIN: a secret source. Default: ask on the terminal, if the token wants one and has "
+        "no keys of its own",
+    )
+    agent: Annotated[str, _Parsed(values.agent_fingerprint, _FINGERPRINT)] | None = Field(
+        default=None,
+        description="The fingerprint of a key of the ssh-agent at `$SSH_AUTH_SOCK`, as `ssh-add -l` shows it",
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> KeySource:
+        kinds = ("file", "pkcs11", "agent")
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"must have exactly one of {', '.join(kinds)}, not {' and '.join(given) or 'none'}")
+        for name, goes_with in (("insecure", "file"), ("module", "pkcs11"), ("pin", "pkcs11")):
+            if getattr(self, name) and goes_with not in given:
+                raise ValueError(f"has '{name}', which goes with '{goes_with}' only")
+        return self
+
+    @property
+    def key_file(self) -> KeyFile | None:
+        """The file, if it is in one."""
+        return None if self.file is None else KeyFile(file=self.file, insecure=self.insecure)
 
 
 class Gateway(Section):
@@ -260,12 +324,14 @@ class Auth(Section):
     certificate: Annotated[KeyFile, BeforeValidator(_key_file), WithJsonSchema(_KEY_FILE)] | None = Field(
         default=None,
         description="Required for methods `certificate` and `eap-tls`: PEM chain, ours first, or PKCS#12. A path, or "
-        '`{ file = "...", insecure = true }` if the file\'s permissions need an exception',
+        '`{ file = "...", insecure = true }` if the file\'s permissions need an exception. Default with a key on a '
+        "token: the certificate beside it",
     )
-    key: Annotated[KeyFile, BeforeValidator(_key_file), WithJsonSchema(_KEY_FILE)] | None = Field(
+    key: Annotated[KeySource, BeforeValidator(_key_file), WithJsonSchema(_KEY_SOURCE)] | None = Field(
         default=None,
-        description="The private key: PKCS#8, traditional or OpenSSH; the same two forms. Left out if it is "
-        "in certificate",
+        description="The private key: PKCS#8, traditional or OpenSSH; the same two forms. Or one that stays where it "
+        'is: `{ pkcs11 = "pkcs11:token=work;object=vpn", module = "opensc-pkcs11.so", pin = { prompt = true } }` on '
+        'a token, `{ agent = "SHA256:..." }` with ssh-agent. Left out if it is in certificate',
     )
     key_passphrase: SecretSource | None = Field(
         default=None, description="For an encrypted key or PKCS#12 file: a secret source. Default: ask on the terminal"
@@ -443,6 +509,8 @@ class Profile(Section):
 def _for_toml(schema: Any) -> Any:
     """A JSON Schema without null, which TOML does not have, and without the titles pydantic makes up."""
     match schema:
+        case {"secret": "source"}:
+            return {"$ref": f"#/$defs/{SecretSource.__name__}"}
         case {"anyOf": [*options]} if {"type": "null"} in options:
             rest = [option for option in options if option != {"type": "null"}]
             outer = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal
 
+from ikeclient.signer.uri import parse_uri
 from ikeclient.wire.text import printable
 
 IPNetwork = IPv4Network | IPv6Network
@@ -22,6 +23,7 @@ MAX_NAME_SERVERS = 16
 MAX_DOMAINS = 64
 _DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
 _UNITS = (86400, 3600, 60, 1)
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _INTERFACE = re.compile(r"[A-Za-z0-9_.-]+(?:%d)?[A-Za-z0-9_.-]*|%d[A-Za-z0-9_.-]*")
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
@@ -313,3 +315,21 @@ def command(value: object) -> tuple[str, ...]:
     if not value[0] or len(value) > 64 or any("\0" in word or len(word) > 4096 for word in value):
         raise ValueError("is a command that cannot be run: an empty, too long or NUL-bearing word, or too many of them")
     return tuple(value)
+
+
+def pkcs11_uri(value: object) -> str:
+    """A PKCS#11 URI (RFC 7512) that names a key."""
+    if not isinstance(value, str):
+        raise ValueError(f"must be a PKCS#11 URI in quotes, not {shown(value)}")
+    try:
+        parse_uri(value)
+    except ValueError as error:
+        raise ValueError(f"is a URI that {error}") from None
+    return value
+
+
+def agent_fingerprint(value: object) -> str:
+    """The fingerprint of a key of ssh-agent."""
+    if not isinstance(value, str) or not _FINGERPRINT.fullmatch(value):
+        raise ValueError(f"must be a fingerprint as `ssh-add -l` shows it, SHA256:..., not {shown(value)}")
+    return value

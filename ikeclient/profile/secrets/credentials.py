@@ -10,7 +10,7 @@ import base64
 import binascii
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -18,14 +18,15 @@ from typing import TypeVar
 from ikeclient.crypto.pki.identity import PREFIXES, identity_text, parse_identity
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, load_pkcs12
 from ikeclient.crypto.sign.file_key import FileKey, PassphraseNeeded
+from ikeclient.crypto.sign.remote_key import RemoteKey
 from ikeclient.errors import ProfileError, UsageError
 from ikeclient.ike.config import Ppk
-from ikeclient.profile.load.author import Author, Key, expand
-from ikeclient.profile.load.files import FileFault, read_configuration, read_regular, shown_path
-from ikeclient.profile.load.private_files import read_private
-from ikeclient.profile.model.schema import Auth, Gateway, KeyFile, PostQuantumKey, SecretSource
+from ikeclient.profile.load.author import Key
+from ikeclient.profile.load.files import FileFault, read_regular, shown_path
+from ikeclient.profile.model.schema import Auth, Gateway, KeyFile, KeySource, PostQuantumKey
 from ikeclient.profile.model.values import shown
-from ikeclient.profile.secrets.secrets import Ask, Secret, Wanted, resolve
+from ikeclient.profile.secrets import remote_keys
+from ikeclient.profile.secrets.sources import Sources
 from ikeclient.wire.identity import Identity
 from ikeclient.wire.registry import IdType
 
@@ -39,69 +40,6 @@ MAX_KEY_FILE = 1 << 20
 MIN_PPK = 32  # bytes
 MIN_PSK = 8  # bytes; shorter ones are found by trying
 _Loaded = TypeVar("_Loaded")
-
-
-class SecretNotRead(Exception):
-    """A secret has to be asked for, or comes from elsewhere than a file; everything before it was right.
-
-    `warnings` are sentences for people about what was read until then.
-    """
-
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """Where secrets are looked for. `stdin_password` stands in for the one secret that the profile's method needs.
-
-    `kept` is for secrets that can be had only once, see `Wanted`; `author` has the rights that files are read with.
-    With `files_only` a secret that is in no file raises SecretNotRead; `attended` says that a person answers during the
-    login.
-    """
-
-    base_dir: Path
-    ask: Ask | None
-    stdin_password: Secret | None = None
-    kept: dict[str, Secret] = field(default_factory=dict, repr=False)
-    warnings: list[str] = field(default_factory=list)
-    author: Author | None = None
-    files_only: bool = False
-    attended: bool = False
-
-    def path(self, written: str) -> Path:
-        """A path of the profile; relative ones start at the profile's directory."""
-        return self.base_dir / expand(written, self.author)
-
-    def read(self, written: str, limit: int, key: Key) -> bytes:
-        """The file that `key` of the profile names. Raises ProfileError."""
-        return read_configuration(self.path(written), limit, self._author_of(written, key)).data
-
-    def read_private(self, file: KeyFile, limit: int, key: Key) -> bytes:
-        """The file with a secret that `key` of the profile names. Raises ProfileError."""
-        author = self._author_of(file.file, key)
-        return read_private(self.path(file.file), limit, insecure=file.insecure, author=author)
-
-    def secret(self, source: SecretSource | None, name: str, account: str, key: Key) -> Secret:
-        """The secret called `name`: from standard input where it was given there, else from its source at `key`."""
-        if self.stdin_password is not None:
-            return self.stdin_password
-        if self.files_only and (source is None or source.file is None):
-            raise SecretNotRead(name)
-        wanted = Wanted(
-            name=name,
-            account=account,
-            base_dir=self.base_dir,
-            ask=self.ask,
-            kept=self.kept,
-            author=self.author,
-            key=key,
-        )
-        return resolve(source, wanted)
-
-    def _author_of(self, written: str, key: Key) -> Author | None:
-        """With whose rights a file is read; a relative path leads through the author's directory."""
-        ours = self.author is None or (written.startswith("/") and self.author.gave(key))
-        return None if ours else self.author
 
 
 def identity_of(text: str, key: str) -> Identity:
@@ -221,8 +159,10 @@ def _system_trust() -> TrustStore:
     )
 
 
-def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, ...], FileKey]:
+def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, ...], FileKey | RemoteKey]:
     """Our certificate with its intermediates behind it, and its private key. Raises ProfileError."""
+    if auth.key is not None and auth.key.file is None:
+        return _beside_key(auth, auth.key, sources)
     if auth.certificate is None:
         raise ProfileError(f"key '{auth.SECTION}.certificate' is missing", reason=f"method {auth.method} needs it")
     path = sources.path(auth.certificate.file)
@@ -239,10 +179,48 @@ def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, .
         with _naming(path):
             chain = Certificate.load_many(data)
         key = _private_key(auth, auth.certificate, data, sources)
+    return _own_first(chain, key, shown_path(path), sources), key
+
+
+def _beside_key(auth: Auth, source: KeySource, sources: Sources) -> tuple[tuple[Certificate, ...], FileKey | RemoteKey]:
+    """As `load_certificate`, for a key that stays where it is; its certificate may be there too."""
+    chain: list[Certificate] = []
+    if auth.certificate is not None:
+        path = sources.path(auth.certificate.file)
+        data = sources.read(auth.certificate.file, MAX_KEY_FILE, (auth.SECTION, "certificate", "file"))
+        if is_pkcs12(data):
+            raise ProfileError(
+                f"{shown_path(path)}: is PKCS#12, but '{auth.SECTION}.key' says that the key is elsewhere",
+                hint=f"name a file with the certificate alone, or leave '{auth.SECTION}.key' out",
+            )
+        with _naming(path):
+            chain = Certificate.load_many(data)
+    where = f"key '{auth.SECTION}.key'"
+    if source.agent is not None and not chain:
+        raise ProfileError(f"key '{auth.SECTION}.certificate' is missing", reason="ssh-agent holds no certificates")
+    known = chain[0].public_key.spki if chain else None
+    found = remote_keys.find(auth, source, sources, known)
+    if not chain:
+        if not found.certificates:
+            raise ProfileError(
+                f"key '{auth.SECTION}.certificate' is missing",
+                reason=f"there is no certificate beside the key on {found.key.place}",
+            )
+        chain = [Certificate.from_der(der) for der in found.certificates]
+        where = found.key.place
+    else:
+        where = shown_path(path)
+    return _own_first(chain, found.key, where, sources), found.key
+
+
+def _own_first(
+    chain: Sequence[Certificate], key: FileKey | RemoteKey, where: str, sources: Sources
+) -> tuple[Certificate, ...]:
+    """The chain with the certificate of `key` in front. Raises ProfileError if there is none."""
     own = next((certificate for certificate in chain if certificate.public_key == key.public_key), None)
     if own is None:
         raise ProfileError(
-            f"{shown_path(path)}: the certificate and the private key do not belong together",
+            f"{where}: the certificate and the private key do not belong together",
             reason=f"the certificate is for {chain[0].subject} with a key of kind {chain[0].public_key.kind}; "
             f"the private key is {key.public_key.kind}",
         )
@@ -252,10 +230,8 @@ def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, .
         if now < own.validity.start:
             state = f"is not valid before {own.validity.start:%Y-%m-%d %H:%M} UTC"
         clock = f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC"
-        sources.warnings.append(
-            f"{shown_path(path)}: our certificate {state}; the gateway will probably refuse it ({clock})"
-        )
-    return (own, *(certificate for certificate in chain if certificate != own)), key
+        sources.warnings.append(f"{where}: our certificate {state}; the gateway will probably refuse it ({clock})")
+    return (own, *(certificate for certificate in chain if certificate != own))
 
 
 def certificate_identity(certificate: Certificate) -> Identity:
@@ -279,7 +255,7 @@ def account_in(certificate: Certificate) -> str:
 def _private_key(auth: Auth, certificate: KeyFile, certificate_data: bytes, sources: Sources) -> FileKey:
     if auth.key is None and b"PRIVATE KEY-----" not in certificate_data:
         raise ProfileError(f"key '{auth.SECTION}.key' is missing", reason="the certificate's file holds no private key")
-    key_file = auth.key or certificate
+    key_file = (auth.key.key_file if auth.key else None) or certificate
     path = sources.path(key_file.file)
     data = sources.read_private(key_file, MAX_KEY_FILE, (auth.SECTION, "key" if auth.key else "certificate", "file"))
     return _decrypted(FileKey.load, path, data, auth, sources)

@@ -31,7 +31,7 @@ from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.message.payloads import Request, error_notify, find, has_notify, notifies
 from ikeclient.ike.v2.notify_errors import refusal
 from ikeclient.ike.v2.rules import authenticate
-from ikeclient.ike.v2.rules.authenticate import OwnProof
+from ikeclient.ike.v2.rules.authenticate import OwnProof, ProofGenerator
 from ikeclient.ike.v2.rules.ppk import PpkChoice
 from ikeclient.ike.v2.sources import Sources
 from ikeclient.wire.config import ConfigPayload
@@ -61,7 +61,14 @@ class AuthOutcome:
 
 
 Payloads = tuple[Payload, ...]
-AuthGenerator = Generator[Request | Need, Payloads | str, AuthOutcome]
+AuthGenerator = Generator[Request | Need, object, AuthOutcome]
+
+
+def _ask(request: Request) -> Generator[Request, object, Payloads]:
+    """Send a request; the answer is what it is resumed with."""
+    answer = yield request
+    assert isinstance(answer, tuple)
+    return answer
 
 
 def auth_lifetime(payloads: Sequence[Payload]) -> int | None:
@@ -101,10 +108,9 @@ class AuthExchange:
         self.next_try: IkeConfig | None = None  # set when the gateway refuses us without having proven anything
 
     def run(self) -> AuthGenerator:
-        """Yield requests (and `Need`, answered with the password) until the outcome is known."""
+        """Yield requests (and `Need`, answered with what it asks for) until the outcome is known."""
         config = self._config
-        answer = yield self._first_request()
-        assert not isinstance(answer, str)
+        answer = yield from _ask((yield from self._first_request()))
         identity = self._verify(answer)
         if (refused := authenticate.refused_before(config)) is not None:
             self._notices.append(
@@ -126,9 +132,11 @@ class AuthExchange:
             self._notices.append("the gateway does not use the post-quantum key of [ppk]: the keys are without it")
         return self._outcome(answer, identity)
 
-    def _own_proof(self, auth: OwnAuth, identity: Identity) -> tuple[OwnProof, tuple[NotifyPayload, ...]]:
+    def _own_proof(
+        self, auth: OwnAuth, identity: Identity
+    ) -> Generator[Need, object, tuple[OwnProof, tuple[NotifyPayload, ...]]]:
         """Our proof for a request that begins an authentication, with what goes with its AUTH."""
-        proof, named = self._ppk.prove(
+        proof, named = yield from self._ppk.prove(
             self._candidate,
             lambda candidate: authenticate.own_proof(auth, identity, candidate, allow_sha1=self._config.allow_sha1),
         )
@@ -139,9 +147,9 @@ class AuthExchange:
     def _note_own(self, proof: Proof) -> None:
         self._proofs = replace(self._proofs, local=(*self._proofs.local, proof))
 
-    def _first_request(self) -> Request:
+    def _first_request(self) -> Generator[Need, object, Request]:
         config = self._config
-        proof, named = self._own_proof(config.auth, config.local_identity)
+        proof, named = yield from self._own_proof(config.auth, config.local_identity)
         self._signed = proof.scheme
         wanted = config.gateway.identity if config.gateway.named else None
         gateway = (IdrPayload(identity=wanted),) if wanted is not None else ()
@@ -167,14 +175,13 @@ class AuthExchange:
 
     def _authenticate_again(
         self, second: SecondAuth, answer: Payloads, identity: Identity
-    ) -> Generator[Request | Need, Payloads | str, Payloads]:
+    ) -> Generator[Request | Need, object, Payloads]:
         """The second authentication (RFC 4739 section 2), after `answer` to the last request of the first one."""
         if has_notify(answer, NotifyType.ANOTHER_AUTH_FOLLOWS):
             return answer
-        proof, _ = self._own_proof(second.auth, second.identity)
+        proof, _ = yield from self._own_proof(second.auth, second.identity)
         payloads = (IdiPayload(identity=second.identity), *proof.certificates, *((proof.auth,) if proof.auth else ()))
-        following = yield Request(exchange=ExchangeType.IKE_AUTH, payloads=payloads)
-        assert not isinstance(following, str)
+        following = yield from _ask(Request(exchange=ExchangeType.IKE_AUTH, payloads=payloads))
         error = error_notify(following)
         if error is not None and error.type == NotifyType.AUTHENTICATION_FAILED:
             raise refusal(
@@ -248,7 +255,7 @@ class AuthExchange:
 
     def _eap(
         self, auth: EapAuth, answer: Payloads, identity: Identity, own: Identity, *, follows: bool = False
-    ) -> Generator[Request | Need, Payloads | str, Payloads]:
+    ) -> Generator[Request | Need, object, Payloads]:
         """The rounds of section 2.16, ending with AUTH payloads made from the MSK in both directions.
 
         `identity` and `own` are IDr and IDi, `follows` says that we authenticate once more after this.
@@ -279,9 +286,9 @@ class AuthExchange:
                 assert isinstance(supplied, str)
                 response = peer.supply(supplied)
             if response is not None:
-                following = yield Request(exchange=ExchangeType.IKE_AUTH, payloads=(EapPayload(packet=response),))
-                assert not isinstance(following, str)
-                answer = following
+                answer = yield from _ask(
+                    Request(exchange=ExchangeType.IKE_AUTH, payloads=(EapPayload(packet=response),))
+                )
         self._notices += (f"the gateway says: {text}" for text in peer.notices)
         msk = peer.msk
         if msk is None and not self.gateway_verified:
@@ -289,14 +296,15 @@ class AuthExchange:
                 "the gateway did not authenticate itself",
                 reason="nothing but EAP was to prove it, and the method made no keys (RFC 5998 section 3)",
             )
-        proof, named = self._ppk.prove(
-            self._candidate,
-            lambda each: OwnProof(auth=authenticate.shared_key_proof(each, msk or each.keying.keys.pi, own)),
-        )
+
+        def prove(each: Candidate) -> ProofGenerator:
+            yield from ()
+            return OwnProof(auth=authenticate.shared_key_proof(each, msk or each.keying.keys.pi, own))
+
+        proof, named = yield from self._ppk.prove(self._candidate, prove)
         assert proof.auth is not None
         another = (NotifyPayload(type=NotifyType.ANOTHER_AUTH_FOLLOWS),) if follows else ()
-        final = yield Request(exchange=ExchangeType.IKE_AUTH, payloads=(proof.auth, *named, *another))
-        assert not isinstance(final, str)
+        final = yield from _ask(Request(exchange=ExchangeType.IKE_AUTH, payloads=(proof.auth, *named, *another)))
         theirs = find(final, AuthPayload)
         if theirs is None:
             self.doubtful = not self._candidate.certain

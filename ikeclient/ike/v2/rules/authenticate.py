@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,12 +11,19 @@ from ikeclient.crypto.algorithms.keymat import shared_key_auth, signed_octets
 from ikeclient.crypto.pki.identity import identity_text
 from ikeclient.crypto.pki.names import same_name
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_gateway
-from ikeclient.crypto.sign.private_key import sign_auth
+from ikeclient.crypto.sign.private_key import AuthSignature, PrivateKey, acceptable, auth_signature, sign_auth
+from ikeclient.crypto.sign.remote_key import RemoteKey, Signature, SignatureRequest
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Family, Scheme
 from ikeclient.crypto.sign.signature import verify
-from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, ParseError, SignatureError
+from ikeclient.errors import (
+    AuthenticationFailed,
+    GatewayNotAuthenticated,
+    KeyUnavailable,
+    ParseError,
+    SignatureError,
+)
 from ikeclient.ike.config import CertificateAuth, EapAuth, EapOnly, IkeConfig, OwnAuth, PskAuth, TrustedCertificate
-from ikeclient.ike.events import Proof
+from ikeclient.ike.events import Need, NeedKind, Proof
 from ikeclient.ike.v2.keying import Candidate
 from ikeclient.wire.identity import AuthPayload, CertPayload, CertReqPayload, Identity
 from ikeclient.wire.registry import AuthMethod, CertEncoding, IdType
@@ -46,9 +53,13 @@ class OwnProof:
     scheme: Scheme | None = None
 
 
-def own_proof(auth: OwnAuth, identity: Identity, candidate: Candidate, *, allow_sha1: bool) -> OwnProof:
+ProofGenerator = Generator[Need, object, OwnProof]
+
+
+def own_proof(auth: OwnAuth, identity: Identity, candidate: Candidate, *, allow_sha1: bool) -> ProofGenerator:
     """Prove that we are `identity` in a request that begins an authentication, unless EAP follows (section 2.16).
 
+    Yields a `Need` if the key is elsewhere, and is resumed with the `Signature`.
     Raises `AuthenticationFailed` when the gateway accepts no signature that our key can make.
     """
     octets = initiator_octets(candidate, identity)
@@ -59,7 +70,7 @@ def own_proof(auth: OwnAuth, identity: Identity, candidate: Candidate, *, allow_
         case CertificateAuth(chain=chain, key=key, signature=schemes):
             certificates = tuple(CertPayload(encoding=CertEncoding.X509_SIGNATURE, data=c.der) for c in chain)
             try:
-                signed = sign_auth(key, octets, candidate.peer_hashes, allow_sha1=allow_sha1, schemes=schemes)
+                signed = yield from _signed(key, octets, candidate, schemes, allow_sha1=allow_sha1)
             except SignatureError as error:
                 raise AuthenticationFailed(
                     "the gateway verifies no signature that our key can make", reason=error.message, hint=error.hint
@@ -70,11 +81,35 @@ def own_proof(auth: OwnAuth, identity: Identity, candidate: Candidate, *, allow_
             return OwnProof()
 
 
+def _signed(
+    key: PrivateKey | RemoteKey, octets: bytes, candidate: Candidate, schemes: Sequence[Scheme], *, allow_sha1: bool
+) -> Generator[Need, object, AuthSignature]:
+    """Sign here or elsewhere. Raises SignatureError if no scheme fits, KeyUnavailable for a wrong signature."""
+    hashes = candidate.peer_hashes
+    if not isinstance(key, RemoteKey):
+        return sign_auth(key, octets, hashes, allow_sha1=allow_sha1, schemes=schemes)
+    own = key.public_key
+    possible = acceptable(own, hashes, allow_sha1=allow_sha1, schemes=schemes, families=key.families)
+    request = SignatureRequest(key=key, octets=octets, schemes=possible)
+    made = yield Need(kind=NeedKind.SIGNATURE, request=key.place, to_sign=request)
+    assert isinstance(made, Signature)
+    if made.scheme not in possible:
+        raise KeyUnavailable(f"{key.place} signed with {made.scheme}, which was not asked for")
+    try:
+        own.check(made.scheme, made.data, octets)
+    except SignatureError as error:
+        raise KeyUnavailable(
+            f"{key.place} made a signature that its own public key does not verify", reason=error.message
+        ) from error
+    return auth_signature(own, hashes, made.scheme, made.data)
+
+
 def own_method(auth: OwnAuth, scheme: Scheme | None) -> Proof:
     """How we proved ourselves without EAP, for people."""
     match auth:
-        case CertificateAuth(chain=(own, *_)):
-            return Proof(method="certificate", subject=own.subject, serial=own.serial, signature=str(scheme))
+        case CertificateAuth(chain=(own, *_), key=key):
+            place = key.place if isinstance(key, RemoteKey) else None
+            return Proof(method="certificate", subject=own.subject, serial=own.serial, signature=str(scheme), key=place)
         case _:
             return Proof(method="psk")
 

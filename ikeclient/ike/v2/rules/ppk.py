@@ -7,21 +7,22 @@ the mixed keys are those of the IKE SA, without it there is no PPK, which is ref
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
 from ikeclient.crypto.algorithms.keymat import mix_ppk
 from ikeclient.errors import GatewayNotAuthenticated
 from ikeclient.ike.config import Ppk
+from ikeclient.ike.events import Need
 from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.message.payloads import has_notify
-from ikeclient.ike.v2.rules.authenticate import OwnProof
+from ikeclient.ike.v2.rules.authenticate import OwnProof, ProofGenerator
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Payload
 from ikeclient.wire.registry import NotifyType
 
 FIXED = b"\x02"  # PPK_ID_FIXED (section 5.1)
-Prove = Callable[[Candidate], OwnProof]
+Prove = Callable[[Candidate], ProofGenerator]
 
 
 def with_ppk(candidate: Candidate, ppk: Ppk) -> Candidate:
@@ -43,13 +44,15 @@ class PpkChoice:
         """Whether the gateway did not say that it has any PPK."""
         return self._ppk is None
 
-    def prove(self, candidate: Candidate, make: Prove) -> tuple[OwnProof, tuple[NotifyPayload, ...]]:
+    def prove(
+        self, candidate: Candidate, make: Prove
+    ) -> Generator[Need, object, tuple[OwnProof, tuple[NotifyPayload, ...]]]:
         """The proof that `make` makes, and the notifications that go with its AUTH."""
-        proof = make(self._mixed or candidate)
+        proof = yield from make(self._mixed or candidate)
         if self._mixed is None or self._ppk is None or proof.auth is None:
             return proof, ()
         named = NotifyPayload(type=NotifyType.PPK_IDENTITY, data=FIXED + self._ppk.identity)
-        plain = None if self._ppk.required else make(candidate).auth
+        plain = None if self._ppk.required else (yield from make(candidate)).auth
         if plain is None:
             return proof, (named,)
         return proof, (named, NotifyPayload(type=NotifyType.NO_PPK_AUTH, data=plain.data))

@@ -1,0 +1,75 @@
+"""Where a profile's files and secrets are looked for while it is compiled, and with whose rights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ikeclient.profile.load.author import Author, Key, expand
+from ikeclient.profile.load.files import read_configuration
+from ikeclient.profile.load.private_files import read_private
+from ikeclient.profile.model.schema import KeyFile, SecretSource
+from ikeclient.profile.secrets.secrets import Ask, Secret, Wanted, resolve
+
+
+class SecretNotRead(Exception):
+    """A secret has to be asked for, or comes from elsewhere than a file; everything before it was right.
+
+    `warnings` are sentences for people about what was read until then.
+    """
+
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where secrets are looked for. `stdin_password` stands in for the one secret that the profile's method needs.
+
+    `kept` is for secrets that can be had only once, see `Wanted`; `author` has the rights that files are read with.
+    With `files_only` a secret that is in no file raises SecretNotRead; `attended` says that a person answers during the
+    login.
+    """
+
+    base_dir: Path
+    ask: Ask | None
+    stdin_password: Secret | None = None
+    kept: dict[str, Secret] = field(default_factory=dict, repr=False)
+    warnings: list[str] = field(default_factory=list)
+    author: Author | None = None
+    files_only: bool = False
+    attended: bool = False
+
+    def path(self, written: str) -> Path:
+        """A path of the profile; relative ones start at the profile's directory."""
+        return self.base_dir / expand(written, self.author)
+
+    def read(self, written: str, limit: int, key: Key) -> bytes:
+        """The file that `key` of the profile names. Raises ProfileError."""
+        return read_configuration(self.path(written), limit, self.author_of(written, key)).data
+
+    def read_private(self, file: KeyFile, limit: int, key: Key) -> bytes:
+        """The file with a secret that `key` of the profile names. Raises ProfileError."""
+        author = self.author_of(file.file, key)
+        return read_private(self.path(file.file), limit, insecure=file.insecure, author=author)
+
+    def secret(self, source: SecretSource | None, name: str, account: str, key: Key) -> Secret:
+        """The secret called `name`: from standard input where it was given there, else from its source at `key`."""
+        if self.stdin_password is not None:
+            return self.stdin_password
+        if self.files_only and (source is None or source.file is None):
+            raise SecretNotRead(name)
+        wanted = Wanted(
+            name=name,
+            account=account,
+            base_dir=self.base_dir,
+            ask=self.ask,
+            kept=self.kept,
+            author=self.author,
+            key=key,
+        )
+        return resolve(source, wanted)
+
+    def author_of(self, written: str, key: Key) -> Author | None:
+        """With whose rights a file is read; a relative path leads through the author's directory."""
+        ours = self.author is None or (written.startswith("/") and self.author.gave(key))
+        return None if ours else self.author
