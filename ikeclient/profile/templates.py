@@ -49,6 +49,8 @@ method = "certificate"
 certificate = "{name}.pem"                # our certificate with its intermediates, or a PKCS#12 file without `key`
 key = "{name}.key"                        # chmod 600
 # key_passphrase = {{ prompt = true }}      # or file, env, command, keyring, credential; asked for when needed
+# key = {{ pkcs11 = "pkcs11:token=work;object=vpn", module = "opensc-pkcs11.so", pin = {{ prompt = true }} }}  # a token
+# key = {{ agent = "SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8" }}  # or ssh-agent, see `ssh-add -l`
 """,
     "eap-mschapv2": """
 [auth]

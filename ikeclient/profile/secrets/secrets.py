@@ -144,7 +144,7 @@ def ask_for(wanted: Wanted) -> bytes:
     if wanted.ask is None:
         raise no_answer(wanted.name)
     try:
-        return wanted.ask(f"{wanted.name.capitalize()} for {printable(wanted.account, 100)}: ").encode(
+        return wanted.ask(f"{wanted.name[0].upper()}{wanted.name[1:]} for {printable(wanted.account, 100)}: ").encode(
             "utf-8", "surrogateescape"
         )
     except EOFError:
