@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ikeclient.dataplane.pump import Address, Pump
+from ikeclient.dataplane.pump import Pump
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import ChildClosed, Event, IkeKeysDerived, IPAddress
 from ikeclient.tunnel.link import Link
@@ -50,11 +50,6 @@ class Links:
     def established(self) -> Link | None:
         """The link that carries traffic, if one does."""
         return self.current if self.current is not None and self.current.established else None
-
-    def receive(self, data: bytes, source: Address, local: Address) -> bool:
-        """Hand an IKE message to the links that wait for it; whether there is one."""
-        taken = [link.receive(data, source, local) for link in self]
-        return any(taken)
 
     def concerns(self, link: Link, event: Event) -> bool:
         """Whether an event of `link` still matters; of one that is leaving only its Child SAs and keys do."""

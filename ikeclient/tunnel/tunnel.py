@@ -122,10 +122,10 @@ class Tunnel:
 
     def receive(self, data: bytes, source: Address, local: Address) -> bool:
         """Hand an IKE message to the links that wait for it; whether there is one."""
-        taken = self.links.receive(data, source, local)
-        if taken:
+        taken = [link.receive(data, source, local) for link in self.links]
+        if any(taken):
             self.settle()
-        return taken
+        return any(taken)
 
     def network_changed(self, change: Change) -> None:
         """Follow the machine's network."""

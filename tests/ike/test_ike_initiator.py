@@ -454,7 +454,7 @@ def test_only_known_notifications_are_needed() -> None:
     ("owner", "name", "cause"),
     [
         (responder, "respond", lambda w: w.to_client(Scribe(w.sa.keying).one(37, (), message_id=0))),
-        (ike_sas.IkeSas, "receive", lambda w: w.to_client(Scribe(w.sa.keying).one(37, (), message_id=0))),
+        (IkeSa, "receive", lambda w: w.to_client(Scribe(w.sa.keying).one(37, (), message_id=0))),
         (ike_sas.IkeSas, "settle", lambda w: w.to_client(Scribe(w.sa.keying).one(37, (), message_id=0))),
         (ike_sas.IkeSas, "handle_timer", lambda w: w.run(60, lambda w: w.closed)),
     ],
@@ -496,7 +496,7 @@ def unauthentic(world: World) -> list[bytes]:
     ("owner", "name"),
     [
         (Message, "parse"),
-        (ike_sas.IkeSas, "receive"),
+        (ike_sas.IkeSas, "find"),
         (IkeSa, "receive"),
         (IkeSa, "_hinted"),
         (channel.Channel, "incoming"),

@@ -185,7 +185,8 @@ class SimGateway:
         else:
             for ike_sas in self.connected:
                 self._follow(ike_sas, data, message, path, now)
-                ike_sas.receive(data, message, path, now)
+                if (owner := ike_sas.find(message.header)) is not None:
+                    owner.receive(data, message, path, now)
         self.settle(now)
 
     def _follow(self, ike_sas: IkeSas, data: bytes, message: Message, path: Path, now: float) -> None:

@@ -9,8 +9,6 @@ from tunnel_fakes import FakeLink
 from ikeclient.ike.events import ChildClosed, Progress
 from ikeclient.tunnel.links import Links
 
-MESSAGE: Any = (b"data", ("203.0.113.7", 4500), ("192.0.2.10", 40000))
-
 
 def made(*leaving: FakeLink, current: FakeLink | None = None, parallel: FakeLink | None = None) -> Links:
     nothing: Any = None
@@ -27,14 +25,10 @@ def test_only_a_link_that_is_up_carries_traffic() -> None:
     assert made(current=up).established is up  # type: ignore[comparison-overlap]
 
 
-def test_every_link_is_asked_for_a_message_and_one_that_waits_for_it_is_enough() -> None:
-    current, parallel, leaving = FakeLink(awaited=False), FakeLink(awaited=False), FakeLink()
-    links = made(leaving, current=current, parallel=parallel)
-    assert links.receive(*MESSAGE)
-    assert all(link.asked("receive") == [MESSAGE] for link in (current, parallel, leaving))
-    leaving.awaited = False
-    assert not links.receive(*MESSAGE)
-    assert not made().receive(*MESSAGE)
+def test_the_links_are_the_one_in_use_the_one_beside_it_and_those_that_leave() -> None:
+    current, parallel, leaving = FakeLink(), FakeLink(), FakeLink()
+    assert list(made(leaving, current=current, parallel=parallel)) == [current, parallel, leaving]
+    assert list(made()) == []
 
 
 def test_of_a_link_that_leaves_only_its_child_sas_matter() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ikeclient.ike.events import Datagram, Path
+from collections.abc import Iterator
+
+from ikeclient.ike.events import Datagram
 from ikeclient.ike.v2.exchanges.rekey_ike import IkeRekeyed
 from ikeclient.ike.v2.ike_sa import IkeSa
 from ikeclient.ike.v2.state import State
 from ikeclient.wire.header import Header
-from ikeclient.wire.payload import Message
 
 
 class IkeSas:
@@ -17,9 +18,8 @@ class IkeSas:
         self.current = sa
         self.leaving: list[IkeSa] = []
 
-    @property
-    def _all(self) -> list[IkeSa]:
-        return [self.current, *self.leaving]
+    def __iter__(self) -> Iterator[IkeSa]:
+        return iter([self.current, *self.leaving])
 
     def knows(self, spis: bytes) -> bool:
         """Whether an IKE SA has these SPIs, the initiator's first."""
@@ -33,32 +33,16 @@ class IkeSas:
     def find(self, header: Header) -> IkeSa | None:
         """The IKE SA that a message belongs to, by its SPIs."""
         spis = header.spi_i + header.spi_r
-        return next((sa for sa in self._all if sa.keying.spis == spis), None)
-
-    def receive(self, data: bytes, message: Message, path: Path, now: float) -> None:
-        """Hand a message to the IKE SA that its SPIs name, if there is one."""
-        sa = self.find(message.header)
-        if sa is not None:
-            sa.receive(data, message, path, now)
+        return next((sa for sa in self if sa.keying.spis == spis), None)
 
     def handle_timer(self, now: float, *, deaf: bool = False) -> None:
         """Do everything whose time has come; `deaf` as in `IkeSa.handle_timer`."""
-        for sa in self._all:
+        for sa in self:
             sa.handle_timer(now, deaf=deaf)
 
     def next_deadline(self) -> float | None:
         """When to call `handle_timer` at the latest."""
-        return min((d for sa in self._all if (d := sa.next_deadline()) is not None), default=None)
-
-    def move(self, path: Path, now: float) -> None:
-        """Use another path for everything, and tell the peer."""
-        for sa in self._all:
-            sa.move(path, now)
-
-    def delete(self, now: float) -> None:
-        """End the connection."""
-        for sa in self._all:
-            sa.delete(now)
+        return min((d for sa in self if (d := sa.next_deadline()) is not None), default=None)
 
     def settle(self, now: float) -> list[IkeSa]:
         """Follow what happened in the last call: the successors that took over, in order."""
@@ -68,7 +52,7 @@ class IkeSas:
             self.leaving.append(old)
             self.current.inherit(old, now)
             successors.append(self.current)
-        for sa in self._all:
+        for sa in self:
             for new, ours in sa.succession.redundant:
                 redundant = _made(sa, new)
                 if ours:
@@ -82,7 +66,7 @@ class IkeSas:
     def take_datagrams(self) -> list[Datagram]:
         """Take what is to be sent, and forget the IKE SAs that are over."""
         datagrams: list[Datagram] = []
-        for sa in self._all:
+        for sa in self:
             datagrams += sa.channel.outbox
             sa.channel.outbox.clear()
         self.leaving = [sa for sa in self.leaving if sa.state is not State.CLOSED]

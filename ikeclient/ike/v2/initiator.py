@@ -132,9 +132,9 @@ class Initiator:
             return
         for sa in self._leaving:
             if sa.keying.spis == message.header.spi_i + message.header.spi_r:
-                self._hand(sa.receive, sa, data, message, path, now)
+                self._hand(sa, data, message, path, now)
         if (ike_sas := self._ike_sas) is not None and (owner := ike_sas.find(message.header)) is not None:
-            self._hand(ike_sas.receive, owner, data, message, path, now)
+            self._hand(owner, data, message, path, now)
         self._guarded(now, lambda: self._settle(now))
 
     def _read(self, data: bytes) -> Message | None:
@@ -147,18 +147,10 @@ class Initiator:
         except ParseError:
             return None
 
-    def _hand(
-        self,
-        receive: Callable[[bytes, Message, Path, float], None],
-        sa: IkeSa,
-        data: bytes,
-        message: Message,
-        path: Path,
-        now: float,
-    ) -> None:
+    def _hand(self, sa: IkeSa, data: bytes, message: Message, path: Path, now: float) -> None:
         """Let `sa` have a message, which may be anybody's."""
         try:
-            receive(data, message, path, now)
+            sa.receive(data, message, path, now)
         except Exception as error:  # as in `_guarded`, if the message is authentic
             genuine = False
             with suppress(Exception):
@@ -228,7 +220,8 @@ class Initiator:
         if self._handshake is not None:
             self._handshake.cancel(now)
         elif self._ike_sas is not None:
-            self._ike_sas.delete(now)
+            for sa in self._ike_sas:
+                sa.delete(now)
         else:
             self._finish(None)
         self._settle(now)
@@ -271,7 +264,8 @@ class Initiator:
             return False
         if proven:
             self._events.append(PathChanged(path=path))
-        self._ike_sas.move(path, now)
+        for sa in self._ike_sas:
+            sa.move(path, now)
         self._settle(now)
         return True
 
