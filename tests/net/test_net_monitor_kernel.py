@@ -298,7 +298,7 @@ def test_starting_and_closing_a_hundred_times_leaks_nothing(cables: None) -> Non
             monitor = NetworkMonitor(lambda _: None)
             monitor.start()
             assert monitor.listening
-            assert descriptors() == before + 2
+            assert descriptors() == before + 3, "notifications, questions, and the clock"
             monitor.close()
             assert descriptors() == before
         loop: Any = asyncio.get_running_loop()
