@@ -24,6 +24,7 @@ if "--plain" in sys.argv:  # before anybody asks for the compiled codec
 
 from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
+from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.dataplane.event_loop import Pacer, run_loop, watch
 from ikeclient.dataplane.pump import Pump, PumpCallbacks
 from ikeclient.esp.codec.choice import ACTIVE
@@ -100,6 +101,7 @@ def set_up(options: argparse.Namespace) -> None:
 
 async def main(options: argparse.Namespace) -> None:
     """Carry packets until SIGTERM."""
+    choose_cipher()
     offload = not options.off
     tun = TunDevice(options.name, offload=offload)
     set_up(options)
@@ -129,7 +131,7 @@ async def main(options: argparse.Namespace) -> None:
     )
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    print("ready", ACTIVE, "fast" if pump.fast else "slow", flush=True)
+    print("ready", ACTIVE, "fast" if pump.fast else "slow", pump.cipher(), flush=True)
     await stop.wait()
 
 

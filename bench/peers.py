@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -19,6 +20,8 @@ from lab.machines import LabError, Machine, addresses, wait_for
 from lab.pki import Pki
 
 from bench.world import CLIENT, GATEWAY, INSIDE, Tunnel, World
+from ikeclient.dataplane.cipher import VARIABLE
+from ikeclient.esp.codec._offload import Library
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OUR_INSIDE, OUR_CLIENT = "10.98.0.1", "10.98.0.2"
@@ -38,8 +41,8 @@ class Peer:
     missing: str | None = None
 
 
-def ours(*options: str) -> Callable[[World], AbstractContextManager[Tunnel]]:
-    """The shipped data plane at both ends, with static keys.
+def ours(*options: str, library: str = "") -> Callable[[World], AbstractContextManager[Tunnel]]:
+    """The shipped data plane at both ends, with static keys; `library` is the OpenSSL that is used.
 
     Options are those of `engine.py`; `--sas` and `--many` give either end eight addresses, with an SA for each pair or
     with one for all.
@@ -61,6 +64,7 @@ def ours(*options: str) -> Callable[[World], AbstractContextManager[Tunnel]]:
             for machine, local, remote, inner, other, role in ends:
                 engine = (sys.executable, str(REPOSITORY / "bench/engine.py"), "bnt0", local, remote)
                 environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(REPOSITORY)}
+                environment |= {VARIABLE: library} if library else {}
                 log = (world.directory / f"engine-{role}").open("wb")
                 started.append(
                     machine.start(*engine, inner, other, role, *extra, env=environment, stdout=log, stderr=log)
@@ -109,15 +113,17 @@ def strongswan(world: World) -> Iterator[Tunnel]:
 
 
 @contextmanager
-def ours_to_strongswan(world: World, **session: object) -> Iterator[Tunnel]:
+def ours_to_strongswan(world: World, *, library: str = "", **session: object) -> Iterator[Tunnel]:
     """`ikeclient connect` to a strongSwan gateway; `session` is for the profile."""
     with strongswan_gateway(world) as gateway:
         directory = world.directory / f"ik{time.monotonic_ns()}"
         directory.mkdir()
         client = Client(world.client, directory)
         client.write_profile(gateway, {"session": session})
+        environment = {VARIABLE: library} if library else {}
+        detached = _detach_seconds(client, environment)
         begin = time.monotonic()
-        connection = client.start()
+        connection = client.start(env=environment)
         answered = ("ping", "-c1", "-W1", "-i0.01", INSIDE)
         wait_for(
             lambda: "connected" in connection.stderr or connection.process.poll() is not None,
@@ -131,9 +137,23 @@ def ours_to_strongswan(world: World, **session: object) -> Iterator[Tunnel]:
         elapsed = time.monotonic() - begin
         assert gateway.pid
         try:
-            yield Tunnel(INSIDE, connection.process.pid, gateway.pid, elapsed, client.status)
+            yield Tunnel(INSIDE, connection.process.pid, gateway.pid, elapsed, client.status, detached)
         finally:
             connection.interrupt()
+
+
+def _detach_seconds(client: Client, environment: dict[str, str]) -> float:
+    """How long `connect --detach` takes from start to exit, with every file read before."""
+    seconds = 0.0
+    for _ in range(2):
+        begin = time.monotonic()
+        done = client.run("connect", "work", "--detach", env=environment)
+        seconds = time.monotonic() - begin
+        if done.returncode:
+            raise LabError(done.stderr)
+        client.disconnect("work")
+        wait_for(lambda: client.status("work") is None, timeout=10, what="the detached tunnel to be gone")
+    return seconds
 
 
 def wireguard(program: str) -> Callable[[World], AbstractContextManager[Tunnel]]:
@@ -188,14 +208,30 @@ def _configure(machine: Machine, name: str, lines: dict[str, str]) -> None:
         raise LabError(f"wireguard-go: {answer}")
 
 
-def find_wireguard(cache: Path) -> tuple[str | None, str]:
-    """The program with offloads: of Debian trixie, fetched into `cache` by a private apt that changes nothing else."""
-    program = cache / "wireguard-go"
-    if program.exists():
-        return str(program), ""
+def find_wireguard(cache: Path) -> tuple[str, str | None]:
+    """The program with offloads, that of Debian trixie; or why there is none."""
+    return fetch(cache, "wireguard-go", "usr/bin/wireguard-go")
+
+
+def find_openssl(cache: Path) -> tuple[str, str | None]:
+    """The library of Debian trixie, OpenSSL 3.5, if it works on this machine; or why it does not."""
+    path, missing = fetch(cache, "libssl3t64", "usr/lib/*/libcrypto.so.3")
+    if missing:
+        return "", missing
+    try:
+        Library(path)
+    except OSError as error:
+        return "", f"OpenSSL of Debian trixie does not work here: {error}"
+    return path, None
+
+
+def fetch(cache: Path, package: str, file: str) -> tuple[str, str | None]:
+    """A file of a package of Debian trixie, fetched into `cache` by a private apt that changes nothing else."""
+    state, root = cache / "apt", cache / package
+    if (found := next(root.glob(file), None)) is not None:
+        return str(found), None
     if not shutil.which("apt-get"):
-        return None, "no apt-get to fetch wireguard-go with"
-    state = cache / "apt"
+        return "", f"no apt-get to fetch {package} with"
     (state / "lists/partial").mkdir(parents=True, exist_ok=True)
     (state / "archives/partial").mkdir(parents=True, exist_ok=True)
     (state / "sources.list").write_text(
@@ -206,29 +242,37 @@ def find_wireguard(cache: Path) -> tuple[str | None, str]:
     apt = ["apt-get", "-qq", *(word for option in options for word in ("-o", option))]
     try:
         subprocess.run([*apt, "update"], check=True, capture_output=True, timeout=180)
-        subprocess.run([*apt, "download", "wireguard-go"], check=True, capture_output=True, timeout=180, cwd=state)
-        package = next(state.glob("wireguard-go_*.deb"))
-        subprocess.run(["dpkg-deb", "-x", str(package), str(state / "root")], check=True, timeout=60)
-        shutil.copy(state / "root/usr/bin/wireguard-go", program)
+        subprocess.run([*apt, "download", package], check=True, capture_output=True, timeout=180, cwd=state)
+        archive = next(state.glob(f"{package}_*.deb"))
+        subprocess.run(["dpkg-deb", "-x", str(archive), str(root)], check=True, timeout=60)
+        return str(next(root.glob(file))), None
     except (subprocess.SubprocessError, OSError, StopIteration) as error:
-        return None, f"wireguard-go of Debian trixie could not be fetched: {error}"
-    return str(program), ""
+        return "", f"{package} of Debian trixie could not be fetched: {error}"
 
 
 def peers(cache: Path) -> list[Peer]:
     """Everybody, present or missing."""
     program, lacking = find_wireguard(cache)
+    openssl, unusable = find_openssl(cache)
     no_charon = None if Path(CHARON).exists() else f"{CHARON} is not installed"
     return [
         Peer("ours", "our engine at both ends, AES-128-GCM", ours()),
         Peer(
             "wireguard-go",
             "wireguard-go at both ends, ChaCha20-Poly1305",
-            wireguard(program or ""),
-            None if program else lacking,
+            wireguard(program),
+            lacking,
         ),
         Peer("strongswan", "strongSwan kernel-libipsec at both ends, AES-128-GCM", strongswan, no_charon),
         Peer("ours-strongswan", "`ikeclient connect` to that strongSwan gateway", ours_to_strongswan, no_charon),
+        Peer("ours-openssl35", "our engine with OpenSSL 3.5", ours(library=openssl), unusable),
+        Peer(
+            "ours-strongswan-openssl35",
+            "`ikeclient connect` with OpenSSL 3.5",
+            partial(ours_to_strongswan, library=openssl),
+            no_charon or unusable,
+        ),
+        Peer("ours-cryptography", "our engine, ciphers by `cryptography`", ours(library="none")),
         Peer("ours-plain", "our engine without the compiled module", ours("--plain")),
         Peer("ours-off", 'our engine with offload = "off"', ours("--off")),
         Peer("ours-chacha", "our engine, ChaCha20-Poly1305", ours("--suite", "chacha20poly1305")),

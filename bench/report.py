@@ -12,14 +12,19 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("tcp_down", "down"),
     ("tcp4_up", "up x4"),
     ("tcp4_down", "down x4"),
+    ("tcp_both", "both"),
     ("udp_flood", "UDP"),
+    ("udp64_kpps", "64 B kpps"),
     ("ping_ms", "ping ms"),
     ("ping_loaded_ms", "loaded"),
     ("tcp_up_resent_per_gb", "resent"),
     ("tcp_up_client_cpu_s_per_gb", "CPU up"),
     ("tcp_down_client_cpu_s_per_gb", "CPU down"),
     ("client_mib", "MiB"),
+    ("pss_mib", "PSS"),
+    ("wakeups_min", "wakeups"),
     ("connect_s", "connect"),
+    ("detach_s", "detach"),
 )
 _VERDICTS = {True: "met", False: "MISSED", None: "not measured"}
 
@@ -40,7 +45,9 @@ def _speeds(document: Document) -> list[list[str]]:
 
 def _ratios(document: Document) -> list[list[str]]:
     rows = [["figure", "reached", "target", ""]]
-    rows += [[r["figure"], number(r["reached"]), r["target"], _VERDICTS[r["met"]]] for r in document["ratios"]]
+    for row in document["ratios"]:
+        verdict = "" if row["target"] == "-" and row["reached"] is not None else _VERDICTS[row["met"]]
+        rows.append([row["figure"], number(row["reached"]), row["target"], verdict])
     return rows
 
 
@@ -125,7 +132,8 @@ def _sections(document: Document) -> Iterable[str]:
     yield "## Throughput, latency, cost"
     yield (
         "Mbit/s that arrived; segments per GB that TCP sent again, up; CPU seconds per GB of the client's process; "
-        "resident memory; seconds to connect."
+        "both directions at once; thousands of 64-byte packets a second; resident memory of the tunnel's process, "
+        "and of all of them (PSS); wakeups a minute of an idle tunnel; seconds to connect, and of `connect --detach`."
     )
     yield _table(_speeds(document))
     yield "\n".join(f"- {name}: {words}" for name, words in document.get("peers", {}).items())

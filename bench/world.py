@@ -61,12 +61,33 @@ class Tunnel:
     gateway_pid: int
     connect_seconds: float | None = None
     status: Callable[[], dict[str, Any] | None] = lambda: None
+    detach_seconds: float | None = None
 
 
 def resident_mib(pid: int) -> float:
     """Resident memory of a process."""
     found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text()) if pid else None
     return int(found[1]) / 1024 if found else 0.0
+
+
+def processes(pid: int) -> list[int]:
+    """A process and everything it started that still runs."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(process for child in children for process in processes(int(child)))]
+
+
+def pss_mib(pid: int) -> float:
+    """Memory of a process and its children, each page that several share counted once."""
+    rollups = [Path(f"/proc/{process}/smaps_rollup").read_text() for process in processes(pid)]
+    return sum(int(kib) for rollup in rollups for kib in re.findall(r"^Pss:\s+(\d+)", rollup, re.MULTILINE)) / 1024
+
+
+def wakeups(pid: int) -> int:
+    """How often a process and its children have slept until now, in all their threads."""
+    tasks = [task for process in processes(pid) for task in Path(f"/proc/{process}/task").iterdir()]
+    return sum(
+        int(count) for task in tasks for count in re.findall(r"\nvoluntary.*\t(\d+)", (task / "status").read_text())
+    )
 
 
 class Meter:
@@ -101,8 +122,9 @@ class Meter:
             raise LabError(f"iperf3 failed: {done.stdout[-500:]}")
         end = result["end"]
         total = end.get("sum_received") or end["sum"]
-        gigabytes = total["bytes"] / 1e9
-        figures = {"mbit_s": total["bits_per_second"] / 1e6}
+        back = end.get("sum_received_bidir_reverse", {"bytes": 0, "bits_per_second": 0.0})
+        gigabytes = (total["bytes"] + back["bytes"]) / 1e9
+        figures = {"mbit_s": (total["bits_per_second"] + back["bits_per_second"]) / 1e6}
         if "-u" in options:
             # The receiver's share of what was sent; older servers report it as loss only.
             delivered = 1 - end["sum"].get("lost_percent", 0.0) / 100
@@ -112,6 +134,17 @@ class Meter:
         elif "retransmits" in end["sum_sent"]:
             figures["resent_per_gb"] = end["sum_sent"]["retransmits"] / gigabytes
         return figures | (self._costs(before, gigabytes) if gigabytes else {})
+
+    def small_packets(self, seconds: float) -> float:
+        """Thousands of IPv4 packets of 64 bytes a second that arrived, of one UDP flow."""
+        return self.iperf(seconds, "-u", "-b", "0", "-l", "36")["mbit_s"] * 1e3 / 8 / 36
+
+    def wakeups(self, seconds: float) -> float:
+        """How often a minute the client wakes up while nothing happens."""
+        time.sleep(2)  # what the traffic before has set in motion
+        before = wakeups(self._tunnel.client_pid)
+        time.sleep(seconds)
+        return (wakeups(self._tunnel.client_pid) - before) * 60 / seconds
 
     def _used(self) -> tuple[Cpu, Cpu]:
         return Cpu.of(self._tunnel.client_pid), Cpu.of(self._tunnel.gateway_pid)

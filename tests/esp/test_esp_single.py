@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from esp_packets import HOST4, VIP4, ipv4, ipv6, number, udp
+from esp_packets import HOST4, HOST6, VIP4, ipv4, ipv6, number, udp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,6 +86,12 @@ FILTERS = [
         ((selector(4, "0.0.0.0", "255.255.255.255"),), (selector(4, VIP4, VIP4),), ()),
         ((selector(4, HOST4, HOST4), selector(6, "::", "ff::")), (selector(4, "0.0.0.0", "255.255.255.255"),), ()),
         ((selector(4, "0.0.0.0", "255.255.255.255"),), (selector(4, VIP4, VIP4),), ((4, number(HOST4)),)),
+        ((selector(6, "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),), (selector(6, "fd00::", "fdff::"),), ()),
+        (
+            (selector(6, HOST6, HOST6), selector(6, "fd00::7", "fd00::9")),
+            (selector(6, "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),),
+            ((6, number("fd00::8")),),
+        ),
         ((), (), ()),
         (
             (Selector(version=4, start=0, end=0xFFFFFFFF, protocol=17, start_port=53, end_port=53),),
@@ -120,7 +126,12 @@ def test_every_packet_is_judged_as_in_python(suite: EspSuite, data: st.DataObjec
                         ipv4(bytes(8), protocol=1),
                         ipv4(udp(), source="127.0.0.1"),
                         ipv4(udp(), source=VIP4, destination=HOST4),
+                        ipv4(b"\x08" + bytes(7), protocol=1),
+                        ipv4(b"\x05" + bytes(7), protocol=1),
                         ipv6(bytes(8)),
+                        ipv6(udp()),
+                        ipv6(b"\x81" + bytes(7), next_header=58),
+                        ipv6(b"\x86" + bytes(7), next_header=58),
                         b"E" * 3,
                     ]
                 )
@@ -155,7 +166,7 @@ def test_nothing_outside_the_buffer_is_read(at: int, length: int) -> None:
     cipher = run_cipher.run_cipher(suite, keys_for(suite), 256, os.urandom, sealing=False)
     assert cipher is not None
     with pytest.raises(IndexError):
-        open_single(cipher, Window(), Edges([], []), 4, bytes(100), at, length, True)
+        open_single(cipher, Window(), Edges(b"", b"", b"", b""), 4, bytes(100), at, length, True)
 
 
 @pytest.mark.parametrize("size", [0, 32, 63, 65, 1 << 32])

@@ -1,6 +1,6 @@
 # Part of _offload.pyx: a packet that comes alone, with one call from the replay window to the selectors.
 
-from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
 
 cdef enum:
     ACCEPTED, UNJUDGED, MISSHAPEN, REPLAYED, FORGED
@@ -89,48 +89,53 @@ cdef class Window:
 
 
 cdef class Edges:
-    """The addresses of IPv4 that may be in a packet, as `selectors.PacketFilter` has them: where ranges begin and end."""
+    """The addresses that may be in a packet, as `selectors.PacketFilter.edges` has them: where ranges begin and end."""
 
-    cdef uint64_t* edges
-    cdef Py_ssize_t sources, destinations
+    cdef bytes sources4, destinations4, sources6, destinations6
 
-    def __cinit__(self, list sources not None, list destinations not None):
-        cdef Py_ssize_t i = 0
-        self.sources, self.destinations = len(sources), len(destinations)
-        self.edges = <uint64_t*>PyMem_Malloc((self.sources + self.destinations + 1) * sizeof(uint64_t))
-        if self.edges == NULL:
-            raise MemoryError
-        for edge in (*sources, *destinations):
-            self.edges[i] = edge
-            i += 1
+    def __init__(self, bytes sources4 not None, bytes destinations4 not None, bytes sources6 not None,
+                 bytes destinations6 not None):
+        self.sources4, self.destinations4 = sources4, destinations4
+        self.sources6, self.destinations6 = sources6, destinations6
 
-    def __dealloc__(self):
-        PyMem_Free(self.edges)
-
-    cdef inline bint _inside(self, const uint64_t* edges, Py_ssize_t count, uint64_t address) noexcept nogil:
-        """Whether an odd number of edges lies at or below the address."""
-        cdef Py_ssize_t low = 0, high = count, middle
+    cdef bint _inside(self, bytes edges, Py_ssize_t width, const uint8_t* address):
+        """Whether an odd number of edges lies at or below the address of that many bytes."""
+        cdef Py_ssize_t low = 0, high = len(edges) // width, middle
+        cdef const char* first = PyBytes_AS_STRING(edges)
         while low < high:
             middle = (low + high) // 2
-            if address < edges[middle]:
+            if memcmp(address, first + middle * width, width) < 0:
                 high = middle
             else:
                 low = middle + 1
         return low & 1
 
-    cdef Py_ssize_t _measure(self, const uint8_t* packet, Py_ssize_t available) noexcept nogil:
-        """The length of a plain packet of TCP or UDP over IPv4 that is inside; 0 for all that need a longer look."""
+    cdef Py_ssize_t _measure(self, const uint8_t* packet, Py_ssize_t available, int following):
+        """The length of a plain packet of TCP, UDP or ICMP's echo that is inside; 0 for all that need a longer look."""
         cdef Py_ssize_t length
-        if available < 20 or packet[0] != 0x45 or (packet[9] != 6 and packet[9] != 17):
+        if self.sources4 is None:
             return 0
-        length = packet[2] << 8 | packet[3]
-        if length < 20 or length > available:
-            return 0
-        if not self._inside(self.edges, self.sources, _read32(packet + 12)):
-            return 0
-        if not self._inside(self.edges + self.sources, self.destinations, _read32(packet + 16)):
-            return 0
-        return length
+        if following == 4 and available >= 20 and packet[0] == 0x45:
+            length = packet[2] << 8 | packet[3]
+            if length < 20 or length > available or not _common(packet[9], packet + 20, length - 20):
+                return 0
+            if self._inside(self.sources4, 4, packet + 12) and self._inside(self.destinations4, 4, packet + 16):
+                return length
+        elif following == 41 and available >= 40 and packet[0] >> 4 == 6:
+            length = (packet[4] << 8 | packet[5]) + 40
+            if length > available or not _common(packet[6], packet + 40, length - 40):
+                return 0
+            if self._inside(self.sources6, 16, packet + 8) and self._inside(self.destinations6, 16, packet + 24):
+                return length
+        return 0
+
+
+cdef inline bint _common(uint8_t protocol, const uint8_t* transport, Py_ssize_t length) noexcept nogil:
+    if protocol == 6 or protocol == 17:
+        return True
+    if protocol == 1:
+        return length > 0 and (transport[0] == 0 or transport[0] == 8)
+    return protocol == 58 and length > 0 and (transport[0] == 128 or transport[0] == 129)
 
 
 cdef inline uint32_t _read32(const uint8_t* at) noexcept nogil:
@@ -156,8 +161,8 @@ def open_single(RunCipher cipher not None, Window window not None, Edges edges, 
         return FORGED, b""
     window._commit(sequence)
     end = text - 2 - _scratch[text - 2]
-    if judge and edges is not None and end > 0 and _scratch[text - 1] == 4:
-        inner = edges._measure(_scratch, end)
+    if judge and edges is not None and end > 0:
+        inner = edges._measure(_scratch, end, _scratch[text - 1])
         if inner:
             return ACCEPTED, PyBytes_FromStringAndSize(<char*>_scratch, inner)
     return UNJUDGED, PyBytes_FromStringAndSize(<char*>_scratch, text)

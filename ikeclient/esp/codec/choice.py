@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 # A digest of `_offload.pyx` and the files it includes, which setup.py puts into the compiled module as well.
-SOURCES = "80b1c1a0ba66774d"
+SOURCES = "b661516d06b55a11"
 
 ACTIVE: Literal["compiled", "plain"]
 STALE = False  # whether there is a compiled module that was made from other sources

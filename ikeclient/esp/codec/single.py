@@ -25,11 +25,11 @@ def single_opener(
     """The replay window of an SA, of `size` numbers, and what opens its single packets.
 
     `open(buffer, at, length, judge)` returns what became of the packet there, and the packet or its plaintext. With
-    `judge` it accepts plain TCP and UDP over IPv4 if nothing but addresses decides; all other judgement is left to the
+    `judge` it accepts plain TCP, UDP and pings if nothing but addresses decides; all other judgement is left to the
     caller.
     """
     from ikeclient.esp.codec._offload import Edges, Window, open_single
 
     window = Window(size, extended=esn)
-    edges = Edges(*packets.edges4) if packets.by_address else None
+    edges = Edges(*packets.edges) if packets.by_address else None
     return window, partial(open_single, cipher, window, edges, alignment)

@@ -128,9 +128,14 @@ class PacketFilter:
         return self._simple
 
     @property
-    def edges4(self) -> tuple[list[int], list[int]]:
-        """Where the ranges of IPv4 sources and destinations begin and end, in order."""
-        return self._sources4, self._destinations4
+    def edges(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """Where ranges of addresses begin and end, in order: IPv4 sources and destinations, and those of IPv6."""
+        return (
+            _octets(self._sources4, 4),
+            _octets(self._destinations4, 4),
+            _octets(self._sources6, 16),
+            _octets(self._destinations6, 16),
+        )
 
     def measure(self, packet: bytes | bytearray | memoryview, available: int) -> int:
         """The length of the IP packet in the first `available` bytes, or MALFORMED, or OUTSIDE the selectors.
@@ -193,6 +198,11 @@ def _boundaries(selectors: Sequence[Selector], version: int, holes: Iterable[_Ra
         else:
             merged.append([start, end + 1])
     return [edge for pair in merged for edge in pair]
+
+
+def _octets(boundaries: Iterable[int], width: int) -> bytes:
+    """Boundaries as they are on a wire, but for the end of all addresses, which none lies behind."""
+    return b"".join(edge.to_bytes(width, "big") for edge in boundaries if edge < 1 << 8 * width)
 
 
 def _without(start: int, end: int, low: int, high: int) -> list[_Range]:
