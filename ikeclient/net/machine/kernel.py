@@ -1,6 +1,6 @@
 """The kernel's side of the machine over netlink: facts in, steps done and undone, errors in the words of `ip`.
 
-pyroute2 takes a fifth of a second to import, so that happens when the first tunnel needs it. It also brings an event
+pyroute2 takes a tenth of a second to import, so that happens when the first tunnel needs it. It also brings an event
 loop of its own, which cannot run inside another: `off_loop` hides the one that runs. Routes and rules, which come by
 the hundred and have to be back at once when somebody takes them away, go without it (`routing`).
 """
@@ -37,6 +37,7 @@ from ikeclient.net.changes.steps import (
     tunnel_table,
 )
 from ikeclient.net.machine import routing
+from ikeclient.net.machine.lean_pyroute2 import lean_pyroute2
 from ikeclient.net.machine.marks import Marks
 from ikeclient.net.model import VERSIONS, IPAddress, IPNetwork, Version
 from ikeclient.net.watch.netlink import Netlink
@@ -180,9 +181,7 @@ class Kernel:
     @property
     def _netlink(self) -> Any:
         if self._opened is None:
-            from pyroute2 import IPRoute
-
-            self._opened = IPRoute()
+            self._opened = lean_pyroute2()[0]()
             _end_when_broken(self._opened)
         return self._opened
 
@@ -454,11 +453,10 @@ def _shaped_like_ours(rule: Rule, tables: range) -> bool:
 
 @contextlib.contextmanager
 def _errors(command: str) -> Iterator[None]:
-    from pyroute2.netlink.exceptions import NetlinkError
-
+    _, netlink_error = lean_pyroute2()
     try:
         yield
-    except NetlinkError as error:
+    except netlink_error as error:
         raise platform_error(command, error.code) from error
     except OSError as error:
         raise platform_error(command, error.errno or 0) from error
@@ -470,11 +468,10 @@ def _errors(command: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _tolerating(codes: frozenset[int] | set[int]) -> Iterator[None]:
-    from pyroute2.netlink.exceptions import NetlinkError
-
+    _, netlink_error = lean_pyroute2()
     try:
         yield
-    except NetlinkError as error:
+    except netlink_error as error:
         if error.code not in codes:
             raise
 
