@@ -12,8 +12,8 @@ from ikeclient.cli.complete import profile_names
 from ikeclient.cli.options import duration
 from ikeclient.cli.view.terminal import emit, say
 from ikeclient.control import client
-from ikeclient.control.directory import system_directories
-from ikeclient.errors import NoSuchTunnel, PrivilegeError, UsageError
+from ikeclient.control.directory import system_directories, user_directories
+from ikeclient.errors import IkeclientError, NoSuchTunnel, PrivilegeError, UsageError
 
 if TYPE_CHECKING:
     from ikeclient.net.block.store import Blocks, Closed
@@ -22,8 +22,8 @@ _SUFFIX = ".block.json"  # of `net.block.store`, which only has to be loaded if 
 
 
 def directories() -> list[Path]:
-    """Return where tunnels may keep something closed: this user's directory, and those of root and of services."""
-    return list(dict.fromkeys([client.runtime_directory(), *system_directories()]))
+    """Return where tunnels may keep something closed: this user's directory, those of root and services, of users."""
+    return list(dict.fromkeys([client.runtime_directory(), *system_directories(), *user_directories()]))
 
 
 def closed(name: str | None = None) -> Iterator[tuple[Blocks, Closed]]:
@@ -33,7 +33,7 @@ def closed(name: str | None = None) -> Iterator[tuple[Blocks, Closed]]:
             continue
         from ikeclient.net.block.store import Blocks
 
-        blocks = Blocks(directory)
+        blocks = Blocks(directory, system_directories)
         for block in blocks.all():
             if block.networks and name in (None, block.name):
                 yield blocks, blocks.in_force(block)
@@ -85,23 +85,37 @@ def unblock(
     if name is None and not every and len(found) > 1:
         names = ", ".join(each.block.name for _, each in found)
         raise UsageError("several tunnels keep this machine closed", reason=names, hint="name one or say --all")
+    refused: IkeclientError | None = None
     for blocks, each in found:
-        if wait is None:
-            blocks.open(each.block.name)
-            say(f"{each.block.name} unblocked")
-        else:
-            opened = blocks.open_for(each.block.name, wait)
-            say(f"{each.block.name} {opened.means}, then closed again")
-    strays = _open_strays() if every and wait is None else []
+        try:
+            if wait is None:
+                blocks.open(each.block.name)
+                say(f"{each.block.name} unblocked")
+            else:
+                opened = blocks.open_for(each.block.name, wait)
+                say(f"{each.block.name} {opened.means}, then closed again")
+        except IkeclientError as error:
+            refused = error
+    strays = _open_strays() if wait is None and (every or (not found and _is_meant(name))) else []
     for line in strays:
         emit(f"removed: {line}")
+    if refused is not None:
+        raise refused
     if not found and not strays and not every:
         reason = f"tunnel '{name}' keeps nothing closed" if name else "no tunnel keeps anything closed"
-        raise NoSuchTunnel("nothing is blocked", reason=reason)
+        hint = "`ikeclient unblock --all` opens what no known tunnel keeps closed"
+        raise NoSuchTunnel("nothing is blocked", reason=reason, hint=hint)
     if wait is not None and found:
         from ikeclient.process.block import close_after
 
         close_after(directories(), wait)
+
+
+def _is_meant(name: str | None) -> bool:
+    """Return whether what no file tells of is meant: no tunnel is named, or the one whose file is damaged."""
+    from ikeclient.net.block.store import Blocks
+
+    return name is None or any(Blocks(directory).is_damaged(name) for directory in directories())
 
 
 def _open_strays() -> list[str]:
@@ -109,7 +123,7 @@ def _open_strays() -> list[str]:
     from ikeclient.net.block.store import Blocks
 
     known = frozenset(each.block.table for _, each in closed())
-    return Blocks(client.runtime_directory()).open_strays(known)
+    return [line for each in directories() for line in Blocks(each, system_directories).open_strays(known)]
 
 
 def _require_rights(what: str) -> None:

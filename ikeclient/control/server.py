@@ -28,6 +28,14 @@ _EXHAUSTED_SECONDS = 1.0
 _QUEUE = 16  # connections the kernel accepts ahead of us
 
 
+def already_running(name: str, pid: int) -> UsageError:
+    """The error of a second start; `pid` is 0 if it cannot be told."""
+    return UsageError(
+        f"tunnel '{name}' is already running" + (f" (pid {pid})" if pid else ""),
+        hint=f"`ikeclient status {name}` shows it, `ikeclient disconnect {name}` ends it",
+    )
+
+
 class ControlServer:
     """Answers `status`, `events`, `disconnect` and `reconnect` for one tunnel.
 
@@ -90,10 +98,7 @@ class ControlServer:
     def _listen(self) -> socket.socket:
         pid = listener(self._path)
         if pid is not None:
-            raise UsageError(
-                f"tunnel '{self._name}' is already running" + (f" (pid {pid})" if pid else ""),
-                hint=f"`ikeclient status {self._name}` shows it, `ikeclient disconnect {self._name}` ends it",
-            )
+            raise already_running(self._name, pid)
         remove_dead(self._path)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ikeclient.control.client import running_pid
-from ikeclient.control.directory import prepare
+from ikeclient.control.directory import prepare, system_directories
 from ikeclient.errors import UsageError
 from ikeclient.ipc.fork import daemonise, fork
 from ikeclient.net.block.store import Blocks, now
@@ -42,7 +42,7 @@ def close_after(directories: Sequence[Path], seconds: int) -> None:
         while (left := end - now()) > 0:
             time.sleep(min(left + 0.01, 5.0))  # by a clock that counts the machine's sleep, unlike this call
         for directory in directories:
-            Blocks(directory).uphold()
+            Blocks(directory, system_directories).uphold()
         return 0
 
     fork(wait)

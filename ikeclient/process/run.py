@@ -12,10 +12,11 @@ from typing import Any
 
 from ikeclient.control.client import running_pid
 from ikeclient.control.events import failed, happened
-from ikeclient.control.server import ControlServer, OnJoin
+from ikeclient.control.server import ControlServer, OnJoin, already_running
 from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.dataplane.event_loop import run_loop
 from ikeclient.errors import IkeclientError, Interrupted, PlatformError, PrivilegeError, bug_error, shortage
+from ikeclient.net.block.store import SUFFIX as BLOCK_SUFFIX
 from ikeclient.net.changes.journal import SUFFIX
 from ikeclient.net.changes.steps import FIRST_TABLE
 from ikeclient.net.device.tun import TunDevice
@@ -195,7 +196,12 @@ async def _run(
 
 
 def _close(profile: CompiledProfile, options: ConnectOptions, our_helper: Helper, publish: Listener) -> HelperSwitch:
-    """Return the tunnel's kill switch, closed if the profile wants one. Raises PlatformError or PrivilegeError."""
+    """Return the tunnel's kill switch, closed if the profile wants one.
+
+    Raises PlatformError or PrivilegeError, or UsageError beside a running tunnel of the name, whose switch it is.
+    """
+    if (pid := running_pid(options.name, options.runtime_directory)) is not None:
+        raise already_running(options.name, pid)
     switch = HelperSwitch(our_helper.channel, options.name, profile.network, publish)
     if profile.session.kill_switch:
         if not has_net_admin():
@@ -204,8 +210,12 @@ def _close(profile: CompiledProfile, options: ConnectOptions, our_helper: Helper
                 reason="the capability CAP_NET_ADMIN is missing",
                 hint=grant(Missing.NET_ADMIN),
             )
-        if running_pid(options.name, options.runtime_directory) is None:  # else the start is refused below
+        try:
             switch.close()
+        except PlatformError as error:
+            if (options.runtime_directory / (options.name + BLOCK_SUFFIX)).exists():  # what of it was done stays
+                error.try_also(how_to_open(options.name))
+            raise
     return switch
 
 

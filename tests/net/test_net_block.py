@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from net_lab import Lan, sh
 
+from ikeclient.errors import PlatformError
 from ikeclient.net.block.firewall import Nft
 from ikeclient.net.block.state import BLOCK_TABLES, Block, collapsed, firewall_table, ruleset, steps
 from ikeclient.net.block.store import SUFFIX, Blocks
 from ikeclient.net.changes.steps import Route, Rule
 from ikeclient.net.changes.surroundings import network_namespace
 from ikeclient.net.machine.machine import remove_leftovers, repair
+from ikeclient.process.helper.block_keeper import BlockKeeper
+from ikeclient.process.helper.messages import CloseMachine
 
 MARK = 0x1CE
 EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -89,6 +92,7 @@ def test_closing_and_opening_leaves_everything_as_it_was(lan: Lan, tmp_path: Pat
         blocks = Blocks(tmp_path)
         before = everything()
         result = blocks.close(block(interface="v0x", gateways=(ip_address("8.8.8.8"),)))
+        assert result is not None
         assert result.firewall
         assert result.problem is None
         assert all("unreachable" in way(to) for to in ("203.0.113.7", "2001:db8:ffff::7"))
@@ -176,6 +180,239 @@ def test_a_file_that_is_gone_or_damaged_opens_nothing(lan: Lan, tmp_path: Path) 
     lan.inside(body)
 
 
+def test_what_a_kill_left_half_done_is_put_right(lan: Lan, tmp_path: Path) -> None:
+    """O3: the file was written and the kernel not yet changed, or changed and the file not; nothing old stays open."""
+
+    def body() -> None:
+        blocks = Blocks(tmp_path)
+        before = everything()
+        blocks.close(block(exclude=(ip_network("203.0.113.0/24"),)))
+        assert " dev v0 " in way("203.0.113.7")
+        wide, narrow = block(), block(networks=(ip_network("198.51.100.0/24"),))
+        blocks._write(wide)  # and killed here
+        assert Blocks(tmp_path).uphold() == ["routes"]
+        assert "unreachable" in way("203.0.113.7")
+        blocks._write(narrow)
+        assert Blocks(tmp_path).open("work")
+        assert everything() == before
+
+    lan.inside(body)
+
+
+def test_a_route_of_others_in_our_table_opens_nothing_for_long(lan: Lan, tmp_path: Path) -> None:
+    """O18."""
+
+    def body() -> None:
+        blocks = Blocks(tmp_path)
+        blocks.close(block())
+        sh("ip route add throw 203.0.113.0/24 table 7528 protocol kernel")
+        assert " dev v0 " in way("203.0.113.7")
+        assert blocks.uphold() == ["routes"]
+        assert "unreachable" in way("203.0.113.7")
+        sh("nft add table inet of_others")
+        assert blocks.uphold() == []
+        sh("nft add table inet ikeclient_7528 '{ flags dormant; }'")
+        assert blocks.uphold() == ["the firewall"]
+        assert "dormant" not in sh("nft list ruleset")
+
+    lan.inside(body)
+
+
+class Broken:
+    """A firewall that fails as long as it is told to, around the real one."""
+
+    def __init__(self) -> None:
+        self.broken = True
+        self._nft = Nft()
+
+    def load(self, text: str) -> None:
+        if self.broken:
+            raise PlatformError("`nft -f -` failed", reason="Could not process rule: Operation not supported")
+        self._nft.load(text)
+
+    def remove(self, table: str) -> None:
+        self._nft.remove(table)
+
+    def fingerprint(self, table: str) -> bytes | None:
+        return self._nft.fingerprint(table)
+
+    def tables(self) -> list[str]:
+        return self._nft.tables()
+
+
+def test_a_firewall_that_fails_is_tried_again_and_opened_without_nft(lan: Lan, tmp_path: Path) -> None:
+    """O11: routes close meanwhile, and that is said; what was loaded once can go without the program that did it."""
+
+    def body() -> None:
+        firewall = Broken()
+        blocks = Blocks(tmp_path, firewall=firewall)
+        before = everything()
+        result = blocks.close(block())
+        assert result is not None
+        assert (result.means, result.problem is not None) == ("routes", True)
+        assert blocks.uphold() == []
+        firewall.broken = False
+        blocks.uphold()
+        assert blocks.in_force(block()).means == "routes and firewall"
+        firewall.broken = True
+        assert blocks.open("work")
+        assert everything() == before
+
+    lan.inside(body)
+
+
+def test_a_full_disk_keeps_it_closed_and_lets_the_gateway_through(
+    lan: Lan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """O12: a first closing is refused without its file, a later change is not, and `open` still finds everything."""
+
+    def full(*_: object) -> None:
+        raise PlatformError("cannot write", reason="No space left on device")
+
+    def body() -> None:
+        blocks = Blocks(tmp_path)
+        before = everything()
+        write = Blocks._write
+        monkeypatch.setattr(Blocks, "_write", full)
+        with pytest.raises(PlatformError, match="cannot write"):
+            blocks.close(block())
+        assert everything() == before
+        monkeypatch.setattr(Blocks, "_write", write)
+        blocks.close(block())
+        monkeypatch.setattr(Blocks, "_write", full)
+        result = blocks.close(block(gateways=(ip_address("192.0.2.77"),)))
+        assert result is not None
+        assert "No space left" in str(result.problem)
+        assert "192.0.2.77" in sh("nft list ruleset")
+        assert blocks.uphold() == []
+        assert "192.0.2.77" in sh("nft list ruleset")
+        assert blocks.open("work")
+        assert everything() == before
+
+    lan.inside(body)
+
+
+def test_what_was_opened_meanwhile_is_not_closed_again(lan: Lan, tmp_path: Path) -> None:
+    def body() -> None:
+        blocks = Blocks(tmp_path)
+        before = everything()
+        blocks.close(block())
+        Blocks(tmp_path).open("work")
+        assert blocks.close(block(), unless_opened=True) is None
+        assert blocks.uphold() == []
+        assert everything() == before
+
+    lan.inside(body)
+
+
+def test_what_is_in_force_is_looked_at(lan: Lan, tmp_path: Path) -> None:
+    """O18: a file alone closes nothing, and nobody is told that it does."""
+
+    def body() -> None:
+        blocks = Blocks(tmp_path)
+        blocks.close(block())
+        sh("ip rule delete priority 20020")
+        assert blocks.in_force(block()).means == "firewall"
+        sh("nft flush ruleset")
+        assert blocks.in_force(block()).is_open
+        assert "removed" in blocks.in_force(block()).means
+        blocks.close(block())
+        sh("nft flush ruleset")
+        assert blocks.in_force(block()).means == "routes"
+        assert not blocks.in_force(block()).is_open
+
+    lan.inside(body)
+
+
+def test_tunnels_of_several_services_pass_each_other(lan: Lan, tmp_path: Path) -> None:
+    """Each service has a directory of its own; neither takes the other's notes for an attack, or opens its table."""
+
+    def body() -> None:
+        places = [tmp_path / name for name in ("one", "two")]
+        for place in places:
+            place.mkdir()
+        before = everything()
+        one, two = (Blocks(place, lambda: places) for place in places)
+        one.close(block(name="one", interface="v8", gateways=(ip_address("192.0.2.71"),)))
+        table = two.free_table()
+        assert table != BLOCK_TABLES[0]
+        two.close(block(name="two", table=table, interface="v9", gateways=(ip_address("192.0.2.72"),)))
+        for number in (BLOCK_TABLES[0], table):
+            text = sh(f"nft list table inet ikeclient_{number}")
+            assert all(each in text for each in ('"v8"', '"v9"', "192.0.2.71", "192.0.2.72"))
+        assert one.uphold() == two.uphold() == []
+        assert two.strays() == []
+        assert one.open("one")
+        assert two.uphold() == []
+        assert "192.0.2.71" not in sh("nft list ruleset")
+        assert "unreachable" in way("203.0.113.7")
+        assert two.open("two")
+        assert everything() == before
+
+    lan.inside(body)
+
+
+def test_a_file_that_names_anothers_table_does_not_open_it(lan: Lan, tmp_path: Path) -> None:
+    """F14: what an ordinary user may write leads nobody to open what root closed."""
+
+    def body() -> None:
+        root, user = tmp_path / "root", tmp_path / "user"
+        for place in (root, user):
+            place.mkdir()
+        Blocks(root).close(block())
+        theirs = Blocks(user, lambda: [root])
+        theirs._write(block(name="mine"))
+        assert theirs.open("mine")
+        assert "unreachable" in way("203.0.113.7")
+        assert Nft().fingerprint(firewall_table(block())) is not None
+
+    lan.inside(body)
+
+
+def test_one_process_keeps_the_switch_of_a_tunnel(lan: Lan, tmp_path: Path) -> None:
+    """F16: a second start must not change what the first one closes."""
+
+    def body() -> None:
+        first, second = (BlockKeeper(tmp_path, "work") for _ in range(2))
+        asked = CloseMachine(
+            networks=EVERYTHING,
+            granted=False,
+            exclude=(),
+            exclude_lan=False,
+            interface="",
+            gateways=(),
+            resolvers=(),
+            ports=(),
+        )
+        assert first.close(asked).closed
+        with pytest.raises(PlatformError, match="already running"):
+            second.close(replace(asked, networks=(), interface="v9"))
+        assert "unreachable" in way("203.0.113.7")
+
+    lan.inside(body)
+
+
+def test_a_profile_without_a_switch_does_not_open_what_it_closed_before(lan: Lan, tmp_path: Path) -> None:
+    def body() -> None:
+        Blocks(tmp_path).close(block())
+        asked = CloseMachine(
+            networks=(),
+            granted=False,
+            exclude=(),
+            exclude_lan=False,
+            interface="v9",
+            gateways=(),
+            resolvers=(),
+            ports=(),
+        )
+        with pytest.raises(PlatformError, match="no kill switch any more") as caught:
+            BlockKeeper(tmp_path, "work").close(asked)
+        assert "unblock work" in str(caught.value.hint)
+        assert "unreachable" in way("203.0.113.7")
+
+    lan.inside(body)
+
+
 def test_the_answers_of_the_gateway_pass_a_reverse_path_filter(lan: Lan, tmp_path: Path) -> None:
     def body() -> None:
         sh("sysctl -qw net.ipv4.conf.v0.rp_filter=1")
@@ -192,5 +429,5 @@ def test_the_firewall_says_what_it_means() -> None:
     assert "ipv4 timeout 60s" in text
     assert text.index("accept") < text.index("drop")
     own = ruleset(block(), [block(gateways=(ip_address("192.0.2.1"),), resolvers=(ip_address("192.0.2.53"),))])
-    assert "meta mark 0x1ce meta l4proto udp ip daddr { 192.0.2.1 } accept" in own
-    assert "meta mark 0x1ce udp dport 53 ip daddr { 192.0.2.53 } accept" in own
+    assert "meta iif 0 meta mark 0x1ce meta l4proto udp ip daddr { 192.0.2.1 } accept" in own
+    assert "meta iif 0 meta mark 0x1ce udp dport 53 ip daddr { 192.0.2.53 } accept" in own

@@ -17,15 +17,19 @@ from typing import Protocol
 
 from ikeclient.errors import PlatformError
 from ikeclient.net.dns.backends import DIRECTORIES, ENVIRONMENT
-from ikeclient.net.watch.netlink import Netlink, attributes
+from ikeclient.net.watch.netlink import Netlink, attribute, attributes
 
 PATIENCE = 15.0  # seconds for one command
 
 _NETFILTER = 12  # netlink(7): NETLINK_NETFILTER
 _GROUP = 1 << (7 - 1)  # NFNLGRP_NFTABLES
 _GET_TABLE, _GET_CHAIN, _GET_RULE = (10 << 8 | number for number in (1, 4, 7))  # linux/netfilter/nf_tables.h
+_DELETE_TABLE = 10 << 8 | 2
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11  # around changes: linux/netfilter/nfnetlink.h
+_BATCH = bytes((0, 0, 0, 10))  # nfgenmsg, whose last number says that the batch is for nftables
 _INET = bytes((1, 0, 0, 0))  # nfgenmsg of the family inet
 _NAME = 1  # of the table, in each of the three
+_FLAGS = 2  # of a table: dormant
 _OURS = re.compile(r"ikeclient_\d{4}")
 
 
@@ -34,6 +38,9 @@ class FirewallAdapter(Protocol):
 
     def load(self, text: str) -> None:
         """Load `text` (see nft(8)) in one transaction. Raises PlatformError, and then nothing has changed."""
+
+    def remove(self, table: str) -> None:
+        """Remove a table of ours, if it is there. Raises PlatformError."""
 
     def fingerprint(self, table: str) -> bytes | None:
         """What tells a table from a changed one; None if it is not there or cannot be looked at."""
@@ -61,6 +68,7 @@ class Nft:
                 timeout=PATIENCE,
                 env=ENVIRONMENT,
                 check=False,
+                process_group=0,  # Ctrl-C is for us: half a kill switch is none
             )
             said = next(iter(done.stderr.strip().splitlines()), "")
             problem = ascii(said)[1:-1][:200] or f"exit code {done.returncode}" if done.returncode else None
@@ -71,16 +79,33 @@ class Nft:
         if problem is not None:
             raise PlatformError("`nft -f -` failed", reason=problem)
 
+    def remove(self, table: str) -> None:
+        """See `FirewallAdapter`. Without nft(8), which may be gone since: what was closed can always be opened."""
+        if table not in self.tables():
+            return
+        name = _INET + attribute(_NAME, table.encode("ascii") + b"\0")
+        try:
+            with contextlib.closing(Netlink(_NETFILTER)) as netlink:
+                netlink.send_batch([(_BATCH_BEGIN, _BATCH), (_DELETE_TABLE, name), (_BATCH_END, _BATCH)])
+        except OSError as error:
+            raise PlatformError(f"`nft delete table inet {table}` failed", reason=error.strerror) from error
+        if table in self.tables():
+            raise PlatformError(f"`nft delete table inet {table}` failed", reason="the kernel keeps it")
+
     def fingerprint(self, table: str) -> bytes | None:
-        """See `FirewallAdapter`."""
+        """See `FirewallAdapter`.
+
+        The table's own message counts too: it may have been made dormant. The heads of messages do not: they count the
+        changes of anybody's tables.
+        """
         digest = hashlib.sha256()
         found = False
         with contextlib.suppress(OSError), contextlib.closing(Netlink(_NETFILTER)) as netlink:
-            for kind in (_GET_CHAIN, _GET_RULE):
+            for kind in (_GET_TABLE, _GET_CHAIN, _GET_RULE):
                 for _, message in netlink.dump(kind, _INET):
                     if _text(attributes(message, len(_INET)).get(_NAME, b"")) == table:
-                        found = True
-                        digest.update(message)
+                        found = found or kind == _GET_CHAIN
+                        digest.update(_settled(message) if kind == _GET_TABLE else message[len(_INET) :])
             return digest.digest() if found else None
         return None
 
@@ -90,6 +115,12 @@ class Nft:
             names = [_text(attributes(message, 4).get(_NAME, b"")) for _, message in netlink.dump(_GET_TABLE, _INET)]
             return [name for name in names if _OURS.fullmatch(name)]
         return []
+
+
+def _settled(message: memoryview) -> bytes:
+    """What of a table stays the same when it is loaded again: its name and its flags, not its number."""
+    found = attributes(message, len(_INET))
+    return found.get(_NAME, b"") + found.get(_FLAGS, b"")
 
 
 def _text(value: bytes) -> str:

@@ -44,12 +44,14 @@ _ON_LINK: tuple[IPNetwork, ...] = (  # of the link alone, never routed
 )
 _PRIVATE = "{ 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 169.254.0.0/16, 255.255.255.255 }"
 
-# What always passes. A program needs root's rights to send any of it.
+# What always passes, if this machine itself sends it: what it forwards for others came by an interface. A program needs
+# the rights of root to send any of it.
 _ALWAYS = (
-    f"udp sport 68 udp dport 67 ip daddr {_PRIVATE} accept",
-    "udp sport 546 udp dport 547 ip6 daddr { ff02::1:2, fe80::/10 } accept",
-    "ip6 hoplimit 255 icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept",
-    "ip6 daddr ff02::/16 icmpv6 type { 131, 132, 143 } accept",  # multicast groups, so that solicitations arrive
+    f"meta iif 0 udp sport 68 udp dport 67 ip daddr {_PRIVATE} accept",
+    "meta iif 0 udp sport 546 udp dport 547 ip6 daddr { ff02::1:2, fe80::/10 } accept",
+    "meta iif 0 ip6 hoplimit 255 icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept",
+    # Multicast groups, so that solicitations arrive.
+    "meta iif 0 ip6 daddr ff02::/16 icmpv6 type { 131, 132, 143 } accept",
 )
 
 
@@ -157,16 +159,11 @@ def ruleset(block: Block, passing: Iterable[Block], seconds: int = 0) -> str:
     return "\n".join(lines) + "\n"
 
 
-def no_ruleset(table: str) -> str:
-    """What removes a table of ours, whether or not it is there."""
-    return f"table inet {table}\ndelete table inet {table}\n"
-
-
 def _of_ours(mark: int, what: str, addresses: Sequence[IPAddress]) -> Iterator[str]:
     for version, keyword in ((4, "ip"), (6, "ip6")):
         texts = sorted({str(address) for address in addresses if address.version == version})
         if texts:
-            yield f"meta mark {mark:#x} {what} {keyword} daddr {{ {', '.join(texts)} }} accept"
+            yield f"meta iif 0 meta mark {mark:#x} {what} {keyword} daddr {{ {', '.join(texts)} }} accept"
 
 
 def _by_network(block: Block) -> Iterator[str]:

@@ -6,6 +6,12 @@ program. `repair` does not read it: what a kill switch closed is no leftover of 
 
 It lies where journals lie, and that directory does not survive the machine's end, just as the rules do not. If the
 file alone is gone, what is closed is still found by its shape (`strays`).
+
+What has to go is not reckoned from what the file said before, which a kill may have kept from coming true, but from
+what the kernel has in the block's table. So any start and any end puts right what one before it left half done.
+
+Tunnels of root and of services each have a directory. What belongs to one of them passes the firewall of all, so the
+blocks in `beside` are read too; but only root's and services' own, since a block says what may leave.
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,12 +36,11 @@ from ikeclient.net.block.state import (
     RETURN_PATH,
     Block,
     firewall_table,
-    no_ruleset,
     ruleset,
     steps,
 )
 from ikeclient.net.changes.desired import PRIVATE, contains
-from ikeclient.net.changes.steps import Route, Rule
+from ikeclient.net.changes.steps import MAIN, Route, Rule
 from ikeclient.net.changes.surroundings import network_namespace
 from ikeclient.net.machine import routing
 from ikeclient.net.machine.kernel import Kernel, reverse_path_filters
@@ -56,54 +61,69 @@ def now() -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
-    """What is in force of a block: `firewall` tells whether that is, and `problem` why not."""
+    """What was seen to be in force of a block: `routes`, with their rules, `firewall`, and `problem`, why not both."""
 
     block: Block
+    routes: bool
     firewall: bool
     problem: str | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether the machine is open for a time."""
-        return self.block.open_until > now()
+        """Whether the machine is open: for a time, or because others took away all that closed it."""
+        return self.block.open_until > now() or not (self.routes or self.firewall)
 
     @property
     def means(self) -> str:
         """What closes, in words."""
-        if self.is_open:
+        if self.block.open_until > now():
             left = timedelta(seconds=self.block.open_until - now())
             return f"open until {(datetime.now(UTC) + left).strftime('%H:%M:%SZ')}"
-        return "routes and firewall" if self.firewall else "routes"
+        means = [*(["routes"] if self.routes else ()), *(["firewall"] if self.firewall else ())]
+        return " and ".join(means) or "nothing: others have removed its rules"
 
 
 class Blocks:
     """The blocks of the tunnels of one runtime directory, in the calling thread's network namespace.
 
-    `firewall` exists for tests. Every method raises PlatformError.
+    `beside` gives the directories of root's and of services' tunnels. `firewall` exists for tests. Every method raises
+    PlatformError.
     """
 
-    def __init__(self, directory: Path, *, firewall: FirewallAdapter | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        beside: Callable[[], Sequence[Path]] = tuple,
+        *,
+        firewall: FirewallAdapter | None = None,
+    ) -> None:
         self._directory = directory
+        self._beside = beside
         self._firewall = firewall or Nft()
-        self._prints: dict[str, bytes] = {}  # of the tables as they were loaded, by name
+        self._prints: dict[str, bytes | None] = {}  # of the tables as they were loaded, by name
+        self._unwritten: dict[str, Block] = {}  # in force, but the disk was full
+        self._kept: int | None = None
 
     def all(self) -> list[Block]:
-        """The blocks of this network namespace. A file that is none is passed over."""
-        try:
-            names = sorted(name for name in os.listdir(self._directory) if name.endswith(SUFFIX))
-        except OSError:
-            return []
-        found = [self._read(name) for name in names]
-        here = network_namespace()
-        return [block for block in found if block is not None and block.network == here]
+        """The blocks of this directory and this network namespace. A file that is none is passed over."""
+        return [self._unwritten.get(block.name, block) for block in _blocks_in(self._directory)]
+
+    def others(self) -> list[Block]:
+        """The blocks of other directories in this network namespace."""
+        return [block for path in self._beside() if path != self._directory for block in _blocks_in(path)]
 
     def get(self, name: str) -> Block | None:
         """The block of a tunnel; None if it has none here."""
         return next((block for block in self.all() if block.name == name), None)
 
+    def is_damaged(self, name: str) -> bool:
+        """Whether there is a file for a tunnel that cannot be read, so that what it closed is found by shape alone."""
+        path = self._directory / (name + SUFFIX)
+        return (path.is_symlink() or path.exists()) and _read(self._directory, path.name) is None
+
     def free_table(self) -> int:
         """A routing table for a new block."""
-        taken = {block.table for block in self.all()}
+        taken = {block.table for block in (*self.all(), *self.others())}
         names = set(self._firewall.tables())
         with Kernel() as kernel:
             for table in BLOCK_TABLES:
@@ -111,14 +131,20 @@ class Blocks:
                     return table
         raise PlatformError("no free routing table", hint="`ikeclient unblock --all` removes what is not needed")
 
-    def close(self, block: Block) -> Closed:
-        """Make `block` what its tunnel keeps closed, in the place of what it kept closed before."""
+    def close(self, block: Block, *, unless_opened: bool = False) -> Closed | None:
+        """Make `block` what its tunnel keeps closed, in the place of what it kept closed before.
+
+        `unless_opened`: nothing is closed, and None returned, if others have opened it since.
+        """
         block = replace(block, lan=tuple(_lan(block.interface)) if block.exclude_lan else ())
         with self._locked():
             former = self.get(block.name)
-            self._write(block)
-            self._route(former, block)
-            return self._load(block)
+            if former is None and unless_opened:
+                return None
+            problem = self._remember(former, block)
+            self._route(block.table, block)
+            closed = self._load(block)
+        return closed if problem is None else replace(closed, problem=problem)
 
     def open(self, name: str) -> bool:
         """Open what a tunnel kept closed, and forget it; whether there was anything."""
@@ -126,12 +152,11 @@ class Blocks:
             block = self.get(name)
             if block is None:
                 return False
-            self._unload(firewall_table(block))
-            self._route(block, None)
-            with contextlib.suppress(FileNotFoundError):
-                (self._directory / (name + SUFFIX)).unlink()
-            if any(block.networks for block in self.all()):
-                self._load(None)  # what belonged to this tunnel passes no more
+            if all(block.table != other.table for other in self.others()):
+                self._unload(firewall_table(block))
+                self._route(block.table, None)
+            self._forget(name)
+            self._load_all()  # what belonged to this tunnel passes no more
         return True
 
     def open_for(self, name: str, seconds: int) -> Closed:
@@ -143,7 +168,7 @@ class Blocks:
             opened = replace(block, open_until=now() + seconds)
             self._write(opened)
             result = self._load(opened)
-            self._route(block, opened)
+            self._route(opened.table, opened)
             return result
 
     def uphold(self) -> list[str]:
@@ -153,38 +178,36 @@ class Blocks:
         for block in blocks:
             over = 0 < block.open_until <= now()
             if over or (block.exclude_lan and tuple(_lan(block.interface)) != block.lan):
-                self.close(replace(block, open_until=0.0) if over else block)
-                continue
-            wanted = _wanted(block)
-            with Kernel() as kernel:
-                missing = kernel.missing(wanted)
-                # Without the table a rule only lets through, and without the rule a table is not looked at.
-                missing.sort(key=lambda step: isinstance(step, Rule))
-                _take(kernel, [step for step in missing if isinstance(step, Route | Rule)])
-            put_back |= dict.fromkeys("routes" if isinstance(step, Route) else "rules" for step in missing)
-        prints = self._prints.items()
-        changed = [table for table, known in prints if self._firewall.fingerprint(table) != known]
-        if changed and blocks:
+                self.close(replace(block, open_until=0.0) if over else block, unless_opened=True)
+            elif _amiss(block):
+                with self._locked():
+                    if self.get(block.name) == block:  # else others open it, or close something else
+                        put_back |= dict.fromkeys(_amiss(block))
+                        self._route(block.table, block)
+        if blocks and self._altered():
             with self._locked():
-                self._load(blocks[0])
-            put_back["the firewall"] = None
+                before = self._altered()
+                self._load_all()
+                if any(self._prints.get(table) != found for table, found in before.items()):
+                    put_back["the firewall"] = None
         return list(put_back)
 
     def in_force(self, block: Block) -> Closed:
         """What is in force of a block now."""
+        routes = not _amiss(block)
         there = self._firewall.fingerprint(firewall_table(block)) is not None
         unseen = not has_net_admin() and is_there()  # other users may not look
-        return Closed(block=block, firewall=there or unseen)
+        return Closed(block=block, routes=routes, firewall=there or (unseen and routes))
 
     def strays(self, known: frozenset[int] = frozenset()) -> list[str]:
         """Commands that undo what is closed by no block: its file is gone. `known` are tables of other directories."""
-        known |= {block.table for block in self.all()}
+        known |= {block.table for block in (*self.all(), *self.others())}
         rules, routes, tables = self._found(known)
         return _commands(rules, routes, tables)
 
     def open_strays(self, known: frozenset[int] = frozenset()) -> list[str]:
         """Undo what `strays` tells of, and return it."""
-        known |= {block.table for block in self.all()}
+        known |= {block.table for block in (*self.all(), *self.others())}
         rules, routes, tables = self._found(known)
         with Kernel() as kernel:
             refused = [error for error in kernel.undo([*rules, *routes]) if error is not None]
@@ -192,6 +215,10 @@ class Blocks:
             self._unload(table)
         for error in refused:
             raise error
+        with contextlib.suppress(OSError):
+            for path in self._directory.glob(f"*{SUFFIX}"):
+                if _read(self._directory, path.name) is None:
+                    path.unlink()
         return _commands(rules, routes, tables)
 
     def _found(self, known: frozenset[int]) -> tuple[list[Rule], list[Route], list[str]]:
@@ -211,6 +238,23 @@ class Blocks:
         )
 
     # One at a time
+
+    def keep(self, name: str) -> bool:
+        """Be the one process that keeps something closed for a tunnel, until it ends; whether there is no other."""
+        if self._kept is None:
+            with self._locked():
+                path = self._directory / f".{name}.keeper"
+                try:
+                    kept = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                except OSError as error:
+                    raise _cannot_write(path, error) from error
+                try:
+                    fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    os.close(kept)
+                    return False
+                self._kept = kept
+        return self._kept is not None
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -241,19 +285,24 @@ class Blocks:
         finally:
             os.close(lock)
 
-    def _read(self, filename: str) -> Block | None:
-        path = self._directory / filename
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(descriptor, "rb") as file:
-                status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
-                    return None
-                if status.st_uid not in (os.geteuid(), self._directory.stat().st_uid):
-                    return None
-                block = _CODEC.decode(Block, json.loads(file.read(LARGEST)))
-            return block if block.name + SUFFIX == filename else None
+    def _remember(self, former: Block | None, block: Block) -> str | None:
+        """Write the file; returns why not, where the old one still leads to all that will be closed."""
+        try:
+            self._write(block)
+        except PlatformError as error:
+            if former is None or former.table != block.table:
+                raise
+            self._unwritten[block.name] = block
+            return ": ".join(error.lines()[:2])
+        self._unwritten.pop(block.name, None)
         return None
+
+    def _forget(self, name: str) -> None:
+        path = self._directory / (name + SUFFIX)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise PlatformError(f"cannot remove {path}", reason=error.strerror) from error
 
     def _write(self, block: Block) -> None:
         path = self._directory / (block.name + SUFFIX)
@@ -276,46 +325,77 @@ class Blocks:
 
     # Routes, rules and firewall
 
-    def _route(self, former: Block | None, block: Block | None) -> None:
-        """Bring the kernel from the routes and rules of `former` to those of `block`; new ones come first."""
+    def _route(self, table: int, block: Block | None) -> None:
+        """Bring what the kernel has in a block's table to what `block` wants there; new ones come first."""
         wanted = _wanted(block) if block is not None else []
-        before = steps(former, filtered=True) if former is not None else []
+        others = [each for each in (*self.all(), *self.others()) if each.table != table]
+        needed = {*wanted, *(step for each in others for step in steps(each, filtered=True))}
         with Kernel() as kernel:
             _take(kernel, wanted)
-            gone = [step for step in reversed(before) if step not in wanted and not _replaced(step, wanted)]
-            for error in kernel.undo(gone):
+            rules, routes = _in_table(table)
+            taken = {step.key for step in wanted}
+            gone = [rule for rule in rules if rule not in needed]
+            gone_too = [route for route in routes if route not in needed and route.key not in taken]
+            for error in kernel.undo([*gone, *gone_too]):
                 if error is not None:
                     raise error
 
-    def _load(self, block: Block | None) -> Closed:
-        """Load the firewall of every block of this directory; what belongs to one passes in the tables of all."""
-        blocks = self.all()
+    def _load(self, block: Block) -> Closed:
+        """Load the firewall of every block; what is in force of `block`, whose routes are there already."""
+        if not block.networks:
+            self._unload(firewall_table(block))
+        problem = self._load_all()
+        there = self._prints.get(firewall_table(block)) is not None
+        return Closed(block=block, routes=True, firewall=there, problem=problem)
+
+    def _load_all(self) -> str | None:
+        """Load the firewall of every block; what belongs to one passes in the tables of all. Returns why not."""
+        blocks = [*self.all(), *self.others()]
+        closing = [each for each in blocks if each.networks]
         present = now()
-        texts, names = [], []
-        for each in blocks:
-            if each.networks:
-                names.append(firewall_table(each))
-                texts.append(ruleset(each, blocks, seconds=max(0, round(each.open_until - present))))
+        texts = [ruleset(each, blocks, seconds=max(0, round(each.open_until - present))) for each in closing]
         problem = None
-        if block is not None and not block.networks and firewall_table(block) in self._firewall.tables():
-            texts.append(no_ruleset(firewall_table(block)))
         if texts:
             try:
                 self._firewall.load("".join(texts))
             except PlatformError as error:
                 problem = ": ".join(error.lines()[:2])
-        self._prints = {}
-        for name in names if problem is None else ():
-            if (found := self._firewall.fingerprint(name)) is not None:
-                self._prints[name] = found
-        if block is None:
-            block = blocks[0]
-        return Closed(block=block, firewall=firewall_table(block) in self._prints, problem=problem)
+        names = map(firewall_table, closing)
+        self._prints = {name: self._firewall.fingerprint(name) if problem is None else None for name in names}
+        return problem
+
+    def _altered(self) -> dict[str, bytes | None]:
+        """The tables that are not as they were loaded, or could not be loaded, each as it is now."""
+        found = {name: self._firewall.fingerprint(name) for name in self._prints}
+        return {name: there for name, there in found.items() if there is None or there != self._prints[name]}
 
     def _unload(self, table: str) -> None:
         self._prints.pop(table, None)
-        if table in self._firewall.tables():
-            self._firewall.load(no_ruleset(table))
+        self._firewall.remove(table)
+
+
+def _blocks_in(directory: Path) -> list[Block]:
+    try:
+        names = sorted(name for name in os.listdir(directory) if name.endswith(SUFFIX))
+    except OSError:
+        return []
+    found = [_read(directory, name) for name in names[: len(BLOCK_TABLES)]]
+    here = network_namespace()
+    return [block for block in found if block is not None and block.network == here]
+
+
+def _read(directory: Path, filename: str) -> Block | None:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        descriptor = os.open(directory / filename, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+                return None
+            if status.st_uid not in (os.geteuid(), directory.stat().st_uid):
+                return None
+            block = _CODEC.decode(Block, json.loads(file.read(LARGEST)))
+        return block if block.name + SUFFIX == filename else None
+    return None
 
 
 def _commands(rules: Sequence[Rule], routes: Sequence[Route], tables: Sequence[str]) -> list[str]:
@@ -324,18 +404,44 @@ def _commands(rules: Sequence[Rule], routes: Sequence[Route], tables: Sequence[s
 
 
 def _wanted(block: Block) -> list[Route | Rule]:
-    return [] if block.open_until > now() else steps(block, filtered=bool(reverse_path_filters(block.interface)))
+    if block.open_until > now():
+        return []
+    ipv6 = Path("/proc/sys/net/ipv6").is_dir()
+    found = steps(block, filtered=bool(reverse_path_filters(block.interface)))
+    return [step for step in found if ipv6 or (step if isinstance(step, Rule) else step.destination).version == 4]
 
 
-def _replaced(step: Route | Rule, wanted: Sequence[Route | Rule]) -> bool:
-    """Whether another route to the same network has taken the place of this one."""
-    return isinstance(step, Route) and any(step.key == other.key for other in wanted)
+def _amiss(block: Block) -> list[str]:
+    """Words for what of a block's routes and rules is missing, or opens what it closes."""
+    wanted = _wanted(block)
+    with Kernel() as kernel:
+        missing = kernel.missing(wanted)
+    _, routes = _in_table(block.table)
+    found = {"routes" if isinstance(step, Route) else "rules": None for step in missing}
+    if set(routes) - set(wanted):
+        found["routes"] = None
+    return list(found)
+
+
+def _in_table(table: int) -> tuple[list[Rule], list[Route]]:
+    """The rules that lead to a block's table, with those for answers to any block, and the routes in it."""
+    with contextlib.closing(Netlink()) as netlink:
+        try:
+            seen = [each.rule for version in VERSIONS for each in routing.rules(netlink, version)]
+            routes = [each for each in routing.routes(netlink, table) if each.table == table]
+        except OSError as error:
+            raise PlatformError("`ip rule show` failed", reason=error.strerror) from error
+    of_block = [
+        rule
+        for rule in seen
+        if rule is not None
+        and ((rule.priority == CLOSED and rule.table == table) or (rule.priority == RETURN_PATH and rule.table == MAIN))
+    ]
+    return of_block, routes
 
 
 def _take(kernel: Kernel, wanted: Sequence[Route | Rule]) -> None:
-    ipv6 = Path("/proc/sys/net/ipv6").is_dir()
-    possible = [step for step in wanted if ipv6 or (step.destination or step).version == 4]  # type: ignore[union-attr]
-    for error in kernel.apply([(step, True) for step in possible]):
+    for error in kernel.apply([(step, True) for step in wanted]):
         if error is not None:
             raise error
 

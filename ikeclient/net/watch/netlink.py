@@ -304,6 +304,14 @@ class Netlink:
             results += codes
         return results
 
+    def send_batch(self, requests: Sequence[tuple[int, bytes]]) -> None:
+        """Send requests, each of type and body, in one message that the kernel takes whole (nfnetlink)."""
+        data = bytearray()
+        for kind, body in requests:
+            header = (_HEADER.size + len(body), kind, _NLM_F_REQUEST, next(self._sequence) & 0xFFFFFFFF, 0)
+            data += _HEADER.pack(*header) + body
+        self._socket.sendto(data, (0, 0))
+
     def _one(self, kind: int, body: bytes) -> memoryview:
         for _, message in self._ask(kind, 0, body):
             return message

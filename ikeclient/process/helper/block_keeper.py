@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
+from ikeclient.control.directory import system_directories
 from ikeclient.errors import PlatformError
 from ikeclient.net.block import firewall
 from ikeclient.net.block.state import BLOCK_TABLES, Block
@@ -50,7 +50,7 @@ class BlockKeeper:
         self._name = name
         self._file = str(directory / (name + SUFFIX))
         self._tell = tell
-        self._blocks = blocks or Blocks(directory)
+        self._blocks = blocks or Blocks(directory, system_directories)
         self._put_back: dict[str, None] = {}
         self._closed: Closed | None = None
         self._released = False  # opened for good, until the next start
@@ -58,14 +58,23 @@ class BlockKeeper:
         self._bells: list[socket.socket] = []
         self._files: FileBell | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._looked = 0.0  # when, by the clock of the loop
 
     def close(self, request: CloseMachine) -> Blocked:
         """Close what is asked for, from now on. Raises PlatformError."""
         former = self._blocks.get(self._name)
         if self._released or (self._closed is not None and former is None):  # by `unblock`
             self._release()
-        if self._released or (not request.networks and request.networks is not None and not self._blocks.all()):
+        needless = not request.networks and request.networks is not None
+        if self._released or (needless and not self._blocks.all() and not self._blocks.others()):
             return self._answer()
+        if not self._blocks.keep(self._name):
+            raise PlatformError(f"tunnel '{self._name}' is already running", reason="another process keeps its switch")
+        if self._closed is None and needless and former is not None and former.networks:
+            raise PlatformError(
+                f"tunnel '{self._name}' keeps this machine closed, but its profile has no kill switch any more",
+                hint=f"`ikeclient unblock {self._name}` opens it; then `ikeclient connect` goes on without",
+            )
         networks, granted = request.networks, request.granted
         if networks is None and former is not None and former.granted:  # what the gateway granted before a crash
             networks, granted = former.networks, True
@@ -84,8 +93,12 @@ class BlockKeeper:
             network=network_namespace(),
             open_until=former.open_until if former is not None and self._closed is not None else 0.0,
         )
-        self._closed = self._blocks.close(block)
-        self._watch()
+        closed = self._blocks.close(block, unless_opened=former is not None)
+        if closed is None:  # by `unblock`, in this moment
+            self._release()
+        else:
+            self._closed = closed
+            self._watch()
         return self._answer()
 
     def open(self, request: OpenMachine) -> Blocked:
@@ -173,14 +186,17 @@ class BlockKeeper:
 
     def _look_soon(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._timer is not None and self._timer.when() > loop.time() + APART:
+        when = max(loop.time(), self._looked + APART)
+        if self._timer is not None and self._timer.when() > when:
             self._timer.cancel()
-            self._timer = loop.call_later(APART, self._look)
+            self._timer = loop.call_at(when, self._look)
 
     def _next_look(self) -> float:
         """When to look without a notification."""
         present = asyncio.get_running_loop().time()
         times = [next_round(present, PERIOD) if self._files is not None else present + DEAF]
+        if self._closed is not None and self._closed.block.networks and not self._closed.firewall and firewall.is_there():
+            times.append(present + DEAF)  # which could not load it
         if self._closed is not None and (left := self._closed.block.open_until - now()) > 0:
             times.append(present + left + APART)
         return min(times)
@@ -194,14 +210,14 @@ class BlockKeeper:
         if self._timer is None or self._closed is None:
             return
         self._timer.cancel()
-        with contextlib.suppress(PlatformError):  # tried again at the next look
+        with contextlib.suppress(PlatformError, OSError):  # tried again at the next look
             self._put_back |= dict.fromkeys(self._blocks.uphold())
             block = self._blocks.get(self._name)
             if block is None:  # opened by `unblock`
                 self._release()
                 return
-            if block != self._closed.block:
-                self._closed = replace(self._closed, block=block)
+            self._closed = self._blocks.in_force(block)
+        self._looked = asyncio.get_running_loop().time()
         if self._files is not None:
             self._files.watch()
         self._timer = asyncio.get_running_loop().call_at(self._next_look(), self._look)
