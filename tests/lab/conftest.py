@@ -43,6 +43,15 @@ def pki() -> Iterator[Pki]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def module_lab(pki: Pki) -> Iterator[Lab]:
+    """Client and gateway on one cable, which the tests of a module share: each leaves them as they were."""
+    with Lab(Topology(), pki=pki) as lab:
+        _labs.append(lab)
+        yield lab
+    _labs.clear()
+
+
 @pytest.fixture
 def make_lab(pki: Pki) -> Iterator[MakeLab]:
     """Build labs that are removed after the test."""

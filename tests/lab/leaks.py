@@ -105,7 +105,8 @@ for family, key in FAMILIES.items():
     running[family] = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     running[family].connect((host, 40003))
     streams[family] = socket.create_connection((host, 40005), timeout=10)
-    streams[family].setsockopt(socket.IPPROTO_TCP, 18, 200)  # TCP_USER_TIMEOUT: sent again often
+    attempt(streams[family].setsockopt, socket.IPPROTO_TCP, 44, 1000)  # TCP_RTO_MAX_MS: sent again every second
+    attempt(streams[family].setsockopt, socket.IPPROTO_TCP, 18, 600000)  # TCP_USER_TIMEOUT: for ten minutes
     streams[family].setblocking(False)
     listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -200,7 +201,7 @@ class Traffic:
     """All kinds of traffic of a lab's client, from now on."""
 
     def __init__(self, lab: Lab) -> None:
-        self._lab = lab
+        self.lab = lab
         network = lab.network
         outside = (INTERNET_IPV4, INTERNET_IPV6, CLIENT_IPV4, CLIENT_IPV6)
         network.gateway.start(sys.executable, "-c", _OUTSIDE, *outside)
@@ -225,8 +226,8 @@ class Traffic:
 
     def _make_guest(self) -> Machine:
         """A machine behind a bridge of the client, as docker makes it, whose packets the client forwards."""
-        client = self._lab.network.client
-        guest = self._lab.network.add_machine("guest")
+        client = self.lab.network.client
+        guest = self.lab.network.add_machine("guest")
         client.ip("link", "add", "name", "docker0", "type", "bridge")
         plug(client, "port", guest, "eth0")
         client.ip("link", "set", "dev", "port", "master", "docker0")
@@ -243,14 +244,14 @@ class Traffic:
     def _flows(self) -> bool:
         """Whether echo requests of both families have reached the gateway for a while."""
         for counter in ("IcmpInEchos", "Icmp6InEchos"):
-            words = self._lab.network.gateway.run("nstat", "-asz", counter).stdout.split()
+            words = self.lab.network.gateway.run("nstat", "-asz", counter).stdout.split()
             if int(words[words.index(counter) + 1]) < 25:
                 return False
         return True
 
     def capture(self, name: str, *, interface: str = "wan") -> Capture:
         """Record an outer link of the client."""
-        return self._lab.capture(name, interface=interface, expression=EXPRESSION)
+        return self.lab.capture(name, interface=interface, expression=EXPRESSION)
 
     def seen(self, *captures: Capture) -> Counter[str]:
         """How many packets of each kind left the client."""
@@ -281,7 +282,7 @@ class Traffic:
         return Counter({kind: count for kind, count in seen.items() if not kind.startswith("allowed")})
 
     def _interfaces(self) -> list[str]:
-        links = json.loads(self._lab.network.client.run("ip", "-j", "link").stdout)
+        links = json.loads(self.lab.network.client.run("ip", "-j", "link").stdout)
         return [link["ifname"] for link in links if link["ifname"].startswith("wan")]
 
     def moments(self, capture: Capture) -> list[tuple[float, str]]:
@@ -294,6 +295,11 @@ _FIELDS = (
     *("ip.src", "ipv6.src", "ip.dst", "ipv6.dst", "ip.proto", "ipv6.nxt", "tcp.srcport", "tcp.dstport"),
     *("udp.srcport", "udp.dstport", "icmpv6.type", "dns.qry.name"),
 )
+
+
+def allowed_to(address: str) -> str:
+    """The kind of our own packets to a gateway's address that is not the lab's."""
+    return f"allowed: our IKE and ESP to {address}"
 
 
 def _not_incoming() -> str:
@@ -320,6 +326,8 @@ def _kind(*fields: str) -> str:
         return f"DNS of the {'LAN' if to in LAN_DNS else 'Internet'}, {family}"
     if udp_to in ("500", "4500") and to in {GATEWAY_IPV4, GATEWAY_IPV6, "10.2.0.1", "fd02::1"}:
         return "allowed: our IKE and ESP to the gateway"
+    if udp_to in ("500", "4500"):
+        return allowed_to(to)
     if icmp6 in NEIGHBOURS:
         return "allowed: neighbour discovery"
     if protocol in ("1", "58", "0"):
