@@ -186,6 +186,10 @@ async def _run(
         if switch.wanted and switch.closed:
             error.try_also(how_to_open(options.name))
         raise
+    except asyncio.CancelledError:  # Ctrl-C before there is a tunnel to stop
+        if switch.wanted and switch.closed:
+            notice(how_to_open(options.name))
+        raise
     finally:
         our_helper.hooks.close()
         if keys is not None:
