@@ -195,7 +195,12 @@ class BlockKeeper:
         """When to look without a notification."""
         present = asyncio.get_running_loop().time()
         times = [next_round(present, PERIOD) if self._files is not None else present + DEAF]
-        if self._closed is not None and self._closed.block.networks and not self._closed.firewall and firewall.is_there():
+        if (
+            self._closed is not None
+            and self._closed.block.networks
+            and not self._closed.firewall
+            and firewall.is_there()
+        ):
             times.append(present + DEAF)  # which could not load it
         if self._closed is not None and (left := self._closed.block.open_until - now()) > 0:
             times.append(present + left + APART)
