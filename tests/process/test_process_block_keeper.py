@@ -42,17 +42,30 @@ class BlocksOfValues:
     def all(self) -> list[Block]:
         return [self.block] if self.block is not None else []
 
+    def others(self) -> list[Block]:
+        return []
+
+    def keep(self, _name: str) -> bool:
+        return True
+
     def free_table(self) -> int:
         return 7528
 
-    def close(self, block: Block) -> Closed:
+    def close(self, block: Block, *, unless_opened: bool = False) -> Closed | None:
+        if unless_opened and not self.file.exists():
+            return None
         self.block = block
         self.file.write_text("{}")
-        return Closed(block=block, firewall=True)
+        return self.in_force(block)
+
+    def in_force(self, block: Block) -> Closed:
+        return Closed(block=block, routes=True, firewall=True)
 
     def open_for(self, _name: str, seconds: int) -> Closed:
         assert self.block is not None
-        return self.close(replace(self.block, open_until=now() + seconds))
+        opened = self.close(replace(self.block, open_until=now() + seconds))
+        assert opened is not None
+        return opened
 
     def open(self, _name: str) -> None:
         self.file.unlink()
