@@ -96,6 +96,8 @@ def unblock(
                 say(f"{each.block.name} {opened.means}, then closed again")
         except IkeclientError as error:
             refused = error
+    if found:
+        undo_crashes()
     strays = _open_strays() if wait is None and (every or (not found and _is_meant(name))) else []
     for line in strays:
         emit(f"removed: {line}")
@@ -109,6 +111,14 @@ def unblock(
         from ikeclient.process.block import close_after
 
         close_after(directories(), wait)
+
+
+def undo_crashes() -> None:
+    """Undo what tunnels that crashed left, which is closed as well; what a living one has stays."""
+    from ikeclient.net.machine.machine import repair
+
+    for line in repair(client.runtime_directory()):
+        say(line)
 
 
 def _is_meant(name: str | None) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ikeclient.cli.block import closed
+from ikeclient.cli.block import closed, undo_crashes
 from ikeclient.cli.complete import tunnel_names
 from ikeclient.cli.options import duration
 from ikeclient.cli.view.terminal import say
@@ -96,6 +96,7 @@ def _open_without_process(name: str | None) -> str | None:
         return None
     blocks, only = found[0]
     blocks.open(only)
+    undo_crashes()
     return only
 
 
