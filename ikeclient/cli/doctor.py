@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import Annotated, NamedTuple
 
 import typer
@@ -36,6 +37,9 @@ class Purpose(StrEnum):
     EXEC = "exec"
     PROXY = "proxy"
 
+
+# What can be installed beside us: the module, the package, and what it is for.
+_OPTIONAL = {"pkcs11": ("python-pkcs11", "keys on tokens"), "keyring": ("keyring", "secrets in the desktop's keyring")}
 
 # The findings without which a command cannot work.
 _NEEDED = {
@@ -95,6 +99,7 @@ def _software() -> Iterator[Finding]:
     missing = [name for name, version in dependencies.items() if version is None]
     present = ", ".join(f"{name} {version}" for name, version in dependencies.items() if version is not None)
     yield Finding("libraries", not missing, present, f"install {', '.join(missing)}" if missing else None)
+    yield Finding("optional", True, "; ".join(_optional()), None)
     from ikeclient.esp.codec import choice as codec
 
     hint = None if codec.ACTIVE == "compiled" else "install again where there is a C compiler, for a faster one"
@@ -104,6 +109,12 @@ def _software() -> Iterator[Finding]:
     cipher.choose_cipher()
     text, hint = cipher.describe()
     yield Finding("cipher", True, text, hint)
+
+
+def _optional() -> Iterator[str]:
+    for module, (package, purpose) in _OPTIONAL.items():
+        there = "is there" if find_spec(module) else f"is not installed: pip install {package}"
+        yield f"{package} ({purpose}) {there}"
 
 
 def _machine() -> Iterator[Finding]:

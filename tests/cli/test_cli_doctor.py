@@ -91,3 +91,13 @@ def test_doctor_for_a_command_is_0_or_11(
     found[:] = [each._replace(ok=each.name != lacking, hint="do this") for each in found]
     assert main(["doctor", "--for", purpose]) == 11
     assert capsys.readouterr().err == f"error: `{purpose}` cannot work here\n  fine\n  do this\n"
+
+
+def test_libraries_that_need_not_be_there_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "pkcs11" else object())
+    (finding,) = [each for each in doctor.findings() if each.name == "optional"]
+    assert finding.ok
+    assert "python-pkcs11 (keys on tokens) is not installed: pip install python-pkcs11" in finding.text
+    assert "keyring (secrets in the desktop's keyring) is there" in finding.text
