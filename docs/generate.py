@@ -21,6 +21,7 @@ from typing import Any
 from typer.main import get_command
 
 from ikeclient.cli.app import app
+from ikeclient.cli.completion import Shell, script
 from ikeclient.cli.help import records
 from ikeclient.control.events import EVENTS
 from ikeclient.control.status import TunnelStatus
@@ -35,6 +36,10 @@ _PART = re.compile(r"(<!-- generated: (?P<name>[\w -]+) -->\n).*?(<!-- end -->)"
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
+# Called as each shell looks for them.
+_COMPLETION = {"ikeclient": Shell.BASH, "_ikeclient": Shell.ZSH, "ikeclient.fish": Shell.FISH}
+
+
 def pages() -> dict[Path, str]:
     """Return every generated page and what it should say."""
     candidates = [DOCS.parent / "ARCHITECTURE.md", *sorted(DOCS.rglob("*.md"))]
@@ -42,6 +47,7 @@ def pages() -> dict[Path, str]:
     return {page: _PART.sub(_fill, text) for page, text in made.items()} | {
         DOCS / "picture.svg": picture(),
         DOCS / "man" / "ikeclient.1": manual(),
+        **{DOCS / "completion" / name: script(shell) + "\n" for name, shell in _COMPLETION.items()},
         DOCS / "status.schema.json": json.dumps(status_schema(), indent=2) + "\n",
     }
 

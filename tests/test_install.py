@@ -98,6 +98,12 @@ def test_both_carry_the_licence_profiles_and_what_systemd_needs(wheel: zipfile.Z
         assert (source / path).read_bytes() == (ROOT / path).read_bytes()
         (name,) = (name for name in names if name.endswith(f".data/data/share/ikeclient/{path}"))
         assert wheel.read(name) == (ROOT / path).read_bytes()
+    for path in (
+        *("bash-completion/completions/ikeclient", "zsh/site-functions/_ikeclient"),
+        "fish/vendor_completions.d/ikeclient.fish",
+    ):
+        (name,) = (name for name in names if name.endswith(f".data/data/share/{path}"))
+        assert wheel.read(name) == (ROOT / "docs/completion" / Path(path).name).read_bytes()
     licence = (ROOT / "LICENSE").read_bytes()
     assert (source / "LICENSE").read_bytes() == licence
     assert [wheel.read(name) for name in names if name.endswith(".dist-info/licenses/LICENSE")] == [licence]

@@ -29,9 +29,14 @@ def completion(shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish", h
 
     For bash: eval "$(ikeclient completion bash)" in ~/.bashrc.
     """
+    emit(script(shell))
+
+
+def script(shell: Shell) -> str:
+    """Return what `shell` reads to complete our command line."""
     from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
-    emit(get_completion_script(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell.value))
+    return str(get_completion_script(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell.value))
 
 
 def answer(command: Any, instruction: str) -> int:

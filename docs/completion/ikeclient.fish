@@ -1,0 +1,1 @@
+complete --command ikeclient --no-files --arguments "(env _IKECLIENT_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) ikeclient)" --condition "env _IKECLIENT_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) ikeclient"
