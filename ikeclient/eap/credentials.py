@@ -12,6 +12,7 @@ from typing import Self
 from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.trust_store import TrustStore
 from ikeclient.crypto.sign.file_key import FileKey
+from ikeclient.eap.usim import CardKeys, SimMemory
 from ikeclient.wire.registry import EapType, IdType
 
 
@@ -29,6 +30,7 @@ class MethodTraits:
 
 
 _TLS = MethodTraits(mutual=True, makes_key=True, resists_guessing=True)
+_CARD = MethodTraits(mutual=True, makes_key=True, resists_guessing=True)
 
 TRAITS: dict[EapType, MethodTraits] = {
     EapType.MD5_CHALLENGE: MethodTraits(),
@@ -37,6 +39,9 @@ TRAITS: dict[EapType, MethodTraits] = {
     EapType.TTLS: _TLS,
     EapType.PEAP: _TLS,
     EapType.MSCHAPV2: MethodTraits(mutual=True, makes_key=True),
+    EapType.SIM: MethodTraits(mutual=True, makes_key=True),  # with keys of 64 bits, which GSM itself may show
+    EapType.AKA: _CARD,
+    EapType.AKA_PRIME: _CARD,
 }
 
 
@@ -70,3 +75,18 @@ class TlsCredentials:
     def inside(self) -> Self:
         """The same for a method inside the tunnel, where nothing is nested again."""
         return replace(self, inner=None, anonymous_identity=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimCredentials:
+    """What the methods with a card need besides the permanent identity.
+
+    `keys` are of a card for tests; without them each challenge is a `NeedCredential` of kind `usim`.
+    `anonymous_identity` answers the identity request as long as no server has given us a pseudonym. With `private` the
+    permanent identity is not told to a server that gave us one, as is right for a gateway that has not proven itself.
+    """
+
+    keys: CardKeys | None = None
+    anonymous_identity: str | None = None
+    private: bool = False
+    memory: SimMemory = field(default_factory=SimMemory, repr=False, compare=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from ikeclient.eap.credentials import TlsCredentials
+from ikeclient.eap.credentials import SimCredentials, TlsCredentials
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.text import printable
@@ -31,7 +31,11 @@ NAMES: dict[EapType, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeedCredential:
-    """The conversation waits for a secret only a person has. `prompt` is already safe to display."""
+    """The conversation waits for a secret that is not here.
+
+    `kind` is `password` for what only a person has, with a `prompt` that is safe to display, or `usim` for a challenge
+    to a card, with a `prompt` as `usim` has it.
+    """
 
     kind: str
     prompt: str
@@ -83,7 +87,8 @@ class InnerPeer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """What a method is made with. `password` None: a person is asked. `now` and `tls` are for methods over TLS.
+    """What a method is made with. `password` None: a person is asked. `now` and `tls` are for methods over TLS,
+    `sim` for those with a card. `said` answered the identity request, `methods` are all that may be used.
 
     `inner_peer` begins a conversation with some of the methods, with the same account.
     """
@@ -94,6 +99,9 @@ class Login:
     tls: TlsCredentials | None = None
     now: Callable[[], datetime] | None = None
     inner_peer: Callable[[tuple[EapType, ...]], InnerPeer]
+    sim: SimCredentials | None = None
+    said: str = ""
+    methods: tuple[EapType, ...] = ()
 
 
 class Remark:

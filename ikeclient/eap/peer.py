@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from ikeclient.eap.credentials import TlsCredentials
+from ikeclient.eap.credentials import SimCredentials, TlsCredentials
 from ikeclient.eap.fragments import MAX_FRAGMENTS
 from ikeclient.eap.method import (
     Login,
@@ -28,10 +28,12 @@ from ikeclient.eap.method import (
     quoted,
     refused,
 )
+from ikeclient.eap.methods.aka import Aka
 from ikeclient.eap.methods.gtc import Gtc
 from ikeclient.eap.methods.md5 import Md5Challenge
 from ikeclient.eap.methods.mschapv2 import MschapV2
 from ikeclient.eap.methods.peap import Peap
+from ikeclient.eap.methods.sim import Sim
 from ikeclient.eap.methods.tls import Tls
 from ikeclient.eap.methods.ttls import Ttls
 from ikeclient.eap.tls_method import TlsMethod
@@ -58,20 +60,30 @@ _METHODS: dict[EapType, Callable[[Login], Method]] = {
     EapType.TLS: Tls,
     EapType.TTLS: Ttls,
     EapType.PEAP: Peap,
+    EapType.SIM: Sim,
+    EapType.AKA: lambda login: Aka(EapType.AKA, login),
+    EapType.AKA_PRIME: lambda login: Aka(EapType.AKA_PRIME, login),
 }
 _OVER_TLS = frozenset({EapType.TLS, EapType.TTLS, EapType.PEAP})
+_WITH_CARD = frozenset({EapType.SIM, EapType.AKA, EapType.AKA_PRIME})
 _HIDES_ACCOUNT = frozenset({EapType.TTLS, EapType.PEAP})
 
 SUPPORTED_METHODS = frozenset(_METHODS)
 
 
-def outer_identity(identity: str, methods: Sequence[EapType], tls: TlsCredentials | None) -> str:
+def outer_identity(
+    identity: str, methods: Sequence[EapType], tls: TlsCredentials | None, sim: SimCredentials | None = None
+) -> str:
     """Return what answers the identity request, which comes before a server behind the gateway has proven itself.
 
     EAP-TTLS and PEAP name the account inside of TLS, so outside it is anonymous, with the account's realm to find the
     server by (RFC 7542 section 2.4). If another method may follow the account is named: EAP-MSCHAPv2, GTC and MD5 show
-    it in the clear, and EAP-TLS servers look the certificate up by it.
+    it in the clear, and EAP-TLS servers look the certificate up by it. With a card it is the name that the server gave
+    us last, if it did.
     """
+    if sim is not None:
+        names = (sim.memory.name(method) for method in methods)
+        return next((name for name in names if name), sim.anonymous_identity or identity)
     if tls is None:
         return identity
     if tls.anonymous_identity is not None:
@@ -102,6 +114,7 @@ class EapPeer:
         entropy: Callable[[int], bytes],
         *,
         tls: TlsCredentials | None = None,
+        sim: SimCredentials | None = None,
         now: Callable[[], datetime] | None = None,
     ) -> None:
         if fault := identity_fault(identity):
@@ -112,15 +125,19 @@ class EapPeer:
             raise ProfileError(f"EAP method not supported: {', '.join(unsupported)}")
         if (tls is None or now is None) and (over_tls := [method_name(m) for m in methods if m in _OVER_TLS]):
             raise ProfileError(f"EAP method without the credentials for TLS: {', '.join(over_tls)}")
+        if sim is None and (with_card := [method_name(m) for m in methods if m in _WITH_CARD]):
+            raise ProfileError(f"EAP method without a card: {', '.join(with_card)}")
         if not methods:
             raise ProfileError("no EAP method is allowed")
-        if tls and tls.anonymous_identity is not None and (fault := identity_fault(tls.anonymous_identity)):
-            raise ProfileError(f"the anonymous EAP identity {fault}")
+        for anonymous in (each.anonymous_identity for each in (tls, sim) if each is not None):
+            if anonymous is not None and (fault := identity_fault(anonymous)):
+                raise ProfileError(f"the anonymous EAP identity {fault}")
         self.finished = False
         self.notices: list[str] = []
         self._identity = identity
         self._allowed = tuple(dict.fromkeys(methods))
-        self._said = outer_identity(identity, self._allowed, tls)
+        self._said = outer_identity(identity, self._allowed, tls, sim)
+        self._sim = sim
         self._login = Login(
             user=identity,
             password=password,
@@ -128,6 +145,9 @@ class EapPeer:
             tls=tls,
             now=now,
             inner_peer=lambda methods: EapPeer(identity, methods, password, entropy, tls=tls and tls.inside(), now=now),
+            sim=sim,
+            said=self._said,
+            methods=self._allowed,
         )
         self._method: Method | None = None
         self._offered: list[EapType] = []  # methods we refused with a Nak
@@ -195,7 +215,7 @@ class EapPeer:
         """
         if self._method is None or self._request is None or not isinstance(self._response, NeedCredential):
             raise RuntimeError("no EAP request is waiting for a password")
-        if fault := password_fault(password):
+        if self._response.kind == "password" and (fault := password_fault(password)):
             raise AuthenticationFailed(f"the password {fault}")
         self._method.supply(password)
         self._response = self._run_method(self._method, EapPacket.parse(self._request))
@@ -277,6 +297,9 @@ class EapPeer:
     def _failure(self) -> AuthenticationFailed:
         """The words for an EAP Failure, from what led to it."""
         user = quoted(self._identity)
+        if self._sim is not None and self._said != self._identity and not self._sim.private:
+            for method in self._allowed:
+                self._sim.memory.forget(method, self._said)
         allowed = ", ".join(map(method_name, self._allowed))
         if self.refusal:
             return self.refusal

@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,11 +23,17 @@ from lab.gateway import PASSWORD, USER
 from lab.machines import LabError, Machine, wait_for
 from lab.pki import Credential
 
+from ikeclient.crypto.algorithms.milenage import Milenage
+from ikeclient.eap.usim import CardKeys, SimMemory, Triplets, ask_card, sim_request
+
 SECRET = "radius-secret"
 REQUEST, ACCEPT, REJECT, CHALLENGE = 1, 2, 3, 11
 _USER_NAME, _STATE, _VENDOR, _EAP_MESSAGE, _AUTHENTICATOR = 1, 24, 26, 79, 80
 _MICROSOFT, _SEND_KEY, _RECEIVE_KEY = 311, 16, 17
 _RANDOM = 16
+
+# How names begin that hostapd's server takes for a card, permanent ones and those that it gives.
+CARD_NAMES = dict(zip("024135678", ("AKA", "AKA", "AKA", "SIM", "SIM", "SIM", "AKA'", "AKA'", "AKA'"), strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +175,7 @@ class Hostapd(_Server):
         (own / "users").write_text(
             f'"alice@example.com" TLS\n"anonymous@example.com" PEAP,TTLS,TLS\n"anonymous" PEAP,TTLS\n'
             f'"alice" MSCHAPV2,GTC,MD5,TTLS-MSCHAPV2,TTLS-PAP "{PASSWORD}" [2]\n"carol" TLS [2]\n'
+            + "".join(f'"{digit}"* {method}\n' for digit, method in CARD_NAMES.items())
         )
         lines = {
             "interface": "lo",
@@ -185,6 +193,63 @@ class Hostapd(_Server):
         }
         (own / "hostapd.conf").write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
         self.launch("hostapd", "-dd", f"{own}/hostapd.conf")
+
+
+class Hlr:
+    """A home location register on a Unix socket, as hostapd asks for one: knows one card, by its own Milenage."""
+
+    def __init__(self, path: Path, k: bytes, opc: bytes) -> None:
+        self.sequence = 32
+        self.k = k
+        self._opc = opc
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End it."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                data, sender = self._socket.recvfrom(1000)
+            except OSError:
+                return
+            if not data:
+                return
+            answer = self._answer(data.decode().split())
+            if answer and sender:
+                self._socket.sendto(answer.encode(), sender)
+
+    def _answer(self, words: list[str]) -> str:
+        card = Milenage(self.k, self._opc)
+        match words:
+            case ["AKA-REQ-AUTH", imsi]:
+                self.sequence += 32
+                return " ".join(("AKA-RESP-AUTH", imsi, *(part.hex() for part in self._vector(card))))
+            case ["AKA-AUTS", _, auts, rand]:
+                hidden = bytes.fromhex(auts)[:6]
+                mask = card.f2345(bytes.fromhex(rand)).ak_resync
+                self.sequence = int.from_bytes(bytes(a ^ b for a, b in zip(hidden, mask, strict=True)), "big")
+            case ["SIM-REQ-AUTH", imsi, count]:
+                triplets = []
+                for _ in range(int(count)):
+                    rand = os.urandom(16)
+                    answer = ask_card(CardKeys(k=self.k, opc=self._opc), SimMemory(), sim_request([rand]))
+                    assert isinstance(answer, Triplets)
+                    triplets.append(f"{answer.kc[0].hex()}:{answer.sres[0].hex()}:{rand.hex()}")
+                return " ".join(("SIM-RESP-AUTH", imsi, *triplets))
+        return ""
+
+    def _vector(self, card: Milenage) -> tuple[bytes, ...]:
+        rand, at, amf = os.urandom(16), self.sequence.to_bytes(6, "big"), b"\x80\x00"
+        vector = card.f2345(rand)
+        autn = bytes(a ^ b for a, b in zip(at, vector.ak, strict=True)) + amf + card.f1(rand, at, amf)[0]
+        return rand, autn, vector.ik, vector.ck, vector.res
 
 
 class FreeRadius(_Server):
