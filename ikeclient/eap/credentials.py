@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from ikeclient.crypto.algorithms.sim_keys import SimKeys
 from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.trust_store import TrustStore
 from ikeclient.crypto.sign.file_key import FileKey
-from ikeclient.eap.usim import CardKeys, SimMemory
 from ikeclient.wire.registry import EapType, IdType
 
 
@@ -75,6 +75,49 @@ class TlsCredentials:
     def inside(self) -> Self:
         """The same for a method inside the tunnel, where nothing is nested again."""
         return replace(self, inner=None, anonymous_identity=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardKeys:
+    """What a card for tests is made of."""
+
+    k: bytes = field(repr=False)
+    opc: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FastReauthentication:
+    """What a server allows to skip the card next time: its name for us, the keys and the last counter."""
+
+    identity: str
+    keys: SimKeys = field(repr=False)
+    counter: int = 0
+
+
+@dataclass(slots=True)
+class SimMemory:
+    """What lasts from one authentication to the next while the process lives: names, and a test card's sequence."""
+
+    pseudonyms: dict[EapType, str] = field(default_factory=dict)
+    reauthentications: dict[EapType, FastReauthentication] = field(default_factory=dict)
+    sequence: int = 0
+
+    def name(self, method: EapType) -> str | None:
+        """The name that a server gave us, which only it can read: for a fast re-authentication, or the pseudonym."""
+        fast = self.reauthentications.get(method)
+        return fast.identity if fast is not None else self.pseudonyms.get(method)
+
+    def advance(self, sequence: int) -> None:
+        """Take note of the last sequence number that a test card has accepted."""
+        self.sequence = sequence
+
+    def forget(self, method: EapType, name: str) -> None:
+        """Never say a name again that led to nothing."""
+        fast = self.reauthentications.get(method)
+        if fast is not None and fast.identity == name:
+            del self.reauthentications[method]
+        if self.pseudonyms.get(method) == name:
+            del self.pseudonyms[method]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@
             Type   Length in 4 bytes    Value
 
 Types up to 127 must be understood, others may be skipped. Everything is bounded by the packet and each attribute may
-stand once, but AT_KDF (hardening E10; attributes of length zero were CVE-2026-35330).
+stand once, but AT_KDF (hardening E10), as CVE-2026-35330 was about attributes of length zero.
 """
 
 from __future__ import annotations

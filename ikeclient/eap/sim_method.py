@@ -12,7 +12,7 @@ import hashlib
 import hmac
 
 from ikeclient.crypto.algorithms.sim_keys import MAC_LENGTH, SimKeys
-from ikeclient.eap.credentials import SimCredentials
+from ikeclient.eap.credentials import FastReauthentication, SimCredentials
 from ikeclient.eap.method import Login, NeedCredential, Remark, method_name, quoted
 from ikeclient.eap.sim_attributes import (
     At,
@@ -26,7 +26,7 @@ from ikeclient.eap.sim_attributes import (
     parse,
     split,
 )
-from ikeclient.eap.usim import FastReauthentication, UsimAnswer, ask_card, read_answer
+from ikeclient.eap.usim import UsimAnswer, ask_card, read_answer
 from ikeclient.errors import AuthenticationFailed
 from ikeclient.wire.eap import EapPacket
 from ikeclient.wire.registry import EapCode, EapType

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ikeclient.crypto.algorithms.milenage import Milenage
-from ikeclient.crypto.algorithms.sim_keys import SimKeys
-from ikeclient.wire.registry import EapType
+from ikeclient.eap.credentials import CardKeys, SimMemory
 
 RAND_LENGTH, AUTN_LENGTH, AUTS_LENGTH = 16, 16, 14
 SRES_LENGTH, KC_LENGTH, KEY_LENGTH = 4, 8, 16
@@ -54,45 +53,6 @@ class Triplets:
 
 
 UsimAnswer = Accepted | OutOfStep | Rejected | Triplets
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CardKeys:
-    """What a card for tests is made of."""
-
-    k: bytes = field(repr=False)
-    opc: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FastReauthentication:
-    """What a server allows to skip the card next time: its name for us, the keys and the last counter."""
-
-    identity: str
-    keys: SimKeys = field(repr=False)
-    counter: int = 0
-
-
-@dataclass(slots=True)
-class SimMemory:
-    """What lasts from one authentication to the next while the process lives: names, and a test card's sequence."""
-
-    pseudonyms: dict[EapType, str] = field(default_factory=dict)
-    reauthentications: dict[EapType, FastReauthentication] = field(default_factory=dict)
-    sequence: int = 0
-
-    def name(self, method: EapType) -> str | None:
-        """The name that a server gave us, which only it can read: for a fast re-authentication, or the pseudonym."""
-        fast = self.reauthentications.get(method)
-        return fast.identity if fast is not None else self.pseudonyms.get(method)
-
-    def forget(self, method: EapType, name: str) -> None:
-        """Never say a name again that led to nothing."""
-        fast = self.reauthentications.get(method)
-        if fast is not None and fast.identity == name:
-            del self.reauthentications[method]
-        if self.pseudonyms.get(method) == name:
-            del self.pseudonyms[method]
 
 
 def aka_request(rand: bytes, autn: bytes) -> str:
@@ -147,7 +107,7 @@ def ask_card(keys: CardKeys, memory: SimMemory, request: str) -> UsimAnswer:
     if int.from_bytes(sequence, "big") <= memory.sequence:
         ours = memory.sequence.to_bytes(6, "big")
         return OutOfStep(auts=_xor(ours, vector.ak_resync) + card.f1(rand, ours, bytes(2))[1])
-    memory.sequence = int.from_bytes(sequence, "big")
+    memory.advance(int.from_bytes(sequence, "big"))
     return Accepted(res=vector.res, ck=vector.ck, ik=vector.ik)
 
 

@@ -11,7 +11,7 @@ from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
 from ikeclient.crypto.sign.private_key import PrivateKey
 from ikeclient.crypto.sign.remote_key import RemoteKey
 from ikeclient.crypto.sign.schemes import Family, Scheme
-from ikeclient.eap.credentials import TlsCredentials
+from ikeclient.eap.credentials import SimCredentials, TlsCredentials
 from ikeclient.wire.identity import Identity
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.selector import TrafficSelector
@@ -51,14 +51,15 @@ class CertificateAuth:
 class EapAuth:
     """We answer EAP with one of `methods`, in order of preference (RFC 7296 section 2.16).
 
-    `tls` is for the methods over TLS. `eap.credentials.stands_alone` tells which methods could do without the gateway's
-    certificate.
+    `tls` is for the methods over TLS, `sim` for those with a card. `eap.credentials.stands_alone` tells which methods
+    could do without the gateway's certificate.
     """
 
     identity: str
     methods: tuple[EapType, ...]
     password: str | None = field(default=None, repr=False)
     tls: TlsCredentials | None = None
+    sim: SimCredentials | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

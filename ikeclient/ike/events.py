@@ -62,6 +62,7 @@ class NeedKind(StrEnum):
 
     PASSWORD = auto()
     SIGNATURE = auto()
+    USIM = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,7 +71,8 @@ class Need:
 
     Answer it once, with `Initiator.supply` or `Initiator.refuse`; both are given this very object. `request` says what
     is asked: for a password the prompt to show (escaped), and the value to supply is the password; for a signature
-    where the key is, and the value to supply is the `Signature` that `to_sign` asks for.
+    where the key is, and the value to supply is the `Signature` that `to_sign` asks for; for a USIM the challenge, and
+    the value is the card's answer, both as `eap.usim` has them.
     """
 
     kind: NeedKind

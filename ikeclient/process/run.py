@@ -131,6 +131,7 @@ async def _run(
             switch=switch,
             ask=options.ask,
             sign=keys.sign if keys is not None else None,
+            card=our_helper.card.ask,
         )
         connection = TunnelDriver(profile, options, ports, publish)
 
@@ -194,6 +195,7 @@ async def _run(
         our_helper.hooks.close()
         if keys is not None:
             keys.close()
+        our_helper.card.close()
         if tun is not None:
             tun.close()
         reporter.close()

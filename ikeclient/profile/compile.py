@@ -39,7 +39,7 @@ from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.trust import program
 from ikeclient.profile.model import proposals
 from ikeclient.profile.model.capability import usable
-from ikeclient.profile.model.methods import METHODS, SUPPORTED, is_eap, mutual_answers, needs_password
+from ikeclient.profile.model.methods import METHODS, SUPPORTED, is_eap, mutual_answers, needs_password, uses_card
 from ikeclient.profile.model.schema import Auth, Gateway, Profile
 from ikeclient.profile.model.values import IPNetwork, shown
 from ikeclient.profile.secrets.credentials import (
@@ -51,6 +51,7 @@ from ikeclient.profile.secrets.credentials import (
     load_ppk,
     load_psk,
     load_server_trust,
+    load_sim,
     load_trust,
 )
 from ikeclient.profile.secrets.secrets import Ask, Secret
@@ -97,13 +98,14 @@ class SessionSettings:
     offload: bool
     up: tuple[tuple[str, ...], ...]
     down: tuple[tuple[str, ...], ...]
+    card: tuple[str, ...] = ()
     runs_as: Author | None = None
     kill_switch: bool = False
 
     @property
     def commands(self) -> dict[str, tuple[tuple[str, ...], ...]]:
-        """`up` and `down` by name."""
-        return {"up": self.up, "down": self.down}
+        """`up`, `down` and `card` by name."""
+        return {"up": self.up, "down": self.down, "card": (self.card,) if self.card else ()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,13 +337,14 @@ def _eap(auth: Auth, theirs: GatewayAuth, gateway: Gateway, sources: Sources) ->
             inner=auth.inner,
             anonymous_identity=auth.anonymous_identity,
         )
+    sim = load_sim(auth, sources, private=alone) if uses_card(auth.method) else None
     own, account = _eap_identities(auth, tls.chain if tls else ())
     wants_password = needs_password(auth)
-    if not wants_password:
+    if not wants_password and sim is None:
         certified = (EapType.TLS, EapType.PEAP, EapType.TTLS) if auth.inner == "tls" else (EapType.TLS,)
         methods = tuple(method for method in methods if method in certified)
     password = load_password(auth, account, sources) if wants_password else None
-    return own, EapAuth(identity=account, methods=methods, password=password, tls=tls)
+    return own, EapAuth(identity=account, methods=methods, password=password, tls=tls, sim=sim)
 
 
 def _possible(auth: Auth, method: EapType) -> bool:
@@ -471,6 +474,14 @@ def _selectors(network: NetworkSettings, warnings: list[str]) -> tuple[TrafficSe
     return tuple(TrafficSelector.from_network(item) for item in possible)
 
 
+def _card_command(profile: Profile, base_dir: Path, author: Author | None) -> tuple[str, ...]:
+    """The command that answers for the card, () if there is none."""
+    for auth in (profile.auth, profile.second_auth):
+        if auth is not None and auth.sim is not None and auth.sim.command is not None and uses_card(auth.method):
+            return _checked_commands([auth.sim.command], base_dir, f"{auth.SECTION}.sim.command", author)[0]
+    return ()
+
+
 def _session(profile: Profile, base_dir: Path, author: Author | None) -> SessionSettings:
     session = profile.session
     return SessionSettings(
@@ -480,6 +491,7 @@ def _session(profile: Profile, base_dir: Path, author: Author | None) -> Session
         offload=session.offload == "auto",
         up=_checked_commands(session.up, base_dir, "session.up", author),
         down=_checked_commands(session.down, base_dir, "session.down", author),
+        card=_card_command(profile, base_dir, author),
         runs_as=author,
         kill_switch=session.kill_switch,
     )

@@ -6,6 +6,7 @@ from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
 from ikeclient.crypto.sign.file_key import FileKey
 from ikeclient.crypto.sign.private_key import PrivateKey
 from ikeclient.crypto.sign.signature import PublicKey
+from ikeclient.eap.credentials import SimMemory
 from ikeclient.errors import IkeclientError
 from ikeclient.ipc.typed import Codec
 from ikeclient.profile.compile import CompiledProfile
@@ -16,6 +17,7 @@ _CODEC = Codec(
         Certificate: (bytes, lambda certificate: certificate.der, Certificate.from_der),
         TrustStore: (tuple[Certificate, ...], lambda store: store.anchors, TrustStore.from_certificates),
         FileKey: _KEY,
+        SimMemory: (bool, lambda _: True, lambda _: SimMemory()),  # what the other process remembers stays there
         PrivateKey: _KEY,  # as which it is declared
         PublicKey: (bytes, lambda key: key.spki, PublicKey.from_spki),
     }

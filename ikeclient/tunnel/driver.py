@@ -213,9 +213,10 @@ class TunnelDriver:
             self._enter(partial(self.tunnel.hook_ended, problem))
 
     async def _ask(self, question: Question) -> None:
-        assert self._ports.ask is not None
+        ask = self._ports.source(question.need.kind)
+        assert ask is not None
         try:
-            answer: str | IkeclientError = await self._ports.ask(question.need.request)
+            answer: str | IkeclientError = await ask(question.need.request)
         except IkeclientError as error:
             answer = error
         self._enter(partial(self.tunnel.answered, question, answer))

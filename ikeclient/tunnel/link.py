@@ -23,7 +23,7 @@ from ikeclient.errors import (
     ProfileError,
 )
 from ikeclient.ike.config import IkeConfig
-from ikeclient.ike.events import Closed, Datagram, Event, IPAddress, Need, Path
+from ikeclient.ike.events import Closed, Datagram, Event, IPAddress, Need, NeedKind, Path
 from ikeclient.tunnel.ports import Ports, Socket, Sockets
 
 PATH_GRACE = 5.0  # how long the socket of a path that was left still receives
@@ -163,9 +163,8 @@ class Link:
     def next_event(self) -> Event | None:
         """Take the next event. What only a person could answer is refused if nobody is there."""
         event = None if self._abandoned else self.ike.next_event()
-        if isinstance(event, Need) and event.to_sign is None and self._ports.ask is None:
-            hint = "connect in the foreground, on a terminal"
-            self.answer(event, NegotiationRefused("the gateway asks for a credential", reason=event.request, hint=hint))
+        if isinstance(event, Need) and event.to_sign is None and self._ports.source(event.kind) is None:
+            self.answer(event, _unanswerable(event))
         elif isinstance(event, Closed):
             self.closed = self.closed or event
         return event
@@ -277,3 +276,14 @@ def is_final(error: IkeclientError, *, proven: bool) -> bool:
     if isinstance(error, AuthenticationFailed):
         return proven
     return isinstance(error, PlatformError | PrivilegeError | ProfileError)
+
+
+def _unanswerable(need: Need) -> NegotiationRefused:
+    if need.kind is NeedKind.USIM:
+        return NegotiationRefused(
+            "the card cannot be asked here",
+            reason="auth.sim.command is run for `connect` only",
+            hint="use `ikeclient connect`",
+        )
+    hint = "connect in the foreground, on a terminal"
+    return NegotiationRefused("the gateway asks for a credential", reason=need.request, hint=hint)

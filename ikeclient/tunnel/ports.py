@@ -18,7 +18,7 @@ from ikeclient.dataplane.interfaces import Device as PacketDevice
 from ikeclient.dataplane.interfaces import Transport
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.connection import IkeConnection
-from ikeclient.ike.events import IPAddress
+from ikeclient.ike.events import IPAddress, NeedKind
 from ikeclient.ike.v2.initiator import Initiator
 from ikeclient.net.model import MachineAdapter, MachineConfig
 from ikeclient.net.transport.icmp_errors import PathHint
@@ -195,6 +195,7 @@ class Ports:
     - `ask`: shows a person a question of the gateway's and returns the answer; None if nobody is there. Raises
       IkeclientError if there is no answer.
     - `sign`: has a signature made where our key is; None if it is in a file. Raises KeyUnavailable.
+    - `card`: the same with a challenge for a USIM, None if no card can be asked.
     - `connect`: makes our end of one IKE connection.
     """
 
@@ -211,3 +212,8 @@ class Ports:
     connect: Connect = initiator
     ask: Ask | None = None
     sign: Sign | None = None
+    card: Ask | None = None
+
+    def source(self, kind: NeedKind) -> Ask | None:
+        """Who answers what the protocol needs."""
+        return self.card if kind is NeedKind.USIM else self.ask

@@ -262,7 +262,7 @@ class Tunnel:
         if isinstance(event, Need):
             if event.to_sign is not None:
                 self._commands.append(Signing(link=link, need=event, request=event.to_sign))
-            elif self.session.ports.ask is not None:
+            elif self.session.ports.source(event.kind) is not None:
                 self._commands.append(Question(link=link, need=event))
             return
         if self.reauthentication is not None and link is self.reauthentication.link:

@@ -166,10 +166,11 @@ def test_a_check_writes_nothing_and_tells_in_json(shell: Shell) -> None:
 
 def test_what_connect_cannot_do_yet_is_said_at_validate(shell: Shell) -> None:
     text = 'version = 1\n[gateway]\naddress = "vpn.example.com"\n[auth]\nmethod = "eap-aka"\nidentity = "alice"\n'
+    text += 'sim.reader = "Reader 0"\n'
     (profiles(shell) / "sim.toml").write_text(text)
     done = shell.run("profile", "validate", "sim")
     assert done.returncode == 9
-    assert "eap-aka is not supported yet" in done.stderr + done.stdout
+    assert "sim.reader' cannot be used" in done.stderr + done.stdout
 
 
 def test_files_that_a_profile_names_have_to_be_there(shell: Shell) -> None:

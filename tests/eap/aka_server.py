@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ikeclient.crypto.algorithms.milenage import Milenage
 from ikeclient.crypto.algorithms.sim_keys import SimKeys, aka_keys, aka_prime_keys
+from ikeclient.eap.credentials import CardKeys
 from ikeclient.eap.sim_attributes import At, Attributes, counted, fixed, message, numbered, padded, parse
-from ikeclient.eap.usim import CardKeys
 from ikeclient.wire.registry import EapType
 
 K, OPC = bytes(range(16)), bytes(range(16, 32))

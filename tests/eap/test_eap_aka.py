@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 from aka_server import CARD, NETWORK, RAND, AkaServer, K, hidden
 
-from ikeclient.eap.credentials import SimCredentials, stands_alone
+from ikeclient.eap.credentials import SimCredentials, SimMemory, stands_alone
 from ikeclient.eap.method import NeedCredential
 from ikeclient.eap.peer import EapPeer
 from ikeclient.eap.sim_attributes import At, Malformed, counted, fixed, numbered, parse
-from ikeclient.eap.usim import SimMemory, aka_request, ask_card, read_answer
+from ikeclient.eap.usim import aka_request, ask_card, read_answer
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
 from ikeclient.wire.registry import EapType
 

@@ -24,7 +24,8 @@ from lab.machines import LabError, Machine, wait_for
 from lab.pki import Credential
 
 from ikeclient.crypto.algorithms.milenage import Milenage
-from ikeclient.eap.usim import CardKeys, SimMemory, Triplets, ask_card, sim_request
+from ikeclient.eap.credentials import CardKeys, SimMemory
+from ikeclient.eap.usim import Triplets, ask_card, sim_request
 
 SECRET = "radius-secret"
 REQUEST, ACCEPT, REJECT, CHALLENGE = 1, 2, 3, 11

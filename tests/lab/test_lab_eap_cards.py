@@ -20,9 +20,8 @@ from lab.radius import ACCEPT, SECRET, Hlr, Hostapd, RadiusClient, Verdict, conv
 from lab.traffic import ping
 from lab.world import Lab
 
-from ikeclient.eap.credentials import SimCredentials
+from ikeclient.eap.credentials import CardKeys, SimCredentials, SimMemory
 from ikeclient.eap.peer import EapPeer
-from ikeclient.eap.usim import CardKeys, SimMemory
 from ikeclient.errors import AuthenticationFailed
 from ikeclient.wire.registry import EapType
 
@@ -123,3 +122,67 @@ def test_the_register_follows_the_card_after_a_resynchronisation(cards: Cards, m
 def test_an_anonymous_identity_is_enough_to_begin(cards: Cards, method: EapType) -> None:
     name = USERS[method][0] + "anonymous"
     accepted(*cards.log_in(method, SimCredentials(keys=CARD, anonymous_identity=name)))
+
+
+RADIUS: Conf = {
+    "load": f"{PLUGINS} eap-radius",
+    "plugins": {"eap-radius": {"servers": {"one": {"address": "127.0.0.1", "secret": SECRET}}}},
+}
+# A helper as anybody may write one: reads a line, answers a line.
+HELPER = """#!{python}
+import sys
+sys.path[:0] = {path!r}
+from ikeclient.eap.credentials import CardKeys, SimMemory
+from ikeclient.eap.usim import Accepted, ask_card
+answer = ask_card(CardKeys(k=bytes(range(16)), opc=bytes(range(16, 32))), SimMemory(), sys.stdin.readline())
+assert isinstance(answer, Accepted)
+print("res", answer.res.hex(), answer.ck.hex(), answer.ik.hex())
+"""
+
+
+@pytest.fixture(scope="module")
+def world(pki: Pki) -> Iterator[Lab]:
+    with Lab(Topology(), pki=pki) as lab:
+        server, hlr = served(lab.network.gateway, lab.network.subdirectory("radius"), pki)
+        yield lab
+        server.stop()
+        hlr.close()
+
+
+def behind_radius() -> Offer:
+    return Offer(auth="eap-ttls", settings=RADIUS, connection={"remote": {"auth": "eap-radius", "eap_id": "%any"}})
+
+
+def card(lab: Lab, name: str) -> dict[str, Any]:
+    """The keys of [auth] for method `name`, with the card's keys in files."""
+    method = {"eap-aka": EapType.AKA, "eap-sim": EapType.SIM, "eap-aka-prime": EapType.AKA_PRIME}[name]
+    directory = lab.network.subdirectory("card")
+    directory.mkdir(exist_ok=True)
+    sources: dict[str, Any] = {}
+    for key, value in (("k", K), ("opc", OPC)):
+        file = directory / key
+        file.write_text(value.hex() + "\n")
+        file.chmod(0o600)
+        sources[key] = {"file": str(file)}
+    return {"method": name, "user": USERS[method], "identity": None, "password": None, "sim": sources}
+
+
+def connects(lab: Lab, auth: dict[str, Any], gateway: dict[str, Any] | None = None) -> None:
+    lab.connected(behind_radius(), auth=auth, **({"gateway": gateway} if gateway else {}))
+    try:
+        assert ping(lab.network.client, INSIDE_IPV4, count=2) == 2
+    finally:
+        lab.client.disconnect()
+
+
+@pytest.mark.parametrize("name", ["eap-aka", "eap-sim", "eap-aka-prime"])
+def test_a_card_behind_a_gateway(world: Lab, name: str) -> None:
+    connects(world, card(world, name))
+
+
+def test_a_command_answers_for_the_card(world: Lab) -> None:
+    """The tunnel has given up its rights by then; the process that kept them runs the command."""
+    helper = world.network.subdirectory("card") / "helper"
+    helper.write_text(HELPER.format(python=sys.executable, path=sys.path))
+    helper.chmod(0o700)
+    connects(world, {**card(world, "eap-aka"), "sim": {"command": [str(helper)]}})

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ikeclient.errors import PlatformError, ProfileError
+from ikeclient.errors import IkeclientError, PlatformError, ProfileError
 from ikeclient.ike.config import CertificateAuth
 from ikeclient.net.changes.journal import SUFFIX
 from ikeclient.net.changes.steps import Link
@@ -135,6 +135,48 @@ def test_a_hook_whose_waiter_is_cancelled_makes_way_for_the_next(tmp_path: Path)
         assert asyncio.run(both(made.hooks)) is None
     assert (tmp_path / "made").exists()
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+
+
+CHALLENGE = "aka " + " ".join(("00" * 16, "11" * 16))
+
+
+def ask_card(made: Helper, *challenges: str) -> list[str]:
+    """What the card says to each, or why it says nothing."""
+
+    async def run_all() -> list[str]:
+        found = []
+        for challenge in challenges:
+            try:
+                found.append(await made.card.ask(challenge))
+            except IkeclientError as error:
+                found.append(": ".join(error.lines()))
+        made.card.close()
+        return found
+
+    return asyncio.run(run_all())
+
+
+def test_a_command_answers_for_the_card(tmp_path: Path) -> None:
+    with helper(options(tmp_path), {"card": [("/bin/sh", "-c", 'read a; echo "$a"')]}, tmp_path) as made:
+        assert ask_card(made, CHALLENGE, CHALLENGE) == [f"{CHALLENGE}\n"] * 2
+
+
+def test_the_card_is_asked_nothing_but_challenges(tmp_path: Path) -> None:
+    """F15: and no other command is run for it."""
+    commands = {"card": [("/bin/touch", "made")], "up": [("/bin/touch", "made")]}
+    with helper(options(tmp_path), commands, tmp_path) as made:
+        for said in ask_card(made, "", "aka 00 11", f"{CHALLENGE}\nsim", "sim " + "00" * 16):
+            assert "refuses" in said
+    assert not (tmp_path / "made").exists()
+    with helper(options(tmp_path), {"up": commands["up"]}, tmp_path) as made:
+        assert "refuses" in ask_card(made, CHALLENGE)[0]
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("script", ["exit 3", "head -c 600 /dev/zero"])
+def test_a_card_that_fails_is_told(tmp_path: Path, script: str) -> None:
+    with helper(options(tmp_path), {"card": [("/bin/sh", "-c", script)]}, tmp_path) as made:
+        assert "the command /bin/sh for the card" in ask_card(made, CHALLENGE)[0]
 
 
 def test_signals_to_the_whole_group_leave_the_helper_to_its_tunnel(tmp_path: Path) -> None:
@@ -267,7 +309,7 @@ def test_a_caller_without_standard_files_has_a_helper_all_the_same(tmp_path: Pat
 
 def test_news_of_the_helper_is_not_its_end() -> None:
     ours, theirs = socket.socketpair()
-    helper_ = Helper(None, None, None, ours)  # type: ignore[arg-type]  # what has no part in it
+    helper_ = Helper(None, None, None, None, ours)  # type: ignore[arg-type]  # what has no part in it
     assert not helper_.is_gone(), "nothing was said"
     theirs.send(b"!!")
     assert not helper_.is_gone()

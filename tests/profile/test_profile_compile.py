@@ -90,11 +90,48 @@ def test_methods_that_show_the_password_are_allowed_only_by_name(place: Path, me
     assert set(auth.methods) == types
 
 
-@pytest.mark.parametrize("method", ["eap-sim", "eap-aka", "eap-aka-prime"])
-def test_methods_to_come_are_refused_by_name(place: Path, method: str) -> None:
+CARDS = pytest.mark.parametrize("method", ["eap-sim", "eap-aka", "eap-aka-prime"])
+
+
+@CARDS
+def test_a_method_with_a_card_needs_one(place: Path, method: str) -> None:
     error = failure(EAP.replace("eap-mschapv2", method), place)
-    assert error.message == f"the authentication method {method} is not supported yet"
+    assert error.message == "key 'auth.sim' is missing"
     assert error.exit_code == 9
+
+
+@CARDS
+def test_a_card_is_made_of_two_keys_for_tests(place: Path, method: str) -> None:
+    (place / "k").write_text("00112233445566778899aabbccddeeff\n")
+    (place / "opc").write_text("ffeeddccbbaa99887766554433221100")
+    for name in ("k", "opc"):
+        (place / name).chmod(0o600)
+    text = EAP.replace("eap-mschapv2", method).replace(
+        "password", 'sim = { k = { file = "k" }, opc = { file = "opc" } }\npassword'
+    )
+    auth = build(text, place).ike.auth
+    assert isinstance(auth, EapAuth)
+    assert auth.password is None
+    assert auth.sim is not None
+    assert auth.sim.keys is not None
+    assert auth.sim.keys.k.hex() == "00112233445566778899aabbccddeeff"
+    assert "0011" not in repr(auth)
+    (place / "k").write_text("0011")
+    assert failure(text, place).message == "the card's k is not 32 hexadecimal digits"
+
+
+def test_a_card_reader_is_refused_in_words(place: Path) -> None:
+    error = failure(
+        EAP.replace("eap-mschapv2", "eap-aka").replace("password", 'sim.reader = "Reader 0"\npassword'), place
+    )
+    assert error.message == "key 'auth.sim.reader' cannot be used"
+
+
+def test_only_a_method_that_resists_proves_a_gateway_alone(place: Path) -> None:
+    """EAP-SIM proves a network with keys that GSM itself may give away."""
+    text = EAP.replace("[gateway]", "[gateway]\nauth = 'eap'")
+    assert "cannot be eap" in failure(text.replace("eap-mschapv2", "eap-sim"), place).message
+    assert failure(text.replace("eap-mschapv2", "eap-aka"), place).message == "key 'auth.sim' is missing"
 
 
 def test_the_eap_identity_is_the_user_where_there_is_one(place: Path) -> None:

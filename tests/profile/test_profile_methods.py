@@ -8,16 +8,12 @@ import re
 from pathlib import Path
 from typing import get_args
 
-import pytest
 from typer.main import get_command
 
 from ikeclient.cli.app import app
 from ikeclient.eap.method import NAMES
 from ikeclient.eap.peer import SUPPORTED_METHODS
-from ikeclient.errors import IkeclientError
 from ikeclient.profile import exporters, importers, templates
-from ikeclient.profile.compile import compile_profile, unsupported
-from ikeclient.profile.load.load import parse_profile
 from ikeclient.profile.model.methods import METHODS, REFUSED, SUPPORTED, MethodName, is_eap, uses_certificate
 from ikeclient.profile.model.schema import Auth
 from ikeclient.wire.registry import EapType
@@ -64,15 +60,6 @@ def test_what_is_no_method_is_nothing() -> None:
     assert not uses_certificate("")
     assert [name for name in METHODS if uses_certificate(name)] == ["certificate", "eap-tls"]
     assert [name for name in METHODS if not is_eap(name)] == ["psk", "certificate"]
-
-
-@pytest.mark.parametrize("method", REFUSED)
-def test_a_method_that_cannot_be_run_is_refused_with_those_that_can(method: str, tmp_path: Path) -> None:
-    text = f'version = 1\n[gateway]\naddress = "192.0.2.1"\n[auth]\nmethod = "{method}"\nidentity = "a"\n'
-    with pytest.raises(IkeclientError) as raised:
-        compile_profile(parse_profile(text).profile, tmp_path, None, name="p")
-    assert raised.value.lines() == unsupported(method).lines()
-    assert raised.value.hint == f"supported are {', '.join(SUPPORTED)}"
 
 
 def test_the_tables_of_other_clients_speak_of_methods_that_there_are() -> None:

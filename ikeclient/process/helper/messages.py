@@ -5,7 +5,7 @@ Three sockets carry it, each with one request at a time: changes of the machine,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
@@ -132,6 +132,23 @@ class HookEnded:
 
     number: int | None
     problem: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskCard:
+    """Have the profile's command answer a challenge for a USIM."""
+
+    number: int
+    challenge: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardAnswer:
+    """What the command said to the challenge of that number, or why there is no answer."""
+
+    number: int
+    text: str = field(default="", repr=False)
+    problem: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

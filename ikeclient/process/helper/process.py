@@ -26,10 +26,11 @@ from ikeclient.ipc.messages import pack, receive, stream
 from ikeclient.net.changes.journal import this_process
 from ikeclient.process.helper.channel import CODEC, HelperChannel, Keeper
 from ikeclient.process.helper.command import run_command
-from ikeclient.process.helper.messages import HookEnded, ProfileRead, ReadProfile, RunHook
+from ikeclient.process.helper.messages import AskCard, CardAnswer, HookEnded, ProfileRead, ReadProfile, RunHook
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.message import decode, encode
+from ikeclient.profile.secrets.command import run_for_secret
 from ikeclient.tunnel.hooks import SEARCH_PATH, environment
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.status import Status
@@ -41,6 +42,8 @@ _PR_SET_NAME = 15  # prctl(2)
 _GOODBYE = 5.0  # seconds for the helper to end
 _READING = 120.0  # seconds for a profile with its secrets
 _LARGEST_PROFILE = 64 << 20  # bytes, with every authority that its files hold
+_CHALLENGE = re.compile(r"aka( [0-9a-f]{32}){2}|sim( [0-9a-f]{32}){3}")
+_LARGEST_ANSWER = 512
 _REFUSED = "was not run: the helper refuses it"
 
 Known = dict[str, list[tuple[list[str], Author | None]]]  # commands by reason (up, down), and whose rights they have
@@ -76,6 +79,38 @@ class HookRunner:
             self._streams[1].close()
 
 
+class Card:
+    """The tunnel's way to have the profile's command answer for a USIM, with the rights that it gave up itself."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._turn = asyncio.Lock()
+        self._numbers = itertools.count(1)
+
+    async def ask(self, challenge: str) -> str:
+        """Return the card's answer to a challenge. Raises ProfileError, or PlatformError without a helper."""
+        async with self._turn:
+            with contextlib.suppress(OSError, ValueError):
+                self._streams = self._streams or await asyncio.open_connection(sock=self._socket)
+                reader, writer = self._streams
+                number = next(self._numbers)
+                writer.write(pack(CODEC.encode(AskCard(number=number, challenge=challenge))))
+                async for message in stream(reader):
+                    answer = CODEC.decode(CardAnswer, message)
+                    if answer.number != number:  # to a question that was taken back
+                        continue
+                    if answer.problem is not None:
+                        raise answer.problem.error(ProfileError)
+                    return answer.text
+        raise PlatformError("the card cannot be asked", reason="the helper process is gone")
+
+    def close(self) -> None:
+        """Close what the running event loop has of it."""
+        if self._streams is not None:
+            self._streams[1].close()
+
+
 class Reread:
     """The tunnel's way to have its profile read again, with the rights to the files that it gave up itself.
 
@@ -100,14 +135,17 @@ class Reread:
 
 
 class Helper:
-    """A running helper: `channel` for the machine, `hooks` for the profile's commands, `reread` for the profile.
+    """A running helper: `channel` for the machine, `hooks` and `card` for the profile's commands, `reread` for it.
 
     `lifeline` becomes readable when the helper has news of the kill switch, and when it is gone; see `is_gone`.
     """
 
-    def __init__(self, channel: HelperChannel, hooks: HookRunner, reread: Reread, lifeline: socket.socket) -> None:
+    def __init__(
+        self, channel: HelperChannel, hooks: HookRunner, card: Card, reread: Reread, lifeline: socket.socket
+    ) -> None:
         self.channel = channel
         self.hooks = hooks
+        self.card = card
         self.reread = reread
         self.lifeline = lifeline
 
@@ -133,13 +171,17 @@ def helper(
     `reread` reads the profile again, whose hooks may be run from then on. Call it while there is one thread.
     """
     owner = this_process(options.name)
-    pairs = [socket.socketpair() for _ in range(4)]
+    pairs = [socket.socketpair() for _ in range(5)]
 
     def life() -> int:
-        channel, hooks, reading, lifeline = _isolate([theirs for _, theirs in pairs])
+        channel, hooks, card, reading, lifeline = _isolate([theirs for _, theirs in pairs])
         known: Known = {}
         _learn(known, commands, runs_as)
-        tasks = (_serve_hooks(hooks, known, directory), _serve_reading(reading, reread, known))
+        tasks = (
+            _serve_hooks(hooks, known, directory),
+            _serve_card(card, known, directory),
+            _serve_reading(reading, reread, known),
+        )
 
         def tell() -> None:
             with contextlib.suppress(OSError):  # full: the tunnel has not heard of the last time yet
@@ -151,9 +193,9 @@ def helper(
     pid = fork(life)
     for _, theirs in pairs:
         theirs.close()
-    channel, hooks, reading, lifeline = (ours for ours, _ in pairs)
+    channel, hooks, card, reading, lifeline = (ours for ours, _ in pairs)
     try:
-        yield Helper(HelperChannel(channel), HookRunner(hooks), Reread(reading), lifeline)
+        yield Helper(HelperChannel(channel), HookRunner(hooks), Card(card), Reread(reading), lifeline)
     finally:
         for ours, _ in pairs:
             ours.close()
@@ -205,6 +247,27 @@ async def _serve_reading(connection: socket.socket, reread: Callable[[], Compile
         else:
             answer = Failure.of(result)
         writer.write(pack(CODEC.encode(answer), _LARGEST_PROFILE))
+
+
+async def _serve_card(connection: socket.socket, known: Known, directory: Path) -> None:
+    reader, writer = await asyncio.open_connection(sock=connection)
+    async for message in stream(reader):
+        asked = CODEC.decode(AskCard, message)
+        answer = await asyncio.to_thread(_ask_card, asked, known, directory)
+        writer.write(pack(CODEC.encode(answer)))
+
+
+def _ask_card(asked: AskCard, known: Known, directory: Path) -> CardAnswer:
+    """Ask the profile's command, and no other."""
+    command, author = next(iter(known.get("card", [])), ([], None))
+    try:
+        if not command or not _CHALLENGE.fullmatch(asked.challenge):
+            raise ProfileError("the card cannot be asked", reason="the helper refuses it")
+        given = f"{asked.challenge}\n".encode()
+        said = run_for_secret(command, directory, _LARGEST_ANSWER, "card", author=author, given=given)
+    except IkeclientError as error:
+        return CardAnswer(number=asked.number, problem=Failure.of(error))
+    return CardAnswer(number=asked.number, text=said.decode("ascii", "replace"))
 
 
 def _learn(known: Known, commands: Mapping[str, Sequence[Sequence[str]]], runs_as: Author | None) -> None:

@@ -21,11 +21,11 @@ from ikeclient.profile.importers.layout import Layout, swanctl_layout
 from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import read_selectors
 from ikeclient.profile.importers.signatures import read_signature
-from ikeclient.profile.model.methods import METHODS, SUPPORTED, is_eap, mutual_answers, uses_certificate
+from ikeclient.profile.model.methods import METHODS, SUPPORTED, is_eap, mutual_answers, uses_card, uses_certificate
 from ikeclient.profile.secrets.credentials import identity_of
 from ikeclient.wire.text import printable
 
-EAP_METHODS = tuple(filter(is_eap, SUPPORTED))
+EAP_METHODS = tuple(name for name in SUPPORTED if is_eap(name) and not uses_card(name))  # which card, they do not say
 ANY_EAP = (
     "method eap answers EAP-TLS, PEAP, EAP-TTLS and EAP-MSCHAPv2; "
     "EAP-MD5 and EAP-GTC are used if auth.method names them"
@@ -216,7 +216,7 @@ def _method(local: Section, section: MySection, draft: Draft) -> None:
     """How we prove ourselves. Raises ProfileError for what ikeclient does not do."""
     ours = _checked_kind(local, "our")
     method = "psk" if ours == "psk" else "certificate" if ours == "pubkey" else ours
-    if method not in SUPPORTED:
+    if method not in SUPPORTED or uses_card(method):
         raise ProfileError(
             f"our authentication {printable(ours, 40)} is not supported",
             reason=f"possible are psk, pubkey, {', '.join(EAP_METHODS)}",

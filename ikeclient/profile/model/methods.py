@@ -29,6 +29,7 @@ INNER: tuple[InnerName, ...] = get_args(InnerName)
 
 _CERTIFICATE = frozenset({"certificate", "key", "key_passphrase"})
 _SERVER = frozenset({"server_ca", "server_name", "anonymous_identity"})
+_CARD = frozenset({"user", "anonymous_identity", "sim"})
 _TUNNELLED = _CERTIFICATE | _SERVER | {"user", "password", "inner"}
 
 
@@ -61,14 +62,14 @@ METHODS: dict[MethodName, MethodTraits] = {
     "eap-peap": MethodTraits(keys=_TUNNELLED, answers=(EapType.PEAP,)),
     "eap-gtc": MethodTraits(keys=frozenset({"user", "password"}), answers=(EapType.GTC,)),
     "eap-md5": MethodTraits(keys=frozenset({"user", "password"}), answers=(EapType.MD5_CHALLENGE,)),
-    "eap-sim": MethodTraits(keys=frozenset({"user"}), answers=(EapType.SIM,), supported=False),
-    "eap-aka": MethodTraits(keys=frozenset({"user"}), answers=(EapType.AKA,), supported=False),
-    "eap-aka-prime": MethodTraits(keys=frozenset({"user"}), answers=(EapType.AKA_PRIME,), supported=False),
+    "eap-sim": MethodTraits(keys=_CARD, answers=(EapType.SIM,)),
+    "eap-aka": MethodTraits(keys=_CARD, answers=(EapType.AKA,)),
+    "eap-aka-prime": MethodTraits(keys=_CARD, answers=(EapType.AKA_PRIME,)),
     # What the gateway asks for, of the methods that never show the password to anybody unproven.
     "eap": MethodTraits(keys=_TUNNELLED, answers=(EapType.TLS, EapType.PEAP, EapType.TTLS, EapType.MSCHAPV2)),
 }
 # EAP methods that authenticate both sides and make keys: no others may prove a gateway alone (RFC 5998 section 3).
-MUTUAL = frozenset({EapType.MSCHAPV2, EapType.TLS, EapType.TTLS, EapType.PEAP})
+MUTUAL = frozenset({EapType.MSCHAPV2, EapType.TLS, EapType.TTLS, EapType.PEAP, EapType.AKA, EapType.AKA_PRIME})
 SUPPORTED = tuple(name for name, traits in METHODS.items() if traits.supported)
 REFUSED = tuple(name for name, traits in METHODS.items() if not traits.supported)
 
@@ -90,6 +91,11 @@ def uses_certificate(method: str) -> bool:
     return method in _BY_NAME and _BY_NAME[method].certificate
 
 
+def uses_card(method: str) -> bool:
+    """Return whether a SIM or USIM proves who we are; false for what is no method."""
+    return method in _BY_NAME and "sim" in _BY_NAME[method].keys
+
+
 class _Auth(Protocol):
     """What of the section [auth] decides what a method uses."""
 
@@ -105,6 +111,6 @@ class _Auth(Protocol):
 
 def needs_password(auth: _Auth) -> bool:
     """Return whether an EAP method takes a password: not with certificates only."""
-    if auth.method == "eap-tls" or auth.inner == "tls":
+    if auth.method == "eap-tls" or auth.inner == "tls" or uses_card(auth.method):
         return False
     return auth.method != "eap" or auth.certificate is None or auth.password is not None

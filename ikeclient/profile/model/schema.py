@@ -28,7 +28,7 @@ from pydantic_core import core_schema
 
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES
 from ikeclient.profile.model import proposals, values
-from ikeclient.profile.model.methods import REFUSED, SUPPORTED, InnerName, MethodName
+from ikeclient.profile.model.methods import SUPPORTED, InnerName, MethodName
 from ikeclient.profile.model.proposals import DEFAULT_ESP, DEFAULT_IKE
 from ikeclient.profile.model.values import Fault, IPNetwork
 
@@ -239,6 +239,24 @@ class KeySource(Section):
         return None if self.file is None else KeyFile(file=self.file, insecure=self.insecure)
 
 
+class SimSource(Section):
+    """Who answers for a SIM or USIM: exactly one of a command, a reader and two keys."""
+
+    command: Command | None = Field(
+        default=None, repr=False, description="A command that answers one challenge, run without a shell"
+    )
+    reader: Text | None = Field(default=None, description="A PC/SC reader; known and refused: use a command")
+    k: SecretSource | None = Field(default=None, description="For tests: K, 32 hexadecimal digits, as a secret source")
+    opc: SecretSource | None = Field(default=None, description="For tests: OPc, likewise; it goes with `k`")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> SimSource:
+        given = [kind for kind in ("command", "reader", "k") if getattr(self, kind) is not None]
+        if len(given) != 1 or (self.k is None) != (self.opc is None):
+            raise ValueError("must have exactly one of command, reader, and k with opc")
+        return self
+
+
 class Gateway(Section):
     """Who to connect to, and how the gateway proves that it is the right one."""
 
@@ -283,8 +301,7 @@ class Auth(Section):
     method: MethodName = Field(
         description=f"How we prove who we are: {_words(name for name in SUPPORTED if name != 'eap')}, or `eap`: "
         "what the gateway asks for, of the methods that never show the password to anybody who has not proven who "
-        "they are: EAP-TLS if there is a certificate, PEAP, EAP-TTLS and MSCHAPv2. "
-        f"Known and refused are {_words(REFUSED)}"
+        "they are: EAP-TLS if there is a certificate, PEAP, EAP-TTLS and MSCHAPv2"
     )
     identity: Text | None = Field(
         default=None,
@@ -302,9 +319,9 @@ class Auth(Section):
     )
     anonymous_identity: Text | None = Field(
         default=None,
-        description="With EAP-TLS, EAP-TTLS and PEAP: what is said of us before the authentication server has proven "
-        "who it is, such as `anonymous@example.com`. Default with EAP-TTLS and PEAP: `anonymous`, with the account's "
-        "realm if it has one; with `eap` and EAP-TLS: the account, since a method that shows it may follow",
+        description="With EAP-TLS, EAP-TTLS, PEAP and cards: what is said of us before the authentication server has "
+        "proven who it is, such as `anonymous@example.com`. Default with EAP-TTLS and PEAP: `anonymous`, with the "
+        "account's realm if it has one; with `eap` and EAP-TLS: the account, since a method that shows it may follow",
     )
     server_ca: Annotated[tuple[str, ...], _Parsed(values.paths, _ONE_OR_MORE)] | None = Field(
         default=None,
@@ -315,6 +332,11 @@ class Auth(Section):
         default=None,
         description="With EAP-TLS, EAP-TTLS and PEAP: the name that the authentication server's certificate must "
         "prove. Default: the gateway's identity",
+    )
+    sim: SimSource | None = Field(
+        default=None,
+        description="Required for methods `eap-sim`, `eap-aka` and `eap-aka-prime`: the card, as "
+        '`{ command = ["..."] }` or for tests `{ k = ..., opc = ... }`, see [Cards](#cards)',
     )
     psk: SecretSource | None = Field(
         default=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -32,8 +33,11 @@ def run_for_secret(
     *,
     timeout: float = TIMEOUT,
     author: Author | None = None,
+    given: bytes = b"",
 ) -> bytes:
     """What `command` prints on its standard output, at most `limit` bytes, run in `directory`, as `author` if given.
+
+    `given` is what it reads on its standard input, less than a pipe holds.
 
     Its standard error is thrown away, since it may repeat the secret. Raises ProfileError naming the program and
     never its arguments.
@@ -47,7 +51,7 @@ def run_for_secret(
     try:
         process = subprocess.Popen(  # noqa: S603 - no shell; the words are the profile's owner's
             [path, *command[1:]],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if given else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=directory,
@@ -59,6 +63,10 @@ def run_for_secret(
         raise ProfileError(f"the command {program} for the {name} cannot be run", reason=reason) from None
     deadline = time.monotonic() + timeout
     try:
+        if process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(given)
+                process.stdin.close()
         output = _read(process, limit, deadline)
         if output is None or len(output) > limit:
             what = f"did not end within {timeout:g} seconds" if output is None else f"printed more than {limit} bytes"

@@ -19,6 +19,7 @@ from ikeclient.crypto.pki.identity import PREFIXES, identity_text, parse_identit
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, load_pkcs12
 from ikeclient.crypto.sign.file_key import FileKey, PassphraseNeeded
 from ikeclient.crypto.sign.remote_key import RemoteKey
+from ikeclient.eap.credentials import CardKeys, SimCredentials
 from ikeclient.errors import ProfileError, UsageError
 from ikeclient.ike.config import Ppk
 from ikeclient.profile.load.author import Key
@@ -26,6 +27,7 @@ from ikeclient.profile.load.files import FileFault, read_regular, shown_path
 from ikeclient.profile.model.schema import Auth, Gateway, KeyFile, KeySource, PostQuantumKey
 from ikeclient.profile.model.values import shown
 from ikeclient.profile.secrets import remote_keys
+from ikeclient.profile.secrets.secrets import Secret
 from ikeclient.profile.secrets.sources import Sources
 from ikeclient.wire.identity import Identity
 from ikeclient.wire.registry import IdType
@@ -37,6 +39,7 @@ SYSTEM_TRUST = (
 )
 MAX_BUNDLE = 4 << 20  # bytes
 MAX_KEY_FILE = 1 << 20
+CARD_KEY = 16  # bytes
 MIN_PPK = 32  # bytes
 MIN_PSK = 8  # bytes; shorter ones are found by trying
 _Loaded = TypeVar("_Loaded")
@@ -119,6 +122,37 @@ def load_password(auth: Auth, account: str, sources: Sources) -> str | None:
     if "\0" in password or "\n" in password:
         raise ProfileError("the password holds a NUL or a newline", hint="its source should give the password only")
     return password
+
+
+def load_sim(auth: Auth, sources: Sources, *, private: bool) -> SimCredentials:
+    """The card of a profile; `private` says that the gateway proves itself no sooner. Raises ProfileError."""
+    source = auth.sim
+    if source is None:
+        hint = 'for example: sim = { command = ["sim-helper"] }'
+        raise ProfileError(f"key '{auth.SECTION}.sim' is missing", reason=f"method {auth.method} needs it", hint=hint)
+    if source.reader is not None:
+        raise ProfileError(
+            f"key '{auth.SECTION}.sim.reader' cannot be used",
+            reason="this client was built without PC/SC",
+            hint="name a program that asks the reader as sim.command, see docs/profile.md",
+        )
+    keys: CardKeys | None = None
+    if source.k is not None and source.opc is not None:
+        quiet = replace(sources, stdin_password=None)
+        k, opc = (
+            _card_key(quiet.secret(secret, name, auth.user or "the card", (auth.SECTION, "sim", name)), name)
+            for name, secret in (("k", source.k), ("opc", source.opc))
+        )
+        keys = CardKeys(k=k, opc=opc)
+    return SimCredentials(keys=keys, anonymous_identity=auth.anonymous_identity, private=private)
+
+
+def _card_key(secret: Secret, name: str) -> bytes:
+    with suppress(ValueError):
+        key = binascii.unhexlify(secret.reveal().strip())
+        if len(key) == CARD_KEY:
+            return key
+    raise ProfileError(f"the card's {name} is not {2 * CARD_KEY} hexadecimal digits")
 
 
 def load_trust(gateway: Gateway, sources: Sources) -> TrustStore:

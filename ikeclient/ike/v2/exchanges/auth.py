@@ -263,7 +263,15 @@ class AuthExchange:
         expected = self._config.gateway.identity or identity
         tls = auth.tls and auth.tls.expecting(expected.type, expected.data)
         sources = self._sources
-        peer = EapPeer(auth.identity, auth.methods, auth.password, sources.entropy, tls=tls, now=sources.wall_clock)
+        peer = EapPeer(
+            auth.identity,
+            auth.methods,
+            auth.password,
+            sources.entropy,
+            tls=tls,
+            sim=auth.sim,
+            now=sources.wall_clock,
+        )
         while not peer.finished:
             eap = find(answer, EapPayload)
             if eap is None:
