@@ -36,10 +36,7 @@ from ikeclient.cli import (
 from ikeclient.cli.context import LogFormat, settings
 from ikeclient.cli.help import Command, Group
 from ikeclient.cli.options import ChosenLogFormat, Verbose
-from ikeclient.cli.view.progress import VARIABLE, use_format
-from ikeclient.cli.view.terminal import Priority, show_error, tell
-from ikeclient.control.events import failed
-from ikeclient.control.protocol import encode
+from ikeclient.cli.view.progress import VARIABLE, tell_failure, use_format
 from ikeclient.errors import IkeclientError, Interrupted, UsageError, output_failed, shortage
 
 # What typer raises for a command line it does not understand; it does not export the class itself.
@@ -112,11 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _READER_GONE
     except OSError as error:
         failure = output_failed(error) if _is_about_help(error) else _as_ours(error)
-        _tell_failure(failure)
+        tell_failure(failure)
         code = failure.exit_code
     except (Exception, KeyboardInterrupt) as error:
         failure = _as_ours(error)
-        _tell_failure(failure)
+        tell_failure(failure)
         code = failure.exit_code
     for stream in (sys.stdout, sys.stderr):
         _settle(stream)
@@ -138,13 +135,6 @@ def _run(arguments: list[str]) -> int:
     except typer.Exit as stop:
         return stop.exit_code
     return 0
-
-
-def _tell_failure(error: IkeclientError) -> None:
-    if settings.json_errors:
-        tell(encode(failed(error)).decode().rstrip("\n"), priority=Priority.ERROR)
-    else:
-        show_error(error)
 
 
 def _as_ours(error: BaseException) -> IkeclientError:

@@ -15,9 +15,9 @@ import typer
 from ikeclient.cli.complete import profile_names
 from ikeclient.cli.context import settings
 from ikeclient.cli.options import ChosenLogFormat, Overrides, PasswordStdin, Timeout, Verbose
-from ikeclient.cli.view.progress import Progress, use_format
+from ikeclient.cli.view.progress import Progress, tell_failure, use_format
 from ikeclient.cli.view.render import event_line
-from ikeclient.cli.view.terminal import asker, emit, printable, read_secret, show_error, styled, tell
+from ikeclient.cli.view.terminal import asker, emit, printable, read_secret, styled, tell
 from ikeclient.control import client
 from ikeclient.control.events import happened
 from ikeclient.errors import AuthenticationFailed, IkeclientError, Interrupted, UsageError
@@ -81,7 +81,7 @@ def connect(
                 if not refused or asker() is None or password_stdin or not source.forget_typed():
                     raise
                 progress.failed()
-                show_error(error)  # what was typed may have been mistyped: once more, never twice
+                tell_failure(error)  # what was typed may have been mistyped: once more, never twice
                 again = _compile(source, False, progress, check_running=True, attended=False)
                 _run_detached(again, options, progress)
         else:

@@ -41,11 +41,11 @@ class Purpose(StrEnum):
 # What can be installed beside us: the module, the package, and what it is for.
 _OPTIONAL = {"pkcs11": ("python-pkcs11", "keys on tokens"), "keyring": ("keyring", "secrets in the desktop's keyring")}
 
-# The findings without which a command cannot work.
-_NEEDED = {
-    Purpose.CONNECT: ("TUN device", "CAP_NET_ADMIN"),
-    Purpose.EXEC: ("rootless",),
-    Purpose.PROXY: ("rootless",),
+# The findings without which a command cannot work; of several in a line one is enough.
+_NEEDED: dict[Purpose, tuple[tuple[str, ...], ...]] = {
+    Purpose.CONNECT: (("TUN device",), ("CAP_NET_ADMIN", "own device")),
+    Purpose.EXEC: (("rootless",),),
+    Purpose.PROXY: (("rootless",),),
 }
 
 
@@ -86,9 +86,11 @@ def plain(finding: Finding, columns: int) -> list[str]:
 
 def _require(found: Iterable[Finding], purpose: Purpose) -> None:
     """Raise PrivilegeError for the first thing that the command lacks."""
-    for finding in found:
-        if finding.name in _NEEDED[purpose] and not finding.ok:
-            raise PrivilegeError(f"`{purpose}` cannot work here", reason=finding.text, hint=finding.hint)
+    by_name = {finding.name: finding for finding in found}
+    for names in _NEEDED[purpose]:
+        known = [by_name[name] for name in names if name in by_name]
+        if known and not any(finding.ok for finding in known):
+            raise PrivilegeError(f"`{purpose}` cannot work here", reason=known[0].text, hint=known[0].hint)
 
 
 def _software() -> Iterator[Finding]:

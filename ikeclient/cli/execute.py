@@ -78,7 +78,7 @@ def execute(
         stdin=read_secret if password_stdin else None,
     )
     try:
-        status = run(request, lambda: become(command), display_of(show))
+        status = run(request, lambda: become(command), display_of(progress, show))
     except BaseException:
         progress.failed()
         raise

@@ -10,9 +10,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ikeclient.cli.view.terminal import width
+from ikeclient.cli.context import LogFormat
+from ikeclient.cli.view.progress import use_format
+from ikeclient.cli.view.terminal import printable, width
 
 _NARROWEST, _WIDEST = 16, 100  # columns of names at least, of lines at most
 
@@ -84,8 +87,17 @@ class _Readable:
                     formatter.write_dl(rows, col_max=max(formatter.width // 3, _NARROWEST))
 
 
+_FORMAT = "--log-format"
+
+
 class Command(_Readable, TyperCommand):
-    """A command with readable help."""
+    """A command with readable help. Every one takes the global option --log-format, without words about it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        if not any(_FORMAT in parameter.opts for parameter in self.params):
+            args = _without_format(ctx, args)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments and options."""
@@ -99,3 +111,22 @@ class Group(_Readable, TyperGroup):
         """Write the options and commands."""
         self._write_records(ctx, formatter)
         self.format_commands(ctx, formatter)
+
+
+def _without_format(ctx: Any, args: list[str]) -> list[str]:
+    """Take --log-format from the options of a command, and write stderr as it says."""
+    left: list[str] = []
+    words = iter(args)
+    for word in words:
+        if word == "--":
+            return [*left, word, *words]
+        option, equals, value = word.partition("=")
+        if option != _FORMAT:
+            left.append(word)
+            continue
+        value = value if equals else next(words, "")
+        try:
+            use_format(LogFormat(value))
+        except ValueError:
+            raise typer.BadParameter(f"{_FORMAT} is text or json, not '{printable(value, 40)}'", ctx=ctx) from None
+    return left

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ikeclient.cli.options import duration
 from ikeclient.cli.view.terminal import emit, printable, say, styled, width, wrapped
 from ikeclient.errors import UsageError
 
@@ -23,6 +24,16 @@ _LABEL = 14
 def probe(
     host: Annotated[str, typer.Argument(metavar="HOST", help="The gateway's name or address.")],
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout",
+            metavar="TIME",
+            parser=duration(0.1, 3600),
+            help="How long to ask a port that stays silent.",
+            show_default="5s",
+        ),
+    ] = 5.0,
 ) -> None:
     """Ask a gateway what it speaks: ports, algorithms, fragmentation, NAT, round-trip time. Exits with 5 on silence."""
     import asyncio
@@ -38,7 +49,7 @@ def probe(
     (_, first), *others = asyncio.run(resolve([host], 500))
     if others:
         say(f"{host} has {len(others) + 1} addresses; this is about {first}")
-    found = ask(host, first)
+    found = ask(host, first, timeout)
     if as_json:
         emit(json.dumps(document(found)))
         return

@@ -21,7 +21,7 @@ from ikeclient.cli.view.progress import Progress, display_of, use_format
 from ikeclient.cli.view.terminal import asker, read_secret, warn
 from ikeclient.control import client
 from ikeclient.control.events import error_of, failed, happened
-from ikeclient.errors import IkeclientError, NoResponse, ParseError, PlatformError, UsageError
+from ikeclient.errors import IkeclientError, Interrupted, NoResponse, ParseError, PlatformError, UsageError
 
 if TYPE_CHECKING:
     from ikeclient.process.service_socket import Service
@@ -110,7 +110,7 @@ def proxy(
         ask=asker(),
         stdin=read_secret if password_stdin else None,
     )
-    display = display_of(show)
+    display = display_of(progress, show)
     try:
         if stdio is None:
             served = _settings(_specs(socks, http, forward), user, password_from)
@@ -120,6 +120,8 @@ def proxy(
             if status - _BY_SIGNAL in signal.valid_signals() - _ENDING:
                 name = signal.Signals(status - _BY_SIGNAL).name
                 raise PlatformError("the process that serves the proxy is gone", reason=f"it was ended by {name}")
+            if status == Interrupted.exit_code and client.running_pid(request.name) is None:
+                progress(happened("disconnected", request.name))  # it was ours, and Ctrl-C is how it is meant to end
         elif socks or http or forward or password_from or password_stdin:
             raise UsageError("--stdio stands alone", hint="it listens nowhere, and its input belongs to the connection")
         else:
@@ -238,7 +240,7 @@ def _serve(served: Settings, name: str, progress: Progress, service: Service) ->
             progress(failed(failure[0]))
             return failure[0].exit_code
         raise failure[0]
-    return 130 if received == signal.SIGINT else 0
+    return Interrupted.exit_code if received == signal.SIGINT else 0
 
 
 def _follow(name: str, progress: Progress) -> list[IkeclientError]:

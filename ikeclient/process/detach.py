@@ -23,7 +23,7 @@ from ikeclient.ipc.fork import daemonise, fork
 from ikeclient.ipc.messages import HEADER, pack, receive
 from ikeclient.ipc.typed import Codec
 from ikeclient.process.bug_report import outline
-from ikeclient.process.log_file import LONGEST, CappedFile, log_to
+from ikeclient.process.log_file import LONGEST, CappedFile, log_to, open_log
 from ikeclient.wire.text import printable
 
 Events = Callable[[dict[str, object]], None]
@@ -122,7 +122,7 @@ def _child(
     """Do everything that the child does; returns its exit code. Never raises."""
     writing, *_ = daemonise([writing, *keep])
     pipe = _Pipe(writing)
-    lines = CappedFile(log)
+    lines = open_log(log.parent, log.stem)
     log_to(lambda text: pipe.tell(happened("log", text=text)), verbosity, kept=lines.log)
 
     def report(event: dict[str, object]) -> None:

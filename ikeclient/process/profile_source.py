@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.importers.open import opened
-from ikeclient.profile.secrets.secrets import ASKED, Ask, Secret
+from ikeclient.profile.secrets.secrets import Ask, Secret, forget_typed
 
 
 class ProfileSource:
@@ -24,10 +24,7 @@ class ProfileSource:
 
     def forget_typed(self) -> bool:
         """Forget what was typed, so that it is asked for again; false if nothing was."""
-        typed = [key for key in self._kept if key.startswith(ASKED)]
-        for key in typed:
-            del self._kept[key]
-        return bool(typed)
+        return forget_typed(self._kept)
 
     def read(
         self,

@@ -11,13 +11,13 @@ import signal
 import socket
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ikeclient.control import client
 from ikeclient.control.events import error_of, failed, happened
-from ikeclient.errors import IkeclientError, PlatformError
+from ikeclient.errors import AuthenticationFailed, IkeclientError, PlatformError
 from ikeclient.ipc.fork import fork
 from ikeclient.ipc.messages import pack, receive
 from ikeclient.ipc.typed import Codec
@@ -27,7 +27,7 @@ from ikeclient.process.stand_in import StandIn, wait_for_end
 from ikeclient.process.tunnel_request import Display, TunnelRequest, Work
 from ikeclient.profile.importers.open import may_be_foreign, opened
 from ikeclient.profile.load.load import LoadedProfile, load_profile
-from ikeclient.profile.secrets.secrets import Secret, erase_variable
+from ikeclient.profile.secrets.secrets import Secret, erase_variable, forget_typed
 
 if TYPE_CHECKING:
     from ikeclient.profile.compile import CompiledProfile
@@ -110,7 +110,8 @@ def _start_tunnel(
     from ikeclient.tunnel.options import ConnectOptions
 
     forbid_core_dumps()
-    compiled = _with_secrets(request, display, loaded)
+    kept: dict[str, Secret] = {}
+    compiled = _with_secrets(request, loaded, kept)
     options = ConnectOptions(
         name=compiled.name,
         timeout=request.timeout,
@@ -118,28 +119,38 @@ def _start_tunnel(
         runtime_directory=client.runtime_directory(),
         verbosity=display.verbosity,
     )
-    return run_detached(
-        lambda listener: run_inside(compiled, options, listener, namespace, first),
-        display.show,
-        display.line,
-        options.runtime_directory / f"{options.name}.log",
-        display.verbosity,
-        keep=(*namespace.descriptors, first.fileno()),
-    )
+
+    def start(compiled: CompiledProfile) -> int:
+        return run_detached(
+            lambda listener: run_inside(compiled, options, listener, namespace, first),
+            display.show,
+            display.line,
+            options.runtime_directory / f"{options.name}.log",
+            display.verbosity,
+            keep=(*namespace.descriptors, first.fileno()),
+        )
+
+    for warning in compiled.warnings:
+        display.show(happened("notice", compiled.name, text=warning))
+    try:
+        return start(compiled)
+    except IkeclientError as error:  # the other process's, of which the exit code tells the kind
+        refused = error.exit_code == AuthenticationFailed.exit_code
+        if not refused or request.ask is None or request.stdin is not None or not forget_typed(kept):
+            raise
+        display.error(error)  # what was typed may have been mistyped: once more, never twice
+    return start(_with_secrets(request, loaded, kept))
 
 
-def _with_secrets(request: TunnelRequest, display: Display, loaded: LoadedProfile | None) -> CompiledProfile:
-    """The profile with its secrets; without one it is a file to import."""
+def _with_secrets(request: TunnelRequest, loaded: LoadedProfile | None, kept: dict[str, Secret]) -> CompiledProfile:
+    """The profile with its secrets and all warnings; without one it is a file to import."""
     if loaded is not None:
-        return _compiled(request, display, loaded, {})
-    kept: dict[str, Secret] = {}
+        return _compiled(request, loaded, kept)
     with opened(request.profile, request.overrides, ask=request.ask, kept=kept, name=request.name) as imported:
-        return _compiled(request, display, imported, kept)
+        return _compiled(request, imported, kept)
 
 
-def _compiled(
-    request: TunnelRequest, display: Display, loaded: LoadedProfile, kept: dict[str, Secret]
-) -> CompiledProfile:
+def _compiled(request: TunnelRequest, loaded: LoadedProfile, kept: dict[str, Secret]) -> CompiledProfile:
     from ikeclient.profile.compile import compile_profile
 
     compiled = compile_profile(
@@ -151,9 +162,7 @@ def _compiled(
         kept=kept,
         author=loaded.author,
     )
-    for warning in (*loaded.warnings, *compiled.warnings):
-        display.show(happened("notice", loaded.name, text=warning))
-    return compiled
+    return replace(compiled, warnings=tuple(dict.fromkeys((*loaded.warnings, *compiled.warnings))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,7 +96,11 @@ class Arrangement:
         except IkeclientError as error:
             self._events.warn(error.message)
             return False
-        self._events.warn_once(f"another program deleted the interface {device.name}; it was made again")
+        text = f"another program deleted the interface {device.name}; it was made again"
+        if (times := len(self._reopened)) == 1:
+            self._events.warn_once(text)
+        else:
+            self._events.emit("notice", text=f"{text} ({times} of at most {REOPEN_MOST} times a minute)")
         return True
 
     def revert(self) -> None:

@@ -36,7 +36,8 @@ from ikeclient.wire.sa import SaPayload
 
 NEVER_OFFERED = KeyExchangeId(1)  # MODP 768
 NEVER_OFFERED_LENGTH = 96
-_WAITS = (1.0, 1.5, 2.0)  # seconds for the answer to each sending
+_FIRST, _LONGEST = 1.0, 4.0  # seconds for the answer to each sending, half as many again each time
+PATIENCE = 5.0  # seconds for a port that stays silent
 _SILENCES = 2  # in a row, after which the gateway is left alone
 _MARKER = bytes(4)  # in front of IKE on port 4500 (RFC 3948)
 _MAXIMUM_DATAGRAM = 65535
@@ -84,7 +85,7 @@ class _Answer:
 class _Line:
     """A socket to one port of the gateway."""
 
-    def __init__(self, address: IPAddress, port: int) -> None:
+    def __init__(self, address: IPAddress, port: int, patience: float) -> None:
         family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._marker = _MARKER if port == NAT_PORT else b""
@@ -96,6 +97,7 @@ class _Line:
         local = self._socket.getsockname()
         self.path = Path(ip_address(local[0].partition("%")[0]), local[1], address, port)
         self.cookie = False
+        self._patience = patience
 
     def close(self) -> None:
         """No more questions."""
@@ -121,7 +123,7 @@ class _Line:
 
     def _exchange(self, request: bytes, spi: bytes) -> _Answer | None:
         refused: OSError | None = None
-        for wait in _WAITS:
+        for wait in waits(self._patience):
             began = time.monotonic()
             try:
                 self._socket.send(self._marker + request)
@@ -140,6 +142,16 @@ class _Line:
         return None
 
 
+def waits(patience: float) -> Iterator[float]:
+    """Yield how long to wait after each sending; all of them together are `patience`, in seconds."""
+    wait, left = _FIRST, patience
+    while left > 0:
+        last = left - wait < wait / 2  # no time for another one that is worth it
+        yield left if last else wait
+        left = 0.0 if last else left - wait
+        wait = min(1.5 * wait, _LONGEST)
+
+
 def _parsed(data: bytes, spi: bytes) -> Message | None:
     """An answer to the request with that SPI; None for anything else."""
     try:
@@ -153,15 +165,15 @@ def _parsed(data: bytes, spi: bytes) -> Message | None:
     return message
 
 
-def probe(host: str, address: IPAddress) -> Findings:
-    """Ask the gateway at `address` on both ports. Raises NoResponse when neither answers."""
+def probe(host: str, address: IPAddress, patience: float = PATIENCE) -> Findings:
+    """Ask the gateway at `address` on both ports, each for `patience` seconds. Raises NoResponse if neither answers."""
     found = Findings(host=host, address=str(address))
     best: _Line | None = None
     for port in (IKE_PORT, NAT_PORT):
         findings = PortFindings(port=port)
         found.ports.append(findings)
         try:
-            line = _Line(address, port)
+            line = _Line(address, port, patience)
             if _introduce(line, found, findings) and best is None:
                 best = line
             else:

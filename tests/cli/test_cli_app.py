@@ -211,3 +211,30 @@ def test_a_terminal_gets_colour_unless_it_does_not_want_it(
 
 def test_the_module_runs_as_the_command(shell: Shell) -> None:
     assert shell.run("--version").stdout == f"ikeclient {ikeclient.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status", "nope", "--log-format", "json"],
+        ["status", "--log-format=json", "nope"],
+        ["--log-format", "json", "disconnect", "nope"],
+        ["disconnect", "nope", "--log-format", "json"],
+        ["profile", "show", "nope", "--log-format", "json"],
+        ["probe", "--log-format", "json", "not a host"],
+    ],
+)
+def test_the_log_format_may_stand_before_and_behind_every_command(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) != 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["event"] == "error"
+
+
+def test_a_log_format_that_is_none_is_said_with_the_commands_own_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--log-format", "xml"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: invalid value: --log-format is text or json, not 'xml'",
+        "  try: ikeclient status --help",
+    ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +103,23 @@ def test_libraries_that_need_not_be_there_are_told(
     assert finding.ok
     assert "python-pkcs11 (keys on tokens) is not installed: pip install python-pkcs11" in finding.text
     assert "keyring (secrets in the desktop's keyring) is there" in finding.text
+
+
+def test_a_device_that_was_made_for_this_user_takes_the_place_of_cap_net_admin(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """O1: `--for connect` asks for what `connect` needs."""
+    for name, owner, group in (("eth0", None, None), ("ike0", os.geteuid(), -1), ("tun1", -1, -1), ("tun2", 4711, -1)):
+        (tmp_path / name).mkdir()
+        if owner is not None:
+            (tmp_path / name / "owner").write_text(f"{owner}\n")
+            (tmp_path / name / "group").write_text(f"{group}\n")
+    node = privileges.Fact("TUN device", True, "it can be opened")
+    admin = privileges.Fact("CAP_NET_ADMIN", False, "routes cannot be changed", "run as root")
+    own = privileges._own_devices(tmp_path)
+    assert [fact.text.partition(":")[0] for fact in own] == ["ike0"]
+    monkeypatch.setattr(privileges, "describe", lambda _: [node, admin, *own])
+    assert main(["doctor", "--for", "connect"]) == 0
+    monkeypatch.setattr(privileges, "describe", lambda _: [node, admin])
+    assert main(["doctor", "--for", "connect"]) == 11
+    assert "run as root" in capsys.readouterr().err

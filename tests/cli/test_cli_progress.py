@@ -131,3 +131,20 @@ def test_a_notice_is_told_once_and_wrapped_at_words(monkeypatch: pytest.MonkeyPa
     assert all(len(line) <= 80 for line in lines)
     assert " ".join(line.strip() for line in lines) == text
     assert "`ikeclient status work`" in lines[1], "what can be pasted stays on a line"
+
+
+def test_a_notice_of_another_occurrence_is_told_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is the same words at once that are told once, in text and in JSON."""
+    for form in (LogFormat.TEXT, LogFormat.JSON):
+        clock = Clock()
+        progress = Progress(form, 0, clock)
+        notice = {"event": "notice", "text": "going back to the former profile"}
+        for _ in range(3):
+            progress(notice)
+        assert capsys.readouterr().err.count("going back") == 1
+        progress({"event": "reconnecting", "error": ["silence"]})
+        progress(notice)
+        assert capsys.readouterr().err.count("going back") == 1, "something has happened since"
+        clock.now += 60
+        progress(notice)
+        assert capsys.readouterr().err.count("going back") == 1, "much later"

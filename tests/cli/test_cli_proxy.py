@@ -160,3 +160,14 @@ def test_everything_that_was_asked_for_is_passed_on(
         read_secret,
     )
     assert capsys.readouterr().err == "warning: words\n"
+
+
+@pytest.mark.parametrize(("pid", "said"), [(None, ["disconnected"]), (4711, [])])
+def test_ctrl_c_says_disconnected_when_the_tunnel_is_gone(
+    pid: int | None, said: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """O4: but not of a tunnel that goes on for others."""
+    monkeypatch.setattr("ikeclient.process.join_or_start.run", lambda *_: 130)
+    monkeypatch.setattr(client, "running_pid", lambda _: pid)
+    assert main(["proxy", "work", "--socks", "0"]) == 130
+    assert [line.partition("  ")[2] for line in capsys.readouterr().err.splitlines()] == said

@@ -176,7 +176,7 @@ def test_a_key_that_is_not_the_certificates_is_refused(write: Write, place: Path
     assert "CN=alice" in (error.reason or "")
 
 
-@pytest.mark.parametrize(("file", "mode"), [("alice.key", 0o644), ("alice.key", 0o640), ("alice.p12", 0o644)])
+@pytest.mark.parametrize(("file", "mode"), [("alice.key", 0o644), ("alice.key", 0o660), ("alice.p12", 0o644)])
 def test_a_private_key_that_others_can_read_is_refused(
     write: Write, place: Path, alice: Owner, file: str, mode: int
 ) -> None:

@@ -82,9 +82,14 @@ def test_a_link_to_a_secret_file_is_followed(write: Write) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o601, 0o777])
-def test_a_secret_file_that_others_can_reach_is_refused(write: Write, mode: int) -> None:
+def test_a_secret_file_that_others_can_reach_is_refused(
+    write: Write, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """F11, with the override."""
     path = write("pw", CANARY, mode)
+    if os.geteuid() == 0:
+        os.chown(path, 1000, 1000)
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
     error = failure(source(file="pw"), path.parent)
     assert f"others may read or change it (mode {mode:04o})" in error.message
     assert (error.hint or "").startswith(f"chmod 600 {path}")
@@ -285,6 +290,7 @@ def test_a_secret_of_root_may_be_for_a_group_of_an_ordinary_user(write: Write, m
     if os.geteuid() != 0:
         pytest.skip("only root has files of root")
     path = write("pw", CANARY, 0o640)
+    assert resolve(source(file="pw"), wanted(path.parent)).reveal() == CANARY.encode(), "root reads its own as well"
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert resolve(source(file="pw"), wanted(path.parent)).reveal() == CANARY.encode()
     for mode in (0o644, 0o660, 0o650):

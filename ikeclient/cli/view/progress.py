@@ -31,9 +31,9 @@ from ikeclient.cli.view.terminal import (
     warn,
     width,
 )
-from ikeclient.control.events import QUIET, STEPS, happened, timestamp
+from ikeclient.control.events import QUIET, STEPS, failed, happened, timestamp
 from ikeclient.control.protocol import encode
-from ikeclient.errors import UsageError
+from ikeclient.errors import IkeclientError, UsageError
 
 if TYPE_CHECKING:
     from ikeclient.process.tunnel_request import Display
@@ -72,7 +72,8 @@ _LEVELS = {
     "warning": Priority.WARNING,
     "debug": Priority.DEBUG,
 }
-_MOST_TOLD = 256  # notices that are remembered, so that each is told once
+_MOST_TOLD = 256  # notices that are remembered, so that each is told once for one cause
+_BURST = 0.5  # seconds in which the same words are about the same occurrence
 
 
 def use_format(option: LogFormat | None) -> LogFormat:
@@ -96,7 +97,7 @@ class Progress:
         self._step: str | None = None
         self._began = 0.0
         self._connected = self.ended = False
-        self._told: set[str] = set()
+        self._told: dict[str, float] = {}
 
     def __call__(self, event: Mapping[str, object]) -> None:
         """Show one event."""
@@ -104,12 +105,14 @@ class Progress:
         priority = _PRIORITIES.get(name, Priority.INFO)
         self._connected |= name == "connected"
         self.ended = self._connected and name == "disconnected"
+        if self._is_repeated(name, event):
+            return
         if self._form is LogFormat.JSON:
             tell(
                 encode(event if "time" in event else {**event, "time": timestamp()}).decode().rstrip("\n"),
                 priority=priority,
             )
-        elif (name in QUIET and not self._verbosity) or self._is_repeated(name, event):
+        elif name in QUIET and not self._verbosity:
             return
         elif self.live and name in STEPS:
             self._begin(sentence(event))
@@ -132,15 +135,16 @@ class Progress:
                 self._draw()
 
     def _is_repeated(self, name: str, event: Mapping[str, object]) -> bool:
-        """Whether this is a notice that was told before."""
-        text = str(event.get("text"))
+        """Whether this is a notice that was told a moment ago, with nothing else since then."""
         if name not in {"notice", "warning"}:
+            if name != "log":
+                self._told.clear()
             return False
-        if text in self._told:
-            return True
-        if len(self._told) < _MOST_TOLD:
-            self._told.add(text)
-        return False
+        text, now = str(event.get("text")), self._clock()
+        repeated = now - self._told.get(text, -_BURST) < _BURST
+        if repeated or len(self._told) < _MOST_TOLD:
+            self._told[text] = now
+        return repeated
 
     def _line(self, event: Mapping[str, object], style: str, priority: Priority) -> None:
         """Show an event with its time, unless somebody watches it happen, or the journal knows the time."""
@@ -194,8 +198,20 @@ class Progress:
             self._step = None
 
 
-def display_of(show: Callable[[Mapping[str, object]], None]) -> Display:
+def tell_failure(error: IkeclientError) -> None:
+    """Show an error on stderr, as text or as a line of JSON."""
+    if settings.json_errors:
+        tell(encode(failed(error)).decode().rstrip("\n"), priority=Priority.ERROR)
+    else:
+        show_error(error)
+
+
+def display_of(progress: Progress, show: Callable[[Mapping[str, object]], None]) -> Display:
     """Return what shows events by `show`, and all else on stderr, for processes that know nothing of terminals."""
     from ikeclient.process.tunnel_request import Display
 
-    return Display(show=show, line=event_line, warn=warn, error=show_error, verbosity=settings.verbosity)
+    def error(failure: IkeclientError) -> None:
+        progress.failed()
+        tell_failure(failure)
+
+    return Display(show=show, line=event_line, warn=warn, error=error, verbosity=settings.verbosity)

@@ -15,6 +15,7 @@ from ikeclient.net.rights.grants import Missing, grant, node_fault
 
 TUN = Path("/dev/net/tun")
 CAP_NET_ADMIN = 12  # capabilities(7)
+OWN_DEVICE = "own device"  # the name of a fact
 _PR_SET_DUMPABLE = 4  # prctl(2)
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
@@ -57,7 +58,7 @@ def describe(dns_backend: str, tun: Path = TUN) -> list[Fact]:
     """What this machine lets a tunnel do. `dns_backend` is `dns.Dns.backend()`."""
     node, admin, namespaces = _tun(tun), _net_admin(), _user_namespaces()
     dns = Fact("DNS", True, f"names are resolved through {dns_backend}")
-    return [node, admin, namespaces, dns, _level(node, admin, namespaces)]
+    return [node, admin, *_own_devices(), namespaces, dns, _level(node, admin, namespaces)]
 
 
 def _tun(tun: Path) -> Fact:
@@ -73,6 +74,27 @@ def _net_admin() -> Fact:
         return Fact("CAP_NET_ADMIN", True, "interfaces, routes and rules can be changed")
     text = "interfaces, routes and rules cannot be changed"
     return Fact("CAP_NET_ADMIN", False, text, grant(Missing.NET_ADMIN))
+
+
+def _own_devices(interfaces: Path = Path("/sys/class/net")) -> list[Fact]:
+    """Return the fact about TUN devices that were made for this user; none if there are none."""
+    groups = {os.getegid(), *os.getgroups()}
+    try:
+        names = [each.name for each in sorted(interfaces.iterdir()) if _is_for(each, groups)]
+    except OSError:
+        return []
+    text = f"{', '.join(names)}: made for this user, `connect` works on it by its name in network.interface"
+    return [Fact(OWN_DEVICE, True, text)] if names else []
+
+
+def _is_for(interface: Path, groups: set[int]) -> bool:
+    """Return whether a TUN device has an owner or a group (-1: none), and each that it has fits this process."""
+    try:
+        owner, group = (int((interface / name).read_text(encoding="ascii")) for name in ("owner", "group"))
+    except (OSError, ValueError):  # no TUN device
+        return False
+    fits = (owner == -1 or owner == os.geteuid()) and (group == -1 or group in groups)
+    return fits and (owner, group) != (-1, -1)
 
 
 def _user_namespaces() -> Fact:

@@ -12,15 +12,14 @@ from ikeclient.profile.load.files import read_configuration, shown_path, trusted
 
 
 def read_private(path: Path, limit: int, *, insecure: bool = False, author: Author | None = None) -> bytes:
-    """The content of a file with a secret: of mode 0600 or stricter if it is ours, 0640 if it is root's and we are not.
+    """The content of a file with a secret: of mode 0600 or stricter, or 0640 if it is root's.
 
     `insecure` waives both (hardening F11, F14). Raises ProfileError.
     """
     content = read_configuration(path, limit, author)
     if insecure:
         return content.data
-    mine = os.geteuid() if author is None else author.uid
-    forbidden = 0o037 if content.owner == 0 != mine else 0o077  # root's may be for a group that we are in
+    forbidden = 0o037 if content.owner == 0 else 0o077  # root's may be for a group, as with PostgreSQL
     if content.mode & forbidden:
         raise ProfileError(
             f"{shown_path(path)}: holds a secret, but others may read or change it (mode {content.mode:04o})",

@@ -139,6 +139,17 @@ def _refuse_foreign(wanted: Wanted, kind: str, why: str, *, except_sudo: bool = 
     raise _unreadable(wanted, f"the profile belongs to {author}, and {why}", hint)
 
 
+def forget_typed(kept: dict[str, Secret]) -> bool:
+    """Forget the passwords and keys that were typed, so that they are asked for again; false if there are none.
+
+    A passphrase stays: it has opened its file, so it was right.
+    """
+    typed = [key for key in kept if key.startswith(ASKED) and not key.startswith(f"{ASKED}passphrase")]
+    for key in typed:
+        del kept[key]
+    return bool(typed)
+
+
 def ask_for(wanted: Wanted) -> bytes:
     """The answer of the person at the terminal; raises UsageError where there is none."""
     if wanted.ask is None:
