@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from lab.gateway import PSK
 from lab.machines import LabError, wait_for
 from lab.network import INSIDE_IPV4
 from lab.person import Person
@@ -143,3 +144,27 @@ def test_ctrl_c_while_connecting_ends_everything(lab: Lab, person: Person, termi
     terminal.type("echo status $?\n")
     terminal.expect("\nstatus 130\n")
     wait_for(lambda: person.status() is None, timeout=10, what="the end of the tunnel")
+
+
+@pytest.mark.parametrize("command", ["exec work -- echo it-runs", "proxy work --socks 127.0.0.1:1081"])
+def test_a_mistyped_key_is_asked_for_once_more_and_never_again(
+    lab: Lab, person: Person, terminal: Terminal, command: str
+) -> None:
+    """L10: the second time in the same namespace; a third one might lock an account."""
+    person.write_profile({"auth": {"psk": {"prompt": True}}})
+    for second in ("wrong again, and long enough", PSK):
+        terminal.type(f"{person.program} {command}\n")
+        terminal.expect("Pre-shared key for [^:]*: ")
+        terminal.type("wrong, and long enough\n")
+        terminal.expect("error: [^\n]*(?:\n.*)*Pre-shared key for [^:]*: ")
+        terminal.type(f"{second}\n")
+        if second != PSK:
+            assert "Pre-shared" not in terminal.expect(rf"error: (?s:.*){re.escape(PROMPT)}")
+    if command.startswith("exec"):
+        terminal.expect("it-runs\n")
+    else:
+        terminal.expect("SOCKS5 127.0.0.1:1081")
+        terminal.type("\x03")
+        terminal.expect("disconnected")
+    terminal.expect(re.escape(PROMPT))
+    wait_for(lambda: not lab.gateway.list_sas(), timeout=20, what="the gateway to have heard the end")

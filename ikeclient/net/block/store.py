@@ -147,7 +147,12 @@ class Blocks:
         return closed if problem is None else replace(closed, problem=problem)
 
     def open(self, name: str) -> bool:
-        """Open what a tunnel kept closed, and forget it; whether there was anything."""
+        """Open what a tunnel kept closed, and forget it; whether there was anything.
+
+        Without anything nothing is written: a tunnel without a kill switch ends well on a disk that takes no more.
+        """
+        if self.get(name) is None:
+            return False
         with self._locked():
             block = self.get(name)
             if block is None:

@@ -15,7 +15,6 @@ from ikeclient.net.rights.grants import Missing, grant, node_fault
 
 TUN = Path("/dev/net/tun")
 CAP_NET_ADMIN = 12  # capabilities(7)
-OWN_DEVICE = "own device"  # the name of a fact
 _PR_SET_DUMPABLE = 4  # prctl(2)
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
@@ -84,7 +83,7 @@ def _own_devices(interfaces: Path = Path("/sys/class/net")) -> list[Fact]:
     except OSError:
         return []
     text = f"{', '.join(names)}: made for this user, `connect` works on it by its name in network.interface"
-    return [Fact(OWN_DEVICE, True, text)] if names else []
+    return [Fact("own device", True, text)] if names else []
 
 
 def _is_for(interface: Path, groups: set[int]) -> bool:
