@@ -171,8 +171,10 @@ async def _run(
             machine.revert()  # which a bug may have kept the connection from
             if machine.left:
                 failure = _not_restored(failure, machine.left, options)
-            if not switch.wanted:
-                failure = _open(switch) or failure
+            if not switch.wanted and (not_opened := _open(switch)) is not None:
+                if failure is not None and switch.closed:
+                    failure.try_also(how_to_open(options.name))
+                failure = failure or not_opened
             if control is not None:
                 with contextlib.suppress(PlatformError):  # the next start clears it
                     our_helper.channel.remove("socket")

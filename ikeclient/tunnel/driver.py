@@ -193,8 +193,15 @@ class TunnelDriver:
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._carried_out)
         return task
+
+    def _carried_out(self, task: asyncio.Task[None]) -> None:
+        """Tell the loop of a command that failed in a way that is no answer: the tunnel would wait for ever."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            context = {"message": "a command of the tunnel failed", "exception": error, "handle": None}
+            self._loop.call_exception_handler(context)
 
     async def _look_up(self, lookup: Lookup) -> None:
         try:

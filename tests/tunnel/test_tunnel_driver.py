@@ -14,7 +14,7 @@ from ikeclient.errors import IkeclientError, NoResponse, UsageError
 from ikeclient.ike.events import Closed, Need, NeedKind
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.watch.snapshot import Change
-from ikeclient.tunnel.commands import Question, RunHook, StopHook
+from ikeclient.tunnel.commands import Lookup, Question, RunHook, StopHook
 from ikeclient.tunnel.driver import TunnelDriver
 
 
@@ -253,6 +253,24 @@ def test_a_person_is_asked_while_everything_else_goes_on(end: str) -> None:
             end, []
         )
         assert taken_back == (["Token"] if end == "closed" else [])
+
+    on(scenario)
+
+
+def test_a_command_that_breaks_is_told_to_the_loop_which_ends_the_tunnel() -> None:
+    """O13: a thread that cannot be started is no answer, and the tunnel would wait for one for ever."""
+
+    async def scenario(world: TunnelWorld, driver: TunnelDriver) -> None:
+        async def broken(hosts: object, port: int) -> object:
+            raise RuntimeError("can't start new thread")
+
+        told: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        object.__setattr__(driver._ports, "resolve", broken)
+        driver._obey(Lookup(("vpn.example.com",), 500))
+        await asyncio.sleep(0.01)
+        assert [str(context["exception"]) for context in told] == ["can't start new thread"]
+        assert "handle" in told[0]
 
     on(scenario)
 
