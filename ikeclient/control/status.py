@@ -44,6 +44,7 @@ class AuthStatus(Record):
     serial: str | None = item("the serial number of its certificate, in hexadecimal")
     signature: str | None = item("the scheme that it signed with")
     key: str | None = item("where our private key is, if it is on a token or with ssh-agent")
+    revocation: str | None = item("whether its certificate, or one above it, is revoked: `good`, or `unknown` and why")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Self
 
 from ikeclient.crypto.algorithms.transforms import AlgorithmProposal
+from ikeclient.crypto.pki.revocation import RevocationPolicy
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
 from ikeclient.crypto.sign.private_key import PrivateKey
 from ikeclient.crypto.sign.remote_key import RemoteKey
@@ -157,6 +158,7 @@ class IkeConfig:
     mobike: bool = True
     fragment_size: int = 1280
     allow_sha1: bool = False
+    revocation: RevocationPolicy = RevocationPolicy.RELAXED  # of the gateway's certificate
     disclose_keys: bool = False
     initial_contact: bool = True  # tell the gateway to forget older connections of ours (RFC 7296 section 2.4)
 

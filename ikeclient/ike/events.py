@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 
 from ikeclient.crypto.algorithms.keymat import ChildKeys, IkeKeys
 from ikeclient.crypto.algorithms.transforms import EspSuite, IkeSuite
+from ikeclient.crypto.pki.revocation import RevocationQuery
 from ikeclient.crypto.sign.remote_key import SignatureRequest
 from ikeclient.errors import IkeclientError
 from ikeclient.wire.selector import TrafficSelector
@@ -63,6 +64,7 @@ class NeedKind(StrEnum):
     PASSWORD = auto()
     SIGNATURE = auto()
     USIM = auto()
+    REVOCATION = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,11 +74,12 @@ class Need:
     Answer it once, with `Initiator.supply` or `Initiator.refuse`; both are given this very object. `request` says what
     is asked: for a password the prompt to show (escaped), and the value to supply is the password; for a signature
     where the key is, and the value to supply is the `Signature` that `to_sign` asks for; for a USIM the challenge, and
-    the value is the card's answer, both as `eap.usim` has them.
+    the value is the card's answer, both as `eap.usim` has them; for the revocation of a proven gateway's certificate
+    the query, and the value is a `PathRevocation`.
     """
 
     kind: NeedKind
-    request: str
+    request: str | RevocationQuery
     to_sign: SignatureRequest | None = None
 
 
@@ -103,7 +106,7 @@ class Proof:
     """How one side proved who it is: the `method` as a profile names it; the others with a signature only.
 
     `subject` (escaped) and `serial` (hexadecimal) are those of the certificate. `key` says where our key is, if it is
-    in no file.
+    in no file, `revocation` what is known about that of the gateway's path, in words.
     """
 
     method: str
@@ -111,6 +114,7 @@ class Proof:
     serial: str | None = None
     signature: str | None = None
     key: str | None = None
+    revocation: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,6 +128,19 @@ class HelperSwitch:
                 )
             )
 
+    def admit_fetch(self, remote: IPAddress | None, port: int) -> None:
+        """Let a fetch of revocation data pass, for as long as it lasts. Without that it fails, and says so itself."""
+        request = self._request
+        if remote is None:
+            change = replace(request, asked=())
+        else:
+            asked = tuple(dict.fromkeys((*request.asked, remote)))[-MOST_ADDRESSES:]
+            ports = tuple(dict.fromkeys((*request.ports, port)))[-MOST_PORTS:]
+            change = replace(request, asked=asked, ports=ports)
+        if change != request:
+            with contextlib.suppress(PlatformError):
+                self._change(change)
+
     def carry(self, config: MachineConfig) -> None:
         """Close what the tunnel is about to carry. Raises PlatformError."""
         request = replace(self._request, exclude=config.exclude, exclude_lan=config.exclude_lan)
@@ -162,8 +175,8 @@ class HelperSwitch:
                     else:
                         found.setdefault(address, name)
         finally:
-            if self._request.resolvers:
-                self._change(replace(self._request, resolvers=()))
+            if self._request.asked:
+                self._change(replace(self._request, asked=()))
         if not found:
             raise NoResponse(
                 f"cannot find the gateway {', '.join(hosts)}",
@@ -175,7 +188,7 @@ class HelperSwitch:
     def _admit_server(self, server: IPAddress, port: int) -> None:
         request = self._request
         ports = tuple(dict.fromkeys((*request.ports, port)))[-MOST_PORTS:]
-        self._change(replace(request, resolvers=tuple(dict.fromkeys((*request.resolvers, server))), ports=ports))
+        self._change(replace(request, asked=tuple(dict.fromkeys((*request.asked, server))), ports=ports))
 
     # By way of the helper
 
@@ -213,7 +226,7 @@ def first_request(network: NetworkSettings, *, wanted: bool) -> CloseMachine:
         exclude_lan=network.exclude_lan,
         interface="",
         gateways=(),
-        resolvers=(),
+        asked=(),
         ports=(),
     )
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import encodings.idna  # noqa: F401  for name lookups: a process without rights may not be able to read its library
 import logging
+import os
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ from ikeclient.net.machine.machine import Machine, free_table, remove_leftovers,
 from ikeclient.net.machine.mender import Mender
 from ikeclient.net.machine.unmanaged import UnmanagedMachine
 from ikeclient.net.model import MachineAdapter
-from ikeclient.net.rights.drop_privileges import drop_privileges
+from ikeclient.net.rights.drop_privileges import drop_privileges, future_user
 from ikeclient.net.rights.grants import Missing, grant
 from ikeclient.net.rights.privileges import has_net_admin
 from ikeclient.process.hangup import Reloader, Reread, has_terminal
@@ -37,10 +38,14 @@ from ikeclient.process.service_notify import Reporter
 from ikeclient.process.service_socket import Service
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.signer.keeper import SignerClient, signer
+from ikeclient.tunnel.clock import local_time
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
+from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports
+from ikeclient.tunnel.revocation import RevocationLookup
+from ikeclient.tunnel.revocation_cache import RevocationCache, cache_directory
 
 __all__ = ["ConnectOptions", "plan", "run"]
 
@@ -132,6 +137,14 @@ async def _run(
             ask=options.ask,
             sign=keys.sign if keys is not None else None,
             card=our_helper.card.ask,
+            revocation=RevocationLookup(
+                switch.resolve,
+                time_of_day=local_time,
+                entropy=os.urandom,
+                mark=outer_mark,
+                admit=switch.admit_fetch,
+                cache=_revocation_cache(profile),
+            ),
         )
         connection = TunnelDriver(profile, options, ports, publish)
 
@@ -225,6 +238,15 @@ def _close(profile: CompiledProfile, options: ConnectOptions, our_helper: Helper
                 error.try_also(how_to_open(options.name))
             raise
     return switch
+
+
+def _revocation_cache(profile: CompiledProfile) -> RevocationCache:
+    """Return the place for what was learnt about revocation, which the user that this process becomes can use."""
+    if not profile.ike.revocation.asks:
+        return RevocationCache(None)
+    cache = RevocationCache(cache_directory())
+    cache.prepare(future_user())
+    return cache
 
 
 def _open(switch: HelperSwitch) -> PlatformError | None:

@@ -15,6 +15,7 @@ from typing import Literal, cast
 from ikeclient.crypto.algorithms.transforms import AlgorithmProposal
 from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.identity import identity_text
+from ikeclient.crypto.pki.revocation import RevocationPolicy
 from ikeclient.crypto.sign.file_key import FileKey
 from ikeclient.crypto.sign.remote_key import RemoteKey
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Scheme
@@ -225,6 +226,7 @@ def compile_profile(
             ),
             mobike=profile.session.mobike,
             allow_sha1=profile.gateway.allow_sha1,
+            revocation=RevocationPolicy(profile.gateway.revocation),
         ),
         gateways=profile.gateway.address,
         port=profile.gateway.port,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ikeclient.crypto.pki.revocation import PathRevocation
 from ikeclient.crypto.sign.remote_key import Signature, SignatureRequest
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.events import Closed, Need
@@ -16,6 +17,7 @@ from ikeclient.tunnel.resolve import Known
 
 Ask = Callable[[str], Coroutine[Any, Any, str]]  # shows a prompt, returns what is typed
 Sign = Callable[[SignatureRequest], Coroutine[Any, Any, Signature]]  # raises KeyUnavailable
+Answer = str | Signature | PathRevocation | IkeclientError  # to a `Need`
 
 
 class Lookup:
@@ -63,14 +65,17 @@ class Waiting(Protocol):
         """Set when it waits for nothing any more."""
         ...
 
-    def answer(self, need: Need, answer: str | Signature | IkeclientError) -> None:
+    def answer(self, need: Need, answer: Answer) -> None:
         """Go on with the answer, or with why there is none."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Ask a person; the driver calls `Tunnel.answered`, and takes the question back when it is not `open` any more."""
+    """Ask a person, or those who know about revocation.
+
+    The driver calls `Tunnel.answered`, and takes the question back when it is not `open` any more.
+    """
 
     link: Waiting
     need: Need

@@ -19,7 +19,7 @@ from ikeclient.ike.events import IPAddress
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.watch.snapshot import Change
 from ikeclient.profile.compile import CompiledProfile
-from ikeclient.tunnel.commands import Command, Lookup, Question, RunHook, Signing, StopHook
+from ikeclient.tunnel.commands import Answer, Command, Lookup, Question, RunHook, Signing, StopHook
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports, Socket
 from ikeclient.tunnel.session import Session
@@ -223,7 +223,7 @@ class TunnelDriver:
         ask = self._ports.source(question.need.kind)
         assert ask is not None
         try:
-            answer: str | IkeclientError = await ask(question.need.request)
+            answer: Answer = await ask(question.need.request)
         except IkeclientError as error:
             answer = error
         self._enter(partial(self.tunnel.answered, question, answer))

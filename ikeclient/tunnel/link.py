@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_address
 
-from ikeclient.crypto.sign.remote_key import Signature
 from ikeclient.dataplane.pump import Address, Pump
 from ikeclient.errors import (
     AuthenticationFailed,
@@ -24,6 +23,7 @@ from ikeclient.errors import (
 )
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import Closed, Datagram, Event, IPAddress, Need, NeedKind, Path
+from ikeclient.tunnel.commands import Answer
 from ikeclient.tunnel.ports import Ports, Socket, Sockets
 
 PATH_GRACE = 5.0  # how long the socket of a path that was left still receives
@@ -169,7 +169,7 @@ class Link:
             self.closed = self.closed or event
         return event
 
-    def answer(self, need: Need, answer: str | Signature | IkeclientError) -> None:
+    def answer(self, need: Need, answer: Answer) -> None:
         """Answer what the login needs, or say why there is no answer."""
         if isinstance(answer, IkeclientError):
             self.ike.refuse(need, answer, self._ports.clock())
@@ -286,4 +286,4 @@ def _unanswerable(need: Need) -> NegotiationRefused:
             hint="use `ikeclient connect`",
         )
     hint = "connect in the foreground, on a terminal"
-    return NegotiationRefused("the gateway asks for a credential", reason=need.request, hint=hint)
+    return NegotiationRefused("the gateway asks for a credential", reason=str(need.request), hint=hint)

@@ -13,6 +13,7 @@ from datetime import datetime
 from ipaddress import ip_address
 from typing import Any, Protocol
 
+from ikeclient.crypto.pki.revocation import PathRevocation, RevocationQuery
 from ikeclient.dataplane.event_loop import Carry, unwatch, watch
 from ikeclient.dataplane.interfaces import Device as PacketDevice
 from ikeclient.dataplane.interfaces import Transport
@@ -28,13 +29,15 @@ from ikeclient.net.watch.monitor import NetworkMonitor
 from ikeclient.net.watch.snapshot import Change, OuterAddress, Snapshot
 from ikeclient.tunnel import protocol_log
 from ikeclient.tunnel.clock import boottime, local_time
-from ikeclient.tunnel.commands import Ask, Sign
+from ikeclient.tunnel.commands import Answer, Ask, Sign
 from ikeclient.tunnel.hooks import Runner
 from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.resolve import Known, resolve
+from ikeclient.tunnel.revocation import RevocationLookup
 
 Connect = Callable[[IkeConfig, Callable[[int], bytes], Callable[[], datetime]], IkeConnection]
 Resolve = Callable[[Sequence[str], int], Coroutine[Any, Any, Known]]
+AskRevocation = Callable[[RevocationQuery], Coroutine[Any, Any, PathRevocation]]
 
 
 class Device(PacketDevice, Protocol):
@@ -93,6 +96,9 @@ class KillSwitch(Protocol):
     def admit(self, remote: IPAddress, port: int) -> None:
         """Let our packets to an address of the gateway pass; `port` is ours. Cheap for one that passes already."""
 
+    def admit_fetch(self, remote: IPAddress | None, port: int) -> None:
+        """Let our packets to a server with revocation data pass, from our TCP `port`; None: to none any more."""
+
     def carry(self, config: MachineConfig) -> None:
         """Close what the tunnel is about to carry. Raises PlatformError."""
 
@@ -104,6 +110,9 @@ class NoKillSwitch:
     means: str | None = None
 
     def admit(self, remote: IPAddress, port: int) -> None:
+        """Everything passes."""
+
+    def admit_fetch(self, remote: IPAddress | None, port: int) -> None:
         """Everything passes."""
 
     def carry(self, config: MachineConfig) -> None:
@@ -196,6 +205,7 @@ class Ports:
       IkeclientError if there is no answer.
     - `sign`: has a signature made where our key is; None if it is in a file. Raises KeyUnavailable.
     - `card`: the same with a challenge for a USIM, None if no card can be asked.
+    - `revocation`: finds out about the certificates of a gateway that has proven everything else.
     - `connect`: makes our end of one IKE connection.
     """
 
@@ -213,7 +223,16 @@ class Ports:
     ask: Ask | None = None
     sign: Sign | None = None
     card: Ask | None = None
+    revocation: AskRevocation = field(
+        default_factory=lambda: RevocationLookup(resolve, time_of_day=local_time, entropy=os.urandom, mark=outer_mark)
+    )
 
-    def source(self, kind: NeedKind) -> Ask | None:
+    def source(self, kind: NeedKind) -> Callable[[Any], Coroutine[Any, Any, Answer]] | None:
         """Who answers what the protocol needs."""
-        return self.card if kind is NeedKind.USIM else self.ask
+        match kind:
+            case NeedKind.USIM:
+                return self.card
+            case NeedKind.REVOCATION:
+                return self.revocation
+            case _:
+                return self.ask

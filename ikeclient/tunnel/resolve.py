@@ -1,20 +1,18 @@
 """The gateway's names to addresses, all of them, in the order in which they are to be tried.
 
-The C library's resolver cannot be interrupted, and it may take half a minute. It runs in a thread that nobody waits for
-at exit, which the loop's own pool of threads would not do.
+The C library's resolver cannot be interrupted, and it may take half a minute, so it runs in a thread (`threads`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import threading
 from collections.abc import Sequence
 from ipaddress import ip_address
 
 from ikeclient.errors import NoResponse
 from ikeclient.ike.events import IPAddress
+from ikeclient.tunnel.threads import in_thread
 
 PATIENCE = 10.0
 
@@ -51,26 +49,7 @@ async def resolve(hosts: Sequence[str], port: int) -> Known:
 
 
 def _look_up(host: str, port: int) -> asyncio.Future[list[str]]:
-    loop = asyncio.get_running_loop()
-    answered: asyncio.Future[list[str]] = loop.create_future()
+    def work() -> list[str]:
+        return [str(answer[4][0]) for answer in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)]
 
-    def deliver(addresses: list[str], error: OSError | UnicodeError | None) -> None:
-        if answered.done():  # nobody waits any more
-            return
-        if error is not None:
-            answered.set_exception(error)
-        else:
-            answered.set_result(addresses)
-
-    def work() -> None:
-        found: list[str] = []
-        failure: OSError | UnicodeError | None = None
-        try:
-            found = [str(answer[4][0]) for answer in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)]
-        except (OSError, UnicodeError) as error:
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(deliver, found, failure)
-
-    threading.Thread(target=work, name="ikeclient-resolve", daemon=True).start()
-    return answered
+    return in_thread(work, "resolve")

@@ -268,6 +268,13 @@ class Status:
 
 def _proven(proofs: Sequence[Proof]) -> tuple[AuthStatus, ...]:
     return tuple(
-        AuthStatus(method=each.method, subject=each.subject, serial=each.serial, signature=each.signature, key=each.key)
+        AuthStatus(
+            method=each.method,
+            subject=each.subject,
+            serial=each.serial,
+            signature=each.signature,
+            key=each.key,
+            revocation=each.revocation,
+        )
         for each in proofs
     )

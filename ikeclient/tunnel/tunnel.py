@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ikeclient.crypto.sign.remote_key import Signature
 from ikeclient.dataplane.pump import Address, Pump
 from ikeclient.errors import IkeclientError, NoResponse, PlatformError
 from ikeclient.ike.events import Event, Need, PathEvent, Progress, ReauthenticationDue, Roamed
@@ -20,7 +19,7 @@ from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.watch.snapshot import Change
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel import protocol_log
-from ikeclient.tunnel.commands import Command, Lookup, Question, Signing
+from ikeclient.tunnel.commands import Answer, Command, Lookup, Question, Signing
 from ikeclient.tunnel.connecting import DELETE_TIMEOUT, Connecting, Failure
 from ikeclient.tunnel.data_keeper import DataKeeper
 from ikeclient.tunnel.gateway import Gateway
@@ -170,7 +169,7 @@ class Tunnel:
         lookup.answer(answer)
         self.settle()
 
-    def answered(self, question: Question | Signing, answer: str | Signature | IkeclientError) -> None:
+    def answered(self, question: Question | Signing, answer: Answer) -> None:
         """Take the outcome of a `Question` or a `Signing`."""
         question.link.answer(question.need, answer)
         self.settle()

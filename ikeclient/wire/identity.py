@@ -107,7 +107,10 @@ class CertPayload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertReqPayload:
-    """RFC 7296 section 3.7: `authorities` is a concatenation of SHA-1 hashes of the authorities' public keys."""
+    """RFC 7296 section 3.7: `authorities` is a concatenation of SHA-1 hashes of the authorities' public keys.
+
+    With OCSP_CONTENT they are those of trusted responders (RFC 4806 section 3.1).
+    """
 
     TYPE: ClassVar = PayloadType.CERTREQ
     encoding: CertEncoding

@@ -158,8 +158,10 @@ class CertEncoding(OpenEnum):
     """RFC 7296 section 3.6."""
 
     X509_SIGNATURE = 4
+    CRL = 7
     HASH_AND_URL_X509 = 12
     HASH_AND_URL_BUNDLE = 13
+    OCSP_CONTENT = 14  # RFC 4806
 
 
 class AuthMethod(OpenEnum):

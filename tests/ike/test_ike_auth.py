@@ -31,6 +31,7 @@ from sim_world import AUTHS, PATH, Weather, World, altered, assert_same_state, c
 
 from ikeclient.crypto.algorithms.keymat import shared_key_auth
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION
+from ikeclient.crypto.pki.revocation import RevocationPolicy
 from ikeclient.errors import (
     AuthenticationFailed,
     GatewayNotAuthenticated,
@@ -713,6 +714,13 @@ def test_initial_contact_and_mobike_are_announced() -> None:
 def test_the_certificate_request_names_our_authority() -> None:
     (request,) = [p for p in first_request(client_config("eap"), "eap") if isinstance(p, CertReqPayload)]
     assert len(request.authorities) == 20
+
+
+def test_an_ocsp_response_is_asked_for_in_a_request_of_its_own() -> None:
+    """RFC 4806 section 4.1; C8."""
+    config = replace(client_config("eap"), revocation=RevocationPolicy.RELAXED)
+    _, ocsp = [p for p in first_request(config, "eap") if isinstance(p, CertReqPayload)]
+    assert (ocsp.encoding, ocsp.authorities) == (CertEncoding.OCSP_CONTENT, b"")
 
 
 def test_the_password_is_in_no_datagram_and_no_representation() -> None:

@@ -381,7 +381,7 @@ def test_one_process_keeps_the_switch_of_a_tunnel(lan: Lan, tmp_path: Path) -> N
             exclude_lan=False,
             interface="",
             gateways=(),
-            resolvers=(),
+            asked=(),
             ports=(),
         )
         assert first.close(asked).closed
@@ -402,7 +402,7 @@ def test_a_profile_without_a_switch_does_not_open_what_it_closed_before(lan: Lan
             exclude_lan=False,
             interface="v9",
             gateways=(),
-            resolvers=(),
+            asked=(),
             ports=(),
         )
         with pytest.raises(PlatformError, match="no kill switch any more") as caught:
@@ -428,6 +428,6 @@ def test_the_firewall_says_what_it_means() -> None:
     text = ruleset(block(gateways=(ip_address("192.0.2.1"), ip_address("2001:db8::1"))), [], seconds=60)
     assert "ipv4 timeout 60s" in text
     assert text.index("accept") < text.index("drop")
-    own = ruleset(block(), [block(gateways=(ip_address("192.0.2.1"),), resolvers=(ip_address("192.0.2.53"),))])
+    own = ruleset(block(), [block(gateways=(ip_address("192.0.2.1"),), asked=(ip_address("192.0.2.53"),))])
     assert "meta iif 0 meta mark 0x1ce meta l4proto udp ip daddr { 192.0.2.1 } accept" in own
     assert "meta iif 0 meta mark 0x1ce udp dport 53 ip daddr { 192.0.2.53 } accept" in own

@@ -166,7 +166,7 @@ def test_what_others_opened_and_what_is_missing_is_told() -> None:
 def test_a_name_server_passes_only_while_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     async def look_up(name: str, servers: Any, mark: int, admit: Any) -> list[Any]:
         admit(ip_address("192.0.2.53"), 50000)
-        assert channel.last.resolvers == (ip_address("192.0.2.53"),)
+        assert channel.last.asked == (ip_address("192.0.2.53"),)
         if name == "missing.example":
             raise lookup.NoAnswerError("the name has no address")
         return [GATEWAY]
@@ -178,11 +178,11 @@ def test_a_name_server_passes_only_while_it_is_asked(monkeypatch: pytest.MonkeyP
         ("gw.example.org", GATEWAY),
         ("192.0.2.2", OTHER),
     ]
-    assert channel.last.resolvers == ()
+    assert channel.last.asked == ()
     with pytest.raises(NoResponse, match=r"missing\.example") as caught:
         asyncio.run(made.resolve(["missing.example"], 500))
     assert caught.value.reason == "missing.example: the name has no address"
-    assert channel.last.resolvers == ()
+    assert channel.last.asked == ()
 
 
 def test_block_is_for_profiles_with_a_switch(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "31-psk-0x.mobileconfig": {"auth": {"method": "psk"}},
     "32-psk-0s.mobileconfig": {"auth": {"method": "psk"}},
     "34-none-means-psk.mobileconfig": {"auth": {"method": "psk", "identity": "alice"}},
-    "35-revocation.mobileconfig": {"auth": {"method": "eap"}},
+    "35-revocation.mobileconfig": {"auth": {"method": "eap"}, "gateway": {"revocation": "relaxed"}},
     "36-ike-params-only.mobileconfig": {
         "crypto": {"ike": ["aes256-sha512-modp4096"], "esp": ["aes256-sha512-modp4096"]},
     },
@@ -78,7 +78,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "50-no-vips.swanctl.conf": {"network": {"request": [], "routes": ["10.0.0.0/8"]}},
     "51-psk-no-remote-id.swanctl.conf": {"gateway": {"identity": "%any"}},
     "54-eap-only.swanctl.conf": {"gateway": {"auth": "eap"}, "auth": {"method": "eap-mschapv2"}},
-    "55-revocation-strict.swanctl.conf": {"auth": {"method": "eap-mschapv2"}},
+    "55-revocation-strict.swanctl.conf": {"auth": {"method": "eap-mschapv2"}, "gateway": {"revocation": "strict"}},
     "56-bypass-child-first.swanctl.conf": {"network": {"routes": ["10.0.0.0/8"], "exclude": ["192.168.0.0/16"]}},
     "58-local-ts.swanctl.conf": {"network": {"routes": ["10.0.0.0/8"]}},
     "59-ts-default-of-one-family.swanctl.conf": {"network": {"routes": ["10.0.0.0/8", "::/0"]}},
@@ -137,12 +137,10 @@ REFUSED: dict[str, str] = {
 }
 RISKS: dict[str, str] = {
     "01-rightid-at.ipsec.conf": "gateway.ca is not set, so all public authorities are trusted",
-    "35-revocation.mobileconfig": "revocation of the gateway's certificate is not checked",
     "37-alwayson.mobileconfig": "always-on is not carried over",
     "41-signed-der.mobileconfig": "signed by O=Corp, CN=vpn.example.com, not verified",
     "44-per-app.mobileconfig": "for single apps",
     "51-psk-no-remote-id.swanctl.conf": "gateway.identity is %any",
-    "55-revocation-strict.swanctl.conf": "revocation = strict",
     "58-local-ts.swanctl.conf": "local_ts = 192.168.7.0/24",
     "65-authorities.swanctl.conf": "corp crl_uris",
     "83-azure-VpnSettings.xml": "authority VpnServerRoot is not beside the file",

@@ -293,7 +293,6 @@ def test_swanctl_conf_that_cannot_be_done_is_refused_in_words(text: str, said: s
         (swan(ours="pubkey", theirs="pubkey", remote="ca_id = x\n cacerts = a.pem"), "ca_id"),
         (swan(ours="pubkey", theirs="pubkey", remote="cert_policy = 1.2.3\n cacerts = a.pem"), "cert_policy"),
         (swan(ours="pubkey", theirs="pubkey", remote="certs = gw.pem"), "not limited to gw.pem"),
-        (swan(ours="pubkey", theirs="pubkey", remote="revocation = ifuri"), "revocation = ifuri"),
         (swan(ours="pubkey", theirs="pubkey"), "all public authorities are trusted"),
         (swan(children="a { remote_ts = 10.0.0.0/8 \n } b { remote_ts = 192.0.2.0/24 \n }"), "only the child a"),
         (swan(children="n { remote_ts = 10.0.0.0/8\n local_ts = 192.168.0.0/24 \n }"), "local_ts"),
@@ -555,7 +554,6 @@ def test_text_of_any_unicode_encoding_is_read(encoding: str) -> None:
         ({"type": "ikev2-byod-eap"}, "posture"),
         ({"apps": ["org.example"]}, "single apps"),
         ({"split-tunneling": {"block-ipv4": True}}, "IPv4 outside"),
-        ({"remote": {"addr": "a.example", "revocation": {"strict": True}}}, "revocation"),
     ],
 )
 def test_what_the_app_would_enforce_is_a_risk(authority: Owner, changes: dict[str, Any], risk: str) -> None:
@@ -1025,3 +1023,12 @@ def test_a_phone_book_names_the_algorithms_of_the_ike_sa() -> None:
     for damaged in ("0200000002", "zz", "ff" * 24):
         text = book.replace("020000000200000003000000030000000200000003000000", damaged)
         assert any("CustomIPSecPolicies" in warning for warning in read(text).warnings)
+
+
+def test_how_strictly_revocation_is_checked_is_carried_over(authority: Owner) -> None:
+    """C8."""
+    app = read(sswan(authority, remote={"addr": "a.example", "revocation": {"strict": True}}))
+    strict = read(swan(ours="pubkey", theirs="pubkey", remote="revocation = strict"))
+    ifuri = read(swan(ours="pubkey", theirs="pubkey", remote="revocation = ifuri"))
+    states = [each.tables["gateway"].get("revocation") for each in (app, strict, ifuri)]
+    assert states == ["strict", "strict", "ifuri"]

@@ -214,7 +214,9 @@ def _rows(tunnel: TunnelStatus, rate: Rate | None) -> Iterator[tuple[str, str]]:
 
 def _proof(auth: AuthStatus) -> str:
     serial = auth.serial and f"serial {printable(auth.serial)}"
-    return _joined(auth.method, auth.subject, serial, auth.signature, auth.key and f"key on {printable(auth.key)}")
+    revocation = auth.revocation and f"revocation {printable(auth.revocation)}"
+    key = auth.key and f"key on {printable(auth.key)}"
+    return _joined(auth.method, auth.subject, serial, auth.signature, key, revocation)
 
 
 def _offload(part: OffloadStatus) -> str:

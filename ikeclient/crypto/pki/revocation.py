@@ -38,6 +38,11 @@ class RevocationPolicy(StrEnum):
     IFURI = auto()
     OFF = auto()
 
+    @property
+    def asks(self) -> bool:
+        """Whether anything is asked at all."""
+        return self is not RevocationPolicy.OFF
+
 
 class RevocationState(StrEnum):
     """What is known about a certificate."""
@@ -148,7 +153,6 @@ class RevocationCheck:
             why = "its OCSP responder and its revocation list were not asked"
         else:
             why = "it names no OCSP responder and no revocation list that can be asked"
-        why = next(iter(evidence.problems), why)
 
         def is_revoked(signer: Certificate) -> bool:
             lists = Evidence(lists=evidence.lists)
@@ -170,6 +174,7 @@ class RevocationCheck:
             if listed.until is not None:
                 return _good(certificate, "CRL", listed.until)
             why = listed.problem or why
+        why = next(iter(evidence.problems), why)
         return RevocationStatus(subject=certificate.subject, state=RevocationState.UNKNOWN, detail=why, asked=asked)
 
     def _unsigned(self, revocations: Crl, issuer: Certificate, evidence: Evidence, depth: int) -> str | None:

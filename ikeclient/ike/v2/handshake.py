@@ -41,6 +41,7 @@ from ikeclient.ike.events import (
     Event,
     IkeKeysDerived,
     Need,
+    NeedKind,
     Notice,
     Path,
     Progress,
@@ -53,7 +54,7 @@ from ikeclient.ike.v2.exchanges.init import Answer, InitExchange
 from ikeclient.ike.v2.ike_sa import IkeSa
 from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.overheard import Overheard
-from ikeclient.ike.v2.schedule import BETTER_ANSWER, PERSON, SLOW_ANSWER, Schedule
+from ikeclient.ike.v2.schedule import BETTER_ANSWER, LOOKUP, PERSON, SLOW_ANSWER, Schedule
 from ikeclient.ike.v2.sources import Sources
 from ikeclient.ike.v2.state import State
 from ikeclient.wire.header import SPI_LENGTH, Header
@@ -198,7 +199,8 @@ class Handshake:
 
     def supply(self, need: Need, value: object, now: float) -> None:
         """Answer a need of one of the candidates."""
-        self._schedule.wait_until(now + SLOW_ANSWER)
+        if need.kind is NeedKind.PASSWORD:
+            self._schedule.wait_until(now + SLOW_ANSWER)
         self._answer(lambda sa: sa.supply(need, value, now), now)
 
     def refuse(self, need: Need, error: IkeclientError, now: float) -> None:
@@ -412,8 +414,9 @@ class Handshake:
                 return
             self.outbox.extend(sa.channel.outbox)
             sa.channel.outbox.clear()
-            if any(isinstance(event, Need) for event in sa.events):
-                self._schedule.wait_until(now + PERSON)
+            for event in sa.events:
+                if isinstance(event, Need):
+                    self._schedule.wait_until(now + (PERSON if event.kind is NeedKind.PASSWORD else LOOKUP))
             self.events.extend(sa.events)
             sa.events.clear()
             if pending.proven and len(self._pending_auths) + len(self._inits) > 1:

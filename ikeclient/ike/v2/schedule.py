@@ -8,6 +8,7 @@ SECOND_PORT_AFTER = 1.2  # seconds of silence on port 500 before port 4500 is tr
 MUTE = 2.0  # seconds without a word from a candidate before port 4500 may be asked whether anybody is there
 BEFORE_DEADLINE = 3.0  # seconds before the deadline in which that is asked
 PERSON = 120.0  # seconds that a person may take to answer a question of the gateway's
+LOOKUP = 25.0  # seconds that finding out about revocation may take
 SLOW_ANSWER = 60.0  # seconds that a proven gateway may take to judge what was said to it in EAP, such as a push message
 BETTER_ANSWER = 0.5  # seconds after the first candidate in which failures of unproven ones are not believed
 

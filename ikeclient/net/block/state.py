@@ -61,9 +61,10 @@ class Block:
 
     `networks` are closed; a tunnel without a kill switch that runs beside a closed one has none of them. `granted`
     tells that they are what the gateway granted. `lan` are the private networks that this machine is on, if the profile
-    excludes them. `gateways` and `resolvers` are where our packets with `mark` may go, from the local UDP `ports`;
-    `interface` is the tunnel's. `table` is of our own. `network` is the network namespace all this is about. Before
-    `open_until`, in seconds since the machine started, nothing is closed.
+    excludes them. `gateways` is where our packets with `mark` may go, from the local UDP `ports`; `asked` are
+    others that are asked for a moment: name servers, by UDP, and servers with revocation data, by TCP. `interface` is
+    the tunnel's. `table` is of our own. `network` is the network namespace all this is about. Before `open_until`, in
+    seconds since the machine started, nothing is closed.
     """
 
     name: str
@@ -74,7 +75,7 @@ class Block:
     lan: tuple[IPv4Network | IPv6Network, ...] = ()
     interface: str = ""
     gateways: tuple[IPv4Address | IPv6Address, ...] = ()
-    resolvers: tuple[IPv4Address | IPv6Address, ...] = ()
+    asked: tuple[IPv4Address | IPv6Address, ...] = ()
     ports: tuple[int, ...] = ()
     mark: int
     table: int
@@ -113,7 +114,7 @@ def steps(block: Block, *, filtered: bool = False) -> list[Route | Rule]:
     if filtered:
         found += [
             Rule(version=4, priority=RETURN_PATH, table=MAIN, destination=host(address), source_port=port)
-            for address in dict.fromkeys((*block.gateways, *block.resolvers))
+            for address in dict.fromkeys((*block.gateways, *block.asked))
             for port in block.ports
             if address.version == 4  # IPv6 has no such filter
         ]
@@ -150,7 +151,8 @@ def ruleset(block: Block, passing: Iterable[Block], seconds: int = 0) -> str:
         f"oifname {{ {', '.join(f'{chr(34)}{name}{chr(34)}' for name in interfaces)} }} accept",
         "meta nfproto @open accept",
         *_of_ours(block.mark, "meta l4proto udp", [address for each in passing for address in each.gateways]),
-        *_of_ours(block.mark, "udp dport 53", [address for each in passing for address in each.resolvers]),
+        *_of_ours(block.mark, "udp dport 53", [address for each in passing for address in each.asked]),
+        *_of_ours(block.mark, "meta l4proto tcp", [address for each in passing for address in each.asked]),
         *_ALWAYS,
         *_by_network(block),
         "}",

@@ -89,6 +89,14 @@ def _become_nobody() -> Identity:
     return Identity(uid=uid, still_root=False)
 
 
+def future_user() -> tuple[int, int] | None:
+    """The user and group that `drop_privileges` makes of root; None if it does not or if there is none."""
+    try:
+        return _user() if 0 in os.getresuid() else None
+    except KeyError:
+        return None
+
+
 def _user() -> tuple[int, int]:
     for name in USERS:
         try:

@@ -86,7 +86,7 @@ class BlockKeeper:
             exclude_lan=request.exclude_lan,
             interface=request.interface,
             gateways=request.gateways,
-            resolvers=request.resolvers,
+            asked=request.asked,
             ports=request.ports,
             mark=MARK,
             table=former.table if former is not None else self._blocks.free_table(),

@@ -73,7 +73,7 @@ class CloseMachine:
     exclude_lan: bool
     interface: str
     gateways: tuple[IPv4Address | IPv6Address, ...]
-    resolvers: tuple[IPv4Address | IPv6Address, ...]
+    asked: tuple[IPv4Address | IPv6Address, ...]
     ports: tuple[int, ...]
 
 

@@ -13,7 +13,16 @@ from ikeclient.profile.model.methods import uses_certificate
 
 _CARRIED = frozenset(
     {
-        *("gateway.address", "gateway.identity", "gateway.ca", "auth.method", "auth.identity", "auth.user", "auth.psk"),
+        *(
+            "gateway.address",
+            "gateway.identity",
+            "gateway.ca",
+            "gateway.revocation",
+            "auth.method",
+            "auth.identity",
+            "auth.user",
+            "auth.psk",
+        ),
         *("auth.password", "auth.certificate", "auth.key", "auth.key_passphrase", "crypto.ike", "crypto.esp"),
         *("network.routes", "network.exclude", "network.mtu", "network.dns_servers", "network.dns_domains"),
         *("ppk.id", "ppk.secret", "ppk.required"),
@@ -28,6 +37,10 @@ def write_mobileconfig(parts: Parts) -> bytes:
     profile, name = parts.profile, parts.loaded.name
     ike: dict[str, Any] = {"RemoteAddress": parts.only_address(), "RemoteIdentifier": parts.gateway_identity}
     ike["LocalIdentifier"] = profile.auth.identity or ""
+    if "revocation" in profile.gateway.model_fields_set and profile.gateway.revocation != "off":
+        ike["EnableCertificateRevocationCheck"] = 1
+        if profile.gateway.revocation != "relaxed":
+            parts.lost(f"gateway.revocation {profile.gateway.revocation}", "what nobody can tell is accepted there")
     payloads = _authentication(parts, ike)
     _post_quantum(parts, ike)
     _settings(parts, ike)

@@ -18,7 +18,7 @@ _TYPES = {
 _SPACE = uuid.UUID("6f6b2f3a-0c55-5f0e-9d5e-6a1b0f2f7f11")
 _CARRIED = frozenset(
     {
-        *("gateway.address", "gateway.port", "gateway.identity", "gateway.ca"),
+        *("gateway.address", "gateway.port", "gateway.identity", "gateway.ca", "gateway.revocation"),
         *("auth.method", "auth.identity", "auth.user", "auth.password", "auth.certificate", "auth.key"),
         *("auth.key_passphrase", "crypto.ike", "crypto.esp", "network.routes", "network.exclude", "network.mtu"),
         *("network.dns_servers", "second_auth.method", "second_auth.user", "second_auth.password"),
@@ -40,6 +40,10 @@ def write_sswan(parts: Parts) -> bytes:
     remote: dict[str, Any] = {"addr": parts.only_address(), "id": parts.gateway_identity}
     if profile.gateway.port != 500:
         remote["port"] = profile.gateway.port
+    if profile.gateway.revocation == "strict":
+        remote["revocation"] = {"strict": True}
+    elif profile.gateway.revocation != "relaxed":
+        parts.lost(f"gateway.revocation {profile.gateway.revocation}", "the app knows relaxed and strict")
     authorities = parts.authorities()
     if authorities:
         remote["cert"] = base64.b64encode(authorities[0].der).decode()

@@ -20,7 +20,7 @@ _AUTH = (
 )
 _CARRIED = frozenset(
     {
-        *("gateway.address", "gateway.port", "gateway.identity", "gateway.ca", "gateway.auth"),
+        *("gateway.address", "gateway.port", "gateway.identity", "gateway.ca", "gateway.auth", "gateway.revocation"),
         *(f"{section}.{key}" for section in ("auth", "second_auth") for key in _AUTH),
         *("ppk.id", "ppk.secret", "ppk.required"),
         *("crypto.ike", "crypto.esp", "network.request", "network.routes", "network.exclude"),
@@ -108,6 +108,12 @@ def _remote(parts: Parts) -> dict[str, Any]:
     remote["id"] = parts.gateway_identity
     if gateway.ca and how != "psk":
         remote["cacerts"] = ",".join(parts.path(name) for name in gateway.ca)
+    if gateway.revocation in ("strict", "ifuri"):
+        remote["revocation"] = gateway.revocation
+    elif gateway.revocation == "off":
+        parts.lost(
+            'gateway.revocation = "off"', "charon checks what it can, unless its plugin `revocation` is not loaded"
+        )
     return remote
 
 

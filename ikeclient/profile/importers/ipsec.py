@@ -492,7 +492,7 @@ def _authorities(file: _File, draft: Draft) -> Section:
         section.sections[name] = inner
     state = file.setup.get("strictcrlpolicy") or file.setup.get("crl-strict") or file.setup.get("ocsp-strict")
     if state not in (None, "no"):
-        draft.risk(f"strict revocation ({state}): revocation of the gateway's certificate is not checked")
+        draft.set("gateway", "revocation", "ifuri" if state == "ifuri" else "strict")
     return section
 
 

@@ -67,7 +67,7 @@ def _remote(remote: Fields, draft: Draft) -> None:
         draft.authorities([decode_base64(certificate, "remote.cert")])
     revocation = remote.part("revocation")
     if revocation is not None and revocation.flag("strict"):
-        draft.risk("revocation of the gateway's certificate is not checked (remote.revocation.strict)")
+        draft.set("gateway", "revocation", "strict")
     remote.ignore("certreq", "revocation")
     draft.lost(f"remote.{key}" for key in remote.rest if not remote.is_off(key))
 

@@ -302,8 +302,10 @@ def _gateway(remote: Section, draft: Draft, layout: Layout) -> None:
         draft.any_gateway(f"the file names none, which means any to {layout.program}")
     values = remote.values
     state = values.get("revocation", "relaxed")
-    if state not in ("relaxed", *_NO):
-        draft.risk(f"revocation = {state}: revocation of the gateway's certificate is not checked")
+    if state in ("strict", "ifuri"):
+        draft.set("gateway", "revocation", state)
+    elif state not in ("relaxed", *_NO):
+        draft.risk(f"revocation = {printable(state, 80)}: it is checked as `relaxed` says")
     for key, what in (
         ("ca_id", "which authority must have issued the gateway's certificate"),
         ("cert_policy", "the certificate policies that the gateway's certificate must have"),
@@ -337,7 +339,10 @@ def _trust(remote: Section, authorities: Section, draft: Draft, layout: Layout) 
         if key.startswith(("crl", "ocsp"))
     ]
     if uris:
-        draft.risk(f"revocation of the gateway's certificate is not checked ({', '.join(uris[:4])})")
+        draft.risk(
+            "whether the gateway's certificate is revoked is asked where the certificate says, not where the file does "
+            f"({', '.join(uris[:4])})"
+        )
     names = _files(remote, "cacerts")
     if not names:
         extra = [

@@ -284,6 +284,12 @@ class Gateway(Section):
         description="How the gateway proves itself. `eap`: inside EAP alone, without a certificate (RFC 5998), by a "
         "method that authenticates both sides and makes keys. Default: `psk` with method `psk`, else `certificate`",
     )
+    revocation: Literal["relaxed", "strict", "ifuri", "off"] = Field(
+        default="relaxed",
+        description="Whether the gateway's certificate has been revoked is asked with OCSP and revocation lists. One "
+        "that has is refused. `relaxed`: connect with a notice if nobody can tell. `strict`: refuse then. `ifuri`: "
+        "refuse then if the certificate says where to ask. `off`: do not ask",
+    )
     allow_sha1: bool = Field(
         default=False, description="Sign and accept signatures with SHA-1, for gateways without RFC 7427"
     )

@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ikeclient.crypto.algorithms.keymat import IkeKeys
+from ikeclient.crypto.pki.revocation import PathRevocation, RevocationQuery, RevocationState, enforce, summary
 from ikeclient.crypto.sign.schemes import Scheme
 from ikeclient.eap.method import NeedCredential, method_name
 from ikeclient.eap.peer import EapPeer
@@ -111,7 +112,9 @@ class AuthExchange:
         """Yield requests (and `Need`, answered with what it asks for) until the outcome is known."""
         config = self._config
         answer = yield from _ask((yield from self._first_request()))
-        identity = self._verify(answer)
+        identity, query = self._verify(answer)
+        if query is not None:
+            yield from self._check_revocation(query)
         if (refused := authenticate.refused_before(config)) is not None:
             self._notices.append(
                 f"the gateway refused our signature with {refused} and accepted {self._signed}: "
@@ -193,8 +196,27 @@ class AuthExchange:
             following = yield from self._eap(second.auth, following, identity, second.identity)
         return following
 
-    def _verify(self, answer: Payloads) -> Identity:
-        """Check the gateway's proof in the first answer, before anything else in it counts."""
+    def _check_revocation(self, query: RevocationQuery) -> Generator[Request | Need, object, None]:
+        """Refuse a revoked certificate of the gateway, which has proven everything else, before it learns more."""
+        statuses = query.statuses
+        if query.has_sources and all(each.state is not RevocationState.REVOKED for each in statuses):
+            try:
+                found = yield Need(kind=NeedKind.REVOCATION, request=query)
+            except IkeclientError:  # nothing can be asked from here
+                pass
+            else:
+                assert isinstance(found, PathRevocation)
+                statuses = found.statuses
+        if (notice := enforce(self._config.revocation, statuses)) is not None:
+            self._notices.append(notice)
+        (proof,) = self._proofs.gateway
+        self._proofs = replace(self._proofs, gateway=(replace(proof, revocation=summary(statuses)),))
+
+    def _verify(self, answer: Payloads) -> tuple[Identity, RevocationQuery | None]:
+        """Check the gateway's proof in the first answer, before anything else in it counts.
+
+        Returns who it is and what is to be asked about its certificate.
+        """
         idr, auth = find(answer, IdrPayload), find(answer, AuthPayload)
         eap = find(answer, EapPayload)
         eap_only = eap is not None and isinstance(self._config.gateway.auth, EapOnly)
@@ -220,10 +242,11 @@ class AuthExchange:
         now = self._sources.wall_clock()
         if not isinstance(self._config.auth, EapAuth):
             self._candidate = self._ppk.settle(answer, self._candidate)
-        proof = authenticate.verify_gateway(self._config, self._candidate, idr.identity, certificates, auth, now)
-        if proof is not None:
-            self._note_gateway(proof)
-        return idr.identity
+        verified = authenticate.verify_gateway(self._config, self._candidate, idr.identity, certificates, auth, now)
+        if verified is None:
+            return idr.identity, None
+        self._note_gateway(verified.proof)
+        return idr.identity, verified.query
 
     def _note_gateway(self, proof: Proof) -> None:
         self._proofs = replace(self._proofs, gateway=(proof,))

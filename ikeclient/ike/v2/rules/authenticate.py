@@ -10,6 +10,8 @@ from datetime import datetime
 from ikeclient.crypto.algorithms.keymat import shared_key_auth, signed_octets
 from ikeclient.crypto.pki.identity import identity_text
 from ikeclient.crypto.pki.names import same_name
+from ikeclient.crypto.pki.revocation import Evidence, RevocationQuery
+from ikeclient.crypto.pki.revocation import query as revocation_query
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_gateway
 from ikeclient.crypto.sign.private_key import AuthSignature, PrivateKey, acceptable, auth_signature, sign_auth
 from ikeclient.crypto.sign.remote_key import RemoteKey, Signature, SignatureRequest
@@ -131,10 +133,16 @@ def setting(scheme: Scheme | None) -> str:
 
 
 def certificate_request(config: IkeConfig) -> tuple[CertReqPayload, ...]:
-    """The CERTREQ that names the authorities we trust; none if the gateway has a PSK (section 3.7)."""
+    """The CERTREQ that names the authorities we trust; none if the gateway has a PSK (section 3.7).
+
+    Another one asks for an OCSP response, of whichever responder the authority itself allows (RFC 4806 section 3.1).
+    """
     match config.gateway.auth:
         case TrustedCertificate(trust=trust) | EapOnly(trust=trust):
-            return (CertReqPayload(encoding=CertEncoding.X509_SIGNATURE, authorities=trust.authority_hashes),)
+            own = CertReqPayload(encoding=CertEncoding.X509_SIGNATURE, authorities=trust.authority_hashes)
+            if not config.revocation.asks:
+                return (own,)
+            return own, CertReqPayload(encoding=CertEncoding.OCSP_CONTENT, authorities=b"")
         case PskAuth():
             return ()
 
@@ -160,6 +168,14 @@ def verify_shared_key(candidate: Candidate, secret: bytes, identity: Identity, a
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """How the gateway proved itself, and what is to be asked about its certificate; None if that has no path."""
+
+    proof: Proof
+    query: RevocationQuery | None = None
+
+
 def verify_gateway(
     config: IkeConfig,
     candidate: Candidate,
@@ -167,7 +183,7 @@ def verify_gateway(
     certificates: Sequence[CertPayload],
     auth: AuthPayload | None,
     now: datetime,
-) -> Proof | None:
+) -> Verified | None:
     """How the gateway proved to be who the profile says it is; None if that is left to EAP (RFC 5998).
 
     Raises `GatewayNotAuthenticated` if it did not.
@@ -187,7 +203,7 @@ def verify_gateway(
             if wanted is not None and not same_identity(identity, wanted):
                 raise _wrong_identity(wanted, [shown(identity)])
             verify_shared_key(candidate, psk, identity, auth, "the pre-shared key")
-            return Proof(method="psk")
+            return Verified(proof=Proof(method="psk"))
         case TrustedCertificate(trust=trust) | EapOnly(trust=trust):
             return _verify_signature(config, trust, candidate, identity, certificates, auth, now)
 
@@ -222,7 +238,7 @@ def _verify_signature(
     certificates: Sequence[CertPayload],
     auth: AuthPayload,
     now: datetime,
-) -> Proof:
+) -> Verified:
     if auth.method in (AuthMethod.SHARED_KEY, AuthMethod.NULL):
         raise GatewayNotAuthenticated(
             "the gateway did not authenticate with a certificate",
@@ -231,7 +247,7 @@ def _verify_signature(
         )
     chain = _chain(certificates)
     wanted = config.gateway.identity or identity
-    validate_gateway(chain, trust, now, wanted.type, wanted.data)
+    path = validate_gateway(chain, trust, now, wanted.type, wanted.data)
     if not same_identity(identity, wanted) and not chain[0].matches(identity.type, identity.data):
         raise _wrong_identity(wanted, [shown(identity)])
     try:
@@ -241,7 +257,15 @@ def _verify_signature(
         raise GatewayNotAuthenticated(
             "the gateway's signature does not verify", reason=error.message, hint=error.hint
         ) from error
-    return Proof(method="certificate", subject=chain[0].subject, serial=chain[0].serial, signature=scheme)
+    proof = Proof(method="certificate", subject=chain[0].subject, serial=chain[0].serial, signature=scheme)
+    if not config.revocation.asks:
+        return Verified(proof=proof)
+    evidence = Evidence.read(_sent(certificates, CertEncoding.OCSP_CONTENT), _sent(certificates, CertEncoding.CRL))
+    return Verified(proof=proof, query=revocation_query(path, chain, evidence, now))
+
+
+def _sent(certificates: Sequence[CertPayload], encoding: CertEncoding) -> list[bytes]:
+    return [each.data for each in certificates if each.encoding == encoding]
 
 
 def _chain(certificates: Sequence[CertPayload]) -> list[Certificate]:

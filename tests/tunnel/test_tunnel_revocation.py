@@ -1,0 +1,315 @@
+"""Finding out about revocation: what is asked, of whom, for how long, and what is kept (C8, C11)."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import AuthorityInformationAccessOID
+
+from ikeclient.crypto.pki.revocation import Evidence, RevocationQuery, RevocationState, RevocationStatus, query
+from ikeclient.errors import NoResponse
+from ikeclient.ike.events import IPAddress
+from ikeclient.net.transport.http import forbidden
+from ikeclient.tunnel import revocation
+from ikeclient.tunnel.resolve import Known
+from ikeclient.tunnel.revocation import RevocationLookup
+from ikeclient.tunnel.revocation_cache import RevocationCache
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "crypto"))
+from certificate_factory import INTERMEDIATE, NOW, OTHER_ROOT, ROOT, Made, gateway
+from revocation_factory import HOUR, crl, response
+
+Handler = Callable[[BaseHTTPRequestHandler], None]
+HOST = "data.example"
+
+
+class Server(ThreadingHTTPServer):
+    """A web server for tests; `asked` are the requests as `METHOD path`."""
+
+    daemon_threads = True
+
+    def __init__(self, pages: dict[str, Handler | bytes | None]) -> None:
+        self.asked: list[str] = []
+        self.gone = threading.Event()
+        outer = self
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked.append(f"{self.command} {self.path}")
+                self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                page = pages.get((self.path.partition("://")[2] and "/" + self.path.partition("://")[2]) or self.path)
+                if callable(page):
+                    page(self)
+                elif page is None:
+                    self.send_error(404)
+                else:
+                    reply(self, page)
+
+            do_POST = do_GET  # noqa: N815 - what the library calls
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        super().__init__(("127.0.0.1", 0), Answer)
+
+    def handle_error(self, *_: object) -> None:
+        """A client that goes away is expected."""
+
+
+def reply(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+@contextmanager
+def serving(pages: dict[str, Handler | bytes | None]) -> Iterator[Server]:
+    server = Server(pages)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.gone.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _loopback_is_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The web server is on this machine, at the one address that passes here."""
+    monkeypatch.setattr(
+        revocation, "forbidden", lambda address: None if address == ip_address("127.0.0.1") else forbidden(address)
+    )
+
+
+def asking(port: int, ocsp_path: str | None = None, list_path: str | None = None, host: str = HOST) -> Made:
+    """A gateway's certificate that says where to ask."""
+    extensions: list[x509.ExtensionType] = []
+    if ocsp_path is not None:
+        where = x509.UniformResourceIdentifier(f"http://{host}:{port}{ocsp_path}")
+        access = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, where)
+        extensions.append(x509.AuthorityInformationAccess([access]))
+    if list_path is not None:
+        where = x509.UniformResourceIdentifier(f"http://{host}:{port}{list_path}")
+        extensions.append(x509.CRLDistributionPoints([x509.DistributionPoint([where], None, None, None)]))
+    return gateway(INTERMEDIATE, *extensions)
+
+
+async def resolve(hosts: Sequence[str], port: int) -> Known:
+    if hosts[0] == "nowhere.example":
+        raise NoResponse("cannot find the gateway", reason="nowhere.example: not a name")
+    return [(hosts[0], ip_address(hosts[0] if hosts[0][0].isdigit() or ":" in hosts[0] else "127.0.0.1"))]
+
+
+def about(leaf: Made) -> RevocationQuery:
+    path = tuple(each.certificate for each in (leaf, INTERMEDIATE, ROOT))
+    return query(path, (), Evidence.read(lists=[crl(ROOT)]), NOW)
+
+
+def look_up(leaf: Made, **arguments: Any) -> RevocationStatus:
+    lookup = RevocationLookup(
+        arguments.pop("resolve", resolve),
+        time_of_day=lambda: NOW,
+        entropy=lambda count: b"n" * count,
+        mark=lambda: 0,
+        environment=arguments.pop("environment", {}),
+        **arguments,
+    )
+    return asyncio.run(ask(lookup, about(leaf)))
+
+
+async def ask(lookup: RevocationLookup, asked: RevocationQuery) -> RevocationStatus:
+    return (await lookup(asked)).statuses[0]
+
+
+@pytest.mark.parametrize("status", [ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED])
+def test_a_responder_is_asked_with_a_nonce(status: ocsp.OCSPCertStatus) -> None:
+    pages: dict[str, Handler | bytes | None] = {}
+    with serving(pages) as server:
+        leaf = asking(server.server_port, "/ocsp", "/list")
+
+        def answer(handler: Any) -> None:
+            request = ocsp.load_der_ocsp_request(handler.body)
+            nonce = request.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce
+            reply(handler, response(leaf, INTERMEDIATE, status=status, nonce=nonce))
+
+        pages["/ocsp"] = answer
+        found = look_up(leaf)
+    assert found.state.name == status.name
+    assert server.asked == ["POST /ocsp"]
+
+
+def test_a_responder_that_does_not_know_is_followed_by_the_list() -> None:
+    pages: dict[str, Handler | bytes | None] = {"/list": crl(INTERMEDIATE)}
+    with serving(pages) as server:
+        leaf = asking(server.server_port, "/ocsp", "/list")
+        pages["/ocsp"] = response(leaf, INTERMEDIATE, status=ocsp.OCSPCertStatus.UNKNOWN)
+        assert str(look_up(leaf)) == "good (CRL)"
+        pages["/list"] = crl(INTERMEDIATE, leaf)
+        assert look_up(leaf).state is RevocationState.REVOKED
+    assert server.asked == ["POST /ocsp", "GET /list"] * 2
+
+
+def slow(handler: BaseHTTPRequestHandler) -> None:
+    server = handler.server
+    assert isinstance(server, Server)
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    while not server.gone.wait(0.05):
+        handler.wfile.write(b".")
+        handler.wfile.flush()
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in range(1 << 14):
+        handler.wfile.write(bytes(1 << 16))
+
+
+def huge(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(1 << 30))
+    handler.end_headers()
+
+
+def to(location: str) -> Handler:
+    def redirect(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", location)
+        handler.end_headers()
+
+    return redirect
+
+
+@pytest.mark.parametrize(
+    ("page", "why"),
+    [
+        (None, "status 404"),
+        (b"nothing of the kind", "DER"),
+        (crl(INTERMEDIATE, signer=OTHER_ROOT), "not signed by its issuer"),
+        (crl(INTERMEDIATE, start=NOW - 2 * HOUR, end=NOW - HOUR), "out of date"),
+        (slow, "does not answer in time"),
+        (huge, "answer of 1073741824 bytes is too long"),
+        (endless, "too long"),
+        (to("http://127.0.0.2/list"), "of this machine itself"),
+        (to("http://[::1]/list"), "of this machine itself"),
+        (to("http://[::ffff:127.0.0.3]/list"), "of this machine itself"),
+        (to("http://169.254.169.254/latest/meta-data"), "of the link only"),
+        (to("file:///etc/passwd"), "not one of plain HTTP"),
+        (to("https://data.example/list"), "not one of plain HTTP"),
+        (to("/list"), "redirects more than 2 times"),
+        (to("http://user:word@data.example/"), "not one of plain HTTP"),
+        (to("http://nowhere.example/"), "not a name"),
+        (lambda handler: handler.wfile.write(b"SSH-2.0-x\r\n"), "not HTTP"),
+    ],
+)
+def test_what_does_not_help_is_unknown_and_says_why(
+    page: Handler | bytes | None, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C11: tarpits, huge answers, and redirects to where nobody but us could go."""
+    if page is slow:
+        monkeypatch.setattr(revocation, "FETCH", 0.5)
+    with serving({"/list": page}) as server:
+        found = look_up(asking(server.server_port, None, "/list"))
+    assert found.state is RevocationState.UNKNOWN
+    assert why in found.detail
+    assert f"http://{HOST}:{server.server_port}/list" in found.detail
+    assert len(server.asked) <= 3
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.9", "169.254.1.1", "[::1]", "[fe80::1]", "0.0.0.0", "224.0.0.1", "[64:ff9b::7f00:1]", "[2002:7f00:1::]"],
+)
+def test_this_machine_and_its_link_are_never_asked(host: str) -> None:
+    """C11: the address that counts is the one that a name resolves to."""
+    literal = ip_address(host.strip("[]"))
+
+    async def rebound(hosts: Sequence[str], port: int) -> Known:
+        return [(hosts[0], ip_address("192.0.2.1")), (hosts[0], literal)]
+
+    leaf = asking(80, None, "/list")
+    found = look_up(leaf, resolve=rebound)
+    assert "its address is" in found.detail
+    assert "its address is" in look_up(asking(80, None, "/list", host=host)).detail
+
+
+def test_two_redirects_are_followed() -> None:
+    pages: dict[str, Handler | bytes | None] = {"/a": to("/b"), "/b": to("/c"), "/c": crl(INTERMEDIATE)}
+    with serving(pages) as server:
+        assert look_up(asking(server.server_port, None, "/a")).state is RevocationState.GOOD
+
+
+def test_a_proxy_is_asked_for_the_whole_url_and_may_be_on_this_machine() -> None:
+    """C11: what the proxy's own address is, is the user's choice; what it is asked for is not."""
+    pages: dict[str, Handler | bytes | None] = {"/far.example/list": crl(INTERMEDIATE)}
+    with serving(pages) as server:
+        leaf = asking(80, None, "/list", host="far.example")
+        proxy = {"http_proxy": f"http://127.0.0.1:{server.server_port}"}
+        assert look_up(leaf, environment=proxy).state is RevocationState.GOOD
+        assert server.asked == ["GET http://far.example/list"]
+        inner = asking(80, None, "/list", host="127.0.0.9")
+        assert "of this machine itself" in look_up(inner, environment=proxy).detail
+        assert server.asked == ["GET http://far.example/list"]
+
+
+def test_only_who_is_asked_is_let_through_a_closed_machine_and_only_meanwhile() -> None:
+    admitted: list[tuple[IPAddress | None, int]] = []
+    with serving({"/list": crl(INTERMEDIATE)}) as server:
+        leaf = asking(server.server_port, None, "/list")
+        look_up(leaf, admit=lambda address, port: admitted.append((address, port)))
+    assert [address for address, _ in admitted] == [ip_address("127.0.0.1"), None]
+    assert admitted[0][1] > 0
+
+
+def test_what_was_learnt_is_kept_until_it_expires(tmp_path: Path) -> None:
+    cache = RevocationCache(tmp_path / "revocation")
+    cache.prepare()
+    pages: dict[str, Handler | bytes | None] = {"/list": crl(INTERMEDIATE)}
+    with serving(pages) as server:
+        leaf = asking(server.server_port, "/ocsp", "/list")
+        pages["/ocsp"] = response(leaf, INTERMEDIATE)
+        assert str(look_up(leaf, cache=cache)) == "good (OCSP)"
+        assert str(look_up(leaf, cache=cache)) == "good (OCSP)"
+        assert server.asked == ["POST /ocsp"]
+        only_list = asking(server.server_port, None, "/list")
+        assert str(look_up(only_list, cache=cache)) == "good (CRL)"
+        assert str(look_up(only_list, cache=cache)) == "good (CRL)"
+        assert server.asked == ["POST /ocsp", "GET /list"]
+        for file in (tmp_path / "revocation").iterdir():
+            assert file.stat().st_mode & 0o777 == 0o600
+            file.write_bytes(b"damaged")
+        assert str(look_up(leaf, cache=cache)) == "good (OCSP)"
+        assert server.asked == ["POST /ocsp", "GET /list", "POST /ocsp"]
+
+
+def test_what_expired_is_asked_for_again(tmp_path: Path) -> None:
+    cache = RevocationCache(tmp_path / "revocation")
+    cache.prepare()
+    pages: dict[str, Handler | bytes | None] = {"/list": crl(INTERMEDIATE)}
+    with serving(pages) as server:
+        leaf = asking(server.server_port, None, "/list")
+        cache.put(f"crl http://{HOST}:{server.server_port}/list", crl(INTERMEDIATE, leaf, end=NOW - HOUR))
+        assert look_up(leaf, cache=cache).state is RevocationState.GOOD
+    assert server.asked == ["GET /list"]
+
+
+def test_a_tunnel_that_has_no_time_left_does_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revocation, "TOTAL", 0.0)
+    assert "no time left" in look_up(asking(80, None, "/list")).detail
