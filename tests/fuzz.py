@@ -37,6 +37,7 @@ TARGETS: dict[str, Callable[[Random], None]] = {
     "proxy": fuzz_packets.proxy,
     "certificate": fuzz_certificates.certificate,
     "signature": fuzz_certificates.signature,
+    "revocation": fuzz_certificates.revocation,
     "identity": fuzz_certificates.identity,
     "envelope": fuzz_ike.envelope,
     "configuration": fuzz_ike.configuration,

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fuzz_damage import Node, damaged, reshaped, tree
 from sim_certificates import NOW, authority
@@ -26,6 +27,7 @@ from sim_certificates import NOW, authority
 from ikeclient.crypto.pki import der
 from ikeclient.crypto.pki.identity import identity_text, parse_identity, proves
 from ikeclient.crypto.pki.names import encode_name, mailboxes, name_key, name_text, normalise, same_name
+from ikeclient.crypto.pki.revocation import Evidence, RevocationPolicy, enforce, query, summary
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_gateway
 from ikeclient.crypto.sign.file_key import FileKey
 from ikeclient.crypto.sign.private_key import sign_auth
@@ -263,3 +265,70 @@ def identity(random: Random) -> None:
         assert str(IdrPayload.parse(Reader(damaged(random, bytes((kind, 0, 0, 0)) + value))).identity).isprintable()
     with suppress(ValueError):
         assert parse_identity(identity_text(*parse_identity(value.decode("utf-8", "replace"))))
+
+
+@functools.cache
+def revocation_seeds() -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Revocation lists and OCSP responses of the authority, about its gateway; odd but valid."""
+    issuer = x509.load_der_x509_certificate(authority().der)
+    subject = x509.load_der_x509_certificate(seeds()[1])
+    point = x509.IssuingDistributionPoint([x509.DNSName("a")], None, True, False, None, False, False)
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.CRLNumber(7), False),
+        (point, True),
+        (x509.DeltaCRLIndicator(6), True),
+        (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\0"), True),
+    ]
+    lists = []
+    for number in range(5):
+        listed = x509.CertificateRevocationListBuilder().issuer_name(issuer.subject)
+        listed = listed.last_update(NOW - YEAR).next_update(NOW + YEAR)
+        for serial in range(number):
+            entry = x509.RevokedCertificateBuilder().serial_number(serial + 1).revocation_date(NOW - YEAR)
+            entry = entry.add_extension(x509.CRLReason(x509.ReasonFlags.key_compromise), serial % 2 == 0)
+            listed = listed.add_revoked_certificate(entry.build())
+        for value, critical in extensions[:number]:
+            listed = listed.add_extension(value, critical)
+        lists.append(listed.sign(SIGNER, None).public_bytes(Encoding.DER))
+    responses = [
+        ocsp.OCSPResponseBuilder.build_unsuccessful(ocsp.OCSPResponseStatus.TRY_LATER).public_bytes(Encoding.DER)
+    ]
+    for status in ocsp.OCSPCertStatus:
+        moment = NOW - YEAR if status is ocsp.OCSPCertStatus.REVOKED else None
+        builder = ocsp.OCSPResponseBuilder().add_response(
+            subject, issuer, hashes.SHA256(), status, NOW - YEAR, NOW + YEAR, moment, None
+        )
+        builder = builder.responder_id(ocsp.OCSPResponderEncoding.NAME, issuer).certificates([subject])
+        builder = builder.add_extension(x509.OCSPNonce(b"nonce"), False)
+        responses.append(builder.sign(SIGNER, None).public_bytes(Encoding.DER))
+    return tuple(lists), tuple(responses)
+
+
+def _signed_again(random: Random, encoded: bytes) -> bytes:
+    """A structure damaged inside, whose signature is right again."""
+    node = tree(encoded)[0]
+    if len(node.children) != 3:
+        return damaged(random, encoded)
+    reshaped(random, node.children[0], pool())
+    signed = node.children[0].encode()
+    return der.encode(der.SEQUENCE, signed + ED25519 + der.encode(0x03, b"\0" + SIGNER.sign(signed)))
+
+
+def revocation(random: Random) -> None:
+    """Revocation lists and OCSP responses: read, verified, and judged about a certificate and its issuer (C8)."""
+    lists, responses = revocation_seeds()
+    own = Certificate.from_der(seeds()[1])
+    odd_lists, odd_responses = [], []
+    for _ in range(random.randint(1, 3)):
+        seed = random.choice(lists)
+        odd_lists.append(_signed_again(random, seed) if random.random() < 0.7 else damaged(random, seed))
+        node = tree(random.choice(responses))[0]
+        reshaped(random, node, pool())
+        odd_responses.append(node.encode() if random.random() < 0.7 else damaged(random, random.choice(responses)))
+    evidence = Evidence.read(odd_responses, odd_lists)
+    found = query((own, authority()), (), evidence, NOW)
+    assert all(each.detail for each in found.statuses)
+    for policy in RevocationPolicy:
+        with suppress(GatewayNotAuthenticated):
+            enforce(policy, found.statuses)
+    assert summary(found.statuses).isprintable()

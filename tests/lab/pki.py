@@ -85,8 +85,12 @@ class Pki:
         purpose: x509.ObjectIdentifier | None = None,
         days: tuple[float, float] = (-1, 30),
         intermediates: int = 0,
+        extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
     ) -> Credential:
-        """Make (once) the certificate `name`; `days` are validity from now, `intermediates` the authorities between."""
+        """Make (once) the certificate `name`; `days` are validity from now, `intermediates` the authorities between.
+
+        `extensions` are more of them, each with whether it is critical.
+        """
         if name not in self._made:
             parent = self.authority(authority or KINDS[kind][1])
             for depth in range(intermediates):
@@ -94,8 +98,8 @@ class Pki:
                 parent = self._sign(label, "ecdsa256", parent=parent, extensions=_authority_extensions())
             alternative = x509.SubjectAlternativeName(usual_names(role) if names is None else names)
             use = x509.ExtendedKeyUsage([purpose or PURPOSES[role]])
-            extensions = [(alternative, False), (use, False), *_leaf_extensions()]
-            self._made[name] = self._sign(name, kind, parent=parent, extensions=extensions, days=days)
+            every = [(alternative, False), (use, False), *_leaf_extensions(), *extensions]
+            self._made[name] = self._sign(name, kind, parent=parent, extensions=every, days=days)
         return self._made[name]
 
     def expired(self) -> Credential:
