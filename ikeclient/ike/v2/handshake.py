@@ -199,7 +199,7 @@ class Handshake:
 
     def supply(self, need: Need, value: object, now: float) -> None:
         """Answer a need of one of the candidates."""
-        if need.kind is NeedKind.PASSWORD:
+        if need.kind is not NeedKind.REVOCATION:
             self._schedule.wait_until(now + SLOW_ANSWER)
         self._answer(lambda sa: sa.supply(need, value, now), now)
 
@@ -416,7 +416,7 @@ class Handshake:
             sa.channel.outbox.clear()
             for event in sa.events:
                 if isinstance(event, Need):
-                    self._schedule.wait_until(now + (PERSON if event.kind is NeedKind.PASSWORD else LOOKUP))
+                    self._schedule.wait_until(now + (LOOKUP if event.kind is NeedKind.REVOCATION else PERSON))
             self.events.extend(sa.events)
             sa.events.clear()
             if pending.proven and len(self._pending_auths) + len(self._inits) > 1:
