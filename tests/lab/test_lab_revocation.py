@@ -15,7 +15,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from lab.gateway import Offer
 from lab.machines import wait_for
 from lab.network import GATEWAY_IPV4, INSIDE_IPV4
-from lab.pki import Credential
+from lab.pki import Credential, Pki
 from lab.traffic import ping
 from lab.world import Lab
 
@@ -23,7 +23,7 @@ OCSP_PORT, WEB_PORT = 8888, 8889
 DAY = datetime.timedelta(days=1)
 
 
-def certificate(lab: Lab, name: str, *, responder: bool = False, listed: bool = False) -> Credential:
+def certificate(pki: Pki, name: str, *, responder: bool = False, listed: bool = False) -> Credential:
     """A certificate of the gateway that says where to ask."""
     extensions: list[tuple[x509.ExtensionType, bool]] = []
     if responder:
@@ -34,13 +34,13 @@ def certificate(lab: Lab, name: str, *, responder: bool = False, listed: bool = 
         where = x509.UniformResourceIdentifier(f"http://{GATEWAY_IPV4}:{WEB_PORT}/{name}.crl")
         point = x509.DistributionPoint([where], None, None, None)
         extensions.append((x509.CRLDistributionPoints([point]), False))
-    return lab.pki.issue(name, "gateway", "ecdsa256", extensions=extensions)
+    return pki.issue(name, "gateway", "ecdsa256", extensions=extensions)
 
 
 @contextmanager
-def asked(lab: Lab, own: Credential, directory: Path, *, revoked: bool) -> Iterator[None]:
+def asked(lab: Lab, pki: Pki, own: Credential, directory: Path, *, revoked: bool) -> Iterator[None]:
     """OpenSSL's OCSP responder, and a web server with a list, on the gateway's machine."""
-    root = lab.pki.authority("ecdsa")
+    root = pki.authority("ecdsa")
     now = datetime.datetime.now(datetime.UTC)
     until, serial = f"{now + 30 * DAY:%y%m%d%H%M%S}Z", f"{own.certificate.serial_number:X}"
     serial = serial if len(serial) % 2 == 0 else f"0{serial}"
@@ -92,10 +92,10 @@ def offer(own: Credential) -> Offer:
 
 
 @pytest.mark.parametrize("how", ["OCSP", "CRL"])
-def test_a_good_certificate_connects_also_under_the_strict_policy(lab: Lab, how: str, tmp_path: Path) -> None:
+def test_a_good_certificate_connects_also_under_the_strict_policy(lab: Lab, pki: Pki, how: str, tmp_path: Path) -> None:
     """C8."""
-    own = certificate(lab, f"good-{how.lower()}", responder=how == "OCSP", listed=True)
-    with asked(lab, own, tmp_path, revoked=False):
+    own = certificate(pki, f"good-{how.lower()}", responder=how == "OCSP", listed=True)
+    with asked(lab, pki, own, tmp_path, revoked=False):
         lab.connected(offer(own), "--timeout", "60", timeout=70, gateway={"revocation": "strict"})
     assert ping(lab.network.client, INSIDE_IPV4, count=3) == 3
     (proof,) = lab.status()["gateway"]["auth"]
@@ -103,10 +103,10 @@ def test_a_good_certificate_connects_also_under_the_strict_policy(lab: Lab, how:
 
 
 @pytest.mark.parametrize("how", ["OCSP", "CRL"])
-def test_a_revoked_certificate_is_refused_by_default(lab: Lab, how: str, tmp_path: Path) -> None:
+def test_a_revoked_certificate_is_refused_by_default(lab: Lab, pki: Pki, how: str, tmp_path: Path) -> None:
     """C8: and the gateway is told, so that it keeps nothing of the login."""
-    own = certificate(lab, f"revoked-{how.lower()}", responder=how == "OCSP", listed=True)
-    with asked(lab, own, tmp_path, revoked=True):
+    own = certificate(pki, f"revoked-{how.lower()}", responder=how == "OCSP", listed=True)
+    with asked(lab, pki, own, tmp_path, revoked=True):
         connection = lab.start(offer(own), "--timeout", "60")
         assert connection.wait(90) == 7
     assert "has been revoked" in connection.stderr
@@ -114,9 +114,9 @@ def test_a_revoked_certificate_is_refused_by_default(lab: Lab, how: str, tmp_pat
     wait_for(lambda: lab.gateway.list_sas() == [] or None, timeout=20, what="the DELETE")
 
 
-def test_what_nobody_can_tell_is_a_notice_or_a_refusal(lab: Lab) -> None:
+def test_what_nobody_can_tell_is_a_notice_or_a_refusal(lab: Lab, pki: Pki) -> None:
     """C8: the servers are not there."""
-    own = certificate(lab, "unreachable", responder=True, listed=True)
+    own = certificate(pki, "unreachable", responder=True, listed=True)
     connection = lab.connected(offer(own), "--timeout", "60", timeout=70)
     assert ping(lab.network.client, INSIDE_IPV4, count=3) == 3
     assert connection.stderr.count("is not known") == 1
