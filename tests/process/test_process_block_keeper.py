@@ -21,7 +21,7 @@ REQUEST = CloseMachine(
     exclude_lan=False,
     interface="ike0",
     gateways=(),
-    resolvers=(),
+    asked=(),
     ports=(),
 )
 WAIT = 30.0
