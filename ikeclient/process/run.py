@@ -43,7 +43,7 @@ from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
 from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.options import ConnectOptions
-from ikeclient.tunnel.ports import Ports
+from ikeclient.tunnel.ports import Ports, SystemNetwork
 from ikeclient.tunnel.revocation import RevocationLookup
 from ikeclient.tunnel.revocation_cache import RevocationCache, cache_directory
 
@@ -137,13 +137,15 @@ async def _run(
             ask=options.ask,
             sign=keys.sign if keys is not None else None,
             card=our_helper.card.ask,
-            revocation=RevocationLookup(
-                switch.resolve,
-                time_of_day=local_time,
-                entropy=os.urandom,
-                mark=outer_mark,
-                admit=switch.admit_fetch,
-                cache=_revocation_cache(profile),
+            network=SystemNetwork(
+                RevocationLookup(
+                    switch.resolve,
+                    time_of_day=local_time,
+                    entropy=os.urandom,
+                    mark=outer_mark,
+                    admit=switch.admit_fetch,
+                    cache=_revocation_cache(profile),
+                )
             ),
         )
         connection = TunnelDriver(profile, options, ports, publish)

@@ -37,7 +37,6 @@ from ikeclient.tunnel.revocation import RevocationLookup
 
 Connect = Callable[[IkeConfig, Callable[[int], bytes], Callable[[], datetime]], IkeConnection]
 Resolve = Callable[[Sequence[str], int], Coroutine[Any, Any, Known]]
-AskRevocation = Callable[[RevocationQuery], Coroutine[Any, Any, PathRevocation]]
 
 
 class Device(PacketDevice, Protocol):
@@ -143,6 +142,9 @@ class OuterNetwork(Protocol):
     def monitor(self, on_change: Callable[[Change], None], ignore: Sequence[str]) -> Monitor:
         """A monitor that calls `on_change`, and does not see the interfaces to `ignore`."""
 
+    async def revocation(self, query: RevocationQuery) -> PathRevocation:
+        """Find out about the certificates of a gateway that has proven everything else."""
+
 
 class Sockets(Protocol):
     """Sockets that the driver watches."""
@@ -155,7 +157,14 @@ class Sockets(Protocol):
 
 
 class SystemNetwork:
-    """This machine's network, through the kernel."""
+    """This machine's network, through the kernel; `lookup` finds out about revocation, by default without a cache."""
+
+    def __init__(self, lookup: RevocationLookup | None = None) -> None:
+        self._lookup = lookup or RevocationLookup(resolve, time_of_day=local_time, entropy=os.urandom, mark=outer_mark)
+
+    async def revocation(self, query: RevocationQuery) -> PathRevocation:
+        """See `OuterNetwork`."""
+        return await self._lookup(query)
 
     def source_for(self, remote: IPAddress) -> IPAddress | None:
         """See `OuterNetwork`."""
@@ -205,7 +214,6 @@ class Ports:
       IkeclientError if there is no answer.
     - `sign`: has a signature made where our key is; None if it is in a file. Raises KeyUnavailable.
     - `card`: the same with a challenge for a USIM, None if no card can be asked.
-    - `revocation`: finds out about the certificates of a gateway that has proven everything else.
     - `connect`: makes our end of one IKE connection.
     """
 
@@ -223,9 +231,6 @@ class Ports:
     ask: Ask | None = None
     sign: Sign | None = None
     card: Ask | None = None
-    revocation: AskRevocation = field(
-        default_factory=lambda: RevocationLookup(resolve, time_of_day=local_time, entropy=os.urandom, mark=outer_mark)
-    )
 
     def source(self, kind: NeedKind) -> Callable[[Any], Coroutine[Any, Any, Answer]] | None:
         """Who answers what the protocol needs."""
@@ -233,6 +238,6 @@ class Ports:
             case NeedKind.USIM:
                 return self.card
             case NeedKind.REVOCATION:
-                return self.revocation
+                return self.network.revocation
             case _:
                 return self.ask

@@ -170,6 +170,7 @@ class Rig:
         self.ike, self.last_inbound, self.remote = FakeIke(), None, None
         ports: Any = SimpleNamespace(
             ask=None,
+            source=lambda _kind: None,
             clock=lambda: self.now,
             connect=lambda *_: self.ike,
             entropy=None,
