@@ -31,6 +31,7 @@ TARGETS: dict[str, Callable[[Random], None]] = {
     "eap": fuzz_packets.eap,
     "eap fragments": fuzz_eap.fragments,
     "eap attributes": fuzz_eap.attributes,
+    "eap cards": fuzz_eap.card_attributes,
     "eap tunnel": fuzz_eap.tunnel,
     "esp": fuzz_packets.esp,
     "offload": fuzz_packets.offloaded,

@@ -8,15 +8,18 @@ from __future__ import annotations
 from contextlib import suppress
 from random import Random
 
+from aka_server import CARD, AkaServer, hidden
 from fuzz_damage import damaged
 from OpenSSL import SSL
 from tls_server import NOW, Server, credentials
 
+from ikeclient.eap.credentials import SimCredentials
 from ikeclient.eap.fragments import Fragments
 from ikeclient.eap.methods import avp
 from ikeclient.eap.methods.avp import Avp
 from ikeclient.eap.methods.peap import CRYPTO_BINDING, FAILURE, RESULT, SUCCESS, parse_tlvs, tlv
 from ikeclient.eap.peer import EapPeer
+from ikeclient.eap.sim_attributes import At, Malformed, counted, fixed, parse
 from ikeclient.errors import IkeclientError, NegotiationRefused
 from ikeclient.wire.registry import EapType
 
@@ -38,9 +41,9 @@ def fragments(random: Random) -> None:
 def attributes(random: Random) -> None:
     """Attributes of TTLS and TLVs of PEAP."""
     data = damaged(random, _inside(random))
-    for parse in (lambda: list(avp.parse(data)), lambda: parse_tlvs(data)):
+    for read in (lambda: list(avp.parse(data)), lambda: parse_tlvs(data)):
         with suppress(NegotiationRefused):
-            parse()
+            read()
 
 
 def tunnel(random: Random) -> None:
@@ -65,6 +68,24 @@ def tunnel(random: Random) -> None:
                 break
         eap.respond(bytes([3, 99, 0, 4]))
     assert eap.finished or eap.msk is None
+
+
+def card_attributes(random: Random) -> None:
+    """Attributes of EAP-SIM and AKA, and whole challenges (hardening E10, CVE-2026-35330)."""
+    type_ = random.choice((EapType.AKA, EapType.AKA_PRIME))
+    sim = SimCredentials(keys=CARD)
+    eap = EapPeer("0232010000000000", (type_,), None, random.randbytes, sim=sim)
+    eap.respond(bytes([1, 0, 0, 5, 1]))
+    server = AkaServer(type_, b"0232010000000000")
+    names = counted(At.NEXT_PSEUDONYM, random.randbytes(random.choice((0, 1, 9))))
+    packet = server.challenge(hidden(server.keys, names), fixed(At.CHECKCODE))
+    data = damaged(random, packet[5:])
+    with suppress(IkeclientError):
+        eap.respond(packet[:2] + (5 + len(data)).to_bytes(2, "big") + packet[4:5] + data)
+        eap.respond(bytes([3, 99, 0, 4]))
+    assert eap.finished or (eap.msk is None and sim.memory.name(type_) is None)
+    with suppress(Malformed):
+        parse(data)
 
 
 def _inside(random: Random) -> bytes:
