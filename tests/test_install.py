@@ -36,7 +36,7 @@ def call(hook: str, tools: Path, source: Path, out: Path, **environment: str) ->
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What builds a wheel, as pip would fetch it, but once for all tests."""
     directory = tmp_path_factory.mktemp("tools")
-    wanted = ("setuptools>=77", "Cython>=3")
+    wanted = ("setuptools>=77", "packaging>=24.2", "Cython>=3")  # setuptools does not name it, and needs it
     run(sys.executable, "-m", "pip", "-q", "install", "--target", str(directory), *wanted, cwd=directory)
     return directory
 

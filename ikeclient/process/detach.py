@@ -85,6 +85,7 @@ def _follow(reading: int, show: Events, pid: int, log: Path) -> None:
     while (message := receive(partial(os.read, reading), _LARGEST)) is not None:
         told: Happened | Failure = _CODEC.decode(Happened | Failure, message)  # type: ignore[arg-type]  # a union
         if isinstance(told, Failure):
+            _exit_code(pid, _INTERRUPT_SECONDS)  # so that the next start does not find it still running
             raise told.error()
         show(told.event)
         if told.event.get("event") == "connected":

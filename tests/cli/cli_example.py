@@ -23,7 +23,16 @@ _EXAMPLE: dict[str, Any] = {
         "address": "203.0.113.7",
         "port": 4500,
         "identity": "vpn.example.com",
-        "auth": [{"method": "certificate", "subject": "CN=vpn", "serial": "1d7e", "signature": "Ed25519"}],
+        "auth": [
+            {
+                "method": "certificate",
+                "subject": "CN=vpn",
+                "serial": "1d7e",
+                "signature": "Ed25519",
+                "key": None,
+                "revocation": None,
+            }
+        ],
     },
     "local": {"address": "192.0.2.10", "port": 4500, "behind_nat": True, "auth": []},
     "remote_behind_nat": False,

@@ -57,7 +57,7 @@ def test_an_answer_with_two_proposals_of_algorithms_is_none() -> None:
     """N11: it was an error that ended the command; now the genuine one behind it counts."""
     offer = offer_ike(OFFER)
     with answering((offer, offer), (offer,)) as (port, _):
-        line = _Line(ip_address("127.0.0.1"), port)
+        line = _Line(ip_address("127.0.0.1"), port, 5.0)
         answer = line.ask(OFFER, GROUP.id, generate(GROUP, os.urandom).public)
         line.close()
     assert answer is not None
@@ -70,7 +70,7 @@ def test_a_cookie_of_another_length_is_not_returned(length: int, returned: bool)
     """N16: else anybody makes us send as much as that."""
     cookie = NotifyPayload(type=NotifyType.COOKIE, data=b"c" * length)
     with answering((cookie,)) as (port, asked):
-        line = _Line(ip_address("127.0.0.1"), port)
+        line = _Line(ip_address("127.0.0.1"), port, 5.0)
         line.ask(OFFER, GROUP.id, generate(GROUP, os.urandom).public)
         line.close()
     sent = [n.data for message in asked for n in notifies(message.payloads) if n.type == NotifyType.COOKIE]
