@@ -7,6 +7,7 @@ machine. systemd is process 1 of namespaces of its own, so that nothing it start
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -80,16 +81,20 @@ def install() -> None:
 
     Raises LabError in apt's words.
     """
-    stamp = LAYER / "ready"
-    if stamp.exists() and stamp.stat().st_mtime > Path("/var/lib/dpkg/status").stat().st_mtime:
-        return
-    shutil.rmtree(LAYER, ignore_errors=True)
-    LAYER.mkdir()
-    command = ["unshare", "-m", "sh", "-ec", _INSTALL, "layer", str(LAYER)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode:
-        raise LabError(f"systemd cannot be installed for the lab: {done.stderr[-2000:]}")
-    stamp.touch()
+    with open(LAYER.with_suffix(".lock"), "w") as lock:  # tests run side by side
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stamp = LAYER / "ready"
+        if stamp.exists() and stamp.stat().st_mtime > Path("/var/lib/dpkg/status").stat().st_mtime:
+            return
+        shutil.rmtree(LAYER, ignore_errors=True)
+        LAYER.mkdir()
+        command = ["unshare", "-m", "sh", "-ec", _INSTALL, "layer", str(LAYER)]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
+        )
+        if done.returncode:
+            raise LabError(f"systemd cannot be installed for the lab: {done.stderr[-2000:]}")
+        stamp.touch()
 
 
 class BootedMachine:

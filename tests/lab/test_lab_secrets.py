@@ -160,7 +160,7 @@ def test_a_refused_secret_is_seen_nowhere(lab: Lab, auth: str) -> None:
 # What breaks, as a patch of our own code that puts the secret into an exception.
 BUGS = {
     "where a connection is made": (
-        "import ikeclient.tunnel.link as place\n"
+        "import ikeclient.tunnel.ports as place\n"
         "def broken(config, *rest):\n"
         "    raise RuntimeError(f'{config!r} {config.auth.password}')\n"
         "place.Initiator = broken\n"
