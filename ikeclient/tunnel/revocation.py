@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -92,7 +91,7 @@ class RevocationLookup:
 
     async def __call__(self, query: RevocationQuery) -> PathRevocation:
         """The state of every certificate of the path but its anchor."""
-        deadline = time.monotonic() + TOTAL
+        deadline = asyncio.get_running_loop().time() + TOTAL
         found = list(query.statuses)
         try:
             for position, status in enumerate(query.statuses):
@@ -171,11 +170,12 @@ class RevocationLookup:
         self, case: _Case, text: str, deadline: float, what: str, limit: int, body: bytes | None = None
     ) -> bytes | None:
         """What a URL has; None if it has nothing, and then the reason is among the problems of the case."""
-        left = min(FETCH, deadline - time.monotonic())
+        clock = asyncio.get_running_loop().time
+        left = min(FETCH, deadline - clock())
         try:
             if left <= 0:
                 raise HttpError("there is no time left for it")
-            return await asyncio.wait_for(self._follow(text, time.monotonic() + left, limit, body), left)
+            return await asyncio.wait_for(self._follow(text, clock() + left, limit, body), left)
         except TimeoutError:
             case.problems.append(f"the {what} {_shown(text)}: it does not answer in time")
         except HttpError as error:
@@ -211,7 +211,7 @@ class RevocationLookup:
                 request,
                 (address, (proxy or url).port),
                 mark=mark,
-                seconds=max(0.1, deadline - time.monotonic()),
+                seconds=max(0.1, deadline - loop.time()),
                 limit=limit,
                 bound=bound,
             )

@@ -378,12 +378,14 @@ def test_routes_close_alone_if_there_is_no_nft(traffic: Traffic) -> None:
     """O9: `status` and a notice say so; sockets that had their route before are closed too."""
     lab = traffic.lab
     lab.network.client.run("mount", "--bind", "/dev/null", "/usr/sbin/nft")
-    tunnel = lab.client.connect()
-    assert lab.status()["kill_switch"] == "routes"
-    assert "by routes alone" in tunnel.stderr
-    leaks = traffic.leaks_while("SIGKILL without nft", tunnel.kill, lambda: _blocked(lab))
-    assert {kind.rpartition(",")[0] for kind in leaks} <= BY_FIREWALL
-    lab.network.client.run("umount", "/usr/sbin/nft")
+    try:
+        tunnel = lab.client.connect()
+        assert lab.status()["kill_switch"] == "routes"
+        assert "by routes alone" in tunnel.stderr
+        leaks = traffic.leaks_while("SIGKILL without nft", tunnel.kill, lambda: _blocked(lab))
+        assert {kind.rpartition(",")[0] for kind in leaks} <= BY_FIREWALL
+    finally:
+        lab.network.client.run("umount", "/usr/sbin/nft")
 
 
 KILLS = int(os.environ.get("KILLS", "8"))
