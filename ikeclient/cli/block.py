@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ikeclient.cli.complete import profile_names
-from ikeclient.cli.options import duration
+from ikeclient.cli.options import duration_option
 from ikeclient.cli.view.terminal import emit, say
 from ikeclient.control import client
 from ikeclient.control.directory import system_directories, user_directories
@@ -67,13 +67,7 @@ def unblock(
     every: Annotated[bool, typer.Option("--all", help="Open what any tunnel keeps closed, or left closed.")] = False,
     seconds: Annotated[
         float | None,
-        typer.Option(
-            "--for",
-            metavar="TIME",
-            parser=duration(1, 86400),
-            help="Close again by itself after this time.",
-            show_default=False,
-        ),
+        duration_option("--for", 1, 86400, text="Close again by itself after this time.", default=False),
     ] = None,
 ) -> None:
     """Open what a kill switch keeps closed, until the next `connect`, or for a while with --for."""

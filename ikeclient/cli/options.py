@@ -39,15 +39,14 @@ def _short(seconds: float) -> str:
     return f"{seconds:.0f}s"
 
 
+def duration_option(name: str, minimum: float, maximum: float, *, text: str, default: str | bool) -> Any:
+    """Return the option of a length of time; `default` is what help shows for it, or false."""
+    return typer.Option(name, metavar="TIME", parser=duration(minimum, maximum), help=text, show_default=default)
+
+
 Timeout = Annotated[
     float,
-    typer.Option(
-        "--timeout",
-        metavar="TIME",
-        parser=duration(1, 3600),
-        help="How long to try for the first connection, such as 1m.",
-        show_default="30s",
-    ),
+    duration_option("--timeout", 1, 3600, text="How long to try for the first connection, such as 1m.", default="30s"),
 ]
 Overrides = Annotated[
     list[str] | None,

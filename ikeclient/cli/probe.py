@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ikeclient.cli.options import duration
+from ikeclient.cli.options import duration_option
 from ikeclient.cli.view.terminal import emit, printable, say, styled, width, wrapped
 from ikeclient.errors import UsageError
 
@@ -26,13 +26,7 @@ def probe(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False,
     timeout: Annotated[
         float,
-        typer.Option(
-            "--timeout",
-            metavar="TIME",
-            parser=duration(0.1, 3600),
-            help="How long to ask a port that stays silent.",
-            show_default="5s",
-        ),
+        duration_option("--timeout", 0.1, 3600, text="How long to ask a port that stays silent.", default="5s"),
     ] = 5.0,
 ) -> None:
     """Ask a gateway what it speaks: ports, algorithms, fragmentation, NAT, round-trip time. Exits with 5 on silence."""

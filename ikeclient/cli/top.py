@@ -6,9 +6,7 @@ import sys
 import time
 from typing import Annotated
 
-import typer
-
-from ikeclient.cli.options import duration
+from ikeclient.cli.options import duration_option
 from ikeclient.cli.status import collect
 from ikeclient.cli.view import render
 from ikeclient.cli.view.rates import Rates
@@ -20,13 +18,7 @@ _FIRST_SECONDS = 0.5  # between the two looks that the first rates need
 def top(
     interval: Annotated[
         float,
-        typer.Option(
-            "--interval",
-            metavar="TIME",
-            parser=duration(0.1, 3600),
-            help="How long between two looks.",
-            show_default="1s",
-        ),
+        duration_option("--interval", 0.1, 3600, text="How long between two looks.", default="1s"),
     ] = 1.0,
 ) -> None:
     """Show all tunnels with rates, round-trip time, rekeys and drops until Ctrl-C; once if stdout is no terminal."""

@@ -15,7 +15,7 @@ import typer
 
 from ikeclient.cli.block import closed, undo_crashes
 from ikeclient.cli.complete import tunnel_names
-from ikeclient.cli.options import duration
+from ikeclient.cli.options import duration_option
 from ikeclient.cli.view.terminal import say
 from ikeclient.control import client, waiting
 from ikeclient.control.events import error_of
@@ -44,13 +44,7 @@ def disconnect(
     every: Annotated[bool, typer.Option("--all", help="Disconnect every tunnel.")] = False,
     timeout: Annotated[
         float,
-        typer.Option(
-            "--timeout",
-            metavar="TIME",
-            parser=duration(0.1, 3600),
-            help="How long to wait for its end.",
-            show_default="5s",
-        ),
+        duration_option("--timeout", 0.1, 3600, text="How long to wait for its end.", default="5s"),
     ] = _SECONDS,
 ) -> None:
     """End a tunnel: the gateway is told, the machine restored, the process gone."""
@@ -162,13 +156,7 @@ def reconnect(
     wait_for_it: Annotated[bool, typer.Option("--wait", help="Return when the new connection is up.")] = False,
     timeout: Annotated[
         float,
-        typer.Option(
-            "--timeout",
-            metavar="TIME",
-            parser=duration(1, 3600),
-            help="How long to wait with --wait; then exit with 5.",
-            show_default="1m",
-        ),
+        duration_option("--timeout", 1, 3600, text="How long to wait with --wait; then exit with 5.", default="1m"),
     ] = _CONNECTING_SECONDS,
 ) -> None:
     """Make a tunnel set up its connection anew, on the same interface."""
@@ -203,13 +191,7 @@ def wait(
     ] = Awaited.UP,
     timeout: Annotated[
         float | None,
-        typer.Option(
-            "--timeout",
-            metavar="TIME",
-            parser=duration(0, 10**6),
-            help="How long to wait; then exit with 5.",
-            show_default="for ever",
-        ),
+        duration_option("--timeout", 0, 10**6, text="How long to wait; then exit with 5.", default="for ever"),
     ] = None,
 ) -> None:
     """Wait until a tunnel is up, whether or not it runs yet, or until it has ended."""
