@@ -10,11 +10,14 @@ import contextlib
 import fcntl
 import itertools
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterable
 
 _FIRST = 3  # the number after the standard files
 _FEWEST = 1024  # descriptors to close, however low the limit is now
+_POLL_SECONDS = 0.005
 
 
 def fork(life: Callable[[], int]) -> int:
@@ -51,3 +54,26 @@ def daemonise(keep: Iterable[int] = ()) -> list[int]:
     for low, high in itertools.pairwise(bounds):
         os.closerange(low + 1, high)
     return kept
+
+
+def exit_code(pid: int, seconds: float) -> int | None:
+    """Wait for a child and return its exit code, negative for a signal; None if it lives on after `seconds`.
+
+    Raises ChildProcessError if there is no such child.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(_POLL_SECONDS)
+
+
+def await_end(pid: int, seconds: float) -> None:
+    """Wait for a child that was told to end; kill it if it lives on after `seconds`."""
+    with contextlib.suppress(ChildProcessError):
+        if exit_code(pid, seconds) is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from ikeclient.control.directory import prepare
 from ikeclient.control.events import happened
 from ikeclient.errors import IkeclientError, Interrupted, PlatformError, bug_error, shortage
 from ikeclient.ipc.failure import Failure
-from ikeclient.ipc.fork import daemonise, fork
+from ikeclient.ipc.fork import daemonise, exit_code, fork
 from ikeclient.ipc.messages import HEADER, pack, receive
 from ikeclient.ipc.typed import Codec
 from ikeclient.process.bug_report import outline
@@ -33,7 +32,6 @@ _ESSENTIAL = {"event", "time", "milliseconds", "interface"}
 _LONGEST_WORDS = (250, 50)  # characters of each line of an error; fewer if they take too many bytes
 _INTERRUPT_SECONDS = 5.0
 _LINGER_SECONDS = 0.5  # between a process closing its files and its end being known
-_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +83,12 @@ def _follow(reading: int, show: Events, pid: int, log: Path) -> None:
     while (message := receive(partial(os.read, reading), _LARGEST)) is not None:
         told: Happened | Failure = _CODEC.decode(Happened | Failure, message)  # type: ignore[arg-type]  # a union
         if isinstance(told, Failure):
-            _exit_code(pid, _INTERRUPT_SECONDS)  # so that the next start does not find it still running
+            exit_code(pid, _INTERRUPT_SECONDS)  # so that the next start does not find it still running
             raise told.error()
         show(told.event)
         if told.event.get("event") == "connected":
             return
-    code = _exit_code(pid, _LINGER_SECONDS)
+    code = exit_code(pid, _LINGER_SECONDS)
     if code is None:
         return
     if code < 0:
@@ -98,23 +96,11 @@ def _follow(reading: int, show: Events, pid: int, log: Path) -> None:
     raise IkeclientError("the tunnel failed", reason=f"its log is {log}", exit_code=code)
 
 
-def _exit_code(pid: int, seconds: float) -> int | None:
-    """Return the exit code of the child, negative for a signal; None if it lives on after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() >= deadline:
-            return None
-        time.sleep(_POLL_SECONDS)
-
-
 def _stop(pid: int) -> None:
     """Ask the child to end, and wait a moment so that the machine is restored when the prompt comes back."""
     with contextlib.suppress(ProcessLookupError, ChildProcessError, KeyboardInterrupt):
         os.kill(pid, signal.SIGTERM)  # SIGINT may be ignored since before we were started
-        _exit_code(pid, _INTERRUPT_SECONDS)
+        exit_code(pid, _INTERRUPT_SECONDS)
 
 
 def _child(

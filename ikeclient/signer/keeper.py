@@ -11,17 +11,15 @@ import asyncio
 import contextlib
 import ctypes
 import itertools
-import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ikeclient.crypto.sign.remote_key import Signature, SignatureRequest
 from ikeclient.errors import KeyUnavailable
 from ikeclient.ipc.failure import Failure
-from ikeclient.ipc.fork import daemonise, fork
+from ikeclient.ipc.fork import await_end, daemonise, fork
 from ikeclient.ipc.messages import pack, receive, stream
 from ikeclient.signer.messages import CODEC, Answer, Refused, Sign, Signed, unpack_reference
 from ikeclient.signer.worker import Worker, WorkerGone, result
@@ -144,7 +142,7 @@ def signer(wanted: bool) -> Iterator[SignerClient | None]:
     finally:
         client.close()
         ours.close()
-        _wait(pid)
+        await_end(pid, _GOODBYE)
 
 
 def _life(connection: socket.socket) -> int:
@@ -161,17 +159,6 @@ def _life(connection: socket.socket) -> int:
     finally:
         keeper.close()
     return 0
-
-
-def _wait(pid: int) -> None:
-    deadline = time.monotonic() + _GOODBYE
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(pid, os.WNOHANG) == (0, 0):
-            if time.monotonic() > deadline:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-                return
-            time.sleep(0.005)
 
 
 def _wrong(number: int) -> Refused:

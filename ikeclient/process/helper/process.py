@@ -11,17 +11,15 @@ import asyncio
 import contextlib
 import ctypes
 import itertools
-import os
 import re
 import signal
 import socket
-import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ikeclient.errors import IkeclientError, PlatformError, ProfileError
 from ikeclient.ipc.failure import Failure
-from ikeclient.ipc.fork import daemonise, fork
+from ikeclient.ipc.fork import await_end, daemonise, fork
 from ikeclient.ipc.messages import pack, receive, stream
 from ikeclient.net.changes.journal import this_process
 from ikeclient.process.helper.channel import CODEC, HelperChannel, Keeper
@@ -199,7 +197,7 @@ def helper(
     finally:
         for ours, _ in pairs:
             ours.close()
-        _wait(pid)
+        await_end(pid, _GOODBYE)
 
 
 def _isolate(keep: Sequence[socket.socket]) -> list[socket.socket]:
@@ -216,17 +214,6 @@ def _isolate(keep: Sequence[socket.socket]) -> list[socket.socket]:
 
 def _nothing(*_: object) -> None:
     """Ignore a signal: the tunnel answers it."""
-
-
-def _wait(pid: int) -> None:
-    deadline = time.monotonic() + _GOODBYE
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(pid, os.WNOHANG) == (0, 0):
-            if time.monotonic() > deadline:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-                return
-            time.sleep(0.005)
 
 
 async def _serve(keeper: Keeper, channel: socket.socket, *others: Coroutine[None, None, None]) -> None:
