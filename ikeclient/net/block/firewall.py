@@ -11,15 +11,12 @@ import contextlib
 import hashlib
 import re
 import socket
-import subprocess
 from pathlib import Path
 from typing import Protocol
 
 from ikeclient.errors import PlatformError
-from ikeclient.net.dns.backends import DIRECTORIES, ENVIRONMENT
+from ikeclient.net.programs import DIRECTORIES, run
 from ikeclient.net.watch.netlink import Netlink, attribute, attributes
-
-PATIENCE = 15.0  # seconds for one command
 
 _NETFILTER = 12  # netlink(7): NETLINK_NETFILTER
 _GROUP = 1 << (7 - 1)  # NFNLGRP_NFTABLES
@@ -57,27 +54,10 @@ class Nft:
         program = next((path for directory in DIRECTORIES if (path := directory / "nft").is_file()), None)
         if program is None:
             raise PlatformError("there is no nft", hint="install nftables")
-        problem: str | None
-        try:
-            done = subprocess.run(  # noqa: S603 - absolute path, no shell
-                [str(program), "-f", "-"],
-                input=text,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=PATIENCE,
-                env=ENVIRONMENT,
-                check=False,
-                process_group=0,  # Ctrl-C is for us: half a kill switch is none
-            )
+        done = run([str(program), "-f", "-"], text, through_interrupts=True)  # half a kill switch is none
+        if done.returncode:
             said = next(iter(done.stderr.strip().splitlines()), "")
-            problem = ascii(said)[1:-1][:200] or f"exit code {done.returncode}" if done.returncode else None
-        except OSError as error:
-            problem = error.strerror or str(error)
-        except subprocess.TimeoutExpired:
-            problem = f"no answer within {PATIENCE:.0f} seconds"
-        if problem is not None:
-            raise PlatformError("`nft -f -` failed", reason=problem)
+            raise PlatformError("`nft -f -` failed", reason=ascii(said)[1:-1][:200] or f"exit code {done.returncode}")
 
     def remove(self, table: str) -> None:
         """See `FirewallAdapter`. Without nft(8), which may be gone since: what was closed can always be opened."""

@@ -29,13 +29,11 @@ from ikeclient.net.changes.steps import DnsStep, ResolvConfFile, ResolvconfRecor
 from ikeclient.net.changes.surroundings import is_of_another_network, serves_another_network
 from ikeclient.net.dns.resolv_conf import ResolvConf, resolver_lines, servers_in
 from ikeclient.net.model import NOT_SPLIT, DnsConfig, interface_name
+from ikeclient.net.programs import DIRECTORIES, run
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 RESOLVED = Path("/run/systemd/resolve")
 RECORDS = (Path("/run/resolvconf/interface"), Path("/run/resolvconf/interfaces"))  # Debian's, openresolv's
-DIRECTORIES = tuple(map(Path, ("/usr/sbin", "/usr/bin", "/sbin", "/bin")))
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-PATIENCE = 15.0  # seconds for one command
 
 Backend = Literal["systemd-resolved", "resolvconf", "openresolv", "resolv.conf"]
 
@@ -103,7 +101,7 @@ class Dns:
         program = self._find("resolvconf")
         if program is None or os.path.realpath(program).endswith("/resolvectl"):
             return "resolv.conf"
-        version = self._run([str(program), "--version"]).stdout
+        version = run([str(program), "--version"]).stdout
         return "openresolv" if version.startswith("openresolv") else "resolvconf"
 
     def prepare(self, config: DnsConfig, interface: str, previous: DnsStep | None) -> tuple[DnsStep | None, list[str]]:
@@ -189,7 +187,7 @@ class Dns:
         path = self._find("resolvectl")
         if path is None or not self._resolved.is_dir() or not self._leads_to_resolved():
             return []
-        said = _said(self._run([str(path), "dns"]))
+        said = _said(run([str(path), "dns"]))
         return [f"systemd-resolved is asked for names here, but cannot be spoken to: {said}"]
 
     def _find(self, program: str) -> Path | None:
@@ -198,12 +196,12 @@ class Dns:
 
     def _works(self, program: str, *arguments: str) -> bool:
         path = self._find(program)
-        return path is not None and self._run([str(path), *arguments]).returncode == 0
+        return path is not None and run([str(path), *arguments]).returncode == 0
 
     def _is_set(self, step: ResolvedLink) -> bool:
         """Return whether the link has a server of ours, or it cannot be told."""
         path = self._find("resolvectl")
-        told = None if path is None else self._run([str(path), "dns", step.interface])
+        told = None if path is None else run([str(path), "dns", step.interface])
         words = () if told is None else told.stdout.split()
         return told is None or told.returncode != 0 or any(str(server) in words for server in step.servers)
 
@@ -212,29 +210,11 @@ class Dns:
         path = self._find(program)
         if path is None:
             raise PlatformError(f"`{shown}` failed", reason=f"{program} is not installed any more")
-        result = self._run([str(path), *arguments], text)
+        result = run([str(path), *arguments], text)
         if result.returncode:
             said = _said(result)
             hint = _RULE if any(word in said.lower() for word in _NOT_ALLOWED) else _NONE
             raise PlatformError(f"`{shown}` failed", reason=said, hint=hint)
-
-    @staticmethod
-    def _run(arguments: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
-        try:
-            return subprocess.run(  # noqa: S603 - absolute path, checked arguments
-                arguments,
-                input=text,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=PATIENCE,
-                env=ENVIRONMENT,
-                check=False,
-            )
-        except OSError as error:
-            return subprocess.CompletedProcess(arguments, 126, "", error.strerror or str(error))
-        except subprocess.TimeoutExpired:
-            return subprocess.CompletedProcess(arguments, 124, "", f"no answer within {PATIENCE:.0f} seconds")
 
 
 def _said(result: subprocess.CompletedProcess[str]) -> str:
