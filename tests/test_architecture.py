@@ -35,6 +35,10 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
         "it signs with a key, in a process of its own that knows nothing of tunnels",
     ),
     "esp": (frozenset({"crypto", "errors"}), "ESP never meets IKE; the tunnel carries keys from one to the other"),
+    "stack": (
+        frozenset({"esp", "errors"}),
+        "packets of TCP, UDP and ICMP without a machine; checksums and headers it shares with the inner packets of ESP",
+    ),
     "profile": (
         frozenset({"wire", "crypto", "eap.credentials", "ike.config", "signer", "ipc", "errors"}),
         "a profile becomes the protocol's configuration and nothing that acts",
@@ -91,7 +95,7 @@ HOMES: dict[str, tuple[tuple[str, ...], str]] = {
     "rich": (("ikeclient.cli",), "the command line is the only thing that talks to people"),
 }
 
-PURE = ("wire", "crypto", "ike", "eap", "esp")
+PURE = ("wire", "crypto", "ike", "eap", "esp", "stack")
 
 # In the protocol packages bytes, time and entropy are arguments, so that a recorded session replays byte for byte.
 BANNED_MODULES: dict[str, str] = {

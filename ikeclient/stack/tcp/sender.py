@@ -1,0 +1,228 @@
+"""The sending half: what goes out next, and what an acknowledgement changes (RFC 9293 section 3.10.7.4).
+
+One range is sent at a time, of as many segments as the windows allow and one super-packet holds. If only a few could go
+and something is in flight, they wait for the next acknowledgement, so that super-packets do not wither to segments.
+"""
+
+from __future__ import annotations
+
+from ikeclient.stack.interfaces import LONGEST_PACKET, MOST_SEGMENTS
+from ikeclient.stack.tcp.peer_window import PeerWindow
+from ikeclient.stack.tcp.recovery import Range, Recovery
+from ikeclient.stack.tcp.rtt import RoundTrip
+from ikeclient.stack.tcp.send_buffer import Chunk, SendBuffer
+from ikeclient.stack.tcp.send_timer import Kind, SendTimer
+from ikeclient.stack.tcp.tail_probe import TailProbe
+
+_LONGEST = LONGEST_PACKET - 120  # leaves room for the longest headers
+_SMALLEST_ROOM, _LARGEST_ROOM = 256 * 1024, 16 * 1024 * 1024
+_SHARE = 4  # of the window that a super-packet waits to fill
+
+
+class Sender:
+    """Positions: `una` is SND.UNA, `nxt` SND.NXT. `mss` is data in a segment, timestamps taken off."""
+
+    __slots__ = (
+        "_fin",
+        "_forced",
+        "_limited",
+        "_sent_at",
+        "buffer",
+        "mss",
+        "nxt",
+        "peer",
+        "recovery",
+        "timer",
+        "trip",
+        "una",
+    )
+
+    def __init__(self, position: int, mss: int, peer: PeerWindow, trip: RoundTrip, *, selective: bool) -> None:
+        self.una = self.nxt = position
+        self.mss = mss
+        self.peer = peer
+        self.trip = trip
+        self.recovery = Recovery(trip, mss, selective=selective)
+        self.buffer = SendBuffer(position)
+        self.timer = SendTimer()
+        self._fin = False
+        self._forced = False  # one segment goes out whatever the congestion window says: a tail probe
+        self._limited = position  # up to here the congestion window held us up
+        self._sent_at = 0.0
+
+    # What the user does
+
+    @property
+    def room(self) -> int:
+        """How many bytes may be added."""
+        most = min(max(2 * self.recovery.congestion.window, _SMALLEST_ROOM), _LARGEST_ROOM)
+        return most - (self.buffer.end - self.buffer.start)
+
+    def append(self, data: Chunk) -> None:
+        """Add data."""
+        self.buffer.append(data)
+
+    def finish(self) -> None:
+        """Send FIN behind everything."""
+        self._fin = True
+
+    # What goes out
+
+    @property
+    def limit(self) -> int:
+        """Where what is to be sent ends; a FIN counts one."""
+        return self.buffer.end + self._fin
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something was never sent."""
+        return self.nxt < self.buffer.end + self._fin
+
+    @property
+    def fin_acknowledged(self) -> bool:
+        """Whether our FIN has arrived."""
+        return self._fin and self.una > self.buffer.end
+
+    def next_range(self, mss: int, now: float) -> Range | None:
+        """What to send now in segments of at most `mss` bytes, or None. `sent` must follow."""
+        recovery, start = self.recovery, self.nxt
+        if self._forced:
+            self._forced = False
+            return self._probe(mss)
+        congestion, pipe = recovery.congestion, recovery.pipe
+        most = min(MOST_SEGMENTS, _LONGEST // mss) * mss
+        room = congestion.window - pipe
+        if recovery.board.lost:
+            if room < mss and pipe:
+                return None
+            return recovery.board.first_lost(min(most, max(room // mss, 1) * mss))
+        end = self.buffer.end
+        available = end - start
+        if available <= 0:
+            return (start, start + 1) if self._fin and start == end and self._open(start) else None
+        if not pipe and now - self._sent_at > self.trip.timeout and start > self._limited:
+            congestion.rest(now - self._sent_at, self.trip.timeout)
+            room = congestion.window
+        window = self.una + self.peer.size - start
+        length = available if available < most else most
+        if length > room:
+            self._limited = start
+            length = room
+            if pipe and length < min(most, congestion.window // _SHARE):
+                return None
+        if length > window:
+            length = window
+        if length < available:
+            if length >= mss:
+                length -= length % mss
+            elif pipe or length < min(available, self.peer.largest // 2) or length <= 0:
+                return None  # silly window avoidance (section 3.8.6.2.1)
+        finish = start + length
+        if self._fin and finish == end and window > length:
+            finish += 1
+        return start, finish
+
+    def _open(self, start: int) -> bool:
+        return self.una + self.peer.size > start
+
+    def _probe(self, mss: int) -> Range | None:
+        start, end = self.nxt, self.limit
+        window = self.una + self.peer.size - start
+        if end > start and window > 0:
+            return start, start + min(end - start, window, mss)
+        return self.recovery.board.last(mss)
+
+    def sent(self, start: int, end: int, mss: int, now: float) -> None:
+        """The range is on its way."""
+        if start < self.nxt:
+            self.recovery.sent_again(start, end, mss, now)
+        else:
+            self.recovery.sent(start, end, mss, now)
+            self.nxt = end
+        self._sent_at = now
+        timer = self.timer
+        if timer.kind is Kind.PERSIST or timer.at is None or timer.kind is Kind.PROBE:
+            self._arm(now)
+
+    # What comes back
+
+    def acknowledge(self, position: int, blocks: list[Range], echo: float | None, now: float) -> bool:
+        """An acknowledgement between SND.UNA and SND.NXT; whether it moves anything."""
+        before, recovery = self.una, self.recovery
+        advanced = position > before
+        delivered = recovery.acknowledge(before, position, self.nxt, blocks, echo, now)
+        if advanced:
+            self.una = position
+            self.buffer.release(position)
+            if before <= self._limited and recovery.may_grow:
+                recovery.congestion.acknowledged(position - before, self.trip.smoothed, now)
+            self.timer.answered()
+        if delivered or blocks:
+            self._arm(now)
+        return delivered > 0
+
+    def duplicate_acknowledgement(self) -> None:
+        """The same acknowledgement again, without a reason to be seen."""
+        self.recovery.duplicate_acknowledgement(self.una, self.nxt)
+
+    # The timer
+
+    def _arm(self, now: float) -> None:
+        timer, recovery = self.timer, self.recovery
+        if not recovery.board.records:
+            if not self.unsent or self._open(self.nxt):
+                timer.stop()
+            else:
+                timer.start(Kind.PERSIST, now + timer.interval(self.trip))
+            return
+        timeout = timer.interval(self.trip)
+        if recovery.reorder and recovery.reorder < timeout:
+            timer.start(Kind.REORDER, now + recovery.reorder)
+        elif recovery.selective and recovery.at_ease and recovery.probe.end is None and self.trip.smoothed:
+            single = recovery.board.in_flight <= self.mss
+            wait = TailProbe.interval(self.trip.smoothed, single=single)
+            timer.start(Kind.PROBE if wait < timeout else Kind.RETRANSMIT, now + min(wait, timeout))
+        else:
+            timer.start(Kind.RETRANSMIT, now + timeout)
+
+    def check_window(self, now: float) -> None:
+        """Nothing could be sent: if that is because of the peer's window, probe it after a while."""
+        timer = self.timer
+        if timer.at is None and self.unsent and not self.recovery.board.records:
+            timer.start(Kind.PERSIST, now + timer.interval(self.trip))
+
+    def opened(self, now: float) -> None:
+        """The peer's window has changed."""
+        if self.timer.kind is Kind.PERSIST:
+            self.timer.answered()
+            self.timer.stop()
+            self.check_window(now)
+
+    def expire(self, now: float) -> Kind:
+        """The timer has run out: what for. NONE: the peer has not answered for too long."""
+        timer, recovery = self.timer, self.recovery
+        kind = timer.kind
+        if kind is Kind.PROBE:
+            self._forced = True
+            recovery.probe.sent(self.nxt, again=not self.unsent or not self._open(self.nxt))
+            timer.start(Kind.RETRANSMIT, now + timer.interval(self.trip))
+        elif kind is Kind.REORDER:
+            recovery.look_again(self.una, self.nxt, now)
+            self._arm(now)
+        elif kind is Kind.PERSIST:
+            timer.back_off()
+            timer.start(Kind.PERSIST, now + timer.interval(self.trip))
+        elif kind is Kind.RETRANSMIT:
+            recovery.time_out(self.una, self.nxt, again=timer.backoffs > 0)
+            if not timer.back_off():
+                timer.stop()
+                return Kind.NONE
+            timer.start(Kind.RETRANSMIT, now + timer.interval(self.trip))
+        return kind
+
+    def hurry(self, now: float) -> None:
+        """The path works again: do not wait until a timeout ends that was backed off."""
+        timer = self.timer
+        if timer.backoffs and timer.kind in (Kind.RETRANSMIT, Kind.PERSIST):
+            timer.answered()
+            timer.start(timer.kind, now)

@@ -1,0 +1,37 @@
+"""The receive window: how much may arrive, and how that grows with what the user reads.
+
+The window begins small, because most connections never need more. If in one round trip more than half of it was
+read, the sender may have been held up by it, and it doubles.
+"""
+
+from __future__ import annotations
+
+SMALLEST, LARGEST = 256 * 1024, 8 * 1024 * 1024
+SCALE = 8  # LARGEST fits into 16 bits
+LARGEST_FIELD = 0xFFFF
+
+
+class WindowTuner:
+    """The capacity of a connection's receive buffer, in bytes."""
+
+    __slots__ = ("_mark", "_read", "_trip", "capacity")
+
+    def __init__(self) -> None:
+        self.capacity = SMALLEST
+        self._read = 0  # since the mark
+        self._mark = 0.0
+        self._trip = 0.0  # the round-trip time as a receiver sees it; 0: not known
+
+    def measure(self, sample: float) -> None:
+        """A round-trip time: of an acknowledgement and the data that it let go (by timestamps)."""
+        trip = self._trip
+        self._trip = sample if not trip else trip + (sample - trip) / 8
+
+    def read(self, size: int, now: float) -> None:
+        """The user has taken so many bytes."""
+        self._read += size
+        elapsed = now - self._mark
+        if elapsed >= self._trip:
+            if self._read * 2 > self.capacity < LARGEST and elapsed < 4 * self._trip + 0.01:
+                self.capacity = min(max(self.capacity, self._read) * 2, LARGEST)
+            self._read, self._mark = 0, now
