@@ -16,6 +16,7 @@ SOURCES = (
     "ikeclient/esp/codec/_offload.pyx",
     "ikeclient/esp/codec/_coalesce.pxi",
     "ikeclient/esp/codec/_evp.pxi",
+    "ikeclient/esp/codec/_filter.pxi",
     "ikeclient/esp/codec/_single.pxi",
 )
 elsewhere = None if os.access(HERE, os.W_OK) else tempfile.TemporaryDirectory(prefix="ikeclient-build-")

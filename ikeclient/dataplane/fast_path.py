@@ -75,11 +75,18 @@ class FastSend:
         """
         frames = size = 0
         seen = False
+        growing: SendRun | None = None  # what the last packet was appended to
         read, into, frame, table = self._device.read_into, self._into, self._frame, self._table
-        path, mtu = self._sender.open, self._limits.mtu
+        path, mtu, newest = self._sender.open, self._limits.mtu, table.newest
+        single = path and not again and not self._busy
         while frames < limit and size < _BURST and (length := read(into)):
             frames += 1
             size += length
+            if growing is not None and growing.grow(frame, length, mtu):
+                continue
+            growing = None
+            if frames == 1 and single and newest is not None and self._single_at_once(newest, length, mtu):
+                return 1
             examined = examine(frame, length)
             count, longest, _, _, look = examined
             if longest >= LONG and not seen:
@@ -98,14 +105,25 @@ class FastSend:
                     self._slow_path(self._split(length, examined))
                 else:
                     table.miss(count or 1)
-            elif frames == count == 1 and not again and not self._busy:
+            elif frames == count == 1 and single:
                 self._single(sa, length, examined)
                 return 1
             else:
-                self._append(sa, length, examined)
+                run = self._append(sa, length, examined)
+                growing = run if sa is newest else None
         self.flush()
         self._busy = frames > 1
         return frames
+
+    def _single_at_once(self, sa: OutboundSa, length: int, mtu: int) -> bool:
+        """Send one plain packet by itself, if the newest SA accepts it; false if it needs a longer look."""
+        sealed = sa.seal_frame(self._frame, length, mtu)
+        if sealed is None:
+            return False
+        if length >= LONG + VNET_HEADER:
+            self._bulk.sent(self._frame[VNET_HEADER:_FRAME_HEAD], length - VNET_HEADER)
+        self._sender.send_single(*sealed)
+        return True
 
     def _single(self, sa: OutboundSa, length: int, examined: Examined) -> None:
         """Send one packet by itself."""
@@ -116,7 +134,7 @@ class FastSend:
         if payload is not None:
             self._sender.send_single(payload, examined[3])
 
-    def _append(self, sa: OutboundSa, length: int, examined: Examined) -> None:
+    def _append(self, sa: OutboundSa, length: int, examined: Examined) -> SendRun:
         run = self._runs.get(sa)
         if run is None:
             if len(self._runs) == _MOST_RUNS:
@@ -127,6 +145,7 @@ class FastSend:
             if not (added := run.add(sa, frame, length, examined, done)):
                 self._seal(run)
             done += added
+        return run
 
     def _split(self, length: int, examined: Examined) -> list[Packet]:
         """The packets of a frame, complete."""

@@ -81,16 +81,41 @@ class Window:
     def commit_run(self, sequence: int, count: int) -> None: ...
     def commit(self, sequence: int) -> bool: ...
 
-class Edges:
-    def __init__(self, sources4: bytes, destinations4: bytes, sources6: bytes, destinations6: bytes) -> None: ...
+class Filter:
+    def __init__(
+        self,
+        sources4: bytes,
+        destinations4: bytes,
+        sources6: bytes,
+        destinations6: bytes,
+        senders: bytes,
+        receivers: bytes,
+    ) -> None: ...
+    def measure(self, packet: Buffer, available: int) -> int: ...
 
 def open_single(
     cipher: RunCipher,
     window: Window,
-    edges: Edges | None,
+    packets: Filter,
     alignment: int,
     arena: Buffer,
     at: int,
     length: int,
     judge: bool,
 ) -> tuple[int, bytes]: ...
+def seal_single(
+    cipher: RunCipher, packets: Filter, mask: int, sequence: int, frame: Buffer, length: int, mtu: int
+) -> tuple[bytes, int] | None: ...
+def pack(
+    packets: Filter,
+    out: Writable,
+    stride: int,
+    gap: int,
+    mask: int,
+    icv: int,
+    tos: int,
+    count: int,
+    frame: Buffer,
+    length: int,
+    mtu: int,
+) -> int: ...

@@ -46,14 +46,14 @@ cdef int _copy(uint8_t[::1] out, Py_ssize_t to, const uint8_t[::1] source, Py_ss
 
 cdef int _sum(const uint8_t[::1] view, Py_ssize_t at, Py_ssize_t n) except -1:
     """The ones' complement sum of RFC 1071, folded, most significant byte first. Odd data is followed by a zero."""
-    cdef const uint8_t* p
+    return _sum_at(_span(view, at, n), n) if n else 0
+
+
+cdef int _sum_at(const uint8_t* p, Py_ssize_t n) noexcept nogil:
     cdef uint64_t total = 0
     cdef uint32_t word
     cdef uint16_t half
     cdef Py_ssize_t i, whole = n // 4
-    if n == 0:
-        return 0
-    p = _span(view, at, n)
     for i in range(whole):
         memcpy(&word, p + 4 * i, 4)
         total += word
@@ -181,16 +181,26 @@ def examine(const uint8_t[::1] frame, Py_ssize_t length):
     return f.count, f.size, f.last, f.tos, bool(f.look)
 
 
-cdef int _one(const uint8_t[::1] frame, Frame* f, uint8_t[::1] out, Py_ssize_t to) except -1:
-    """A packet that stays one; what the kernel left of its checksum is completed."""
+cdef int _one(const uint8_t[::1] frame, Frame* f, uint8_t* out) except -1:
+    """Write a packet that stays one to where it has room; what the kernel left of its checksum is completed."""
     cdef Py_ssize_t where
     cdef int check
-    _copy(out, to, frame, HEADER, f.inner)
-    if frame[0] & 1:
-        check = _sum(out, to + f.transport, f.inner - f.transport) ^ 0xFFFF
-        where = to + f.transport + (frame[8] | frame[9] << 8)
-        _put16(out, where, check or 0xFFFF)
+    memcpy(out, _span(frame, HEADER, f.inner), f.inner)
+    if frame[0] & 1:  # inside the packet, as `_examine` has seen
+        check = (_sum_at(out + f.transport, f.inner - f.transport) ^ 0xFFFF) or 0xFFFF
+        where = f.transport + (frame[8] | frame[9] << 8)
+        out[where] = <uint8_t>(check >> 8)
+        out[where + 1] = <uint8_t>(check & 0xFF)
     return 0
+
+
+cdef inline void _pad(uint8_t* end, Py_ssize_t pad, uint8_t first) noexcept nogil:
+    """Write padding and trailer behind a packet that begins with that octet (RFC 4303 section 2.4)."""
+    cdef Py_ssize_t i
+    for i in range(pad):
+        end[i] = <uint8_t>(i + 1)
+    end[pad] = <uint8_t>pad
+    end[pad + 1] = 4 if first >> 4 == 4 else 41
 
 
 cdef int _part(const uint8_t[::1] frame, Frame* f, uint8_t[::1] out, Py_ssize_t to, Py_ssize_t index) except -1:
@@ -230,8 +240,7 @@ cdef int _part(const uint8_t[::1] frame, Frame* f, uint8_t[::1] out, Py_ssize_t 
 def segment(const uint8_t[::1] frame, Py_ssize_t length, uint8_t[::1] out, Py_ssize_t at, Py_ssize_t stride,
             Py_ssize_t gap, Py_ssize_t mask, Py_ssize_t first, Py_ssize_t count):
     cdef Frame f
-    cdef Py_ssize_t index, inner, to, pad, i
-    cdef int following
+    cdef Py_ssize_t index, inner, to, pad
     _examine(frame, length, &f)
     if first < 0 or count < 1 or first > f.count or count > f.count - first:
         raise ValueError("no such segments")
@@ -239,20 +248,16 @@ def segment(const uint8_t[::1] frame, Py_ssize_t length, uint8_t[::1] out, Py_ss
         raise ValueError("impossible slots")
     if at > out.shape[0] or count > (out.shape[0] - at) // stride + 1:
         raise IndexError("outside the buffer")
-    following = 4 if frame[HEADER] >> 4 == 4 else 41
     for index in range(first, first + count):
         to = at + (index - first) * stride + gap
         inner = f.last if index == f.count - 1 else f.size
         if f.kind == 0:
-            _one(frame, &f, out, to)
+            _one(frame, &f, <uint8_t*>_span(out, to, inner))
         else:
             _part(frame, &f, out, to, index)
         to += inner
         pad = -(inner + 2) & mask
-        for i in range(pad):
-            out[to + i] = <uint8_t>(i + 1)
-        out[to + pad] = <uint8_t>pad
-        out[to + pad + 1] = <uint8_t>following
+        _pad(<uint8_t*>_span(out, to, pad + 2), pad, frame[HEADER])
 
 
 def stamp(uint8_t[::1] out, Py_ssize_t stride, Py_ssize_t count, uint32_t spi, uint64_t sequence,
@@ -308,4 +313,5 @@ def collect(const uint8_t[::1] arena, Py_ssize_t stride, Py_ssize_t first, Py_ss
 
 include "_coalesce.pxi"
 include "_evp.pxi"
+include "_filter.pxi"
 include "_single.pxi"

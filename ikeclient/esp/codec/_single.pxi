@@ -1,11 +1,12 @@
-# Part of _offload.pyx: a packet that comes alone, with one call from the replay window to the selectors.
+# Part of _offload.pyx: a packet that comes alone, with one call: from the replay window to the selectors on its way
+# in, from the frame to the sealed packet on its way out.
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 
 cdef enum:
     ACCEPTED, UNJUDGED, MISSHAPEN, REPLAYED, FORGED
 
-cdef uint8_t _scratch[LONGEST_TEXT + BLOCK]  # one thread, which holds the GIL
+cdef uint8_t _scratch[ESP + BLOCK + LONGEST_TEXT + DIGEST]  # one thread, which holds the GIL
 
 
 cdef class Window:
@@ -88,61 +89,7 @@ cdef class Window:
         return self._commit(sequence)
 
 
-cdef class Edges:
-    """The addresses that may be in a packet, as `selectors.PacketFilter.edges` has them: where ranges begin and end."""
-
-    cdef bytes sources4, destinations4, sources6, destinations6
-
-    def __init__(self, bytes sources4 not None, bytes destinations4 not None, bytes sources6 not None,
-                 bytes destinations6 not None):
-        self.sources4, self.destinations4 = sources4, destinations4
-        self.sources6, self.destinations6 = sources6, destinations6
-
-    cdef bint _inside(self, bytes edges, Py_ssize_t width, const uint8_t* address):
-        """Whether an odd number of edges lies at or below the address of that many bytes."""
-        cdef Py_ssize_t low = 0, high = len(edges) // width, middle
-        cdef const char* first = PyBytes_AS_STRING(edges)
-        while low < high:
-            middle = (low + high) // 2
-            if memcmp(address, first + middle * width, width) < 0:
-                high = middle
-            else:
-                low = middle + 1
-        return low & 1
-
-    cdef Py_ssize_t _measure(self, const uint8_t* packet, Py_ssize_t available, int following):
-        """The length of a plain packet of TCP, UDP or ICMP's echo that is inside; 0 for all that need a longer look."""
-        cdef Py_ssize_t length
-        if self.sources4 is None:
-            return 0
-        if following == 4 and available >= 20 and packet[0] == 0x45:
-            length = packet[2] << 8 | packet[3]
-            if length < 20 or length > available or not _common(packet[9], packet + 20, length - 20):
-                return 0
-            if self._inside(self.sources4, 4, packet + 12) and self._inside(self.destinations4, 4, packet + 16):
-                return length
-        elif following == 41 and available >= 40 and packet[0] >> 4 == 6:
-            length = (packet[4] << 8 | packet[5]) + 40
-            if length > available or not _common(packet[6], packet + 40, length - 40):
-                return 0
-            if self._inside(self.sources6, 16, packet + 8) and self._inside(self.destinations6, 16, packet + 24):
-                return length
-        return 0
-
-
-cdef inline bint _common(uint8_t protocol, const uint8_t* transport, Py_ssize_t length) noexcept nogil:
-    if protocol == 6 or protocol == 17:
-        return True
-    if protocol == 1:
-        return length > 0 and (transport[0] == 0 or transport[0] == 8)
-    return protocol == 58 and length > 0 and (transport[0] == 128 or transport[0] == 129)
-
-
-cdef inline uint32_t _read32(const uint8_t* at) noexcept nogil:
-    return <uint32_t>at[0] << 24 | <uint32_t>at[1] << 16 | <uint32_t>at[2] << 8 | at[3]
-
-
-def open_single(RunCipher cipher not None, Window window not None, Edges edges, Py_ssize_t alignment,
+def open_single(RunCipher cipher not None, Window window not None, Filter packets not None, Py_ssize_t alignment,
                 const uint8_t[::1] arena, Py_ssize_t at, Py_ssize_t length, bint judge):
     cdef Py_ssize_t text = length - cipher.gap - cipher.icv, end, inner
     cdef const uint8_t* packet
@@ -161,8 +108,55 @@ def open_single(RunCipher cipher not None, Window window not None, Edges edges, 
         return FORGED, b""
     window._commit(sequence)
     end = text - 2 - _scratch[text - 2]
-    if judge and edges is not None and end > 0:
-        inner = edges._measure(_scratch, end, _scratch[text - 1])
-        if inner:
+    if judge and end > 0 and _scratch[text - 1] == (4 if _scratch[0] >> 4 == 4 else 41):
+        inner = packets._measure(_scratch, end)
+        if inner > 0:
             return ACCEPTED, PyBytes_FromStringAndSize(<char*>_scratch, inner)
     return UNJUDGED, PyBytes_FromStringAndSize(<char*>_scratch, text)
+
+
+cdef bint _plain(Filter packets, const uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu, Frame* f) except -1:
+    """Whether a frame is one packet that the filter accepts and nothing about which needs a longer look."""
+    _examine(frame, length, f)
+    if f.count != 1 or f.kind != 0 or f.look or f.inner > mtu:
+        return False
+    return packets._measure(_span(frame, HEADER, f.inner), f.inner) == f.inner
+
+
+def seal_single(RunCipher cipher not None, Filter packets not None, Py_ssize_t mask, uint64_t sequence,
+                const uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu):
+    cdef Frame f
+    cdef Py_ssize_t pad, text
+    cipher._direction(True)
+    if not _plain(packets, frame, length, mtu, &f):
+        return None
+    if mask < 0 or mask >= BLOCK or (cipher.mac != NULL and mask != BLOCK - 1):
+        raise ValueError("impossible alignment")
+    pad = -(f.inner + 2) & mask
+    text = f.inner + pad + 2
+    _one(frame, &f, _scratch + cipher.gap)
+    _pad(_scratch + cipher.gap + f.inner, pad, frame[HEADER])
+    if not cipher._seal(_scratch, text, sequence, cipher._random(1)):
+        cipher.evp.clear_errors()
+        raise OSError("the library refuses")
+    return PyBytes_FromStringAndSize(<char*>_scratch, cipher.gap + text + cipher.icv), f.tos
+
+
+def pack(Filter packets not None, uint8_t[::1] out, Py_ssize_t stride, Py_ssize_t gap, Py_ssize_t mask, Py_ssize_t icv,
+         int tos, Py_ssize_t count, const uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu):
+    cdef Frame f
+    cdef Py_ssize_t pad
+    cdef uint8_t* to
+    if stride < 1 or gap < 0 or icv < 0 or mask < 0 or mask > 255 or count < 0:
+        raise ValueError("impossible slots")
+    if not _plain(packets, frame, length, mtu, &f) or f.tos != tos:
+        return 0
+    pad = -(f.inner + 2) & mask
+    if gap + f.inner + pad + 2 + icv != stride:
+        return 0
+    if count >= out.shape[0] // stride:
+        raise IndexError("outside the buffer")
+    to = &out[0] + count * stride + gap
+    _one(frame, &f, to)
+    _pad(to + f.inner, pad, frame[HEADER])
+    return f.inner

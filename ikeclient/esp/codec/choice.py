@@ -6,10 +6,13 @@ used. What the functions do is documented in `plain` and `merge`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ikeclient.esp.codec._offload import Filter
 
 # A digest of `_offload.pyx` and the files it includes, which setup.py puts into the compiled module as well.
-SOURCES = "b661516d06b55a11"
+SOURCES = "11c29f8708ae267c"
 
 ACTIVE: Literal["compiled", "plain"]
 STALE = False  # whether there is a compiled module that was made from other sources
@@ -47,8 +50,17 @@ else:
         survey,
     )
 
-__all__ = ["ACTIVE", "MAXIMUM_SLOTS", "SOURCES", "STALE", "VNET_HEADER", "coalesce", "collect", "describe", "examine"]
-__all__ += ["review", "segment", "stamp", "survey"]
+__all__ = ["ACTIVE", "MAXIMUM_SLOTS", "SOURCES", "STALE", "VNET_HEADER", "coalesce", "collect", "compiled_filter"]
+__all__ += ["describe", "examine", "review", "segment", "stamp", "survey"]
+
+
+def compiled_filter(*parts: bytes) -> Filter | None:
+    """A filter of the compiled module, which documents `parts`; None without one."""
+    if ACTIVE != "compiled":
+        return None
+    from ikeclient.esp.codec._offload import Filter
+
+    return Filter(*parts)
 
 
 def describe() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH
 from ikeclient.esp.codec.choice import segment
 from ikeclient.esp.codec.run import Run
+from ikeclient.esp.codec.single import Pack, packer
 from ikeclient.esp.codec.slots import Slots
 from ikeclient.esp.sa.pair import OutboundSa
 
@@ -20,13 +21,14 @@ _ROOM = 65535 + 4096  # one datagram of any length fits, too
 class SendRun(Run):
     """The run in the making; empty while `count` is 0. `last` is the length of its last datagram."""
 
-    __slots__ = ("_bytes", "_room", "sa")
+    __slots__ = ("_bytes", "_pack", "_room", "sa")
 
     def __init__(self) -> None:
         super().__init__(Slots(_ROOM))
         self.sa: OutboundSa | None = None
         self._bytes = 0  # of inner packets
         self._room = 0  # for datagrams
+        self._pack: Pack | None = None
 
     def add(
         self, sa: OutboundSa, frame: bytearray, length: int, examined: tuple[int, int, int, int, bool], first: int
@@ -43,6 +45,7 @@ class SendRun(Run):
             self.sa, self.tos, self.stride, self.last = sa, tos, whole, whole
             self._room = max(min(MOST_SEGMENTS, LONGEST_RUN // whole), 1)
             self._bytes = 0
+            self._pack = packer(sa.filter.quick, self.slots.buffer, whole, tos, layout)
         else:
             longer = whole > self.stride or (count > 1 and whole != self.stride)
             if longer or sa is not self.sa or tos != self.tos or self.last != self.stride:
@@ -61,6 +64,17 @@ class SendRun(Run):
             self.last = end
         return number
 
+    def grow(self, frame: bytearray, length: int, mtu: int) -> bool:
+        """Append the packet of a frame if it is like those before it and belongs into the same SA; whether it was."""
+        if self._pack is None or self.count >= self._room or self.last != self.stride:
+            return False
+        size = self._pack(self.count, frame, length, mtu)
+        if not size:
+            return False
+        self.count += 1
+        self._bytes += size
+        return True
+
     def seal(self) -> bool:
         """Make it datagrams: fewer than before, or none, once the sequence numbers are used up; whether any are left.
 
@@ -75,3 +89,4 @@ class SendRun(Run):
     def clear(self) -> None:
         """Empty the run."""
         self.count = 0
+        self._pack = None

@@ -1,4 +1,8 @@
-"""A packet that comes alone, opened by the compiled module with one call: from the replay window to the selectors."""
+"""A packet that comes alone, carried by the compiled module with one call.
+
+Inbound that goes from the replay window to the selectors, outbound from the frame to the sealed packet. A run of equal
+packets grows by one with one call as well (`Pack`).
+"""
 
 from __future__ import annotations
 
@@ -6,30 +10,57 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ikeclient.esp.codec.sums import Buffer
-from ikeclient.esp.sa.selectors import PacketFilter
+from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, EspLayout
+from ikeclient.esp.codec.sums import Buffer, Writable
 
 if TYPE_CHECKING:
-    from ikeclient.esp.codec._offload import RunCipher, Window
+    from ikeclient.esp.codec._offload import Filter, RunCipher, Window
 
 # What became of a packet. UNJUDGED: it is genuine and new, and its plaintext, with the trailer, needs a longer look.
 ACCEPTED, UNJUDGED, MISSHAPEN, REPLAYED, FORGED = range(5)
 
 
 OpenSingle = Callable[[Buffer, int, int, bool], tuple[int, bytes]]
+SealSingle = Callable[[int, Buffer, int, int], tuple[bytes, int] | None]
+Pack = Callable[[int, Buffer, int, int], int]
 
 
 def single_opener(
-    cipher: RunCipher, packets: PacketFilter, alignment: int, size: int, *, esn: bool
+    cipher: RunCipher, packets: Filter, alignment: int, size: int, *, esn: bool
 ) -> tuple[Window, OpenSingle]:
     """The replay window of an SA, of `size` numbers, and what opens its single packets.
 
     `open(buffer, at, length, judge)` returns what became of the packet there, and the packet or its plaintext. With
-    `judge` it accepts plain TCP, UDP and pings if nothing but addresses decides; all other judgement is left to the
-    caller.
+    `judge` it accepts plain TCP, UDP and pings; all other judgement is left to the caller.
     """
-    from ikeclient.esp.codec._offload import Edges, Window, open_single
+    from ikeclient.esp.codec._offload import Window, open_single
 
     window = Window(size, extended=esn)
-    edges = Edges(*packets.edges) if packets.by_address else None
-    return window, partial(open_single, cipher, window, edges, alignment)
+    return window, partial(open_single, cipher, window, packets, alignment)
+
+
+def single_sealer(cipher: RunCipher, packets: Filter, alignment: int) -> SealSingle:
+    """What seals single packets of an SA.
+
+    `seal(sequence, frame, length, mtu)` returns the UDP payload for the packet of a frame, and its TOS octet. None if
+    the frame is not one plain packet of TCP or UDP, or a ping, inside the selectors and within the MTU: nothing was
+    sealed then, and the sequence number is not used.
+    """
+    from ikeclient.esp.codec._offload import seal_single
+
+    return partial(seal_single, cipher, packets, alignment - 1)
+
+
+def packer(packets: Filter | None, out: Writable, stride: int, tos: int, layout: EspLayout) -> Pack | None:
+    """What appends packets to a run in the slots of `out`, if there is a compiled module.
+
+    `pack(count, frame, length, mtu)` writes the packet of a frame into slot number `count` and returns its length. It
+    returns 0 and writes nothing if the packet is not one that `single_sealer` takes, or has another TOS octet or
+    another size.
+    """
+    if packets is None:
+        return None
+    from ikeclient.esp.codec._offload import pack
+
+    gap = HEADER_LENGTH + layout.iv_length
+    return partial(pack, packets, out, stride, gap, layout.alignment - 1, layout.icv_length, tos)

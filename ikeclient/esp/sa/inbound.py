@@ -82,7 +82,8 @@ class InboundSa:
         self._single: OpenSingle | None = None
         if self._run is not None:
             self._open = self._run.open
-            self._window, self._single = single_opener(self._run, filter, layout.alignment, window, esn=suite.esn)
+            assert filter.quick is not None
+            self._window, self._single = single_opener(self._run, filter.quick, layout.alignment, window, esn=suite.esn)
         else:
             cipher = esp_cipher(suite, keys, spi, _no_entropy)
             self._open, self._batch = cipher.open, cipher.batch

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, BatchCipher, esp_cipher, esp_layout
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import EspSuite
-from ikeclient.esp.codec.choice import stamp
+from ikeclient.esp.codec.choice import VNET_HEADER, stamp
 from ikeclient.esp.codec.run_cipher import BY_CRYPTOGRAPHY, run_cipher
+from ikeclient.esp.codec.single import SealSingle, single_sealer
 from ikeclient.esp.codec.slots import Slots
 from ikeclient.esp.codec.sums import PADS
 from ikeclient.esp.sa.counters import NEXT_HEADER, Counters, Packet
@@ -63,6 +64,7 @@ class OutboundSa:
         "_mask",
         "_run",
         "_seal",
+        "_single",
         "_trailers",
         "byte_limit",
         "counters",
@@ -100,6 +102,9 @@ class OutboundSa:
         self._esn = suite.esn
         self.layout = esp_layout(suite)
         alignment = self.layout.alignment
+        self._single: SealSingle | None = None
+        if self._run is not None and filter.quick is not None:
+            self._single = single_sealer(self._run, filter.quick, alignment)
         self._mask = alignment - 1
         pads = [-(length + 2) % alignment for length in range(alignment)]
         self._trailers = {v: [PADS[n] + bytes((n, header)) for n in pads] for v, header in NEXT_HEADER.items()}
@@ -156,6 +161,20 @@ class OutboundSa:
         counters.packets += 1
         counters.bytes += size
         return self._seal(sequence, text)
+
+    def seal_frame(self, frame: bytearray, length: int, mtu: int) -> tuple[bytes, int] | None:
+        """The UDP payload for the packet of a frame, and its TOS octet; None if the frame needs a longer look."""
+        sequence = self.sequence + 1
+        if self._single is None or sequence > self._last:
+            return None
+        self.sequence = sequence  # taken before it is used
+        sealed = self._single(sequence, frame, length, mtu)
+        if sealed is None:
+            self.sequence = sequence - 1  # which was not used
+            return None
+        self.counters.packets += 1
+        self.counters.bytes += length - VNET_HEADER
+        return sealed
 
     def seal_run(self, slots: Slots, stride: int, count: int, last: int, size: int) -> int:
         """Seal the plaintexts in the first `count` slots where they are; returns how many had a number left.

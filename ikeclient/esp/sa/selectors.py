@@ -4,7 +4,7 @@ A tunnel lets an authenticated gateway put any packet in front of our kernel, so
 the negotiated selectors, and so is what goes in. Address ranges are compiled into one sorted list of boundaries per
 role and family; an address is inside when an odd number of boundaries lies at or below it. Addresses that no packet
 on a wire can come from are cut out of the ranges beforehand, so that the usual packet costs two searches and nothing
-else.
+else. The compiled module judges plain packets of TCP and UDP and pings, and leaves all others to what stands here.
 """
 
 from __future__ import annotations
@@ -13,14 +13,20 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from struct import Struct
+from typing import TYPE_CHECKING
 
+from ikeclient.esp.codec.choice import compiled_filter
 from ikeclient.esp.packet.inner import locate_transport, of_a_neighbour
+
+if TYPE_CHECKING:
+    from ikeclient.esp.codec._offload import Filter
 
 MALFORMED = 0
 OUTSIDE = -1
 
 _ipv4 = Struct(">BxHxxxxxBxxII").unpack_from
 _ipv6 = Struct(">xxxxHBxQQQQ").unpack_from
+_numbers = Struct(">BBHH").pack
 
 _ICMP_TYPES = frozenset((1, 58))  # type and code stand in for a port (RFC 4301 section 4.4.1.1)
 _WITH_PORTS = frozenset((6, 17, 33, 132, 136))
@@ -86,6 +92,8 @@ class PacketFilter:
     `inbound` also keeps out what makes sense between neighbours on a link alone, which the gateway is not: link-local
     addresses, multicast and broadcast, router and neighbour discovery, redirects, and source routes. Kernels believe
     those of anybody who is close enough to send them.
+
+    `quick` is what the compiled module has of this; None without it.
     """
 
     __slots__ = (
@@ -97,6 +105,7 @@ class PacketFilter:
         "_simple",
         "_sources4",
         "_sources6",
+        "quick",
     )
 
     def __init__(
@@ -121,21 +130,16 @@ class PacketFilter:
         self._destinations6 = _boundaries(destinations, 6, nowhere[6])
         self._sending, self._receiving = tuple(sources), tuple(destinations)
         self._simple = all(s.any_traffic for s in (*sources, *destinations))
+        self.quick: Filter | None = compiled_filter(
+            *(_octets(edges, 4) for edges in (self._sources4, self._destinations4)),
+            *(_octets(edges, 16) for edges in (self._sources6, self._destinations6)),
+            *(b"" if self._simple else b"".join(map(_packed, selectors)) for selectors in (sources, destinations)),
+        )
 
     @property
     def by_address(self) -> bool:
         """Whether nothing but a packet's addresses decides."""
         return self._simple
-
-    @property
-    def edges(self) -> tuple[bytes, bytes, bytes, bytes]:
-        """Where ranges of addresses begin and end, in order: IPv4 sources and destinations, and those of IPv6."""
-        return (
-            _octets(self._sources4, 4),
-            _octets(self._destinations4, 4),
-            _octets(self._sources6, 16),
-            _octets(self._destinations6, 16),
-        )
 
     def measure(self, packet: bytes | bytearray | memoryview, available: int) -> int:
         """The length of the IP packet in the first `available` bytes, or MALFORMED, or OUTSIDE the selectors.
@@ -143,6 +147,8 @@ class PacketFilter:
         What follows the IP packet is traffic flow confidentiality padding and nobody's concern (RFC 4303 section 2.7).
         """
         length: int
+        if self.quick is not None and (length := self.quick.measure(packet, available)):
+            return length
         if available < 20:
             return MALFORMED
         first = packet[0]
@@ -203,6 +209,15 @@ def _boundaries(selectors: Sequence[Selector], version: int, holes: Iterable[_Ra
 def _octets(boundaries: Iterable[int], width: int) -> bytes:
     """Boundaries as they are on a wire, but for the end of all addresses, which none lies behind."""
     return b"".join(edge.to_bytes(width, "big") for edge in boundaries if edge < 1 << 8 * width)
+
+
+def _packed(selector: Selector) -> bytes:
+    """A selector as the compiled module has it: numbers and addresses as on a wire, in places of 16 octets."""
+    width = 4 if selector.version == 4 else 16
+    numbers = _numbers(selector.version, selector.protocol, selector.start_port, selector.end_port)
+    return numbers + b"".join(
+        address.to_bytes(width, "big").ljust(16, b"\0") for address in (selector.start, selector.end)
+    )
 
 
 def _without(start: int, end: int, low: int, high: int) -> list[_Range]:

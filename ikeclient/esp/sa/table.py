@@ -68,6 +68,11 @@ class SaTable:
         """What seals the packets of the newest SA, or would seal those of the first."""
         return self._outbound[0].cipher if self._outbound else run_cipher.version() or BY_CRYPTOGRAPHY
 
+    @property
+    def newest(self) -> OutboundSa | None:
+        """The SA that is asked first whether a packet is its own."""
+        return self._outbound[0] if self._outbound else None
+
     def choose(self, packet: Packet, length: int) -> OutboundSa | None:
         """The SA that sends the packet in the first `length` bytes, or None where no SA accepts it.
 
