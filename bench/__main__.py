@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
@@ -17,60 +16,22 @@ from collections import defaultdict
 from pathlib import Path
 
 from bench.long import curve, soak
+from bench.occasions import medians, merge
 from bench.peers import Peer, peers
 from bench.proxy import compare
-from bench.report import markdown, text
+from bench.report import Document, markdown, sentence, text
+from bench.targets import CONNECTED_35, OURS_35, ratios
 from bench.world import Figures, Meter, World, pss_mib, resident_mib
 
-OURS_35 = "ours-openssl35"
-FULL = frozenset({"ours", "wireguard-go", "strongswan", "ours-strongswan", OURS_35, "ours-strongswan-openssl35"})
-CONNECTED = frozenset({"ours-strongswan", "ours-strongswan-openssl35"})
-IDLE = 20.0  # seconds
+FULL = frozenset({"ours", "wireguard-go", "strongswan", "ours-strongswan", OURS_35, CONNECTED_35})
+CONNECTED = frozenset({"ours-strongswan", CONNECTED_35})
+IDLE = 60.0  # seconds
 
 BY_HAND = "## Where the time goes"
-TARGETS: tuple[tuple[str, str, str, str, str, float | None], ...] = (  # without a target: for orientation
-    ("TCP up / wireguard-go", "ours", "wireguard-go", "tcp_up", ">=", 1.2),
-    ("TCP down / wireguard-go", "ours", "wireguard-go", "tcp_down", ">=", 1.2),
-    ("TCP up / wireguard-go, OpenSSL 3.5", OURS_35, "wireguard-go", "tcp_up", ">=", 1.5),
-    ("TCP down / wireguard-go, OpenSSL 3.5", OURS_35, "wireguard-go", "tcp_down", ">=", 1.5),
-    ("TCP both ways at once / wireguard-go", "ours", "wireguard-go", "tcp_both", ">=", 1.2),
-    ("64-byte packets / wireguard-go", "ours", "wireguard-go", "udp64_kpps", ">=", 1.0),
-    ("TCP up, ChaCha20-Poly1305 / AES-GCM", "ours-chacha", "ours", "tcp_up", "", None),
-    ("TCP down, ChaCha20-Poly1305 / AES-GCM", "ours-chacha", "ours", "tcp_down", "", None),
-    ("TCP up, AES-CBC with HMAC-SHA-256 / AES-GCM", "ours-cbc", "ours", "tcp_up", "", None),
-    ("TCP down, AES-CBC with HMAC-SHA-256 / AES-GCM", "ours-cbc", "ours", "tcp_down", "", None),
-    ("TCP up / with `cryptography`", "ours", "ours-cryptography", "tcp_up", ">=", 1.0),
-    ("TCP down / with `cryptography`", "ours", "ours-cryptography", "tcp_down", ">=", 1.0),
-    ("TCP up / strongSwan", "ours", "strongswan", "tcp_up", ">=", 6.0),
-    ("TCP down / strongSwan", "ours", "strongswan", "tcp_down", ">=", 6.0),
-    *(
-        (
-            f"client CPU per GB {way} / strongSwan's{words}",
-            peer,
-            "strongswan",
-            f"tcp_{way}_client_cpu_s_per_gb",
-            "<=",
-            most,
-        )
-        for words, peer, most in (("", "ours-strongswan", 0.20), (", OpenSSL 3.5", "ours-strongswan-openssl35", 0.18))
-        for way in ("up", "down")
-    ),
-    ("idle ping / wireguard-go", "ours", "wireguard-go", "ping_ms", "<=", 1.0),
-    ("UDP flood delivered / wireguard-go", "ours", "wireguard-go", "udp_flood", ">=", 4.0),
-    ("plain codec TCP up / strongSwan", "ours-plain", "strongswan", "tcp_up", ">=", 1.5),
-    ("plain codec TCP down / strongSwan", "ours-plain", "strongswan", "tcp_down", ">=", 1.5),
-    ("resident MiB, connected", "ours-strongswan", "", "client_mib", "<=", 80.0),
-    ("memory of all processes (PSS), MiB", "ours-strongswan", "", "pss_mib", "<=", 45.0),
-    ("wakeups a minute, idle", "ours-strongswan", "", "wakeups_min", "<=", 8.0),
-    ("`connect --detach`, start to exit, s", "ours-strongswan", "", "detach_s", "<=", 0.4),
-    ("connect to first ping, s", "ours-strongswan", "", "connect_s", "<=", 0.6),
-    ("`ikeclient --help`, s", "ours-strongswan", "", "help_s", "<=", 0.25),
-    ("loaded ping / idle ping", "ours", "ours", "ping_loaded_ms/ping_ms", "<=", 3.0),
-)
 
 
-def measure(world: World, peer: Peer, seconds: float) -> Figures:
-    """All figures of one peer, once."""
+def measure(world: World, peer: Peer, seconds: float, *, first: bool) -> Figures:
+    """All figures of one peer, once; those that take long the `first` time only."""
     figures: Figures = {}
     with peer.start(world) as tunnel:
         meter = Meter(world, tunnel)
@@ -95,8 +56,9 @@ def measure(world: World, peer: Peer, seconds: float) -> Figures:
                 figures["detach_s"] = tunnel.detach_seconds
             if peer.name in CONNECTED:
                 figures["pss_mib"] = pss_mib(tunnel.client_pid)
-                figures["wakeups_min"] = meter.wakeups(min(IDLE, 4 * seconds))
                 figures["help_s"] = help_seconds()
+                if first:
+                    figures["wakeups_min"] = meter.wakeups(IDLE)
         finally:
             meter.close()
     return figures
@@ -107,31 +69,6 @@ def help_seconds() -> float:
     begin = time.monotonic()
     subprocess.run([sys.executable, "-m", "ikeclient", "--help"], check=True, capture_output=True)
     return time.monotonic() - begin
-
-
-def medians(rounds: dict[str, list[Figures]]) -> dict[str, Figures]:
-    """The median of each figure over the rounds."""
-    names = {peer: sorted({key for figures in runs for key in figures}) for peer, runs in rounds.items()}
-    return {
-        peer: {key: statistics.median(f[key] for f in rounds[peer] if key in f) for key in keys}
-        for peer, keys in names.items()
-    }
-
-
-def ratios(found: dict[str, Figures]) -> list[dict[str, object]]:
-    """Every target with what was reached."""
-    rows: list[dict[str, object]] = []
-    for words, peer, other, key, sign, target in TARGETS:
-        upper, _, lower = key.partition("/")
-        value = found.get(peer, {}).get(upper)
-        base = found.get(other, {}).get(lower or upper) if other else 1.0
-        reached = value / base if value is not None and base else None
-        if target is None:
-            rows.append({"figure": words, "reached": reached, "target": "-", "met": None})
-            continue
-        met = None if reached is None else (reached >= target if sign == ">=" else reached <= target)
-        rows.append({"figure": words, "reached": reached, "target": f"{sign} {target:g}", "met": met})
-    return rows
 
 
 def machine() -> dict[str, str]:
@@ -166,22 +103,30 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     parser.add_argument("--only", metavar="NAME,...", help="measure these only")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write everything there, for people")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="show a former run")
+    parser.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        type=Path,
+        metavar="FILE",
+        help="show a former run; the median of several",
+    )
     parser.add_argument("--curve", action="store_true", help="also: packets of 64 to 1400 bytes, 1 to 64 flows, 8 SAs")
     parser.add_argument("--soak", type=float, metavar="SECONDS", help="also: full speed for so long, twice")
     parser.add_argument("--proxy", type=int, metavar="MB", help="also: a download of MB by connect, exec and proxy")
     options = parser.parse_args()
-    document = json.loads(options.source.read_text()) if options.source else run(options)
+    former = [json.loads(source.read_text()) for source in options.sources or ()]
+    document = merge(former or [run(options)])
     if options.json:
         options.json.write_text(json.dumps(document, indent=1) + "\n")
     if options.markdown:
-        former = options.markdown.read_text() if options.markdown.exists() else ""
-        _, found, by_hand = former.partition(BY_HAND)  # what people wrote about it stays
+        written = options.markdown.read_text() if options.markdown.exists() else ""
+        _, found, by_hand = written.partition(BY_HAND)  # what people wrote about it stays
         options.markdown.write_text(markdown(document) + (f"\n{found}{by_hand}" if found else ""))
-    print(text(document))
+    print(text(document), sentence(document), sep="\n\n")
 
 
-def run(options: argparse.Namespace) -> dict[str, object]:
+def run(options: argparse.Namespace) -> Document:
     """Measure everybody who is wanted and present."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ikeclient-bench"
     cache.mkdir(parents=True, exist_ok=True)
@@ -192,13 +137,13 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     for name, reason in missing.items():
         print(f"MISSING: {name}: {reason}", file=sys.stderr)
     words = {peer.name: peer.words for peer in present}
-    document: dict[str, object] = {"machine": machine(), "missing": missing, "peers": words}
+    document: Document = {"machine": machine(), "missing": missing, "peers": words}
     rounds: dict[str, list[Figures]] = defaultdict(list)
     world = World()
     try:
         for number in range(options.rounds):
             for peer in present:
-                figures = measure(world, peer, options.seconds)
+                figures = measure(world, peer, options.seconds, first=number == 0)
                 rounds[peer.name].append(figures)
                 said = f"{figures['tcp_up']:.0f} up, {figures['tcp_down']:.0f} down"
                 print(f"round {number + 1}: {peer.name}: {said}", file=sys.stderr, flush=True)
@@ -210,8 +155,9 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             document["proxy"] = compare(world, options.proxy)
     finally:
         world.close()
-    document |= {"seconds": options.seconds, "rounds": rounds, "medians": medians(rounds)}
-    document["ratios"] = ratios(medians(rounds))
+    found = medians(rounds)
+    document |= {"seconds": options.seconds, "rounds": rounds, "medians": found}
+    document["ratios"] = ratios(found, document.get("curve", ()))
     return document
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bench.targets import CONNECTED_35, OURS_35, met
+
 Document = dict[str, Any]
 
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -44,10 +46,15 @@ def _speeds(document: Document) -> list[list[str]]:
 
 
 def _ratios(document: Document) -> list[list[str]]:
-    rows = [["figure", "reached", "target", ""]]
+    several = len(document["occasions"]) > 1
+    names = [f"occasion {n}" for n in range(1, len(document["occasions"]) + 1)] if several else []
+    rows = [["figure", *names, "median" if several else "reached", "target", ""]]
     for row in document["ratios"]:
-        verdict = "" if row["target"] == "-" and row["reached"] is not None else _VERDICTS[row["met"]]
-        rows.append([row["figure"], number(row["reached"]), row["target"], verdict])
+        each = map(number, row["occasions"]) if several else ()
+        wanted = "-" if row["target"] is None else f"{row['sign']} {row['target']:g}"
+        reached = row["reached"]
+        verdict = "" if wanted == "-" and reached is not None else _VERDICTS[met(reached, row["sign"], row["target"])]
+        rows.append([row["figure"], *each, number(reached), wanted, verdict])
     return rows
 
 
@@ -114,21 +121,50 @@ def text(document: Document) -> str:
     return "\n\n".join(parts)
 
 
+def sentence(document: Document) -> str:
+    """What the README says about speed."""
+    found = document["medians"]
+    need = ("ours", "wireguard-go", "ours-strongswan", OURS_35, CONNECTED_35)
+    if any(name not in found for name in need):
+        return "No sentence for the README: it takes " + ", ".join(need) + "."
+    versions = [str(machine.get("cipher", "")).partition(" ")[2].partition(" ")[0] for machine in document["occasions"]]
+    ours, theirs, connected, ours_35, connected_35 = (found[name] for name in need)
+
+    def gigabits(figures: Document, *names: str) -> str:
+        return " and ".join(f"{figures[name] / 1000:.1f}" for name in names)
+
+    def cost(figures: Document) -> str:
+        return " and ".join(f"{figures[f'tcp_{way}_client_cpu_s_per_gb']:.1f}" for way in ("up", "down"))
+
+    both = ("tcp_up", "tcp_down")
+    return (
+        f"On {document['machine']['cpu']}, with both ends on it, one TCP stream through two of our ends carries "
+        f"{gigabits(ours, *both)} Gbit/s up and down with OpenSSL {versions[-1]}, {gigabits(ours_35, *both)} with "
+        f"OpenSSL 3.5, where wireguard-go carries {gigabits(theirs, *both)}. A gigabyte through a strongSwan gateway "
+        f"takes the client {cost(connected)} seconds of CPU up and down, {cost(connected_35)} with OpenSSL 3.5. An "
+        f"idle ping takes {ours['ping_ms']:.2f} ms, wireguard-go's {theirs['ping_ms']:.2f}. All figures: "
+        "[BENCHMARKS.md](BENCHMARKS.md)."
+    )
+
+
 def markdown(document: Document) -> str:
     """BENCHMARKS.md."""
     return "\n\n".join(_sections(document)) + "\n"
 
 
 def _sections(document: Document) -> Iterable[str]:
-    machine = document["machine"]
+    occasions = document["occasions"]
     rounds = max((len(runs) for runs in document["rounds"].values()), default=0)
     yield "# Benchmarks"
     yield (
         "Made by `scripts/bench --markdown BENCHMARKS.md`. Two network namespaces joined by a veth pair, both ends on "
-        "one machine; figures drift from run to run and from machine to machine, so compare inside this run only."
+        "one machine; figures drift from run to run and from machine to machine, so compare inside one run only."
     )
-    yield _table([["", ""], *([key.replace("_", " "), str(value)] for key, value in machine.items())])
-    yield f"Medians of {rounds} alternating runs of {document['seconds']:g} s each."
+    keys = list(dict.fromkeys(key for machine in occasions for key in machine))
+    rows = [[key.replace("_", " "), *(str(machine.get(key, "-")) for machine in occasions)] for key in keys]
+    yield _table([["", *("" for _ in occasions)], *rows])
+    several = f", on {len(occasions)} occasions" if len(occasions) > 1 else ""
+    yield f"Medians of {rounds} alternating runs of {document['seconds']:g} s each{several}."
     yield "## Throughput, latency, cost"
     yield (
         "Mbit/s that arrived; segments per GB that TCP sent again, up; CPU seconds per GB of the client's process; "
@@ -140,6 +176,8 @@ def _sections(document: Document) -> Iterable[str]:
     if document["missing"]:
         yield "Missing: " + "; ".join(f"{name}, {reason}" for name, reason in document["missing"].items())
     yield "## Targets"
+    if several:
+        yield "Each figure is a ratio inside one run, or a value of it; the median of the occasions counts."
     yield _table(_ratios(document))
     if "curve" in document:
         yield "## What a packet costs"

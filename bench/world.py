@@ -25,6 +25,9 @@ GATEWAY, CLIENT = "10.1.0.1", "10.1.0.2"
 INSIDE = "10.99.0.1"
 
 
+SETTLED = 32.0  # seconds after the last packet, when nothing is looked after any more
+
+
 Figures = dict[str, float]
 
 
@@ -141,7 +144,7 @@ class Meter:
 
     def wakeups(self, seconds: float) -> float:
         """How often a minute the client wakes up while nothing happens."""
-        time.sleep(2)  # what the traffic before has set in motion
+        time.sleep(SETTLED)
         before = wakeups(self._tunnel.client_pid)
         time.sleep(seconds)
         return (wakeups(self._tunnel.client_pid) - before) * 60 / seconds
