@@ -47,7 +47,7 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
     "control": (frozenset({"errors"}), "a tunnel's socket carries dictionaries and is usable without the tunnel"),
     "proxy": (frozenset({"errors"}), "sockets in, sockets out; that they are in two namespaces is not its business"),
     "dataplane": (
-        frozenset({"esp", "net", "control.status", "errors"}),
+        frozenset({"esp", "net", "stack", "control.status", "errors"}),
         "packets between a device and a transport; the tunnel turns what IKE negotiated into a value of ESP's, and "
         "what is counted is a value of the status",
     ),

@@ -165,7 +165,7 @@ class TunnelStatus(Record):
     interface: str | None = item("the TUN device")
     mtu: int | None = item("the longest packet that enters the tunnel whole, in bytes")
     path_mtu: int | None = item("the longest packet that the path to the gateway carries, in bytes")
-    mode: str | None = item("`tun`, or `netns` for `exec` and `proxy`")
+    mode: str | None = item("`tun`; `netns` for `exec` and `proxy`; `stack` for those without any device")
     blocked: bool = item("the kill switch is closed and there is no connection, so nothing leaves the machine", False)
     kill_switch: str | None = item(
         "what the kill switch closes with: `routes and firewall`, or `routes` without nft(8); `open until` a time "

@@ -3,6 +3,9 @@
 A packet that comes alone finds every cache cold, so each function on its way costs microseconds that its sender waits
 for. Here a packet descriptor's callback is called straight from the selector, before asyncio hears of anything. Timers
 and everything else are asyncio's and get their turn after each look at the packets.
+
+A source without a descriptor, such as the in-process stack, says by itself that it has packets. What it says is carried
+before the next look at the descriptors, once for all that happened meanwhile; a loop without sources pays nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import select
 import selectors
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 COALESCING_DELAY = 700e-6  # seconds: at a gigabit per second some seventy packets come in this time
 PACING = 300e-6  # seconds: with runs of forty full packets this is one and a half gigabits per second
@@ -35,6 +38,11 @@ class PacketSelector(selectors.BaseSelector):
         self._poll = select.epoll()
         self._poll.register(self._others.fileno(), select.EPOLLIN)
         self._packets: dict[int, tuple[Carry, Callable[[], bool] | None]] = {}
+        self._next: list[Callable[[], None]] = []
+
+    def call_next(self, call: Callable[[], None]) -> None:
+        """Call this once before the next look at the descriptors."""
+        self._next.append(call)
 
     def watch(self, descriptor: int, carry: Carry, wants_delay: Callable[[], bool] | None = None) -> None:
         """Call `carry` whenever the descriptor is readable, and then wait a moment if `wants_delay` says so.
@@ -53,17 +61,29 @@ class PacketSelector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """As any selector, for the other descriptors; returns early, perhaps with nothing, after packets.
 
-        While packets keep coming, each packet descriptor gets its turn, for `_TURN` at the most.
+        While packets keep coming, each packet descriptor gets its turn, for `_TURN` at the most, unless a source has
+        something to say to them.
         """
+        if self._next:
+            self._call_next()
+            timeout = 0
         poll, carry = self._poll.poll, self._carry
         others, carried = carry(poll(timeout, _MOST_EVENTS), ())
         if carried:
             end = time.monotonic() + _TURN
-            while carried and not others and (ready := poll(0, _MOST_EVENTS)):
+            while carried and not others and not self._next and (ready := poll(0, _MOST_EVENTS)):
                 others, carried = carry(ready, carried)
                 if time.monotonic() >= end:
                     break
         return self._others.select(0) if others else []
+
+    def _call_next(self) -> None:
+        calls, self._next = self._next, []
+        for call in calls:
+            try:
+                call()
+            except Exception as error:
+                self._failed(error)
 
     def _carry(self, ready: list[tuple[int, int]], before: Collection[int]) -> tuple[bool, Collection[int]]:
         """Carry packets; whether any other descriptor is ready, and whose packets have been carried.
@@ -157,3 +177,83 @@ def unwatch(descriptor: int) -> None:
         loop.packets.unwatch(descriptor)
     else:
         loop.remove_reader(descriptor)
+
+
+class Source(Protocol):
+    """Packets that no descriptor tells of, and timers (`stack.device`)."""
+
+    def watch(self, touched: Callable[[], None] | None) -> None:
+        """Call this whenever packets may be `waiting` or `due_in` may be another; None: nothing."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether packets may be waiting."""
+
+    def due_in(self) -> float | None:
+        """In how many seconds to call `expire`; None: never."""
+
+    def expire(self) -> None:
+        """Do what is due."""
+
+
+class SourceWatch:
+    """Calls `carry` in the running loop while packets of a source wait, and keeps its timer, until `close`.
+
+    The timer may ring early: it is not moved when the deadline becomes a later one, as it does with every packet.
+    """
+
+    def __init__(self, source: Source, carry: Carry) -> None:
+        self._loop = loop = asyncio.get_running_loop()
+        self._schedule: Callable[[Callable[[], None]], object] = (
+            loop.packets.call_next if isinstance(loop, PacketLoop) else loop.call_soon
+        )
+        self._source: Source | None = source
+        self._carry = carry
+        self._scheduled = False
+        self._again = False
+        self._timer: asyncio.TimerHandle | None = None
+        source.watch(self._touched)
+        self._touched()
+
+    def close(self) -> None:
+        """Leave packets where they are."""
+        if self._source is not None:
+            self._source.watch(None)
+            self._source = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _touched(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._schedule(self._run)
+
+    def _run(self) -> None:
+        try:
+            if self._source is not None and self._source.waiting:
+                self._carry(self._again)
+        finally:
+            self._scheduled = False
+            if (source := self._source) is not None:
+                self._again = source.waiting
+                if self._again:
+                    self._touched()
+                self._arm(source)
+
+    def _arm(self, source: Source) -> None:
+        seconds = source.due_in()
+        if seconds is None:
+            return
+        at = self._loop.time() + seconds
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self._source is not None:
+            self._source.expire()
+            self._run()

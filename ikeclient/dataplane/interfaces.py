@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ikeclient.esp.sa.pair import Packet
-from ikeclient.net.device.tun import TunCounters
 from ikeclient.net.transport.recvmmsg import Arrival, Recvmmsg
 
 Address = tuple[str, int]
@@ -19,11 +18,22 @@ Address = tuple[str, int]
 IKE_PORT = 500
 
 
-class Device(Protocol):
-    """Inner packets in and out: a TUN device (`net.device.tun`)."""
+class DeviceCounters(Protocol):
+    """What a device refused."""
 
-    lost: bool
-    counters: TunCounters
+    write_errors: int
+
+
+class Device(Protocol):
+    """Inner packets in and out: a TUN device (`net.device.tun`), or a stack of our own (`stack.device`)."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether no packet will ever come or go again."""
+
+    @property
+    def counters(self) -> DeviceCounters:
+        """What it refused."""
 
     def read_batch(self, limit: int) -> Sequence[Packet]:
         """At most `limit` waiting packets."""
@@ -38,7 +48,9 @@ class Device(Protocol):
 class FrameDevice(Protocol):
     """A device that carries super-packets, each in a frame: a virtio header and a packet."""
 
-    merges_udp: bool
+    @property
+    def merges_udp(self) -> bool:
+        """Whether UDP may be merged."""
 
     def read_into(self, buffers: Sequence[bytearray | memoryview]) -> int:
         """Read one frame; 0 where none is waiting."""

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ikeclient.crypto.sign.remote_key import Signature
-from ikeclient.dataplane.event_loop import Carry, Pacer, unwatch, watch
+from ikeclient.dataplane.event_loop import Carry, Pacer, SourceWatch, unwatch, watch
 from ikeclient.dataplane.pump import Address, Pump, PumpCallbacks
 from ikeclient.errors import IkeclientError, KeyUnavailable
 from ikeclient.ike.events import IPAddress
@@ -280,6 +280,7 @@ class WatchedSockets:
         self._on_traffic = on_traffic
         self._sockets: list[Socket] = []
         self._device = False
+        self._source: SourceWatch | None = None
         self._telling = False
 
     def open(self, local: IPAddress) -> Socket:
@@ -301,13 +302,23 @@ class WatchedSockets:
     def watch_device(self) -> None:
         """Carry packets from the device."""
         self._device = True
-        watch(self._ports.device.fileno(), self._carry(self._pump.drain_tun))
+        carry = self._carry(self._pump.drain_tun)
+        source = self._ports.device.source()
+        if source is None:
+            watch(self._ports.device.fileno(), carry)
+            return
+        if self._source is not None:
+            self._source.close()
+        self._source = SourceWatch(source, carry)
 
     def unwatch_device(self) -> None:
         """Leave packets where they are."""
         if self._device:
             self._device = False
-            unwatch(self._ports.device.fileno())
+            if self._source is not None:
+                self._source.close()
+            else:
+                unwatch(self._ports.device.fileno())
 
     def tell_of_traffic(self, wanted: bool) -> None:
         """Tell of the next packet, or of none."""

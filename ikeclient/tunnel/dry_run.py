@@ -34,6 +34,9 @@ class NullTun:
     def frames(self) -> None:
         """No frames either."""
 
+    def source(self) -> None:
+        """There are no packets to tell of."""
+
     def reopen(self) -> bool:
         """It is never lost."""
         return True

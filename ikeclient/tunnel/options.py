@@ -10,7 +10,7 @@ from typing import Literal
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.tunnel.commands import Ask
 
-Mode = Literal["tun", "netns"]
+Mode = Literal["tun", "netns", "stack"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class ConnectOptions:
     `reread` gives the profile as it is now, with its secrets, or raises IkeclientError; it is called in a thread after
     SIGHUP. Without it a SIGHUP ends the tunnel.
     `ask` puts a question of the gateway's to the person at the terminal; None if nobody is there during the login.
-    `mode` is where the TUN device is: on this machine, or in a network namespace of its own.
+    `mode` is where the TUN device is, on this machine or in a network namespace of its own, or that there is none.
     """
 
     name: str

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import Any, Protocol
 
 from ikeclient.crypto.pki.revocation import PathRevocation, RevocationQuery
-from ikeclient.dataplane.event_loop import Carry, unwatch, watch
+from ikeclient.dataplane.event_loop import Carry, Source, unwatch, watch
 from ikeclient.dataplane.interfaces import Device as PacketDevice
 from ikeclient.dataplane.interfaces import Transport
 from ikeclient.ike.config import IkeConfig
@@ -40,12 +40,17 @@ Resolve = Callable[[Sequence[str], int], Coroutine[Any, Any, Known]]
 
 
 class Device(PacketDevice, Protocol):
-    """What a tunnel needs of a TUN device."""
+    """What a tunnel needs of a device."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the interface is called."""
 
     def fileno(self) -> int:
         """A descriptor that becomes readable with packets."""
+
+    def source(self) -> Source | None:
+        """The same as a source of packets; None if the descriptor tells of them."""
 
     def reopen(self) -> bool:
         """Make the interface again that another program deleted, on the same descriptor; whether that worked."""

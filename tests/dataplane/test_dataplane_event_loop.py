@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from ikeclient.dataplane import event_loop as module
-from ikeclient.dataplane.event_loop import COALESCING_DELAY, PACING, Pacer, PacketLoop, run_loop, unwatch, watch
+from ikeclient.dataplane.event_loop import (
+    COALESCING_DELAY,
+    PACING,
+    Pacer,
+    PacketLoop,
+    SourceWatch,
+    run_loop,
+    unwatch,
+    watch,
+)
 
 
 @pytest.fixture
@@ -208,3 +217,145 @@ def test_a_closed_loop_leaves_no_descriptor_behind(pair: tuple[socket.socket, so
     assert len(os.listdir("/proc/self/fd")) == len(before)
     pair[1].send(b"still open")
     assert pair[0].recv(100) == b"still open"
+
+
+class Packets:
+    """A source with so many packets, of which each call carries one; `due` are seconds until `expire`."""
+
+    def __init__(self, count: int = 0, due: float | None = None) -> None:
+        self.count, self.due = count, due
+        self.touched: Callable[[], None] | None = None
+        self.expired = 0
+
+    def watch(self, touched: Callable[[], None] | None) -> None:
+        self.touched = touched
+
+    @property
+    def waiting(self) -> bool:
+        return self.count > 0
+
+    def due_in(self) -> float | None:
+        return self.due
+
+    def expire(self) -> None:
+        self.expired += 1
+        self.due = None
+
+    def add(self, count: int) -> None:
+        self.count += count
+        assert self.touched is not None
+        self.touched()
+
+
+def taking_one(source: Packets, seen: list[bool]) -> Callable[[bool], None]:
+    def carry(again: bool) -> None:
+        source.count -= 1
+        seen.append(again)
+
+    return carry
+
+
+def both_loops(main: Callable[[], Any]) -> None:
+    run_loop(main())
+    asyncio.run(main())
+
+
+def test_a_source_without_a_descriptor_is_carried_until_nothing_waits() -> None:
+    async def main() -> None:
+        seen: list[bool] = []
+        source = Packets(3)
+        watching = SourceWatch(source, taking_one(source, seen))
+        await asyncio.sleep(0.01)
+        assert seen == [False, True, True]
+        source.add(1)
+        assert seen == [False, True, True], "not from inside of who says so"
+        source.add(1)
+        await asyncio.sleep(0.01)
+        assert seen == [False, True, True, False, True]
+        watching.close()
+        assert source.touched is None
+        source.count = 1
+        await asyncio.sleep(0.01)
+        assert len(seen) == 5
+
+    both_loops(main)
+
+
+def test_a_source_does_not_starve_descriptors_and_timers(pair: tuple[socket.socket, socket.socket]) -> None:
+    async def main() -> None:
+        source = Packets(1)
+        watching = SourceWatch(source, lambda _: None)  # it never ends
+        seen: list[tuple[bytes, bool]] = []
+        watch(pair[0].fileno(), taking(pair[0], seen))
+        pair[1].send(b"packet")
+        await asyncio.sleep(0.01)
+        assert seen[0][0] == b"packet"
+        unwatch(pair[0].fileno())
+        watching.close()
+
+    run_loop(main())
+
+
+def test_the_timer_of_a_source_rings_once_and_is_set_again() -> None:
+    async def main() -> None:
+        source = Packets(due=0.01)
+        watching = SourceWatch(source, lambda _: None)
+        await asyncio.sleep(0.05)
+        assert source.expired == 1
+        source.due = 5.0
+        source.add(0)
+        await asyncio.sleep(0.01)
+        source.due = 0.01
+        source.add(0)
+        await asyncio.sleep(0.05)
+        assert source.expired == 2
+        source.due = 0.01
+        source.add(0)
+        await asyncio.sleep(0)
+        watching.close()
+        await asyncio.sleep(0.05)
+        assert source.expired == 2
+
+    both_loops(main)
+
+
+def test_what_a_source_does_in_the_loop_is_seen_before_it_waits() -> None:
+    """A callback that a source schedules while the loop looks for packets does not wait for the next packet."""
+
+    async def main() -> None:
+        source, done = Packets(), asyncio.Event()
+
+        def carry(_: bool) -> None:
+            source.count = 0
+            asyncio.get_running_loop().call_soon(done.set)
+
+        watching = SourceWatch(source, carry)
+        source.add(1)
+        async with asyncio.timeout(5):
+            await done.wait()
+        watching.close()
+
+    both_loops(main)
+
+
+def test_an_error_in_a_source_goes_to_the_handler_and_the_source_goes_on() -> None:
+    told: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        source = Packets(2)
+        seen: list[bool] = []
+
+        def carry(again: bool) -> None:
+            source.count -= 1
+            seen.append(again)
+            if len(seen) == 1:
+                raise ValueError("a bug")
+
+        watching = SourceWatch(source, carry)
+        await asyncio.sleep(0.01)
+        assert seen == [False, True]
+        watching.close()
+
+    run_loop(main())
+    assert [type(each["exception"]) for each in told] == [ValueError]

@@ -96,6 +96,9 @@ class TunDevice:
         """Carry frames from now on; None if the kernel cannot."""
         return self if self.enable_offload() else None
 
+    def source(self) -> None:
+        """The descriptor tells of packets."""
+
     def reopen(self) -> bool:
         """Make an interface that was deleted again, by the same name and on the same descriptor; whether that worked.
 
