@@ -120,7 +120,12 @@ def _optional() -> Iterator[str]:
 
 
 def _machine() -> Iterator[Finding]:
-    for name, probe in (("rights", _rights), ("kill switch", _kill_switch), ("network", _network)):
+    for name, probe in (
+        ("rights", _rights),
+        ("kill switch", _kill_switch),
+        ("network", _network),
+        ("revocation", _revocation),
+    ):
         try:
             yield from probe()
         except (ImportError, OSError, IkeclientError) as error:  # a broken machine is what doctors are for
@@ -165,3 +170,28 @@ def _network() -> Iterator[Finding]:
     gateways = ", ".join(f"{each.address} on {each.interface}" for each in default_gateways().values())
     hint = "only hosts on attached networks can be reached"
     yield Finding("gateways", bool(gateways), gateways or "no default gateway", hint)
+
+
+def _revocation() -> Iterator[Finding]:
+    """Where is kept what was learnt about revoked certificates, and how it is asked for."""
+    import os
+
+    from ikeclient.net.transport.http import HttpError, Url, proxy_for
+    from ikeclient.tunnel.revocation_cache import RevocationCache, cache_directory
+
+    directory = cache_directory()
+    used = RevocationCache(directory).usage()
+    if used is None:
+        there = os.path.lexists(directory)
+        text = f"{directory} cannot be used" if there else f"nothing is kept yet; it would be in {directory}"
+        yield Finding("revocation", not there, text, "it has to be a directory of yours alone (0700): remove it")
+    else:
+        files, size = used
+        yield Finding("revocation", True, f"{files} answers ({size >> 10} KiB) are kept in {directory}", None)
+    try:
+        proxy = proxy_for(Url.parse("http://ocsp.invalid/"))
+        how = f"through the proxy {proxy}" if proxy is not None else "directly"
+        how = f"authorities are asked {how}, by plain HTTP, outside of the tunnel"
+        yield Finding("OCSP and CRLs", True, how, None)
+    except HttpError as error:
+        yield Finding("OCSP and CRLs", False, f"authorities cannot be asked: {error}", "correct http_proxy")

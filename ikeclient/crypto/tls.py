@@ -44,16 +44,27 @@ class TlsClient:
     """One session. `verify` raises IkeclientError unless the server's chain, its own certificate first, is acceptable.
 
     It is called before anything that identifies us leaves. `chain` and `key` are what we show if the server asks.
-    Raises ProfileError for a key that OpenSSL cannot use.
+    With `ask_status` the server may send an OCSP response along with its certificate, which is in `stapled` then, as it
+    came (RFC 6066 section 8). Raises ProfileError for a key that OpenSSL cannot use.
     """
 
-    def __init__(self, verify: Verify, chain: Sequence[Certificate] = (), key: FileKey | None = None) -> None:
+    def __init__(
+        self,
+        verify: Verify,
+        chain: Sequence[Certificate] = (),
+        key: FileKey | None = None,
+        *,
+        ask_status: bool = False,
+    ) -> None:
         self._verify = verify
         self._refusal: IkeclientError | None = None
         self._verified: bytes | None = None  # the server's certificate that was accepted
         self.established = False
+        self.stapled = b""
         self._connection = SSL.Connection(self._context(chain, key), None)
         self._connection.set_connect_state()
+        if ask_status:
+            self._connection.request_ocsp()
 
     def _context(self, chain: Sequence[Certificate], key: FileKey | None) -> SSL.Context:
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
@@ -66,6 +77,7 @@ class TlsClient:
         )
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_verify(SSL.VERIFY_PEER, self._judge)
+        context.set_ocsp_client_callback(self._take_status)
         if chain and key is not None:
             try:
                 own, *others = (x509.load_der_x509_certificate(certificate.der) for certificate in chain)
@@ -90,6 +102,11 @@ class TlsClient:
             return False
         assert chain[0] is not None
         self._verified = chain[0].der
+        return True
+
+    def _take_status(self, _connection: SSL.Connection, response: bytes, _data: object) -> bool:
+        """Keep what was stapled, to be judged with everything else that is known; it ends nothing by itself."""
+        self.stapled = response
         return True
 
     @property

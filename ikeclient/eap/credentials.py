@@ -58,7 +58,7 @@ class TlsCredentials:
     `trust` and `server_name` (type and value of an identity) say who the authentication server must prove to be, apart
     from the gateway. `chain` and `key` are our certificate, ours first. `inner` is the profile's word for what runs
     inside TTLS and PEAP, None for MSCHAPv2; `anonymous_identity` is what is said outside of TLS, None for what
-    `peer.outer_identity` makes of the account.
+    `peer.outer_identity` makes of the account. `check_revocation` asks for a query about the server's certificates.
     """
 
     trust: TrustStore
@@ -67,6 +67,7 @@ class TlsCredentials:
     key: FileKey | None = field(default=None, repr=False)
     inner: str | None = None
     anonymous_identity: str | None = None
+    check_revocation: bool = False
 
     def expecting(self, type_: IdType, value: bytes) -> Self:
         """The same, with a server that is to prove this identity unless the profile names another."""

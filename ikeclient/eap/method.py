@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from ikeclient.crypto.pki.revocation import RevocationQuery
 from ikeclient.eap.credentials import SimCredentials, TlsCredentials
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused
 from ikeclient.wire.registry import EapType
@@ -84,6 +85,10 @@ class InnerPeer(Protocol):
         """What its method had to say to the person."""
         ...
 
+    def take_queries(self) -> tuple[RevocationQuery, ...]:
+        """See `EapPeer.take_queries`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
@@ -105,13 +110,23 @@ class Login:
 
 
 class Remark:
-    """What the gateway had to say to the person besides, safe to display. It is told once."""
+    """What a method tells besides its answers, each of it once.
+
+    `message` is what the gateway had to say to the person, safe to display. `queries` are paths of servers that have
+    proven themselves with their certificates, and whose revocation is to be judged before the answer is sent.
+    """
 
     message = ""
+    queries: tuple[RevocationQuery, ...] = ()
 
     def take_message(self) -> str:
-        """Return it, "" if there is nothing new."""
+        """Return the message, "" if there is nothing new."""
         taken, self.message = self.message, ""
+        return taken
+
+    def take_queries(self) -> tuple[RevocationQuery, ...]:
+        """Return the queries, none if there is nothing new."""
+        taken, self.queries = self.queries, ()
         return taken
 
 
@@ -128,6 +143,10 @@ class Method(Protocol):
     refusal: AuthenticationFailed | None
 
     def take_message(self) -> str:
+        """See `Remark`."""
+        ...
+
+    def take_queries(self) -> tuple[RevocationQuery, ...]:
         """See `Remark`."""
         ...
 

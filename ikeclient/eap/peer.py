@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from ikeclient.crypto.pki.revocation import RevocationQuery
 from ikeclient.eap.credentials import SimCredentials, TlsCredentials
 from ikeclient.eap.fragments import MAX_FRAGMENTS
 from ikeclient.eap.method import (
@@ -134,6 +135,7 @@ class EapPeer:
                 raise ProfileError(f"the anonymous EAP identity {fault}")
         self.finished = False
         self.notices: list[str] = []
+        self._queries: list[RevocationQuery] = []
         self._identity = identity
         self._allowed = tuple(dict.fromkeys(methods))
         self._said = outer_identity(identity, self._allowed, tls, sim)
@@ -190,6 +192,12 @@ class EapPeer:
         text = "; ".join(self.notices)
         self.notices.clear()
         return text
+
+    def take_queries(self) -> tuple[RevocationQuery, ...]:
+        """Servers whose revocation is to be judged before the response is sent; each is told once."""
+        taken = tuple(self._queries)
+        self._queries.clear()
+        return taken
 
     def respond(self, packet: bytes) -> bytes | NeedCredential | None:
         """Take one EAP packet of the gateway and return the EAP response to send.
@@ -280,6 +288,7 @@ class EapPeer:
         answer = method.respond(request.data, request.identifier)
         if message := method.take_message():
             self.notices.append(message)
+        self._queries += method.take_queries()
         return answer if isinstance(answer, NeedCredential) else _response(request, method.type, answer)
 
     def _on_success(self) -> None:

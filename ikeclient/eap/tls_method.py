@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.identity import identity_text
 from ikeclient.crypto.pki.path import find_path
+from ikeclient.crypto.pki.revocation import Evidence, query
 from ikeclient.crypto.tls import TlsClient, TlsError
 from ikeclient.eap.credentials import TlsCredentials
 from ikeclient.eap.fragments import ACKNOWLEDGEMENT, Fragments, is_start
@@ -45,6 +46,7 @@ class TlsMethod(Remark):
         self._fragments = Fragments()
         self._tls: TlsClient | None = None
         self._ended = False
+        self._proven: tuple[Certificate, ...] = ()  # the server's path, as long as nothing was asked about it
         self._early = b""  # said inside of TLS beside the last message of the handshake
         self._unanswered: NeedCredential | None = None
         self._answer: bytes | None = None  # made when the secret came, for the request that asked for it
@@ -88,7 +90,12 @@ class TlsMethod(Remark):
     def _begin(self, data: bytes) -> bytes:
         if not is_start(data):
             raise breach(f"{method_name(self.type)} does not begin with its start")
-        self._tls = TlsClient(self._verify, self._credentials.chain, self._credentials.key)
+        self._tls = TlsClient(
+            self._verify,
+            self._credentials.chain,
+            self._credentials.key,
+            ask_status=self._credentials.check_revocation,
+        )
         self._tls.start()
         return self._fragments.put(self._tls.output())
 
@@ -98,6 +105,7 @@ class TlsMethod(Remark):
             said = tls.receive(message)
         except TlsError as error:
             return self._on_error(error, fresh)
+        self._ask_about_server(tls)
         if not tls.established or fresh:
             records = tls.output()
             if records:
@@ -143,7 +151,7 @@ class TlsMethod(Remark):
         if wanted is None:
             raise GatewayNotAuthenticated(_NOT_PROVEN, reason="the profile does not say what its name is")
         try:
-            find_path(chain[0], chain[1:], self._credentials.trust.anchors, now())
+            path = find_path(chain[0], chain[1:], self._credentials.trust.anchors, now())
         except GatewayNotAuthenticated as error:
             reason = (error.reason or error.message).replace("the gateway", "the server")
             hint = (
@@ -151,6 +159,7 @@ class TlsMethod(Remark):
             )
             raise GatewayNotAuthenticated(_NOT_PROVEN, reason=reason, hint=hint) from None
         if chain[0].matches(*wanted):
+            self._proven = path
             return
         offered = chain[0].identities()
         shown = ", ".join(identity_text(*name) for name in offered[:_MAX_SHOWN_NAMES])
@@ -159,6 +168,15 @@ class TlsMethod(Remark):
             reason=f"the profile wants {identity_text(*wanted)}, its certificate proves {shown or 'no name at all'}",
             hint="if one of these is the right server, set `server_name` in the section [auth] of the profile to it",
         )
+
+    def _ask_about_server(self, tls: TlsClient) -> None:
+        """Once the server is proven, have its revocation judged, with the response that it stapled (RFC 6066)."""
+        path, self._proven = self._proven, ()
+        if not path or not self._credentials.check_revocation:
+            return
+        assert self._login.now is not None
+        evidence = Evidence.read((tls.stapled,) if tls.stapled else ())
+        self.queries = (*self.queries, query(path, (), evidence, self._login.now()))
 
     def _on_error(self, error: TlsError, handshake: bool) -> bytes:
         name = method_name(self.type)

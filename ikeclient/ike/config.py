@@ -7,6 +7,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Self
 
 from ikeclient.crypto.algorithms.transforms import AlgorithmProposal
+from ikeclient.crypto.pki.bundles import CertificateForm
 from ikeclient.crypto.pki.revocation import RevocationPolicy
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
 from ikeclient.crypto.sign.private_key import PrivateKey
@@ -106,12 +107,14 @@ class ExpectedGateway:
     """Who the gateway has to be, and how it has to prove that.
 
     Without an `identity`, with a PSK only, it may be anybody who knows the key. `named` tells it which one we expect
-    (IDr in the first IKE_AUTH request).
+    (IDr in the first IKE_AUTH request). `certificate_forms` are those besides plain X.509 in which it may send its
+    certificates.
     """
 
     identity: Identity | None
     auth: GatewayAuth
     named: bool = True
+    certificate_forms: frozenset[CertificateForm] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

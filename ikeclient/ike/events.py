@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 
 from ikeclient.crypto.algorithms.keymat import ChildKeys, IkeKeys
 from ikeclient.crypto.algorithms.transforms import EspSuite, IkeSuite
+from ikeclient.crypto.pki.bundles import CertificateUrls
 from ikeclient.crypto.pki.revocation import RevocationQuery
 from ikeclient.crypto.sign.remote_key import SignatureRequest
 from ikeclient.errors import IkeclientError
@@ -65,6 +66,7 @@ class NeedKind(StrEnum):
     SIGNATURE = auto()
     USIM = auto()
     REVOCATION = auto()
+    CERTIFICATES = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,11 +77,12 @@ class Need:
     is asked: for a password the prompt to show (escaped), and the value to supply is the password; for a signature
     where the key is, and the value to supply is the `Signature` that `to_sign` asks for; for a USIM the challenge, and
     the value is the card's answer, both as `eap.usim` has them; for the revocation of a proven gateway's certificate
-    the query, and the value is a `PathRevocation`.
+    the query, and the value is a `PathRevocation`; for certificates that an unproven gateway named by their URLs these,
+    and the value is `FetchedCertificates`.
     """
 
     kind: NeedKind
-    request: str | RevocationQuery
+    request: str | RevocationQuery | CertificateUrls
     to_sign: SignatureRequest | None = None
 
 

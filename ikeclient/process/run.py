@@ -44,7 +44,7 @@ from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
 from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports, SystemNetwork
-from ikeclient.tunnel.revocation import RevocationLookup
+from ikeclient.tunnel.fetch import Fetcher
 from ikeclient.tunnel.revocation_cache import RevocationCache, cache_directory
 
 __all__ = ["ConnectOptions", "plan", "run"]
@@ -138,14 +138,7 @@ async def _run(
             sign=keys.sign if keys is not None else None,
             card=our_helper.card.ask,
             network=SystemNetwork(
-                RevocationLookup(
-                    switch.resolve,
-                    time_of_day=local_time,
-                    entropy=os.urandom,
-                    mark=outer_mark,
-                    admit=switch.admit_fetch,
-                    cache=_revocation_cache(profile),
-                )
+                Fetcher(switch.resolve, mark=outer_mark, admit=switch.admit_fetch), _revocation_cache(profile)
             ),
         )
         connection = TunnelDriver(profile, options, ports, publish)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from ikeclient.crypto.algorithms.transforms import AlgorithmProposal
+from ikeclient.crypto.pki.bundles import CertificateForm
 from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.identity import identity_text
 from ikeclient.crypto.pki.revocation import RevocationPolicy
@@ -209,7 +210,11 @@ def compile_profile(
         ike=IkeConfig(
             local_identity=proven.identity,
             auth=proven.own,
-            gateway=ExpectedGateway(identity=gateway_identity, auth=proven.gateway),
+            gateway=ExpectedGateway(
+                identity=gateway_identity,
+                auth=proven.gateway,
+                certificate_forms=frozenset(map(CertificateForm, profile.gateway.certificate_forms)),
+            ),
             second_auth=proven.second,
             ppk=proven.ppk,
             ike_proposals=ike_proposals,
@@ -338,6 +343,7 @@ def _eap(auth: Auth, theirs: GatewayAuth, gateway: Gateway, sources: Sources) ->
             key=key if isinstance(key, FileKey) else None,
             inner=auth.inner,
             anonymous_identity=auth.anonymous_identity,
+            check_revocation=gateway.revocation != "off",
         )
     sim = load_sim(auth, sources, private=alone) if uses_card(auth.method) else None
     own, account = _eap_identities(auth, tls.chain if tls else ())

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ikeclient.crypto.pki.bundles import FetchedCertificates
 from ikeclient.crypto.pki.revocation import PathRevocation
 from ikeclient.crypto.sign.remote_key import Signature, SignatureRequest
 from ikeclient.errors import IkeclientError
@@ -17,7 +18,7 @@ from ikeclient.tunnel.resolve import Known
 
 Ask = Callable[[str], Coroutine[Any, Any, str]]  # shows a prompt, returns what is typed
 Sign = Callable[[SignatureRequest], Coroutine[Any, Any, Signature]]  # raises KeyUnavailable
-Answer = str | Signature | PathRevocation | IkeclientError  # to a `Need`
+Answer = str | Signature | PathRevocation | FetchedCertificates | IkeclientError  # to a `Need`
 
 
 class Lookup:

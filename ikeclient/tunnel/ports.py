@@ -13,6 +13,7 @@ from datetime import datetime
 from ipaddress import ip_address
 from typing import Any, Protocol
 
+from ikeclient.crypto.pki.bundles import CertificateUrls, FetchedCertificates
 from ikeclient.crypto.pki.revocation import PathRevocation, RevocationQuery
 from ikeclient.dataplane.event_loop import Carry, Source, unwatch, watch
 from ikeclient.dataplane.interfaces import Device as PacketDevice
@@ -33,7 +34,10 @@ from ikeclient.tunnel.commands import Answer, Ask, Sign
 from ikeclient.tunnel.hooks import Runner
 from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.resolve import Known, resolve
+from ikeclient.tunnel.certificates import CertificateLookup
+from ikeclient.tunnel.fetch import Fetcher
 from ikeclient.tunnel.revocation import RevocationLookup
+from ikeclient.tunnel.revocation_cache import RevocationCache
 
 Connect = Callable[[IkeConfig, Callable[[int], bytes], Callable[[], datetime]], IkeConnection]
 Resolve = Callable[[Sequence[str], int], Coroutine[Any, Any, Known]]
@@ -150,6 +154,9 @@ class OuterNetwork(Protocol):
     async def revocation(self, query: RevocationQuery) -> PathRevocation:
         """Find out about the certificates of a gateway that has proven everything else."""
 
+    async def certificates(self, wanted: CertificateUrls) -> FetchedCertificates:
+        """Fetch the certificates that a gateway has named by hash and URL."""
+
 
 class Sockets(Protocol):
     """Sockets that the driver watches."""
@@ -162,14 +169,20 @@ class Sockets(Protocol):
 
 
 class SystemNetwork:
-    """This machine's network, through the kernel; `lookup` finds out about revocation, by default without a cache."""
+    """This machine's network, through the kernel; `cache` keeps what is found out about revocation, if there is one."""
 
-    def __init__(self, lookup: RevocationLookup | None = None) -> None:
-        self._lookup = lookup or RevocationLookup(resolve, time_of_day=local_time, entropy=os.urandom, mark=outer_mark)
+    def __init__(self, fetcher: Fetcher | None = None, cache: RevocationCache | None = None) -> None:
+        fetcher = fetcher or Fetcher(resolve, mark=outer_mark)
+        self._lookup = RevocationLookup(fetcher, time_of_day=local_time, entropy=os.urandom, cache=cache)
+        self._certificates = CertificateLookup(fetcher)
 
     async def revocation(self, query: RevocationQuery) -> PathRevocation:
         """See `OuterNetwork`."""
         return await self._lookup(query)
+
+    async def certificates(self, wanted: CertificateUrls) -> FetchedCertificates:
+        """See `OuterNetwork`."""
+        return await self._certificates(wanted)
 
     def source_for(self, remote: IPAddress) -> IPAddress | None:
         """See `OuterNetwork`."""
@@ -244,5 +257,7 @@ class Ports:
                 return self.card
             case NeedKind.REVOCATION:
                 return self.network.revocation
+            case NeedKind.CERTIFICATES:
+                return self.network.certificates
             case _:
                 return self.ask

@@ -1,9 +1,11 @@
-"""Find out whether the certificates of a proven gateway have been revoked: from a cache, by OCSP, or with a list.
+"""Find out whether the certificates of a proven peer have been revoked: from a cache, by OCSP, or with a list.
 
-Only plain HTTP is asked, since what comes back is signed; HTTPS would need an answer to the same question first. The
-addresses come from certificates, so their names are resolved here, the address that was judged is the one that is
-connected to, and neither this machine nor its link is ever asked, except as a proxy that `http_proxy` names. All of it
-goes outside of the tunnel, which does not exist yet, from a socket with its mark.
+Only plain HTTP is asked (`fetch`), since what comes back is signed; HTTPS would need an answer to the same question
+first.
+
+A responder is asked by POST with a nonce. One that takes no POST, or no nonce, is asked once more by GET without one, if
+the URL stays short (RFC 9654 section 2.1, RFC 5019 section 5): such responders answer from a store, as do the caches
+before them, and then the times in the answer bound its age.
 
 What takes computing or waiting happens in threads, while packets go on: a list may have hundreds of thousands of
 entries.
@@ -12,16 +14,17 @@ entries.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from ipaddress import ip_address
-from typing import Any
-from urllib.parse import urljoin
+from typing import NamedTuple
+from urllib.parse import quote
 
 from ikeclient.crypto.pki import crl, ocsp
+from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.revocation import (
     Evidence,
     PathRevocation,
@@ -31,22 +34,17 @@ from ikeclient.crypto.pki.revocation import (
     RevocationStatus,
     list_urls,
 )
-from ikeclient.errors import NoResponse
-from ikeclient.ike.events import IPAddress
-from ikeclient.net.transport.http import HttpAnswer, HttpError, HttpRequest, Url, exchange, forbidden, proxy_for
-from ikeclient.tunnel.resolve import Known
+from ikeclient.net.transport.http import HttpError
+from ikeclient.tunnel.fetch import OK, Fetcher, url_text
 from ikeclient.tunnel.revocation_cache import RevocationCache
 from ikeclient.tunnel.threads import in_thread
 
 FETCH = 10.0  # seconds for one URL, its redirects included
 TOTAL = 20.0  # seconds for a path
-MAX_REDIRECTS = 2
+OWN = 5.0  # seconds for a response about our own certificate, which the gateway asked for
 MAX_RESPONDERS, MAX_LISTS = 2, 4  # URLs of one certificate that are asked
+MAX_GET = 255  # characters of a URL with a question in it (RFC 5019 section 5)
 _OCSP_REQUEST = "application/ocsp-request"
-_OK = 200
-
-Resolve = Callable[[Sequence[str], int], Coroutine[Any, Any, Known]]
-Admit = Callable[[IPAddress | None, int], None]
 
 
 @dataclass(slots=True)
@@ -58,39 +56,56 @@ class _Case:
     responses: list[bytes] = field(default_factory=list)
     lists: list[bytes] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    answered: bool = False  # whether the server that was asked last said anything
+
+    @property
+    def certificate(self) -> Certificate:
+        """Whom this is about."""
+        return self.query.path[self.position]
+
+    @property
+    def issuer(self) -> Certificate:
+        """Who issued it."""
+        return self.query.path[self.position + 1]
+
+    @property
+    def key(self) -> str:
+        """What an OCSP response is kept under."""
+        one, other = (hashlib.sha256(each.der).hexdigest() for each in (self.certificate, self.issuer))
+        return f"ocsp {one} {other}"
+
+
+class _Question(NamedTuple):
+    """One way to ask a responder; without a `body` the URL has it all."""
+
+    url: str
+    body: bytes | None
+    nonce: bytes | None
 
 
 class RevocationLookup:
     """Answers queries; `tunnel.ports.Ports.revocation`.
 
-    - `resolve`: addresses of a host name.
-    - `admit`: lets our packets to an address through what keeps the machine closed, from a port of ours; None for the
-      address: no more.
-    - `mark`: of our sockets, 0 without one.
-    - `environment`: has `http_proxy`.
+    `entropy` makes the nonces for responders. Without a `cache` nothing is kept.
     """
 
     def __init__(
         self,
-        resolve: Resolve,
+        fetcher: Fetcher,
         *,
         time_of_day: Callable[[], datetime],
         entropy: Callable[[int], bytes],
-        mark: Callable[[], int],
-        admit: Admit = lambda _address, _port: None,
         cache: RevocationCache | None = None,
-        environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._resolve = resolve
+        self._fetcher = fetcher
         self._time_of_day = time_of_day
         self._entropy = entropy
-        self._mark = mark
-        self._admit = admit
         self._cache = cache or RevocationCache(None)
-        self._environment = environment
 
     async def __call__(self, query: RevocationQuery) -> PathRevocation:
         """The state of every certificate of the path but its anchor."""
+        if query.response_only:
+            return await self._own_response(query)
         deadline = asyncio.get_running_loop().time() + TOTAL
         found = list(query.statuses)
         try:
@@ -100,35 +115,30 @@ class RevocationLookup:
                 if found[position].state is RevocationState.REVOKED:
                     break
         finally:
-            self._admit(None, 0)
+            self._fetcher.close()
         return PathRevocation(statuses=tuple(found))
 
+    async def _own_response(self, query: RevocationQuery) -> PathRevocation:
+        """An OCSP response about the first certificate, to be sent to a peer that asked for one (RFC 4806)."""
+        deadline = asyncio.get_running_loop().time() + OWN
+        case = _Case(query, 0)
+        try:
+            status = await self._from_cache(case, ()) or await self._by_ocsp(case, deadline)
+        finally:
+            self._fetcher.close()
+        if status is None:
+            return PathRevocation(statuses=query.statuses)
+        return PathRevocation(statuses=(status,), response=case.responses[0])
+
     async def _look_up(self, case: _Case, status: RevocationStatus, deadline: float) -> RevocationStatus:
-        certificate = case.query.path[case.position]
-        issuer = case.query.path[case.position + 1]
-        responders, lists = ocsp.urls(certificate)[:MAX_RESPONDERS], list_urls(certificate)[:MAX_LISTS]
-        response_key = f"ocsp {hashlib.sha256(certificate.der).hexdigest()} {hashlib.sha256(issuer.der).hexdigest()}"
-        kept = await in_thread(partial(self._kept, response_key, lists), "revocation")
-        case.responses, case.lists = kept
-        if (case.responses or case.lists) and (known := await self._judge(case)).state is not RevocationState.UNKNOWN:
+        lists = list_urls(case.certificate)[:MAX_LISTS]
+        known = await self._from_cache(case, lists) or await self._by_ocsp(case, deadline)
+        if known is not None:
             return known
-        case.responses, case.lists = [], []
-        for text in responders:
-            nonce = self._entropy(ocsp.NONCE_LENGTH)
-            body = ocsp.request(certificate, issuer, nonce)
-            answer = await self._fetch(case, text, deadline, "OCSP responder", ocsp.MAX_LENGTH, body)
-            if answer is None:
-                continue
-            case.responses = [answer]
-            status = await self._judge(case, nonce)
-            if status.state is not RevocationState.UNKNOWN:
-                await in_thread(partial(self._cache.put, response_key, answer), "revocation")
-                return status
-            case.problems.append(f"{status.detail} ({_shown(text)})")
         case.responses = []
         complete = 0
         for text in lists:
-            if complete and status.state is not RevocationState.UNKNOWN and text not in crl.delta_urls(certificate):
+            if complete and status.state is not RevocationState.UNKNOWN and text not in crl.delta_urls(case.certificate):
                 continue  # another place for what is known already
             answer = await self._fetch(case, text, deadline, "revocation list", crl.MAX_LENGTH)
             if answer is None:
@@ -137,7 +147,7 @@ class RevocationLookup:
             complete += 1
             status = await self._judge(case)
             if status.state is RevocationState.UNKNOWN:
-                case.problems.append(f"{status.detail} ({_shown(text)})")
+                case.problems.append(f"{status.detail} ({url_text(text)})")
             else:
                 await in_thread(partial(self._cache.put, f"crl {text}", answer), "revocation")
             if status.state is RevocationState.REVOKED:
@@ -145,6 +155,46 @@ class RevocationLookup:
         if status.state is RevocationState.UNKNOWN and case.problems:
             status = replace(status, detail="; ".join(dict.fromkeys(case.problems)))
         return status
+
+    async def _from_cache(self, case: _Case, lists: Sequence[str]) -> RevocationStatus | None:
+        """What is kept says; None if it does not tell."""
+        case.responses, case.lists = await in_thread(partial(self._kept, case.key, lists), "revocation")
+        if case.responses or case.lists:
+            status = await self._judge(case)
+            if status.state is not RevocationState.UNKNOWN:
+                return status
+        case.responses, case.lists = [], []
+        return None
+
+    async def _by_ocsp(self, case: _Case, deadline: float) -> RevocationStatus | None:
+        """What the certificate's responders say, the response in the case; None if they do not tell."""
+        for text in ocsp.urls(case.certificate)[:MAX_RESPONDERS]:
+            for question in self._questions(case, text):
+                answer = await self._fetch(
+                    case, question.url, deadline, "OCSP responder", ocsp.MAX_LENGTH, question.body, named=text
+                )
+                if answer is None and not case.answered:
+                    break
+                if answer is None:
+                    continue
+                case.responses = [answer]
+                status = await self._judge(case, question.nonce)
+                if status.state is not RevocationState.UNKNOWN:
+                    await in_thread(partial(self._cache.put, case.key, answer), "revocation")
+                    return status
+                case.problems.append(f"{status.detail} ({url_text(text)})")
+                if ocsp.is_successful(answer):
+                    break
+        return None
+
+    def _questions(self, case: _Case, text: str) -> Iterator[_Question]:
+        """By POST with a nonce, and by GET without one if that is possible."""
+        nonce = self._entropy(ocsp.NONCE_LENGTH)
+        yield _Question(text, ocsp.request(case.certificate, case.issuer, nonce), nonce)
+        encoded = quote(base64.b64encode(ocsp.request(case.certificate, case.issuer, None)), safe="")
+        url = f"{text.removesuffix('/')}/{encoded}"
+        if len(url) <= MAX_GET and not {"?", "#"} & set(text):
+            yield _Question(url, None, None)
 
     def _kept(self, response_key: str, lists: Sequence[str]) -> tuple[list[bytes], list[bytes]]:
         response = self._cache.get(response_key, ocsp.MAX_LENGTH)
@@ -167,88 +217,26 @@ class RevocationLookup:
     # Fetching
 
     async def _fetch(
-        self, case: _Case, text: str, deadline: float, what: str, limit: int, body: bytes | None = None
+        self,
+        case: _Case,
+        text: str,
+        deadline: float,
+        what: str,
+        limit: int,
+        body: bytes | None = None,
+        *,
+        named: str | None = None,
     ) -> bytes | None:
         """What a URL has; None if it has nothing, and then the reason is among the problems of the case."""
-        clock = asyncio.get_running_loop().time
-        left = min(FETCH, deadline - clock())
+        left = min(FETCH, deadline - asyncio.get_running_loop().time())
+        case.answered = False
         try:
-            if left <= 0:
-                raise HttpError("there is no time left for it")
-            return await asyncio.wait_for(self._follow(text, clock() + left, limit, body), left)
-        except TimeoutError:
-            case.problems.append(f"the {what} {_shown(text)}: it does not answer in time")
+            answer = await self._fetcher.fetch(text, left, limit, body, _OCSP_REQUEST if body is not None else "")
         except HttpError as error:
-            case.problems.append(f"the {what} {_shown(text)}: {error}")
+            case.problems.append(f"the {what} {url_text(named or text)}: {error}")
+            return None
+        case.answered = True
+        if answer.status == OK:
+            return answer.body
+        case.problems.append(f"the {what} {url_text(named or text)}: it answers with the status {answer.status}")
         return None
-
-    async def _follow(self, text: str, deadline: float, limit: int, body: bytes | None) -> bytes:
-        for _ in range(1 + MAX_REDIRECTS):
-            answer = await self._ask(Url.parse(text), deadline, limit, body)
-            if answer.location is None:
-                if answer.status != _OK:
-                    raise HttpError(f"it answers with the status {answer.status}")
-                return answer.body
-            text = urljoin(text, answer.location)
-        raise HttpError(f"it redirects more than {MAX_REDIRECTS} times")
-
-    async def _ask(self, url: Url, deadline: float, limit: int, body: bytes | None) -> HttpAnswer:
-        proxy = proxy_for(url) if self._environment is None else proxy_for(url, self._environment)
-        addresses = await self._addresses(proxy or url, trusted=proxy is not None)
-        if proxy is not None:
-            _refuse_literal(url)
-        request = HttpRequest(url=url, body=body, content_type=_OCSP_REQUEST, by_proxy=proxy is not None)
-        mark = self._mark()
-        loop = asyncio.get_running_loop()
-        problem = HttpError("it has no address")
-        for address in addresses[:2]:
-
-            def bound(port: int, address: IPAddress = address) -> None:
-                asyncio.run_coroutine_threadsafe(self._let_through(address, port), loop).result(FETCH)
-
-            call = partial(
-                exchange,
-                request,
-                (address, (proxy or url).port),
-                mark=mark,
-                seconds=max(0.1, deadline - loop.time()),
-                limit=limit,
-                bound=bound,
-            )
-            try:
-                return await in_thread(call, "fetch")
-            except HttpError as error:
-                problem = error
-        raise problem
-
-    async def _let_through(self, address: IPAddress, port: int) -> None:
-        self._admit(address, port)
-
-    async def _addresses(self, url: Url, *, trusted: bool) -> list[IPAddress]:
-        try:
-            known = await self._resolve([url.host], url.port)
-        except NoResponse as error:
-            raise HttpError(error.reason or "its name is not known") from None
-        found = [address for _, address in known]
-        refused = [why for each in found if (why := forbidden(each)) is not None and not trusted]
-        if refused:  # a name with one such address is none to be asked at all
-            raise HttpError(refused[0])
-        return found
-
-
-def _refuse_literal(url: Url) -> None:
-    """Raise HttpError for an address that a proxy is not to ask either; what a name means, the proxy decides."""
-    try:
-        address = ip_address(url.host)
-    except ValueError:
-        if url.host == "localhost" or url.host.endswith(".localhost"):
-            raise HttpError("its address is of this machine itself") from None
-        return
-    if (why := forbidden(address)) is not None:
-        raise HttpError(why)
-
-
-def _shown(text: str) -> str:
-    """A URL for people; one of a stranger's, so escaped and not too long."""
-    shown = text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
-    return shown if len(shown) <= 100 else f"{shown[:100]}..."

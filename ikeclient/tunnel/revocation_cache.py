@@ -80,6 +80,18 @@ class RevocationCache:
                 raise
             _make_room(directory, _name(key))
 
+    def usage(self) -> tuple[int, int] | None:
+        """How many answers are kept, and their bytes; None if the directory is not there or cannot be used."""
+        with self._opened() as directory:
+            if directory is None:
+                return None
+            sizes = []
+            with contextlib.suppress(OSError):
+                for name in os.listdir(directory):
+                    if len(name) == _NAME_LENGTH:
+                        sizes.append(os.stat(name, dir_fd=directory, follow_symlinks=False).st_size)
+            return len(sizes), sum(sizes)
+
     def remove(self, key: str) -> None:
         """Forget what is kept under `key`."""
         with self._opened() as directory:

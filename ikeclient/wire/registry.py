@@ -157,6 +157,7 @@ class IdType(OpenEnum):
 class CertEncoding(OpenEnum):
     """RFC 7296 section 3.6."""
 
+    PKCS7 = 1
     X509_SIGNATURE = 4
     CRL = 7
     HASH_AND_URL_X509 = 12

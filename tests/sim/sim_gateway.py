@@ -279,7 +279,6 @@ class SimGateway:
             response=response,
             nat=NatStatus(local=False, remote=False),
             peer_hashes=peer_hashes(payloads),
-            authorities=b"",
         )
         self.half_open[spi_i, spi_r] = HalfOpen(candidate=candidate, sa=self._sa(candidate, path))
 

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from ikeclient.crypto.pki.revocation import Evidence, RevocationQuery, RevocationState, RevocationStatus, query
+from ikeclient.crypto.pki.revocation import (
+    Evidence,
+    RevocationQuery,
+    RevocationState,
+    RevocationStatus,
+    own_query,
+    query,
+)
 from ikeclient.errors import NoResponse
 from ikeclient.ike.events import IPAddress
 from ikeclient.net.transport.http import forbidden
-from ikeclient.tunnel import revocation
+from ikeclient.tunnel import fetch, revocation
+from ikeclient.tunnel.fetch import Fetcher
 from ikeclient.tunnel.resolve import Known
 from ikeclient.tunnel.revocation import RevocationLookup
 from ikeclient.tunnel.revocation_cache import RevocationCache
@@ -29,70 +38,16 @@ from ikeclient.tunnel.revocation_cache import RevocationCache
 sys.path.insert(0, str(Path(__file__).parents[1] / "crypto"))
 from certificate_factory import INTERMEDIATE, NOW, OTHER_ROOT, ROOT, Made, gateway
 from revocation_factory import HOUR, crl, response
+from web_server import Handler, Server, reply, serving
 
-Handler = Callable[[BaseHTTPRequestHandler], None]
 HOST = "data.example"
-
-
-class Server(ThreadingHTTPServer):
-    """A web server for tests; `asked` are the requests as `METHOD path`."""
-
-    daemon_threads = True
-
-    def __init__(self, pages: dict[str, Handler | bytes | None]) -> None:
-        self.asked: list[str] = []
-        self.gone = threading.Event()
-        outer = self
-
-        class Answer(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.asked.append(f"{self.command} {self.path}")
-                self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                page = pages.get((self.path.partition("://")[2] and "/" + self.path.partition("://")[2]) or self.path)
-                if callable(page):
-                    page(self)
-                elif page is None:
-                    self.send_error(404)
-                else:
-                    reply(self, page)
-
-            do_POST = do_GET  # noqa: N815 - what the library calls
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        super().__init__(("127.0.0.1", 0), Answer)
-
-    def handle_error(self, *_: object) -> None:
-        """A client that goes away is expected."""
-
-
-def reply(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(content)))
-    handler.end_headers()
-    handler.wfile.write(content)
-
-
-@contextmanager
-def serving(pages: dict[str, Handler | bytes | None]) -> Iterator[Server]:
-    server = Server(pages)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.gone.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
 def _loopback_is_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """The web server is on this machine, at the one address that passes here."""
     monkeypatch.setattr(
-        revocation, "forbidden", lambda address: None if address == ip_address("127.0.0.1") else forbidden(address)
+        fetch, "forbidden", lambda address: None if address == ip_address("127.0.0.1") else forbidden(address)
     )
 
 
@@ -121,15 +76,17 @@ def about(leaf: Made) -> RevocationQuery:
 
 
 def look_up(leaf: Made, **arguments: Any) -> RevocationStatus:
-    lookup = RevocationLookup(
+    return asyncio.run(ask(lookup_of(**arguments), about(leaf)))
+
+
+def lookup_of(*, cache: RevocationCache | None = None, **arguments: Any) -> RevocationLookup:
+    fetcher = Fetcher(
         arguments.pop("resolve", resolve),
-        time_of_day=lambda: NOW,
-        entropy=lambda count: b"n" * count,
         mark=lambda: 0,
         environment=arguments.pop("environment", {}),
         **arguments,
     )
-    return asyncio.run(ask(lookup, about(leaf)))
+    return RevocationLookup(fetcher, time_of_day=lambda: NOW, entropy=lambda count: b"n" * count, cache=cache)
 
 
 async def ask(lookup: RevocationLookup, asked: RevocationQuery) -> RevocationStatus:
@@ -151,6 +108,87 @@ def test_a_responder_is_asked_with_a_nonce(status: ocsp.OCSPCertStatus) -> None:
         found = look_up(leaf)
     assert found.state.name == status.name
     assert server.asked == ["POST /ocsp"]
+
+
+def decoded(handler: Any) -> ocsp.OCSPRequest:
+    """What a GET asks (RFC 5019 section 5)."""
+    return ocsp.load_der_ocsp_request(base64.b64decode(unquote(handler.path.rpartition("/")[2])))
+
+
+@pytest.mark.parametrize("refusal", ["405", "malformed", "garbage"])
+def test_a_responder_that_takes_no_post_is_asked_by_get(refusal: str, tmp_path: Path) -> None:
+    """RFC 5019 section 5, RFC 9654 section 2.1: without a nonce, and what it says is kept as any other answer."""
+    cache = RevocationCache(tmp_path / "revocation")
+    cache.prepare()
+    malformed = ocsp.OCSPResponseBuilder.build_unsuccessful(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
+    seen: list[ocsp.OCSPRequest] = []
+
+    def answer(handler: Any) -> None:
+        if handler.command == "POST":
+            if refusal == "405":
+                handler.send_error(405)
+            else:
+                der = serialization.Encoding.DER
+                reply(handler, malformed.public_bytes(der) if refusal == "malformed" else b"<html>")
+            return
+        seen.append(decoded(handler))
+        reply(handler, response(leaf, INTERMEDIATE))
+
+    with serving({"": answer}) as server:
+        leaf = asking(server.server_port, "/r/")
+        assert str(look_up(leaf, cache=cache)) == "good (OCSP)"
+        assert [each.partition(" ")[0] for each in server.asked] == ["POST", "GET"]
+        assert server.asked[1].startswith("GET /r/M")
+        assert str(look_up(leaf, cache=cache)) == "good (OCSP)"
+        assert len(server.asked) == 2
+    (question,) = seen
+    assert question.serial_number == leaf.x509.serial_number
+    assert not list(question.extensions)
+
+
+def test_a_responder_that_answered_or_cannot_be_reached_is_not_asked_twice() -> None:
+    pages: dict[str, Handler | bytes | None] = {}
+    with serving(pages) as server:
+        leaf = asking(server.server_port, "/ocsp")
+        pages["/ocsp"] = response(leaf, INTERMEDIATE, status=ocsp.OCSPCertStatus.UNKNOWN)
+        assert "does not know the certificate" in look_up(leaf).detail
+        assert server.asked == ["POST /ocsp"]
+        port = server.server_port
+    assert look_up(asking(port, "/ocsp")).detail.count("connection refused") == 1
+
+
+@pytest.mark.parametrize("path", ["/" + 200 * "a", "/ocsp?for=us"])
+def test_a_question_that_would_not_fit_a_url_is_not_asked_by_get(path: str) -> None:
+    with serving({}) as server:
+        found = look_up(asking(server.server_port, path))
+        assert len(server.asked) == 1
+    assert "404" in found.detail
+
+
+def test_our_own_response_is_fetched_for_a_gateway_that_asks_for_it(tmp_path: Path) -> None:
+    """RFC 4806 section 3.2; C8: only OCSP, only about our certificate, and from the cache the next time."""
+    cache = RevocationCache(tmp_path / "revocation")
+    cache.prepare()
+    pages: dict[str, Handler | bytes | None] = {"/list": crl(INTERMEDIATE)}
+    with serving(pages) as server:
+        leaf = asking(server.server_port, "/ocsp", "/list")
+        asked = own_query((leaf.certificate, INTERMEDIATE.certificate), (), NOW)
+        assert asked is not None
+        pages["/ocsp"] = None
+        silent = asyncio.run(lookup_of(cache=cache)(asked))
+        assert silent.response is None
+        assert not [each for each in server.asked if "list" in each]
+        pages["/ocsp"] = answer = response(leaf, INTERMEDIATE, status=ocsp.OCSPCertStatus.REVOKED)
+        for _ in range(2):
+            found = asyncio.run(lookup_of(cache=cache)(asked))
+            assert found.response == answer
+            assert [each.state for each in found.statuses] == [RevocationState.REVOKED]
+        assert server.asked[-1] == "POST /ocsp"
+        count = len(server.asked)
+        asyncio.run(lookup_of(cache=cache)(asked))
+        assert len(server.asked) == count
+    assert own_query((leaf.certificate,), (), NOW) is None
+    assert own_query((gateway(INTERMEDIATE).certificate, INTERMEDIATE.certificate), (), NOW) is None
 
 
 def test_a_responder_that_does_not_know_is_followed_by_the_list() -> None:

@@ -11,7 +11,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple, TypeVar
 
@@ -32,6 +32,7 @@ from ikeclient.wire.registry import IdType
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 _PEM = re.compile(rb"-----BEGIN (?:X509 )?CERTIFICATE-----(.*?)-----END (?:X509 )?CERTIFICATE-----", re.DOTALL)
 POLICY_MAPPINGS = x509.ObjectIdentifier("2.5.29.33")
+SOON = timedelta(days=14)  # before its end a certificate is warned about
 _MAX_LENGTH = 65535  # bytes; more than a CERT payload can hold
 
 
@@ -43,6 +44,13 @@ class Validity(NamedTuple):
 
     def __contains__(self, now: object) -> bool:
         return isinstance(now, datetime) and self.start <= now <= self.end
+
+    def ends_soon(self, now: datetime) -> str | None:
+        """When it ends in words that follow "the certificate", if that is in less than 14 days; else None."""
+        left = self.end - now
+        if not timedelta() <= left < SOON:
+            return None
+        return f"expires at {self.end:%Y-%m-%d %H:%M} UTC, in {left.days} days"
 
 
 class Certificate:

@@ -180,6 +180,16 @@ def request(certificate: Certificate, issuer: Certificate, nonce: bytes | None) 
     return builder.build().public_bytes(serialization.Encoding.DER)
 
 
+def is_successful(encoded: bytes) -> bool:
+    """Whether these bytes are a response that answers something, rather than an error of the responder."""
+    try:
+        with contained(ParseError, "an OCSP response cannot be read"):
+            parsed = ocsp.load_der_ocsp_response(encoded)
+            return parsed.response_status is ocsp.OCSPResponseStatus.SUCCESSFUL
+    except ParseError:
+        return False
+
+
 def urls(certificate: Certificate) -> tuple[str, ...]:
     """Where the certificate says that its responders are; plain HTTP only."""
     access = certificate.extension(x509.AuthorityInformationAccess)

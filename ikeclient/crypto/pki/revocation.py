@@ -11,7 +11,7 @@ state that cannot be learnt is a notice by default, and a refusal only for those
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum, auto
 from itertools import pairwise
@@ -100,13 +100,15 @@ class Evidence:
 class RevocationQuery:
     """A valid `path` whose states are wanted; `others` may hold signers of lists, `evidence` came with the path.
 
-    `statuses` are what is known so far, in the order of the path.
+    `statuses` are what is known so far, in the order of the path. With `response_only` the path is our own, and an OCSP
+    response is wanted that a peer can be sent.
     """
 
     path: tuple[Certificate, ...]
     others: tuple[Certificate, ...] = ()
     evidence: Evidence = field(default_factory=Evidence)
     statuses: tuple[RevocationStatus, ...] = ()
+    response_only: bool = False
 
     @property
     def has_sources(self) -> bool:
@@ -116,9 +118,13 @@ class RevocationQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathRevocation:
-    """The answer to a query: a status for each certificate of the path but its anchor."""
+    """The answer to a query: a status for each certificate of the path but its anchor, or for the first one alone.
+
+    `response` is a verified OCSP response about the first one, for a query that wants nothing else.
+    """
 
     statuses: tuple[RevocationStatus, ...]
+    response: bytes | None = field(default=None, repr=False)
 
 
 def query(
@@ -128,6 +134,22 @@ def query(
     check = RevocationCheck(path, others, now)
     statuses = tuple(check.status(position, evidence) for position in range(len(path) - 1))
     return RevocationQuery(path=tuple(path), others=tuple(others), evidence=evidence, statuses=statuses)
+
+
+def own_query(
+    chain: Sequence[Certificate], authorities: Sequence[Certificate], now: datetime
+) -> RevocationQuery | None:
+    """A query for an OCSP response about our own certificate, the first of `chain`.
+
+    None if it names no responder, or if the certificate of its issuer is not known.
+    """
+    own, *others = chain
+    if not ocsp_urls(own):
+        return None
+    issuer = next((each for each in (*others, *authorities) if own.issued_by(each)), None)
+    if issuer is None:
+        return None
+    return replace(query((own, issuer), others, Evidence(), now), response_only=True)
 
 
 class RevocationCheck:

@@ -74,6 +74,7 @@ class Peap(TlsMethod):
     def _stripped(self, answer: bytes | NeedCredential | None) -> bytes | NeedCredential:
         """The answer of the method inside without its header."""
         self.message = self.message or self._peer.take_notices()
+        self.queries += self._peer.take_queries()
         self.refusal = self._peer.refusal
         if answer is None or isinstance(answer, NeedCredential):
             return answer or b""

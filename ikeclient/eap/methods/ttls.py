@@ -135,6 +135,7 @@ class Ttls(TlsMethod):
     def _wrapped(self, answer: bytes | NeedCredential | None) -> bytes | NeedCredential:
         if self._peer is not None:
             self.message = self.message or self._peer.take_notices()
+            self.queries += self._peer.take_queries()
             self.refusal = self._peer.refusal
             if self._peer.settled and self._tls is not None:
                 self._succeed(self._tls)

@@ -32,6 +32,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from ikeclient.crypto.pki.revocation import RevocationQuery
 from ikeclient.errors import IkeclientError, bug_error, place_of
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import (
@@ -199,7 +200,7 @@ class Handshake:
 
     def supply(self, need: Need, value: object, now: float) -> None:
         """Answer a need of one of the candidates."""
-        if need.kind is not NeedKind.REVOCATION:
+        if need.kind not in (NeedKind.REVOCATION, NeedKind.CERTIFICATES):
             self._schedule.wait_until(now + SLOW_ANSWER)
         self._answer(lambda sa: sa.supply(need, value, now), now)
 
@@ -415,7 +416,7 @@ class Handshake:
             self.outbox.extend(sa.channel.outbox)
             sa.channel.outbox.clear()
             for event in sa.events:
-                if isinstance(event, Need):
+                if isinstance(event, Need) and not _of_unproven(event):
                     self._schedule.wait_until(now + (LOOKUP if event.kind is NeedKind.REVOCATION else PERSON))
             self.events.extend(sa.events)
             sa.events.clear()
@@ -502,6 +503,13 @@ class Handshake:
         self.result = Lost(error=error, proven=proven)
         self._stop_asking()
         self._pending_auths.clear()
+
+
+def _of_unproven(need: Need) -> bool:
+    """Whether somebody made us need this who has proven nothing yet, and who gets no more time for it."""
+    if need.kind is NeedKind.CERTIFICATES:
+        return True
+    return isinstance(need.request, RevocationQuery) and need.request.response_only
 
 
 def disclosed(sa: IkeSa) -> IkeKeysDerived:

@@ -33,12 +33,14 @@ class Keying:
 class PeerOffers:
     """What the peer's IKE_SA_INIT says about IKE_AUTH: more than one authentication (RFC 4739), a PPK (RFC 8784).
 
-    `auth_methods` are those that it announces, for people (RFC 9593).
+    `auth_methods` are those that it announces, for people (RFC 9593). `asks_status` is whether it wants an OCSP response
+    about our certificate (RFC 4806).
     """
 
     multiple_auth: bool = False
     ppk: bool = False
     auth_methods: tuple[str, ...] = ()
+    asks_status: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,5 @@ class Candidate:
     response: bytes = field(repr=False)
     nat: NatStatus
     peer_hashes: frozenset[HashAlgorithm] | None
-    authorities: bytes
     certain: bool = True
     offers: PeerOffers = PeerOffers()

@@ -76,6 +76,13 @@ def _credentials(parts: Parts, vpn: dict[str, str]) -> str | None:
     if auth.identity:
         vpn["local-identity"] = auth.identity
     if uses_certificate(auth.method):
+        if auth.key is not None and auth.key.pkcs11 is not None:
+            vpn["cert-source"] = "smartcard"
+            parts.lost("auth.key.pkcs11", "the plugin takes the first key of any token")
+            return text_of(parts.pin(), "auth.key.pin", parts)
+        if auth.key is not None and auth.key.agent is not None and auth.certificate is not None:
+            vpn |= {"cert-source": "agent", "usercert": parts.path(auth.certificate.file)}
+            return None
         if parts.is_bundle or auth.certificate is None or auth.key is None or auth.key.file is None:
             parts.lost("auth.certificate", "the plugin wants a certificate and a key in files of their own")
         else:

@@ -108,6 +108,18 @@ class Parts:
         source = self.auth.key_passphrase
         return None if source is None else self._secret("key_passphrase", source, "passphrase")
 
+    def pin(self) -> bytes | None:
+        """The PIN of the token that our key is on, or None."""
+        key = self.auth.key
+        return None if key is None or key.pin is None else self._secret("key.pin", key.pin, "PIN")
+
+    def server_authorities(self) -> list[Certificate]:
+        """The certificates of `server_ca`, else those of `gateway.ca`; raises ProfileError."""
+        found: list[Certificate] = []
+        for name in self.auth.server_ca or ():
+            found += Certificate.load_many(self._sources().read(name, MAX_BUNDLE, (self.section, "server_ca")))
+        return found or self.authorities()
+
     def post_quantum_key(self) -> bytes | None:
         """The decoded post-quantum preshared key, or None."""
         ppk = self.profile.ppk

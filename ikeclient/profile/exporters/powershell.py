@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ikeclient.profile.exporters.eap_host import write_eap_host
 from ikeclient.profile.exporters.parts import Parts, unable
 from ikeclient.profile.importers.windows import CIPHERS
 from ikeclient.profile.model import proposals
 from ikeclient.profile.model.methods import is_eap
 
-_METHODS = {"certificate": "MachineCertificate", "eap": "Eap", "eap-mschapv2": "Eap", "eap-tls": "Eap"}
+_METHODS = {
+    "certificate": "MachineCertificate",
+    **dict.fromkeys(("eap", "eap-mschapv2", "eap-tls", "eap-ttls", "eap-peap"), "Eap"),
+}
 _HASHES = {"sha1": "SHA1", "sha256": "SHA256", "sha384": "SHA384"}
 _TRANSFORMS = {"sha1": "SHA196", "sha256": "SHA256128"}
 _GROUPS = {"modp2048": "Group14", "ecp256": "ECP256", "ecp384": "ECP384"}
@@ -18,7 +22,7 @@ _CARRIED = frozenset(
     {
         *("gateway.address", "auth.method", "auth.identity", "auth.user", "auth.password", "auth.certificate"),
         *("auth.key", "auth.key_passphrase", "gateway.ca", "gateway.identity", "crypto.ike", "crypto.esp"),
-        "network.routes",
+        *("network.routes", "auth.inner", "auth.anonymous_identity", "auth.server_name", "auth.server_ca"),
     }
 )
 
@@ -34,6 +38,8 @@ def write_powershell(parts: Parts) -> bytes:
     if profile.network.routes != "all":
         add += " -SplitTunneling"
     lines = [add]
+    if (settings := write_eap_host(parts)) is not None:
+        lines = [f"$eap = [xml]'{settings}'", f"{add} -EapConfigXmlStream $eap"]
     if suite := _suite(parts):
         lines.append(f"Set-VpnConnectionIPsecConfiguration -ConnectionName {name} {suite} -Force")
     if not isinstance(profile.network.routes, str):
@@ -45,10 +51,8 @@ def write_powershell(parts: Parts) -> bytes:
 
 def _losses(parts: Parts) -> None:
     auth, gateway = parts.profile.auth, parts.profile.gateway
-    if auth.method == "eap-tls":
-        parts.lost("auth.method eap-tls", "it needs -EapConfigXmlStream; without it Windows takes EAP-MSCHAPv2")
-    elif auth.method == "eap-mschapv2":
-        parts.lost("auth.method eap-mschapv2", "Windows takes what the gateway asks for")
+    if auth.method == "eap":
+        parts.lost("auth.method eap", "without settings of EAP Windows takes EAP-MSCHAPv2")
     if auth.certificate is not None:
         parts.lost("auth.certificate, auth.key", "import them into the machine's certificate store")
     if is_eap(auth.method) and (parts.user or auth.password is not None):

@@ -10,6 +10,7 @@ from typing import Any
 from ikeclient.profile.exporters.parts import Parts
 from ikeclient.profile.model.methods import is_eap, needs_password, uses_certificate
 from ikeclient.profile.model.schema import Auth
+from ikeclient.signer.uri import parse_uri
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@%+*-]+(,[A-Za-z0-9_.:/@%+*-]+)*")
 _NAME = re.compile(r"[^A-Za-z0-9_-]+")
@@ -87,7 +88,21 @@ def _local(parts: Parts) -> dict[str, Any]:
         parts.lost(f"{section}.inner, which is mschapv2", "strongSwan answers EAP inside EAP-TTLS")
     if auth.certificate is not None and _shows_certificate(auth) and not parts.is_bundle:
         local["certs"] = parts.path(auth.certificate.file)
+    elif (token := _token(auth)) is not None and _shows_certificate(auth) and auth.certificate is None:
+        local["cert-token"] = token
     return local
+
+
+def _token(auth: Auth) -> dict[str, Any] | None:
+    """Where our key and its certificate are on a token, in strongSwan's words; None if those cannot say it."""
+    if auth.key is None or auth.key.pkcs11 is None:
+        return None
+    uri = parse_uri(auth.key.pkcs11)
+    if uri.id is None or uri.texts:
+        return None
+    slot = {} if uri.slot is None else {"slot": uri.slot}
+    module = auth.key.module or uri.module
+    return {"handle": uri.id.hex(), **slot, **({"module": module} if module else {})}
 
 
 def _shows_certificate(auth: Auth) -> bool:
@@ -154,8 +169,15 @@ def _secrets(parts: Parts, name: str) -> dict[str, Any]:
         found[f"ike-{name}"] = {**ids, "secret": _encoded(psk)}
     if _shows_certificate(auth):
         key = auth.key.key_file if auth.key is not None else None
-        if auth.key is not None and key is None:
-            parts.lost("auth.key", "it is in no file: name the token in a section of its own, with its handle")
+        token = _token(auth)
+        if token is not None:
+            pin = parts.pin()
+            found[f"token-{name}"] = {**token, **({"pin": pin.decode("utf-8", "replace")} if pin else {})}
+            if "module" in token:
+                parts.lost(f"{parts.section}.key.module", "strongswan.conf has to name it in plugins.pkcs11.modules")
+        elif auth.key is not None and key is None:
+            why = "it is with ssh-agent" if auth.key.agent else "strongSwan finds keys on tokens by `id` alone"
+            parts.lost(f"{parts.section}.key", why)
         kind, file = ("pkcs12", auth.certificate) if parts.is_bundle else ("private", key)
         if file is not None:
             passphrase = parts.passphrase()

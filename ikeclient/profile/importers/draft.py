@@ -31,7 +31,7 @@ __all__ = ["MAX_LENGTH", "SECRETS", "Ask", "Attachment", "Draft", "Fields", "MyS
 
 MAX_LENGTH = 4 << 20  # bytes of a file to import
 MAX_WARNINGS = 100
-SECRETS = ("psk", "password", "key_passphrase", "secret")
+SECRETS = ("psk", "password", "key_passphrase", "secret", "pin")
 MySection = Literal["auth", "second_auth"]
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.@+-]+")
 _NULL = "AUTH_NULL proves nothing about the other side (RFC 7619), so it is not supported"
@@ -165,6 +165,12 @@ class Draft:
             suffix = _suffix(section, "passphrase")
             self.attach(section, "key_passphrase", suffix, secret, "the passphrase of our key")
 
+    def token(self, section: MySection, uri: str, module: str | None, pin: bytes | None) -> None:
+        """Let our key stay on a PKCS#11 token, whose PIN is attached, or asked for if the token wants one."""
+        self.set(section, "key", {"pkcs11": uri, **({"module": module} if module else {})})
+        if pin is not None:
+            self.attach(section, "pin", _suffix(section, "pin"), pin, "the token's PIN")
+
     def own(self, section: MySection, key: Literal["certificate", "key"], suffix: str, data: bytes, what: str) -> None:
         """Attach our certificate or our key."""
         self.attach(section, key, _suffix(section, suffix), data, what)
@@ -247,7 +253,7 @@ class Draft:
         """Forget the attachments; their secrets are asked for."""
         for section, key in [item.key for item in self.attachments]:
             if key in SECRETS:
-                self.set(section, key, {"prompt": True})
+                _put(self.tables[section], key, {"prompt": True})
         self.attachments = []
 
     def toml_alone(self) -> tuple[str, list[str]]:
@@ -262,11 +268,19 @@ class Draft:
             secret = key in SECRETS
             if item.key not in files:
                 if secret:
-                    tables[section][key] = {"prompt": True}
+                    _put(tables[section], key, {"prompt": True})
                 continue
-            tables[section][key] = {"file": files[item.key]} if secret else files[item.key]
+            _put(tables[section], key, {"file": files[item.key]} if secret else files[item.key])
         document = {"version": 1, **{name: table for name, table in tables.items() if table}}
         return "\n".join(toml_lines(document)) + "\n"
+
+
+def _put(table: dict[str, Any], key: str, value: object) -> None:
+    """Set a key; a PIN stands inside of the key that it is for."""
+    if key == "pin":
+        table["key"] = {**table.get("key", {}), "pin": value}
+    else:
+        table[key] = value
 
 
 def _suffix(section: MySection, suffix: str) -> str:

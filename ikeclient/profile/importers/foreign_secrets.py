@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.conf import Section
@@ -20,18 +21,31 @@ MAX_LINES = 10_000
 MAX_DEPTH = 4
 _WORD = re.compile(r'"(?P<double>[^"\n]*)"|\'(?P<single>[^\'\n]*)\'|(?P<plain>[^\s"\']+)')
 _KIND = re.compile(r":\s*(PSK|RSA|ECDSA|BLISS|PKCS8|PRIV|EAP|XAUTH|P12|NTLM|PIN|PPKS?)(?=\s|[\"'{]|\Z)", re.IGNORECASE)
+_SMARTCARD = re.compile(r"%smartcard(?P<slot>\d{0,20})(?:@(?P<module>[\w.+/-]{1,200}))?:(?P<id>[0-9A-Fa-fx:]{1,200})")
 _SECTION = re.compile(r"(ike|eap|xauth|private|rsa|ecdsa|pkcs8|pkcs12|token|ntlm|ppk)(?![a-z])")
 _KEYS = {"rsa", "ecdsa", "bliss", "pkcs8", "priv", "private"}
 
 
+class TokenPlace(NamedTuple):
+    """A key or a certificate on a PKCS#11 token: its CKA_ID, the slot, and strongSwan's name of the module."""
+
+    id: bytes
+    slot: str | None = None
+    module: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignSecret:
-    """One secret of `kind` psk, eap, key, p12 or ppk. `file` is what a key or container is in; `value` is decoded."""
+    """One secret of `kind` psk, eap, key, p12, ppk or token. `file` is what a key or container is in; `value` is decoded.
+
+    With a token the value is its PIN, and `place` is where on it the key is.
+    """
 
     kind: str
     owners: tuple[str, ...] = ()
     file: str | None = None
     value: bytes | None = field(default=None, repr=False)
+    place: TokenPlace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +68,31 @@ class SecretFile:
                 best = (rank, secret.value)
         return best[1]
 
+    def tokens(self) -> list[ForeignSecret]:
+        """The keys on tokens."""
+        return [secret for secret in self.secrets if secret.kind == "token" and secret.place is not None]
+
     def files(self, kind: str) -> list[ForeignSecret]:
         """The keys or containers that are named."""
         return [secret for secret in self.secrets if secret.kind == kind and secret.file]
+
+
+def read_handle(written: str, slot: str | None = None, module: str | None = None) -> TokenPlace:
+    """A CKA_ID in hexadecimal as strongSwan writes it, with or without `0x` and colons. Raises ProfileError."""
+    digits = written.strip().removeprefix("0x").replace(":", "")
+    try:
+        found = bytes.fromhex(digits)
+    except ValueError:
+        raise ProfileError(f"the handle {printable(written, 40)} of a key on a token is not hexadecimal") from None
+    if not found:
+        raise ProfileError("a key on a token has no handle, which is its CKA_ID")
+    return TokenPlace(found, slot if slot and slot.isdigit() and len(slot) <= 20 else None, module or None)
+
+
+def read_smartcard(written: str) -> TokenPlace | None:
+    """`%smartcard[SLOT[@MODULE]]:KEYID` of ipsec.conf and ipsec.secrets; None for anything else. Raises ProfileError."""
+    match = _SMARTCARD.fullmatch(written.strip())
+    return None if match is None else read_handle(match["id"], match["slot"], match["module"])
 
 
 def _plain(owner: str) -> str:
@@ -89,8 +125,12 @@ def swanctl_secrets(section: Section) -> SecretFile:
                 found.append(ForeignSecret(kind="p12", file=file, value=value))
             case "ppk":
                 found.append(ForeignSecret(kind="ppk", owners=owners, value=value))
+            case "token" if "handle" in entry.values:
+                place = read_handle(entry.values["handle"], entry.values.get("slot"), entry.values.get("module"))
+                pin = entry.values.get("pin")
+                found.append(ForeignSecret(kind="token", value=None if pin is None else pin.encode(), place=place))
             case "token":
-                warnings.append(f"not carried over: the secret {name} (keys on a PKCS#11 token are not supported)")
+                warnings.append(f"not carried over: the secret {printable(name, 80)} (it has no handle)")
             case "ntlm":
                 warnings.append(f"not carried over: the secret {name} (a password is needed, not its hash)")
             case _:
@@ -180,6 +220,8 @@ def _entry(entry: str, warnings: list[str]) -> ForeignSecret | None:
         case "p12":
             passphrase = _passphrase(words[1:])
             return ForeignSecret(kind="p12", file=words[0][0] if words else None, value=passphrase)
+        case "pin" if words and (place := read_smartcard(words[0][0])) is not None:
+            return ForeignSecret(kind="token", value=_passphrase(words[1:]), place=place)
         case "ppk" | "ppks" if len(words) > 1:
             return ForeignSecret(kind="ppk", owners=(words[0][0],), value=_secret(*words[1]))
         case _ if kind in _KEYS and words and words[0][0] != "{":

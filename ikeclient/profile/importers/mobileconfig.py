@@ -15,7 +15,11 @@ from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.containers import open_bundle
 from ikeclient.profile.importers.draft import Ask, Draft, Fields
+from ikeclient.profile.importers.eap_host import EAP_TYPES
 from ikeclient.profile.importers.selectors import networks_of
+from ikeclient.profile.importers.swanctl import ANY_EAP, no_card
+from ikeclient.profile.model.methods import METHODS, is_eap, uses_card
+from ikeclient.wire.text import printable
 
 VPN = ("com.apple.vpn.managed", "com.apple.vpn.managed.applayer")
 AUTHORITIES = ("com.apple.security.root", "com.apple.security.pkcs1", "com.apple.security.pem")
@@ -51,6 +55,7 @@ _COMMON = (
 
 
 PER_APP = "com.apple.vpn.managed.applayer"
+_TTLS_INNER = {"pap": "pap", "mschapv2": "mschapv2", "eap": "eap-mschapv2"}
 _ENROLMENT = ("com.apple.security.scep", "com.apple.security.acme", "com.apple.ADCertificate.managed")
 _COMMON_NAME = re.compile(r"(?:^|[,+] ?)CN=((?:[^,+\\]|\\.)*)")
 
@@ -85,6 +90,9 @@ def read_mobileconfig(data: bytes, connection: str | None, fallback: str, ask: A
         authorities = []
     draft.authorities(authorities)
     _authentication(ike, {each.text("PayloadUUID"): each for each in payloads}, draft, ask)
+    for place in (ike, payload, payload.part("EAP")):
+        if place is not None and (eap := place.part("EAPClientConfiguration")) is not None:
+            _eap_client(eap, draft)
     _constraints(ike, draft)
     _unused(ike, payload, draft)
     others = {_type(each) or "a payload without type" for each in payloads}
@@ -223,6 +231,44 @@ def _authentication(ike: Fields, by_uuid: Mapping[str | None, Fields], draft: Dr
         _certificate(own, draft, ask)
 
 
+def _eap_client(eap: Fields, draft: Draft) -> None:
+    """What is said of EAP as for other networks: the methods, what is inside of TLS, and who the server must be."""
+    accepted = [EAP_TYPES.get(str(number), "") for number in eap.items("AcceptEAPTypes")]
+    methods = [method for method in dict.fromkeys(accepted) if method]
+    unknown = [str(number) for number in eap.items("AcceptEAPTypes") if str(number) not in EAP_TYPES]
+    draft.lost([f"EAP of the types {', '.join(unknown)}"] if unknown else [], "they are not supported")
+    if is_eap(draft.method) and len(methods) == 1:
+        draft.set("auth", "method", methods[0])
+    elif is_eap(draft.method) and methods:
+        draft.set("auth", "method", "eap")
+        draft.warn(f"the methods {', '.join(methods)} may be used there; {ANY_EAP}")
+    elif unknown:
+        raise ProfileError(f"the EAP methods of type {printable(', '.join(unknown), 60)} in it are not supported")
+    over_tls = METHODS[draft.method].over_tls if draft.method in METHODS else False  # type: ignore[index]
+    inner = eap.text("TTLSInnerAuthentication")
+    if draft.method == "eap-ttls":
+        draft.set("auth", "inner", _TTLS_INNER.get((inner or "MSCHAPv2").lower()))
+        if not draft.has("auth", "inner"):
+            draft.warn(f"not carried over: {printable(inner or '', 40)} inside eap-ttls (set auth.inner)")
+    if over_tls:
+        draft.set("auth", "anonymous_identity", eap.text("OuterIdentity") or None)
+        names = eap.words("TLSTrustedServerNames")
+        plain = [name for name in names if "*" not in name]
+        draft.set("auth", "server_name", plain[0] if plain else None)
+        if others := [printable(name, 60) for name in names if name not in plain[:1]]:
+            asked = plain[0] if plain else "the gateway's identity"
+            draft.warn(f"not carried over: the server name {', '.join(others)}: {asked} is demanded (auth.server_name)")
+    if uses_card(draft.method):
+        draft.warn(no_card("auth"))
+    draft.set("auth", "user", draft.tables["auth"].get("user") or eap.text("UserName"))
+    if not draft.has("auth", "password"):
+        draft.password(eap.secret("UserPassword"))
+    eap.ignore("OuterIdentity", "TLSTrustedServerNames", "TTLSInnerAuthentication", "UserPassword", "UserName")
+    eap.ignore("TLSMinimumVersion", "TLSMaximumVersion", "OneTimeUserPassword", "TLSCertificateIsRequired")
+    eap.ignore("PayloadCertificateAnchorUUID", "EAPSIMNumberOfRANDs", "SystemModeCredentialsSource")
+    draft.lost(key for key in eap.rest if not eap.is_off(key))
+
+
 def _certificate(payload: Fields | None, draft: Draft, ask: Ask | None) -> None:
     content = payload.secret("PayloadContent") if payload is not None and _type(payload) == PKCS12 else None
     if payload is not None and _type(payload) in _ENROLMENT:
@@ -309,6 +355,8 @@ def _unused(ike: Fields, payload: Fields, draft: Draft) -> None:
         draft.lost([providers], "no app takes part here")
     payload.ignore("VPNUUID")
     payload.ignore(*_COMMON, "VPNType", "UserDefinedName", "IKEv2", "AlwaysOn", "DisconnectOnIdleTimer", "PayloadScope")
+    ike.ignore("EAPClientConfiguration")
+    payload.ignore("EAPClientConfiguration")
     payload.ignore(
         "VPNSubType", "VendorConfig", "PPP", "IPSec", "VPN", "EAP", "TransparentProxy", "RemoteAddress", "AuthName"
     )

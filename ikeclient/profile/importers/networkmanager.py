@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.draft import Ask, Draft
 from ikeclient.profile.importers.ipsec import draft_settings
@@ -17,6 +24,7 @@ MAX_LINES = 2000
 _SERVICE = "org.freedesktop.NetworkManager."
 _ESCAPE = re.compile(r"\\([snrt\\])")
 _ESCAPED = {"s": " ", "n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
+_ELSEWHERE = ("agent", "smartcard")  # where the key may be
 _METHODS = {"eap": "eap", "psk": "psk", "key": "certificate", "cert": "certificate", "eap-tls": "eap-tls"}
 _KNOWN = {
     *("address", "certificate", "method", "usercert", "userkey", "user", "virtual", "encap", "ipcomp", "proposal"),
@@ -68,7 +76,7 @@ def read_networkmanager(
     if service == "libreswan":
         draft = _libreswan(name, vpn, secrets, place, ask)
     elif service == "strongswan":
-        draft = _strongswan(name, vpn, secrets)
+        draft = _strongswan(name, vpn, secrets, place)
     else:
         raise ProfileError(
             f"this connection is of NetworkManager's plugin {printable(service, 40) or '?'}, which is no IKEv2",
@@ -80,14 +88,12 @@ def read_networkmanager(
     return draft
 
 
-def _strongswan(name: str, vpn: Mapping[str, str], secrets: Mapping[str, str]) -> Draft:
+def _strongswan(name: str, vpn: Mapping[str, str], secrets: Mapping[str, str], place: Neighbours) -> Draft:
     draft = Draft(name)
     written = vpn.get("method", "")
-    if written in ("agent", "smartcard") or vpn.get("cert-source") in ("agent", "smartcard"):
-        what = vpn.get("cert-source", written)
-        draft.warn(f"our key is in the {what}, which is not supported: set auth.certificate and auth.key")
-        written = "cert" if written in ("agent", "smartcard") else written
-    elif written not in _METHODS:
+    elsewhere = written if written in _ELSEWHERE else vpn.get("cert-source", "")
+    written = "cert" if written in _ELSEWHERE else written
+    if written not in _METHODS:
         raise ProfileError(
             f"the method {printable(written, 40)!a} is not known", reason=f"known are {', '.join(_METHODS)}"
         )
@@ -109,9 +115,7 @@ def _strongswan(name: str, vpn: Mapping[str, str], secrets: Mapping[str, str]) -
         draft.password(secret)
         draft.warn(ANY_EAP)
     else:
-        draft.set("auth", "certificate", vpn.get("usercert") or None)
-        draft.set("auth", "key", vpn.get("userkey") or None)
-        draft.passphrase(secret)
+        _own_key(vpn, elsewhere, secret, draft, place)
     if vpn.get("virtual") != "yes":
         draft.set("network", "request", [])
     if vpn.get("encap") == "yes":
@@ -123,6 +127,42 @@ def _strongswan(name: str, vpn: Mapping[str, str], secrets: Mapping[str, str]) -
         routes([text for text in re.split(r"[;,]", vpn["remote-ts"]) if text.strip()], "remote-ts", draft)
     draft.lost(sorted(vpn.keys() - _KNOWN))
     return draft
+
+
+def _ssh_fingerprint(data: bytes) -> str | None:
+    """What `ssh-add -l` shows of the key of a certificate; None if it is none that ssh has."""
+    try:
+        (certificate, *_) = Certificate.load_many(data)
+        key = x509.load_der_x509_certificate(certificate.der).public_key()
+        words = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).split()
+    except (ProfileError, UnsupportedAlgorithm, ValueError):
+        return None
+    digest = hashlib.sha256(base64.b64decode(words[1])).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+
+def _own_key(
+    vpn: Mapping[str, str], elsewhere: str, secret: bytes | None, draft: Draft, place: Neighbours
+) -> None:
+    """Our certificate, and our key: in a file, on a token (any that is there), or with ssh-agent."""
+    certificate = vpn.get("usercert") or None
+    if elsewhere == "smartcard":
+        draft.token("auth", "pkcs11:type=private", None, secret)
+        draft.warn("the key is on a card, and the file does not say which: auth.key.pkcs11 can name token and object")
+        return
+    draft.set("auth", "certificate", certificate)
+    if elsewhere != "agent":
+        draft.set("auth", "key", vpn.get("userkey") or None)
+        draft.passphrase(secret)
+        return
+    data = place.read(certificate) if certificate else None
+    if data is not None and (fingerprint := _ssh_fingerprint(data)) is not None:
+        draft.set("auth", "key", {"agent": fingerprint})
+    else:
+        draft.warn(
+            'our key is with ssh-agent: set auth.key = { agent = "SHA256:..." }, as `ssh-add -l` shows the key of '
+            f"{printable(certificate or 'our certificate', 80)}"
+        )
 
 
 def _libreswan(

@@ -11,12 +11,19 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
+from ikeclient.eap.method import NAMES as EAP_NAMES
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.algorithms import Dialect
 from ikeclient.profile.importers.conf import Section, parse_conf
 from ikeclient.profile.importers.containers import open_bundle
 from ikeclient.profile.importers.draft import Ask, Draft, MySection
-from ikeclient.profile.importers.foreign_secrets import SecretFile, swanctl_secrets
+from ikeclient.profile.importers.foreign_secrets import (
+    SecretFile,
+    TokenPlace,
+    read_handle,
+    read_smartcard,
+    swanctl_secrets,
+)
 from ikeclient.profile.importers.layout import Layout, swanctl_layout
 from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import read_selectors
@@ -25,13 +32,29 @@ from ikeclient.profile.model.methods import METHODS, SUPPORTED, is_eap, mutual_a
 from ikeclient.profile.secrets.credentials import identity_of
 from ikeclient.wire.text import printable
 
-EAP_METHODS = tuple(name for name in SUPPORTED if is_eap(name) and not uses_card(name))  # which card, they do not say
+EAP_METHODS = tuple(name for name in SUPPORTED if is_eap(name))
 ANY_EAP = (
     "method eap answers EAP-TLS, PEAP, EAP-TTLS and EAP-MSCHAPv2; "
     "EAP-MD5 and EAP-GTC are used if auth.method names them"
 )
+
+
+def no_card(section: MySection) -> str:
+    """The warning that no foreign file says how the card is reached here."""
+    return f'which card answers is not in the file: set {section}.sim = {{ command = ["..."] }}'
+
+
 _SECTIONS: tuple[MySection, ...] = ("auth", "second_auth")
 _SIGNATURES = ("rsa", "rsa/pss", "ecdsa", "pubkey", "ed25519", "ed448")
+_EAP_NAMES = {  # by their numbers, and as plugins are called that are one method with another source of keys
+    **{f"eap-{int(number)}": name for number, name in EAP_NAMES.items() if name in SUPPORTED},
+    "eap-sim-file": "eap-sim",
+    "eap-sim-pcsc": "eap-sim",
+    "eap-simaka-sql": "eap-aka",
+    "eap-aka-3gpp": "eap-aka",
+    "eap-aka-3gpp2": "eap-aka",
+    "eap-aka'": "eap-aka-prime",
+}
 _SECONDS = re.compile(r"(\d{1,9})\s*([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _YES, _NO = ("yes", "true", "1", "enabled", "on"), ("no", "false", "0", "disabled", "off")
@@ -197,7 +220,7 @@ def _kind(auth: str) -> str:
         return "pubkey"
     if plain in ("eap", "eap-any", "eap-dynamic", "eap-radius", "eap-identity"):
         return "eap"
-    return plain
+    return _EAP_NAMES.get(plain, plain)
 
 
 def _checked_kind(side: Section, whose: str) -> str:
@@ -216,7 +239,7 @@ def _method(local: Section, section: MySection, draft: Draft) -> None:
     """How we prove ourselves. Raises ProfileError for what ikeclient does not do."""
     ours = _checked_kind(local, "our")
     method = "psk" if ours == "psk" else "certificate" if ours == "pubkey" else ours
-    if method not in SUPPORTED or uses_card(method):
+    if method not in SUPPORTED:
         raise ProfileError(
             f"our authentication {printable(ours, 40)} is not supported",
             reason=f"possible are psk, pubkey, {', '.join(EAP_METHODS)}",
@@ -228,6 +251,8 @@ def _method(local: Section, section: MySection, draft: Draft) -> None:
         draft.set(section, "signature", list(found.schemes) or None)
         if found.left_out:
             draft.warn(f"left out of auth = {printable(written, 60)}: {', '.join(found.left_out)} (not supported)")
+    elif uses_card(method):
+        draft.warn(no_card(section))
     elif method == "eap":
         draft.warn(ANY_EAP)
     elif method in ("eap-ttls", "eap-peap"):
@@ -400,14 +425,17 @@ def _certificate(
 ) -> None:
     certificates = _files(local, "certs")
     bundles = secrets.files("p12")
-    if any("handle" in inner.values for inner in named(local, "cert")):
-        draft.warn("our certificate is on a PKCS#11 token, which is not supported: set auth.certificate and auth.key")
+    on_token = _certificate_on_token(local)
+    if on_token is not None:
+        _token(on_token, section, secrets, draft)
         return
     if not certificates and not bundles and (identity := draft.tables[section].get("identity")):
         own = identity_of(identity, f"{section}.identity")
         if found := layout.certificate_of(own.type, own.data):
             certificates = [found]
-    if certificates:
+    if not certificates and not bundles and (tokens := secrets.tokens()):
+        _token(tokens[0].place, section, secrets, draft)
+    elif certificates:
         if len(certificates) > 1:
             draft.warn(f"not carried over: the certificates beside {certificates[0]}")
         own_name = certificates[0]
@@ -425,6 +453,33 @@ def _certificate(
         draft.warn(f"{layout.program} finds our certificate by itself: set auth.certificate and auth.key")
 
 
+def _certificate_on_token(local: Section) -> TokenPlace | None:
+    """Where our certificate is, if it is on a token: `cert { handle = ... }`, or `%smartcard` of ipsec.conf."""
+    for inner in named(local, "cert"):
+        if "handle" in inner.values:
+            return read_handle(inner.values["handle"], inner.values.get("slot"), inner.values.get("module"))
+    places = (read_smartcard(name) for name in listed(local.values.get("certs")))
+    return next((place for place in places if place is not None), None)
+
+
+def _token(place: TokenPlace | None, section: MySection, secrets: SecretFile, draft: Draft) -> None:
+    """Our key is on a token, and the certificate with the same CKA_ID beside it."""
+    assert place is not None
+    secret = next((each for each in secrets.tokens() if each.place is not None and each.place.id == place.id), None)
+    named_module = place.module or (secret.place.module if secret is not None and secret.place is not None else None)
+    module = named_module if named_module and ".so" in named_module else None
+    slot = f"slot-id={place.slot};" if place.slot is not None and module else ""
+    uri = f"pkcs11:{slot}id=" + "".join(f"%{octet:02x}" for octet in place.id)
+    draft.token(section, uri, module, secret.value if secret is not None else None)
+    if named_module and module is None:
+        draft.warn(
+            f"the module {printable(named_module, 60)} of the token is named in strongswan.conf: all that p11-kit knows "
+            f"are asked here; set {section}.key.module to its file if it is none of them"
+        )
+    if place.slot is not None and not slot:
+        draft.warn(f"not carried over: the slot {place.slot} of the token (slots are numbered by each module)")
+
+
 def _key(certificate: str, section: MySection, secrets: SecretFile, draft: Draft, layout: Layout) -> None:
     keys = secrets.files("key")
     stem = PurePosixPath(certificate).stem
@@ -438,6 +493,8 @@ def _key(certificate: str, section: MySection, secrets: SecretFile, draft: Draft
         draft.passphrase(chosen.value, section)
     elif found is not None:
         layout.use(draft, section, "key", "key", *found)
+    elif tokens := secrets.tokens():
+        _token(tokens[0].place, section, secrets, draft)
     else:
         draft.warn(
             f"our private key is not named: set auth.key ({layout.program} looks in {layout.path('', layout.keys[0])})"

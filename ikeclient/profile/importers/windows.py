@@ -51,10 +51,18 @@ GROUPS = {
     "Group24": "modp2048s256",
     "PFS24": "modp2048s256",
 }
-# Of the structure ROUTER_CUSTOM_IKEv2_POLICY0, in a phone book.
-_POLICY_HASHES = ("md5", "sha1", "sha256", "sha384")
-_POLICY_CIPHERS = ("des", "3des", "aes128", "aes192", "aes256", "aes128gcm16", "aes256gcm16")
-_POLICY_GROUPS = ("", "modp768", "modp1024", "modp2048", "ecp256", "ecp384", "modp2048s256")
+# CustomIPSecPolicies of a phone book, in the order of its numbers: hash, cipher and group of the IKE SA, cipher, hash
+# and group of the Child SA. They are Windows' enumerations IKEEXT_INTEGRITY_TYPE, IKEEXT_CIPHER_TYPE, IKEEXT_DH_GROUP,
+# IPSEC_CIPHER_CONFIG, IPSEC_AUTH_CONFIG and IPSEC_PFS_GROUP.
+_POLICY: tuple[tuple[str, ...], ...] = (
+    ("md5", "sha1", "sha256", "sha384"),
+    ("des", "3des", "aes128", "aes192", "aes256", "aes128gcm16", "aes256gcm16"),
+    ("", "modp768", "modp1024", "modp2048", "ecp256", "ecp384", "modp2048s256"),
+    ("", "des", "3des", "aes128", "aes192", "aes256", "aes128gcm16", "aes192gcm16", "aes256gcm16"),
+    ("md5", "sha1", "sha256", "", "", ""),  # the last three are GCM's own
+    ("", "modp768", "modp1024", "modp2048", "ecp256", "ecp384", "", "modp2048s256"),
+)
+_POLICY_PFS_AS_IKE = 6  # the group of the IKE SA again
 _TTLS = {"pap": "pap", "mschapv2": "mschapv2", "eap": "eap-mschapv2"}
 _SWITCHES = ("splittunneling", "force", "passthru", "allusersconnection", "alluserconnection", "remembercredential")
 _TOKEN = re.compile(
@@ -429,19 +437,26 @@ def _names(root: Element, draft: Draft) -> None:
 
 
 def _policy(written: str, draft: Draft) -> None:
-    """What a phone book says of the IKE SA: numbers of four octets, the least significant one first."""
+    """What a phone book says of both SAs: numbers of four octets, the least significant one first."""
     try:
         data = bytes.fromhex(written)
     except ValueError:
         data = b""
     numbers = [int.from_bytes(data[start : start + 4], "little") for start in range(0, len(data), 4)]
-    tables = ((_POLICY_CIPHERS, 1), (_POLICY_HASHES, 0), (_POLICY_GROUPS, 5))
-    if len(numbers) != 6 or any(numbers[place] >= len(table) for table, place in tables):
+    if len(data) != 4 * len(_POLICY) or any(
+        number >= len(words) for number, words in zip(numbers, _POLICY, strict=True)
+    ):
         draft.warn("not carried over: CustomIPSecPolicies (set crypto.ike and crypto.esp)")
         return
-    chosen = [table[numbers[place]] for table, place in tables]
-    draft.proposals("ike", ["-".join(word for word in chosen if word)])
-    draft.warn("not carried over: what CustomIPSecPolicies says of ESP (set crypto.esp if the gateway refuses ours)")
+    words = [each[number] for number, each in zip(numbers, _POLICY, strict=True)]
+    ike_hash, ike_cipher, ike_group, cipher, integrity, group = words
+    group = ike_group if numbers[5] == _POLICY_PFS_AS_IKE else group
+    for kind, parts in (("ike", (ike_cipher, ike_hash, ike_group)), ("esp", (cipher, integrity, group))):
+        if parts[0] and (kind == "ike" or integrity or "gcm" in cipher):
+            kept = [word for word in parts if word and not (kind == "esp" and word == integrity and "gcm" in cipher)]
+            draft.proposals("ike" if kind == "ike" else "esp", ["-".join(kept)])
+        else:
+            draft.warn(f"not carried over: what CustomIPSecPolicies says of {kind.upper()} (set crypto.{kind})")
 
 
 def read_phonebook(data: bytes, connection: str | None, fallback: str) -> Draft:

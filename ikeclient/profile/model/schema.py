@@ -26,6 +26,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from ikeclient.crypto.pki.bundles import CertificateForm
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES
 from ikeclient.profile.model import proposals, values
 from ikeclient.profile.model.methods import SUPPORTED, InnerName, MethodName
@@ -141,6 +142,16 @@ def _request(value: object) -> tuple[str, ...]:
     for item in value:
         if item not in kinds:
             raise ValueError(f"must be a list of {', '.join(kinds)}; {values.shown(item)} is none of them")
+    return tuple(dict.fromkeys(value))
+
+
+def _certificate_forms(value: object) -> tuple[str, ...]:
+    known = ", ".join(CertificateForm)
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list of {known}, not {values.shown(value)}")
+    for item in value:
+        if item not in list(CertificateForm):
+            raise ValueError(f"must be a list of {known}; {values.shown(item)} is none of them")
     return tuple(dict.fromkeys(value))
 
 
@@ -289,6 +300,15 @@ class Gateway(Section):
         description="Whether the gateway's certificate has been revoked is asked with OCSP and revocation lists. One "
         "that has is refused. `relaxed`: connect with a notice if nobody can tell. `strict`: refuse then. `ifuri`: "
         "refuse then if the certificate says where to ask. `off`: do not ask",
+    )
+    certificate_forms: Annotated[
+        tuple[Literal["pkcs7", "hash-and-url"], ...],
+        _Parsed(_certificate_forms, _list_of({"enum": [str(form) for form in CertificateForm]})),
+    ] = Field(
+        default=(),
+        description="Forms besides plain X.509 in which the gateway may send its certificates. `pkcs7`: as a bundle. "
+        "`hash-and-url`: as a URL, from which they are fetched by plain HTTP before the gateway has proven anything, "
+        "never from this machine itself or its link",
     )
     allow_sha1: bool = Field(
         default=False, description="Sign and accept signatures with SHA-1, for gateways without RFC 7427"

@@ -265,6 +265,8 @@ def _own_first(
             state = f"is not valid before {own.validity.start:%Y-%m-%d %H:%M} UTC"
         clock = f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC"
         sources.warnings.append(f"{where}: our certificate {state}; the gateway will probably refuse it ({clock})")
+    elif sources.files_only and (soon := own.validity.ends_soon(now)):  # else it is told when we log in
+        sources.warnings.append(f"{where}: our certificate {soon}; have it renewed")
     return (own, *(certificate for certificate in chain if certificate != own))
 
 

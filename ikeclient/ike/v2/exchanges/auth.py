@@ -10,7 +10,15 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ikeclient.crypto.algorithms.keymat import IkeKeys
-from ikeclient.crypto.pki.revocation import PathRevocation, RevocationQuery, RevocationState, enforce, summary
+from ikeclient.crypto.pki.bundles import CertificateForm, FetchedCertificates
+from ikeclient.crypto.pki.revocation import (
+    PathRevocation,
+    RevocationQuery,
+    RevocationState,
+    RevocationStatus,
+    enforce,
+    summary,
+)
 from ikeclient.crypto.sign.schemes import Scheme
 from ikeclient.eap.method import NeedCredential, method_name
 from ikeclient.eap.peer import EapPeer
@@ -39,7 +47,7 @@ from ikeclient.wire.config import ConfigPayload
 from ikeclient.wire.identity import AuthPayload, CertPayload, Identity, IdiPayload, IdrPayload
 from ikeclient.wire.notify import EapPayload, NotifyPayload
 from ikeclient.wire.payload import Payload
-from ikeclient.wire.registry import EapCode, ExchangeType, NotifyType
+from ikeclient.wire.registry import CertEncoding, EapCode, ExchangeType, NotifyType
 from ikeclient.wire.sa import SaPayload
 
 MIN_AUTH_LIFETIME = 60
@@ -112,6 +120,7 @@ class AuthExchange:
         """Yield requests (and `Need`, answered with what it asks for) until the outcome is known."""
         config = self._config
         answer = yield from _ask((yield from self._first_request()))
+        answer = yield from self._plain(answer)
         identity, query = self._verify(answer)
         if query is not None:
             yield from self._check_revocation(query)
@@ -120,6 +129,10 @@ class AuthExchange:
                 f"the gateway refused our signature with {refused} and accepted {self._signed}: "
                 f"{authenticate.setting(self._signed)} saves the first try"
             )
+        now = self._sources.wall_clock()
+        for auth in (config.auth, config.second_auth.auth if config.second_auth is not None else config.auth):
+            if (expiry := authenticate.own_expiry(auth, now)) is not None and expiry not in self._notices:
+                self._notices.append(expiry)
         if isinstance(config.auth, EapAuth):
             follows = config.second_auth is not None
             answer = yield from self._eap(config.auth, answer, identity, config.local_identity, follows=follows)
@@ -145,7 +158,28 @@ class AuthExchange:
         )
         if proof.auth is not None:
             self._note_own(authenticate.own_method(auth, proof.scheme))
+        if proof.certificates and self._candidate.offers.asks_status:
+            proof = replace(proof, certificates=(*proof.certificates, *(yield from self._own_response(auth))))
         return proof, named
+
+    def _own_response(self, auth: OwnAuth) -> Generator[Need, object, tuple[CertPayload, ...]]:
+        """An OCSP response about our certificate, which the gateway asks for (RFC 4806 section 3.2); if there is one."""
+        query = authenticate.own_revocation(self._config, auth, self._sources.wall_clock())
+        if query is None:
+            return ()
+        try:
+            found = yield Need(kind=NeedKind.REVOCATION, request=query)
+        except IkeclientError:  # nothing can be asked from here
+            return ()
+        assert isinstance(found, PathRevocation)
+        self._notices += (
+            f"our own certificate has been revoked ({each.detail}): the gateway asks about that and may refuse it"
+            for each in found.statuses
+            if each.state is RevocationState.REVOKED
+        )
+        if found.response is None:
+            return ()
+        return (CertPayload(encoding=CertEncoding.OCSP_CONTENT, data=found.response),)
 
     def _note_own(self, proof: Proof) -> None:
         self._proofs = replace(self._proofs, local=(*self._proofs.local, proof))
@@ -160,6 +194,7 @@ class AuthExchange:
             NotifyType.EAP_ONLY_AUTHENTICATION: isinstance(config.gateway.auth, EapOnly),
             NotifyType.MULTIPLE_AUTH_SUPPORTED: config.second_auth is not None,
             NotifyType.ANOTHER_AUTH_FOLLOWS: config.second_auth is not None and proof.auth is not None,
+            NotifyType.HTTP_CERT_LOOKUP_SUPPORTED: CertificateForm.HASH_AND_URL in config.gateway.certificate_forms,
             NotifyType.MOBIKE_SUPPORTED: config.mobike,
         }
         payloads: list[Payload] = [
@@ -196,8 +231,32 @@ class AuthExchange:
             following = yield from self._eap(second.auth, following, identity, second.identity)
         return following
 
+    def _plain(self, answer: Payloads) -> Generator[Need, object, Payloads]:
+        """The gateway's first answer with plain certificates in place of other forms, if the profile allows those."""
+        certificates = [p for p in answer if isinstance(p, CertPayload)]
+        if not self._config.gateway.certificate_forms or not certificates:
+            return answer
+        wanted = authenticate.certificate_urls(self._config, certificates)
+        fetched: object = FetchedCertificates(contents=())
+        if wanted is not None:
+            try:
+                fetched = yield Need(kind=NeedKind.CERTIFICATES, request=wanted)
+            except IkeclientError as error:  # nothing can be asked from here
+                fetched = FetchedCertificates(contents=(), problems=(error.message,))
+        assert isinstance(fetched, FetchedCertificates)
+        plain = authenticate.plain_certificates(self._config, certificates, wanted, fetched)
+        return (*(p for p in answer if not isinstance(p, CertPayload)), *plain)
+
     def _check_revocation(self, query: RevocationQuery) -> Generator[Request | Need, object, None]:
         """Refuse a revoked certificate of the gateway, which has proven everything else, before it learns more."""
+        statuses = yield from self._states(query, "gateway")
+        (proof,) = self._proofs.gateway
+        self._proofs = replace(self._proofs, gateway=(replace(proof, revocation=summary(statuses)),))
+
+    def _states(
+        self, query: RevocationQuery, whose: str
+    ) -> Generator[Request | Need, object, Sequence[RevocationStatus]]:
+        """What is known about the certificates of a proven peer. Raises GatewayNotAuthenticated by the policy."""
         statuses = query.statuses
         if query.has_sources and all(each.state is not RevocationState.REVOKED for each in statuses):
             try:
@@ -207,10 +266,9 @@ class AuthExchange:
             else:
                 assert isinstance(found, PathRevocation)
                 statuses = found.statuses
-        if (notice := enforce(self._config.revocation, statuses)) is not None:
+        if (notice := enforce(self._config.revocation, statuses, whose)) is not None:
             self._notices.append(notice)
-        (proof,) = self._proofs.gateway
-        self._proofs = replace(self._proofs, gateway=(replace(proof, revocation=summary(statuses)),))
+        return statuses
 
     def _verify(self, answer: Payloads) -> tuple[Identity, RevocationQuery | None]:
         """Check the gateway's proof in the first answer, before anything else in it counts.
@@ -246,6 +304,8 @@ class AuthExchange:
         if verified is None:
             return idr.identity, None
         self._note_gateway(verified.proof)
+        if verified.notice is not None:
+            self._notices.append(verified.notice)
         return idr.identity, verified.query
 
     def _note_gateway(self, proof: Proof) -> None:
@@ -295,6 +355,7 @@ class AuthExchange:
             sim=auth.sim,
             now=sources.wall_clock,
         )
+        revocation: str | None = None
         while not peer.finished:
             eap = find(answer, EapPayload)
             if eap is None:
@@ -306,6 +367,8 @@ class AuthExchange:
                     hint="the profile's [auth] method and the gateway's configuration differ",
                 )
             response = peer.respond(eap.packet)
+            for query in peer.take_queries():
+                revocation = summary((yield from self._states(query, "authentication server")))
             while isinstance(response, NeedCredential):
                 try:
                     supplied = yield Need(kind=NeedKind(response.kind), request=response.prompt)
@@ -345,9 +408,9 @@ class AuthExchange:
         secret = msk or self._candidate.keying.keys.pr
         authenticate.verify_shared_key(self._candidate, secret, identity, theirs, "the keys that EAP agreed on")
         method = method_name(peer.method) if peer.method is not None else "eap"
-        self._note_own(Proof(method=method))
+        self._note_own(Proof(method=method, revocation=revocation))
         if not self.gateway_verified:
-            self._note_gateway(Proof(method=method))
+            self._note_gateway(Proof(method=method, revocation=revocation))
         return final
 
     def _outcome(self, answer: Payloads, identity: Identity) -> AuthOutcome:

@@ -34,7 +34,7 @@ from ikeclient.wire.identity import CertReqPayload
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Message, Payload, unknown_critical
-from ikeclient.wire.registry import ExchangeType, HashAlgorithm, KeyExchangeId, NotifyType, PayloadType
+from ikeclient.wire.registry import CertEncoding, ExchangeType, HashAlgorithm, KeyExchangeId, NotifyType, PayloadType
 from ikeclient.wire.sa import SaPayload
 
 MAX_RETRIES = 8
@@ -130,6 +130,7 @@ def peer_offers(payloads: tuple[Payload, ...]) -> PeerOffers:
         multiple_auth=has_notify(payloads, NotifyType.MULTIPLE_AUTH_SUPPORTED),
         ppk=has_notify(payloads, NotifyType.USE_PPK),
         auth_methods=announced_methods(b"".join(announced)),
+        asks_status=any(isinstance(p, CertReqPayload) and p.encoding == CertEncoding.OCSP_CONTENT for p in payloads),
     )
 
 
@@ -323,7 +324,6 @@ class InitExchange:
             self.verdict.unusable("the gateway sent a bad key share", str(error))
             return None
         suite, payloads, spi_r = answer.suite, answer.message.payloads, answer.message.header.spi_r
-        requests = [p for p in payloads if isinstance(p, CertReqPayload)]
         return Candidate(
             keying=Keying(
                 spi_i=self.spi_i,
@@ -339,7 +339,6 @@ class InitExchange:
             response=answer.data,
             nat=detected(self.spi_i, spi_r, answer.path, notifies(payloads)),
             peer_hashes=peer_hashes(payloads),
-            authorities=b"".join(r.authorities for r in requests),
             certain=answer.certain,
             offers=peer_offers(payloads),
         )

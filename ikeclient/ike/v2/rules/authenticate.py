@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from ikeclient.crypto.algorithms.keymat import shared_key_auth, signed_octets
+from ikeclient.crypto.pki.bundles import (
+    MAX_URLS,
+    Bundle,
+    CertificateForm,
+    CertificateUrls,
+    FetchedCertificates,
+    HashAndUrl,
+    own_first,
+    read_bundle,
+    read_hash_and_url,
+    read_pkcs7,
+)
 from ikeclient.crypto.pki.identity import identity_text
 from ikeclient.crypto.pki.names import same_name
 from ikeclient.crypto.pki.revocation import Evidence, RevocationQuery
+from ikeclient.crypto.pki.revocation import own_query
 from ikeclient.crypto.pki.revocation import query as revocation_query
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_gateway
 from ikeclient.crypto.sign.private_key import AuthSignature, PrivateKey, acceptable, auth_signature, sign_auth
 from ikeclient.crypto.sign.remote_key import RemoteKey, Signature, SignatureRequest
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Family, Scheme
 from ikeclient.crypto.sign.signature import verify
+from ikeclient.eap.credentials import TlsCredentials
 from ikeclient.errors import (
     AuthenticationFailed,
     GatewayNotAuthenticated,
@@ -24,7 +39,15 @@ from ikeclient.errors import (
     ParseError,
     SignatureError,
 )
-from ikeclient.ike.config import CertificateAuth, EapAuth, EapOnly, IkeConfig, OwnAuth, PskAuth, TrustedCertificate
+from ikeclient.ike.config import (
+    CertificateAuth,
+    EapAuth,
+    EapOnly,
+    IkeConfig,
+    OwnAuth,
+    PskAuth,
+    TrustedCertificate,
+)
 from ikeclient.ike.events import Need, NeedKind, Proof
 from ikeclient.ike.v2.keying import Candidate
 from ikeclient.wire.identity import AuthPayload, CertPayload, CertReqPayload, Identity
@@ -32,6 +55,13 @@ from ikeclient.wire.registry import AuthMethod, CertEncoding, IdType
 
 MAX_CERTIFICATES = 16
 MAX_CERTIFICATE_LENGTH = 64 * 1024
+
+_ENCODINGS = {
+    CertificateForm.PKCS7: (CertEncoding.PKCS7,),
+    CertificateForm.HASH_AND_URL: (CertEncoding.HASH_AND_URL_X509, CertEncoding.HASH_AND_URL_BUNDLE),
+}
+_FORM_TEXT = {CertificateForm.PKCS7: "a PKCS#7 bundle", CertificateForm.HASH_AND_URL: "a hash and a URL"}
+_FORMS = {encoding: form for form, encodings in _ENCODINGS.items() for encoding in encodings}
 
 
 def initiator_octets(candidate: Candidate, identity: Identity) -> bytes:
@@ -139,12 +169,31 @@ def certificate_request(config: IkeConfig) -> tuple[CertReqPayload, ...]:
     """
     match config.gateway.auth:
         case TrustedCertificate(trust=trust) | EapOnly(trust=trust):
-            own = CertReqPayload(encoding=CertEncoding.X509_SIGNATURE, authorities=trust.authority_hashes)
+            forms = config.gateway.certificate_forms
+            encodings = [CertEncoding.X509_SIGNATURE, *(each for form in sorted(forms) for each in _ENCODINGS[form])]
+            own = tuple(CertReqPayload(encoding=each, authorities=trust.authority_hashes) for each in encodings)
             if not config.revocation.asks:
-                return (own,)
-            return own, CertReqPayload(encoding=CertEncoding.OCSP_CONTENT, authorities=b"")
+                return own
+            return *own, CertReqPayload(encoding=CertEncoding.OCSP_CONTENT, authorities=b"")
         case PskAuth():
             return ()
+
+
+def own_revocation(config: IkeConfig, auth: OwnAuth, now: datetime) -> RevocationQuery | None:
+    """What to ask for an OCSP response about our certificate; None if it cannot be asked for, or is not to be."""
+    if not isinstance(auth, CertificateAuth) or not config.revocation.asks:
+        return None
+    theirs = config.gateway.auth
+    return own_query(auth.chain, () if isinstance(theirs, PskAuth) else theirs.trust.anchors, now)
+
+
+def own_expiry(auth: OwnAuth, now: datetime) -> str | None:
+    """What to say about our certificate if it expires soon."""
+    match auth:
+        case CertificateAuth(chain=chain) | EapAuth(tls=TlsCredentials(chain=chain)) if chain:
+            soon = chain[0].validity.ends_soon(now)
+            return f"our certificate {soon}: have it renewed" if soon else None
+    return None
 
 
 def shared_key_proof(candidate: Candidate, secret: bytes, identity: Identity) -> AuthPayload:
@@ -170,10 +219,14 @@ def verify_shared_key(candidate: Candidate, secret: bytes, identity: Identity, a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """How the gateway proved itself, and what is to be asked about its certificate; None if that has no path."""
+    """How the gateway proved itself, and what is to be asked about its certificate; None if that has no path.
+
+    `notice` is what its administrator should hear.
+    """
 
     proof: Proof
     query: RevocationQuery | None = None
+    notice: str | None = None
 
 
 def verify_gateway(
@@ -258,22 +311,99 @@ def _verify_signature(
             "the gateway's signature does not verify", reason=error.message, hint=error.hint
         ) from error
     proof = Proof(method="certificate", subject=chain[0].subject, serial=chain[0].serial, signature=scheme)
+    soon = chain[0].validity.ends_soon(now)
+    notice = f"the gateway's certificate {soon}: tell its administrator" if soon else None
     if not config.revocation.asks:
-        return Verified(proof=proof)
+        return Verified(proof=proof, notice=notice)
     evidence = Evidence.read(_sent(certificates, CertEncoding.OCSP_CONTENT), _sent(certificates, CertEncoding.CRL))
-    return Verified(proof=proof, query=revocation_query(path, chain, evidence, now))
+    return Verified(proof=proof, query=revocation_query(path, chain, evidence, now), notice=notice)
 
 
 def _sent(certificates: Sequence[CertPayload], encoding: CertEncoding) -> list[bytes]:
     return [each.data for each in certificates if each.encoding == encoding]
 
 
+def certificate_urls(config: IkeConfig, certificates: Sequence[CertPayload]) -> CertificateUrls | None:
+    """Where the gateway says that its certificates are, if the profile allows to look; None if there is no such place.
+
+    Raises GatewayNotAuthenticated for too many of them.
+    """
+    if CertificateForm.HASH_AND_URL not in config.gateway.certificate_forms:
+        return None
+    places = []
+    for each in certificates:
+        if _FORMS.get(each.encoding) is CertificateForm.HASH_AND_URL:
+            with suppress(ParseError):
+                places.append(
+                    read_hash_and_url(each.data, bundle=each.encoding == CertEncoding.HASH_AND_URL_BUNDLE)
+                )
+    if len(places) > MAX_URLS:
+        raise GatewayNotAuthenticated(
+            "the gateway's certificate cannot be checked", reason=f"it names {len(places)} places to fetch it from"
+        )
+    return CertificateUrls(tuple(places)) if places else None
+
+
+def plain_certificates(
+    config: IkeConfig,
+    certificates: Sequence[CertPayload],
+    wanted: CertificateUrls | None,
+    fetched: FetchedCertificates,
+) -> tuple[CertPayload, ...]:
+    """What the gateway sent, with X.509 certificates and lists in place of what the profile allows besides.
+
+    Raises GatewayNotAuthenticated if no certificate comes out of it.
+    """
+    found: list[CertPayload] = []
+    problems = list(fetched.problems)
+    contents = dict(zip(wanted.places if wanted is not None else (), fetched.contents, strict=False))
+    for each in certificates:
+        form = _FORMS.get(each.encoding)
+        if form not in config.gateway.certificate_forms:
+            found.append(each)
+            continue
+        try:
+            found += _opened(each, contents, config.gateway.identity)
+        except ParseError as error:
+            problems.append(error.message)
+    if problems and not any(each.encoding == CertEncoding.X509_SIGNATURE for each in found):
+        raise GatewayNotAuthenticated(
+            "the gateway's certificate could not be had",
+            reason="; ".join(problems),
+            hint="let the gateway send its certificate itself",
+        )
+    return tuple(found)
+
+
+def _opened(
+    sent: CertPayload, contents: Mapping[HashAndUrl, bytes | None], wanted: Identity | None
+) -> Iterator[CertPayload]:
+    """The certificates and lists of a payload in another form. Raises ParseError."""
+    if sent.encoding == CertEncoding.PKCS7:
+        bundle = read_pkcs7(sent.data)
+        name = (wanted.type, wanted.data) if wanted is not None else None
+        bundle = bundle._replace(certificates=tuple(own_first(bundle.certificates, name)))
+    else:
+        of_many = sent.encoding == CertEncoding.HASH_AND_URL_BUNDLE
+        content = contents.get(read_hash_and_url(sent.data, bundle=of_many))
+        if content is None:
+            return
+        bundle = read_bundle(content) if of_many else Bundle((content,), ())
+    for encoding, members in zip((CertEncoding.X509_SIGNATURE, CertEncoding.CRL), bundle, strict=True):
+        yield from (CertPayload(encoding=encoding, data=member) for member in members)
+
+
 def _chain(certificates: Sequence[CertPayload]) -> list[Certificate]:
-    """The X.509 certificates that were sent, the end entity first; other encodings are never followed."""
+    """The X.509 certificates that were sent, the end entity first."""
     ders = [c.data for c in certificates if c.encoding == CertEncoding.X509_SIGNATURE]
     if not ders:
+        form = next((_FORMS[c.encoding] for c in certificates if c.encoding in _FORMS), None)
         raise GatewayNotAuthenticated(
-            "the gateway sent no certificate", hint="let the gateway send its certificate always"
+            "the gateway sent no certificate" if form is None else "the gateway sent no certificate as it is",
+            reason=None if form is None else f"it sent {_FORM_TEXT[form]}, which the profile does not ask for",
+            hint="let the gateway send its certificate always"
+            if form is None
+            else f'let the gateway send plain X.509, or set gateway.certificate_forms = ["{form}"]',
         )
     if len(ders) > MAX_CERTIFICATES or any(len(der) > MAX_CERTIFICATE_LENGTH for der in ders):
         raise GatewayNotAuthenticated("the gateway sent too many or too large certificates")
