@@ -39,6 +39,7 @@ TARGETS: dict[str, Callable[[Random], None]] = {
     "certificate": fuzz_certificates.certificate,
     "signature": fuzz_certificates.signature,
     "revocation": fuzz_certificates.revocation,
+    "bundles": fuzz_certificates.bundles,
     "identity": fuzz_certificates.identity,
     "envelope": fuzz_ike.envelope,
     "configuration": fuzz_ike.configuration,

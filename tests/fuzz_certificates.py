@@ -18,13 +18,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fuzz_damage import Node, damaged, reshaped, tree
 from sim_certificates import NOW, authority
 
 from ikeclient.crypto.pki import der
+from ikeclient.crypto.pki.bundles import MAX_MEMBERS, own_first, read_bundle, read_hash_and_url, read_pkcs7
 from ikeclient.crypto.pki.identity import identity_text, parse_identity, proves
 from ikeclient.crypto.pki.names import encode_name, mailboxes, name_key, name_text, normalise, same_name
 from ikeclient.crypto.pki.revocation import Evidence, RevocationPolicy, enforce, query, summary
@@ -332,3 +333,35 @@ def revocation(random: Random) -> None:
         with suppress(GatewayNotAuthenticated):
             enforce(policy, found.statuses)
     assert summary(found.statuses).isprintable()
+
+
+@functools.cache
+def bundle_seeds() -> tuple[bytes, ...]:
+    """PKCS#7 and CertBundles with the certificates of the other targets, and what CERT payloads with a URL hold."""
+    members = [x509.load_der_x509_certificate(each) for each in (authority().der, seeds()[1])]
+    tagged = b"".join(der.encode(0xA0, each.public_bytes(Encoding.DER)) for each in members)
+    listed = der.encode(0xA1, der.only(revocation_seeds()[0][0], der.SEQUENCE))
+    return (
+        pkcs7.serialize_certificates(members, Encoding.DER),
+        der.encode(der.SEQUENCE, tagged),
+        der.encode(der.SEQUENCE, tagged + listed),
+        bytes(20) + b"http://data.example/gateway",
+    )
+
+
+def bundles(random: Random) -> None:
+    """Certificates in other forms: PKCS#7, bundles, hashes with URLs, and who is the gateway's own among them."""
+    seed = random.choice(bundle_seeds())
+    data = damaged(random, seed)
+    if seed[:1] == b"\x30" and random.random() < 0.7:
+        node = tree(seed)[0]
+        reshaped(random, node, pool())
+        data = node.encode()
+    for read in (read_pkcs7, read_bundle):
+        with suppress(ParseError):
+            found = read(data)
+            assert len(found.certificates) + len(found.lists) <= 2 * MAX_MEMBERS
+            ordered = own_first(found.certificates, (IdType.FQDN, b"vpn.example.com"))
+            assert sorted(ordered) == sorted(found.certificates)
+    with suppress(ParseError):
+        assert read_hash_and_url(data, bundle=random.random() < 0.5).url.isascii()

@@ -44,7 +44,10 @@ class AuthStatus(Record):
     serial: str | None = item("the serial number of its certificate, in hexadecimal")
     signature: str | None = item("the scheme that it signed with")
     key: str | None = item("where our private key is, if it is on a token or with ssh-agent")
-    revocation: str | None = item("whether its certificate, or one above it, is revoked: `good`, or `unknown` and why")
+    revocation: str | None = item(
+        "whether its certificate, or one above it, is revoked: `good`, or `unknown` and why; with EAP over TLS of the "
+        "authentication server's"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import encodings.idna  # noqa: F401  for name lookups: a process without rights may not be able to read its library
 import logging
-import os
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,13 +37,12 @@ from ikeclient.process.service_notify import Reporter
 from ikeclient.process.service_socket import Service
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.signer.keeper import SignerClient, signer
-from ikeclient.tunnel.clock import local_time
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
+from ikeclient.tunnel.fetch import Fetcher
 from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports, SystemNetwork
-from ikeclient.tunnel.fetch import Fetcher
 from ikeclient.tunnel.revocation_cache import RevocationCache, cache_directory
 
 __all__ = ["ConnectOptions", "plan", "run"]

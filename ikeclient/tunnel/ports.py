@@ -29,13 +29,13 @@ from ikeclient.net.transport.udp import UdpSocket
 from ikeclient.net.watch.monitor import NetworkMonitor
 from ikeclient.net.watch.snapshot import Change, OuterAddress, Snapshot
 from ikeclient.tunnel import protocol_log
+from ikeclient.tunnel.certificates import CertificateLookup
 from ikeclient.tunnel.clock import boottime, local_time
 from ikeclient.tunnel.commands import Answer, Ask, Sign
+from ikeclient.tunnel.fetch import Fetcher
 from ikeclient.tunnel.hooks import Runner
 from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.resolve import Known, resolve
-from ikeclient.tunnel.certificates import CertificateLookup
-from ikeclient.tunnel.fetch import Fetcher
 from ikeclient.tunnel.revocation import RevocationLookup
 from ikeclient.tunnel.revocation_cache import RevocationCache
 

@@ -3,8 +3,8 @@
 Only plain HTTP is asked (`fetch`), since what comes back is signed; HTTPS would need an answer to the same question
 first.
 
-A responder is asked by POST with a nonce. One that takes no POST, or no nonce, is asked once more by GET without one, if
-the URL stays short (RFC 9654 section 2.1, RFC 5019 section 5): such responders answer from a store, as do the caches
+A responder is asked by POST with a nonce. One that takes no POST, or no nonce, is asked once more by GET without one,
+if the URL stays short (RFC 9654 section 2.1, RFC 5019 section 5): such responders answer from a store, as do the caches
 before them, and then the times in the answer bound its age.
 
 What takes computing or waiting happens in threads, while packets go on: a list may have hundreds of thousands of
@@ -138,7 +138,11 @@ class RevocationLookup:
         case.responses = []
         complete = 0
         for text in lists:
-            if complete and status.state is not RevocationState.UNKNOWN and text not in crl.delta_urls(case.certificate):
+            if (
+                complete
+                and status.state is not RevocationState.UNKNOWN
+                and text not in crl.delta_urls(case.certificate)
+            ):
                 continue  # another place for what is known already
             answer = await self._fetch(case, text, deadline, "revocation list", crl.MAX_LENGTH)
             if answer is None:

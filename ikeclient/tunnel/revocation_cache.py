@@ -85,11 +85,10 @@ class RevocationCache:
         with self._opened() as directory:
             if directory is None:
                 return None
-            sizes = []
+            sizes: list[int] = []
             with contextlib.suppress(OSError):
-                for name in os.listdir(directory):
-                    if len(name) == _NAME_LENGTH:
-                        sizes.append(os.stat(name, dir_fd=directory, follow_symlinks=False).st_size)
+                names = [name for name in os.listdir(directory) if len(name) == _NAME_LENGTH]
+                sizes = [os.stat(name, dir_fd=directory, follow_symlinks=False).st_size for name in names]
             return len(sizes), sum(sizes)
 
     def remove(self, key: str) -> None:

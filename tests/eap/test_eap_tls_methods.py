@@ -6,10 +6,13 @@ import datetime
 from collections.abc import Callable
 
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509 import ocsp
 from hypothesis import given
 from hypothesis import strategies as st
 from tls_server import CLIENT, NOW, SERVER, Issued, Server, credentials, issue
 
+from ikeclient.crypto.pki.revocation import RevocationState
 from ikeclient.eap.credentials import TRAITS, TlsCredentials, stands_alone
 from ikeclient.eap.fragments import MAX_FRAGMENTS, MAX_MESSAGE, Fragments
 from ikeclient.eap.method import NeedCredential
@@ -401,3 +404,66 @@ def test_a_question_inside_of_the_tunnel_waits_for_a_person() -> None:
     assert isinstance(answer, bytes)
     server.take(answer)
     assert bytes(server.said) == b"\x061234"
+
+
+def stapled(state: ocsp.OCSPCertStatus, server: str = SERVER) -> bytes:
+    """What a server staples about itself."""
+    issuer = issue("ca")
+    revoked = state is ocsp.OCSPCertStatus.REVOKED
+    builder = ocsp.OCSPResponseBuilder().add_response(
+        cert=issue(server, "ca").certificate,
+        issuer=issuer.certificate,
+        algorithm=hashes.SHA1(),
+        cert_status=state,
+        this_update=NOW - datetime.timedelta(hours=1),
+        next_update=NOW + datetime.timedelta(hours=1),
+        revocation_time=NOW - datetime.timedelta(days=1) if revoked else None,
+        revocation_reason=None,
+    )
+    builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, issuer.certificate)
+    return builder.sign(issuer.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+STAPLES = {
+    "good": (stapled(ocsp.OCSPCertStatus.GOOD), RevocationState.GOOD),
+    "revoked": (stapled(ocsp.OCSPCertStatus.REVOKED), RevocationState.REVOKED),
+    "about another": (stapled(ocsp.OCSPCertStatus.GOOD, "www.example.org"), RevocationState.UNKNOWN),
+    "garbage": (b"garbage", RevocationState.UNKNOWN),
+    "none": (b"", RevocationState.UNKNOWN),
+}
+
+
+@VERSIONS
+@pytest.mark.parametrize("staple", STAPLES)
+@pytest.mark.parametrize(("method", "inner"), [(EapType.TLS, None), (EapType.TTLS, "pap"), (EapType.PEAP, "mschapv2")])
+def test_a_proven_server_is_judged_before_anything_of_ours_leaves(
+    method: EapType, inner: str | None, staple: str, tls13: bool
+) -> None:
+    """C8: with what it stapled (RFC 6066 section 8); the query comes with the very answer that waits for it."""
+    response, state = STAPLES[staple]
+    server = Server(method, tls13=tls13, wants_certificate=method == EapType.TLS, staple=response)
+    eap = peer(method, tls=credentials(certificate=method == EapType.TLS, inner=inner, check_revocation=True))
+    queries = []
+    request = server.start()
+    for _ in range(60):
+        heard = len(server.said)
+        answer = eap.respond(request)
+        assert isinstance(answer, bytes)
+        if asked := eap.take_queries():
+            assert not heard
+            queries += asked
+        request = server.take(answer)
+        if server.silent:
+            break
+    (query,) = queries
+    assert [each.state for each in query.statuses] == [state]
+    assert [each.subject for each in query.path] == [f"CN={SERVER} of ca", "CN=ca of None"]
+    assert eap.take_queries() == ()
+
+
+def test_nothing_is_asked_about_the_server_if_the_profile_says_so() -> None:
+    server = Server(EapType.TTLS, staple=stapled(ocsp.OCSPCertStatus.REVOKED))
+    eap = peer(EapType.TTLS, tls=credentials(inner="pap"))
+    run(eap, server, until=lambda: bool(server.said))
+    assert PASSWORD.encode() in server.said
+    assert eap.take_queries() == ()

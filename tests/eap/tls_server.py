@@ -83,7 +83,13 @@ class Server:
     """One conversation with `method`. Hand `request` to the peer, and what it answers to `take`."""
 
     def __init__(
-        self, method: EapType, shown: Issued | None = None, *, tls13: bool = True, wants_certificate: bool = False
+        self,
+        method: EapType,
+        shown: Issued | None = None,
+        *,
+        tls13: bool = True,
+        wants_certificate: bool = False,
+        staple: bytes = b"",
     ) -> None:
         self.method = method
         self.heard = bytearray()  # all that was sent to us, as it was on the wire
@@ -99,6 +105,7 @@ class Server:
         context.set_max_proto_version(SSL.TLS1_3_VERSION if tls13 else SSL.TLS1_2_VERSION)
         if wants_certificate:
             context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
+        context.set_ocsp_server_callback(lambda *_: staple)
         self.tls = SSL.Connection(context, None)
         self.tls.set_accept_state()
 

@@ -301,6 +301,8 @@ WAYS_IN = {
     'psk = { file = "psk" }\n',
     "EAP alone": HEAD + 'auth = "eap"\n[auth]\nmethod = "eap-tls"\nuser = "alice"\nidentity = "alice"\n'
     'certificate = "alice.pem"\nkey = "alice.key"\nserver_name = "radius.example.com"\n',
+    "key on a token": HEAD + '[auth]\nmethod = "certificate"\nidentity = "alice.example"\n'
+    'key = { pkcs11 = "pkcs11:id=%0a%1b", pin = { file = "pw" } }\n',
     "TTLS": HEAD + '[auth]\nmethod = "eap-ttls"\ninner = "eap-mschapv2"\nuser = "alice"\nidentity = "alice"\n'
     'password = { file = "pw" }\nserver_name = "radius.example.com"\n',
 }
@@ -372,3 +374,58 @@ def test_toml_names_the_servers_authority_by_its_whole_path(place: Path) -> None
     text = WAYS_IN["TTLS"] + 'server_ca = ["ca.pem"]\n'
     data, _ = exported(place, text, Format.TOML)
     assert tomllib.loads(data.decode())["auth"]["server_ca"] == [str(place / "ca.pem")]
+
+
+WINDOWS = """
+version = 1
+[gateway]
+address = "vpn.example.com"
+ca = ["{ca}"]
+[auth]
+user = "alice"
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("eap-mschapv2", ""),
+        ("eap-tls", 'certificate = "alice.pem"\nkey = "alice.key"\nserver_name = "radius.example.com"\n'),
+        ("eap-peap", 'inner = "mschapv2"\nanonymous_identity = "no & body\'s"\n'),
+        ("eap-peap", 'inner = "tls"\ncertificate = "alice.pem"\nkey = "alice.key"\n'),
+        ("eap-ttls", 'inner = "pap"\nanonymous_identity = "nobody"\nserver_name = "radius.example.com"\n'),
+        ("eap-ttls", 'inner = "mschapv2"\n'),
+        ("eap-ttls", 'inner = "eap-mschapv2"\n'),
+        ("eap-ttls", 'inner = "tls"\ncertificate = "alice.pem"\nkey = "alice.key"\n'),
+    ],
+)
+def test_windows_settings_of_eap_go_along(place: Path, method: str, more: str) -> None:
+    text = WINDOWS.format(ca=place / "ca.pem") + f'method = "{method}"\n{more}'
+    data, warnings = exported(place, text, Format.POWERSHELL)
+    assert b"-EapConfigXmlStream $eap" in data
+    assert not [warning for warning in warnings if "inner" in warning or "server_name" in warning]
+    before, draft = parse_profile(text).profile.auth, read_foreign(data)
+    after = parse_profile(draft.toml("work")).profile.auth
+    assert after.method == before.method
+    assert after.inner == before.inner or before.inner is None
+    assert after.anonymous_identity == before.anonymous_identity
+    if method != "eap-mschapv2":
+        assert after.server_name == (before.server_name or "vpn.example.com")
+        assert any("fingerprint" in risk for risk in draft.risks)
+
+
+def test_what_windows_cannot_say_of_eap_is_told(place: Path) -> None:
+    text = WINDOWS.format(ca=place / "ca.pem") + 'method = "eap-peap"\ninner = "gtc"\n'
+    _, warnings = exported(place, text, Format.POWERSHELL)
+    assert any('inner = "gtc"' in warning for warning in warnings)
+
+
+def test_a_key_that_is_on_no_file_goes_to_networkmanager_as_it_can(place: Path) -> None:
+    head = HEAD + '[auth]\nmethod = "certificate"\nidentity = "alice.example"\n'
+    agent = head + f'certificate = "alice.pem"\nkey = {{ agent = "SHA256:{"A" * 43}" }}\n'
+    data, _ = exported(place, agent, Format.NETWORKMANAGER)
+    assert b"cert-source=agent" in data
+    token = head + 'key = { pkcs11 = "pkcs11:token=work" }\n'
+    data, warnings = exported(place, token, Format.NETWORKMANAGER)
+    assert b"cert-source=smartcard" in data
+    assert any("auth.key.pkcs11" in warning for warning in warnings)

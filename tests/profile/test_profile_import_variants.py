@@ -215,7 +215,7 @@ def test_ipsec_conf_means_what_its_program_takes_it_for(text: str, section: str,
         (ipsec("leftauth=pubkey", "rightauth=pubkey", "rightauth2=psk"), "the gateway authenticates in several rounds"),
         (ipsec("leftauth=xauth-eap", "rightauth=pubkey"), "IKEv1"),
         (ipsec("leftauth=eap-mschapv2", "rightauth=psk", "leftid=a"), "pose as the gateway"),
-        (ipsec("leftauth=eap-aka", "rightauth=pubkey", "leftid=a"), "eap-aka is not supported"),
+        (ipsec("leftauth=eap-tnc", "rightauth=pubkey", "leftid=a"), "eap-tnc is not supported"),
         (ipsec("ah=sha256"), "AH"),
         (ipsec("ppk=insist", "leftcert=a.pem", "ikev2=insist"), "post-quantum"),
         (ipsec("type=drop"), "drops traffic"),
@@ -272,7 +272,7 @@ def swan(
         (swan(ours="pubkey", theirs="eap-tls"), "EAP alone"),
         (swan(ours="eap-md5", theirs="eap-md5"), "EAP alone"),
         (swan(ours="xauth", theirs="pubkey"), "IKEv1"),
-        (swan(ours="eap-sim", theirs="pubkey"), "eap-sim is not supported"),
+        (swan(ours="eap-tnc", theirs="pubkey"), "eap-tnc is not supported"),
         (swan(ours="pubkey", theirs="pubkey", remote="pubkeys = gw.pub"), "raw public keys"),
         (swan(more="local-2 { auth = psk \n } local-3 { auth = psk \n }", ours="pubkey"), "several rounds"),
         (swan(more="ppk_required = yes"), "set ppk_id"),
@@ -1018,8 +1018,15 @@ def test_a_phone_book_names_the_algorithms_of_the_ike_sa() -> None:
     book = "[Office]\r\nVpnStrategy=7\r\nPhoneNumber=vpn.example.com\r\nNumCustomPolicy=1\r\n"
     book += "CustomIPSecPolicies=020000000200000003000000030000000200000003000000\r\n"
     draft = read(book)
-    assert draft.tables["crypto"] == {"ike": ["aes128-sha256-modp2048"]}
-    assert any("of ESP" in text for text in draft.warnings)
+    assert draft.tables["crypto"] == {"ike": ["aes128-sha256-modp2048"], "esp": ["aes128-sha256-modp2048"]}
+    for numbers, ike, esp in (
+        ((2, 4, 3, 5, 2, 0), "aes256-sha256-modp2048", "aes256-sha256"),
+        ((3, 6, 5, 8, 5, 6), "aes256gcm16-prfsha384-ecp384", "aes256gcm16-ecp384"),
+        ((1, 4, 4, 5, 1, 4), "aes256-sha1-ecp256", "aes256-sha1-ecp256"),
+    ):
+        written = b"".join(number.to_bytes(4, "little") for number in numbers).hex()
+        found = read(book.replace("020000000200000003000000030000000200000003000000", written))
+        assert found.tables["crypto"] == {"ike": [ike], "esp": [esp]}
     for damaged in ("0200000002", "zz", "ff" * 24):
         text = book.replace("020000000200000003000000030000000200000003000000", damaged)
         assert any("CustomIPSecPolicies" in warning for warning in read(text).warnings)
@@ -1032,3 +1039,163 @@ def test_how_strictly_revocation_is_checked_is_carried_over(authority: Owner) ->
     ifuri = read(swan(ours="pubkey", theirs="pubkey", remote="revocation = ifuri"))
     states = [each.tables["gateway"].get("revocation") for each in (app, strict, ifuri)]
     assert states == ["strict", "strict", "ifuri"]
+
+
+TOKEN_KEY = """connections {
+  w {
+    remote_addrs = gw.example.com
+    local {
+      auth = pubkey
+      %s
+    }
+    remote {
+      auth = pubkey
+      id = gw.example.com
+    }
+  }
+}
+secrets {
+  token-1 {
+    handle = 0a1B
+    %s
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("certificate", "token", "key", "warning"),
+    [
+        ("cert {\n handle = 0a1b\n }", "pin = 1234", {"pkcs11": "pkcs11:id=%0a%1b"}, ""),
+        ("cert-2 {\n handle = 0x0A:1b\n }", "pin = 1234", {"pkcs11": "pkcs11:id=%0a%1b"}, ""),
+        ("", "pin = 1234", {"pkcs11": "pkcs11:id=%0a%1b"}, ""),
+        (
+            "cert {\n handle = 0a1b\n slot = 3\n module = /usr/lib/opensc-pkcs11.so\n }",
+            "pin = 1234\n slot = 3",
+            {"pkcs11": "pkcs11:slot-id=3;id=%0a%1b", "module": "/usr/lib/opensc-pkcs11.so"},
+            "",
+        ),
+        ("cert {\n handle = 0a1b\n }", "module = opensc\n slot = 1", {"pkcs11": "pkcs11:id=%0a%1b"}, "opensc"),
+    ],
+)
+def test_a_key_on_a_token_stays_there(certificate: str, token: str, key: dict[str, str], warning: str) -> None:
+    draft = read(TOKEN_KEY % (certificate, token))
+    assert draft.tables["auth"]["key"] == key
+    assert "certificate" not in draft.tables["auth"]
+    assert attached(draft, "pin") == (b"1234" if "pin" in token else None)
+    assert warning in " ".join(draft.warnings)
+    profile = parse_profile(draft.toml("work")).profile
+    assert profile.auth.key is not None
+    assert (profile.auth.key.pin is not None) is ("pin" in token)
+
+
+def test_a_token_whose_handle_is_damaged_is_refused() -> None:
+    assert "not hexadecimal" in refused(TOKEN_KEY % ("cert {\n handle = zz\n }", ""))
+    assert "no handle" in refused(TOKEN_KEY % ("cert {\n handle = 0x\n }", ""))
+
+
+@pytest.mark.parametrize(
+    ("certificate", "secret", "uri", "pin"),
+    [
+        ("%smartcard:45", ": PIN %smartcard:45 1234", "pkcs11:id=%45", b"1234"),
+        ("%smartcard3@/usr/lib/x.so:0a1b", ': PIN %smartcard:0a1b "12 34"', "pkcs11:slot-id=3;id=%0a%1b", b"12 34"),
+        ("%smartcard1:45", ": PIN %smartcard1:45 %prompt", "pkcs11:id=%45", None),
+    ],
+)
+def test_a_smartcard_of_ipsec_conf(certificate: str, secret: str, uri: str, pin: bytes | None) -> None:
+    text = f"conn w\n left=%defaultroute\n leftsourceip=%config\n leftcert={certificate}\n right=gw.example.com\n"
+    draft = read(text + " rightid=@gw.example.com\n", extras=Extras(secrets=secret.encode()))
+    assert draft.tables["auth"]["key"]["pkcs11"] == uri
+    assert "certificate" not in draft.tables["auth"]
+    assert attached(draft, "pin") == pin
+
+
+NM_KEY = """[connection]
+id=w
+type=vpn
+[vpn]
+service-type=org.freedesktop.NetworkManager.strongswan
+address=gw.example.com
+virtual=yes
+%s
+"""
+
+
+def test_keys_of_networkmanager_on_cards_and_with_the_agent(tmp_path: Path, write: Write, alice: Owner) -> None:
+    for written in ("method=smartcard", "method=cert\ncert-source=smartcard"):
+        draft = read(NM_KEY % written)
+        assert (draft.method, draft.tables["auth"]["key"]["pkcs11"]) == ("certificate", "pkcs11:type=private")
+        assert any("auth.key.pkcs11" in text for text in draft.warnings)
+        assert kinds_of_key(draft) == ()
+    (tmp_path / "alice.pem").write_bytes(alice.pem())
+    found = read(NM_KEY % "method=agent\nusercert=alice.pem", source=tmp_path / "w.nmconnection")
+    assert found.tables["auth"]["certificate"] == "alice.pem"
+    assert found.tables["auth"]["key"]["agent"].startswith("SHA256:")
+    unknown = read(NM_KEY % "method=cert\ncert-source=agent\nusercert=/elsewhere/alice.pem")
+    assert "key" not in unknown.tables["auth"]
+    assert any("ssh-add -l" in text for text in unknown.warnings)
+
+
+def kinds_of_key(draft: Draft) -> tuple[str, ...]:
+    profile = parse_profile(draft.toml("work")).profile
+    return tuple(name for name in ("agent", "file") if getattr(profile.auth.key, name) is not None)
+
+
+@pytest.mark.parametrize(
+    ("written", "method"),
+    [
+        ("eap-sim", "eap-sim"),
+        ("eap-aka", "eap-aka"),
+        ("eap-aka-3gpp2", "eap-aka"),
+        ("eap-18", "eap-sim"),
+        ("eap-23", "eap-aka"),
+        ("eap-50", "eap-aka-prime"),
+        ("eap-13", "eap-tls"),
+        ("eap-21", "eap-ttls"),
+        ("eap-25", "eap-peap"),
+        ("eap-26", "eap-mschapv2"),
+        ("eap-6", "eap-gtc"),
+    ],
+)
+def test_eap_methods_are_known_by_name_and_number(written: str, method: str) -> None:
+    for draft in (
+        read(swan(ours=written, theirs="pubkey")),
+        read(ipsec(f"leftauth={written}", "rightauth=pubkey", "leftid=a")),
+    ):
+        assert draft.method == method
+        assert any("auth.sim" in text for text in draft.warnings) is (method in ("eap-sim", "eap-aka", "eap-aka-prime"))
+    number = {"eap-sim": "18", "eap-aka": "23", "eap-aka-prime": "50", "eap-gtc": "6"}.get(method)
+    if number is not None:
+        host = EAP_HOST.format(number=number, config="")
+        assert read(PROFILE_XML.replace(EAP_TLS, host)).method == method
+
+
+@pytest.mark.parametrize(
+    ("types", "more", "expected"),
+    [
+        ([25], {"OuterIdentity": "nobody"}, {"method": "eap-peap", "anonymous_identity": "nobody"}),
+        ([21], {}, {"method": "eap-ttls", "inner": "mschapv2"}),
+        ([21], {"TTLSInnerAuthentication": "PAP"}, {"method": "eap-ttls", "inner": "pap"}),
+        ([21], {"TTLSInnerAuthentication": "EAP"}, {"method": "eap-ttls", "inner": "eap-mschapv2"}),
+        ([13], {"TLSTrustedServerNames": ["radius.example.com"]}, {"server_name": "radius.example.com"}),
+        ([23], {}, {"method": "eap-aka"}),
+        ([18], {}, {"method": "eap-sim"}),
+        ([50], {}, {"method": "eap-aka-prime"}),
+        ([13, 25], {}, {"method": "eap"}),
+        ([25, 43], {}, {"method": "eap-peap"}),
+    ],
+)
+def test_apples_settings_of_eap(types: list[int], more: dict[str, Any], expected: dict[str, str]) -> None:
+    eap = {"AcceptEAPTypes": types, **more}
+    data = mobileconfig(
+        {
+            "AuthenticationMethod": "None",
+            "ExtendedAuthEnabled": 1,
+            "AuthName": "alice",
+            "EAPClientConfiguration": eap,
+        }
+    )
+    draft = read(data)
+    assert {key: draft.tables["auth"].get(key) for key in expected} == expected
+    assert draft.tables["auth"]["user"] == "alice"
+    assert any("43" in text for text in draft.warnings) is (43 in types)

@@ -42,7 +42,7 @@ def rsa_user() -> tuple[Certificate, FileKey]:
         .public_key(key.public_key())
         .serial_number(77)
         .not_valid_before(NOW - datetime.timedelta(days=1))
-        .not_valid_after(NOW + datetime.timedelta(days=1))
+        .not_valid_after(NOW + datetime.timedelta(days=100))
         .add_extension(x509.SubjectAlternativeName([x509.RFC822Name("alice@example.com")]), critical=False)
     )
     made = builder.sign(Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32), None)

@@ -1,4 +1,4 @@
-"""What is fetched for a stranger's sake: from where, how long, how much (C11); more of it in the tests of revocation."""
+"""What is fetched for a stranger's sake: from where, how long, how much (C11); more in the tests of revocation."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def test_without_time_nobody_is_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["https://data.example/", "file:///etc/passwd", "http://a b/", "ftp://x/", "http:///x", "http://data.example/"]
+    "url",
+    ["https://data.example/", "file:///etc/passwd", "http://a b/", "ftp://x/", "http:///x", "http://data.example/"],
 )
 def test_neither_other_schemes_nor_this_machine_are_asked(url: str) -> None:
     """C11: the name means 127.0.0.1 here."""

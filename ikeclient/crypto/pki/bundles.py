@@ -99,7 +99,7 @@ def read_pkcs7(encoded: bytes) -> Bundle:
 
 
 def read_bundle(encoded: bytes) -> Bundle:
-    """Read a CertBundle, whose members are tagged as certificates or lists (RFC 7296 section 3.6). Raises ParseError."""
+    """Read a CertBundle: members tagged as certificates or lists (RFC 7296 section 3.6). Raises ParseError."""
     _check_length(encoded)
     members = list(_members(der.only(encoded, der.SEQUENCE)))
     if any(tag not in (_CONTEXT_0, _CONTEXT_1) for tag, _ in members):

@@ -30,6 +30,7 @@ MAX_LENGTH = 16 << 20  # bytes
 MAX_POINTS = 16  # distribution points of one certificate that are looked at
 SLACK = timedelta(minutes=5)  # how wrong clocks may be
 
+NOT_LISTED = "no revocation list is for it"
 ALL_REASONS = frozenset(x509.ReasonFlags) - {x509.ReasonFlags.unspecified, x509.ReasonFlags.remove_from_crl}
 _CRITICAL = b"\x01\x01\xff"  # BOOLEAN TRUE
 _PROCESSED = (x509.IssuingDistributionPoint, x509.DeltaCRLIndicator, x509.CRLNumber, x509.AuthorityKeyIdentifier)
@@ -320,7 +321,7 @@ def judge(
     problem = ""
     for each in lists:
         reasons = each.reasons(certificate, its_points)
-        why = "no revocation list is for it" if not reasons else each.problem(now) or signed(each)
+        why = NOT_LISTED if not reasons else each.problem(now) or signed(each)
         if why is None:
             usable.append((each, reasons))
         elif reasons or not problem:

@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from ikeclient.crypto.pki.budget import Budget
 from ikeclient.crypto.pki.certificate import Certificate
-from ikeclient.crypto.pki.crl import Crl, Entry, delta_urls, points
+from ikeclient.crypto.pki.crl import NOT_LISTED, Crl, Entry, delta_urls, points
 from ikeclient.crypto.pki.crl import judge as judge_lists
 from ikeclient.crypto.pki.ocsp import OcspResponse
 from ikeclient.crypto.pki.ocsp import urls as ocsp_urls
@@ -195,7 +195,8 @@ class RevocationCheck:
                 return _revoked(certificate, listed.revoked, "CRL")
             if listed.until is not None:
                 return _good(certificate, "CRL", listed.until)
-            why = listed.problem or why
+            if listed.problem != NOT_LISTED or not evidence.responses:
+                why = listed.problem or why
         why = next(iter(evidence.problems), why)
         return RevocationStatus(subject=certificate.subject, state=RevocationState.UNKNOWN, detail=why, asked=asked)
 

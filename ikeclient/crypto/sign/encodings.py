@@ -84,6 +84,16 @@ def ssh_public_key(blob: bytes) -> PublicKey:
     return _public_key(lambda: serialization.load_ssh_public_key(line))
 
 
+def ssh_blob(spki: bytes) -> bytes:
+    """Return the form in SSH of a public key in DER. Raises SignatureError for kinds that SSH does not have."""
+    try:
+        key = serialization.load_der_public_key(spki)
+        line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    except (ValueError, UnsupportedAlgorithm):
+        raise SignatureError("the key is neither RSA, ECDSA on a curve we know nor Ed25519") from None
+    return base64.b64decode(line.split()[1])
+
+
 def _public_key(make: Callable[[], object]) -> PublicKey:
     try:
         return PublicKey(make())

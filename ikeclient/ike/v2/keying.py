@@ -33,8 +33,8 @@ class Keying:
 class PeerOffers:
     """What the peer's IKE_SA_INIT says about IKE_AUTH: more than one authentication (RFC 4739), a PPK (RFC 8784).
 
-    `auth_methods` are those that it announces, for people (RFC 9593). `asks_status` is whether it wants an OCSP response
-    about our certificate (RFC 4806).
+    `auth_methods` are those that it announces, for people (RFC 9593). `asks_status` is whether it wants an OCSP
+    response about our certificate (RFC 4806).
     """
 
     multiple_auth: bool = False

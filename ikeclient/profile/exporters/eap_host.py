@@ -53,9 +53,7 @@ def _host(number: int, config: str) -> str:
 def _eap(number: int, settings: str) -> str:
     """A method of the kind that EAP-TLS, PEAP and EAP-MSCHAPv2 are."""
     if number == _TYPES["eap-mschapv2"]:
-        settings = _element(
-            "EapType", _element("UseWinLogonCredentials", "false"), "MsChapV2ConnectionPropertiesV1"
-        )
+        settings = _element("EapType", _element("UseWinLogonCredentials", "false"), "MsChapV2ConnectionPropertiesV1")
     return _element("Eap", _element("Type", str(number)) + settings, "BaseEapConnectionPropertiesV1")
 
 
@@ -80,7 +78,8 @@ def _peap(parts: Parts) -> str:
     content += _eap(number, _tls(parts, inner=True) if number == _TYPES["eap-tls"] else "")
     content += _element("EnableQuarantineChecks", "false") + _element("RequireCryptoBinding", "false")
     more = "".join(
-        _element(name, "true", "MsPeapConnectionPropertiesV2") for name in ("PerformServerValidation", "AcceptServerName")
+        _element(name, "true", "MsPeapConnectionPropertiesV2")
+        for name in ("PerformServerValidation", "AcceptServerName")
     )
     if auth.anonymous_identity:
         private = _element("EnableIdentityPrivacy", "true")

@@ -15,8 +15,15 @@ from ikeclient.profile.importers.xml import Element, parse_xml
 from ikeclient.wire.text import printable
 
 EAP_TYPES = {
-    **{"13": "eap-tls", "21": "eap-ttls", "25": "eap-peap", "26": "eap-mschapv2", "6": "eap-gtc", "4": "eap-md5"},
-    **{"18": "eap-sim", "23": "eap-aka", "50": "eap-aka-prime"},
+    "13": "eap-tls",
+    "21": "eap-ttls",
+    "25": "eap-peap",
+    "26": "eap-mschapv2",
+    "6": "eap-gtc",
+    "4": "eap-md5",
+    "18": "eap-sim",
+    "23": "eap-aka",
+    "50": "eap-aka-prime",
 }
 _INNER = {"13": "tls", "26": "mschapv2", "6": "gtc", "4": "md5"}
 _START = re.compile(r"<(?:\w{1,40}:)?EapHostConfig\b")

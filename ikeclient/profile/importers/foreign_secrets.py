@@ -36,9 +36,10 @@ class TokenPlace(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignSecret:
-    """One secret of `kind` psk, eap, key, p12, ppk or token. `file` is what a key or container is in; `value` is decoded.
+    """One secret of `kind` psk, eap, key, p12, ppk or token.
 
-    With a token the value is its PIN, and `place` is where on it the key is.
+    `file` is what a key or container is in; `value` is decoded. With a token the value is its PIN, and `place` is where
+    on it the key is.
     """
 
     kind: str
@@ -90,7 +91,7 @@ def read_handle(written: str, slot: str | None = None, module: str | None = None
 
 
 def read_smartcard(written: str) -> TokenPlace | None:
-    """`%smartcard[SLOT[@MODULE]]:KEYID` of ipsec.conf and ipsec.secrets; None for anything else. Raises ProfileError."""
+    """`%smartcard[SLOT[@MODULE]]:KEYID` of ipsec.conf and ipsec.secrets, None for others. Raises ProfileError."""
     match = _SMARTCARD.fullmatch(written.strip())
     return None if match is None else read_handle(match["id"], match["slot"], match["module"])
 

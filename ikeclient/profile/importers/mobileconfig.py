@@ -244,7 +244,7 @@ def _eap_client(eap: Fields, draft: Draft) -> None:
         draft.warn(f"the methods {', '.join(methods)} may be used there; {ANY_EAP}")
     elif unknown:
         raise ProfileError(f"the EAP methods of type {printable(', '.join(unknown), 60)} in it are not supported")
-    over_tls = METHODS[draft.method].over_tls if draft.method in METHODS else False  # type: ignore[index]
+    over_tls = METHODS[draft.method].over_tls if draft.method in METHODS else False
     inner = eap.text("TTLSInnerAuthentication")
     if draft.method == "eap-ttls":
         draft.set("auth", "inner", _TTLS_INNER.get((inner or "MSCHAPv2").lower()))

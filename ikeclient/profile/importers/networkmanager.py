@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Mapping
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-
 from ikeclient.crypto.pki.certificate import Certificate
-from ikeclient.errors import ProfileError
+from ikeclient.crypto.sign.encodings import ssh_blob
+from ikeclient.errors import ProfileError, SignatureError
 from ikeclient.profile.importers.draft import Ask, Draft
 from ikeclient.profile.importers.ipsec import draft_settings
 from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import networks_of
 from ikeclient.profile.importers.swanctl import ANY_EAP, decode_text, routes
+from ikeclient.signer.agent import fingerprint
 from ikeclient.wire.text import printable
 
 MAX_LINES = 2000
@@ -133,17 +129,12 @@ def _ssh_fingerprint(data: bytes) -> str | None:
     """What `ssh-add -l` shows of the key of a certificate; None if it is none that ssh has."""
     try:
         (certificate, *_) = Certificate.load_many(data)
-        key = x509.load_der_x509_certificate(certificate.der).public_key()
-        words = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).split()
-    except (ProfileError, UnsupportedAlgorithm, ValueError):
+        return fingerprint(ssh_blob(certificate.public_key.spki))
+    except (ProfileError, SignatureError):
         return None
-    digest = hashlib.sha256(base64.b64decode(words[1])).digest()
-    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
-def _own_key(
-    vpn: Mapping[str, str], elsewhere: str, secret: bytes | None, draft: Draft, place: Neighbours
-) -> None:
+def _own_key(vpn: Mapping[str, str], elsewhere: str, secret: bytes | None, draft: Draft, place: Neighbours) -> None:
     """Our certificate, and our key: in a file, on a token (any that is there), or with ssh-agent."""
     certificate = vpn.get("usercert") or None
     if elsewhere == "smartcard":
@@ -156,8 +147,8 @@ def _own_key(
         draft.passphrase(secret)
         return
     data = place.read(certificate) if certificate else None
-    if data is not None and (fingerprint := _ssh_fingerprint(data)) is not None:
-        draft.set("auth", "key", {"agent": fingerprint})
+    if data is not None and (found := _ssh_fingerprint(data)) is not None:
+        draft.set("auth", "key", {"agent": found})
     else:
         draft.warn(
             'our key is with ssh-agent: set auth.key = { agent = "SHA256:..." }, as `ssh-add -l` shows the key of '

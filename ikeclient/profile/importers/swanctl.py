@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from ikeclient.eap.method import NAMES as EAP_NAMES
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.algorithms import Dialect
 from ikeclient.profile.importers.conf import Section, parse_conf
@@ -47,7 +46,7 @@ def no_card(section: MySection) -> str:
 _SECTIONS: tuple[MySection, ...] = ("auth", "second_auth")
 _SIGNATURES = ("rsa", "rsa/pss", "ecdsa", "pubkey", "ed25519", "ed448")
 _EAP_NAMES = {  # by their numbers, and as plugins are called that are one method with another source of keys
-    **{f"eap-{int(number)}": name for number, name in EAP_NAMES.items() if name in SUPPORTED},
+    **{f"eap-{int(each.answers[0])}": name for name, each in METHODS.items() if len(each.answers) == 1},
     "eap-sim-file": "eap-sim",
     "eap-sim-pcsc": "eap-sim",
     "eap-simaka-sql": "eap-aka",
@@ -473,8 +472,8 @@ def _token(place: TokenPlace | None, section: MySection, secrets: SecretFile, dr
     draft.token(section, uri, module, secret.value if secret is not None else None)
     if named_module and module is None:
         draft.warn(
-            f"the module {printable(named_module, 60)} of the token is named in strongswan.conf: all that p11-kit knows "
-            f"are asked here; set {section}.key.module to its file if it is none of them"
+            f"the module {printable(named_module, 60)} of the token is named in strongswan.conf: here all are asked "
+            f"that p11-kit knows; set {section}.key.module to its file if it is none of them"
         )
     if place.slot is not None and not slot:
         draft.warn(f"not carried over: the slot {place.slot} of the token (slots are numbered by each module)")

@@ -26,7 +26,6 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from ikeclient.crypto.pki.bundles import CertificateForm
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES
 from ikeclient.profile.model import proposals, values
 from ikeclient.profile.model.methods import SUPPORTED, InnerName, MethodName
@@ -35,6 +34,7 @@ from ikeclient.profile.model.values import Fault, IPNetwork
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 MAX_PROPOSALS = 32
+CERTIFICATE_FORMS = ("pkcs7", "hash-and-url")
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # hashed by identity: annotations in unions must be hashable
@@ -146,11 +146,11 @@ def _request(value: object) -> tuple[str, ...]:
 
 
 def _certificate_forms(value: object) -> tuple[str, ...]:
-    known = ", ".join(CertificateForm)
+    known = ", ".join(CERTIFICATE_FORMS)
     if not isinstance(value, list | tuple):
         raise ValueError(f"must be a list of {known}, not {values.shown(value)}")
     for item in value:
-        if item not in list(CertificateForm):
+        if item not in CERTIFICATE_FORMS:
             raise ValueError(f"must be a list of {known}; {values.shown(item)} is none of them")
     return tuple(dict.fromkeys(value))
 
@@ -303,7 +303,7 @@ class Gateway(Section):
     )
     certificate_forms: Annotated[
         tuple[Literal["pkcs7", "hash-and-url"], ...],
-        _Parsed(_certificate_forms, _list_of({"enum": [str(form) for form in CertificateForm]})),
+        _Parsed(_certificate_forms, _list_of({"enum": list(CERTIFICATE_FORMS)})),
     ] = Field(
         default=(),
         description="Forms besides plain X.509 in which the gateway may send its certificates. `pkcs7`: as a bundle. "

@@ -163,7 +163,7 @@ class AuthExchange:
         return proof, named
 
     def _own_response(self, auth: OwnAuth) -> Generator[Need, object, tuple[CertPayload, ...]]:
-        """An OCSP response about our certificate, which the gateway asks for (RFC 4806 section 3.2); if there is one."""
+        """An OCSP response about our certificate, which the gateway asks for (RFC 4806 section 3.2)."""
         query = authenticate.own_revocation(self._config, auth, self._sources.wall_clock())
         if query is None:
             return ()

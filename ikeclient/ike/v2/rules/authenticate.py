@@ -23,8 +23,7 @@ from ikeclient.crypto.pki.bundles import (
 )
 from ikeclient.crypto.pki.identity import identity_text
 from ikeclient.crypto.pki.names import same_name
-from ikeclient.crypto.pki.revocation import Evidence, RevocationQuery
-from ikeclient.crypto.pki.revocation import own_query
+from ikeclient.crypto.pki.revocation import Evidence, RevocationQuery, own_query
 from ikeclient.crypto.pki.revocation import query as revocation_query
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_gateway
 from ikeclient.crypto.sign.private_key import AuthSignature, PrivateKey, acceptable, auth_signature, sign_auth
@@ -334,9 +333,7 @@ def certificate_urls(config: IkeConfig, certificates: Sequence[CertPayload]) -> 
     for each in certificates:
         if _FORMS.get(each.encoding) is CertificateForm.HASH_AND_URL:
             with suppress(ParseError):
-                places.append(
-                    read_hash_and_url(each.data, bundle=each.encoding == CertEncoding.HASH_AND_URL_BUNDLE)
-                )
+                places.append(read_hash_and_url(each.data, bundle=each.encoding == CertEncoding.HASH_AND_URL_BUNDLE))
     if len(places) > MAX_URLS:
         raise GatewayNotAuthenticated(
             "the gateway's certificate cannot be checked", reason=f"it names {len(places)} places to fetch it from"
