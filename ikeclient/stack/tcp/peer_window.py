@@ -8,7 +8,11 @@ class PeerWindow:
 
     __slots__ = ("_acknowledgment", "_scale", "_sequence", "largest", "size")
 
-    def __init__(self, field: int, scale: int, sequence: int, acknowledgment: int) -> None:
+    def __init__(self) -> None:
+        self._scale = self.size = self.largest = self._sequence = self._acknowledgment = 0
+
+    def open(self, field: int, scale: int, sequence: int, acknowledgment: int) -> None:
+        """Begin with what the peer's SYN says."""
         self._scale = scale
         self.size = self.largest = field  # that of a SYN is not scaled (RFC 7323 section 2.2)
         self._sequence, self._acknowledgment = sequence, acknowledgment

@@ -12,13 +12,18 @@ _UNKNOWN = -1
 
 
 class Receiver:
-    """Positions: `next` is RCV.NXT, `edge` where the window ends that was advertised, `fin` the peer's FIN or -1."""
+    """Positions of the peer's stream.
+
+    `next` is RCV.NXT, `acknowledged` what our last segment said of it, `edge` where the window ends that was
+    advertised, `fin` the peer's FIN or -1.
+    """
 
     __slots__ = (
         "_duplicate",
         "_scale",
         "_selective",
         "_size",
+        "acknowledged",
         "acks",
         "buffer",
         "edge",
@@ -29,7 +34,7 @@ class Receiver:
     )
 
     def __init__(self, position: int, *, scale: int, selective: bool, size: int) -> None:
-        self.next = self.edge = position
+        self.next = self.edge = self.acknowledged = position
         self.fin = _UNKNOWN
         self._scale = scale
         self._selective = selective
@@ -40,13 +45,18 @@ class Receiver:
         self.queue = Reassembly()
         self.tuner = WindowTuner()
 
+    def promise(self, window: int) -> None:
+        """So much was advertised with our SYN."""
+        self.edge = max(self.edge, self.next + window)
+
     def advertise(self) -> int:
         """The window field, for a segment that is sent now; it never takes back what an earlier one promised.
 
         The window opens by a segment or by half of it at a time (section 3.8.6.2.2). Rounding is upwards, for the same
         reason; `acceptable` knows it.
         """
-        position, capacity = self.next, self.tuner.capacity
+        self.acknowledged = position = self.next
+        capacity = self.tuner.capacity
         edge = position + capacity - self.buffer.size
         if edge - self.edge >= min(self._size, capacity // 2):
             self.edge = edge
@@ -119,19 +129,30 @@ class Receiver:
         acks.at_once()
         return ready
 
+    @property
+    def has_blocks(self) -> bool:
+        """Whether `blocks` has any."""
+        return self._selective and (self._duplicate is not None or bool(self.queue))
+
     def blocks(self) -> list[Range]:
         """The blocks of a selective acknowledgement, as sequence numbers: what came twice, then the islands."""
-        if not self._selective:
-            return []
         duplicate, queue = self._duplicate, self.queue
-        if duplicate is None and not queue:
-            return []
         self._duplicate = None
         found = [] if duplicate is None else [duplicate]
         found += queue.blocks(3 - len(found))
         if queue.untold:
             self.acks.one_more()
         return [(start & MASK, end & MASK) for start, end in found]
+
+    def note_fin(self, position: int) -> None:
+        """The peer's FIN stands there."""
+        if self.fin < 0:
+            self.fin = position
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.buffer.clear()
+        self.queue = Reassembly()
 
     def take_fin(self) -> bool:
         """Whether the peer's FIN is next; it then counts as received."""

@@ -18,7 +18,10 @@ Range = tuple[int, int]
 
 
 class Recovery:
-    """`point` is where the recovery in progress ends, None without one; `reorder` seconds until RACK looks again."""
+    """`point` is where the recovery in progress ends, None without one; `reorder` seconds until RACK looks again.
+
+    `proven` is the size of the longest segments that are known to have arrived.
+    """
 
     __slots__ = (
         "_duplicates",
@@ -30,14 +33,16 @@ class Recovery:
         "congestion",
         "point",
         "probe",
+        "proven",
         "reorder",
         "selective",
     )
 
-    def __init__(self, trip: RoundTrip, mss: int, *, selective: bool) -> None:
+    def __init__(self, trip: RoundTrip, mss: int) -> None:
         self.board = Scoreboard()
         self.congestion = Cubic(mss)
-        self.selective = selective
+        self.selective = False
+        self.proven = 0
         self.probe = TailProbe()
         self.point: int | None = None
         self.reorder = 0.0
@@ -46,6 +51,11 @@ class Recovery:
         self._reduction: Reduction | None = None
         self._undo: Undo | None = None
         self._duplicates = 0
+
+    def open(self, mss: int, *, selective: bool) -> None:
+        """The peer's SYN has come."""
+        self.congestion.set_mss(mss)
+        self.selective = selective
 
     @property
     def pipe(self) -> int:
@@ -114,6 +124,8 @@ class Recovery:
         return delivered
 
     def _arrived(self, record: Sent, end: int, now: float) -> float | None:
+        if record.size > self.proven and end - record.start >= record.size:
+            self.proven = record.size
         return self._rack.arrived(record, end, now, self._trip.minimum)
 
     def _respond(

@@ -168,6 +168,17 @@ class Scoreboard:
                 return True
         return False
 
+    def lose_longer(self, size: int) -> None:
+        """What went out in segments longer than this is lost."""
+        for record in self.records:
+            if record.size > size and not record.sacked and not record.lost:
+                self.lose(record)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.records.clear()
+        self.in_flight = self.sacked = self.lost = 0
+
     def lose_all(self) -> None:
         """Whatever was not acknowledged is lost."""
         for record in self.records:

@@ -14,6 +14,8 @@ from ikeclient.stack.tcp.send_buffer import Chunk, SendBuffer
 from ikeclient.stack.tcp.send_timer import Kind, SendTimer
 from ikeclient.stack.tcp.tail_probe import TailProbe
 
+DEFAULT_MSS = 536
+
 _LONGEST = LONGEST_PACKET - 120  # leaves room for the longest headers
 _SMALLEST_ROOM, _LARGEST_ROOM = 256 * 1024, 16 * 1024 * 1024
 _SHARE = 4  # of the window that a super-packet waits to fill
@@ -37,18 +39,24 @@ class Sender:
         "una",
     )
 
-    def __init__(self, position: int, mss: int, peer: PeerWindow, trip: RoundTrip, *, selective: bool) -> None:
+    def __init__(self, position: int) -> None:
         self.una = self.nxt = position
-        self.mss = mss
-        self.peer = peer
-        self.trip = trip
-        self.recovery = Recovery(trip, mss, selective=selective)
+        self.mss = DEFAULT_MSS
+        self.peer = PeerWindow()
+        self.trip = RoundTrip()
+        self.recovery = Recovery(self.trip, DEFAULT_MSS)
         self.buffer = SendBuffer(position)
         self.timer = SendTimer()
         self._fin = False
         self._forced = False  # one segment goes out whatever the congestion window says: a tail probe
         self._limited = position  # up to here the congestion window held us up
         self._sent_at = 0.0
+
+    def open(self, mss: int, window: int, scale: int, sequence: int, *, selective: bool) -> None:
+        """The peer's SYN has come: what it can take, and its sequence number."""
+        self.peer.open(window, scale, sequence, self.una)
+        self.recovery.open(mss, selective=selective)
+        self.mss = mss
 
     # What the user does
 
@@ -58,9 +66,25 @@ class Sender:
         most = min(max(2 * self.recovery.congestion.window, _SMALLEST_ROOM), _LARGEST_ROOM)
         return most - (self.buffer.end - self.buffer.start)
 
+    @property
+    def enough(self) -> int:
+        """How much room is worth telling the user of."""
+        return min(self.recovery.congestion.window, _SMALLEST_ROOM) // 2
+
     def append(self, data: Chunk) -> None:
         """Add data."""
         self.buffer.append(data)
+
+    @property
+    def finishing(self) -> bool:
+        """Whether nothing may be added."""
+        return self._fin
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.buffer.clear()
+        self.recovery.board.clear()
+        self.timer.stop()
 
     def finish(self) -> None:
         """Send FIN behind everything."""
@@ -164,6 +188,26 @@ class Sender:
     def duplicate_acknowledgement(self) -> None:
         """The same acknowledgement again, without a reason to be seen."""
         self.recovery.duplicate_acknowledgement(self.una, self.nxt)
+
+    def congested(self) -> bool:
+        """The peer tells that the network marks; whether the window is reduced for it."""
+        return self.recovery.congested(self.una, self.nxt)
+
+    @property
+    def proven(self) -> bool:
+        """Whether a segment as long as they are now has arrived."""
+        return self.recovery.proven >= self.mss
+
+    def set_mss(self, mss: int) -> None:
+        """Segments are of this size from now on."""
+        self.mss = mss
+        self.recovery.congestion.set_mss(mss)
+
+    def shrink(self, mss: int, now: float) -> None:
+        """What is in flight in longer segments than this was dropped on its way."""
+        self.set_mss(mss)
+        self.recovery.board.lose_longer(mss)
+        self._arm(now)
 
     # The timer
 

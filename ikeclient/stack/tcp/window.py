@@ -27,9 +27,12 @@ class WindowTuner:
         trip = self._trip
         self._trip = sample if not trip else trip + (sample - trip) / 8
 
-    def read(self, size: int, now: float) -> None:
+    def read(self, size: int) -> None:
         """The user has taken so many bytes."""
         self._read += size
+
+    def look(self, now: float) -> None:
+        """Data has arrived: grow if it is time and there is reason to."""
         elapsed = now - self._mark
         if elapsed >= self._trip:
             if self._read * 2 > self.capacity < LARGEST and elapsed < 4 * self._trip + 0.01:

@@ -1,0 +1,34 @@
+"""What a connection needs of the table that it stands in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ikeclient.stack.interfaces import Outlet
+from ikeclient.stack.tcp.frame import Flow
+from ikeclient.stack.tcp.segment import Segment
+from ikeclient.stack.tcp.timestamps import Timestamps
+
+if TYPE_CHECKING:
+    from ikeclient.stack.tcp.connection import Connection
+
+
+class Services(Protocol):
+    """The table as a connection sees it."""
+
+    outlet: Outlet
+
+    def arm(self, connection: Connection, at: float) -> None:
+        """Call `expire` then, or before."""
+
+    def opened(self, connection: Connection) -> bool:
+        """One that a listener began is established; whether somebody wants it."""
+
+    def gone(self, connection: Connection) -> None:
+        """There is no such connection any more."""
+
+    def wait(self, flow: Flow, following: int, expected: int, stamps: Timestamps | None, due: bool, now: float) -> None:
+        """There is only TIME-WAIT left of it: SND.NXT and RCV.NXT, and whether an ACK is due."""
+
+    def refuse(self, flow: Flow, segment: Segment) -> None:
+        """Answer a segment with a RST."""
