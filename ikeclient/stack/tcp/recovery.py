@@ -98,7 +98,7 @@ class Recovery:
         plain: float | None = None
         for record in news:
             again = again or record.again
-            plain = self._arrived(record, min(record.end, position), now) or plain
+            plain = _least(plain, self._arrived(record, min(record.end, position), now))
         if blocks:
             duplicate = _duplicate(blocks, position)
             if duplicate is not None:
@@ -107,11 +107,12 @@ class Recovery:
                 rack.duplicate(position, following)
                 if self._undo is not None and self._undo.duplicate(*duplicate):
                     self._return()
-            for start, end in blocks:
+            for start, end in sorted(blocks):
                 if position <= start < end <= following:
                     for record in board.select(start, end):
-                        plain = self._arrived(record, record.end, now) or plain
-        if plain is None and again and echo is not None:
+                        plain = _least(plain, self._arrived(record, record.end, now))
+        if plain is None and again and echo is not None and self._reduction is not None:
+            # After a timeout it says little: the acknowledgement of an earlier transmission may have been lost.
             plain = now - echo
         if plain is not None:
             self._trip.measure(plain, now)
@@ -222,6 +223,12 @@ class Recovery:
     def may_grow(self) -> bool:
         """Whether acknowledgements let the window grow: not in a recovery, but for that of a timeout."""
         return self.point is None or (self._reduction is None and self.congestion.in_slow_start)
+
+
+def _least(first: float | None, second: float | None) -> float | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return min(first, second)
 
 
 def _duplicate(blocks: list[Range], position: int) -> Range | None:

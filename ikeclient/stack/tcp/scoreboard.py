@@ -16,7 +16,8 @@ from operator import attrgetter
 class Sent:
     """A range in flight: from `start` to `end`, sent last at the time `at` in segments of `size`.
 
-    `sacked` and `lost` exclude each other; `again` says that it was sent more than once.
+    `sacked` and `lost` exclude each other. `again` says that it was sent more than once, or taken for lost before it
+    was acknowledged: in neither case the time says how long it took.
     """
 
     __slots__ = ("again", "at", "end", "lost", "sacked", "size", "start")
@@ -82,6 +83,7 @@ class Scoreboard:
             return
         if record.lost:
             self.lost -= size
+            record.again = True
         else:
             self.in_flight -= size
         news.append(record)
@@ -121,7 +123,7 @@ class Scoreboard:
             size = record.end - record.start
             if record.lost:
                 self.lost -= size
-                record.lost = False
+                record.lost, record.again = False, True
             else:
                 self.in_flight -= size
             record.sacked = True
@@ -216,9 +218,12 @@ class Scoreboard:
         return None
 
     def sent_again(self, start: int, end: int, at: float, size: int) -> None:
-        """A range that begins with a record was sent again in one frame."""
+        """A range was sent again in one frame."""
         records = self.records
         index = bisect_right(records, start, key=_start) - 1
+        if records[index].start < start:
+            index += 1
+            records.insert(index, records[index - 1].cut(start))
         after = index
         while after < len(records) and records[after].end <= end:
             after += 1
