@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+import stack_runs
 from stack_link import V4, V6, User, World, connected
 
 from ikeclient.stack.interfaces import CloseReason
@@ -23,3 +24,10 @@ def test_both_directions_carry_everything_in_super_segments(addresses: tuple[byt
     assert client.got == data[::-1]
     assert world.a.sent > 20 * world.a.frames  # packets, of frames that stand for many
     assert world.a.tcp.count == world.b.tcp.count == 0
+
+
+@pytest.mark.parametrize("first", range(1, 41, 10))
+def test_streams_are_equal_whatever_the_link_does(first: int) -> None:
+    """`scripts/stack-sim` runs a thousand of them."""
+    for seed in range(first, first + 10):
+        stack_runs.run(seed)

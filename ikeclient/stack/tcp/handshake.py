@@ -75,10 +75,7 @@ class Handshake:
 
     def heard(self, segment: Segment) -> None:
         """The peer's SYN, which may be an answer to ours."""
-        options = segment.options
-        if segment.stamped:
-            options.timestamps = segment.value_and_echo
-        self._agreed = options
+        self._agreed = segment.options
         self.position = segment.sequence
         self.peer_window = segment.window
         wanted = ECE if self.answering(segment) else ECE | CWR

@@ -99,8 +99,8 @@ class Segment:
 
     @property
     def options(self) -> Options:
-        """All options but timestamps in their usual form."""
-        return self._options or Options()
+        """All of them."""
+        return self._options or Options(timestamps=self.value_and_echo if self.stamped else None)
 
     @property
     def has_blocks(self) -> bool:

@@ -110,11 +110,9 @@ class Tcp:
     def _unknown(self, key: bytes, segment: Segment, now: float) -> None:
         waiting = self._waiting.get(key)
         if waiting is not None:
-            if not waiting.admits(segment):
+            if not waiting.admits(segment) or self._listener(key) is None:
                 if waiting.arrive(segment, now):
                     del self._waiting[key]
-                return
-            if self._listener(key) is None:
                 return
             del self._waiting[key]
         flags = segment.flags
