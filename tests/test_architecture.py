@@ -56,7 +56,9 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
         "the one place where protocol, data plane and machine meet",
     ),
     "process": (
-        frozenset({"tunnel", "dataplane", "control", "net", "profile", "signer", "ipc", "wire.text", "errors"}),
+        frozenset(
+            {"tunnel", "dataplane", "stack", "control", "net", "profile", "signer", "ipc", "wire.text", "errors"}
+        ),
         "which process does what; what it needs of the display comes in as an argument, so other front ends can use it",
     ),
     "cli": (

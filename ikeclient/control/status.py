@@ -165,7 +165,7 @@ class TunnelStatus(Record):
     user: str | None = item("the user who may control it, beside root")
     state: str = item("; ".join(f"`{state}`: {meaning}" for state, meaning in STATES.items()), "unknown")
     since: str | None = item("when this state began")
-    interface: str | None = item("the TUN device")
+    interface: str | None = item("the TUN device; null if there is none")
     mtu: int | None = item("the longest packet that enters the tunnel whole, in bytes")
     path_mtu: int | None = item("the longest packet that the path to the gateway carries, in bytes")
     mode: str | None = item("`tun`; `netns` for `exec` and `proxy`; `stack` for those without any device")

@@ -45,10 +45,10 @@ def run_inside(
     The end of `first` is the end of the first command; `STAYS` is sent there when others keep the tunnel.
     """
     with signer(wanted=profile.signs_elsewhere) as keys:
-        run_loop(_run(_adapted(profile), replace(options, mode="netns"), on_event, namespace, first, keys))
+        run_loop(_run(adapted(profile), replace(options, mode="netns"), on_event, namespace, first, keys))
 
 
-def _adapted(profile: CompiledProfile) -> CompiledProfile:
+def adapted(profile: CompiledProfile) -> CompiledProfile:
     """Adapt the profile to one network: the tunnel's servers resolve every name, and nothing stays outside."""
     network = profile.network
     dns: Literal["none", "all"] = "none" if network.dns == "none" else "all"

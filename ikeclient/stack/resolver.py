@@ -60,7 +60,7 @@ class Network(Protocol):
         """An association for datagrams. Raises IkeclientError."""
 
     def connect(self, remote: bytes, port: int, handler: Handler, now: float) -> Stream:
-        """Begin a TCP connection. Raises IkeclientError."""
+        """Begin a TCP connection. Raises IkeclientError or OSError."""
 
     def has(self, version: int) -> bool:
         """Whether we have an address of this IP version."""
@@ -229,7 +229,7 @@ class _Question:
         for server, timeout in self._tries:
             try:
                 self._attempt = _OverUdp(self, self._network, server, self._message())
-            except (IkeclientError, ValueError):
+            except (IkeclientError, OSError, ValueError):
                 continue
             self.deadline = self._network.now + timeout
             return
@@ -240,7 +240,7 @@ class _Question:
         self._stop()
         try:
             self._attempt = _OverTcp(self, self._network, server, self._message())
-        except (IkeclientError, ValueError):
+        except (IkeclientError, OSError, ValueError):
             self.ask_next()
         else:
             self.deadline = self._network.now + TCP_TIMEOUT

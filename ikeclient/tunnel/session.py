@@ -45,7 +45,8 @@ class Session:
         self.profile = profile
         self.ports = ports
         self.pump = pump
-        self.status = Status(name=options.name, mode=options.mode, interface=ports.device.name)
+        interface = ports.device.name if options.mode != "stack" else None
+        self.status = Status(name=options.name, mode=options.mode, interface=interface)
         self.events = StatusEvents(self.status, told)
         self.arrangement = Arrangement(profile.network, ports, self.status, self.events)
         self.started = ports.clock()  # when the present connection, or the attempt to make one, began
@@ -180,7 +181,7 @@ class Session:
         self.events.emit(
             "connected",
             elapsed_ms=round((self.ports.clock() - self.started) * 1000),
-            interface=now.interface,
+            interface=self.ports.device.name,
             addresses=list(now.addresses),
             gateway=now.gateway.to_json(),
         )

@@ -6,9 +6,14 @@ lowers and never raises, not below what every path carries, and is forgotten aft
 
 from __future__ import annotations
 
-LEAST = {4: 576, 6: 1280}  # what is below is ignored: a path like that is one that is attacked (RFC 8201 section 4)
+_LEAST4, _LEAST6 = 576, 1280  # what is below is ignored: nobody but an attacker says that (RFC 8201 section 4)
 AGE = 600.0  # seconds
 _MOST = 1024  # destinations; the oldest gives way
+
+
+def least_mtu(destination: bytes) -> int:
+    """What every path to that destination carries, as far as we believe."""
+    return _LEAST4 if len(destination) == 4 else _LEAST6
 
 
 class PathMtus:
@@ -24,7 +29,7 @@ class PathMtus:
 
     def mtu(self, destination: bytes, now: float) -> int:
         """The longest packet to a destination in bytes."""
-        floor = LEAST[6] if len(destination) == 16 else 0
+        floor = _LEAST6 if len(destination) == 16 else 0
         limit = max(self.limit, floor)  # IPv6 packets of that length pass, fragmented outside (RFC 8200 section 5)
         if not self._known:
             return limit
@@ -36,13 +41,9 @@ class PathMtus:
             return limit
         return min(known[0], limit)
 
-    def would_lower(self, destination: bytes, mtu: int, now: float) -> bool:
-        """Whether that is less than what is known, and not too little to be believed."""
-        return LEAST[6 if len(destination) == 16 else 4] <= mtu < self.mtu(destination, now)
-
     def lower(self, destination: bytes, mtu: int, now: float) -> None:
-        """Believe that a path carries no more than this; nothing happens unless it `would_lower`."""
-        if not self.would_lower(destination, mtu, now):
+        """Believe that a path carries no more than this, if that is less than what is known, and not too little."""
+        if not least_mtu(destination) <= mtu < self.mtu(destination, now):
             return
         self._known.pop(destination, None)
         if len(self._known) >= _MOST:

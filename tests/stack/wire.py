@@ -1,0 +1,121 @@
+"""A TUN device of the kernel joined straight to a host of the stack, in a namespace of the test's own thread.
+
+So the peer of the stack is Linux, and nothing lies between: no ESP, no gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
+from random import Random
+from typing import Any
+
+from ikeclient.dataplane.async_host import AsyncHost
+from ikeclient.dataplane.event_loop import SourceWatch, run_loop, unwatch, watch
+from ikeclient.net.device.tun import TunDevice
+from ikeclient.stack.device import StackDevice
+from ikeclient.stack.host import Host
+
+LINUX4, OURS4 = "10.7.0.1", "10.7.0.2"
+LINUX6, OURS6 = "fd07::1", "fd07::2"
+NETWORKS = (ip_network("10.7.0.0/24"), ip_network("fd07::/64"), ip_network("10.8.0.0/16"))
+_FRAME = 10 + 65535
+
+
+def run(*argv: str) -> None:
+    """Run a command in the namespace; raises with what it said."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
+
+
+class Wire:
+    """Both directions between `tun` and `device`. `lose(packet)` says whether one of ours gets lost on its way.
+
+    With `lose`, or without `offload`, packets go one by one.
+    """
+
+    def __init__(self, tun: TunDevice, device: StackDevice, lose: Callable[[bytes], bool] | None = None) -> None:
+        self.tun, self.device = tun, device
+        self.frames = 0
+        self._lose = lose
+        self._frame = bytearray(_FRAME)
+        self._view = memoryview(self._frame)
+        watch(tun.fileno(), self._inwards)
+        self._source = SourceWatch(device, self._outwards)
+
+    def _inwards(self, _: bool) -> None:
+        for _ in range(64):
+            length = self.tun.read_into([self._frame])
+            if not length:
+                return
+            self.device.write_frame(self._view[:length])
+
+    def _outwards(self, _: bool) -> None:
+        frames = self.device.frames() if self._lose is None else None
+        for _ in range(64):
+            if frames is None:
+                packets = self.device.read_batch(64)
+                passed = [packet for packet in packets if self._lose is None or not self._lose(bytes(packet))]
+                self.tun.write_batch(passed)
+                self.frames += len(packets)
+                if not packets:
+                    return
+                continue
+            length = frames.read_into([self._frame])
+            if not length:
+                return
+            self.frames += 1
+            assert self.tun.write_frame(self._view[:length])
+
+    def close(self) -> None:
+        """Part the two."""
+        self._source.close()
+        unwatch(self.tun.fileno())
+        self.device.close()
+
+
+@contextmanager
+def joined(
+    *, mtu: int = 1400, offload: bool = True, lose: Callable[[bytes], bool] | None = None
+) -> Iterator[tuple[AsyncHost, Wire]]:
+    """The host and the wire, in the running loop and the present namespace."""
+    tun = TunDevice("t0")
+    assert tun.enable_offload()
+    try:
+        run("ip", "link", "set", "t0", "mtu", str(mtu), "up")
+        run("ip", "address", "add", f"{LINUX4}/24", "dev", "t0")
+        run("ip", "address", "add", f"{LINUX6}/64", "dev", "t0", "nodad")
+        host = Host(os.urandom)
+        device = StackDevice(host, time.monotonic, offload=offload)
+        host.configure([ip_address(OURS4).packed, ip_address(OURS6).packed], NETWORKS, mtu, time.monotonic())
+        wire = Wire(tun, device, lose)
+        try:
+            yield AsyncHost(host, time.monotonic), wire
+        finally:
+            wire.close()
+    finally:
+        tun.close()
+
+
+def losing(share: float, seed: int) -> Callable[[bytes], bool]:
+    """Lose this share of packets."""
+    random = Random(seed)
+    return lambda _: random.random() < share
+
+
+def run_joined(
+    main: Callable[[AsyncHost, Wire], Coroutine[Any, Any, None]], timeout: float = 60.0, **options: Any
+) -> None:
+    """Run a coroutine with a host and a wire in a loop for packets."""
+
+    async def body() -> None:
+        with joined(**options) as (host, wire):
+            async with asyncio.timeout(timeout):
+                await main(host, wire)
+
+    run_loop(body())
