@@ -33,22 +33,43 @@ def run(*argv: str) -> None:
     assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
 
 
-class Wire:
-    """Both directions between `tun` and `device`. `lose(packet)` says whether one of ours gets lost on its way.
+class Path:
+    """What happens to a packet on its way, by chance: `loss` and `doubled` are shares, `delay` and `jitter` seconds.
 
-    With `lose`, or without `offload`, packets go one by one.
+    Packets that are delayed by different times overtake each other.
     """
 
-    def __init__(self, tun: TunDevice, device: StackDevice, lose: Callable[[bytes], bool] | None = None) -> None:
+    def __init__(
+        self, seed: int, *, loss: float = 0.0, delay: float = 0.0, jitter: float = 0.0, doubled: float = 0.0
+    ) -> None:
+        self._random = Random(seed)
+        self._loss, self._delay, self._jitter, self._doubled = loss, delay, jitter, doubled
+
+    def carry(self, packet: bytes, arrive: Callable[[bytes], object]) -> None:
+        """Let `arrive` have the packet in time, if it is not lost."""
+        random, loop = self._random, asyncio.get_running_loop()
+        for _ in range(1 + (random.random() < self._doubled)):
+            if random.random() >= self._loss:
+                loop.call_later(self._delay + random.random() * self._jitter, arrive, packet)
+
+
+class Wire:
+    """Both directions between `tun` and `device`; on a `path`, packets go one by one, and may suffer."""
+
+    def __init__(self, tun: TunDevice, device: StackDevice, path: Path | None = None) -> None:
         self.tun, self.device = tun, device
         self.frames = 0
-        self._lose = lose
+        self._path = path
         self._frame = bytearray(_FRAME)
         self._view = memoryview(self._frame)
         watch(tun.fileno(), self._inwards)
         self._source = SourceWatch(device, self._outwards)
 
     def _inwards(self, _: bool) -> None:
+        if self._path is not None:
+            for packet in self.tun.read_batch(64):
+                self._path.carry(packet, lambda packet: self.device.write_batch([packet]))
+            return
         for _ in range(64):
             length = self.tun.read_into([self._frame])
             if not length:
@@ -56,16 +77,17 @@ class Wire:
             self.device.write_frame(self._view[:length])
 
     def _outwards(self, _: bool) -> None:
-        frames = self.device.frames() if self._lose is None else None
+        frames = self.device.frames() if self._path is None else None
+        if frames is None:
+            packets = self.device.read_batch(64)
+            self.frames += len(packets)
+            if self._path is None:
+                self.tun.write_batch(packets)
+                return
+            for packet in packets:
+                self._path.carry(bytes(packet), lambda packet: self.tun.write_batch([packet]))
+            return
         for _ in range(64):
-            if frames is None:
-                packets = self.device.read_batch(64)
-                passed = [packet for packet in packets if self._lose is None or not self._lose(bytes(packet))]
-                self.tun.write_batch(passed)
-                self.frames += len(packets)
-                if not packets:
-                    return
-                continue
             length = frames.read_into([self._frame])
             if not length:
                 return
@@ -80,12 +102,11 @@ class Wire:
 
 
 @contextmanager
-def joined(
-    *, mtu: int = 1400, offload: bool = True, lose: Callable[[bytes], bool] | None = None
-) -> Iterator[tuple[AsyncHost, Wire]]:
+def joined(*, mtu: int = 1400, offload: bool = True, path: Path | None = None) -> Iterator[tuple[AsyncHost, Wire]]:
     """The host and the wire, in the running loop and the present namespace."""
     tun = TunDevice("t0")
-    assert tun.enable_offload()
+    if path is None:
+        assert tun.enable_offload()
     try:
         run("ip", "link", "set", "t0", "mtu", str(mtu), "up")
         run("ip", "address", "add", f"{LINUX4}/24", "dev", "t0")
@@ -93,19 +114,13 @@ def joined(
         host = Host(os.urandom)
         device = StackDevice(host, time.monotonic, offload=offload)
         host.configure([ip_address(OURS4).packed, ip_address(OURS6).packed], NETWORKS, mtu, time.monotonic())
-        wire = Wire(tun, device, lose)
+        wire = Wire(tun, device, path)
         try:
             yield AsyncHost(host, time.monotonic), wire
         finally:
             wire.close()
     finally:
         tun.close()
-
-
-def losing(share: float, seed: int) -> Callable[[bytes], bool]:
-    """Lose this share of packets."""
-    random = Random(seed)
-    return lambda _: random.random() < share
 
 
 def run_joined(

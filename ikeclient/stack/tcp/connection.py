@@ -575,7 +575,11 @@ class Connection:
 
     def send(self, data: Data) -> int:
         """Take data; see `stack.interfaces.Stream`."""
-        return self._append(data if isinstance(data, bytes) else bytes(data[: max(self._sender.room, 0)]))
+        if isinstance(data, bytes):
+            return self._append(data)
+        taken = self._append(bytes(data[: max(self._sender.room, 0)]))
+        self._starved |= taken < len(data)
+        return taken
 
     def give(self, data: bytearray) -> int:
         """Take data by reference; see `stack.interfaces.Stream`."""

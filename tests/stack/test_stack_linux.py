@@ -1,0 +1,361 @@
+"""The stack against Linux: the kernel's TCP, UDP and ICMP behind a TUN device, whose other end is a host of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import resource
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from thread_namespace import fresh_namespace
+from wire import LINUX4, LINUX6, OURS4, OURS6, Path, Wire, run, run_joined
+
+from ikeclient.dataplane.async_host import AsyncHost, Connection
+from ikeclient.stack.interfaces import CloseReason
+from ikeclient.stack.ip.icmp import Kind
+
+BOTH = pytest.mark.parametrize("address", [LINUX4, LINUX6])
+DATA = os.urandom(1 << 20)
+
+
+@pytest.fixture(autouse=True)
+def namespace() -> Iterator[None]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to make a network namespace")
+    with fresh_namespace():
+        yield
+
+
+def family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+class Linux:
+    """A listening socket of the kernel; `accept` gives the next connection."""
+
+    def __init__(self, address: str = LINUX4, port: int = 80) -> None:
+        self.address, self.port = address, port
+        self._loop = asyncio.get_running_loop()
+        self._socket = socket.socket(family(address), socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.setblocking(False)
+        self._socket.bind((address, port))
+        self._socket.listen(2048)
+
+    async def accept(self) -> socket.socket:
+        connection, _ = await self._loop.sock_accept(self._socket)
+        connection.setblocking(False)
+        return connection
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@asynccontextmanager
+async def connected(host: AsyncHost, address: str = LINUX4) -> AsyncIterator[tuple[Connection, socket.socket]]:
+    """A connection of ours and the kernel's end of it."""
+    linux = Linux(address)
+    try:
+        ours, theirs = await asyncio.gather(host.open_connection(address, 80), linux.accept())
+        with theirs:
+            yield ours, theirs
+    finally:
+        linux.close()
+
+
+async def drain(theirs: socket.socket) -> tuple[int, str]:
+    """All that the kernel's end gets until the end: how much, and its hash."""
+    loop, digest, buffer, size = asyncio.get_running_loop(), hashlib.sha256(), bytearray(1 << 20), 0
+    while count := await loop.sock_recv_into(theirs, buffer):
+        digest.update(memoryview(buffer)[:count])
+        size += count
+    return size, digest.hexdigest()
+
+
+async def drain_ours(ours: Connection) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    while data := await ours.read():
+        digest.update(data)
+        size += len(data)
+    return size, digest.hexdigest()
+
+
+async def pour(theirs: socket.socket, times: int) -> None:
+    for _ in range(times):
+        await asyncio.get_running_loop().sock_sendall(theirs, DATA)
+    theirs.shutdown(socket.SHUT_WR)
+
+
+async def pour_ours(ours: Connection, times: int) -> None:
+    for _ in range(times):
+        await ours.write(DATA)
+    ours.shutdown()
+
+
+def digest_of(times: int) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    for _ in range(times):
+        digest.update(DATA)
+    return times * len(DATA), digest.hexdigest()
+
+
+async def exchange(host: AsyncHost, address: str, times: int) -> None:
+    """Both directions at the same time, each ended by itself."""
+    async with connected(host, address) as (ours, theirs):
+        up, down, _, _ = await asyncio.gather(
+            drain(theirs), drain_ours(ours), pour(theirs, times), pour_ours(ours, times)
+        )
+        assert up == down == digest_of(times)
+        ours.close()
+
+
+@BOTH
+@pytest.mark.parametrize("offload", [True, False])
+def test_bytes_arrive_as_they_were_sent_both_ways_at_once(address: str, offload: bool) -> None:
+    async def main(host: AsyncHost, wire: Wire) -> None:
+        await exchange(host, address, 12)
+        assert host.host.counters.malformed == 0
+        if offload:
+            assert wire.frames < (12 << 20) // 10_000  # super-packets, not one by one
+
+    run_joined(main, offload=offload)
+
+
+@pytest.mark.extended
+@BOTH
+def test_a_gigabyte_each_way(address: str) -> None:
+    run_joined(lambda host, _: exchange(host, address, 1024), timeout=110)
+
+
+def test_one_way_goes_on_after_the_other_has_ended() -> None:
+    async def main(host: AsyncHost, _: Wire) -> None:
+        async with connected(host) as (ours, theirs):
+            loop = asyncio.get_running_loop()
+            ours.shutdown()
+            assert await loop.sock_recv(theirs, 10) == b""
+            await loop.sock_sendall(theirs, DATA[:100_000])
+            theirs.shutdown(socket.SHUT_WR)
+            assert (await drain_ours(ours))[0] == 100_000
+        async with connected(host) as (ours, theirs):
+            theirs.shutdown(socket.SHUT_WR)
+            assert await ours.read() == b""
+            await ours.write(DATA[:100_000])
+            ours.close()
+            assert (await drain(theirs))[0] == 100_000
+
+    run_joined(main)
+
+
+def test_resets_are_seen_at_the_other_end() -> None:
+    async def main(host: AsyncHost, _: Wire) -> None:
+        loop = asyncio.get_running_loop()
+        async with connected(host) as (ours, theirs):
+            ours.abort()
+            with pytest.raises(ConnectionResetError):
+                await loop.sock_recv(theirs, 10)
+        async with connected(host) as (ours, theirs):
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            theirs.close()
+            with pytest.raises(ConnectionResetError):
+                await ours.read()
+            assert ours.closed is CloseReason.RESET
+
+    run_joined(main)
+
+
+@BOTH
+def test_a_closed_port_refuses_at_once(address: str) -> None:
+    async def main(host: AsyncHost, _: Wire) -> None:
+        with pytest.raises(ConnectionRefusedError):
+            await host.open_connection(address, 81)
+
+    run_joined(main, timeout=20)
+
+
+def test_what_a_router_cannot_reach_fails_at_once() -> None:
+    async def main(host: AsyncHost, _: Wire) -> None:
+        for kind, number in (("unreachable", errno.EHOSTUNREACH), ("prohibit", errno.EHOSTUNREACH)):
+            run("ip", "route", "replace", kind, "10.8.0.0/16")
+            with pytest.raises(OSError) as caught:  # noqa: PT011  its number follows
+                await host.open_connection("10.8.1.1", 80)
+            assert caught.value.errno == number
+        with pytest.raises(OSError, match="does not lead there") as caught:
+            await host.open_connection("10.9.1.1", 80)
+        assert caught.value.errno == errno.ENETUNREACH
+        assert (await host.ping("10.8.1.1")).error is Kind.PROHIBITED
+
+    run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.icmp_ratelimit=0")
+    run_joined(main, timeout=20)
+
+
+def test_a_thousand_connections_at_once() -> None:
+    """Each carries its own bytes both ways; none is refused or mixed up."""
+    count = 1000
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    run("sysctl", "-qw", "net.core.somaxconn=4096")
+
+    async def main(host: AsyncHost, _: Wire) -> None:
+        loop, linux = asyncio.get_running_loop(), Linux()
+
+        async def echo(theirs: socket.socket) -> None:
+            with theirs:
+                while data := await loop.sock_recv(theirs, 1 << 16):
+                    await loop.sock_sendall(theirs, data)
+
+        async def serve() -> None:
+            async with asyncio.TaskGroup() as echoing:
+                for _ in range(count):
+                    echoing.create_task(echo(await linux.accept()))
+
+        async def one(number: int) -> None:
+            ours = await host.open_connection(LINUX4, 80)
+            said = b"%d " % number * 200
+            await ours.write(said)
+            ours.shutdown()
+            heard = b""
+            while data := await ours.read():
+                heard += data
+            assert heard == said
+            ours.close()
+
+        await asyncio.gather(serve(), *(one(number) for number in range(count)))
+        linux.close()
+
+    try:
+        run_joined(main)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_slow_readers_stop_senders_and_lose_nothing() -> None:
+    """Neither end keeps more than its buffers, and everything comes once the reader goes on."""
+
+    async def main(host: AsyncHost, _: Wire) -> None:
+        async with connected(host) as (ours, theirs):
+            sending = asyncio.create_task(pour_ours(ours, 24))
+            await asyncio.sleep(0.3)
+            assert not sending.done()
+            assert ours.stream.unsent < 9 << 20
+            received, _ = await asyncio.gather(drain(theirs), sending)
+            assert received == digest_of(24)
+            filling = asyncio.create_task(pour(theirs, 24))
+            await asyncio.sleep(0.3)
+            assert not filling.done()
+            assert ours.stream.waiting < 9 << 20
+            back, _ = await asyncio.gather(drain_ours(ours), filling)
+            assert back == digest_of(24)
+
+    run_joined(main)
+
+
+def test_a_path_that_loses_delays_reorders_and_doubles() -> None:
+    bad = Path(1, loss=0.02, delay=0.004, jitter=0.004, doubled=0.01)
+    run_joined(lambda host, _: exchange(host, LINUX4, 2), path=bad)
+
+
+@pytest.mark.extended
+@BOTH
+@pytest.mark.parametrize("loss", [0.0, 0.001, 0.01, 0.05, 0.1])
+@pytest.mark.parametrize("jitter", [0.0, 0.02])
+def test_a_bad_path_in_many_ways(address: str, loss: float, jitter: float) -> None:
+    bad = Path(2, loss=loss, delay=0.01, jitter=jitter)
+    run_joined(lambda host, _: exchange(host, address, 3), timeout=110, path=bad)
+
+
+def test_linux_connects_to_us() -> None:
+    """A listener, as `--remote-forward` needs it."""
+
+    async def main(host: AsyncHost, _: Wire) -> None:
+        loop = asyncio.get_running_loop()
+        accepted: asyncio.Queue[Connection] = asyncio.Queue()
+        listening = host.listen(8080, accepted.put_nowait)
+        for address in (OURS4, OURS6):
+            with socket.socket(family(address)) as theirs:
+                theirs.setblocking(False)
+                await loop.sock_connect(theirs, (address, 8080))
+                ours = await accepted.get()
+                assert (ours.own, ours.peer) == (theirs.getpeername()[:2], theirs.getsockname()[:2])
+                await ours.write(b"welcome")
+                assert await loop.sock_recv(theirs, 100) == b"welcome"
+                ours.close()
+        listening.close()
+        with socket.socket() as theirs:
+            theirs.setblocking(False)
+            with pytest.raises(ConnectionRefusedError):
+                await loop.sock_connect(theirs, (OURS4, 8080))
+
+    run_joined(main)
+
+
+def test_another_inner_address_ends_connections_and_says_so() -> None:
+    async def main(host: AsyncHost, _: Wire) -> None:
+        async with connected(host) as (ours, _theirs):
+            host.host.configure([], [], 1400, 0.0)
+            with pytest.raises(OSError, match="local address is gone"):
+                await ours.read()
+            assert ours.closed is CloseReason.ADDRESS_LOST
+
+    run_joined(main)
+
+
+# UDP and ICMP
+
+
+@BOTH
+@pytest.mark.parametrize("offload", [True, False])
+def test_datagrams_and_pings_of_any_length_are_carried(address: str, offload: bool) -> None:
+    async def main(host: AsyncHost, _: Wire) -> None:
+        loop, ours = asyncio.get_running_loop(), host.open_udp()
+        with socket.socket(family(address), socket.SOCK_DGRAM) as theirs:
+            theirs.setblocking(False)
+            theirs.bind((address, 5353))
+            for size in (0, 1, 100, 1300, 1400, 5000, 60_000):
+                assert ours.send(DATA[:size], (address, 5353))
+                data, source = await loop.sock_recvfrom(theirs, 65535)
+                assert (data, source[1]) == (DATA[:size], ours.port)
+                await loop.sock_sendto(theirs, data[::-1], source)
+                assert await ours.read() == (DATA[:size][::-1], (address, 5353))
+            for number in range(100):  # in one frame, if there are frames
+                ours.send(b"%4d" % number, (address, 5353))
+            assert [await loop.sock_recv(theirs, 100) for _ in range(100)] == [b"%4d" % n for n in range(100)]
+        for size in (0, 56, 1400, 9000):
+            assert (await host.ping(address, size=size)).round_trip is not None
+        assert host.host.counters.malformed == 0
+
+    run_joined(main, offload=offload)
+
+
+@BOTH
+def test_errors_about_datagrams_are_told_in_both_directions(address: str) -> None:
+    async def main(host: AsyncHost, _: Wire) -> None:
+        loop, ours = asyncio.get_running_loop(), host.open_udp()
+        ours.send(b"to nobody", (address, 9))
+        with pytest.raises(ConnectionRefusedError):
+            await ours.read()
+        with socket.socket(family(address), socket.SOCK_DGRAM) as theirs:
+            theirs.setblocking(False)
+            theirs.connect((OURS4 if address == LINUX4 else OURS6, 9))
+            theirs.send(b"to nobody")
+            with pytest.raises(ConnectionRefusedError):
+                await loop.sock_recv(theirs, 100)
+
+    run_joined(main)
+
+
+@pytest.mark.parametrize("address", [OURS4, OURS6])
+def test_linux_gets_its_pings_answered(address: str) -> None:
+    async def main(_host: AsyncHost, _: Wire) -> None:
+        for size in ("56", "4000"):
+            options = ("-c", "3", "-i", "0.01", "-W", "5", "-s", size)
+            program = await asyncio.create_subprocess_exec("ping", *options, address, stdout=asyncio.subprocess.PIPE)
+            said, _ = await program.communicate()
+            assert b" bytes from " in said  # ping misses a very quick answer to its first request now and then
+
+    run_joined(main)
