@@ -205,7 +205,7 @@ def error_of(document: Mapping[str, object]) -> IkeclientError:
 
     def text(key: str) -> str | None:
         value = document.get(key)
-        return None if value is None else str(value)
+        return value if isinstance(value, str) else None
 
     code = document.get("exit_code")
     return IkeclientError(

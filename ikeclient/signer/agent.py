@@ -44,6 +44,7 @@ class _Fields:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._at = 0
 
     def number(self) -> int:
         """Take a 32-bit number."""
@@ -55,14 +56,14 @@ class _Fields:
 
     def end(self) -> None:
         """Raise ValueError if there is more."""
-        if self._data:
+        if self._at < len(self._data):
             raise ValueError("there is more than expected")
 
     def _take(self, size: int) -> bytes:
-        if size > len(self._data):
+        start, self._at = self._at, self._at + size
+        if self._at > len(self._data):
             raise ValueError("it ends too early")
-        taken, self._data = self._data[:size], self._data[size:]
-        return taken
+        return self._data[start : self._at]
 
 
 def fingerprint(blob: bytes) -> str:

@@ -110,6 +110,7 @@ def test_an_error_that_travelled_as_an_event_is_the_same_error() -> None:
     again = error_of(failed(error, "work"))
     assert (again.lines(), again.exit_code) == (error.lines(), 12)
     assert error_of({"exit_code": "12", "message": None}).exit_code == 1
+    assert error_of({"message": ["no text"], "reason": {}}).lines() == error_of({}).lines()
 
 
 def test_an_error_without_a_reason_is_still_a_sentence() -> None:

@@ -66,6 +66,12 @@ def test_tags_and_leftovers_are_checked() -> None:
     assert list(der.elements(b"\x02\x01\x05\x04\x00")) == [(2, b"\x05"), (4, b"")]
 
 
+def test_an_object_identifier_that_has_no_end_is_refused() -> None:
+    """C12: a number of thousands of digits is no text, and takes long to become one."""
+    with pytest.raises(ParseError, match="too long"):
+        der.dotted(b"\x2a" + b"\xff" * 3_000 + b"\x01")
+
+
 @given(st.binary(max_size=60))
 def test_arbitrary_bytes_raise_parse_error_and_nothing_else(data: bytes) -> None:
     try:

@@ -27,6 +27,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 from revocation_factory import HOUR, crl, response
 
+from ikeclient.crypto.pki import der
 from ikeclient.crypto.pki.crl import MAX_LENGTH, Crl
 from ikeclient.crypto.pki.ocsp import OcspResponse, request, urls
 from ikeclient.crypto.pki.revocation import (
@@ -141,6 +142,16 @@ def test_a_revoked_certificate_is_revoked_whoever_may_say_so() -> None:
         with pytest.raises(GatewayNotAuthenticated) as caught:
             enforce(RevocationPolicy.RELAXED, [each])
         assert all(is_clause(line) for line in caught.value.lines())
+
+
+def test_a_reason_that_is_none_revokes_all_the_same() -> None:
+    """C8, C17: a number of thousands of digits where a reason belongs."""
+    encoded = der.encode(der.ENUMERATED, b"\x7f" * 3_000)
+    odd = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.21"), encoded)
+    found = state(lists=(crl(INTERMEDIATE, LEAF, entry_extensions=[(odd, False)]),))
+    assert found.state is RevocationState.REVOKED
+    assert "7f7f7f7f" in found.detail
+    assert len(found.detail) < 300
 
 
 def test_a_signer_that_is_revoked_itself_counts_only_if_its_certificate_says_not_to_ask() -> None:

@@ -2,20 +2,26 @@
 
 `scripts/chaos 200` runs two hundred of them. While they happen, everything that could leave the client's machine is
 tried all the time (`lab.leaks`), and every packet on its cables is recorded. After each upheaval the tunnel has to
-carry packets again; at the end nothing may have left but what is allowed, no process of ours may hold more descriptors
+carry packets again, and its status has to say what a ping says: connected when packets pass, and not for long when they
+do not. At the end nothing may have left but what is allowed, no process of ours may hold more descriptors or memory
 than at first, and the machine has to be as it was. The seed makes the same upheavals again, though not the same
 moments.
 
-What is not here: the clock cannot be set for one machine of the lab alone (`tests/sim` has its jumps), and a firewall
-that is flushed lets some packets out until it is put back, as SECURITY.md says.
+The kernel has no clock of the day for each namespace, so the tunnel's processes, and nothing else, get theirs from
+libfaketime if it is installed: the clock of the day that somebody sets, or all clocks at once as after a virtual
+machine's sleep.
+
+What is not here: a firewall that is flushed lets some packets out until it is put back, as SECURITY.md says.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import glob
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -35,8 +41,13 @@ from lab.world import Lab, clean_start, obstacles
 PREFIX = "ikc"
 FULL = Offer(local_ts=("0.0.0.0/0", "::/0"), pools=("p4", "p6"))
 PATIENCE = 120.0  # seconds until a tunnel carries packets again
+BELIEVED = 30.0  # seconds for which status may say connected while no packet passes
+AGREEMENT = 10.0  # seconds after a ping until status says connected
 OURS = ("rules", "rules6", "firewall", "resolver")  # the rest follows the cables
 MORE_DESCRIPTORS = 3  # than at first, which a moment may need
+MORE_MEMORY = 24 << 10  # KiB that a process may grow by
+_FAKETIME = "/usr/lib/*/faketime/libfaketime.so.1"
+_DAY = 86_400
 
 
 class Chaos:
@@ -49,15 +60,24 @@ class Chaos:
         lab.network.add_second_path()
         lab.prepare(FULL, gateway={"address": GATEWAY_NAME}, network={"routes": "all"}, session={"kill_switch": True})
         self._before = lab.client.traces()
+        lab.client.write_profile(lab.gateway, {"gateway": {"address": "10.1.0.99"}}, name="other")
         self.traffic = Traffic(lab)
-        self.tunnel: Connection = lab.client.connect()
-        self._on_second = False
-        self._descriptors = self._open_descriptors()
+        self._library = next(iter(glob.glob(_FAKETIME)), None)
+        self._clock = lab.client.directory / "clock"
+        self.set_clock(0)
+        self.tunnel: Connection
+        self.start()
+        self.tunnel.wait_connected()
+        self.on_second = False
+        self._descriptors, self._memory = self._open_descriptors(), self._resident()
 
     def run(self, number: int, *, quick: bool = False) -> list[str]:
         """Have `number` upheavals happen; returns what went wrong."""
         wrong = []
-        names = [name for name in UPHEAVALS if not (quick and name in SLOW)]
+        left_out = (SLOW if quick else frozenset()) | (frozenset() if self._library else CLOCKS)
+        if not self._library:
+            self._say("without libfaketime clocks are not set")
+        names = [name for name in UPHEAVALS if name not in left_out]
         with contextlib.ExitStack() as stack:
             captures = [
                 stack.enter_context(self.traffic.capture(f"chaos-{interface}", interface=interface))
@@ -79,18 +99,46 @@ class Chaos:
         return wrong
 
     def _recover(self) -> None:
-        if self.tunnel.process.poll() is not None:
-            self.start()
-        wait_for(self._carries, timeout=PATIENCE, what="the tunnel to carry packets again", interval=0.2)
+        """Wait until the tunnel carries packets, and look whether its status says so."""
+        deadline = time.monotonic() + PATIENCE
+        believed: float | None = None
+        while not self.carries():
+            now = time.monotonic()
+            if self.tunnel.process.poll() is not None:
+                self.start()
+            believed = (believed or now) if self._state() == "connected" else None
+            if believed is not None and now - believed > BELIEVED:
+                raise LabError(f"status says connected, and for {BELIEVED:g} s no packet has passed")
+            if now > deadline:
+                raise LabError(f"waited {PATIENCE:g} s in vain for it to carry packets; {self.tunnel.stderr[-500:]}")
+        wait_for(lambda: self._state() == "connected", timeout=AGREEMENT, what="status to say that packets pass")
 
-    def _carries(self) -> bool:
-        if self.tunnel.process.poll() is not None:
-            raise LabError(f"the tunnel ended with {self.tunnel.process.returncode}: {self.tunnel.stderr[-500:]}")
+    def carries(self) -> bool:
+        """Whether a packet passes the tunnel."""
         return bool(ping(self.lab.network.client, INSIDE_IPV4, count=1))
 
-    def start(self) -> None:
+    def _state(self) -> str:
+        status = self.lab.client.status("work")
+        return str(status["state"]) if status else "none"
+
+    def start(self, *, all_clocks: bool = False) -> None:
         """Start the tunnel again."""
-        self.tunnel = self.lab.client.start()
+        self.set_clock(0)
+        self.tunnel = self.lab.client.start(env=self._clocks(all_clocks=all_clocks))
+
+    def _clocks(self, *, all_clocks: bool = False) -> dict[str, str]:
+        if self._library is None:
+            return {}
+        return {
+            "LD_PRELOAD": self._library,
+            "FAKETIME_TIMESTAMP_FILE": str(self._clock),
+            "FAKETIME_CACHE_DURATION": "1",
+            **({} if all_clocks else {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}),
+        }
+
+    def set_clock(self, seconds: int) -> None:
+        """Set the clocks of the tunnel's processes, to so many seconds from the time that it is."""
+        self._clock.write_text(f"{seconds:+d}\n")
 
     def pause(self, longest: float) -> None:
         """Let a random time pass, up to `longest` seconds."""
@@ -108,15 +156,32 @@ class Chaos:
     def _open_descriptors(self) -> int:
         return max(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.processes)
 
+    def _resident(self) -> int:
+        """KiB of memory of the largest process."""
+        sizes = []
+        for pid in self.processes:
+            with contextlib.suppress(OSError):
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                sizes += [int(line.split()[1]) for line in lines if line.startswith("VmRSS")]
+        return max(sizes, default=0)
+
     def move(self) -> None:
         """Pull the cable in use; the other one has the default route."""
         network = self.lab.network
-        if self._on_second:
+        if self.on_second:
             network.use_first_path()
-            self.shell(f"ip address replace fd01::2/64 dev wan nodad; ip -6 route replace default via {GATEWAY_IPV6}")
         else:
             network.use_second_path()
-        self._on_second = not self._on_second
+        self.on_second = not self.on_second
+        self.restore_path()
+
+    def restore_path(self) -> None:
+        """Give the cable in use what the kernel has taken from it while it was out."""
+        if self.on_second:
+            self.shell("ip route replace default via 10.2.0.1 dev wan2")
+        else:
+            self.shell(f"ip address replace fd01::2/64 dev wan nodad; ip -6 route replace default via {GATEWAY_IPV6}")
+            self.shell(f"ip route replace default via {GATEWAY_IPV4} dev wan")
 
     def _end(self) -> list[str]:
         """Everything has to be given back."""
@@ -125,7 +190,9 @@ class Chaos:
             self._descriptors + MORE_DESCRIPTORS
         ):
             wrong.append(f"{more} descriptors are open, {self._descriptors} were at first")
-        if self._on_second:
+        if self.tunnel.process.poll() is None and (grown := self._resident() - self._memory) > MORE_MEMORY:
+            wrong.append(f"a process has grown by {grown >> 10} MiB")
+        if self.on_second:
             self.move()
         done = self.lab.client.run("disconnect")
         self.lab.client.run("unblock", "--all")
@@ -183,7 +250,8 @@ def _start_in_another_namespace(chaos: Chaos) -> None:
     program = f"{sys.executable} -m ikeclient"
     environment = " ".join(f"{name}='{value}'" for name, value in chaos.lab.client.environment.items())
     chaos.shell(
-        f"unshare --net env -i {environment} {program} repair; unshare --net env -i {environment} {program} status"
+        f"unshare --net env -i {environment} {program} repair; unshare --net env -i {environment} {program} status;"
+        f"unshare --pid --fork --mount-proc env -i {environment} {program} connect other --timeout 1s"
     )
 
 
@@ -199,6 +267,83 @@ def _fill_the_disk(chaos: Chaos) -> None:
     chaos.lab.client.run("reconnect")
     chaos.pause(2.0)
     chaos.shell("rm -f /run/full")
+
+
+def _fill_the_disk_of_settings(chaos: Chaos) -> None:
+    chaos.shell("mount -o remount,size=16m /etc; dd if=/dev/zero of=/etc/full bs=4k 2>/dev/null")
+    chaos.lab.client.run("reconnect")
+    chaos.pause(2.0)
+    chaos.shell("rm -f /etc/full")
+
+
+def _start_on_a_full_disk(chaos: Chaos) -> None:
+    chaos.shell("mount -o remount,size=4m /run; dd if=/dev/zero of=/run/full bs=4k 2>/dev/null")
+    chaos.tunnel.kill()
+    chaos.start()
+    chaos.pause(4.0)
+    chaos.shell("rm -f /run/full")
+
+
+def _damage_files(chaos: Chaos) -> None:
+    """A power loss leaves files cut short, empty or full of something else."""
+    chaos.tunnel.kill()
+    damage = chaos.chance.choice(("truncate -s 0", "truncate -s 40", "dd if=/dev/urandom bs=300 count=1 of="))
+    for suffix in ("undo", "block"):
+        file = f"/run/ikeclient/work.{suffix}.json"
+        chaos.shell(f"test -e {file} && {damage}{'' if damage.endswith('=') else ' '}{file}")
+
+
+def _set_the_clock(chaos: Chaos) -> None:
+    """The clock of the day goes wrong, the tunnel connects anew, and the clock is put right."""
+    chaos.set_clock(chaos.chance.choice((-3650 * _DAY, -_DAY, -1, _DAY, 3650 * _DAY)))
+    time.sleep(1.5)  # libfaketime looks once a second
+    chaos.lab.client.run("reconnect")
+    chaos.pause(5.0)
+    chaos.set_clock(0)
+
+
+def _sleep_of_a_virtual_machine(chaos: Chaos) -> None:
+    """All clocks go on by hours at once."""
+    chaos.tunnel.terminate(30)
+    chaos.start(all_clocks=True)
+    wait_for(chaos.carries, timeout=PATIENCE, what="the tunnel before all clocks jump", interval=0.2)
+    chaos.set_clock(chaos.chance.choice((600, 8 * 3600, 3 * _DAY)))
+
+
+def _lose_answers(chaos: Chaos) -> None:
+    rules = chaos.lab.network.client.add_rules("input", "udp sport { 500, 4500 } drop")
+    chaos.pause(12.0)
+    rules.remove()
+
+
+def _change_the_profile(chaos: Chaos) -> None:
+    chaos.lab.prepare(
+        FULL,
+        gateway={"address": GATEWAY_NAME},
+        network={"routes": "all", "mtu": chaos.chance.choice((1280, 1350, 1400))},
+        session={"kill_switch": True, "rekey_child": chaos.chance.choice(("30m", "40m"))},
+    )
+    chaos.tunnel.process.send_signal(signal.SIGHUP)
+
+
+def _few_descriptors(chaos: Chaos) -> None:
+    pid = chaos.tunnel.process.pid
+    now = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    former = resource.prlimit(pid, resource.RLIMIT_NOFILE, (now + chaos.chance.randint(0, 3), 1024))
+    chaos.lab.client.run("reconnect")
+    chaos.pause(3.0)
+    if chaos.tunnel.process.poll() is None:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, former)
+
+
+def _flap(chaos: Chaos) -> None:
+    device = "wan2" if chaos.on_second else "wan"
+    for _ in range(chaos.chance.randint(2, 12)):
+        chaos.shell(f"ip link set {device} down")
+        chaos.pause(0.2)
+        chaos.shell(f"ip link set {device} up")
+        chaos.pause(0.3)
+    chaos.restore_path()
 
 
 def _restart_gateway(chaos: Chaos) -> None:
@@ -224,6 +369,21 @@ UPHEAVALS: dict[str, Callable[[Chaos], None]] = {
     "move": Chaos.move,
     "loss": _lose_packets,
     "full disk": _fill_the_disk,
+    "full disk below /etc": _fill_the_disk_of_settings,
+    "start on a full disk": _start_on_a_full_disk,
+    "damaged files": _damage_files,
+    "clock set": _set_the_clock,
+    "a virtual machine's sleep": _sleep_of_a_virtual_machine,
+    "answers lost": _lose_answers,
+    "profile changed": _change_the_profile,
+    "no descriptors": _few_descriptors,
+    "link flapping": _flap,
+    "link down": lambda chaos: chaos.shell("ip link set ike0 down"),
+    "addresses flushed": lambda chaos: chaos.shell("ip address flush dev ike0"),
+    "IPv6 disabled": lambda chaos: chaos.shell(
+        "sysctl -qw net.ipv6.conf.ike0.disable_ipv6=1; sleep 0.5; sysctl -qw net.ipv6.conf.ike0.disable_ipv6=0"
+    ),
+    "resolver rewritten": lambda chaos: chaos.shell("echo nameserver 203.0.113.53 > /etc/resolv.conf"),
     "gateway restarted": _restart_gateway,
     "gateway gone": _lose_gateway,
     "interface deleted": lambda chaos: chaos.shell("ip link delete ike0"),
@@ -238,7 +398,17 @@ UPHEAVALS: dict[str, Callable[[Chaos], None]] = {
         f"ip route replace default via {GATEWAY_IPV4} metric 50; ip route del default via {GATEWAY_IPV4} metric 50"
     ),
 }
-SLOW = frozenset({"gateway restarted", "gateway gone", "loss", "full disk", "SIGKILL while it starts", "standstill"})
+CLOCKS = frozenset({"clock set", "a virtual machine's sleep"})
+SLOW = CLOCKS | {
+    *("gateway restarted", "gateway gone", "loss", "full disk", "SIGKILL while it starts", "standstill"),
+    *(
+        "full disk below /etc",
+        "start on a full disk",
+        "answers lost",
+        "no descriptors",
+        "commands in another namespace",
+    ),
+}
 
 
 def main() -> int:

@@ -171,8 +171,10 @@ def test_a_file_that_is_gone_or_damaged_opens_nothing(lan: Lan, tmp_path: Path) 
         blocks = Blocks(tmp_path)
         before = everything()
         blocks.close(block())
-        (tmp_path / f"work{SUFFIX}").write_text('{"is": "Block", "name": "work"}')
-        assert blocks.all() == []
+        for damaged in ('{"is": "Block", "name": "work"}', "[" * 200_000, "", "\0" * 300):
+            (tmp_path / f"work{SUFFIX}").write_text(damaged)
+            assert blocks.all() == []
+            assert blocks.is_damaged("work")
         assert "unreachable" in way("203.0.113.7")
         assert blocks.strays() == blocks.open_strays() != []
         assert everything() == before

@@ -116,6 +116,9 @@ def rule(**changes: object) -> dict[str, object]:
         change(interface=None),
         change(interface="../x"),
         change(destination="0.0.0.0/0; id"),
+        change(destination=None),
+        change(table=json.loads("[" * 700 + "]" * 700)),
+        {"step": "route", "x": json.loads("[" * 950 + "]" * 950)},
         change(destination="10.0.0.1/8"),
         change(index=2**31),
         rule(priority=0),
@@ -133,11 +136,18 @@ def rule(**changes: object) -> dict[str, object]:
         {**encode(STEPS[11]), "path": "/etc/shadow"},
         {**encode(STEPS[11]), "mode": 0o4755},
         {**encode(STEPS[11]), "link": "a\0b"},
+        {**encode(STEPS[11]), "link": ""},
+        {**encode(STEPS[11]), "text": "\ud800"},
     ],
 )
 def test_a_step_that_is_not_exactly_one_of_ours_is_refused(data: object) -> None:
     with pytest.raises(JournalError):
         decode(data)
+
+
+def test_a_link_whose_target_is_not_utf8_is_kept() -> None:
+    step = replace(STEPS[11], link=os.fsdecode(b"/run/\xff"))
+    assert decode(json.loads(json.dumps(encode(step)))) == step
 
 
 def document(**changes: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from net_lab import CLONE_NEWNS, in_child, sh, unshare
 
 from ikeclient.errors import PlatformError
-from ikeclient.net.changes.journal import Owner, this_process
+from ikeclient.net.changes.journal import Owner, decode, encode, this_process
 from ikeclient.net.changes.steps import ResolvConfFile
 from ikeclient.net.dns.resolv_conf import ResolvConf, servers_in
 from ikeclient.net.model import DnsConfig
@@ -71,6 +72,19 @@ def test_split_puts_the_tunnels_servers_and_domains_first(path: Path) -> None:
         "search corp.example home.example lan",
         "options edns0 ndots:2",
     ]
+
+
+def test_what_cannot_be_printed_is_not_taken_over_but_returns(path: Path) -> None:
+    """O3, O10: a NUL in a line that is kept would make a journal that nobody can undo."""
+    odd = ORIGINAL + b"options rot\0ate timeout:3\nsearch \x1b[2J lan\n"
+    path.write_bytes(odd)
+    file = ResolvConf(path, this_process("work"))
+    step = applied(file, SPLIT)
+    assert "options timeout:3" in step.text
+    assert "search corp.example lan" in step.text
+    assert decode(json.loads(json.dumps(encode(step)))) == step
+    file.undo(step)
+    assert path.read_bytes() == odd
 
 
 def test_a_file_returns_with_its_content_mode_and_owner(path: Path) -> None:

@@ -454,7 +454,8 @@ def test_archives_are_bounded_and_lead_nowhere() -> None:
     bomb = zipped(**{f"f{n}": b"\0" * (4 << 20) for n in range(20)})
     assert len(bomb) < 1 << 20
     assert "more than 64 MiB" in refused(bomb)
-    for data in (b"PK\x03\x04" + bytes(100), zipped(a=b"hello")[:-10]):
+    nameless = zipped(a=b"hello").replace(b"\1\0\0\0", b"\0\0\1\0")
+    for data in (b"PK\x03\x04" + bytes(100), zipped(a=b"hello")[:-10], nameless):
         refused(data)
     assert "no profile in it" in refused(zipped(a=b"hello"))
 

@@ -234,8 +234,8 @@ def _entry(rest: bytes) -> Entry:
     reason = "unspecified"
     for oid, _, value in _extensions(rest):
         if oid == _REASON_CODE:
-            code = int.from_bytes(der.only(value, der.ENUMERATED))
-            reason = _REASONS.get(code, str(code))
+            code = der.only(value, der.ENUMERATED)
+            reason = _REASONS.get(int.from_bytes(code), f"unknown, {code[:8].hex()}")
     return Entry(reason=reason, date=_day(date))
 
 

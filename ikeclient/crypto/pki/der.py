@@ -21,6 +21,8 @@ GENERALIZED_TIME = 0x18
 SEQUENCE = 0x30
 SET = 0x31
 
+_LONGEST_IDENTIFIER = 64  # bytes; what `cryptography` reads is a little shorter
+
 
 def element(data: bytes) -> tuple[int, bytes, bytes, bytes]:
     """Split off the first element: its tag, its content, all its bytes, and what follows it. Raises ParseError."""
@@ -80,7 +82,9 @@ def integer(data: bytes) -> int:
 
 
 def dotted(data: bytes) -> str:
-    """The text of an OBJECT IDENTIFIER's content. Raises ParseError."""
+    """The text of an OBJECT IDENTIFIER's content, of at most 64 bytes. Raises ParseError."""
+    if len(data) > _LONGEST_IDENTIFIER:
+        raise ParseError("a DER OBJECT IDENTIFIER is too long")
     arcs = [0]
     for position, octet in enumerate(data):
         if octet == 0x80 and (position == 0 or not data[position - 1] & 0x80):

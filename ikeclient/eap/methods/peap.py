@@ -152,16 +152,18 @@ def _whole(said: bytes, identifier: int) -> EapPacket:
 def parse_tlvs(data: bytes) -> dict[int, tuple[bool, bytes]]:
     """TLVs by type, each with whether it is mandatory. Raises NegotiationRefused for what does not fit (E11)."""
     found: dict[int, tuple[bool, bytes]] = {}
-    while data:
-        if len(data) < _TLV_HEADER:
+    at = 0
+    while at < len(data):
+        start = at + _TLV_HEADER
+        if len(data) < start:
             raise breach("a TLV in PEAP that is shorter than its header")
-        kind, length = int.from_bytes(data[:2], "big"), int.from_bytes(data[2:4], "big")
-        if _TLV_HEADER + length > len(data):
-            raise breach(f"a TLV of {length} bytes in PEAP, where {len(data) - _TLV_HEADER} are left")
+        kind, length = int.from_bytes(data[at : at + 2], "big"), int.from_bytes(data[at + 2 : start], "big")
+        at = start + length
+        if len(data) < at:
+            raise breach(f"a TLV of {length} bytes in PEAP, where {len(data) - start} are left")
         if kind & _TYPE_MASK in found:
             raise breach(f"two TLVs of type {kind & _TYPE_MASK} in PEAP")
-        found[kind & _TYPE_MASK] = (bool(kind & _MANDATORY), data[_TLV_HEADER : _TLV_HEADER + length])
-        data = data[_TLV_HEADER + length :]
+        found[kind & _TYPE_MASK] = (bool(kind & _MANDATORY), data[start:at])
     return found
 
 

@@ -390,7 +390,7 @@ def _blocks_in(directory: Path) -> list[Block]:
 
 
 def _read(directory: Path, filename: str) -> Block | None:
-    with contextlib.suppress(OSError, ValueError, TypeError):
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
         descriptor = os.open(directory / filename, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             status = os.fstat(descriptor)

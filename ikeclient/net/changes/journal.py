@@ -130,6 +130,13 @@ def _one_of(*choices: object) -> Callable[[object], object]:
 def _text(value: object) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise JournalError(f"not a text: {value!r}")
+    value.encode()  # a lone surrogate has no bytes, and what is written is a file
+    return value
+
+
+def _path(value: object) -> str:
+    if not isinstance(value, str) or not value or b"\0" in os.fsencode(value):
+        raise JournalError(f"not a path: {value!r}")
     return value
 
 
@@ -168,7 +175,7 @@ _FIELDS: dict[str, Callable[[object], Any]] = {
     "servers": _tuple_of(ip_address),
     "domains": _tuple_of(_text),
     "text": _text,
-    "link": _maybe(_text),
+    "link": _maybe(_path),
     "content": _maybe(lambda value: base64.b64decode(_text(value), validate=True)),
     "mode": _integer(0, 0o777),
     "uid": _integer(0, 2**32 - 2),
@@ -195,6 +202,13 @@ def encode(step: Step) -> dict[str, object]:
 
 def decode(data: object) -> Step:
     """The step that `encode` made `data` from; raises JournalError for anything else."""
+    try:
+        return _decode(data)
+    except RecursionError:  # to say what it is
+        raise JournalError("not a step, but lists in lists") from None
+
+
+def _decode(data: object) -> Step:
     if not isinstance(data, dict):
         raise JournalError("not a step")
     kind = KINDS.get(str(data.get("step")))
@@ -202,6 +216,8 @@ def decode(data: object) -> Step:
         raise JournalError(f"no such step: {str(data)[:200]}")
     if data.get("interface", "") is None and kind is not Route:
         raise JournalError("a step without its interface")
+    if data.get("destination", "") is None and kind is Route:
+        raise JournalError("a route that leads nowhere")
     try:
         return kind(**{f.name: _FIELDS[f.name](data[f.name]) for f in fields(kind)})
     except ValueError as error:

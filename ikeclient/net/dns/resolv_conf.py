@@ -53,7 +53,7 @@ def servers_in(content: bytes | None) -> list[IPAddress]:
 
 def _lines(content: bytes | None, keyword: str) -> list[list[str]]:
     lines = (line.split() for line in (content or b"").decode("utf-8", "replace").splitlines())
-    return [words[1:] for words in lines if words and words[0] == keyword]
+    return [[word for word in words[1:] if word.isprintable()] for words in lines if words and words[0] == keyword]
 
 
 def holds(path: Path, step: ResolvConfFile) -> bool:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import fnmatch
 import io
+import lzma
 import os
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -22,6 +24,10 @@ MAX_FILE = 4 << 20  # bytes of one file
 MAX_TOTAL = 64 << 20
 MAX_DEPTH = 4
 MAX_READS = 200
+_UNREADABLE = (  # what `zipfile` raises for archives that are none
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError),
+    *(ValueError, LookupError, NotImplementedError, RuntimeError),
+)
 
 _ROOTS = tuple(Path(name) for name in ("/etc/swanctl", "/etc/strongswan/swanctl", "/etc/strongswan", "/etc"))
 
@@ -235,6 +241,6 @@ def _unzip(data: bytes) -> dict[str, bytes]:
                 if budget < 0:
                     raise ProfileError(f"the archive unpacks to more than {MAX_TOTAL >> 20} MiB")
                 files[_tidy(name)] = content
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, EOFError, RuntimeError):
+    except _UNREADABLE:
         raise ProfileError("this archive is damaged or of an unsupported kind") from None
     return files

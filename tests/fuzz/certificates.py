@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from fuzz_damage import Node, damaged, reshaped, tree
 from sim_certificates import NOW, authority
 
+from fuzz.damage import Node, damaged, reshaped, tree
 from ikeclient.crypto.pki import der
 from ikeclient.crypto.pki.bundles import MAX_MEMBERS, own_first, read_bundle, read_hash_and_url, read_pkcs7
 from ikeclient.crypto.pki.identity import identity_text, parse_identity, proves
@@ -181,6 +181,97 @@ def _judge(chain: Sequence[Certificate], random: Random) -> None:
     hours = datetime.timezone(datetime.timedelta(hours=random.choice((-12, 0, 14))))
     with suppress(GatewayNotAuthenticated):
         validate_gateway(chain, trust, NOW.astimezone(hours), kind, value)
+
+
+def read_certificate(data: bytes) -> object:
+    """A certificate is refused as a whole, or everything about it can be looked at (C12, C17)."""
+    one = Certificate.from_der(data)
+    for text in (one.subject, one.issuer, repr(one)):
+        assert text.isprintable()
+    one.critical_extensions()
+    for kind, value in one.identities():
+        assert identity_text(kind, value).isprintable()
+    signed = one.issued_by(authority())
+    with suppress(GatewayNotAuthenticated):
+        trust = TrustStore.from_certificates([authority()])
+        validate_gateway([one], trust, NOW, IdType.FQDN, b"vpn.example.com")
+    return (signed, one.is_authority, len(one.identities()) > 0)
+
+
+def read_list(data: bytes) -> object:
+    """A revocation list is refused, or judged about a certificate (C8)."""
+    found = Evidence.read((), [data])
+    statuses = query((_own(), authority()), (), found, NOW).statuses
+    assert all(each.detail.isprintable() for each in statuses)
+    return (len(found.lists), statuses[0].state)
+
+
+def read_response(data: bytes) -> object:
+    """An OCSP response is refused, or judged about a certificate (C8)."""
+    found = Evidence.read([data], ())
+    statuses = query((_own(), authority()), (), found, NOW).statuses
+    assert all(each.detail.isprintable() for each in statuses)
+    return (len(found.responses), statuses[0].state)
+
+
+@functools.cache
+def _own() -> Certificate:
+    return Certificate.from_der(seeds()[1])
+
+
+@functools.cache
+def names() -> tuple[bytes, ...]:
+    """Distinguished names in every string type."""
+    return (encode_name("C=CH, O=Example Ltd, CN=vpn.example.com"), *(Certificate(s).subject_der for s in seeds()))
+
+
+def read_name(data: bytes) -> object:
+    """A distinguished name of anybody can be shown and compared (K10)."""
+    assert name_text(data).isprintable()
+    assert same_name(data, data)
+    hash(name_key(data))
+    assert identity_text(IdType.DER_ASN1_DN, data).isprintable()
+    proves(IdType.DER_ASN1_DN, data, IdType.DER_ASN1_DN, names()[0])
+    mailboxes(data)
+    return len(normalise(data))
+
+
+IDENTITIES = [
+    b"vpn.example.com",
+    b"alice@example.com",
+    b"keyid:abc",
+    b"C=CH, O=Example Ltd, CN=a",
+    b"fqdn:#00ff",
+    b"{9}:#3000",
+    b"192.0.2.1",
+    b"2001:db8::1",
+]
+
+
+def read_identity(data: bytes) -> object:
+    """An identity as people write it, and any bytes as one of every type."""
+    for kind in (*IdType, IdType(77)):
+        assert identity_text(kind, data).isprintable()
+    text = data.decode("utf-8", "replace")
+    found = parse_identity(text)
+    assert parse_identity(identity_text(*found))
+    return found[0]
+
+
+def read_scheme(data: bytes) -> object:
+    """An AlgorithmIdentifier of a signature names a scheme that is known, or is refused (C13, C14)."""
+    return str(parse_algorithm_identifier(data))
+
+
+def pems() -> list[bytes]:
+    """Certificates in PEM, with other things around them."""
+    found = b"".join(_pem(data) for data in seeds()[:3])
+    return [found, b"# comment\n" + found + b"-----BEGIN CERTIFICATE-----", seeds()[0]]
+
+
+def read_pem(data: bytes) -> object:
+    """A file of authorities (F7)."""
+    return min(len(Certificate.load_many(data)), 4)
 
 
 def certificate(random: Random) -> None:

@@ -13,13 +13,13 @@ from random import Random
 
 from eap_gateway import FAILURE, SUCCESS, challenge, mschap_request
 from eap_gateway import request as eap_request
-from fuzz_certificates import ALGORITHMS, odd_certificate
-from fuzz_damage import damaged
 from sim_certificates import authority, gateway_certificate
 from sim_gateway import ESP_GCM, NET, GatewaySetup
 from sim_script import Scribe
 from sim_world import AUTHS, PATH, Sent, Weather, World, altered, client_config, reverse
 
+from fuzz.certificates import ALGORITHMS, odd_certificate
+from fuzz.damage import damaged
 from ikeclient.crypto.algorithms.keymat import IkeKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF, IkeSuite
 from ikeclient.errors import IkeclientError, IntegrityError, NegotiationRefused, ParseError, ProtocolError
