@@ -60,7 +60,7 @@ _TABLE: tuple[Target, ...] = (
     # Clients of the proxy
     Target(name="socks", check=packets.read_socks, seeds=lambda: packets.SOCKS),
     Target(name="http", check=packets.read_http, seeds=packets.http_requests),
-    Target(name="places", check=packets.read_place, seeds=lambda: packets.PLACES),
+    Target(name="places", check=packets.read_place, seeds=lambda: packets.PLACES, limit=WHOLE),
     # Files of people
     Target(name="profile", check=files.read_profile, seeds=files.profiles, **_texts),
     *(
