@@ -40,7 +40,7 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
         "packets of TCP, UDP and ICMP without a machine; checksums and headers it shares with the inner packets of ESP",
     ),
     "profile": (
-        frozenset({"wire", "crypto", "eap.credentials", "ike.config", "signer", "ipc", "errors"}),
+        frozenset({"wire", "crypto", "eap.credentials", "eap.traits", "ike.config", "signer", "ipc", "errors"}),
         "a profile becomes the protocol's configuration and nothing that acts",
     ),
     "net": (frozenset({"ipc", "errors"}), "the machine is adapters with plain values; it does not know what a VPN is"),
@@ -89,6 +89,7 @@ HOMES: dict[str, tuple[tuple[str, ...], str]] = {
     "cryptography": (("ikeclient.crypto",), "one place to audit, and one place to swap"),
     "OpenSSL": (("ikeclient.crypto.tls",), "TLS inside of EAP, and nothing else"),
     "pkcs11": (("ikeclient.signer.token",), "foreign modules are loaded into the process that signs, and nowhere else"),
+    "smartcard": (("ikeclient.signer.reader",), "readers are asked in the process that signs, and nowhere else"),
     "pyroute2": (("ikeclient.net",), "the machine is changed through journalled adapters only"),
     "pytun": (("ikeclient.net.device.tun",), "one device file, one owner"),
     "netifaces": (("ikeclient.net",), "what interfaces exist is a question to the machine"),

@@ -39,7 +39,11 @@ class Purpose(StrEnum):
 
 
 # What can be installed beside us: the module, the package, and what it is for.
-_OPTIONAL = {"pkcs11": ("python-pkcs11", "keys on tokens"), "keyring": ("keyring", "secrets in the desktop's keyring")}
+_OPTIONAL = {
+    "pkcs11": ("python-pkcs11", "keys on tokens"),
+    "smartcard": ("pyscard", "SIM cards in readers"),
+    "keyring": ("keyring", "secrets in the desktop's keyring"),
+}
 
 # The findings without which a command cannot work; of several in a line one is enough.
 _NEEDED: dict[Purpose, tuple[tuple[str, ...], ...]] = {

@@ -20,8 +20,11 @@ from ikeclient.cli.view.terminal import ask_line, asker, emit, printable, say, s
 from ikeclient.errors import IkeclientError, ProfileError, UsageError
 
 SCHEMA = "ikeclient.profiles/1"
-GATEWAY, IDENTITY = "vpn.example.com", "alice@example.com"
-_METHODS = "psk, certificate, eap-mschapv2, eap-tls, eap-ttls, eap-peap or eap-gtc."
+GATEWAY = "vpn.example.com"
+_METHODS = (
+    "psk, certificate, eap-mschapv2, eap-tls, eap-ttls, eap-peap, eap-gtc, eap-md5, eap-sim, eap-aka, eap-aka-prime "
+    "or eap."
+)
 _ROUTES = "split or full."
 
 app = typer.Typer(help="List, show, check, start, import and export profiles.", cls=Group, rich_markup_mode=None)
@@ -121,28 +124,28 @@ def new(
     ] = None,
     identity: Annotated[
         str | None,
-        typer.Option("--identity", metavar="NAME", help="How the gateway knows us.", show_default=IDENTITY),
+        typer.Option("--identity", metavar="NAME", help="How the gateway knows us.", show_default="alice@example.com"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a profile that exists.")] = False,
 ) -> None:
     """Write a commented profile to start from. On a terminal, what is not given is asked for."""
     from ikeclient.profile.load.load import parse_profile
-    from ikeclient.profile.templates import template
+    from ikeclient.profile.templates import CARD_IDENTITIES, IDENTITY, template
 
     path = None if name == "-" else _new_path(name)
     if path is not None and not force and os.path.lexists(path):
         raise UsageError(f"{printable(path)} is there already", hint="--force replaces it")
     asking = name != "-" and asker() is not None
-    chosen = [
-        given if given is not None else ask_line(question, default) if asking else default
-        for given, question, default in (
-            (gateway, "Gateway (host name or address)", GATEWAY),
-            (method, f"Method ({_METHODS.rstrip('.')})", "eap-mschapv2"),
-            (identity, "How the gateway knows you", IDENTITY),
-            (routes, f"Routes ({_ROUTES.rstrip('.')})", "split"),
-        )
-    ]
-    text = template(chosen[1], chosen[3], name=path.stem if path else "work", address=chosen[0], identity=chosen[2])
+
+    def choose(given: str | None, question: str, default: str) -> str:
+        return given if given is not None else ask_line(question, default) if asking else default
+
+    address = choose(gateway, "Gateway (host name or address)", GATEWAY)
+    way = choose(method, f"Method ({_METHODS.rstrip('.')})", "eap-mschapv2")
+    who = "Your permanent identity (digit, IMSI and realm)" if way in CARD_IDENTITIES else "How the gateway knows you"
+    own = choose(identity, who, CARD_IDENTITIES.get(way, IDENTITY))
+    chosen = choose(routes, f"Routes ({_ROUTES.rstrip('.')})", "split")
+    text = template(way, chosen, name=path.stem if path else "work", address=address, identity=own)
     if path is None:
         emit(text.rstrip("\n"))
         return

@@ -62,7 +62,13 @@ EVENTS: dict[str, EventKind] = {
         step=True,
     ),
     "connected": EventKind(
-        keys={"elapsed_ms": "", "interface": "", "addresses": "", "gateway": ""},
+        keys={
+            "elapsed_ms": "",
+            "interface": "",
+            "addresses": "",
+            "gateway": "",
+            "p_cscf": "list, the operator's servers for calls (RFC 7651)",
+        },
         when="packets flow; also after a reconnection",
         sentences=(
             "connected in {elapsed_ms} ms: {addresses} on {interface}, gateway {gateway}",

@@ -187,6 +187,7 @@ class TunnelStatus(Record):
         "what those servers are asked for: `all` names, or `split` for those in `dns.domains` only; null: name "
         "resolution is as without the tunnel"
     )
+    p_cscf: tuple[str, ...] = item("the operator's servers for calls that the gateway named (RFC 7651)", ())
     routes: tuple[str, ...] = item("the networks that are reached through the tunnel", ())
     ike: IkeStatus | None = item("the IKE SA")
     children: tuple[ChildStatus, ...] = item("the Child SAs", ())

@@ -1,8 +1,4 @@
-"""What we log in with, and what a method makes of it: the properties that decide where it may be used.
-
-`TRAITS` says which methods prove both sides and make keys. Only such a method may stand alone, without a certificate
-of the gateway's (RFC 5998 section 4), see `stands_alone`.
-"""
+"""What we log in with: the credentials of the EAP methods."""
 
 from __future__ import annotations
 
@@ -14,41 +10,6 @@ from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.trust_store import TrustStore
 from ikeclient.crypto.sign.file_key import FileKey
 from ikeclient.wire.registry import EapType, IdType
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MethodTraits:
-    """What an EAP method achieves (RFC 3748 section 7.2.1).
-
-    `mutual`: the server proves itself, too. `makes_key`: it yields an MSK. `resists_guessing`: who hears or plays the
-    server cannot try passwords afterwards.
-    """
-
-    mutual: bool = False
-    makes_key: bool = False
-    resists_guessing: bool = False
-
-
-_TLS = MethodTraits(mutual=True, makes_key=True, resists_guessing=True)
-_CARD = MethodTraits(mutual=True, makes_key=True, resists_guessing=True)
-
-TRAITS: dict[EapType, MethodTraits] = {
-    EapType.MD5_CHALLENGE: MethodTraits(),
-    EapType.GTC: MethodTraits(),
-    EapType.TLS: _TLS,
-    EapType.TTLS: _TLS,
-    EapType.PEAP: _TLS,
-    EapType.MSCHAPV2: MethodTraits(mutual=True, makes_key=True),
-    EapType.SIM: MethodTraits(mutual=True, makes_key=True),  # with keys of 64 bits, which GSM itself may show
-    EapType.AKA: _CARD,
-    EapType.AKA_PRIME: _CARD,
-}
-
-
-def stands_alone(method: EapType) -> bool:
-    """Return whether a method may authenticate the gateway without a certificate (RFC 5998 section 4)."""
-    traits = TRAITS.get(method, MethodTraits())
-    return traits.mutual and traits.makes_key and traits.resists_guessing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -187,6 +187,15 @@ def refused(user: str, reason: str) -> AuthenticationFailed:
     )
 
 
+def ended_early(method: str, said: str) -> AuthenticationFailed:
+    """The error for a failure of a method over TLS before the server has shown its certificate to who `said` that."""
+    return AuthenticationFailed(
+        "the gateway ended the login before the authentication server had proven itself",
+        reason=f"EAP Failure during {method}; of us it knows the name {quoted(said)} only",
+        hint="the authentication server may be down; else check auth.user and auth.anonymous_identity",
+    )
+
+
 def certificate_refused(*, accepted: bool) -> AuthenticationFailed:
     """The error for a failure of EAP-TLS that says nothing, before or after the server had `accepted` us."""
     if accepted:

@@ -23,6 +23,7 @@ from ikeclient.eap.method import (
     NeedCredential,
     breach,
     certificate_refused,
+    ended_early,
     identity_fault,
     method_name,
     password_fault,
@@ -312,13 +313,22 @@ class EapPeer:
         allowed = ", ".join(map(method_name, self._allowed))
         if self.refusal:
             return self.refusal
+        if isinstance(self._method, TlsMethod) and not self._method.server_proven:
+            return ended_early(method_name(self._method.type), self._said)
         if isinstance(self._method, Tls):
             return certificate_refused(accepted=self._method.accepted)
         if self._method and (self._method.accepted if isinstance(self._method, TlsMethod) else self._method.msk):
+            what = "card" if self._method.type in _WITH_CARD else "password"
             return AuthenticationFailed(
-                f"the gateway accepted the password of user {user} but refuses the connection",
+                f"the gateway accepted the {what} of user {user} but refuses the connection",
                 reason=f"EAP Failure after {method_name(self._method.type)} had succeeded",
                 hint="ask the gateway's administrator whether this account may use the VPN",
+            )
+        if self._method and self._method.type in _WITH_CARD:
+            return AuthenticationFailed(
+                f"the gateway refused user {user}",
+                reason=f"EAP Failure during {method_name(self._method.type)}",
+                hint="check auth.user; the authentication server may be down, or the operator may say more",
             )
         if self._method:
             return refused(self._identity, f"EAP Failure during {method_name(self._method.type)}")

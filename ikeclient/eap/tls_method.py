@@ -47,6 +47,7 @@ class TlsMethod(Remark):
         self._tls: TlsClient | None = None
         self._ended = False
         self._proven: tuple[Certificate, ...] = ()  # the server's path, as long as nothing was asked about it
+        self._shown = False
         self._early = b""  # said inside of TLS beside the last message of the handshake
         self._unanswered: NeedCredential | None = None
         self._answer: bytes | None = None  # made when the secret came, for the request that asked for it
@@ -60,6 +61,11 @@ class TlsMethod(Remark):
     def accepted(self) -> bool:
         """Whether the server has shown that it accepts us, whatever the gateway makes of that."""
         return self.done
+
+    @property
+    def server_proven(self) -> bool:
+        """Whether the server has shown its certificate: before that nothing was sent that it could refuse."""
+        return self._shown
 
     def supply(self, password: str) -> None:  # noqa: ARG002  for those that run a login inside
         """See `Method.supply`."""
@@ -160,6 +166,7 @@ class TlsMethod(Remark):
             raise GatewayNotAuthenticated(_NOT_PROVEN, reason=reason, hint=hint) from None
         if chain[0].matches(*wanted):
             self._proven = path
+            self._shown = True
             return
         offered = chain[0].identities()
         shown = ", ".join(identity_text(*name) for name in offered[:_MAX_SHOWN_NAMES])

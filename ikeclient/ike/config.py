@@ -53,8 +53,8 @@ class CertificateAuth:
 class EapAuth:
     """We answer EAP with one of `methods`, in order of preference (RFC 7296 section 2.16).
 
-    `tls` is for the methods over TLS, `sim` for those with a card. `eap.credentials.stands_alone` tells which methods
-    could do without the gateway's certificate.
+    `tls` is for the methods over TLS, `sim` for those with a card. A gateway that has shown no certificate is answered
+    with those of `eap.traits.MUTUAL` only.
     """
 
     identity: str

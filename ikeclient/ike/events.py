@@ -150,7 +150,7 @@ class Configuration:
     """What the gateway assigned in CFG_REPLY, after the checks of RFC 7296 section 3.15 and the caps of this client.
 
     `subnets` are what lies behind the gateway, `excluded` what it wants outside the tunnel, `exclude_lan` whether that
-    is the client's own network.
+    is the client's own network. `p_cscf` are an operator's servers for calls (RFC 7651).
     """
 
     addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
@@ -159,6 +159,7 @@ class Configuration:
     subnets: tuple[IPv4Network | IPv6Network, ...] = ()
     excluded: tuple[IPv4Network | IPv6Network, ...] = ()
     exclude_lan: bool = False
+    p_cscf: tuple[IPAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

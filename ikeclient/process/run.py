@@ -28,6 +28,7 @@ from ikeclient.net.model import MachineAdapter
 from ikeclient.net.rights.drop_privileges import drop_privileges, future_user
 from ikeclient.net.rights.grants import Missing, grant
 from ikeclient.net.rights.privileges import has_net_admin
+from ikeclient.process.card import card_of, reader_of
 from ikeclient.process.hangup import Reloader, Reread, has_terminal
 from ikeclient.process.helper.channel import CRASH, HelperDns, HelperJournal
 from ikeclient.process.helper.messages import WriteCrash
@@ -134,7 +135,7 @@ async def _run(
             switch=switch,
             ask=options.ask,
             sign=keys.sign if keys is not None else None,
-            card=our_helper.card.ask,
+            card=reader_of(profile, keys) or our_helper.card.ask,
             network=SystemNetwork(
                 Fetcher(switch.resolve, mark=outer_mark, admit=switch.admit_fetch), _revocation_cache(profile)
             ),
@@ -394,7 +395,8 @@ async def _plan(
             switch.close()
             switch.use_interface(tun.name)
         sign = keys.sign if keys is not None else None
-        ports = Ports(device=tun, machine=machine, table=free_table(), switch=switch, sign=sign)
+        card = card_of(profile, keys)
+        ports = Ports(device=tun, machine=machine, table=free_table(), switch=switch, sign=sign, card=card)
         connection = TunnelDriver(profile, options, ports, publish)
         await until_stopped(connection, connection.stop)
     finally:

@@ -23,6 +23,7 @@ from ikeclient.errors import IkeclientError, PlatformError, UsageError
 from ikeclient.ipc.messages import pack
 from ikeclient.net.changes.steps import FIRST_TABLE
 from ikeclient.net.namespace.namespace import Namespace
+from ikeclient.process.card import card_of
 from ikeclient.process.run import Listener, open_control, until_stopped
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.signer.keeper import SignerClient, signer
@@ -78,7 +79,8 @@ async def _run(
     if profile.session.up or profile.session.down:
         notice("the profile's up and down commands are not run: they are about the machine")
     sign = keys.sign if keys is not None else None
-    ports = Ports(device=namespace.tun, machine=namespace, table=FIRST_TABLE, sign=sign)
+    card = card_of(profile, keys)
+    ports = Ports(device=namespace.tun, machine=namespace, table=FIRST_TABLE, sign=sign, card=card)
     connection = TunnelDriver(profile, options, ports, publish)
     if not profile.session.offload:
         namespace.tun.keep_plain()

@@ -7,7 +7,7 @@ contradictory or beyond this machine's cryptography is an error here, not half w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Literal, cast
@@ -41,7 +41,16 @@ from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.trust import program
 from ikeclient.profile.model import proposals
 from ikeclient.profile.model.capability import usable
-from ikeclient.profile.model.methods import METHODS, SUPPORTED, is_eap, mutual_answers, needs_password, uses_card
+from ikeclient.profile.model.methods import (
+    CARDS,
+    METHODS,
+    SUPPORTED,
+    has_card,
+    is_eap,
+    mutual_answers,
+    needs_password,
+    uses_card,
+)
 from ikeclient.profile.model.schema import Auth, Gateway, Profile
 from ikeclient.profile.model.values import IPNetwork, shown
 from ikeclient.profile.secrets.credentials import (
@@ -56,6 +65,7 @@ from ikeclient.profile.secrets.credentials import (
     load_sim,
     load_trust,
 )
+from ikeclient.profile.secrets.remote_keys import find_card
 from ikeclient.profile.secrets.secrets import Ask, Secret
 from ikeclient.profile.secrets.sources import SecretNotRead, Sources
 from ikeclient.wire.identity import Identity
@@ -103,6 +113,7 @@ class SessionSettings:
     card: tuple[str, ...] = ()
     runs_as: Author | None = None
     kill_switch: bool = False
+    card_reader: bytes | None = field(default=None, repr=False)  # where the card is, for who asks it; with its PIN
 
     @property
     def commands(self) -> dict[str, tuple[tuple[str, ...], ...]]:
@@ -126,10 +137,11 @@ class CompiledProfile:
 
     @property
     def signs_elsewhere(self) -> bool:
-        """Whether a private key of ours is on a token or with an agent."""
+        """Whether a private key of ours is on a token or with an agent, or a SIM card in a reader."""
         second = self.ike.second_auth
         ways = (self.ike.auth, second.auth if second is not None else None)
-        return any(isinstance(way, CertificateAuth) and isinstance(way.key, RemoteKey) for way in ways)
+        remote = any(isinstance(way, CertificateAuth) and isinstance(way.key, RemoteKey) for way in ways)
+        return remote or self.session.card_reader is not None
 
     def ike_for(self, address: str) -> IkeConfig:
         """The configuration towards one of `gateways`: without a configured identity each must prove its address."""
@@ -198,6 +210,7 @@ def compile_profile(
     _warn_of_unused(profile, sources.warnings)
     try:
         proven = _authentications(profile, sources)
+        session = replace(session, card_reader=_card_reader(profile, sources))
     except SecretNotRead as unread:
         unread.warnings = tuple(sources.warnings)
         raise
@@ -286,7 +299,7 @@ def _gateway_auth(profile: Profile, sources: Sources) -> GatewayAuth:
                 hint=f"methods that do are {', '.join(able)}",
             )
         case "eap":
-            if EapType.MSCHAPV2 in mutual_answers(auth.method):
+            if EapType.MSCHAPV2 in mutual_answers(auth.method) and needs_password(auth):
                 sources.warnings.append(
                     "gateway.auth eap: only the password proves the gateway, and whoever poses as it learns enough to "
                     "try passwords on; make it long and random"
@@ -345,12 +358,12 @@ def _eap(auth: Auth, theirs: GatewayAuth, gateway: Gateway, sources: Sources) ->
             anonymous_identity=auth.anonymous_identity,
             check_revocation=gateway.revocation != "off",
         )
-    sim = load_sim(auth, sources, private=alone) if uses_card(auth.method) else None
+    sim = load_sim(auth, sources, private=alone) if has_card(auth) or uses_card(auth.method) else None
     own, account = _eap_identities(auth, tls.chain if tls else ())
     wants_password = needs_password(auth)
-    if not wants_password and sim is None:
+    if not wants_password:
         certified = (EapType.TLS, EapType.PEAP, EapType.TTLS) if auth.inner == "tls" else (EapType.TLS,)
-        methods = tuple(method for method in methods if method in certified)
+        methods = tuple(method for method in methods if method in (*CARDS, *certified))
     password = load_password(auth, account, sources) if wants_password else None
     return own, EapAuth(identity=account, methods=methods, password=password, tls=tls, sim=sim)
 
@@ -360,6 +373,8 @@ def _possible(auth: Auth, method: EapType) -> bool:
     match method:
         case EapType.TLS:
             return auth.method != "eap" or auth.certificate is not None
+        case EapType.AKA_PRIME | EapType.AKA | EapType.SIM:
+            return auth.method != "eap" or has_card(auth)
         case EapType.PEAP:
             return auth.inner not in ("pap", "eap-mschapv2")
         case _:
@@ -454,8 +469,10 @@ def _warn_of_unused(profile: Profile, warnings: list[str]) -> None:
 def network_settings(profile: Profile) -> NetworkSettings:
     """What changes on the machine, as the profile says."""
     network = profile.network
+    card = any(has_card(auth) for auth in (profile.auth, profile.second_auth) if auth is not None)
+    operators: frozenset[str] = frozenset({"p-cscf"}) if card and network.request else frozenset()
     return NetworkSettings(
-        request=frozenset(network.request),
+        request=operators.union(network.request),
         routes=network.routes,
         exclude=tuple(item for item in network.exclude if item != "lan"),
         exclude_lan="lan" in network.exclude,
@@ -485,9 +502,17 @@ def _selectors(network: NetworkSettings, warnings: list[str]) -> tuple[TrafficSe
 def _card_command(profile: Profile, base_dir: Path, author: Author | None) -> tuple[str, ...]:
     """The command that answers for the card, () if there is none."""
     for auth in (profile.auth, profile.second_auth):
-        if auth is not None and auth.sim is not None and auth.sim.command is not None and uses_card(auth.method):
+        if auth is not None and auth.sim is not None and auth.sim.command is not None and has_card(auth):
             return _checked_commands([auth.sim.command], base_dir, f"{auth.SECTION}.sim.command", author)[0]
     return ()
+
+
+def _card_reader(profile: Profile, sources: Sources) -> bytes | None:
+    """Where the card is, if it is in a reader. Raises ProfileError if it is not there."""
+    for auth in (profile.auth, profile.second_auth):
+        if auth is not None and auth.sim is not None and auth.sim.reader is not None and has_card(auth):
+            return find_card(auth, auth.sim, sources)
+    return None
 
 
 def _session(profile: Profile, base_dir: Path, author: Author | None) -> SessionSettings:

@@ -33,6 +33,16 @@ server_name = "radius.example.com"        # what the authentication server must 
 # server_ca = ["radius-ca.pem"]           # who may vouch for it; default: as for the gateway
 """
 
+_CARD = """
+[auth]
+method = "{method}"
+identity = "{{identity}}"
+# This is the permanent identity: {digit}, the IMSI, and the realm of the operator.
+sim = {{{{ command = ["sim-helper"] }}}}       # a program that asks the card, see docs/profile.md
+# sim = {{{{ reader = "USB" }}}}               # or the card's reader, by its name or a part of it
+# An operator's gateway often has no certificate: set auth to eap and identity to the access point above, as ims.
+"""
+
 _AUTH = {
     "psk": """
 [auth]
@@ -81,6 +91,29 @@ identity = "{identity}"        # how the gateway knows us
 # Without a password the gateway's question is shown and answered on the terminal: a one-time password.
 # password = {{ file = "{name}.pw" }}       # the answer to its first question (chmod 600)
 """,
+    "eap-md5": """
+[auth]
+method = "eap-md5"                        # proves us only, and makes no keys: the gateway's certificate does the rest
+identity = "{identity}"        # how the gateway knows us
+# user = "alice"                          # the account, where it differs from the identity
+password = {{ prompt = true }}              # ask on the terminal
+# password = {{ file = "{name}.pw" }}       # or a file (chmod 600)
+""",
+    "eap-sim": _CARD.format(method="eap-sim", digit="1"),
+    "eap-aka": _CARD.format(method="eap-aka", digit="0"),
+    "eap-aka-prime": _CARD.format(method="eap-aka-prime", digit="6"),
+    "eap": """
+[auth]
+method = "eap"                            # what the gateway asks for, of the methods that show nobody the password
+identity = "{identity}"        # how the gateway knows us
+# user = "alice"                          # the account, where it differs from the identity
+password = {{ prompt = true }}              # for PEAP, EAP-TTLS and MSCHAPv2: ask on the terminal
+# certificate = "{name}.pem"              # for EAP-TLS: our certificate with its intermediates, and its key
+# key = "{name}.key"                      # chmod 600
+# sim = {{ command = ["sim-helper"] }}      # for a card, see docs/profile.md
+server_name = "radius.example.com"        # what the authentication server must prove to be; default: the gateway
+# server_ca = ["radius-ca.pem"]           # who may vouch for it; default: as for the gateway
+""",
 }
 
 _ROUTES = {
@@ -108,6 +141,11 @@ _TAIL = """
 """
 
 METHODS = tuple(_AUTH)
+IDENTITY = "alice@example.com"
+CARD_IDENTITIES = {
+    f"eap-{kind}": f"{digit}001010123456789@nai.epc.mnc001.mcc001.3gppnetwork.org"
+    for kind, digit in (("sim", 1), ("aka", 0), ("aka-prime", 6))
+}
 ROUTES = tuple(_ROUTES)
 
 
@@ -117,13 +155,14 @@ def template(
     *,
     name: str = "vpn",
     address: str = "vpn.example.com",
-    identity: str = "alice@example.com",
+    identity: str = "",
 ) -> str:
     """A commented profile for one of `METHODS` with one of `ROUTES`; raises UsageError for another one.
 
-    `name` is the profile's and names the files beside it. `address` and `identity` are put in as they are given.
+    `name` is the profile's and names the files beside it. `address` and `identity` are put in as they are given; an
+    identity of the method's kind stands in for none.
     """
-    method = {"eap": "eap-mschapv2"}.get(method, method)
+    identity = identity or CARD_IDENTITIES.get(method, IDENTITY)
     if method not in _AUTH:
         raise UsageError(f"there is no template for method {method}", hint=f"there is one for {', '.join(METHODS)}")
     if routes not in _ROUTES:

@@ -1,4 +1,4 @@
-"""The process that has signatures made for a tunnel, with the rights that the tunnel gives up.
+"""The process that has signatures made and SIM cards asked for a tunnel, with the rights that the tunnel gives up.
 
 It is forked before the tunnel has any keys and loads no foreign code: each key has a `worker`, which is made when it is
 needed and again when it is lost. A worker that was there before and fails gets one successor at once, since a token may
@@ -21,7 +21,20 @@ from ikeclient.errors import KeyUnavailable
 from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.fork import await_end, daemonise, fork
 from ikeclient.ipc.messages import pack, receive, stream
-from ikeclient.signer.messages import CODEC, Answer, Refused, Sign, Signed, unpack_reference
+from ikeclient.signer.messages import (
+    CODEC,
+    Answer,
+    AskCard,
+    CardSaid,
+    Opened,
+    Refused,
+    Seen,
+    Sign,
+    Signed,
+    Use,
+    Used,
+    unpack_reference,
+)
 from ikeclient.signer.worker import Worker, WorkerGone, result
 
 _PR_SET_NAME = 15  # prctl(2)
@@ -37,8 +50,8 @@ class Keeper:
         self._workers: dict[bytes, Worker] = {}
         self._refused: dict[bytes, Failure] = {}
 
-    def sign(self, request: Sign) -> Signed | Refused:
-        """Have it signed."""
+    def use(self, request: Use) -> Used | Refused:
+        """Have it signed, or the card asked."""
         reference = request.reference
         if (failure := self._refused.get(reference)) is not None:
             return Refused(number=request.number, failure=failure, pin=True)
@@ -50,14 +63,15 @@ class Keeper:
             self._refused[reference] = answer.failure
         return answer
 
-    def _ask(self, request: Sign) -> Signed | Refused:
+    def _ask(self, request: Use) -> Used | Refused:
         try:
             answer = self._worker(request.reference).ask(request)
         except (WorkerGone, OSError, ValueError) as error:
             reason = str(error) if isinstance(error, WorkerGone) else type(error).__name__
-            failure = Failure.of(KeyUnavailable("our key did not sign", reason=reason))
+            what = "our key did not sign" if isinstance(request, Sign) else "the card did not answer"
+            failure = Failure.of(KeyUnavailable(what, reason=reason))
             answer = Refused(number=request.number, failure=failure)
-        if isinstance(answer, Signed):
+        if isinstance(answer, Signed | CardSaid):
             return answer
         self._close(request.reference)  # what is known of the token may not be true any more
         return answer if isinstance(answer, Refused) else _wrong(request.number)
@@ -90,32 +104,46 @@ class SignerClient:
         """Have it signed. Raises KeyUnavailable."""
         self._lock = self._lock or asyncio.Lock()
         async with self._lock:
-            try:
-                answer = result(await self._ask(request))
-            except (OSError, ValueError):
-                raise _gone(request) from None
+            key = request.key
+            answer = await self._ask(
+                key.place,
+                Sign(
+                    number=next(self._numbers),
+                    reference=key.reference,
+                    octets=request.octets,
+                    schemes=request.schemes,
+                    public_key=key.public_key.spki,
+                ),
+            )
         if not isinstance(answer, Signed):
-            raise _gone(request)
+            raise _gone(key.place)
         return Signature(scheme=answer.scheme, data=answer.signature)
 
-    async def _ask(self, request: SignatureRequest) -> Answer:
-        number = next(self._numbers)
-        key = request.key
-        message = Sign(
-            number=number,
-            reference=key.reference,
-            octets=request.octets,
-            schemes=request.schemes,
-            public_key=key.public_key.spki,
-        )
+    async def ask_card(self, reference: bytes, question: str) -> str:
+        """Have the SIM card of a `CardReader` answer a challenge. Raises KeyUnavailable."""
+        self._lock = self._lock or asyncio.Lock()
+        async with self._lock:
+            message = AskCard(number=next(self._numbers), reference=reference, question=question)
+            answer = await self._ask("the SIM card", message)
+        if not isinstance(answer, CardSaid):
+            raise _gone("the SIM card")
+        return answer.text
+
+    async def _ask(self, place: str, message: Use) -> Used | Seen | Opened:
+        try:
+            return result(await self._exchange(place, message))
+        except (OSError, ValueError):
+            raise _gone(place) from None
+
+    async def _exchange(self, place: str, message: Use) -> Answer:
         self._streams = self._streams or await asyncio.open_connection(sock=self._socket)
         reader, writer = self._streams
         writer.write(pack(CODEC.encode(message)))
         async for found in stream(reader):
-            answer = CODEC.decode(Signed | Refused, found)  # type: ignore[arg-type]  # a union
-            if answer.number == number:  # else it answers a request that was given up
+            answer: Used | Refused = CODEC.decode(Used | Refused, found)  # type: ignore[arg-type]  # a union
+            if answer.number == message.number:  # else it answers a request that was given up
                 return answer
-        raise _gone(request)
+        raise _gone(place)
 
     def close(self) -> None:
         """Close what the running event loop has of it."""
@@ -155,19 +183,20 @@ def _life(connection: socket.socket) -> int:
     try:
         with contextlib.suppress(OSError, ValueError):
             while (message := receive(tunnel.recv)) is not None:
-                tunnel.sendall(pack(CODEC.encode(keeper.sign(CODEC.decode(Sign, message)))))
+                request: Use = CODEC.decode(Use, message)  # type: ignore[arg-type]  # a union
+                tunnel.sendall(pack(CODEC.encode(keeper.use(request))))
     finally:
         keeper.close()
     return 0
 
 
 def _wrong(number: int) -> Refused:
-    return Refused(number=number, failure=Failure.of(KeyUnavailable("our key gave no signature")))
+    return Refused(number=number, failure=Failure.of(KeyUnavailable("our key or card gave no answer")))
 
 
-def _gone(request: SignatureRequest) -> KeyUnavailable:
+def _gone(place: str) -> KeyUnavailable:
     return KeyUnavailable(
-        f"{request.key.place} cannot be asked for a signature",
+        f"{place} cannot be asked",
         reason="the process that signs is gone",
         hint="disconnect and connect again",
     )

@@ -1,6 +1,7 @@
 """What is said between the processes around a key that is elsewhere; `ipc.typed` writes and reads it.
 
-A reference is what a `RemoteKey` carries for who signs: a `TokenKey` or an `AgentKey`, written as JSON.
+A reference is what a `RemoteKey` carries for who signs: a `TokenKey` or an `AgentKey`, written as JSON. A SIM card has
+one, too: a `CardReader`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,16 @@ class AgentKey:
     user: User | None = None
 
 
-Reference = TokenKey | AgentKey
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardReader:
+    """A SIM card, by the name of the PC/SC reader that it is in, or a part of it."""
+
+    reader: str
+    pin: bytes | None = field(default=None, repr=False)
+    user: User | None = None
+
+
+Reference = TokenKey | AgentKey | CardReader
 
 
 def pack_reference(reference: Reference) -> bytes:
@@ -65,7 +75,7 @@ def unpack_reference(data: bytes) -> Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Find the token of the reference, without a login."""
+    """Find the token or the card of the reference, without a login."""
 
     reference: bytes = field(repr=False)
 
@@ -135,5 +145,24 @@ class Refused:
     pin: bool = False
 
 
-Request = Look | Open | Sign
-Answer = Seen | Opened | Signed | Refused
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskCard:
+    """Have the SIM card answer a challenge, in the words of `auth.sim.command`."""
+
+    number: int
+    reference: bytes = field(repr=False)
+    question: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardSaid:
+    """Its answer; the number is that of the request."""
+
+    number: int
+    text: str = field(repr=False)
+
+
+Use = Sign | AskCard
+Used = Signed | CardSaid
+Request = Look | Open | Use
+Answer = Seen | Opened | Used | Refused

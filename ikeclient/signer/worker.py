@@ -1,4 +1,4 @@
-"""The process that holds one key: it loads a token's module, or asks an agent, and does nothing else.
+"""The process that holds one key: it loads a token's module, or asks an agent or a card, and does nothing else.
 
 A module is foreign code that may crash, hang or look around. So it gets a process of its own, with the rights of whose
 profile it is, without any descriptor of ours, and which dies with its parent. Before a tunnel has any keys such a
@@ -26,6 +26,9 @@ from ikeclient.signer.messages import (
     CODEC,
     AgentKey,
     Answer,
+    AskCard,
+    CardReader,
+    CardSaid,
     Look,
     Open,
     Opened,
@@ -36,9 +39,11 @@ from ikeclient.signer.messages import (
     Sign,
     Signed,
     TokenKey,
+    Used,
     User,
     unpack_reference,
 )
+from ikeclient.signer.reader import ReaderCard
 from ikeclient.signer.token import PinRefused, TokenSigner
 
 TIMEOUT = 60.0  # seconds for an answer; a person may have to touch the token
@@ -146,7 +151,7 @@ def _serve(connection: socket.socket) -> None:
     key = _Key()
     while (message := receive(connection.recv)) is not None:
         request: Request = CODEC.decode(Request, message)  # type: ignore[arg-type]  # a union
-        number = request.number if isinstance(request, Sign) else 0
+        number = request.number if isinstance(request, Sign | AskCard) else 0
         try:
             answer = key.answer(request)
         except IkeclientError as error:
@@ -162,12 +167,14 @@ class _Key:
 
     def __init__(self) -> None:
         self._signer: TokenSigner | AgentSigner | None = None
+        self._card: ReaderCard | None = None
 
     def answer(self, request: Request) -> Answer:
         """Do what is asked for."""
         match request:
             case Look(reference=reference):
-                return self._token(unpack_reference(reference)).look()
+                found = unpack_reference(reference)
+                return ReaderCard(found).look() if isinstance(found, CardReader) else self._token(found).look()
             case Open(reference=reference, public_key=public_key):
                 return self._open(unpack_reference(reference), public_key)
             case Sign():
@@ -176,6 +183,14 @@ class _Key:
                 assert self._signer is not None
                 scheme, signature = self._signer.sign(request.octets, request.schemes)
                 return Signed(number=request.number, scheme=scheme, signature=signature)
+            case AskCard(number=number, reference=reference, question=question):
+                card = self._card = self._card or self._reader(unpack_reference(reference))
+                return CardSaid(number=number, text=card.answer(question))
+
+    def _reader(self, reference: Reference) -> ReaderCard:
+        if not isinstance(reference, CardReader):
+            raise ProfileError("there is no card")
+        return ReaderCard(reference)
 
     def _token(self, reference: Reference) -> TokenSigner:
         if not isinstance(reference, TokenKey):
@@ -186,13 +201,13 @@ class _Key:
         if isinstance(reference, AgentKey):
             agent = self._signer = AgentSigner(reference)
             return Opened(place=agent.place, public_key=agent.public_key.spki, families=agent.families)
-        token = TokenSigner(reference)
+        token = self._token(reference)
         opened = token.open(public_key)
         self._signer = token
         return opened
 
 
-def result(answer: Answer) -> Seen | Opened | Signed:
+def result(answer: Answer) -> Seen | Opened | Used:
     """Return the answer, or raise KeyUnavailable as what it tells."""
     if isinstance(answer, Refused):
         raise answer.failure.error(PinRefused if answer.pin else KeyUnavailable)

@@ -29,6 +29,7 @@ def environment(status: Status, event: str) -> dict[str, str]:
         "IKECLIENT_ADDRESSES": " ".join(status.addresses),
         "IKECLIENT_DNS_SERVERS": " ".join(status.network.dns.servers),
         "IKECLIENT_DNS_DOMAINS": " ".join(status.network.dns.domains),
+        "IKECLIENT_P_CSCF": " ".join(map(str, status.configuration.p_cscf)),
         "IKECLIENT_ROUTES": " ".join(status.network.routes),
         "IKECLIENT_MTU": str(status.network.mtu),
     }

@@ -282,8 +282,7 @@ def _unanswerable(need: Need) -> NegotiationRefused:
     if need.kind is NeedKind.USIM:
         return NegotiationRefused(
             "the card cannot be asked here",
-            reason="auth.sim.command is run for `connect` only",
-            hint="use `ikeclient connect`",
+            reason="the profile names neither a reader nor a command in auth.sim",
         )
     hint = "connect in the foreground, on a terminal"
     return NegotiationRefused("the gateway asks for a credential", reason=str(need.request), hint=hint)

@@ -133,6 +133,7 @@ def decided(event: Event) -> str | None:
                 ("addresses", event.addresses),
                 ("DNS", event.dns_servers),
                 ("domains", tuple(map(printable, event.dns_domains))),
+                ("P-CSCF", event.p_cscf),
                 ("subnets", event.subnets),
                 ("excluded", event.excluded),
             )

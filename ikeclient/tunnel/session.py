@@ -184,6 +184,7 @@ class Session:
             interface=self.ports.device.name,
             addresses=list(now.addresses),
             gateway=now.gateway.to_json(),
+            p_cscf=list(now.p_cscf),
         )
 
     def configure(self, link: Link, outer: int | None = None) -> None:

@@ -225,6 +225,7 @@ class Status:
             addresses=self.addresses,
             dns=network.dns,
             dns_names=network.dns_names,
+            p_cscf=tuple(map(str, self.configuration.p_cscf)),
             routes=network.routes,
             ike=self._ike(now, round_trip),
             children=tuple(self._child(child, pump, now) for child in self.children.values()),

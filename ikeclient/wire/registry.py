@@ -259,7 +259,7 @@ class ConfigType(OpenEnum):
 
 
 class ConfigAttributeType(OpenEnum):
-    """RFC 7296 section 3.15.1, RFC 8598 section 4."""
+    """RFC 7296 section 3.15.1, RFC 7651 section 3, RFC 8598 section 4."""
 
     INTERNAL_IP4_ADDRESS = 1
     INTERNAL_IP4_NETMASK = 2
@@ -273,8 +273,12 @@ class ConfigAttributeType(OpenEnum):
     INTERNAL_IP4_SUBNET = 13
     SUPPORTED_ATTRIBUTES = 14
     INTERNAL_IP6_SUBNET = 15
+    P_CSCF_IP4_ADDRESS = 20
+    P_CSCF_IP6_ADDRESS = 21
     INTERNAL_DNS_DOMAIN = 25
     INTERNAL_DNSSEC_TA = 26
+    PRIVATE_P_CSCF_IP4_ADDRESS = 16389  # in use before RFC 7651
+    PRIVATE_P_CSCF_IP6_ADDRESS = 16390
     UNITY_DEF_DOMAIN = 28674
     UNITY_SPLITDNS_NAME = 28675
     UNITY_SPLIT_INCLUDE = 28676

@@ -39,6 +39,7 @@ _EXAMPLE: dict[str, Any] = {
     "addresses": ["10.88.0.1/32"],
     "dns": {"servers": ["10.99.0.53"], "domains": ["corp.example"]},
     "dns_names": "split",
+    "p_cscf": [],
     "routes": ["10.99.0.0/24"],
     "ike": {
         "spi_i": "0123456789abcdef",

@@ -164,15 +164,6 @@ def test_a_check_writes_nothing_and_tells_in_json(shell: Shell) -> None:
     assert shell.run("profile", "import", str(file), "--as", "-", "--json").returncode == 2
 
 
-def test_what_connect_cannot_do_yet_is_said_at_validate(shell: Shell) -> None:
-    text = 'version = 1\n[gateway]\naddress = "vpn.example.com"\n[auth]\nmethod = "eap-aka"\nidentity = "alice"\n'
-    text += 'sim.reader = "Reader 0"\n'
-    (profiles(shell) / "sim.toml").write_text(text)
-    done = shell.run("profile", "validate", "sim")
-    assert done.returncode == 9
-    assert "sim.reader' cannot be used" in done.stderr + done.stdout
-
-
 def test_files_that_a_profile_names_have_to_be_there(shell: Shell) -> None:
     path = profiles(shell) / "work.toml"
     (profiles(shell) / "psk").unlink()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from aka_server import CARD, NETWORK, RAND, AkaServer, K, hidden
 
-from ikeclient.eap.credentials import SimCredentials, SimMemory, stands_alone
+from ikeclient.eap.credentials import SimCredentials, SimMemory
 from ikeclient.eap.method import NeedCredential
 from ikeclient.eap.peer import EapPeer
 from ikeclient.eap.sim_attributes import At, Malformed, counted, fixed, numbered, parse
@@ -300,13 +300,6 @@ def test_answers_of_a_source_that_are_none_are_refused_without_a_quote(answer: s
     with pytest.raises(ValueError, match="it is") as caught:
         read_answer(aka_request(RAND, RAND), answer)
     assert not answer or answer not in str(caught.value)
-
-
-def test_what_may_prove_a_gateway_alone() -> None:
-    """RFC 5998 section 4: EAP-SIM proves a network with keys that GSM itself may give away."""
-    assert stands_alone(EapType.AKA)
-    assert stands_alone(EapType.AKA_PRIME)
-    assert not stands_alone(EapType.SIM)
 
 
 @pytest.mark.parametrize(

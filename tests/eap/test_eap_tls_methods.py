@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from tls_server import CLIENT, NOW, SERVER, Issued, Server, credentials, issue
 
 from ikeclient.crypto.pki.revocation import RevocationState
-from ikeclient.eap.credentials import TRAITS, TlsCredentials, stands_alone
+from ikeclient.eap.credentials import TlsCredentials
 from ikeclient.eap.fragments import MAX_FRAGMENTS, MAX_MESSAGE, Fragments
 from ikeclient.eap.method import NeedCredential
 from ikeclient.eap.methods import avp
 from ikeclient.eap.methods.avp import Avp
 from ikeclient.eap.methods.inner import INNER_NAMES
 from ikeclient.eap.methods.peap import CRYPTO_BINDING, FAILURE, RESULT, SUCCESS, parse_tlvs, tlv
-from ikeclient.eap.peer import SUPPORTED_METHODS, EapPeer, outer_identity
+from ikeclient.eap.peer import EapPeer, outer_identity
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, NegotiationRefused
 from ikeclient.profile.model.methods import INNER
 from ikeclient.wire.registry import EapType
@@ -134,6 +134,18 @@ def test_a_proven_server_gets_what_it_needs(tls13: bool) -> None:
     assert eap.respond(EAP_SUCCESS) is None
     label = b"EXPORTER_EAP_TLS_Key_Material" if tls13 else b"ttls keying material"
     assert eap.msk == server.tls.export_keying_material(label, 128, bytes([21]) if tls13 else None)[:64]
+
+
+@pytest.mark.parametrize("method", [EapType.TLS, EapType.TTLS, EapType.PEAP])
+def test_a_failure_before_the_servers_certificate_is_no_word_about_ours(method: EapType) -> None:
+    """A server behind the gateway that is down, or that does not know the name outside of TLS."""
+    eap, server = peer(method, tls=credentials(certificate=True)), Server(method)
+    eap.respond(IDENTITY)
+    eap.respond(server.start())
+    with pytest.raises(AuthenticationFailed, match="before the authentication server had proven itself") as told:
+        eap.respond(EAP_FAILURE)
+    assert "anonymous@example.org" in str(told.value.reason)
+    assert "password" not in " ".join(told.value.lines())
 
 
 @pytest.mark.parametrize("commits", [True, False])
@@ -377,14 +389,6 @@ def test_what_is_accepted_from_anybody_is_told_in_a_nak() -> None:
     for offered in (EapType.GTC, EapType.MD5_CHALLENGE, EapType.TLS):
         answer = eap.respond(bytes([1, offered, 0, 6, offered, 0]))
         assert answer == bytes([2, offered, 0, 8, EapType.NAK, *methods])
-
-
-def test_a_method_alone_has_to_prove_both_sides_and_to_make_a_key() -> None:
-    """RFC 5998 section 4."""
-    assert TRAITS.keys() == SUPPORTED_METHODS
-    over_tls = {EapType.TLS, EapType.TTLS, EapType.PEAP}
-    assert {method for method in TRAITS if stands_alone(method)} == over_tls | {EapType.AKA, EapType.AKA_PRIME}
-    assert not stands_alone(EapType(99))
 
 
 def test_the_words_for_what_runs_inside_are_the_profiles() -> None:

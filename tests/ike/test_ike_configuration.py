@@ -51,6 +51,8 @@ GOOD = address4("10.88.0.1")
         ({"ipv4", "dns"}, [T.INTERNAL_IP4_ADDRESS, T.INTERNAL_IP4_SUBNET, T.INTERNAL_DNS_DOMAIN, T.INTERNAL_IP4_DNS]),
         ({"ipv6", "dns"}, [T.INTERNAL_IP6_ADDRESS, T.INTERNAL_IP6_SUBNET, T.INTERNAL_DNS_DOMAIN, T.INTERNAL_IP6_DNS]),
         ({"dns"}, [T.INTERNAL_DNS_DOMAIN, T.INTERNAL_IP4_DNS, T.INTERNAL_IP6_DNS]),
+        ({"ipv6", "p-cscf"}, [T.INTERNAL_IP6_ADDRESS, T.INTERNAL_IP6_SUBNET, 21, 16390]),
+        ({"p-cscf"}, [20, 16389, 21, 16390]),
     ],
 )
 def test_a_request_asks_for_what_the_profile_wants(wanted: set[str], types: list[T]) -> None:
@@ -62,6 +64,25 @@ def test_a_request_asks_for_what_the_profile_wants(wanted: set[str], types: list
 
 
 # Replies
+
+
+def test_the_servers_of_an_operator_are_those_of_either_number() -> None:
+    """RFC 7651, and the private numbers from before; without being asked for they are no business of ours."""
+    payload = config(
+        GOOD,
+        (20, packed("10.99.0.77")),
+        (21, packed("fd99::77")),
+        (16389, packed("10.99.0.77")),
+        (16390, packed("fd99::78")),
+        (20, packed("127.0.0.1")),
+        (21, packed("fe80::1")),
+        (20, b"\x0a\x63"),
+        (21, b""),
+    )
+    found, notices = reply(payload)
+    assert list(map(str, found.p_cscf)) == ["10.99.0.77", "fd99::77", "fd99::78"]
+    assert len(notices) == 3
+    assert reply(payload, wanted=frozenset({"ipv4", "dns"})) == (Configuration(addresses=found.addresses), ())
 
 
 def test_a_full_reply_is_taken_as_it_is() -> None:

@@ -36,6 +36,8 @@ _RANDOM = 16
 # How names begin that hostapd's server takes for a card, permanent ones and those that it gives.
 CARD_NAMES = dict(zip("024135678", ("AKA", "AKA", "AKA", "SIM", "SIM", "SIM", "AKA'", "AKA'", "AKA'"), strict=True))
 
+PLAIN_NAMES = ("mschapv2", "gtc", "md5")  # users of hostapd's server with that method and nothing around it
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -130,8 +132,9 @@ class _Server:
     ready = ""
     port = 1812
 
-    def __init__(self, machine: Machine, directory: Path) -> None:
+    def __init__(self, machine: Machine, directory: Path, port: int | None = None) -> None:
         self.machine = machine
+        self.port = port or self.port
         self.directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
@@ -174,8 +177,10 @@ class Hostapd(_Server):
         chain.write_bytes(server.chain_file.read_bytes())
         (own / "clients").write_text(f"127.0.0.1 {SECRET}\n")
         (own / "users").write_text(
-            f'"alice@example.com" TLS\n"anonymous@example.com" PEAP,TTLS,TLS\n"anonymous" PEAP,TTLS\n'
-            f'"alice" MSCHAPV2,GTC,MD5,TTLS-MSCHAPV2,TTLS-PAP "{PASSWORD}" [2]\n"carol" TLS [2]\n'
+            '"alice@example.com" TLS\n"anonymous@example.com" PEAP,TTLS,TLS\n"anonymous" PEAP,TTLS\n'
+            + "".join(f'"{name}" {name.upper()} "{PASSWORD}"\n' for name in PLAIN_NAMES)
+            + '"alice" PEAP,TTLS\n'
+            + f'"alice" MSCHAPV2,GTC,MD5,TTLS-MSCHAPV2,TTLS-PAP "{PASSWORD}" [2]\n"carol" TLS [2]\n'
             + "".join(f'"{digit}"* {method}\n' for digit, method in CARD_NAMES.items())
         )
         lines = {
@@ -259,15 +264,16 @@ class FreeRadius(_Server):
     ready = "Ready to process requests"
     port = 1822
 
-    def serve(self, server: Credential, client_authority: Path) -> None:
+    def serve(self, server: Credential, client_authority: Path, *, tls13: bool = False) -> None:
         """Answer with `server` as the certificate, and demand client certificates of `client_authority`."""
         own = self.directory
         (own / "users").write_text(f'{USER} Cleartext-Password := "{PASSWORD}"\n')
-        (own / "radiusd.conf").write_text(_freeradius_conf(own, server, client_authority))
+        versions = ("1.3", "1.3") if tls13 else ("1.2", "1.2")
+        (own / "radiusd.conf").write_text(_freeradius_conf(own, self.port, versions, server, client_authority))
         self.launch("freeradius", "-fxx", "-l", "stdout", "-d", str(own))
 
 
-def _freeradius_conf(own: Path, server: Credential, authority: Path) -> str:
+def _freeradius_conf(own: Path, port: int, versions: tuple[str, str], server: Credential, authority: Path) -> str:
     return f"""
 prefix = /usr
 name = freeradius
@@ -303,8 +309,8 @@ modules {{
       ca_file = {authority}
       cipher_list = "DEFAULT"
       ecdh_curve = ""
-      tls_min_version = "1.2"
-      tls_max_version = "1.2"
+      tls_min_version = "{versions[0]}"
+      tls_max_version = "{versions[1]}"
       fragment_size = 800
       cache {{
         enable = no
@@ -333,7 +339,7 @@ server default {{
   listen {{
     type = auth
     ipaddr = 127.0.0.1
-    port = {FreeRadius.port}
+    port = {port}
   }}
   authorize {{
     files

@@ -323,6 +323,7 @@ def test_hooks_see_the_tunnel_and_nothing_else(lab: Lab) -> None:
             "IKECLIENT_ADDRESSES": "10.88.0.1/32 fd88::1/128",
             "IKECLIENT_DNS_SERVERS": INSIDE_DNS,
             "IKECLIENT_DNS_DOMAINS": DOMAIN,
+            "IKECLIENT_P_CSCF": "",
             "IKECLIENT_ROUTES": "10.99.0.0/24 fd99::/64",
             "IKECLIENT_MTU": seen["IKECLIENT_MTU"],
         }

@@ -9,15 +9,12 @@ from pathlib import Path
 import pytest
 from profile_world import CANARY, CERTIFICATE, EAP, PSK
 
-from ikeclient.eap.credentials import TRAITS
 from ikeclient.errors import ProfileError
 from ikeclient.ike.config import CertificateAuth, EapAuth, EapOnly, Ppk, PskAuth, TrustedCertificate
 from ikeclient.profile.compile import CompiledProfile, compile_profile
 from ikeclient.profile.load.check import check_profile
 from ikeclient.profile.load.load import load_profile, parse_profile
-from ikeclient.profile.model.methods import MUTUAL
 from ikeclient.profile.present import redacted
-from ikeclient.wire.registry import EapType
 
 Write = Callable[..., Path]
 SECOND = '\n[second_auth]\nmethod = "eap-mschapv2"\nuser = "alice"\npassword = { file = "pw" }\n'
@@ -124,8 +121,3 @@ def test_commands_of_all_sections_are_as_dangerous(place: Path) -> None:
     shown = json.dumps(redacted(parse_profile(text).profile))
     assert "canary-argument" not in shown
     assert shown.count("/bin/echo") == 2
-
-
-def test_the_methods_that_prove_both_are_those_that_say_so() -> None:
-    proving = {method for method, traits in TRAITS.items() if traits.mutual and traits.makes_key}
-    assert proving - {EapType.SIM} == MUTUAL  # whose keys have 64 bits

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
@@ -120,11 +121,43 @@ def test_a_card_is_made_of_two_keys_for_tests(place: Path, method: str) -> None:
     assert failure(text, place).message == "the card's k is not 32 hexadecimal digits"
 
 
-def test_a_card_reader_is_refused_in_words(place: Path) -> None:
+def with_card(text: str, place: Path) -> str:
+    """The profile with a card that is made of two keys."""
+    for name in ("k", "opc"):
+        (place / name).write_text("00112233445566778899aabbccddeeff")
+        (place / name).chmod(0o600)
+    return text.replace("password", 'sim = { k = { file = "k" }, opc = { file = "opc" } }\npassword', 1)
+
+
+def test_a_card_answers_what_the_gateway_asks_for(place: Path) -> None:
+    """Method `eap`: the card's methods first, and those with a password only if there is one."""
+    every = build(with_card(EAP.replace('"eap-mschapv2"', '"eap"'), place), place).ike
+    assert isinstance(every.auth, EapAuth)
+    assert every.auth.methods[:3] == (EapType.AKA_PRIME, EapType.AKA, EapType.SIM)
+    assert EapType.MSCHAPV2 in every.auth.methods
+    assert every.auth.password is not None
+    assert "p-cscf" in every.child.request
+    alone = "\n".join(
+        line
+        for line in with_card(EAP.replace('"eap-mschapv2"', '"eap"'), place).splitlines()
+        if not line.startswith("password")
+    )
+    auth = build(alone, place).ike.auth
+    assert isinstance(auth, EapAuth)
+    assert auth.methods == (EapType.AKA_PRIME, EapType.AKA, EapType.SIM)
+    assert auth.password is None
+    without = build(EAP.replace('"eap-mschapv2"', '"eap"'), place).ike
+    assert isinstance(without.auth, EapAuth)
+    assert EapType.AKA not in without.auth.methods
+    assert "p-cscf" not in without.child.request
+
+
+def test_a_card_reader_without_its_library_is_refused_in_words(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "smartcard", None)
     error = failure(
         EAP.replace("eap-mschapv2", "eap-aka").replace("password", 'sim.reader = "Reader 0"\npassword'), place
     )
-    assert error.message == "key 'auth.sim.reader' cannot be used"
+    assert error.message == "key 'auth.sim.reader' needs the package pyscard"
 
 
 def test_only_a_method_that_resists_proves_a_gateway_alone(place: Path) -> None:

@@ -53,15 +53,15 @@ def test_a_token_that_is_pulled_out_and_put_back(own_token: SoftToken, keys: dic
     """Without it the error names it, and with it there is a signature again, with the same PIN."""
     keeper = Keeper()
     try:
-        assert isinstance(keeper.sign(request(keys)), Signed)
+        assert isinstance(keeper.use(request(keys)), Signed)
         own_token.pull_out()
         for _ in range(2):
-            refused = keeper.sign(request(keys))
+            refused = keeper.use(request(keys))
             assert isinstance(refused, Refused)
             assert not refused.pin
             assert "'mine'" in refused.failure.message
         own_token.put_back()
-        again = keeper.sign(request(keys))
+        again = keeper.use(request(keys))
         assert isinstance(again, Signed)
         PublicKey(keys["ec"].public_key()).check(again.scheme, again.signature, OCTETS)
     finally:
@@ -72,11 +72,11 @@ def test_a_refused_pin_is_never_tried_again(own_token: SoftToken, keys: dict[str
     """Not even when it would be right by now: every try counts."""
     keeper = Keeper()
     try:
-        first = keeper.sign(request(keys, pin="654321"))
+        first = keeper.use(request(keys, pin="654321"))
         assert isinstance(first, Refused)
         assert first.pin
         own_token.change_pin("654321")
-        second = keeper.sign(request(keys, pin="654321", number=2))
+        second = keeper.use(request(keys, pin="654321", number=2))
         assert isinstance(second, Refused)
         assert (second.number, second.pin, second.failure) == (2, True, first.failure)
         assert not keeper._workers
@@ -145,7 +145,7 @@ def foreign(path: Path) -> Sign:
 
 def test_a_module_that_crashes_takes_nobody_along(tmp_path: Path) -> None:
     keeper = Keeper()
-    refused = keeper.sign(foreign(module(tmp_path, CRASHING)))
+    refused = keeper.use(foreign(module(tmp_path, CRASHING)))
     assert isinstance(refused, Refused)
     assert refused.number == 3
     assert "ended unexpectedly" in str(refused.failure.reason)
@@ -158,7 +158,7 @@ def test_the_end_of_the_tunnel_ends_a_module_that_hangs(tmp_path: Path) -> None:
     keeper = Keeper(theirs)
     ours.close()
     began = time.monotonic()
-    refused = keeper.sign(foreign(module(tmp_path, HANGING)))
+    refused = keeper.use(foreign(module(tmp_path, HANGING)))
     assert isinstance(refused, Refused)
     assert "the tunnel has ended" in str(refused.failure.reason)
     assert time.monotonic() - began < 50  # the limit of an answer is 60 seconds

@@ -9,10 +9,13 @@ from sim_certificates import gateway_certificate, trust, user_certificate, user_
 from sim_gateway import PASSWORD, PSK, USER, Edit, GatewaySetup, named
 from sim_world import AUTHS, World, altered, client_config
 
+from ikeclient.eap.credentials import SimCredentials, TlsCredentials
+from ikeclient.eap.peer import SUPPORTED_METHODS
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, IkeclientError, NegotiationRefused
 from ikeclient.ike.config import EapAuth, EapOnly, IkeConfig, OwnAuth, Ppk, PskAuth, SecondAuth, TrustedCertificate
 from ikeclient.ike.events import IkeEstablished, Path
-from ikeclient.wire.identity import AuthPayload
+from ikeclient.ike.v2.message.payloads import find
+from ikeclient.wire.identity import AuthPayload, CertPayload, IdiPayload
 from ikeclient.wire.notify import EapPayload, NotifyPayload
 from ikeclient.wire.payload import Message, Payload
 from ikeclient.wire.registry import EapType, NotifyType
@@ -128,15 +131,50 @@ def test_eap_alone_fails_as_it_should(config: IkeConfig, setup: dict[str, object
     down(World(config=config, setup=GatewaySetup(auth="eap", gateway_auth="eap", **setup)), error)  # type: ignore[arg-type]
 
 
-def test_eap_alone_is_worth_nothing_without_keys() -> None:
-    """RFC 5998 section 3: EAP-MD5 proves nothing about the gateway, and SK_pi must not stand in for its keys."""
-    config = eap_only(methods=(EapType.MD5_CHALLENGE,))
-    world = World(config=config, setup=GatewaySetup(auth="eap", gateway_auth="eap"))
-    requests = iter((bytes.fromhex("0102001604") + b"\x10" + bytes(16), bytes.fromhex("03020004")))
-    world.gateway.edit["eap"] = lambda _: [EapPayload(packet=next(requests))]
+PROVES_NOTHING = (EapType.MD5_CHALLENGE, EapType.GTC, EapType.SIM)
+
+
+@pytest.mark.parametrize("method", PROVES_NOTHING)
+def test_eap_alone_is_refused_with_a_method_that_does_not_prove_the_gateway(method: EapType) -> None:
+    """RFC 5998 section 3, E2: neither account nor password is said to it, whatever a profile was checked for."""
+    world = World(config=eap_only(methods=(method,)), setup=GatewaySetup(auth="eap", gateway_auth="eap"))
     error = down(world, GatewayNotAuthenticated)
-    assert "no keys" in str(error.reason)
-    assert "final" not in [stage for stage, _ in world.gateway.requests]
+    assert "EAP alone" in str(error.reason)
+    assert "eap" not in [stage for stage, _ in world.gateway.requests]
+
+
+def test_eap_alone_answers_with_methods_that_prove_the_gateway_only() -> None:
+    """E4: of those that the profile allows to a proven gateway, an unproven one is told in the NAK which may be."""
+    config = eap_only(methods=(EapType.GTC, EapType.MSCHAPV2))
+    world = World(config=config, setup=GatewaySetup(auth="eap", gateway_auth="eap"))
+    requests = iter((bytes.fromhex("0102000606") + b"?", bytes.fromhex("04020004")))
+    world.gateway.edit["eap"] = lambda _: [EapPayload(packet=next(requests))]
+    down(world, AuthenticationFailed)
+    heard = [p.packet for _, sent in world.gateway.requests for p in sent if isinstance(p, EapPayload)]
+    assert bytes([EapType.NAK, EapType.MSCHAPV2]) == heard[-1][4:]
+    assert not [packet for packet in heard if PASSWORD.encode() in packet]
+
+
+def everything() -> EapAuth:
+    """What a profile with every method has to give."""
+    tls, sim = TlsCredentials(trust=trust()), SimCredentials()
+    return EapAuth(identity=USER, methods=tuple(sorted(SUPPORTED_METHODS)), password=PASSWORD, tls=tls, sim=sim)
+
+
+@pytest.mark.parametrize("method", sorted(SUPPORTED_METHODS))
+def test_whichever_method_an_unproven_gateway_asks_for_it_hears_nothing(method: EapType) -> None:
+    """E2: its certificate is for another name, and its first answer asks for a method at once."""
+    world = World(
+        config=altered(client_config("eap"), auth=everything(), gateway_identity=named("other.example.com")),
+        setup=GatewaySetup(auth="eap"),
+    )
+    world.gateway.edit["auth"] = lambda payloads: [
+        EapPayload(packet=bytes([1, 1, 0, 6, method, 0])) if isinstance(p, EapPayload) else p for p in payloads
+    ]
+    down(world, GatewayNotAuthenticated)
+    heard = [p for _, sent in world.gateway.requests for p in sent]
+    assert find(heard, IdiPayload) is not None
+    assert not [p for p in heard if isinstance(p, EapPayload | AuthPayload | CertPayload)]
 
 
 def test_a_gateway_that_does_not_know_the_password_is_refused() -> None:

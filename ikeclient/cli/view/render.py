@@ -187,6 +187,7 @@ def _rows(tunnel: TunnelStatus, rate: Rate | None) -> Iterator[tuple[str, str]]:
             yield "dns", _joined(_listed(dns.servers), domains and f"for {domains}")
         case _:
             yield "dns", "as without the tunnel" if tunnel.state == "connected" else ""
+    yield "p-cscf", _listed(tunnel.p_cscf)
     yield "routes", _listed(tunnel.routes)
     if ike is not None:
         rtt = f"rtt {ike.rtt_ms} ms" if ike.rtt_ms is not None else ""

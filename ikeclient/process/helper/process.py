@@ -22,13 +22,13 @@ from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.fork import await_end, daemonise, fork
 from ikeclient.ipc.messages import pack, receive, stream
 from ikeclient.net.changes.journal import this_process
+from ikeclient.process.card import ask_command
 from ikeclient.process.helper.channel import CODEC, HelperChannel, Keeper
 from ikeclient.process.helper.command import run_command
 from ikeclient.process.helper.messages import AskCard, CardAnswer, HookEnded, ProfileRead, ReadProfile, RunHook
 from ikeclient.profile.compile import CompiledProfile
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.message import decode, encode
-from ikeclient.profile.secrets.command import run_for_secret
 from ikeclient.tunnel.hooks import SEARCH_PATH, environment
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.status import Status
@@ -41,7 +41,6 @@ _GOODBYE = 5.0  # seconds for the helper to end
 _READING = 120.0  # seconds for a profile with its secrets
 _LARGEST_PROFILE = 64 << 20  # bytes, with every authority that its files hold
 _CHALLENGE = re.compile(r"aka( [0-9a-f]{32}){2}|sim( [0-9a-f]{32}){3}")
-_LARGEST_ANSWER = 512
 _REFUSED = "was not run: the helper refuses it"
 
 Known = dict[str, list[tuple[list[str], Author | None]]]  # commands by reason (up, down), and whose rights they have
@@ -250,11 +249,9 @@ def _ask_card(asked: AskCard, known: Known, directory: Path) -> CardAnswer:
     try:
         if not command or not _CHALLENGE.fullmatch(asked.challenge):
             raise ProfileError("the card cannot be asked", reason="the helper refuses it")
-        given = f"{asked.challenge}\n".encode()
-        said = run_for_secret(command, directory, _LARGEST_ANSWER, "card", author=author, given=given)
+        return CardAnswer(number=asked.number, text=ask_command(command, directory, author, asked.challenge))
     except IkeclientError as error:
         return CardAnswer(number=asked.number, problem=Failure.of(error))
-    return CardAnswer(number=asked.number, text=said.decode("ascii", "replace"))
 
 
 def _learn(known: Known, commands: Mapping[str, Sequence[Sequence[str]]], runs_as: Author | None) -> None:

@@ -14,7 +14,7 @@ from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.profile.compile import compile_profile, gateway_method, unsupported
 from ikeclient.profile.load.files import shown_path
 from ikeclient.profile.load.load import LoadedProfile
-from ikeclient.profile.model.methods import SUPPORTED, is_eap, needs_password, uses_card, uses_certificate
+from ikeclient.profile.model.methods import SUPPORTED, has_card, is_eap, needs_password, uses_card, uses_certificate
 from ikeclient.profile.model.problems import InvalidProfile, Problem
 from ikeclient.profile.model.schema import Auth, SecretSource
 from ikeclient.profile.secrets.credentials import MAX_KEY_FILE, is_pkcs12
@@ -109,12 +109,12 @@ def _unset(files: _Files, auth: Auth) -> Iterator[tuple[str, str]]:
         yield from _certificate(files, auth)
     if is_eap(auth.method) and needs_password(auth):
         yield from files.secret(f"{auth.SECTION}.password", auth.password)
-    if uses_card(auth.method):
-        if auth.sim is None:
+    if auth.sim is None:
+        if uses_card(auth.method):
             yield f"{auth.SECTION}.sim", _UNSET
-        else:
-            yield from files.secret(f"{auth.SECTION}.sim.k", auth.sim.k)
-            yield from files.secret(f"{auth.SECTION}.sim.opc", auth.sim.opc)
+    elif has_card(auth):
+        yield from files.secret(f"{auth.SECTION}.sim.k", auth.sim.k)
+        yield from files.secret(f"{auth.SECTION}.sim.opc", auth.sim.opc)
     if is_eap(auth.method) and not uses_certificate(auth.method) and auth.identity is None and auth.user is None:
         yield f"{auth.SECTION}.user", _UNSET
 

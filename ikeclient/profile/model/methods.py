@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, get_args
 
+from ikeclient.eap.traits import MUTUAL
 from ikeclient.wire.registry import EapType
 
 MethodName: TypeAlias = Literal[
@@ -30,6 +31,7 @@ INNER: tuple[InnerName, ...] = get_args(InnerName)
 _CERTIFICATE = frozenset({"certificate", "key", "key_passphrase"})
 _SERVER = frozenset({"server_ca", "server_name", "anonymous_identity"})
 _CARD = frozenset({"user", "anonymous_identity", "sim"})
+CARDS = (EapType.AKA_PRIME, EapType.AKA, EapType.SIM)  # in order of preference
 _TUNNELLED = _CERTIFICATE | _SERVER | {"user", "password", "inner"}
 
 
@@ -66,10 +68,11 @@ METHODS: dict[MethodName, MethodTraits] = {
     "eap-aka": MethodTraits(keys=_CARD, answers=(EapType.AKA,)),
     "eap-aka-prime": MethodTraits(keys=_CARD, answers=(EapType.AKA_PRIME,)),
     # What the gateway asks for, of the methods that never show the password to anybody unproven.
-    "eap": MethodTraits(keys=_TUNNELLED, answers=(EapType.TLS, EapType.PEAP, EapType.TTLS, EapType.MSCHAPV2)),
+    "eap": MethodTraits(
+        keys=_TUNNELLED | _CARD,
+        answers=(*CARDS, EapType.TLS, EapType.PEAP, EapType.TTLS, EapType.MSCHAPV2),
+    ),
 }
-# EAP methods that authenticate both sides and make keys: no others may prove a gateway alone (RFC 5998 section 3).
-MUTUAL = frozenset({EapType.MSCHAPV2, EapType.TLS, EapType.TTLS, EapType.PEAP, EapType.AKA, EapType.AKA_PRIME})
 SUPPORTED = tuple(name for name, traits in METHODS.items() if traits.supported)
 REFUSED = tuple(name for name, traits in METHODS.items() if not traits.supported)
 
@@ -92,8 +95,8 @@ def uses_certificate(method: str) -> bool:
 
 
 def uses_card(method: str) -> bool:
-    """Return whether a SIM or USIM proves who we are; false for what is no method."""
-    return method in _BY_NAME and "sim" in _BY_NAME[method].keys
+    """Return whether nothing but a SIM or USIM proves who we are; false for what is no method."""
+    return is_eap(method) and set(_BY_NAME[method].answers) <= set(CARDS)
 
 
 class _Auth(Protocol):
@@ -107,10 +110,17 @@ class _Auth(Protocol):
     def certificate(self) -> object | None: ...
     @property
     def password(self) -> object | None: ...
+    @property
+    def sim(self) -> object | None: ...
+
+
+def has_card(auth: _Auth) -> bool:
+    """Return whether the profile names a card that its method may use."""
+    return auth.sim is not None and auth.method in _BY_NAME and "sim" in _BY_NAME[auth.method].keys
 
 
 def needs_password(auth: _Auth) -> bool:
-    """Return whether an EAP method takes a password: not with certificates only."""
+    """Return whether an EAP method takes a password: not with certificates or a card only."""
     if auth.method == "eap-tls" or auth.inner == "tls" or uses_card(auth.method):
         return False
-    return auth.method != "eap" or auth.certificate is None or auth.password is not None
+    return auth.method != "eap" or auth.password is not None or (auth.certificate is None and not has_card(auth))

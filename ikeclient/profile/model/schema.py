@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import (
     BaseModel,
@@ -107,6 +107,7 @@ _KEY_SOURCE: dict[str, Any] = {
     ]
 }
 
+Wanted: TypeAlias = Literal["ipv4", "ipv6", "dns", "p-cscf"]
 Text: TypeAlias = Annotated[str, _Parsed(values.text, _TEXT)]
 FilePath: TypeAlias = Annotated[str, _Parsed(values.path, _TEXT)]
 Command: TypeAlias = Annotated[tuple[str, ...], _Parsed(values.command, _list_of(_STRING, 1))]
@@ -136,7 +137,7 @@ def _proposals(kind: Literal["ike", "esp"]) -> _Parsed:
 
 
 def _request(value: object) -> tuple[str, ...]:
-    kinds = ("ipv4", "ipv6", "dns")
+    kinds = get_args(Wanted)
     if not isinstance(value, list | tuple):
         raise ValueError(f"must be a list of {', '.join(kinds)}, not {values.shown(value)}")
     for item in value:
@@ -256,7 +257,12 @@ class SimSource(Section):
     command: Command | None = Field(
         default=None, repr=False, description="A command that answers one challenge, run without a shell"
     )
-    reader: Text | None = Field(default=None, description="A PC/SC reader; known and refused: use a command")
+    reader: Text | None = Field(
+        default=None, description="The PC/SC reader that the card is in, by its name or a part of it"
+    )
+    pin: SecretSource | None = Field(
+        default=None, description="The card's PIN, with a reader and if it wants one: a secret source"
+    )
     k: SecretSource | None = Field(default=None, description="For tests: K, 32 hexadecimal digits, as a secret source")
     opc: SecretSource | None = Field(default=None, description="For tests: OPc, likewise; it goes with `k`")
 
@@ -265,6 +271,8 @@ class SimSource(Section):
         given = [kind for kind in ("command", "reader", "k") if getattr(self, kind) is not None]
         if len(given) != 1 or (self.k is None) != (self.opc is None):
             raise ValueError("must have exactly one of command, reader, and k with opc")
+        if self.pin is not None and self.reader is None:
+            raise ValueError("has a pin, which goes with a reader only")
         return self
 
 
@@ -327,7 +335,7 @@ class Auth(Section):
     method: MethodName = Field(
         description=f"How we prove who we are: {_words(name for name in SUPPORTED if name != 'eap')}, or `eap`: "
         "what the gateway asks for, of the methods that never show the password to anybody who has not proven who "
-        "they are: EAP-TLS if there is a certificate, PEAP, EAP-TTLS and MSCHAPv2"
+        "they are: AKA', AKA and SIM if there is a card, EAP-TLS if there is a certificate, PEAP, EAP-TTLS and MSCHAPv2"
     )
     identity: Text | None = Field(
         default=None,
@@ -361,8 +369,8 @@ class Auth(Section):
     )
     sim: SimSource | None = Field(
         default=None,
-        description="Required for methods `eap-sim`, `eap-aka` and `eap-aka-prime`: the card, as "
-        '`{ command = ["..."] }` or for tests `{ k = ..., opc = ... }`, see [Cards](#cards)',
+        description="The card; required for methods `eap-sim`, `eap-aka` and `eap-aka-prime`: "
+        '`{ reader = "..." }`, `{ command = ["..."] }`, or for tests `{ k = ..., opc = ... }`, see [Cards](#cards)',
     )
     psk: SecretSource | None = Field(
         default=None,
@@ -432,12 +440,11 @@ class Crypto(Section):
 class Network(Section):
     """What is asked of the gateway and what changes on this machine."""
 
-    request: Annotated[
-        tuple[Literal["ipv4", "ipv6", "dns"], ...], _Parsed(_request, _list_of({"enum": ["ipv4", "ipv6", "dns"]}))
-    ] = Field(
+    request: Annotated[tuple[Wanted, ...], _Parsed(_request, _list_of({"enum": list(get_args(Wanted))}))] = Field(
         default=("ipv4", "ipv6", "dns"),
         description="What to ask the gateway for. `[]`: nothing; what it grants is reached from this machine's "
-        "own address",
+        "own address. `p-cscf`: an operator's servers for calls (RFC 7651), which a login with a card asks for without "
+        "being told so, if it asks for anything; `status` names them",
     )
     routes: Annotated[
         Literal["gateway", "all"] | tuple[IPNetwork, ...],

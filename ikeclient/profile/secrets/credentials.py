@@ -128,14 +128,8 @@ def load_sim(auth: Auth, sources: Sources, *, private: bool) -> SimCredentials:
     """The card of a profile; `private` says that the gateway proves itself no sooner. Raises ProfileError."""
     source = auth.sim
     if source is None:
-        hint = 'for example: sim = { command = ["sim-helper"] }'
+        hint = 'for example: sim = { reader = "USB" }, or { command = ["sim-helper"] }'
         raise ProfileError(f"key '{auth.SECTION}.sim' is missing", reason=f"method {auth.method} needs it", hint=hint)
-    if source.reader is not None:
-        raise ProfileError(
-            f"key '{auth.SECTION}.sim.reader' cannot be used",
-            reason="this client was built without PC/SC",
-            hint="name a program that asks the reader as sim.command, see docs/profile.md",
-        )
     keys: CardKeys | None = None
     if source.k is not None and source.opc is not None:
         quiet = replace(sources, stdin_password=None)

@@ -1,4 +1,4 @@
-"""Keys that stay where they are: found, before the first packet, by the process that may use them (`signer.worker`).
+"""Keys and SIM cards that stay where they are: found, before the first packet, by the process that may use them.
 
 The PIN is read when a token wants one, and tried once. The last try that a token has before it locks is kept for a
 person: a PIN that a program found somewhere is not worth it.
@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from ikeclient.crypto.sign.remote_key import RemoteKey
 from ikeclient.crypto.sign.signature import PublicKey
 from ikeclient.errors import KeyUnavailable, ProfileError, SignatureError
-from ikeclient.profile.load.author import Author, expand
+from ikeclient.profile.load.author import Author, Key, expand
 from ikeclient.profile.load.trust import library
-from ikeclient.profile.model.schema import Auth, KeySource
+from ikeclient.profile.model.schema import Auth, KeySource, SecretSource, SimSource
 from ikeclient.profile.secrets.sources import SecretNotRead, Sources
-from ikeclient.signer.messages import AgentKey, Look, Open, Opened, Reference, Seen, TokenKey, User, pack_reference
+from ikeclient.signer.messages import (
+    AgentKey,
+    CardReader,
+    Look,
+    Open,
+    Opened,
+    Reference,
+    Seen,
+    TokenKey,
+    User,
+    pack_reference,
+)
 from ikeclient.signer.uri import parse_uri
 from ikeclient.signer.worker import Worker, WorkerGone, result, worker
 
@@ -68,16 +80,47 @@ def _with_pin(process: Worker, reference: TokenKey, auth: Auth, source: KeySourc
         return reference
     if seen.pin_pad and source.pin is None:
         return replace(reference, pin_pad=True)
-    typed = source.pin is None or source.pin.prompt is not None
+    return replace(reference, pin=_pin(seen, source.pin, (auth.SECTION, "key", "pin"), sources))
+
+
+def _pin(seen: Seen, source: SecretSource | None, key: Key, sources: Sources) -> bytes:
+    """Read the PIN that a token or a card wants. Raises ProfileError, or UsageError if nobody can be asked."""
+    typed = source is None or source.prompt is not None
     if seen.last_try and not typed:
         raise ProfileError(
             f"the PIN of {seen.name} has one try left before it locks, which is kept for a person",
-            hint=f"set {auth.SECTION}.key.pin = {{ prompt = true }}, or log in once with the token's own program",
+            hint=f"set {'.'.join(key)} = {{ prompt = true }}, or log in once with the token's own program",
         )
     left = " (the last try before it locks)" if seen.last_try else " (few tries are left)" if seen.few_tries else ""
     own = replace(sources, stdin_password=sources.stdin_password if typed else None)
-    pin = own.secret(source.pin, "PIN", f"{seen.name}{left}", (auth.SECTION, "key", "pin"))
-    return replace(reference, pin=pin.reveal())
+    return own.secret(source, "PIN", f"{seen.name}{left}", key).reveal()
+
+
+def find_card(auth: Auth, source: SimSource, sources: Sources) -> bytes:
+    """Find the SIM card in its reader; returns the reference of who asks it.
+
+    Raises ProfileError, and SecretNotRead once everything is checked that needs no card.
+    """
+    assert source.reader is not None
+    reference = CardReader(reader=source.reader, user=_user(sources.author))
+    if find_spec("smartcard") is None:
+        raise ProfileError(
+            f"key '{auth.SECTION}.sim.reader' needs the package pyscard",
+            hint="pip install 'ikeclient[pcsc]', or name a program that asks the card as sim.command",
+        )
+    if sources.files_only:
+        raise SecretNotRead("PIN")
+    try:
+        with worker(reference.user) as process:
+            seen = result(process.ask(Look(reference=pack_reference(reference))))
+            assert isinstance(seen, Seen)
+    except WorkerGone as error:
+        raise ProfileError(f"key '{auth.SECTION}.sim' cannot be used", reason=str(error)) from None
+    except KeyUnavailable as error:
+        raise ProfileError(error.message, reason=error.reason, hint=error.hint) from None
+    if seen.wants_pin:
+        reference = replace(reference, pin=_pin(seen, source.pin, (auth.SECTION, "sim", "pin"), sources))
+    return pack_reference(reference)
 
 
 def _token_key(auth: Auth, source: KeySource, sources: Sources) -> Reference:

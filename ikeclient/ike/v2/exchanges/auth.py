@@ -22,6 +22,7 @@ from ikeclient.crypto.pki.revocation import (
 from ikeclient.crypto.sign.schemes import Scheme
 from ikeclient.eap.method import NeedCredential, method_name
 from ikeclient.eap.peer import EapPeer
+from ikeclient.eap.traits import MUTUAL
 from ikeclient.errors import (
     AuthenticationFailed,
     GatewayNotAuthenticated,
@@ -47,10 +48,12 @@ from ikeclient.wire.config import ConfigPayload
 from ikeclient.wire.identity import AuthPayload, CertPayload, Identity, IdiPayload, IdrPayload
 from ikeclient.wire.notify import EapPayload, NotifyPayload
 from ikeclient.wire.payload import Payload
-from ikeclient.wire.registry import CertEncoding, EapCode, ExchangeType, NotifyType
+from ikeclient.wire.registry import CertEncoding, EapCode, EapType, ExchangeType, NotifyType
 from ikeclient.wire.sa import SaPayload
 
 MIN_AUTH_LIFETIME = 60
+_UNPROVEN = "the gateway did not authenticate itself"
+_ALONE = "EAP alone was to prove it, by a method that proves no gateway or makes no keys (RFC 5998 section 3)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,8 +296,7 @@ class AuthExchange:
                     'or, if it is meant to prove itself inside EAP, set gateway.auth = "eap"',
                 )
             raise GatewayNotAuthenticated(
-                "the gateway did not authenticate itself",
-                reason="its IKE_AUTH answer has no " + ("IDr" if idr is None else "AUTH"),
+                _UNPROVEN, reason="its IKE_AUTH answer has no " + ("IDr" if idr is None else "AUTH")
             )
         certificates = [p for p in answer if isinstance(p, CertPayload)]
         now = self._sources.wall_clock()
@@ -336,6 +338,18 @@ class AuthExchange:
                 hint += "check [ppk] id and secret"
         raise refusal(error.type, detail=detail, hint=hint)
 
+    def _methods(self, auth: EapAuth) -> tuple[EapType, ...]:
+        """The methods that may be used now: with a gateway that has proven nothing those that prove it as well."""
+        if self.gateway_verified:
+            return auth.methods
+        methods = tuple(method for method in auth.methods if method in MUTUAL)
+        if not methods:
+            named = ", ".join(map(method_name, auth.methods))
+            raise GatewayNotAuthenticated(
+                _UNPROVEN, reason=f"{_ALONE}: {named}", hint="nothing was sent to it; let it show its certificate"
+            )
+        return methods
+
     def _eap(
         self, auth: EapAuth, answer: Payloads, identity: Identity, own: Identity, *, follows: bool = False
     ) -> Generator[Request | Need, object, Payloads]:
@@ -348,7 +362,7 @@ class AuthExchange:
         sources = self._sources
         peer = EapPeer(
             auth.identity,
-            auth.methods,
+            self._methods(auth),
             auth.password,
             sources.entropy,
             tls=tls,
@@ -386,10 +400,7 @@ class AuthExchange:
         self._notices += (f"the gateway says: {text}" for text in peer.notices)
         msk = peer.msk
         if msk is None and not self.gateway_verified:
-            raise GatewayNotAuthenticated(
-                "the gateway did not authenticate itself",
-                reason="nothing but EAP was to prove it, and the method made no keys (RFC 5998 section 3)",
-            )
+            raise GatewayNotAuthenticated(_UNPROVEN, reason=_ALONE)
 
         def prove(each: Candidate) -> ProofGenerator:
             yield from ()

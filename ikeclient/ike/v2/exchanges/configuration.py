@@ -1,4 +1,4 @@
-"""CFG_REQUEST and CFG_REPLY (RFC 7296 sections 2.19 and 3.15, RFC 8598).
+"""CFG_REQUEST and CFG_REPLY (RFC 7296 sections 2.19 and 3.15, RFC 7651, RFC 8598).
 
 What the gateway assigns is authenticated but not trusted: addresses that would hurt the machine, names that are not
 host names, and floods are refused item by item, each with a notice.
@@ -44,6 +44,15 @@ _REQUESTS: dict[str, tuple[ConfigAttributeType, ...]] = {
     "ipv6": (_T.INTERNAL_IP6_ADDRESS, _T.INTERNAL_IP6_SUBNET),
     "dns": (_T.INTERNAL_DNS_DOMAIN,),
 }
+# What is asked for in the families that addresses are asked for in, in both without addresses. Operators' gateways
+# know the numbers of RFC 7651 or those that were in use before.
+_BY_FAMILY: dict[str, dict[str, tuple[ConfigAttributeType, ...]]] = {
+    "dns": {"ipv4": (_T.INTERNAL_IP4_DNS,), "ipv6": (_T.INTERNAL_IP6_DNS,)},
+    "p-cscf": {
+        "ipv4": (_T.P_CSCF_IP4_ADDRESS, _T.PRIVATE_P_CSCF_IP4_ADDRESS),
+        "ipv6": (_T.P_CSCF_IP6_ADDRESS, _T.PRIVATE_P_CSCF_IP6_ADDRESS),
+    },
+}
 
 
 def request(wanted: frozenset[str], had: Sequence[IPv4Interface | IPv6Interface] = ()) -> tuple[ConfigPayload, ...]:
@@ -51,13 +60,13 @@ def request(wanted: frozenset[str], had: Sequence[IPv4Interface | IPv6Interface]
 
     `had` are the addresses of a connection that was lost: asking for them lets the gateway give them again.
 
-    Domains are asked for together with servers (RFC 8598 section 3.1), of either family if no address is wanted.
+    Domains are asked for together with servers (RFC 8598 section 3.1).
     """
     types = [t for kind, kinds in _REQUESTS.items() if kind in wanted for t in kinds]
-    if "dns" in wanted:
-        families = wanted & {"ipv4", "ipv6"} or {"ipv4", "ipv6"}
-        types += [_T.INTERNAL_IP4_DNS] if "ipv4" in families else []
-        types += [_T.INTERNAL_IP6_DNS] if "ipv6" in families else []
+    families = wanted & {"ipv4", "ipv6"} or {"ipv4", "ipv6"}
+    for kind, by_family in _BY_FAMILY.items():
+        if kind in wanted:
+            types += [t for family, kinds in by_family.items() if family in families for t in kinds]
     if not types:
         return ()
     before = {_T.INTERNAL_IP4_ADDRESS: 4, _T.INTERNAL_IP6_ADDRESS: 6}
@@ -138,6 +147,7 @@ class _Reply:
         self.subnets: dict[IPv4Network | IPv6Network, None] = {}
         self.excluded: dict[IPv4Network | IPv6Network, None] = {}
         self.exclude_lan = False
+        self.p_cscf: dict[IPAddress, None] = {}
         self.notices: dict[str, None] = {}
 
     def notice(self, text: str) -> None:
@@ -177,16 +187,22 @@ class _Reply:
         self._keep(self.addresses, address, MAX_ADDRESSES, "addresses")
 
     def server4(self, value: bytes) -> None:
-        self._server(_ipv4(value))
+        self._server(self.servers, _ipv4(value), "DNS server")
 
     def server6(self, value: bytes) -> None:
-        self._server(_ipv6(value))
+        self._server(self.servers, _ipv6(value), "DNS server")
 
-    def _server(self, server: IPAddress) -> None:
+    def p_cscf4(self, value: bytes) -> None:
+        self._server(self.p_cscf, _ipv4(value), "P-CSCF server")
+
+    def p_cscf6(self, value: bytes) -> None:
+        self._server(self.p_cscf, _ipv6(value), "P-CSCF server")
+
+    def _server(self, known: dict[IPAddress, None], server: IPAddress, what: str) -> None:
         bad = "link-local" if server.is_link_local else _unusable(server)
         if bad:
-            raise ValueError(f"DNS server {server} is {bad}")
-        self._keep(self.servers, server, MAX_SERVERS, "DNS servers")
+            raise ValueError(f"{what} {server} is {bad}")
+        self._keep(known, server, MAX_SERVERS, f"{what}s")
 
     def domain(self, value: bytes) -> None:
         for name in _SEPARATORS.split(value.decode("ascii", "replace").strip(" ,")):
@@ -234,6 +250,10 @@ _HANDLERS: dict[ConfigAttributeType, tuple[_Handler, str]] = {  # with what has 
     _T.INTERNAL_IP6_ADDRESS: (_Reply.address6, "ipv6"),
     _T.INTERNAL_IP4_DNS: (_Reply.server4, "dns"),
     _T.INTERNAL_IP6_DNS: (_Reply.server6, "dns"),
+    _T.P_CSCF_IP4_ADDRESS: (_Reply.p_cscf4, "p-cscf"),
+    _T.P_CSCF_IP6_ADDRESS: (_Reply.p_cscf6, "p-cscf"),
+    _T.PRIVATE_P_CSCF_IP4_ADDRESS: (_Reply.p_cscf4, "p-cscf"),
+    _T.PRIVATE_P_CSCF_IP6_ADDRESS: (_Reply.p_cscf6, "p-cscf"),
     _T.INTERNAL_DNS_DOMAIN: (_Reply.domain, "dns"),
     _T.UNITY_DEF_DOMAIN: (_Reply.domain, "dns"),
     _T.UNITY_SPLITDNS_NAME: (_Reply.domain, "dns"),
@@ -242,7 +262,7 @@ _HANDLERS: dict[ConfigAttributeType, tuple[_Handler, str]] = {  # with what has 
     _T.UNITY_SPLIT_INCLUDE: (_Reply.split_include, "ipv4"),
     _T.UNITY_LOCAL_LAN: (_Reply.local_lan, "ipv4"),
 }
-_EVERYTHING = frozenset({"ipv4", "ipv6", "dns"})
+_EVERYTHING = frozenset({"ipv4", "ipv6", "dns", "p-cscf"})
 
 
 def reply(
@@ -270,5 +290,6 @@ def reply(
         subnets=tuple(collected.subnets),
         excluded=tuple(collected.excluded),
         exclude_lan=collected.exclude_lan,
+        p_cscf=tuple(collected.p_cscf),
     )
     return configuration, tuple(collected.notices)
