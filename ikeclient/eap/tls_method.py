@@ -46,8 +46,7 @@ class TlsMethod(Remark):
         self._fragments = Fragments()
         self._tls: TlsClient | None = None
         self._ended = False
-        self._proven: tuple[Certificate, ...] = ()  # the server's path, as long as nothing was asked about it
-        self._shown = False
+        self._proven: tuple[Certificate, ...] | None = None  # the server's path, () when it was asked about
         self._early = b""  # said inside of TLS beside the last message of the handshake
         self._unanswered: NeedCredential | None = None
         self._answer: bytes | None = None  # made when the secret came, for the request that asked for it
@@ -65,7 +64,7 @@ class TlsMethod(Remark):
     @property
     def server_proven(self) -> bool:
         """Whether the server has shown its certificate: before that nothing was sent that it could refuse."""
-        return self._shown
+        return self._proven is not None
 
     def supply(self, password: str) -> None:  # noqa: ARG002  for those that run a login inside
         """See `Method.supply`."""
@@ -166,7 +165,6 @@ class TlsMethod(Remark):
             raise GatewayNotAuthenticated(_NOT_PROVEN, reason=reason, hint=hint) from None
         if chain[0].matches(*wanted):
             self._proven = path
-            self._shown = True
             return
         offered = chain[0].identities()
         shown = ", ".join(identity_text(*name) for name in offered[:_MAX_SHOWN_NAMES])
@@ -178,9 +176,10 @@ class TlsMethod(Remark):
 
     def _ask_about_server(self, tls: TlsClient) -> None:
         """Once the server is proven, have its revocation judged, with the response that it stapled (RFC 6066)."""
-        path, self._proven = self._proven, ()
+        path = self._proven
         if not path or not self._credentials.check_revocation:
             return
+        self._proven = ()
         assert self._login.now is not None
         evidence = Evidence.read((tls.stapled,) if tls.stapled else ())
         self.queries = (*self.queries, query(path, (), evidence, self._login.now()))
