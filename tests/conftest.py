@@ -22,6 +22,11 @@ for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--extended`: the tests of that mark as well."""
+    parser.addoption("--extended", action="store_true", help="also run the tests that are marked `extended`")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare the list of lab tests that were skipped."""
     config.stash[_skipped] = []
@@ -30,7 +35,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let tests that mostly wait run beside those that need the cores, if several run at a time."""
+    """Leave out what is `extended` unless asked; spread the tests that mostly wait, if several run at a time."""
+    if not config.getoption("--extended"):
+        left_out = [item for item in items if item.get_closest_marker("extended")]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if not item.get_closest_marker("extended")]
     if hasattr(config, "workerinput"):
         items[:] = spread(items)
 

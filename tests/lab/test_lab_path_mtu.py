@@ -88,7 +88,7 @@ def narrow_both_ways(lab: Lab, size: int) -> None:
 BUFFERS = "4096 32768 65536"  # small ones, so that a file is under way for as long as curl says
 
 
-@pytest.mark.parametrize("beside", ["alone", "beside a ping"])
+@pytest.mark.parametrize("beside", ["alone", pytest.param("beside a ping", marks=pytest.mark.extended)])
 @pytest.mark.parametrize(("inside", "size"), [(INSIDE_IPV4, 1300), (INSIDE_IPV6, 1400)])
 @pytest.mark.parametrize("direction", ["upload", "download"])
 def test_a_file_under_way_when_the_path_narrows_goes_on_within_ten_seconds(
