@@ -24,6 +24,7 @@ from ikeclient.cli.app import app
 from ikeclient.cli.completion import Shell, script
 from ikeclient.cli.help import records
 from ikeclient.control.events import EVENTS
+from ikeclient.control.metrics import METRICS
 from ikeclient.control.status import TunnelStatus
 from ikeclient.control.status import json_schema as status_schema
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF
@@ -321,6 +322,14 @@ def _events(_: str) -> Iterator[str]:
         yield f"| `{name}` | {_cell(keys)} | {_cell(kind.when)} |"
 
 
+def _metrics(_: str) -> Iterator[str]:
+    """Yield the table of the metrics."""
+    yield "| metric | kind | further labels | meaning |"
+    yield "|---|---|---|---|"
+    for name, metric in METRICS.items():
+        yield f"| `{name}` | {metric.kind} | {_words(metric.labels)} | {_cell(metric.about)} |"
+
+
 _PARTS: dict[str, Callable[[str], Iterator[str]]] = {
     "keys": _keys,
     "command": _command,
@@ -331,6 +340,7 @@ _PARTS: dict[str, Callable[[str], Iterator[str]]] = {
     "dependencies": _dependencies,
     "status": _status,
     "events": _events,
+    "metrics": _metrics,
 }
 
 

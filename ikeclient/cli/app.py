@@ -22,6 +22,7 @@ from ikeclient.cli import (
     doctor,
     events,
     execute,
+    metrics,
     probe,
     profile,
     proxy,
@@ -67,6 +68,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("status", status.status, "Show running tunnels (the default)."),
     ("top", top.top, "Show all tunnels as they go on: rates, round-trip time, drops."),
     ("events", events.events, "Show what happens to a tunnel."),
+    ("metrics", metrics.metrics, "Print what tunnels count, for Prometheus."),
 )
 for _name, _function, _about in _COMMANDS:
     app.command(_name, cls=execute.ExecCommand if _name == "exec" else Command, short_help=_about)(_function)

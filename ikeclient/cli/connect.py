@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ import typer
 
 from ikeclient.cli.complete import profile_names
 from ikeclient.cli.context import settings
-from ikeclient.cli.options import ChosenLogFormat, Overrides, PasswordStdin, Timeout, Verbose
+from ikeclient.cli.options import ChosenLogFormat, Metrics, Overrides, PasswordStdin, Timeout, Verbose, metrics_address
 from ikeclient.cli.view.progress import Progress, tell_failure, use_format
 from ikeclient.cli.view.render import event_line
 from ikeclient.cli.view.terminal import asker, emit, printable, read_secret, styled, tell
@@ -56,12 +57,14 @@ def connect(
         Path | None,
         typer.Option("--insecure-keylog", metavar="DIR", help="Write Wireshark keys to DIR.", show_default=False),
     ] = None,
+    metrics: Metrics = None,
     log_format: ChosenLogFormat = None,
     verbose: Verbose = 0,
 ) -> None:
     """Connect to a VPN gateway. Ctrl-C disconnects."""
     if detach and dry_run:
         raise UsageError("say --detach or --dry-run, not both")
+    told_at = metrics_address(metrics)
     settings.say_more(verbose)
     progress = Progress(use_format(log_format), settings.verbosity)
     from ikeclient.process.profile_source import ProfileSource
@@ -70,6 +73,7 @@ def connect(
     there = asker() is not None and not detach and not dry_run  # a person, for as long as the login takes
     compiled = _compile(source, password_stdin, progress, check_running=not dry_run, attended=there)
     options = _options(compiled, timeout, keylog, progress, source, attended=there)
+    options = replace(options, metrics=told_at)
     try:
         if dry_run:
             _plan(compiled, options, progress)
@@ -101,6 +105,7 @@ def up(
     timeout: Timeout = 30.0,
     overrides: Overrides = None,
     password_stdin: PasswordStdin = False,
+    metrics: Metrics = None,
     log_format: ChosenLogFormat = None,
     verbose: Verbose = 0,
 ) -> None:
@@ -111,6 +116,7 @@ def up(
         timeout=timeout,
         overrides=overrides,
         password_stdin=password_stdin,
+        metrics=metrics,
         log_format=log_format,
         verbose=verbose,
     )

@@ -68,6 +68,21 @@ Verbose = Annotated[
         show_default=False,
     ),
 ]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics", metavar="[HOST:]PORT", help="Tell metrics there over HTTP [127.0.0.1].", show_default=False
+    ),
+]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password (or PSK) from the first line of standard input.")
 ]
+
+
+def metrics_address(text: str | None) -> tuple[str, int] | None:
+    """Return where metrics are to be told, None for nowhere. Raises UsageError."""
+    if text is None:
+        return None
+    from ikeclient.control.http_listener import parse_address
+
+    return parse_address(text)

@@ -16,7 +16,7 @@ import typer
 
 from ikeclient.cli.complete import profile_names
 from ikeclient.cli.context import LogFormat, settings
-from ikeclient.cli.options import ChosenLogFormat, Overrides, PasswordStdin, Timeout, Verbose
+from ikeclient.cli.options import ChosenLogFormat, Metrics, Overrides, PasswordStdin, Timeout, Verbose, metrics_address
 from ikeclient.cli.view.progress import Progress, display_of, use_format
 from ikeclient.cli.view.terminal import asker, read_secret, warn
 from ikeclient.control import client
@@ -82,6 +82,7 @@ def proxy(
     timeout: Timeout = 30.0,
     overrides: Overrides = None,
     password_stdin: PasswordStdin = False,
+    metrics: Metrics = None,
     log_format: ChosenLogFormat = None,
     verbose: Verbose = 0,
 ) -> None:
@@ -109,6 +110,7 @@ def proxy(
         timeout=timeout,
         ask=asker(),
         stdin=read_secret if password_stdin else None,
+        metrics=metrics_address(metrics),
     )
     display = display_of(progress, show)
     try:

@@ -1,4 +1,4 @@
-"""Writing files that are nobody else's business: complete or not at all, readable by their owner only."""
+"""Writing files complete or not at all, most of them readable by their owner only."""
 
 from __future__ import annotations
 
@@ -14,13 +14,22 @@ def write_private(path: Path, data: bytes, force: bool) -> None:
 
     Raises UsageError.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make {printable(path.parent)}", reason=error.strerror) from error
+    write_file(path, data, force=force, mode=0o600)
+
+
+def write_file(path: Path, data: bytes, *, force: bool, mode: int) -> None:
+    """Make the file `path`; an existing one is replaced only with `force`. Raises UsageError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with open(descriptor, "wb") as file:
                 file.write(data)
+                os.fchmod(descriptor, mode)
             if force:
                 temporary.replace(path)
             else:

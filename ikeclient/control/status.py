@@ -42,6 +42,7 @@ class AuthStatus(Record):
     method: str | None = item("as a profile names it: `psk`, `certificate`, `eap-mschapv2`, ...")
     subject: str | None = item("the subject of its certificate")
     serial: str | None = item("the serial number of its certificate, in hexadecimal")
+    expires: str | None = item("when its certificate expires")
     signature: str | None = item("the scheme that it signed with")
     key: str | None = item("where our private key is, if it is on a token or with ssh-agent")
     revocation: str | None = item(
@@ -124,6 +125,16 @@ class ChildCounters(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Totals(Record):
+    """What a tunnel has done since it was started, under all its connections."""
+
+    counters: ChildCounters = item("", ChildCounters(), flat=True)
+    ike_rekeys: int = item("how often an IKE SA was rekeyed", 0)
+    child_rekeys: int = item("how often a Child SA was rekeyed", 0)
+    cpu_ms: int = item("milliseconds of processor time of its process", 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChildStatus(Record):
     """One Child SA."""
 
@@ -165,6 +176,7 @@ class TunnelStatus(Record):
     user: str | None = item("the user who may control it, beside root")
     state: str = item("; ".join(f"`{state}`: {meaning}" for state, meaning in STATES.items()), "unknown")
     since: str | None = item("when this state began")
+    connect_ms: int | None = item("milliseconds from the start until packets flowed; after a loss, until they did again")
     interface: str | None = item("the TUN device; null if there is none")
     mtu: int | None = item("the longest packet that enters the tunnel whole, in bytes")
     path_mtu: int | None = item("the longest packet that the path to the gateway carries, in bytes")
@@ -192,6 +204,7 @@ class TunnelStatus(Record):
     ike: IkeStatus | None = item("the IKE SA")
     children: tuple[ChildStatus, ...] = item("the Child SAs", ())
     idle: bool | None = item("the gateway has deleted the only Child SA, and nothing had to be sent since")
+    totals: Totals | None = item("what all Child SAs together have carried and dropped since the tunnel was started")
     drops: Drops | None = item("what was dropped outside of the Child SAs")
     roams: int = item("how often the tunnel moved to another pair of addresses", 0)
     reconnects: int = item("how often the connection was made again", 0)
@@ -208,6 +221,7 @@ def unresponsive(name: str, pid: int, *, stopped: bool = False) -> TunnelStatus:
         state="unresponsive",
         offload=OffloadStatus(),
         ike=IkeStatus(),
+        totals=Totals(),
         drops=Drops(),
         last_error=why,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 
 from ikeclient.control.status import ChildCounters
 from ikeclient.esp.packet.ecn import PathMarks
@@ -22,13 +23,14 @@ class Children:
     `entropy` gives random bytes for the IVs of AES-CBC, `warn` is called with a sentence for people.
     """
 
-    __slots__ = ("_entropy", "_warn", "marks", "table")
+    __slots__ = ("_entropy", "_removed", "_warn", "marks", "table")
 
     def __init__(self, entropy: Callable[[int], bytes], warn: Callable[[str], None]) -> None:
         self._entropy = entropy
         self._warn: Callable[[str], None] | None = warn
         self.table = SaTable()
         self.marks = PathMarks(self._ignoring_marks)
+        self._removed = ChildCounters()
 
     def _ignoring_marks(self) -> None:
         warn, self._warn = self._warn, None
@@ -56,7 +58,14 @@ class Children:
             filter=PacketFilter(sources=pair.local, destinations=pair.remote),
             entropy=self._entropy,
         )
+        self.remove(inbound.spi)
         self.table.install(inbound, outbound)
+
+    def remove(self, spi_in: int) -> None:
+        """Drop a Child SA in both directions; nothing happens where there is none."""
+        if spi_in in self.table.inbound:
+            self._removed = _sum(self._removed, self.counters(spi_in))
+        self.table.remove(spi_in)
 
     def expect(self, pair: SaPair | None) -> None:
         """Let packets wait for a Child SA like this one; None: no more, and those that wait are lost."""
@@ -79,3 +88,14 @@ class Children:
             congested=inbound.congested,
             exhausted=outbound.exhausted,
         )
+
+    def totals(self) -> ChildCounters:
+        """What all Child SAs have carried, those included that were removed."""
+        total = self._removed
+        for spi_in in self.table.inbound:
+            total = _sum(total, self.counters(spi_in))
+        return total
+
+
+def _sum(left: ChildCounters, right: ChildCounters) -> ChildCounters:
+    return ChildCounters(**{each.name: getattr(left, each.name) + getattr(right, each.name) for each in fields(left)})

@@ -190,7 +190,7 @@ class Pump:
 
     def remove(self, spi_in: int) -> None:
         """Drop a Child SA in both directions; nothing happens where there is none."""
-        self.table.remove(spi_in)
+        self._children.remove(spi_in)
 
     def expect(self, pair: SaPair | None) -> None:
         """Child SAs like this one can be made when a packet wants to leave, the last few of which wait; None: no more.
@@ -228,6 +228,10 @@ class Pump:
     def child_counters(self, spi_in: int) -> ChildCounters:
         """What a Child SA has carried. Raises KeyError where there is none."""
         return self._children.counters(spi_in)
+
+    def totals(self) -> ChildCounters:
+        """What all Child SAs have carried, those included that are no more."""
+        return self._children.totals()
 
     def drops(self) -> Drops:
         """Count what never reached a Child SA, or never left: packets or datagrams by reason."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum, auto
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
@@ -108,13 +109,14 @@ class NatStatus:
 class Proof:
     """How one side proved who it is: the `method` as a profile names it; the others with a signature only.
 
-    `subject` (escaped) and `serial` (hexadecimal) are those of the certificate. `key` says where our key is, if it is
-    in no file, `revocation` what is known about that of the gateway's path, in words.
+    `subject` (escaped), `serial` (hexadecimal) and `expires` are those of the certificate. `key` says where our key is,
+    if it is in no file, `revocation` what is known about that of the gateway's path, in words.
     """
 
     method: str
     subject: str | None = None
     serial: str | None = None
+    expires: datetime | None = None
     signature: str | None = None
     key: str | None = None
     revocation: str | None = None

@@ -45,6 +45,11 @@ def run(request: TunnelRequest, work: Work, display: Display) -> int:
             status = _start_first(request, work, display)
             if status is not None:
                 return status
+        if request.metrics is not None and client.running_pid(request.name, ours) is not None:
+            raise UsageError(
+                f"tunnel '{request.name}' is running already, and tells its metrics where it was told to when it began",
+                hint="leave out --metrics, or end the tunnel first",
+            )
         with contextlib.suppress(NoSuchTunnel):  # it may have ended just now
             way = client.join(request.name, directory=ours, timeout=request.timeout)
             if way is not None:

@@ -7,11 +7,13 @@ import contextlib
 import encodings.idna  # noqa: F401  for name lookups: a process without rights may not be able to read its library
 import logging
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ikeclient.control.client import running_pid
 from ikeclient.control.events import failed, happened
+from ikeclient.control.http_listener import bound, served
 from ikeclient.control.server import ControlServer, OnJoin, already_running
 from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.dataplane.event_loop import run_loop
@@ -77,9 +79,10 @@ def run(
         helper(
             options, profile.session.commands, profile.base_dir, options.reread, profile.session.runs_as
         ) as our_helper,
+        bound(options.metrics) as http,  # while a port below 1024 may still be taken
     ):
         try:
-            run_loop(_run(profile, options, on_event, our_helper, keys))
+            run_loop(_run(profile, options, on_event, our_helper, keys, http))
         except Interrupted:
             with contextlib.suppress(PlatformError):
                 our_helper.channel.remove("log")
@@ -103,6 +106,7 @@ async def _run(
     on_event: Listener,
     our_helper: Helper,
     keys: SignerClient | None,
+    http: socket.socket | None,
 ) -> None:
     reporter = Reporter(Service())
     reporter.start()
@@ -166,9 +170,10 @@ async def _run(
         try:
             if drop_privileges().still_root:
                 notice(_STILL_ROOT)
-            await until_stopped(
-                connection, stop, our_helper.reread if options.reread else None, busy=reporter.reloading
-            )
+            with served(http, connection.status):
+                await until_stopped(
+                    connection, stop, our_helper.reread if options.reread else None, busy=reporter.reloading
+                )
         except IkeclientError as error:
             failure = error
         finally:

@@ -17,6 +17,7 @@ from typing import Literal
 from ikeclient.control import protocol
 from ikeclient.control.directory import Peer
 from ikeclient.control.events import failed, happened
+from ikeclient.control.http_listener import bound, served
 from ikeclient.control.server import ControlServer
 from ikeclient.dataplane.event_loop import run_loop
 from ikeclient.errors import IkeclientError, PlatformError, UsageError
@@ -45,8 +46,9 @@ def run_inside(
 
     The end of `first` is the end of the first command; `STAYS` is sent there when others keep the tunnel.
     """
-    with signer(wanted=profile.signs_elsewhere) as keys:
-        run_loop(_run(adapted(profile), replace(options, mode="netns"), on_event, namespace, first, keys))
+    with signer(wanted=profile.signs_elsewhere) as keys, bound(options.metrics) as http:
+        inside = replace(options, mode="netns")
+        run_loop(_run(adapted(profile), inside, on_event, namespace, first, keys, http))
 
 
 def adapted(profile: CompiledProfile) -> CompiledProfile:
@@ -63,6 +65,7 @@ async def _run(
     namespace: Namespace,
     first: socket.socket,
     keys: SignerClient | None,
+    http: socket.socket | None,
 ) -> None:
     control: ControlServer | None = None
 
@@ -88,7 +91,8 @@ async def _run(
     commands.watch_first(first)
     control = await open_control(connection, options, connection.stop, notice, on_join=commands.join)
     try:
-        await until_stopped(connection, connection.stop)
+        with served(http, connection.status):
+            await until_stopped(connection, connection.stop)
     except IkeclientError as error:
         if control is not None:
             control.publish(failed(error, options.name))

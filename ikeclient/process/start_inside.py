@@ -118,6 +118,7 @@ def _start_tunnel(
         keylog=None,
         runtime_directory=client.runtime_directory(),
         verbosity=display.verbosity,
+        metrics=request.metrics,
     )
 
     def start(compiled: CompiledProfile) -> int:

@@ -30,7 +30,7 @@ class TunnelRequest:
 
     `profile` is a name or a path, None for what the environment says; `overrides` are KEY=VALUE, `timeout` is in
     seconds. `ask` prompts for a secret, None if nobody is there to type; `stdin` reads the one that is on standard
-    input, None if there is none.
+    input, None if there is none. `metrics` is where the tunnel tells its metrics, as in `ConnectOptions`.
     """
 
     profile: str | None
@@ -38,6 +38,7 @@ class TunnelRequest:
     timeout: float = 30.0
     ask: Callable[[str], str] | None = None
     stdin: Callable[[], str] | None = None
+    metrics: tuple[str, int] | None = None
 
     @property
     def name(self) -> str:

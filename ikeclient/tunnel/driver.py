@@ -7,10 +7,13 @@ watched with another callback.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+from ikeclient.control.status import TunnelStatus
 from ikeclient.crypto.sign.remote_key import Signature
 from ikeclient.dataplane.event_loop import Carry, Pacer, SourceWatch, unwatch, watch
 from ikeclient.dataplane.pump import Address, Pump, PumpCallbacks
@@ -107,10 +110,17 @@ class TunnelDriver:
         if task.error is not None:
             raise task.error
 
+    def status(self) -> TunnelStatus:
+        """What the tunnel tells about itself."""
+        link = self.tunnel.links.established
+        now = self.session.snapshot(link.ike.round_trip if link is not None else None)
+        if now.totals is not None:
+            now = replace(now, totals=replace(now.totals, cpu_ms=round(1000 * time.process_time())))
+        return now
+
     def document(self) -> dict[str, object]:
         """The tunnel's entry in `status --json`."""
-        link = self.tunnel.links.established
-        return self.session.snapshot(link.ike.round_trip if link is not None else None).to_json()
+        return self.status().to_json()
 
     def notice(self, text: str) -> None:
         """Tell everybody who listens."""

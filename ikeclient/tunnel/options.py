@@ -21,6 +21,7 @@ class ConnectOptions:
     SIGHUP. Without it a SIGHUP ends the tunnel.
     `ask` puts a question of the gateway's to the person at the terminal; None if nobody is there during the login.
     `mode` is where the TUN device is, on this machine or in a network namespace of its own, or that there is none.
+    `metrics` is the address and the port at which metrics are told over HTTP; None: nowhere.
     """
 
     name: str
@@ -31,3 +32,4 @@ class ConnectOptions:
     reread: Callable[[], CompiledProfile] | None = field(default=None, repr=False)
     ask: Ask | None = field(default=None, repr=False)
     mode: Mode = "tun"
+    metrics: tuple[str, int] | None = None

@@ -177,10 +177,11 @@ class Session:
         self.confirm(link.path)
         self.status.life.happens(Input.UP)
         link.establish()
+        took = self.status.counts.connect_ms = round((self.ports.clock() - self.started) * 1000)
         now = self.snapshot()
         self.events.emit(
             "connected",
-            elapsed_ms=round((self.ports.clock() - self.started) * 1000),
+            elapsed_ms=took,
             interface=self.ports.device.name,
             addresses=list(now.addresses),
             gateway=now.gateway.to_json(),

@@ -18,6 +18,7 @@ from ikeclient.control.status import (
     GatewayStatus,
     IkeStatus,
     LocalStatus,
+    Totals,
     TunnelStatus,
 )
 from ikeclient.dataplane.pump import Pump
@@ -90,6 +91,7 @@ class Counts:
     ike_rekeys: int = 0
     roams: int = 0
     reconnects: int = 0
+    connect_ms: int | None = None  # how long the last connection took
 
 
 @dataclass(slots=True, kw_only=True)
@@ -201,6 +203,7 @@ class Status:
             pid=os.getpid(),
             state=self.life.word,
             since=self.life.since,
+            connect_ms=self.counts.connect_ms,
             interface=self.interface,
             mtu=network.mtu,
             path_mtu=network.path_mtu,
@@ -230,12 +233,17 @@ class Status:
             ike=self._ike(now, round_trip),
             children=tuple(self._child(child, pump, now) for child in self.children.values()),
             idle=self.idle,
+            totals=self._totals(pump) if pump is not None else None,
             drops=pump.drops() if pump is not None else None,
             roams=self.counts.roams,
             reconnects=self.counts.reconnects,
             warnings=tuple(self.problems.warnings[-_MOST_WARNINGS:]),
             last_error=self.problems.last_error,
         )
+
+    def _totals(self, pump: Pump) -> Totals:
+        counts = self.counts
+        return Totals(counters=pump.totals(), ike_rekeys=counts.ike_rekeys, child_rekeys=counts.child_rekeys)
 
     def _ike(self, now: float, round_trip: float | None) -> IkeStatus | None:
         ike = self.ike
@@ -273,6 +281,7 @@ def _proven(proofs: Sequence[Proof]) -> tuple[AuthStatus, ...]:
             method=each.method,
             subject=each.subject,
             serial=each.serial,
+            expires=timestamp(each.expires) if each.expires is not None else None,
             signature=each.signature,
             key=each.key,
             revocation=each.revocation,

@@ -196,6 +196,16 @@ def test_packets_cross_the_tunnel_in_both_directions(rig: Rig, gateway: Rig) -> 
     assert (counters.replays, counters.auth_failures, counters.selector_drops, counters.malformed) == (0, 0, 0, 0)
 
 
+def test_totals_go_on_when_a_child_sa_is_removed(rig: Rig) -> None:
+    rig.send(ipv4(), ipv4())
+    before = rig.pump.totals()
+    assert before == rig.pump.child_counters(0xC0000001)
+    assert before.packets_out == 2
+    rig.pump.remove(0xC0000001)
+    rig.pump.remove(0xC0000001)
+    assert rig.pump.totals() == before
+
+
 def test_everything_goes_to_the_remote_end(rig: Rig) -> None:
     rig.send(ipv4())
     assert rig.socket.sent[-1][1] == GATEWAY

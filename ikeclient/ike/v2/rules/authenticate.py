@@ -140,7 +140,7 @@ def own_method(auth: OwnAuth, scheme: Scheme | None) -> Proof:
     match auth:
         case CertificateAuth(chain=(own, *_), key=key):
             place = key.place if isinstance(key, RemoteKey) else None
-            return Proof(method="certificate", subject=own.subject, serial=own.serial, signature=str(scheme), key=place)
+            return _by_certificate(own, str(scheme), place)
         case _:
             return Proof(method="psk")
 
@@ -274,6 +274,17 @@ def same_identity(one: Identity, other: Identity) -> bool:
     return one == other
 
 
+def _by_certificate(own: Certificate, scheme: str, place: str | None = None) -> Proof:
+    return Proof(
+        method="certificate",
+        subject=own.subject,
+        serial=own.serial,
+        expires=own.validity.end,
+        signature=scheme,
+        key=place,
+    )
+
+
 def _wrong_identity(wanted: Identity, offered: Sequence[str]) -> GatewayNotAuthenticated:
     return GatewayNotAuthenticated(
         f"the gateway is not {shown(wanted)}",
@@ -309,7 +320,7 @@ def _verify_signature(
         raise GatewayNotAuthenticated(
             "the gateway's signature does not verify", reason=error.message, hint=error.hint
         ) from error
-    proof = Proof(method="certificate", subject=chain[0].subject, serial=chain[0].serial, signature=scheme)
+    proof = _by_certificate(chain[0], scheme)
     soon = chain[0].validity.ends_soon(now)
     notice = f"the gateway's certificate {soon}: tell its administrator" if soon else None
     if not config.revocation.asks:
