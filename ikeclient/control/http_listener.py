@@ -24,7 +24,14 @@ SECONDS = 5.0  # for a request to arrive and its answer to be taken
 MOST_CLIENTS = 16
 
 _PLAIN = "text/plain; charset=utf-8"
-_REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    503: "Service Unavailable",
+}
 _INDEX = "/metrics: for Prometheus\n/healthz: 200 while the process answers\n/readyz: 200 while packets flow\n"
 
 

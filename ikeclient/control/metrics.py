@@ -116,10 +116,15 @@ METRICS: dict[str, Metric] = {
         kind="gauge", about="1 while packets flow.", samples=_one(lambda tunnel: tunnel.state == "connected")
     ),
     "ikeclient_state": Metric(
-        kind="gauge", about="1 for the state that the tunnel is in, 0 for the others.", samples=_states, labels=("state",)
+        kind="gauge",
+        about="1 for the state that the tunnel is in, 0 for the others.",
+        samples=_states,
+        labels=("state",),
     ),
     "ikeclient_state_since_seconds": Metric(
-        kind="gauge", about="When that state began, as Unix time.", samples=_one(lambda tunnel: _unix_time(tunnel.since))
+        kind="gauge",
+        about="When that state began, as Unix time.",
+        samples=_one(lambda tunnel: _unix_time(tunnel.since)),
     ),
     "ikeclient_blocked": Metric(
         kind="gauge",
@@ -153,9 +158,7 @@ METRICS: dict[str, Metric] = {
     "ikeclient_roams_total": Metric(
         kind="counter", about="Moves to another pair of addresses.", samples=_one(lambda tunnel: tunnel.roams)
     ),
-    "ikeclient_rekeys_total": Metric(
-        kind="counter", about="SAs with new keys.", samples=_rekeys, labels=("sa",)
-    ),
+    "ikeclient_rekeys_total": Metric(kind="counter", about="SAs with new keys.", samples=_rekeys, labels=("sa",)),
     "ikeclient_rekey_in_seconds": Metric(
         kind="gauge", about="Time until the next rekey.", samples=_rekey_in, labels=("sa",)
     ),

@@ -176,7 +176,9 @@ class TunnelStatus(Record):
     user: str | None = item("the user who may control it, beside root")
     state: str = item("; ".join(f"`{state}`: {meaning}" for state, meaning in STATES.items()), "unknown")
     since: str | None = item("when this state began")
-    connect_ms: int | None = item("milliseconds from the start until packets flowed; after a loss, until they did again")
+    connect_ms: int | None = item(
+        "milliseconds from the start until packets flowed; after a loss, until they did again"
+    )
     interface: str | None = item("the TUN device; null if there is none")
     mtu: int | None = item("the longest packet that enters the tunnel whole, in bytes")
     path_mtu: int | None = item("the longest packet that the path to the gateway carries, in bytes")

@@ -177,7 +177,8 @@ class Session:
         self.confirm(link.path)
         self.status.life.happens(Input.UP)
         link.establish()
-        took = self.status.counts.connect_ms = round((self.ports.clock() - self.started) * 1000)
+        took = round((self.ports.clock() - self.started) * 1000)
+        self.status.connected_in(took)
         now = self.snapshot()
         self.events.emit(
             "connected",

@@ -189,6 +189,10 @@ class Status:
             self.ike = replace(self.ike, nat=nat)
         self.counts.roams += moved
 
+    def connected_in(self, milliseconds: int) -> None:
+        """A connection was made, in this time."""
+        self.counts.connect_ms = milliseconds
+
     def reconnected(self) -> None:
         """A lost connection was made again."""
         self.counts.reconnects += 1

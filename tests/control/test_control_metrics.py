@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -28,7 +29,9 @@ from ikeclient.control.status import (
 from ikeclient.errors import PlatformError, UsageError
 
 MONITORING = Path(__file__).resolve().parents[2] / "docs" / "monitoring"
-LINE = re.compile(r'(?P<name>[a-z_]+)\{(?P<labels>(?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)+)\} (?P<value>-?\d+(?:\.\d+)?(?:e[+-]\d+)?)')
+LINE = re.compile(
+    r'(?P<name>[a-z_]+)\{(?P<labels>(?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)+)\} (?P<value>-?\d+(?:\.\d+)?(?:e[+-]\d+)?)'
+)
 
 FULL = TunnelStatus(
     name="work",
@@ -93,7 +96,7 @@ def test_each_metric_stands_once_with_all_tunnels() -> None:
     helps = [line.split()[2] for line in lines if line.startswith("# HELP")]
     assert len(helps) == len(set(helps))
     names = [line.partition("{")[0] for line in lines if not line.startswith("#")]
-    assert sum(before != after for before, after in zip(names, names[1:], strict=False)) == len(set(names)) - 1
+    assert sum(before != after for before, after in itertools.pairwise(names)) == len(set(names)) - 1
     assert 'ikeclient_blocked{tunnel="shut"} 1' in lines
 
 
@@ -116,7 +119,7 @@ def test_dashboard_and_rules_name_metrics_that_exist() -> None:
     [
         ("9142", ("127.0.0.1", 9142)),
         ("localhost:1", ("127.0.0.1", 1)),
-        ("0.0.0.0:9142", ("0.0.0.0", 9142)),  # noqa: S104
+        ("0.0.0.0:9142", ("0.0.0.0", 9142)),
         ("[::1]:9142", ("::1", 9142)),
     ],
 )
@@ -204,7 +207,9 @@ def test_nonsense_is_told_so(request_: bytes) -> None:
     serving(talk)
 
 
-@pytest.mark.parametrize(("host", "status"), [("127.0.0.1:1", 200), ("[::1]", 200), ("localhost", 200), ("evil.example", 403)])
+@pytest.mark.parametrize(
+    ("host", "status"), [("127.0.0.1:1", 200), ("[::1]", 200), ("localhost", 200), ("evil.example", 403)]
+)
 def test_a_page_in_a_browser_does_not_reach_it_by_a_name_of_its_own(host: str, status: int) -> None:
     async def talk(ask: Ask) -> None:
         assert (await ask(get("/metrics", host))).startswith(f"HTTP/1.1 {status}".encode())

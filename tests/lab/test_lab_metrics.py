@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from lab.client import Connection
 from lab.gateway import Offer
-from lab.machines import ping, wait_for
+from lab.machines import wait_for
 from lab.network import INSIDE_IPV4
+from lab.traffic import ping
 from lab.world import Lab
 
 PORT = "9142"
