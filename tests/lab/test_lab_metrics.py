@@ -47,7 +47,9 @@ def test_counters_go_on_through_rekeys_and_readiness_follows_the_tunnel(lab: Lab
     assert 'side="local",subject="' in before
     spi = lab.status()["children"][0]["spi_in"]
     lab.gateway.rekey(child="net")
-    wait_for(lambda: [child["spi_in"] for child in lab.status()["children"]] not in ([], [spi]), timeout=10, what="a rekey")
+    wait_for(
+        lambda: [child["spi_in"] for child in lab.status()["children"]] not in ([], [spi]), timeout=10, what="a rekey"
+    )
     assert ping(lab.network.client, INSIDE_IPV4) == 3
     after = ask(lab, "/metrics")[1]
     for name in ("sent_packets_total", "received_packets_total", "sent_bytes_total"):
