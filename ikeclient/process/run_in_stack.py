@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
 from ikeclient.control.events import failed, happened
+from ikeclient.control.http_listener import bound, served
 from ikeclient.control.server import ControlServer
 from ikeclient.dataplane.async_host import AsyncHost
 from ikeclient.dataplane.event_loop import run_loop
@@ -70,8 +72,8 @@ class StackTunnel:
 
 def run_in_stack(profile: CompiledProfile, options: ConnectOptions, on_event: Listener, use: Use) -> None:
     """Run a tunnel as long as `use` runs, which begins with it; blocking, otherwise as `process.run.run`."""
-    with signer(wanted=profile.signs_elsewhere) as keys:
-        run_loop(_run(profile, options, on_event, use, keys))
+    with signer(wanted=profile.signs_elsewhere) as keys, bound(options.metrics) as http:
+        run_loop(_run(profile, options, on_event, use, keys, http))
 
 
 async def _run(
@@ -80,6 +82,7 @@ async def _run(
     on_event: Listener,
     use: Use,
     keys: SignerClient | None,
+    http: socket.socket | None,
 ) -> None:
     control: ControlServer | None = None
 
@@ -101,7 +104,8 @@ async def _run(
     using = asyncio.get_running_loop().create_task(_use(use, tunnel))
     using.add_done_callback(_tell_of_bugs)
     try:
-        await until_stopped(connection, connection.stop, _reread(options))
+        with served(http, connection.status):
+            await until_stopped(connection, connection.stop, _reread(options))
     except IkeclientError as error:
         if control is not None:
             control.publish(failed(error, options.name))
