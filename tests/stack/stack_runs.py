@@ -69,7 +69,11 @@ def run(seed: int) -> str:
         world.clock.at(world.now + 0.05, read)
     listen(world, server)
     start(world, client)
-    done = world.run(_PATIENCE, lambda: client.reason is not None and server.reason is not None)
+
+    def over() -> bool:
+        return client.reason is not None and (server.reason is not None or not server.opened)
+
+    done = world.run(_PATIENCE, over)
     what = f"seed {seed}: {there} {back} {sizes} {client.reason} {server.reason}"
     assert done, what
     if slow:

@@ -196,7 +196,7 @@ class Connection:
         if receiver.fin == receiver.next and self.state in _RECEIVING and receiver.take_fin():
             self._peer_finished(now)
         if self.state not in _GONE:
-            if receiver.acks.due or self._sender.unsent or self._sender.recovery.board.lost:
+            if receiver.acks.due or self._sender.may_send:
                 self._wake()
             self._arm()
 

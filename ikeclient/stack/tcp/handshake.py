@@ -11,7 +11,7 @@ from ikeclient.stack.tcp.rtt import RoundTrip
 from ikeclient.stack.tcp.segment import CWR, ECE, Segment
 from ikeclient.stack.tcp.window import LARGEST_FIELD, SCALE
 
-_SMALLEST_MSS = 64
+SMALLEST_MSS = 64
 _RETRIES = 6
 
 
@@ -70,7 +70,7 @@ class Handshake:
     def segment_size(self, fallback: int) -> int:
         """How much data a segment to the peer has: what both ends and the path can take."""
         theirs = self._agreed.mss if self._agreed is not None else None
-        size = min(self.mss, max(theirs or fallback, _SMALLEST_MSS))
+        size = min(self.mss, max(theirs or fallback, SMALLEST_MSS))
         return size - (TIMESTAMPS_LENGTH if self.stamped else 0)
 
     def heard(self, segment: Segment) -> None:

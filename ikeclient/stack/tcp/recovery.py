@@ -20,7 +20,8 @@ Range = tuple[int, int]
 class Recovery:
     """`point` is where the recovery in progress ends, None without one; `reorder` seconds until RACK looks again.
 
-    `proven` is the size of the longest segments that are known to have arrived.
+    `proven` is the size of the longest segments that are known to have arrived. `urgent`: the first lost segment is sent
+    again whatever the window says.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Recovery:
         "proven",
         "reorder",
         "selective",
+        "urgent",
     )
 
     def __init__(self, trip: RoundTrip, mss: int) -> None:
@@ -46,6 +48,7 @@ class Recovery:
         self.probe = TailProbe()
         self.point: int | None = None
         self.reorder = 0.0
+        self.urgent = False
         self._trip = trip
         self._rack = Rack()
         self._reduction: Reduction | None = None
@@ -65,6 +68,11 @@ class Recovery:
         return self.board.in_flight
 
     @property
+    def doubtful(self) -> bool:
+        """Whether something may be lost: then new segments go out singly, to have more said of it (RFC 3042)."""
+        return self.point is None and bool(self._duplicates or self.board.sacked)
+
+    @property
     def at_ease(self) -> bool:
         """Whether nothing is known to be lost or out of order."""
         return self.point is None and not self.board.sacked
@@ -72,6 +80,7 @@ class Recovery:
     def sent_again(self, start: int, end: int, size: int, now: float) -> None:
         """A range was sent again."""
         self.board.sent_again(start, end, now, size)
+        self.urgent = False
         if self._undo is not None:
             self._undo.sent_again(end - start, now)
         if self._reduction is not None:
@@ -140,8 +149,11 @@ class Recovery:
         if not self.selective and advanced:
             self._duplicates = 0
             if self.point is not None:
-                self.board.lose_first(self.congestion.mss)  # a partial acknowledgement
-        lost = self._detect(now) if not self.at_ease else False
+                self.urgent = self.board.lose_first(self.congestion.mss)  # a partial acknowledgement
+        lost = False
+        self.reorder = 0.0
+        if not self.at_ease:
+            lost = self._detect(now)
         if lost and self.point is None:
             self._begin(position, following)
         if self._reduction is not None:
@@ -154,7 +166,7 @@ class Recovery:
             return
         self._duplicates += 1
         if self._duplicates == _DUPLICATES and self.point is None:
-            self.board.lose_first(self.congestion.mss)
+            self.urgent = self.board.lose_first(self.congestion.mss)
             self._begin(position, following)
             self._reduction = None
 

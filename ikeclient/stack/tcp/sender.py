@@ -18,7 +18,7 @@ DEFAULT_MSS = 536
 
 _LONGEST = LONGEST_PACKET - 120  # leaves room for the longest headers
 _SMALLEST_ROOM, _LARGEST_ROOM = 256 * 1024, 16 * 1024 * 1024
-_SHARE = 4  # of the window that a super-packet waits to fill
+_SHARE = 8  # of the window that a super-packet waits to fill
 
 
 class Sender:
@@ -103,6 +103,24 @@ class Sender:
         return self.nxt < self.buffer.end + self._fin
 
     @property
+    def may_send(self) -> bool:
+        """Whether it is worth while to ask for the next range."""
+        recovery = self.recovery
+        if recovery.board.lost:
+            return True
+        left = self.buffer.end + self._fin - self.nxt
+        if left <= 0:
+            return False
+        window, pipe = recovery.congestion.window, recovery.pipe
+        room = window - pipe
+        if not pipe or room >= left or recovery.doubtful:
+            return True
+        if room < min(window // _SHARE, _LONGEST - self.mss, MOST_SEGMENTS * self.mss):
+            self._limited = self.nxt
+            return False
+        return True
+
+    @property
     def fin_acknowledged(self) -> bool:
         """Whether our FIN has arrived."""
         return self._fin and self.una > self.buffer.end
@@ -117,7 +135,7 @@ class Sender:
         most = min(MOST_SEGMENTS, _LONGEST // mss) * mss
         room = congestion.window - pipe
         if recovery.board.lost:
-            if room < mss and pipe:
+            if room < mss and pipe and not recovery.urgent:
                 return None
             return recovery.board.first_lost(min(most, max(room // mss, 1) * mss))
         end = self.buffer.end
@@ -132,7 +150,7 @@ class Sender:
         if length > room:
             self._limited = start
             length = room
-            if pipe and length < min(most, congestion.window // _SHARE):
+            if pipe and length < min(most, mss if recovery.doubtful else congestion.window // _SHARE):
                 return None
         if length > window:
             length = window
@@ -181,7 +199,7 @@ class Sender:
             if before <= self._limited and recovery.may_grow:
                 recovery.congestion.acknowledged(position - before, self.trip.smoothed, now)
             self.timer.answered()
-        if delivered or blocks:
+        if delivered:
             self._arm(now)
         return delivered > 0
 
@@ -256,6 +274,9 @@ class Sender:
         elif kind is Kind.PERSIST:
             timer.back_off()
             timer.start(Kind.PERSIST, now + timer.interval(self.trip))
+            if self._open(self.nxt):
+                self._forced = True  # it is open, but so little that it was not worth while (section 3.8.6.2.1)
+                return Kind.PROBE
         elif kind is Kind.RETRANSMIT:
             recovery.time_out(self.una, self.nxt, again=timer.backoffs > 0)
             if not timer.back_off():

@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from ikeclient.stack.interfaces import Entropy, Handler, Inbound, Outlet, Quoted
 from ikeclient.stack.tcp.connection import Connection
 from ikeclient.stack.tcp.frame import Flow
-from ikeclient.stack.tcp.handshake import Handshake
+from ikeclient.stack.tcp.handshake import SMALLEST_MSS, Handshake
 from ikeclient.stack.tcp.listener import Accept, Listener
 from ikeclient.stack.tcp.numbers import Numbers
 from ikeclient.stack.tcp.refusals import Refusals
@@ -82,7 +82,7 @@ class Tcp:
 
     def _make(self, key: bytes, now: float, *, passive: bool) -> Connection:
         flow = Flow(key)
-        mss = self.outlet.mtu(flow.remote[0]) - flow.overhead
+        mss = max(self.outlet.mtu(flow.remote[0]) - flow.overhead, SMALLEST_MSS)
         iss = self._numbers.sequence(key, now)
         handshake = Handshake(iss, mss, passive=passive, ask_ecn=self._ask_ecn)
         connection = Connection(flow, handshake, Timestamps(self._numbers.clock(key)), self)
