@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from struct import pack
+from itertools import pairwise
 
 import pytest
-from stack_rig import IRS, PEER, Rig
+from stack_rig import IRS, Rig
 
 from ikeclient.stack.interfaces import Quoted
 from ikeclient.stack.tcp.options import of_segment, of_syn
@@ -166,11 +166,8 @@ def test_timeouts_double_and_in_the_end_the_connection_is_over() -> None:
         if any(sent.data for sent in out):
             times.append(rig.now - begin)
             assert ranges(rig, out) == [(0, MSS)] or len(times) > 1  # one segment, the first
-    gaps = [second - first for first, second in zip(times, times[1:], strict=False)]
-    assert all(
-        1.9 < second / first < 2.1 or second == pytest.approx(60, abs=1)
-        for first, second in zip(gaps, gaps[1:], strict=False)
-    )
+    gaps = [second - first for first, second in pairwise(times)]
+    assert all(1.9 < second / first < 2.1 or second == pytest.approx(60, abs=1) for first, second in pairwise(gaps))
     assert rig.heard == ["open", "timed_out"]
     assert 100 < rig.now - begin < 2000
     assert rig.tcp.count == 0
@@ -387,12 +384,8 @@ def test_a_syn_is_repeated_later_each_time_and_then_given_up() -> None:
     assert rig.tcp.count == 0
 
 
-def test_a_port_that_is_used_up_is_said() -> None:
+def test_a_family_without_an_address_is_said() -> None:
     rig = Rig()
-    rig.connect()
-    key = rig.flow
-    assert key[:4] == PEER
-    assert pack(">H", 443) == key[8:10]
-    with pytest.raises(OSError, match="address"):
-        rig.local = lambda remote: None  # type: ignore[method-assign]
+    rig.local = lambda remote: None  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no inner address"):
         rig.connect()

@@ -129,16 +129,25 @@ class Connection:
 
     def too_big(self, sequence: int, mtu: int, now: float) -> bool:
         """ICMP says that a segment was longer than `mtu`; whether it is one in flight (RFC 5927 section 7)."""
-        sender, overhead = self._sender, self.flow.overhead
+        sender = self._sender
         position = unwrap(sequence, sender.una)
         if self._handshake is not None or not sender.una <= position < sender.nxt:
             return False
+        self._shrink(mtu, now)
+        return True
+
+    def _shrink(self, mtu: int, now: float) -> None:
+        overhead = self.flow.overhead
         size = max(mtu, _FALLBACK[overhead > 40]) - overhead - self._options_length
-        if size < sender.mss:
-            sender.shrink(size, now)
+        if size < self._sender.mss:
+            self._sender.shrink(size, now)
             self._wake()
             self._arm()
-        return True
+
+    def mtu_changed(self, now: float) -> None:
+        """The host knows a new path MTU; only a smaller one counts."""
+        if self._handshake is None:
+            self._shrink(self._services.outlet.mtu(self.flow.remote[0]), now)
 
     def hurry(self, now: float) -> None:
         """The path works again."""

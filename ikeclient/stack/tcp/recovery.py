@@ -20,8 +20,8 @@ Range = tuple[int, int]
 class Recovery:
     """`point` is where the recovery in progress ends, None without one; `reorder` seconds until RACK looks again.
 
-    `proven` is the size of the longest segments that are known to have arrived. `urgent`: the first lost segment is sent
-    again whatever the window says.
+    `proven` is the size of the longest segments that are known to have arrived. `urgent`: the first lost segment is
+    sent again whatever the window says.
     """
 
     __slots__ = (

@@ -108,6 +108,8 @@ class Tcp:
         segment.release()
 
     def _unknown(self, key: bytes, segment: Segment, now: float) -> None:
+        if self._waiting:
+            self._sweep(now, MOST_WAITING)
         waiting = self._waiting.get(key)
         if waiting is not None:
             if not waiting.admits(segment) or self._listener(key) is None:
@@ -141,6 +143,11 @@ class Tcp:
         connection = self._connections.get(quoted.flow)
         return connection is not None and connection.too_big(quoted.sequence, mtu, now)
 
+    def mtu_changed(self, now: float) -> None:
+        """The host knows new path MTUs: segments that are too long now leave again in shorter ones."""
+        for connection in list(self._connections.values()):
+            connection.mtu_changed(now)
+
     def path_restored(self, now: float) -> None:
         """The tunnel works again: send what was lost meanwhile now, not after a timeout that was backed off."""
         for connection in list(self._connections.values()):
@@ -160,6 +167,7 @@ class Tcp:
 
     def expire(self, now: float) -> None:
         """Look at what is due."""
+        self._sweep(now, MOST_WAITING)
         heap = self._heap
         while heap and heap[0][0] <= now:
             at, _, connection = heappop(heap)
@@ -196,15 +204,20 @@ class Tcp:
     def wait(self, flow: Flow, following: int, expected: int, stamps: Timestamps | None, due: bool, now: float) -> None:
         """There is only TIME-WAIT left of one: SND.NXT and RCV.NXT, and whether an ACK is due."""
         self._connections.pop(flow.key, None)
+        self._sweep(now, MOST_WAITING - 1)
         waiting = self._waiting
-        while waiting:
-            first = next(iter(waiting))
-            if waiting[first].until > now and len(waiting) < MOST_WAITING:
-                break
-            del waiting[first]
         waiting[flow.key] = left = TimeWait(flow, following, expected, stamps, self, now + LENGTH)
         if due:
             left.acknowledge()
+
+    def _sweep(self, now: float, most: int) -> None:
+        """Forget those in TIME-WAIT whose time is over, and the oldest if there are more than so many."""
+        waiting = self._waiting
+        while waiting:
+            first = next(iter(waiting))
+            if waiting[first].until > now and len(waiting) <= most:
+                break
+            del waiting[first]
 
     def refuse(self, flow: Flow, segment: Segment) -> None:
         """Answer a segment with a RST."""
