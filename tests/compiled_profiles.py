@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.compile import compile_profile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.load import parse_profile
 
 PROMPTED = """\

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import NameOID
 
 from ikeclient.ike.config import CertificateAuth, EapAuth, EapOnly, PskAuth
-from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.compile import compile_profile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.load import load_profile, parse_profile
 from ikeclient.profile.model.methods import SUPPORTED
 

@@ -26,7 +26,7 @@ from ikeclient.errors import AuthenticationFailed, IkeclientError, Interrupted, 
 if TYPE_CHECKING:
     from ikeclient.process.profile_source import ProfileSource
     from ikeclient.process.run import ConnectOptions
-    from ikeclient.profile.compile import CompiledProfile
+    from ikeclient.profile.compiled import CompiledProfile
 
 Listener = Callable[[dict[str, object]], None]
 
@@ -129,15 +129,24 @@ def _compile(
     from ikeclient.net.rights.privileges import forbid_core_dumps
 
     forbid_core_dumps()
-    compiled = source.read(
-        asker(),
-        stdin=read_secret if password_stdin else None,
-        before_secrets=_refuse_second if check_running else None,
-        attended=attended,
-    )
+
+    def read() -> CompiledProfile:
+        return source.read(
+            asker(),
+            stdin=read_secret if password_stdin else None,
+            before_secrets=_refuse_second if check_running else None,
+            attended=attended,
+        )
+
+    compiled = source.read_apart(_load, read)
     for warning in compiled.warnings:
         progress(happened("notice", compiled.name, text=warning))
     return compiled
+
+
+def _load() -> None:
+    """Load what a tunnel consists of."""
+    import ikeclient.process.run  # noqa: F401
 
 
 def _refuse_second(name: str) -> None:

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ikeclient.cli.context import LogFormat
+from ikeclient.cli.parameters import make_plain
 from ikeclient.cli.view.progress import use_format
 from ikeclient.cli.view.terminal import printable, width
 
@@ -97,6 +98,7 @@ class Command(_Readable, TyperCommand):
         """Read the command line."""
         if not any(_FORMAT in parameter.opts for parameter in self.params):
             args = _without_format(ctx, args)
+        make_plain(self.get_params(ctx))
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -106,6 +108,11 @@ class Command(_Readable, TyperCommand):
 
 class Group(_Readable, TyperGroup):
     """A command with commands, and with readable help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        make_plain(self.get_params(ctx))
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options and commands."""

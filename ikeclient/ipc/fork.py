@@ -2,12 +2,16 @@
 
 Our processes are plain forks, because secrets must not travel over argv or the environment of a new program. A fork
 inherits more than it should have: buffered output, the terminal, and every open descriptor of whoever started us.
+
+Both processes share the memory that neither writes to. The garbage collector writes to every object that it looks at,
+so it is told to leave alone what was there before a fork.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import itertools
 import os
 import signal
@@ -29,6 +33,7 @@ def fork(life: Callable[[], int]) -> int:
         if stream is not None:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()  # or the child would write it a second time
+    gc.freeze()
     pid = os.fork()
     if pid == 0:
         code = 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.secrets.command import run_for_secret
 from ikeclient.signer.keeper import SignerClient

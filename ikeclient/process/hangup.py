@@ -13,7 +13,7 @@ import threading
 from collections.abc import Awaitable, Callable
 
 from ikeclient.errors import IkeclientError, ProfileError
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 
 Reread = Callable[[], CompiledProfile]
 

@@ -1,13 +1,40 @@
-"""Where a tunnel's profile and its secrets are read, at the start and again after SIGHUP."""
+"""Where a tunnel's profile and its secrets are read, at the start and again after SIGHUP.
+
+What reads profiles takes as long to load, and as much memory, as all that a tunnel consists of, and nobody needs it
+while a tunnel runs. So it is loaded by a process that ends when it has read the profile, while this one loads the rest.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
+import socket
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
-from ikeclient.profile.compile import CompiledProfile, compile_profile
-from ikeclient.profile.importers.open import opened
-from ikeclient.profile.secrets.secrets import Ask, Secret, forget_typed
+from ikeclient.errors import IkeclientError, ProfileError
+from ikeclient.ipc.failure import Failure
+from ikeclient.ipc.fork import await_end, fork
+from ikeclient.ipc.messages import pack, receive
+from ikeclient.ipc.typed import Codec
+from ikeclient.profile.compiled import CompiledProfile
+from ikeclient.profile.message import LARGEST, decode, encode
+from ikeclient.profile.secrets.secrets import Ask, Secret, erase_variable, forget_typed
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_GOODBYE = 5.0  # seconds for the other process to end
+_CODEC = Codec()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadApart:
+    """What another process has read: the profile, what is to be remembered, and which variables it has erased."""
+
+    profile: object = field(repr=False)
+    kept: dict[str, bytes] = field(repr=False)
+    attended: bool
+    erased: tuple[bytes, ...]
 
 
 class ProfileSource:
@@ -39,6 +66,9 @@ class ProfileSource:
         `before_secrets` is told the tunnel's name and may refuse it; then `ask` prompts and `stdin` reads a password.
         With `attended` a person answers during the login as well; None is as the last time.
         """
+        from ikeclient.profile.compile import compile_profile
+        from ikeclient.profile.importers.open import opened
+
         self._attended = self._attended if attended is None else attended
         with opened(self._reference, self._overrides, ask=ask, kept=self._kept) as loaded:
             if before_secrets is not None:
@@ -54,3 +84,52 @@ class ProfileSource:
                 attended=self._attended,
             )
         return replace(compiled, warnings=tuple(dict.fromkeys((*loaded.warnings, *compiled.warnings))))
+
+    def read_apart(self, meanwhile: Callable[[], None], read: Callable[[], CompiledProfile]) -> CompiledProfile:
+        """Return what `read` does, which calls this object's, in a process of its own; `meanwhile` is called in ours.
+
+        Raises what `read` raises; the class of an IkeclientError may be another one.
+        """
+        ours, theirs = socket.socketpair()
+
+        def life() -> int:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            ours.close()
+            theirs.sendall(pack(_CODEC.encode(self._answer(read)), LARGEST))
+            return 0
+
+        with ours:
+            pid = fork(life)
+            theirs.close()
+            try:
+                meanwhile()
+                message = receive(ours.recv, LARGEST)
+                answer: ReadApart | Failure = _CODEC.decode(ReadApart | Failure, message)  # type: ignore[arg-type]
+                if isinstance(answer, ReadApart):
+                    return self._take(answer)
+            except (OSError, ValueError):
+                return read()  # whatever it was, it happens here again, where it can be told
+            finally:
+                ours.close()
+                await_end(pid, _GOODBYE)
+        raise answer.error(ProfileError)
+
+    def _answer(self, read: Callable[[], CompiledProfile]) -> ReadApart | Failure:
+        before = set(os.environb)
+        try:
+            profile = read()
+        except IkeclientError as error:
+            return Failure.of(error)
+        return ReadApart(
+            profile=encode(profile),
+            kept={key: secret.reveal() for key, secret in self._kept.items()},
+            attended=self._attended,
+            erased=tuple(before - set(os.environb)),
+        )
+
+    def _take(self, answer: ReadApart) -> CompiledProfile:
+        for name in answer.erased:
+            erase_variable(os.fsdecode(name))
+        self._kept = {key: Secret(value) for key, value in answer.kept.items()}
+        self._attended = answer.attended
+        return decode(answer.profile)

@@ -38,7 +38,7 @@ from ikeclient.process.helper.process import Helper, helper
 from ikeclient.process.kill_switch import HelperSwitch, PlanningChannel, how_to_open
 from ikeclient.process.service_notify import Reporter
 from ikeclient.process.service_socket import Service
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.signer.keeper import SignerClient, signer
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.dry_run import NullTun, PlanningMachine

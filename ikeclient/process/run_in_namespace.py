@@ -26,7 +26,7 @@ from ikeclient.net.changes.steps import FIRST_TABLE
 from ikeclient.net.namespace.namespace import Namespace
 from ikeclient.process.card import card_of
 from ikeclient.process.run import Listener, open_control, until_stopped
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.signer.keeper import SignerClient, signer
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.options import ConnectOptions

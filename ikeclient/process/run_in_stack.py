@@ -24,7 +24,7 @@ from ikeclient.net.changes.steps import FIRST_TABLE
 from ikeclient.process.hangup import Reread
 from ikeclient.process.run import Listener, open_control, until_stopped
 from ikeclient.process.run_in_namespace import adapted
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.signer.keeper import SignerClient, signer
 from ikeclient.stack.device import StackDevice
 from ikeclient.stack.host import Host

@@ -30,7 +30,7 @@ from ikeclient.profile.load.load import LoadedProfile, load_profile
 from ikeclient.profile.secrets.secrets import Secret, erase_variable, forget_typed
 
 if TYPE_CHECKING:
-    from ikeclient.profile.compile import CompiledProfile
+    from ikeclient.profile.compiled import CompiledProfile
 
 _ENDING_SECONDS = 10.0  # for a tunnel that is about to end to be gone
 

@@ -7,8 +7,8 @@ contradictory or beyond this machine's cryptography is an error here, not half w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, cast
 
@@ -37,10 +37,12 @@ from ikeclient.ike.config import (
     Timing,
     TrustedCertificate,
 )
+from ikeclient.profile.compiled import CompiledProfile, NetworkSettings, SessionSettings, host_of
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.trust import program
 from ikeclient.profile.model import proposals
 from ikeclient.profile.model.capability import usable
+from ikeclient.profile.model.identities import identity_of
 from ikeclient.profile.model.methods import (
     CARDS,
     METHODS,
@@ -56,7 +58,6 @@ from ikeclient.profile.model.values import IPNetwork, shown
 from ikeclient.profile.secrets.credentials import (
     account_in,
     certificate_identity,
-    identity_of,
     load_certificate,
     load_password,
     load_ppk,
@@ -74,81 +75,6 @@ from ikeclient.wire.selector import TrafficSelector
 
 _ANYWHERE: dict[str, IPNetwork] = {"ipv4": ip_network("0.0.0.0/0"), "ipv6": ip_network("::/0")}
 _STDIN = "standard input"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkSettings:
-    """What changes on the machine. `mtu` 0 is to be computed; `interface` may hold one `%d`.
-
-    `routes` are networks only where the profile lists them. `exclude_lan` stands for the private networks the machine
-    is attached to, `exclude` for the networks listed beside it.
-    """
-
-    request: frozenset[str]
-    routes: Literal["gateway", "all"] | tuple[IPNetwork, ...]
-    exclude: tuple[IPNetwork, ...]
-    exclude_lan: bool
-    dns: Literal["auto", "split", "all", "none"]
-    mtu: int
-    interface: str
-    dns_servers: tuple[IPv4Address | IPv6Address, ...] = ()  # instead of the gateway's
-    dns_domains: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionSettings:
-    """How the tunnel lives. `retry` is the number of further attempts, None for no limit; `refusals` how often
-    in a row the credentials may be refused by a gateway that took them before.
-
-    Commands are argv tuples whose program is an absolute path; they run without a shell, in the profile's directory,
-    as `runs_as` if the profile is not root's.
-    """
-
-    retry: int | None
-    refusals: int
-    always_encapsulate: bool
-    offload: bool
-    up: tuple[tuple[str, ...], ...]
-    down: tuple[tuple[str, ...], ...]
-    card: tuple[str, ...] = ()
-    runs_as: Author | None = None
-    kill_switch: bool = False
-    card_reader: bytes | None = field(default=None, repr=False)  # where the card is, for who asks it; with its PIN
-
-    @property
-    def commands(self) -> dict[str, tuple[tuple[str, ...], ...]]:
-        """`up`, `down` and `card` by name."""
-        return {"up": self.up, "down": self.down, "card": (self.card,) if self.card else ()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompiledProfile:
-    """Everything one connection needs. `gateways` are tried in order; `warnings` are sentences for people."""
-
-    name: str
-    base_dir: Path
-    ike: IkeConfig
-    gateways: tuple[str, ...]
-    port: int
-    network: NetworkSettings
-    session: SessionSettings
-    warnings: tuple[str, ...] = ()
-    identity_is_address: bool = False
-
-    @property
-    def signs_elsewhere(self) -> bool:
-        """Whether a private key of ours is on a token or with an agent, or a SIM card in a reader."""
-        second = self.ike.second_auth
-        ways = (self.ike.auth, second.auth if second is not None else None)
-        remote = any(isinstance(way, CertificateAuth) and isinstance(way.key, RemoteKey) for way in ways)
-        return remote or self.session.card_reader is not None
-
-    def ike_for(self, address: str) -> IkeConfig:
-        """The configuration towards one of `gateways`: without a configured identity each must prove its address."""
-        if not self.identity_is_address:
-            return self.ike
-        identity = identity_of(_host(address), "gateway.address")
-        return replace(self.ike, gateway=replace(self.ike.gateway, identity=identity))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,8 +138,7 @@ def compile_profile(
         proven = _authentications(profile, sources)
         session = replace(session, card_reader=_card_reader(profile, sources))
     except SecretNotRead as unread:
-        unread.warnings = tuple(sources.warnings)
-        raise
+        raise unread.after(sources.warnings) from None
     if profile.gateway.ca is not None and gateway_method(profile) == "psk":
         what = "method psk" if profile.gateway.auth is None else "gateway.auth psk"
         sources.warnings.append(f"key 'gateway.ca' is not used by {what}")
@@ -268,15 +193,11 @@ def _proposals(profile: Profile) -> tuple[tuple[AlgorithmProposal, ...], ...]:
 def _gateway_identity(profile: Profile) -> Identity | None:
     gateway = profile.gateway
     if gateway.identity != "%any":
-        return identity_of(gateway.identity or _host(gateway.address[0]), "gateway.identity")
+        return identity_of(gateway.identity or host_of(gateway.address[0]), "gateway.identity")
     if gateway_method(profile) != "psk":
         reason = "a certificate proves a name, so the profile must say which one: otherwise any gateway would do"
         raise ProfileError("key 'gateway.identity' can be %any with method psk only", reason=reason)
     return None
-
-
-def _host(address: str) -> str:
-    return address.removesuffix(".")  # of a fully qualified name; certificates are written without it
 
 
 def _gateway_auth(profile: Profile, sources: Sources) -> GatewayAuth:

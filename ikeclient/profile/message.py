@@ -9,8 +9,9 @@ from ikeclient.crypto.sign.signature import PublicKey
 from ikeclient.eap.credentials import SimMemory
 from ikeclient.errors import IkeclientError
 from ikeclient.ipc.typed import Codec
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 
+LARGEST = 64 << 20  # bytes, with every authority that a profile's files hold
 _KEY = (bytes, FileKey.pkcs8, lambda data: FileKey.load(data, None))
 _CODEC = Codec(
     {

@@ -6,7 +6,7 @@ from ikeclient.errors import IkeclientError
 from ikeclient.esp.sa.mtu import inner_mtu, interface_mtu
 from ikeclient.ike.events import ChildEstablished, Configuration, IPAddress
 from ikeclient.net.model import NOT_SPLIT
-from ikeclient.profile.compile import NetworkSettings
+from ikeclient.profile.compiled import NetworkSettings
 from ikeclient.tunnel.link import Link
 from ikeclient.tunnel.machine_config import Underlay, inner_addresses, machine_config
 from ikeclient.tunnel.ports import Ports

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import IPAddress
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.tunnel.commands import Command, Lookup
 from ikeclient.tunnel.gateway import Gateway
 from ikeclient.tunnel.link import is_final

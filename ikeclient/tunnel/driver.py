@@ -21,7 +21,7 @@ from ikeclient.errors import IkeclientError, KeyUnavailable
 from ikeclient.ike.events import IPAddress
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.watch.snapshot import Change
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.tunnel.commands import Answer, Command, Lookup, Question, RunHook, Signing, StopHook
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports, Socket

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ikeclient.ike.after_refusal import as_accepted
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import IPAddress
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.tunnel.resolve import Known
 
 

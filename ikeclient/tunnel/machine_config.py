@@ -16,7 +16,7 @@ from ikeclient.net.model import (
     MachineConfig,
 )
 from ikeclient.net.syscalls import can_mark
-from ikeclient.profile.compile import NetworkSettings
+from ikeclient.profile.compiled import NetworkSettings
 from ikeclient.tunnel.routes import blocked_families, require_routes, routes_into, split_by_gateway
 from ikeclient.wire.selector import TrafficSelector
 

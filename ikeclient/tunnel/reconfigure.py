@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ikeclient.errors import IkeclientError
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.tunnel.gateway import Gateway
 from ikeclient.tunnel.reload import Difference, Effect, difference
 from ikeclient.tunnel.resolve import Known

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from ikeclient.errors import NegotiationRefused
 from ikeclient.ike.events import Configuration
 from ikeclient.net.model import ANYWHERE, VERSIONS, IPNetwork, Version
-from ikeclient.profile.compile import NetworkSettings
+from ikeclient.profile.compiled import NetworkSettings
 from ikeclient.wire.selector import TrafficSelector
 
 MAX_ROUTES = 256

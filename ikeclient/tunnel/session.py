@@ -21,7 +21,7 @@ from ikeclient.ike.events import (
     Progress,
 )
 from ikeclient.ike.timers import Timers
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.tunnel.arrangement import Arrangement
 from ikeclient.tunnel.keylog import KeyLog
 from ikeclient.tunnel.link import Link

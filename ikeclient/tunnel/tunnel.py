@@ -17,7 +17,7 @@ from ikeclient.ike.events import Event, Need, PathEvent, Progress, Reauthenticat
 from ikeclient.ike.v2.close_reasons import EndedByGateway
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.watch.snapshot import Change
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.tunnel import protocol_log
 from ikeclient.tunnel.commands import Answer, Command, Lookup, Question, Signing
 from ikeclient.tunnel.connecting import DELETE_TIMEOUT, Connecting, Failure

@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +239,19 @@ def test_a_log_format_that_is_none_is_said_with_the_commands_own_help(capsys: py
         "error: invalid value: --log-format is text or json, not 'xml'",
         "  try: ikeclient status --help",
     ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["wait", "--timeout", "0.1s", "work"], ["-v", "disconnect", "--all"]]
+)
+def test_a_usual_command_line_loads_no_library_for_its_values(arguments: list[str], tmp_path: Path) -> None:
+    """Newer versions of typer load pydantic for each value: a tenth of a second for each command."""
+    program = (
+        "import sys\n"
+        "from ikeclient.cli.app import main\n"
+        f"main({arguments!r})\n"
+        "print([name for name in sys.modules if name.startswith('pydantic')])\n"
+    )
+    environment = {"HOME": str(tmp_path), "IKECLIENT_RUNTIME_DIR": str(tmp_path / "run"), "PATH": "/usr/bin:/bin"}
+    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment)
+    assert shown.stdout.splitlines()[-1] == "[]", shown.stderr

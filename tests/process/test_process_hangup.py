@@ -11,7 +11,7 @@ from compiled_profiles import compiled
 
 from ikeclient.errors import ProfileError
 from ikeclient.process.hangup import Reloader
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 
 
 def run(reread: Callable[[], CompiledProfile], hangups: int) -> tuple[list[CompiledProfile], list[str]]:

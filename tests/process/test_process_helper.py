@@ -21,7 +21,8 @@ from ikeclient.net.changes.steps import Link
 from ikeclient.process.helper.channel import HelperJournal
 from ikeclient.process.helper.messages import WriteJournal
 from ikeclient.process.helper.process import Helper, HookRunner, helper
-from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.compile import compile_profile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.load import load_profile
 from ikeclient.tunnel.hooks import environment

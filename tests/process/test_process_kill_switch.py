@@ -17,7 +17,7 @@ from ikeclient.net.model import DnsConfig, MachineConfig
 from ikeclient.process import block
 from ikeclient.process.helper.messages import Blocked, CloseMachine, LookAtMachine, OpenMachine
 from ikeclient.process.kill_switch import HelperSwitch, PlanningChannel, how_to_open
-from ikeclient.profile.compile import NetworkSettings
+from ikeclient.profile.compiled import NetworkSettings
 
 EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 GATEWAY, OTHER = ip_address("192.0.2.1"), ip_address("192.0.2.2")

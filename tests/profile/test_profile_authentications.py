@@ -11,7 +11,8 @@ from profile_world import CANARY, CERTIFICATE, EAP, PSK
 
 from ikeclient.errors import ProfileError
 from ikeclient.ike.config import CertificateAuth, EapAuth, EapOnly, Ppk, PskAuth, TrustedCertificate
-from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.compile import compile_profile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.check import check_profile
 from ikeclient.profile.load.load import load_profile, parse_profile
 from ikeclient.profile.present import redacted

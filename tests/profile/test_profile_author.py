@@ -15,7 +15,8 @@ import pytest
 from profile_world import CERTIFICATE, EAP, PSK, Owner
 
 from ikeclient.errors import IkeclientError, ProfileError, ProfileNotFound
-from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.compile import compile_profile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.importers.read import read_directory, read_foreign
 from ikeclient.profile.load import author as author_module
 from ikeclient.profile.load.author import Author, NoRights

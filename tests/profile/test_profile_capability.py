@@ -7,7 +7,8 @@ from profile_world import PSK, is_clause
 
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF
 from ikeclient.errors import ProfileError
-from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.compile import compile_profile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.load import parse_profile
 from ikeclient.profile.model import capability
 

@@ -11,7 +11,8 @@ from profile_world import CANARY, CERTIFICATE, EAP, PSK, is_clause
 
 from ikeclient.errors import IkeclientError, ProfileError, UsageError
 from ikeclient.ike.config import CertificateAuth, EapAuth, PskAuth, TrustedCertificate
-from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.compile import compile_profile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.load import parse_profile
 from ikeclient.profile.model.proposals import DEFAULT_IKE
 from ikeclient.profile.present import redacted

@@ -10,7 +10,8 @@ from profile_world import CANARY, CERTIFICATE, EAP, PSK, Owner, common_name, is_
 
 from ikeclient.errors import IkeclientError, ProfileError, UsageError
 from ikeclient.ike.config import CertificateAuth, PskAuth, TrustedCertificate
-from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.compile import compile_profile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.load import parse_profile
 from ikeclient.profile.secrets import credentials
 from ikeclient.profile.secrets.credentials import decode_psk

@@ -12,7 +12,8 @@ from profile_world import CANARY, PSK
 
 from ikeclient.errors import ProfileError, ProfileNotFound
 from ikeclient.ike.config import CertificateAuth, TrustedCertificate
-from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.compile import compile_profile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.importers import stage
 from ikeclient.profile.importers.open import opened
 from ikeclient.profile.load.lookup import tunnel_name

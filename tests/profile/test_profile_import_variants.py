@@ -27,7 +27,8 @@ from ikeclient.profile.importers.read import Extras, Kind, kind_of, read_directo
 from ikeclient.profile.importers.selectors import read_selectors
 from ikeclient.profile.importers.signatures import read_signature
 from ikeclient.profile.load.load import parse_profile
-from ikeclient.profile.secrets.credentials import decode_psk, identity_of
+from ikeclient.profile.model.identities import identity_of
+from ikeclient.profile.secrets.credentials import decode_psk
 from ikeclient.wire.registry import IdType
 from ikeclient.wire.text import printable
 

@@ -18,7 +18,8 @@ from profile_world import CANARY, Owner, is_clause
 
 from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.ike.config import CertificateAuth, EapAuth, PskAuth, TrustedCertificate
-from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.compile import compile_profile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.importers.conf import parse_conf
 from ikeclient.profile.importers.draft import MAX_LENGTH, Draft
 from ikeclient.profile.importers.read import Kind, kind_of, read_foreign

@@ -11,7 +11,8 @@ import pytest
 
 from ikeclient.crypto.sign.schemes import Family
 from ikeclient.ike.config import CertificateAuth, TrustedCertificate
-from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.compile import compile_profile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.load import load_profile
 from ikeclient.profile.message import decode, encode

@@ -14,7 +14,8 @@ from ikeclient.crypto.sign.schemes import Family
 from ikeclient.crypto.sign.signature import PublicKey
 from ikeclient.errors import IkeclientError, ProfileError, UsageError
 from ikeclient.ike.config import CertificateAuth
-from ikeclient.profile.compile import CompiledProfile, compile_profile
+from ikeclient.profile.compile import compile_profile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.check import Check, check_profile
 from ikeclient.profile.load.load import load_profile, parse_profile
 from ikeclient.profile.message import decode, encode

@@ -30,7 +30,7 @@ from ikeclient.ike.v2.state import State as IkeState
 from ikeclient.net.machine.fake import FakeMachine
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.watch.snapshot import Change, OuterAddress, Snapshot
-from ikeclient.profile.compile import CompiledProfile, NetworkSettings, SessionSettings
+from ikeclient.profile.compiled import CompiledProfile, NetworkSettings, SessionSettings
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.dry_run import NullTun
 from ikeclient.tunnel.options import ConnectOptions

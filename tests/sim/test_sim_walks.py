@@ -201,7 +201,7 @@ RECONNECT = Walk(
     apart={
         "ike/v2/": "the login",
         "ike/after_refusal.py": "the login",
-        "profile/compile.py": "a value",
+        "profile/compiled.py": "a value",
         "dataplane/reception.py": "the walk of a datagram",
     },
     most_rooms=16,

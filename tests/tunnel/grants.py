@@ -7,7 +7,7 @@ from typing import Any
 
 from ikeclient.ike.events import Configuration
 from ikeclient.net.model import IPNetwork
-from ikeclient.profile.compile import NetworkSettings
+from ikeclient.profile.compiled import NetworkSettings
 from ikeclient.wire.selector import TrafficSelector
 
 

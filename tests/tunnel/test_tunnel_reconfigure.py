@@ -13,7 +13,7 @@ from sim_world import altered, client_config
 
 from ikeclient.errors import IkeclientError, NoResponse, PlatformError
 from ikeclient.ike.events import IPAddress
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.tunnel.gateway import Gateway
 from ikeclient.tunnel.reconfigure import Reconfiguration
 from ikeclient.tunnel.script import Script, Task, Wait

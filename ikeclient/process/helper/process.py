@@ -26,9 +26,9 @@ from ikeclient.process.card import ask_command
 from ikeclient.process.helper.channel import CODEC, HelperChannel, Keeper
 from ikeclient.process.helper.command import run_command
 from ikeclient.process.helper.messages import AskCard, CardAnswer, HookEnded, ProfileRead, ReadProfile, RunHook
-from ikeclient.profile.compile import CompiledProfile
+from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.author import Author
-from ikeclient.profile.message import decode, encode
+from ikeclient.profile.message import LARGEST, decode, encode
 from ikeclient.tunnel.hooks import SEARCH_PATH, environment
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.status import Status
@@ -39,7 +39,6 @@ _NAMES = frozenset(environment(Status(name=""), "connected"))
 _PR_SET_NAME = 15  # prctl(2)
 _GOODBYE = 5.0  # seconds for the helper to end
 _READING = 120.0  # seconds for a profile with its secrets
-_LARGEST_PROFILE = 64 << 20  # bytes, with every authority that its files hold
 _CHALLENGE = re.compile(r"aka( [0-9a-f]{32}){2}|sim( [0-9a-f]{32}){3}")
 _REFUSED = "was not run: the helper refuses it"
 
@@ -122,7 +121,7 @@ class Reread:
         """Return the profile as it is now."""
         try:
             self._socket.sendall(pack(CODEC.encode(ReadProfile())))
-            message = receive(self._socket.recv, _LARGEST_PROFILE)
+            message = receive(self._socket.recv, LARGEST)
             answer = CODEC.decode(ProfileRead | Failure, message)  # type: ignore[arg-type]  # a union
             if isinstance(answer, ProfileRead):
                 return decode(answer.profile)
@@ -232,7 +231,7 @@ async def _serve_reading(connection: socket.socket, reread: Callable[[], Compile
             answer: ProfileRead | Failure = ProfileRead(profile=encode(result))
         else:
             answer = Failure.of(result)
-        writer.write(pack(CODEC.encode(answer), _LARGEST_PROFILE))
+        writer.write(pack(CODEC.encode(answer), LARGEST))
 
 
 async def _serve_card(connection: socket.socket, known: Known, directory: Path) -> None:

@@ -27,8 +27,8 @@ from ikeclient.profile.importers.layout import Layout, swanctl_layout
 from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import read_selectors
 from ikeclient.profile.importers.signatures import read_signature
+from ikeclient.profile.model.identities import identity_of
 from ikeclient.profile.model.methods import METHODS, SUPPORTED, is_eap, mutual_answers, uses_card, uses_certificate
-from ikeclient.profile.secrets.credentials import identity_of
 from ikeclient.wire.text import printable
 
 EAP_METHODS = tuple(name for name in SUPPORTED if is_eap(name))

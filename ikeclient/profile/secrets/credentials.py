@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from ikeclient.crypto.pki.identity import PREFIXES, identity_text, parse_identity
+from ikeclient.crypto.pki.identity import identity_text
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, load_pkcs12
 from ikeclient.crypto.sign.file_key import FileKey, PassphraseNeeded
 from ikeclient.crypto.sign.remote_key import RemoteKey
@@ -25,7 +25,6 @@ from ikeclient.ike.config import Ppk
 from ikeclient.profile.load.author import Key
 from ikeclient.profile.load.files import FileFault, read_regular, shown_path
 from ikeclient.profile.model.schema import Auth, Gateway, KeyFile, KeySource, PostQuantumKey
-from ikeclient.profile.model.values import shown
 from ikeclient.profile.secrets import remote_keys
 from ikeclient.profile.secrets.secrets import Secret
 from ikeclient.profile.secrets.sources import Sources
@@ -43,20 +42,6 @@ CARD_KEY = 16  # bytes
 MIN_PPK = 32  # bytes
 MIN_PSK = 8  # bytes; shorter ones are found by trying
 _Loaded = TypeVar("_Loaded")
-
-
-def identity_of(text: str, key: str) -> Identity:
-    """The IKE identity that the text of `key` means, see `crypto.pki.identity`. Raises ProfileError."""
-    try:
-        type_, data = parse_identity(text)
-    except ValueError as error:
-        raise ProfileError(
-            f"key '{key}' is not an identity: {shown(text)}",
-            reason=f"it {error}",
-            hint="write an address, a host name, user@domain, a distinguished name (C=CH, CN=...),"
-            f" or its type in front: {', '.join(f'{prefix}:' for prefix in PREFIXES)}",
-        ) from None
-    return Identity(type=type_, data=data)
 
 
 def load_psk(auth: Auth, sources: Sources) -> bytes:

@@ -22,15 +22,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ikeclient.errors import ProfileError, UsageError
 from ikeclient.profile.load.author import Author, expand
 from ikeclient.profile.load.files import FileFault, read_regular, shown_path
 from ikeclient.profile.load.private_files import read_private
-from ikeclient.profile.model.schema import SecretSource
 from ikeclient.profile.secrets.command import run_for_secret
 from ikeclient.wire.text import printable
+
+if TYPE_CHECKING:
+    from ikeclient.profile.model.schema import SecretSource
 
 MAX_LENGTH = 64 << 10  # bytes
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_.@:-]{1,255}")
@@ -105,6 +107,8 @@ def resolve(source: SecretSource | None, wanted: Wanted) -> Secret:
 
     Raises ProfileError saying why there is none, or UsageError where nobody can be asked (hardening F13).
     """
+    from ikeclient.profile.model.schema import SecretSource  # large, and not needed to keep a secret
+
     match source:
         case SecretSource(file=str() as file, insecure=insecure):
             author = wanted.author_of("file", file)

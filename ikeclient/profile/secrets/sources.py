@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from ikeclient.profile.load.author import Author, Key, expand
 from ikeclient.profile.load.files import read_configuration
@@ -19,6 +21,11 @@ class SecretNotRead(Exception):
     """
 
     warnings: tuple[str, ...] = ()
+
+    def after(self, warnings: Iterable[str]) -> Self:
+        """Tell what was found before; returns the exception itself."""
+        self.warnings = tuple(warnings)
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

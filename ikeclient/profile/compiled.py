@@ -1,0 +1,97 @@
+"""A compiled profile as a value: all that a tunnel knows of its profile.
+
+It stands apart from what makes it (`profile.compile`), which is large and not needed while a tunnel runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Literal
+
+from ikeclient.crypto.sign.remote_key import RemoteKey
+from ikeclient.ike.config import CertificateAuth, IkeConfig
+from ikeclient.profile.load.author import Author
+from ikeclient.profile.model.identities import identity_of
+from ikeclient.profile.model.values import IPNetwork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """What changes on the machine. `mtu` 0 is to be computed; `interface` may hold one `%d`.
+
+    `routes` are networks only where the profile lists them. `exclude_lan` stands for the private networks the machine
+    is attached to, `exclude` for the networks listed beside it.
+    """
+
+    request: frozenset[str]
+    routes: Literal["gateway", "all"] | tuple[IPNetwork, ...]
+    exclude: tuple[IPNetwork, ...]
+    exclude_lan: bool
+    dns: Literal["auto", "split", "all", "none"]
+    mtu: int
+    interface: str
+    dns_servers: tuple[IPv4Address | IPv6Address, ...] = ()  # instead of the gateway's
+    dns_domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSettings:
+    """How the tunnel lives. `retry` is the number of further attempts, None for no limit; `refusals` how often
+    in a row the credentials may be refused by a gateway that took them before.
+
+    Commands are argv tuples whose program is an absolute path; they run without a shell, in the profile's directory,
+    as `runs_as` if the profile is not root's.
+    """
+
+    retry: int | None
+    refusals: int
+    always_encapsulate: bool
+    offload: bool
+    up: tuple[tuple[str, ...], ...]
+    down: tuple[tuple[str, ...], ...]
+    card: tuple[str, ...] = ()
+    runs_as: Author | None = None
+    kill_switch: bool = False
+    card_reader: bytes | None = field(default=None, repr=False)  # where the card is, for who asks it; with its PIN
+
+    @property
+    def commands(self) -> dict[str, tuple[tuple[str, ...], ...]]:
+        """`up`, `down` and `card` by name."""
+        return {"up": self.up, "down": self.down, "card": (self.card,) if self.card else ()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledProfile:
+    """Everything one connection needs. `gateways` are tried in order; `warnings` are sentences for people."""
+
+    name: str
+    base_dir: Path
+    ike: IkeConfig
+    gateways: tuple[str, ...]
+    port: int
+    network: NetworkSettings
+    session: SessionSettings
+    warnings: tuple[str, ...] = ()
+    identity_is_address: bool = False
+
+    @property
+    def signs_elsewhere(self) -> bool:
+        """Whether a private key of ours is on a token or with an agent, or a SIM card in a reader."""
+        second = self.ike.second_auth
+        ways = (self.ike.auth, second.auth if second is not None else None)
+        remote = any(isinstance(way, CertificateAuth) and isinstance(way.key, RemoteKey) for way in ways)
+        return remote or self.session.card_reader is not None
+
+    def ike_for(self, address: str) -> IkeConfig:
+        """The configuration towards one of `gateways`: without a configured identity each must prove its address."""
+        if not self.identity_is_address:
+            return self.ike
+        identity = identity_of(host_of(address), "gateway.address")
+        return replace(self.ike, gateway=replace(self.ike.gateway, identity=identity))
+
+
+def host_of(address: str) -> str:
+    """A host without the dot of a fully qualified name; certificates are written without it."""
+    return address.removesuffix(".")

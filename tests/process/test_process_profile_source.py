@@ -1,0 +1,109 @@
+"""A profile that is read by a process of its own is the one that is read here, and nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ikeclient.errors import IkeclientError, UsageError
+from ikeclient.ike.config import PskAuth
+from ikeclient.process.profile_source import ProfileSource
+from ikeclient.profile.compiled import CompiledProfile
+
+PROFILE = """
+version = 1
+[gateway]
+address = "vpn.example.com"
+[auth]
+method = "psk"
+identity = "alice"
+psk = { %s }
+"""
+PSK = "correct horse battery staple"
+
+
+def written(directory: Path, psk: str) -> str:
+    path = directory / "work.toml"
+    path.write_text(PROFILE % psk)
+    path.chmod(0o600)
+    return str(path)
+
+
+def nothing() -> None:
+    """Load nothing."""
+
+
+def test_it_is_the_same_profile_and_its_secrets_are_remembered(tmp_path: Path) -> None:
+    """What was typed is there for the next time, such as after SIGHUP."""
+    source = ProfileSource(written(tmp_path, "prompt = true"), [])
+    asked = []
+    order = []
+
+    def read() -> CompiledProfile:
+        asked.append("in the other process")
+        return source.read(lambda _: PSK, attended=True)
+
+    apart = source.read_apart(lambda: order.append("loaded"), read)
+    assert order == ["loaded"]
+    assert asked == []
+    assert apart == source.read(None)
+    assert isinstance(apart.ike.auth, PskAuth)
+    assert apart.ike.auth.psk == PSK.encode()
+    assert source.forget_typed()
+    with pytest.raises(UsageError):
+        source.read(None)
+
+
+def test_a_variable_with_a_secret_is_erased_here_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F10"""
+    monkeypatch.setenv("IKE_TEST_PSK", PSK)
+    source = ProfileSource(written(tmp_path, 'env = "IKE_TEST_PSK"'), [])
+    source.read_apart(nothing, source.read)
+    assert "IKE_TEST_PSK" not in os.environ
+    source.read()  # from memory
+
+
+def test_its_error_is_told_with_its_exit_code(tmp_path: Path) -> None:
+    source = ProfileSource(written(tmp_path, "prompt = true"), [])
+    with pytest.raises(IkeclientError, match="no pre-shared key given") as apart:
+        source.read_apart(nothing, source.read)
+    with pytest.raises(IkeclientError) as here:
+        source.read()
+    assert apart.value.lines() == here.value.lines()
+    assert apart.value.exit_code == here.value.exit_code == 2
+
+
+def test_a_bug_in_the_other_process_is_met_here(tmp_path: Path) -> None:
+    source = ProfileSource(written(tmp_path, "prompt = true"), [])
+
+    def read() -> CompiledProfile:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        source.read_apart(nothing, read)
+
+
+def test_nobody_is_left_after_ctrl_c(tmp_path: Path) -> None:
+    source = ProfileSource(written(tmp_path, "prompt = true"), [])
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        source.read_apart(interrupted, lambda: source.read(lambda _: PSK))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_what_reads_profiles_is_not_loaded_with_a_tunnel() -> None:
+    """It would stay in memory for as long as the tunnel runs."""
+    program = (
+        "import sys, ikeclient.process.run, ikeclient.process.profile_source, ikeclient.process.detach\n"
+        "print([name for name in sys.modules if name.partition('.')[0] in ('pydantic', 'pydantic_core', 'tomllib')])\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    assert shown.stdout.strip() == "[]"
