@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fuzz import certificates, eap, files, ike, machine, packets, stack_tcp
+from fuzz import certificates, eap, files, ike, machine, packets, stack_host, stack_tcp
 from fuzz.damage import chained, damaged, lines_of_text, packetwise, reshaped_der, reshaped_json
 from fuzz.target import QUICK, WHOLE, Target, generated
 from ikeclient.eap.sim_attributes import Malformed
@@ -57,6 +57,8 @@ _TABLE: tuple[Target, ...] = (
     generated("esp", packets.esp),
     generated("offload", packets.offloaded),
     generated("stack tcp", stack_tcp.stack_tcp),
+    generated("stack host", stack_host.host),
+    Target(name="stack dns", check=stack_host.read_dns, seeds=stack_host.dns_answers),
     # Clients of the proxy
     Target(name="socks", check=packets.read_socks, seeds=lambda: packets.SOCKS),
     Target(name="http", check=packets.read_http, seeds=packets.http_requests),
