@@ -81,10 +81,13 @@ class Charon:
                 "STRONGSWAN_CONF": str(self.directory / "strongswan.conf"),
                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             }
-            self._process = self.machine.start(
-                PROGRAM, "--use-syslog", "no", stdout=output, stderr=output, env=environment
-            )
+            command = self._launch(environment)
+            self._process = self.machine.start(*command, stdout=output, stderr=output, env=environment)
         wait_for(self._ready, timeout=10, what="charon's control socket")
+
+    def _launch(self, environment: Mapping[str, str]) -> tuple[str, ...]:
+        """The command that starts the daemon."""
+        return (PROGRAM, "--use-syslog", "no")
 
     def _ready(self) -> bool:
         if not self.pid:

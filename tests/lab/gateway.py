@@ -57,6 +57,7 @@ class Offer:
     child: Conf | None = None
     settings: Conf | None = None
     secrets: Conf | None = None  # more of them
+    authorities: Conf | None = None
 
 
 # Where the client's outer address may lie inside the tunnel: else the gateway's route there swallows its own messages.
@@ -138,7 +139,8 @@ def gateway_conf(gateway: Gateway, offer: Offer) -> Conf:
             "proposals": half_open.PROPOSAL,
         }
         connections["half-open"] = {**local, "local": {"auth": "psk"}, "remote": {"auth": "psk"}}
-    return {"connections": connections, "pools": pools, "secrets": _secrets(offer)}
+    authorities: Conf = {"authorities": offer.authorities} if offer.authorities else {}
+    return {"connections": connections, "pools": pools, "secrets": _secrets(offer), **authorities}
 
 
 def _local(gateway: Gateway, offer: Offer) -> Conf:

@@ -6,9 +6,11 @@ The keys that the server tells the gateway must be ours, so each success compare
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,8 +103,11 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 def hostapd(
     request: pytest.FixtureRequest, machine: Machine, pki: Pki, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Log]:
-    server = Hostapd(machine, tmp_path_factory.mktemp("hostapd"))
-    server.serve(radius_certificate(pki), client(pki).authority_file, tls13=request.param, settings={})
+    directory = tmp_path_factory.mktemp("hostapd")
+    server = Hostapd(machine, directory)
+    own = radius_certificate(pki)
+    staple = {"ocsp_stapling_response": str(staple_for(own, directory))}
+    server.serve(own, client(pki).authority_file, tls13=request.param, settings=staple)
     yield from logins(server)
     server.stop()
 
@@ -113,6 +118,21 @@ def freeradius(machine: Machine, pki: Pki, tmp_path_factory: pytest.TempPathFact
     server.serve(radius_certificate(pki), client(pki).authority_file)
     yield from logins(server)
     server.stop()
+
+
+def staple_for(own: Credential, directory: Path) -> Path:
+    """An OCSP response of OpenSSL's about a certificate, for its server to staple."""
+    issuer = own.intermediates[0]
+    key = issuer.with_suffix(".key")
+    until = f"{datetime.now(UTC) + timedelta(days=9):%y%m%d%H%M%S}Z"
+    number = own.certificate.serial_number
+    serial = f"{number:X}".zfill(len(f"{number:X}") + len(f"{number:X}") % 2)
+    (directory / "index.txt").write_text(f"V\t{until}\t\t{serial}\tunknown\t/CN=radius\n")
+    made = directory / "staple.der"
+    words = ["-issuer", str(issuer), "-cert", str(own.certificate_file), "-CA", str(issuer), "-rsigner", str(issuer)]
+    words += ["-rkey", str(key), "-index", str(directory / "index.txt"), "-ndays", "1", "-no_nonce", "-noverify"]
+    subprocess.run(["openssl", "ocsp", *words, "-respout", str(made)], check=True, capture_output=True, timeout=60)
+    return made
 
 
 def client(pki: Pki) -> Credential:
@@ -153,6 +173,14 @@ def test_an_anonymous_identity_is_enough_for_freeradius(freeradius: Log, pki: Pk
 @pytest.mark.parametrize("inner", ["mschapv2", "gtc", "md5"])
 def test_peap_with_hostapd(hostapd: Log, pki: Pki, inner: str) -> None:
     accepted(hostapd(EapType.PEAP, credentials(pki, inner=inner)))
+
+
+def test_what_hostapd_staples_tells_about_it(hostapd: Log, pki: Pki) -> None:
+    """RFC 6066 section 8; C8: without anybody else being asked."""
+    login = hostapd(EapType.TTLS, credentials(pki, inner="pap", check_revocation=True))
+    assert login.verdict.code == ACCEPT
+    (query,) = login.peer.take_queries()
+    assert str(query.statuses[0]) == "good (OCSP)"
 
 
 def test_eap_tls_with_freeradius(freeradius: Log, pki: Pki) -> None:

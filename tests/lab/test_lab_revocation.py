@@ -1,8 +1,12 @@
-"""Revocation of the gateway's certificate: strongSwan as the gateway, beside OpenSSL's responder and a web server."""
+"""Revocation, and certificates by their URLs: strongSwan as the gateway, beside OpenSSL's responder and a web server.
+
+The authentication server behind EAP is hostapd's.
+"""
 
 from __future__ import annotations
 
 import datetime
+import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +16,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import AuthorityInformationAccessOID
-from lab.gateway import Offer
+from lab.charon import PLUGINS
+from lab.gateway import PASSWORD, USER, Offer
 from lab.machines import wait_for
 from lab.network import GATEWAY_IPV4, INSIDE_IPV4
 from lab.pki import Credential, Pki
+from lab.radius import SECRET, Hostapd
 from lab.traffic import ping
 from lab.world import Lab
 
@@ -23,8 +29,16 @@ OCSP_PORT, WEB_PORT = 8888, 8889
 DAY = datetime.timedelta(days=1)
 
 
-def certificate(pki: Pki, name: str, *, responder: bool = False, listed: bool = False) -> Credential:
-    """A certificate of the gateway that says where to ask."""
+def certificate(
+    pki: Pki,
+    name: str,
+    *,
+    responder: bool = False,
+    listed: bool = False,
+    names: list[x509.GeneralName] | None = None,
+    role: str = "gateway",
+) -> Credential:
+    """A certificate of the gateway, or of another server, that says where to ask."""
     extensions: list[tuple[x509.ExtensionType, bool]] = []
     if responder:
         where = x509.UniformResourceIdentifier(f"http://{GATEWAY_IPV4}:{OCSP_PORT}/")
@@ -34,7 +48,7 @@ def certificate(pki: Pki, name: str, *, responder: bool = False, listed: bool = 
         where = x509.UniformResourceIdentifier(f"http://{GATEWAY_IPV4}:{WEB_PORT}/{name}.crl")
         point = x509.DistributionPoint([where], None, None, None)
         extensions.append((x509.CRLDistributionPoints([point]), False))
-    return pki.issue(name, "gateway", "ecdsa256", extensions=extensions)
+    return pki.issue(name, role, "ecdsa256", names=names, extensions=extensions)
 
 
 @contextmanager
@@ -72,7 +86,8 @@ def asked(lab: Lab, pki: Pki, own: Credential, directory: Path, *, revoked: bool
     web = (sys.executable, "-m", "http.server", str(WEB_PORT), "--bind", GATEWAY_IPV4, "--directory", str(directory))
     machine = lab.network.gateway
     started = [machine.start("sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(directory), *responder)]
-    started.append(machine.start(*web))
+    with (directory / "web.log").open("w") as log:
+        started.append(machine.start(*web, stderr=log))
     try:
         for port in (OCSP_PORT, WEB_PORT):
             wait_for(lambda port=port: listening(lab, port) or None, timeout=30, what=f"port {port}")  # type: ignore[misc]
@@ -128,3 +143,73 @@ def test_what_nobody_can_tell_is_a_notice_or_a_refusal(lab: Lab, pki: Pki) -> No
         strict = lab.start(offer(own), "--timeout", "60", gateway={"revocation": policy})
         assert strict.wait(90) == 7
         assert "nobody could tell" in strict.stderr
+
+
+RADIUS_NAME = "radius.example.org"
+
+
+@pytest.mark.parametrize("revoked", [True, False])
+def test_the_server_behind_eap_is_asked_about_as_well(lab: Lab, pki: Pki, revoked: bool, tmp_path: Path) -> None:
+    """C8, E13: hostapd behind strongSwan; no password is said to a server whose certificate is revoked."""
+    own = certificate(pki, f"radius-{revoked}", responder=True, names=[x509.DNSName(RADIUS_NAME)])
+    server = Hostapd(lab.network.gateway, lab.network.subdirectory("radius"))
+    server.serve(own, pki.credential("client", "ecdsa256").authority_file, tls13=True, settings={})
+    offer = Offer(
+        auth="eap-ttls",
+        settings={
+            "load": f"{PLUGINS} eap-radius",
+            "plugins": {"eap-radius": {"servers": {"one": {"address": "127.0.0.1", "secret": SECRET}}}},
+        },
+        connection={"remote": {"auth": "eap-radius", "eap_id": "%any"}},
+    )
+    auth = {
+        "method": "eap-ttls",
+        "inner": "pap",
+        "identity": USER,
+        "user": USER,
+        "server_name": RADIUS_NAME,
+        "server_ca": [str(own.authority_file)],
+        "password": {"file": str(lab.client.secret_file("pw", PASSWORD))},
+    }
+    try:
+        with asked(lab, pki, own, tmp_path, revoked=revoked):
+            connection = lab.start(offer, "--timeout", "60", auth=auth)
+            if revoked:
+                assert connection.wait(90) == 7
+                assert "the authentication server's certificate has been revoked" in connection.stderr
+                assert PASSWORD not in server.log
+            else:
+                connection.wait_connected(70)
+                (proof,) = lab.status()["local"]["auth"]
+                assert (proof["method"], proof["revocation"]) == ("eap-ttls", "good (OCSP)")
+    finally:
+        server.stop()
+
+
+def test_a_gateway_may_send_a_hash_and_a_url(lab: Lab, pki: Pki, tmp_path: Path) -> None:
+    """RFC 7296 section 3.6, C11: strongSwan does so once the profile allows it, and sends the certificate otherwise."""
+    own = certificate(pki, "by-url", listed=True)
+    der = own.certificate.public_bytes(serialization.Encoding.DER)
+    digest = hashlib.sha1(der, usedforsecurity=False).hexdigest()
+    (tmp_path / digest).write_bytes(der)
+    base = f"http://{GATEWAY_IPV4}:{WEB_PORT}/"
+    offer = Offer(
+        auth="certificate",
+        gateway_certificate=own,
+        settings={"hash_and_url": True},
+        authorities={"lab": {"cacert": str(own.authority_file), "cert_uri_base": base}},
+    )
+    with asked(lab, pki, own, tmp_path, revoked=False):
+        gateway = {"certificate_forms": ["hash-and-url"]}
+        connection = lab.connected(offer, "-v", "--timeout", "60", timeout=70, gateway=gateway)
+        assert ping(lab.network.client, INSIDE_IPV4, count=1) == 1
+        assert f"GET /{digest}" in (tmp_path / "web.log").read_text()
+        lab.client.disconnect()
+        (tmp_path / digest).write_bytes(der + b"damaged")
+        refused = lab.start(offer, "--timeout", "60", gateway=gateway)
+        assert refused.wait(90) == 7
+        assert "the hash differs" in refused.stderr
+        (tmp_path / "web.log").write_text("")
+        lab.connected(offer, "--timeout", "60", timeout=70)
+        assert digest not in (tmp_path / "web.log").read_text()
+    assert connection.stderr
