@@ -158,6 +158,10 @@ class PrivilegeError(IkeclientError):
     exit_code = 11
 
 
+class NoNamespace(PrivilegeError):
+    """A network namespace with a TUN device in it cannot be had here (exit code 11)."""
+
+
 class PlatformError(IkeclientError):
     """The machine refused a change; what had been changed was rolled back (exit code 12)."""
 

@@ -45,7 +45,10 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
     ),
     "net": (frozenset({"ipc", "errors"}), "the machine is adapters with plain values; it does not know what a VPN is"),
     "control": (frozenset({"errors"}), "a tunnel's socket carries dictionaries and is usable without the tunnel"),
-    "proxy": (frozenset({"errors"}), "sockets in, sockets out; that they are in two namespaces is not its business"),
+    "proxy": (
+        frozenset({"errors", "dataplane.async_host", "stack.interfaces"}),
+        "sockets in, sockets or a host inside the tunnel out; where the sockets are is not its business",
+    ),
     "dataplane": (
         frozenset({"esp", "net", "stack", "control.status", "errors"}),
         "packets between a device and a transport; the tunnel turns what IKE negotiated into a value of ESP's, and "

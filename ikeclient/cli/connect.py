@@ -71,8 +71,8 @@ def connect(
 
     source = ProfileSource(profile, overrides or [])
     there = asker() is not None and not detach and not dry_run  # a person, for as long as the login takes
-    compiled = _compile(source, password_stdin, progress, check_running=not dry_run, attended=there)
-    options = _options(compiled, timeout, keylog, progress, source, attended=there)
+    compiled = compile_with_secrets(source, password_stdin, progress, check_running=not dry_run, attended=there)
+    options = connect_options(compiled, timeout, keylog, progress, source, attended=there)
     options = replace(options, metrics=told_at)
     try:
         if dry_run:
@@ -86,7 +86,7 @@ def connect(
                     raise
                 progress.failed()
                 tell_failure(error)  # what was typed may have been mistyped: once more, never twice
-                again = _compile(source, False, progress, check_running=True, attended=False)
+                again = compile_with_secrets(source, False, progress, check_running=True, attended=False)
                 _run_detached(again, options, progress)
         else:
             _run(compiled, options, progress)
@@ -122,7 +122,7 @@ def up(
     )
 
 
-def _compile(
+def compile_with_secrets(
     source: ProfileSource, password_stdin: bool, progress: Progress, *, check_running: bool, attended: bool
 ) -> CompiledProfile:
     """Compile the profile with all its secrets; what is wrong is found before a password is asked for."""
@@ -162,7 +162,7 @@ def _refuse_second(name: str) -> None:
     )
 
 
-def _options(
+def connect_options(
     compiled: CompiledProfile,
     timeout: float,
     keylog: Path | None,
@@ -171,6 +171,7 @@ def _options(
     *,
     attended: bool,
 ) -> ConnectOptions:
+    """Return how this run of the tunnel differs from others; where its keys go is said."""
     from ikeclient.process.run import ConnectOptions
 
     if keylog is not None:

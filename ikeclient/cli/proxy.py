@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,12 +21,14 @@ from ikeclient.cli.view.progress import Progress, display_of, use_format
 from ikeclient.cli.view.terminal import asker, read_secret, warn
 from ikeclient.control import client
 from ikeclient.control.events import error_of, failed, happened
-from ikeclient.errors import IkeclientError, Interrupted, NoResponse, ParseError, PlatformError, UsageError
+from ikeclient.errors import IkeclientError, Interrupted, NoNamespace, NoResponse, ParseError, PlatformError, UsageError
 
 if TYPE_CHECKING:
     from ikeclient.process.service_socket import Service
+    from ikeclient.process.tunnel_request import TunnelRequest
     from ikeclient.proxy.destination import Destination
     from ikeclient.proxy.listen import ListenerSpec
+    from ikeclient.proxy.remote_forward import RemoteForward
     from ikeclient.proxy.settings import Credentials, Settings
 
 SOCKS, HTTP = "127.0.0.1:1080", "127.0.0.1:8080"
@@ -51,6 +53,22 @@ Forwards = Annotated[
 Stdio = Annotated[
     str | None,
     typer.Option("--stdio", metavar="HOST:PORT", help="Connect stdin and stdout, for ssh.", show_default=False),
+]
+RemoteForwards = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--remote-forward",
+        metavar="[BIND:]PORT:HOST:PORT",
+        help="Listen inside the tunnel, and lead that port to HOST:PORT here; goes with --stack.",
+        show_default=False,
+    ),
+]
+Stack = Annotated[
+    bool,
+    typer.Option(
+        "--stack",
+        help="End the tunnel in this process: no device, no namespace. Without it, where those cannot be had.",
+    ),
 ]
 PasswordFrom = Annotated[
     str | None,
@@ -77,6 +95,8 @@ def proxy(
     http: HttpListeners = None,
     forward: Forwards = None,
     stdio: Stdio = None,
+    remote_forward: RemoteForwards = None,
+    stack: Stack = False,
     user: Annotated[str, typer.Option("--user", metavar="NAME", help="Who may use it.")] = "ikeclient",
     password_from: PasswordFrom = None,
     timeout: Timeout = 30.0,
@@ -100,10 +120,13 @@ def proxy(
         if stdio is None or settings.verbosity:
             progress(event)
 
-    from ikeclient.process import join_or_start
     from ikeclient.process.service_socket import Service
     from ikeclient.process.tunnel_request import TunnelRequest
 
+    if stdio is not None and (socks or http or forward or remote_forward or password_from or password_stdin):
+        raise UsageError("--stdio stands alone", hint="it listens nowhere, and its input belongs to the connection")
+    leads_to = None if stdio is None else _destination(stdio)
+    remote = _remote_forwards(remote_forward)
     request = TunnelRequest(
         profile=profile,
         overrides=tuple(overrides or ()),
@@ -112,27 +135,75 @@ def proxy(
         stdin=read_secret if password_stdin else None,
         metrics=metrics_address(metrics),
     )
-    display = display_of(progress, show)
-    try:
-        if stdio is None:
-            served = _settings(_specs(socks, http, forward), user, password_from)
+    in_stack = stack or bool(remote)
+    with contextlib.ExitStack() as closing:
+        try:
+            served = None
+            if leads_to is None:
+                served = _settings(_specs(socks, http, forward, remote), user, password_from)
+                closing.callback(served.close)
             # Connected here: an abstract socket of systemd's is out of reach in the tunnel's network.
-            with contextlib.closing(served), contextlib.closing(Service()) as service:
-                status = join_or_start.run(request, lambda: _serve(served, request.name, progress, service), display)
-            if status - _BY_SIGNAL in signal.valid_signals() - _ENDING:
-                name = signal.Signals(status - _BY_SIGNAL).name
-                raise PlatformError("the process that serves the proxy is gone", reason=f"it was ended by {name}")
-            if status == Interrupted.exit_code and client.running_pid(request.name) is None:
-                progress(happened("disconnected", request.name))  # it was ours, and Ctrl-C is how it is meant to end
-        elif socks or http or forward or password_from or password_stdin:
-            raise UsageError("--stdio stands alone", hint="it listens nowhere, and its input belongs to the connection")
-        else:
-            destination = _destination(stdio)
-            status = join_or_start.run(request, lambda: _relay_stdio(destination), display)
-    except BaseException:
-        progress.failed()
-        raise
+            service = closing.enter_context(contextlib.closing(Service())) if served is not None else None
+            if not in_stack:
+                try:
+                    status = _in_namespace(request, served, leads_to, service, progress, show)
+                except NoNamespace as error:
+                    show(happened("notice", request.name, text=_without_namespace(error)))
+                    in_stack = True
+            if in_stack:
+                from ikeclient.cli.proxy_in_stack import run
+
+                def announce() -> None:
+                    if served is not None:
+                        progress(_listening(request.name, served, remote))
+
+                status = run(request, served, leads_to, remote, service, progress, show, announce)
+        except Interrupted as error:
+            progress.failed()
+            if progress.ended:  # Ctrl-C is how it is meant to end
+                raise typer.Exit(error.exit_code) from None
+            raise
+        except BaseException:
+            progress.failed()
+            raise
     raise typer.Exit(status)
+
+
+def _in_namespace(
+    request: TunnelRequest,
+    served: Settings | None,
+    leads_to: Destination | None,
+    service: Service | None,
+    progress: Progress,
+    show: Callable[[Mapping[str, object]], None],
+) -> int:
+    """Be the proxy inside the network namespace of the tunnel; returns the exit status."""
+    from ikeclient.process import join_or_start
+
+    display = display_of(progress, show)
+    if served is None or service is None:
+        assert leads_to is not None
+        return join_or_start.run(request, lambda: _relay_stdio(leads_to), display)
+    status = join_or_start.run(request, lambda: _serve(served, request.name, progress, service), display)
+    if status - _BY_SIGNAL in signal.valid_signals() - _ENDING:
+        name = signal.Signals(status - _BY_SIGNAL).name
+        raise PlatformError("the process that serves the proxy is gone", reason=f"it was ended by {name}")
+    if status == Interrupted.exit_code and client.running_pid(request.name) is None:
+        progress(happened("disconnected", request.name))  # it was ours, and Ctrl-C is how it is meant to end
+    return status
+
+
+def _without_namespace(error: NoNamespace) -> str:
+    why = f"{error.message}: {error.reason}" if error.reason else error.message
+    return f"the tunnel ends in this process (--stack), for it {why}"
+
+
+def _remote_forwards(texts: list[str] | None) -> list[RemoteForward]:
+    if not texts:
+        return []
+    from ikeclient.proxy.remote_forward import parse_remote_forward
+
+    return [parse_remote_forward(text) for text in texts]
 
 
 def _destination(text: str) -> Destination:
@@ -144,11 +215,13 @@ def _destination(text: str) -> Destination:
         raise UsageError(f"--stdio '{text}': {error}", hint="for example --stdio git.corp.example:22") from None
 
 
-def _specs(socks: list[str] | None, http: list[str] | None, forward: list[str] | None) -> list[ListenerSpec]:
+def _specs(
+    socks: list[str] | None, http: list[str] | None, forward: list[str] | None, remote: Sequence[RemoteForward]
+) -> list[ListenerSpec]:
     from ikeclient.proxy.listen import parse_forward, parse_listener
     from ikeclient.proxy.settings import Kind
 
-    if not (socks or http or forward):
+    if not (socks or http or forward or remote):
         socks, http = [SOCKS], [HTTP]
     specs = [parse_listener(Kind.SOCKS, text) for text in socks or ()]
     specs += [parse_listener(Kind.HTTP, text) for text in http or ()]
@@ -271,7 +344,7 @@ def _follow(name: str, progress: Progress) -> list[IkeclientError]:
     return [NoResponse("the tunnel has ended", reason=lost[0])] if lost else []
 
 
-def _listening(name: str, served: Settings) -> dict[str, object]:
+def _listening(name: str, served: Settings, remote: Sequence[RemoteForward] = ()) -> dict[str, object]:
     """Return the event that tells where the proxy listens."""
     where = []
     for listener in served.listeners:
@@ -279,4 +352,5 @@ def _listening(name: str, served: Settings) -> dict[str, object]:
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         leads_to = f" to {listener.destination}" if listener.destination else ""
         where.append(f"{_SPOKEN[listener.kind]} {address}{leads_to}")
+    where += [f"inside the tunnel {forward}" for forward in remote]
     return happened("listening", name, listeners=where)

@@ -198,6 +198,10 @@ class Datagrams:
         """Our port."""
         return self._association.port
 
+    def when_readable(self, call: Callable[[], None]) -> None:
+        """Have this called when a datagram waits."""
+        self.on_readable = call
+
     def send(self, data: bytes, to: Address | None = None) -> bool:
         """Send a datagram; false if it is lost already. Raises OSError if it cannot be sent anywhere."""
         try:

@@ -1,7 +1,7 @@
 """UDP ASSOCIATE (RFC 1928 section 7): datagrams between one client and any destination, until its TCP connection ends.
 
 The client's side is a socket that was bound outside; a pool of them came with the listeners, since this process cannot
-make one there. The other side is a socket for each address family, made inside.
+make one there. The other side is the network's, for each address family.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from collections.abc import Sequence
 
 from ikeclient.errors import ParseError
 from ikeclient.proxy import socks
-from ikeclient.proxy.itself import leads_here
-from ikeclient.proxy.lookup import Lookup
+from ikeclient.proxy.network import Address, FarDatagrams, Network
 from ikeclient.proxy.peers import Peer
 from ikeclient.proxy.refusal import Refused
 from ikeclient.proxy.shares import Shares
@@ -26,8 +25,6 @@ _NAMES = 64  # remembered by one association
 _REMEMBERED = 60.0  # seconds
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # compared with, not bound to
 _HELD = 16  # datagrams of one association that wait for names
-
-Address = tuple[str, int]
 
 
 class Pool:
@@ -75,11 +72,11 @@ class Association:
     `to_itself` lets them go to the namespace of the proxy's own sockets.
     """
 
-    def __init__(self, outside: socket.socket, client: Address, lookup: Lookup, *, to_itself: bool) -> None:
+    def __init__(self, outside: socket.socket, client: Address, network: Network, *, to_itself: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._to_itself = to_itself
-        self._outside, self._client, self._lookup = outside, client, lookup
-        self._inside: dict[int, socket.socket] = {}
+        self._outside, self._client, self._network = outside, client, network
+        self._inside: dict[bool, FarDatagrams] = {}  # by whether it is IPv6
         self._names: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._held: set[asyncio.Task[None]] = set()
         self._loop.add_reader(outside, self._from_client)
@@ -90,7 +87,6 @@ class Association:
         for task in self._held:
             task.cancel()
         for inside in self._inside.values():
-            self._loop.remove_reader(inside)
             inside.close()
         self._inside.clear()
 
@@ -128,7 +124,7 @@ class Association:
     async def _resolve_and_send(self, message: socks.Datagram) -> None:
         name = message.destination.host
         try:
-            addresses = await self._lookup.addresses(name)
+            addresses = await self._network.addresses(name)
         except Refused:
             return
         self._names[name] = (addresses[0], self._loop.time() + _REMEMBERED)
@@ -137,23 +133,14 @@ class Association:
         self._send(addresses[0], message.destination.port, message.data)
 
     def _send(self, host: str, port: int, data: bytes) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        family = ":" in host
         with contextlib.suppress(OSError):  # as lost as any datagram may be
-            if not self._to_itself and leads_here(host):
+            if not self._to_itself and self._network.leads_here(host):
                 return
             if family not in self._inside:
-                self._inside[family] = self._open(family)
-            self._inside[family].sendto(data, (host, port))
+                self._inside[family] = self._network.open_datagrams(host, self._to_client)
+            self._inside[family].send(data, (host, port))
 
-    def _open(self, family: int) -> socket.socket:
-        inside = socket.socket(family, socket.SOCK_DGRAM)
-        inside.setblocking(False)
-        self._loop.add_reader(inside, self._from_inside, inside)
-        return inside
-
-    def _from_inside(self, inside: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            for _ in range(_BATCH):
-                data, source = inside.recvfrom(_LARGEST)
-                with contextlib.suppress(OSError):  # too large with its header, or the client does not read
-                    self._outside.sendto(socks.datagram(source[0], source[1], data), self._client)
+    def _to_client(self, data: bytes, source: Address) -> None:
+        with contextlib.suppress(OSError):  # too large with its header, or the client does not read
+            self._outside.sendto(socks.datagram(source[0], source[1], data), self._client)

@@ -6,26 +6,36 @@ After RFC 8305: families in turn, the next address beside a slow one after a mom
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import chain, zip_longest
+from typing import Any, Protocol, TypeVar
 
 from ikeclient.proxy.destination import Destination
-from ikeclient.proxy.itself import leads_here
-from ikeclient.proxy.lookup import Lookup
+from ikeclient.proxy.network import FarEnd, Network
 from ikeclient.proxy.refusal import ITSELF, TIMEOUT, Refusal, Refused, most_telling, refusal_of
 from ikeclient.proxy.settings import Limits
 
-_KEEPALIVE = {socket.TCP_KEEPIDLE: 300, socket.TCP_KEEPINTVL: 30, socket.TCP_KEEPCNT: 6}
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
 
 
-async def dial(destination: Destination, lookup: Lookup, limits: Limits) -> socket.socket:
-    """A connected, non-blocking socket. Raises Refused."""
+_End = TypeVar("_End", bound=_Closable)
+
+
+async def dial(destination: Destination, network: Network, limits: Limits) -> FarEnd:
+    """A connection to the destination in that network. Raises Refused."""
     hosts: Sequence[str] = (destination.host,)
     if destination.address is None:
-        hosts = in_turn(await lookup.addresses(destination.host))
-    return await first_to_answer(hosts, destination.port, limits)
+        hosts = in_turn(await network.addresses(destination.host))
+
+    async def reach(host: str) -> FarEnd:
+        if not limits.to_itself and network.leads_here(host):
+            raise Refused(ITSELF)
+        return await network.connect(host, destination.port)
+
+    return await first_to_answer(hosts, limits, reach)
 
 
 def in_turn(hosts: Sequence[str]) -> list[str]:
@@ -34,16 +44,18 @@ def in_turn(hosts: Sequence[str]) -> list[str]:
     return [host for host in chain.from_iterable(zip_longest(*families)) if host is not None]
 
 
-async def first_to_answer(hosts: Sequence[str], port: int, limits: Limits) -> socket.socket:
+async def first_to_answer(
+    hosts: Sequence[str], limits: Limits, reach: Callable[[str], Coroutine[Any, Any, _End]]
+) -> _End:
     """The first connection that one of these addresses accepts. Raises Refused with the most telling failure."""
     waiting = deque(hosts)
-    running: set[asyncio.Task[socket.socket]] = set()
+    running: set[asyncio.Task[_End]] = set()
     failures: list[Refusal] = []
     try:
         async with asyncio.timeout(limits.connecting):
             while waiting or running:
                 if waiting:
-                    running.add(asyncio.create_task(_reach(waiting.popleft(), port, limits)))
+                    running.add(asyncio.create_task(reach(waiting.popleft())))
                 done, _ = await asyncio.wait(
                     running, timeout=limits.stagger if waiting else None, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -61,39 +73,13 @@ async def first_to_answer(hosts: Sequence[str], port: int, limits: Limits) -> so
     raise Refused(most_telling(failures))
 
 
-async def _reach(host: str, port: int, limits: Limits) -> socket.socket:
-    if not limits.to_itself and leads_here(host):
-        raise Refused(ITSELF)
-    return await _connect(host, port)
-
-
-async def _connect(host: str, port: int) -> socket.socket:
-    connection = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        tune(connection)
-        await asyncio.get_running_loop().sock_connect(connection, (host, port))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def tune(connection: socket.socket) -> None:
-    """What both ends of a relay want: no blocking, no waiting for more to send, dead peers noticed in the end."""
-    connection.setblocking(False)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEPALIVE.items():
-        connection.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def _abandon(tasks: set[asyncio.Task[socket.socket]]) -> None:
+def _abandon(tasks: set[asyncio.Task[_End]]) -> None:
     for task in tasks:
         task.cancel()
         task.add_done_callback(_close_result)
 
 
-def _close_result(task: asyncio.Task[socket.socket]) -> None:
+def _close_result(task: asyncio.Task[_End]) -> None:
     """A connection that came too late."""
     if not task.cancelled() and task.exception() is None:
         task.result().close()

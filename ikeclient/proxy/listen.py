@@ -47,7 +47,7 @@ def parse_listener(kind: Kind, text: str) -> ListenerSpec:
 def parse_forward(text: str) -> ListenerSpec:
     """`[BIND:]PORT:HOST:PORT`, IPv6 addresses in brackets. Raises UsageError."""
     try:
-        parts = _fields(text)
+        parts = fields(text)
         if len(parts) == 3:
             parts = [LOOPBACK, *parts]
         if len(parts) != 4:
@@ -61,7 +61,7 @@ def parse_forward(text: str) -> ListenerSpec:
         ) from None
 
 
-def _fields(text: str) -> list[str]:
+def fields(text: str) -> list[str]:
     """The parts between colons; a part in brackets may have colons of its own."""
     parts: list[str] = []
     rest: str | None = text

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from ikeclient.errors import PlatformError
 from ikeclient.proxy.server import Server
-from ikeclient.proxy.settings import Settings
+from ikeclient.proxy.settings import Limits, Settings
+from ikeclient.proxy.sockets import SocketNetwork
 
 _OTHER_DESCRIPTORS = 640  # listeners, datagrams, connections that are being refused
 
@@ -24,9 +25,13 @@ def serve(settings: Settings, *, on_ready: Callable[[], None], until: Callable[[
     `on_ready` is called once the listeners answer. `until` runs in a thread of its own. Raises PlatformError where the
     listeners cannot be used.
     """
+    return asyncio.run(_serve(replace(settings, limits=room_for_connections(settings.limits)), on_ready, until))
+
+
+def room_for_connections(limits: Limits) -> Limits:
+    """The same limits with no more connections than descriptors allow, of which this process may take all it can."""
     room = (_raise_descriptor_limit() - _OTHER_DESCRIPTORS) // 2
-    limits = replace(settings.limits, connections=max(1, min(settings.limits.connections, room)))
-    return asyncio.run(_serve(replace(settings, limits=limits), on_ready, until))
+    return replace(limits, connections=max(1, min(limits.connections, room)))
 
 
 async def _serve(settings: Settings, on_ready: Callable[[], None], until: Callable[[], None]) -> int | None:
@@ -47,7 +52,7 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], until: Callab
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup it means nothing
             loop.add_signal_handler(number, end, number)
-    server = Server(settings)
+    server = Server(settings, SocketNetwork(settings.limits))
     try:
         server.start()
     except OSError as error:

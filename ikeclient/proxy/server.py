@@ -11,13 +11,13 @@ import socket
 from ikeclient.errors import ParseError
 from ikeclient.proxy.association import Pool
 from ikeclient.proxy.conversation import Conversation, Gone
-from ikeclient.proxy.dial import tune
-from ikeclient.proxy.lookup import Lookup
+from ikeclient.proxy.network import Network
 from ikeclient.proxy.peers import Peer
 from ikeclient.proxy.relay import reset_on_close
 from ikeclient.proxy.sessions import Means, forward_session, http_session, socks_session
 from ikeclient.proxy.settings import Kind, Listener, Settings
 from ikeclient.proxy.shares import FEWEST, Shares
+from ikeclient.proxy.sockets import tune
 
 _BACKLOG = 1024
 _ACCEPTED_AT_ONCE = 64
@@ -49,13 +49,13 @@ class Server:
     user who already has their share, else that of a user who has more than the newcomer.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, network: Network) -> None:
         self._loop = asyncio.get_running_loop()
         self._listeners = settings.listeners
         self._limits = settings.limits
         self._means = Means(
             limits=settings.limits,
-            lookup=Lookup(settings.limits),
+            network=network,
             pool=Pool(settings.datagram_sockets),
             credentials=settings.credentials,
         )
@@ -84,7 +84,7 @@ class Server:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        self._means.lookup.close()
+        self._means.network.close()
 
     def _accept(self, listener: Listener) -> None:
         for _ in range(_ACCEPTED_AT_ONCE):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from dataclasses import dataclass, replace
 
 from ikeclient.errors import ParseError
@@ -13,9 +12,9 @@ from ikeclient.proxy.association import Association, Pool
 from ikeclient.proxy.conversation import Conversation
 from ikeclient.proxy.destination import Destination
 from ikeclient.proxy.dial import dial
-from ikeclient.proxy.lookup import Lookup
+from ikeclient.proxy.network import FarEnd, Network
 from ikeclient.proxy.refusal import BUSY, FAILURE, NO_ADDRESS_TYPE, NO_COMMAND, Refusal, Refused
-from ikeclient.proxy.relay import relay, reset_on_close
+from ikeclient.proxy.relay import reset_on_close
 from ikeclient.proxy.settings import Credentials, Limits
 
 
@@ -24,7 +23,7 @@ class Means:
     """What the sessions of a server share. `full` tells whether one more is too many."""
 
     limits: Limits
-    lookup: Lookup
+    network: Network
     pool: Pool
     credentials: Credentials | None
 
@@ -40,7 +39,7 @@ async def forward_session(client: Conversation, means: Means, destination: Desti
     try:
         if full:
             raise Refused(BUSY)
-        server = await dial(destination, means.lookup, limits)
+        server = await dial(destination, means.network, limits)
     except Refused:
         reset_on_close(client.socket)
         return
@@ -63,7 +62,7 @@ async def socks_session(client: Conversation, means: Means, *, full: bool) -> No
             raise Refused(BUSY)
         match request.command:
             case socks.Command.CONNECT:
-                server = await dial(Destination.of(request.host, request.port), means.lookup, means.limits)
+                server = await dial(Destination.of(request.host, request.port), means.network, means.limits)
             case socks.Command.UDP_ASSOCIATE:
                 await _associate(client, means, request)
                 return
@@ -74,7 +73,7 @@ async def socks_session(client: Conversation, means: Means, *, full: bool) -> No
     except Refused as error:
         await _refuse_socks(client, means, error.refusal)
     else:
-        host, port = server.getsockname()[:2]
+        host, port = server.own
         await _relay(client, server, greeting=socks.reply(socks.SUCCEEDED, host, port))
 
 
@@ -113,7 +112,7 @@ async def _associate(client: Conversation, means: Means, request: socks.Request)
         # The address a client states is often its private one, or zero. Datagrams must come from where it connected
         # from, and from the stated port if there is one (RFC 1928 section 6).
         association = Association(
-            outside, (client.socket.getpeername()[0], request.port), means.lookup, to_itself=means.limits.to_itself
+            outside, (client.socket.getpeername()[0], request.port), means.network, to_itself=means.limits.to_itself
         )
         try:
             await client.send(socks.reply(socks.SUCCEEDED, local, outside.getsockname()[1]))
@@ -145,7 +144,7 @@ async def http_session(client: Conversation, means: Means, *, full: bool) -> Non
     try:
         if full:
             raise Refused(BUSY)
-        server = await dial(destination, means.lookup, means.limits)
+        server = await dial(destination, means.network, means.limits)
     except Refused as error:
         await _refuse_http(client, means, error.refusal.http, f"{destination}: {error}")
         return
@@ -174,13 +173,11 @@ async def _refuse_http(client: Conversation, means: Means, status: int, text: st
     await client.part(means.limits.farewell)
 
 
-async def _relay(
-    client: Conversation, server: socket.socket, *, greeting: bytes = b"", limit: int | None = None
-) -> None:
+async def _relay(client: Conversation, server: FarEnd, *, greeting: bytes = b"", limit: int | None = None) -> None:
     """Tell the client that it is connected, pass on what it said early, and relay until both are done."""
     with contextlib.closing(server):
         if greeting:
             await client.send(greeting)
         if early := client.take():
-            await asyncio.get_running_loop().sock_sendall(server, early)
-        await relay(client.socket, server, limit=limit)
+            await server.send(early)
+        await server.relay(client.socket, limit=limit)

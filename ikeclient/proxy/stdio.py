@@ -11,9 +11,9 @@ import threading
 from ikeclient.errors import NoResponse, output_failed
 from ikeclient.proxy.destination import Destination
 from ikeclient.proxy.dial import dial
-from ikeclient.proxy.lookup import Lookup
 from ikeclient.proxy.refusal import Refused
 from ikeclient.proxy.settings import Limits
+from ikeclient.proxy.sockets import SocketEnd, SocketNetwork
 
 _CHUNK = 64 << 10
 _STDIN, _STDOUT = 0, 1
@@ -28,6 +28,12 @@ def relay_stdio(destination: Destination) -> None:
     PlatformError if it cannot be written.
     """
     with contextlib.closing(_connect(destination)) as server:
+        copy(server, destination)
+
+
+def copy(server: socket.socket, destination: Destination) -> None:
+    """Copy both ways between the standard files and this socket, as `relay_stdio`; blocking."""
+    with contextlib.closing(server):
         threading.Thread(target=_copy_input, args=(server,), daemon=True).start()
         while data := _receive(server, destination):
             view = memoryview(data)
@@ -45,16 +51,18 @@ def _write(data: memoryview) -> int:
 
 
 def _connect(destination: Destination) -> socket.socket:
-    async def connect() -> socket.socket:
+    async def connect() -> SocketEnd:
         limits = Limits(to_itself=destination.address is not None)  # whose input and output it is has asked for it
-        lookup = Lookup(limits)
+        network = SocketNetwork(limits)
         try:
-            return await dial(destination, lookup, limits)
+            end = await dial(destination, network, limits)
+            assert isinstance(end, SocketEnd)
+            return end
         finally:
-            lookup.close()
+            network.close()
 
     try:
-        server = asyncio.run(connect())
+        server = asyncio.run(connect()).socket
     except Refused as refused:
         raise NoResponse(f"no connection to {destination}", reason=refused.refusal.text) from None
     server.setblocking(True)

@@ -16,6 +16,7 @@ from ikeclient.proxy.destination import Destination
 from ikeclient.proxy.peers import Peers
 from ikeclient.proxy.server import Server
 from ikeclient.proxy.settings import Credentials, Kind, Limits, Listener, Settings
+from ikeclient.proxy.sockets import SocketNetwork
 
 PATIENCE = 20.0  # seconds a test waits before it fails
 LIMITS = Limits(handshake=10.0, wrong_password=0.05, to_itself=True)
@@ -58,7 +59,7 @@ def a_proxy(
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
-        server = Server(settings)
+        server = Server(settings, SocketNetwork(settings.limits))
         server.start()
         ready.set()
         await stopping.wait()

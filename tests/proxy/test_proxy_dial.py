@@ -6,16 +6,16 @@ import asyncio
 import errno
 import socket
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.proxy_world import closed_port, few
 
-from ikeclient.proxy import dial as dialling
 from ikeclient.proxy.destination import Destination
 from ikeclient.proxy.dial import dial, first_to_answer, in_turn
-from ikeclient.proxy.lookup import Lookup
 from ikeclient.proxy.refusal import (
     BUSY,
     FAILURE,
@@ -30,6 +30,11 @@ from ikeclient.proxy.refusal import (
     most_telling,
     refusal_of,
 )
+from ikeclient.proxy.sockets import SocketNetwork, connect
+
+
+def to_port(port: int) -> Callable[[str], Coroutine[Any, Any, socket.socket]]:
+    return lambda host: connect(host, port)
 
 
 def test_the_families_take_turns_and_the_first_keeps_its_place() -> None:
@@ -49,34 +54,34 @@ def test_an_address_that_refuses_costs_no_time() -> None:
         started = time.monotonic()
 
         async def run() -> None:
-            with await first_to_answer(["127.0.0.1", "::1", "127.0.0.2"], port, few(stagger=10.0)) as connection:
+            with await first_to_answer(
+                ["127.0.0.1", "::1", "127.0.0.2"], few(stagger=10.0), to_port(port)
+            ) as connection:
                 assert connection.getpeername()[0] == "127.0.0.2"
 
         asyncio.run(run())
         assert time.monotonic() - started < 5.0
 
 
-def test_an_address_that_is_silent_does_not_hold_up_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_is_silent_does_not_hold_up_the_next() -> None:
     """RFC 8305 section 5. The late connection is closed, not leaked."""
     opened: list[socket.socket] = []
-    really = dialling._connect
     late = asyncio.Event
 
-    async def connect(host: str, port: int) -> socket.socket:
-        if host == "127.0.0.1":
-            try:
-                await late().wait()
-            except asyncio.CancelledError:
-                opened.append(connection := await really(host, port))  # it was through when we gave up
-                return connection
-        return await really(host, port)
-
-    monkeypatch.setattr(dialling, "_connect", connect)
     with socket.create_server(("", 0)) as listener:
         port = listener.getsockname()[1]
 
+        async def reach(host: str) -> socket.socket:
+            if host == "127.0.0.1":
+                try:
+                    await late().wait()
+                except asyncio.CancelledError:
+                    opened.append(connection := await connect(host, port))  # it was through when we gave up
+                    return connection
+            return await connect(host, port)
+
         async def run() -> None:
-            with await first_to_answer(["127.0.0.1", "127.0.0.2"], port, few(stagger=0.01)) as connection:
+            with await first_to_answer(["127.0.0.1", "127.0.0.2"], few(stagger=0.01), reach) as connection:
                 assert connection.getpeername()[0] == "127.0.0.2"
             for _ in range(100):
                 await asyncio.sleep(0.01)
@@ -87,20 +92,19 @@ def test_an_address_that_is_silent_does_not_hold_up_the_next(monkeypatch: pytest
         asyncio.run(run())
 
 
-def test_all_addresses_together_have_one_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def connect(host: str, port: int) -> socket.socket:
+def test_all_addresses_together_have_one_time_limit() -> None:
+    async def reach(_: str) -> socket.socket:
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(dialling, "_connect", connect)
     with pytest.raises(Refused) as caught:
-        asyncio.run(first_to_answer(["127.0.0.1", "::1"], 1, few(connecting=0.1)))
+        asyncio.run(first_to_answer(["127.0.0.1", "::1"], few(connecting=0.1), reach))
     assert caught.value.refusal is TIMEOUT
 
 
 def test_of_several_failures_the_most_telling_is_reported() -> None:
     with pytest.raises(Refused) as caught:
-        asyncio.run(first_to_answer(["255.255.255.255", "127.0.0.1"], closed_port(), few()))
+        asyncio.run(first_to_answer(["255.255.255.255", "127.0.0.1"], few(), to_port(closed_port())))
     assert caught.value.refusal is REFUSED
     assert most_telling([NO_NETWORK, NO_HOST]) is NO_HOST
     assert most_telling([NO_NETWORK, TIMEOUT]) is TIMEOUT
@@ -128,11 +132,11 @@ def test_each_error_of_the_system_has_its_reply(number: int, refusal: Refusal, c
 
 def test_a_name_that_does_not_exist_is_said_to_be_so() -> None:
     async def run() -> None:
-        lookup = Lookup(few())
+        network = SocketNetwork(few())
         try:
-            await dial(Destination.of("no-such-name.invalid", 80), lookup, few())
+            await dial(Destination.of("no-such-name.invalid", 80), network, few())
         finally:
-            lookup.close()
+            network.close()
 
     with pytest.raises(Refused) as caught:
         asyncio.run(run())

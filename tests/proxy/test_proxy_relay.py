@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import pytest
 from proxy.proxy_world import PATIENCE, receive, receive_all
 
-from ikeclient.proxy.dial import tune
 from ikeclient.proxy.relay import relay, reset_on_close
+from ikeclient.proxy.sockets import tune
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

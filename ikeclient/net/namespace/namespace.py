@@ -82,7 +82,7 @@ class Namespace:
         """Make one with a TUN device called `interface` in it, of which `%d` becomes a number.
 
         Forks; call it from a process with one thread, before it reads a secret or gives up core dumps. Raises
-        PrivilegeError, which names the missing right and how to grant it, or PlatformError.
+        NoNamespace, which names the missing right and how to grant it, or PlatformError.
         """
         ours, theirs = socket.socketpair()
         pid = fork(lambda: run_init(theirs, interface))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ikeclient.errors import IkeclientError, PlatformError, PrivilegeError
+from ikeclient.errors import IkeclientError, NoNamespace, PlatformError
 
 NODE = "/dev/net/tun"
 _PROC = Path("/proc")
@@ -37,11 +37,11 @@ class Refusal:
     code: int
 
     def error(self, proc: Path = _PROC) -> IkeclientError:
-        """Return the three lines for people: a PrivilegeError if a right is missing. `proc` exists for tests."""
+        """Return the three lines for people: NoNamespace if a right is missing. `proc` exists for tests."""
         reason, hint = _CAUSES[self.stage](self.code, proc)
         what = "cannot open a TUN device" if self.stage is Stage.NODE else "cannot make a network of its own"
         if self.code in _RIGHTS or self.stage is Stage.NODE:
-            return PrivilegeError(what, reason=reason, hint=hint)
+            return NoNamespace(what, reason=reason, hint=hint)
         return PlatformError(what, reason=reason, hint=hint)
 
 

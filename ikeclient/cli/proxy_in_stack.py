@@ -1,0 +1,120 @@
+"""`proxy` where the tunnel ends in this process: nothing is needed but a socket to the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ikeclient.cli.connect import compile_with_secrets, connect_options
+from ikeclient.cli.context import settings
+from ikeclient.cli.view.progress import Progress
+from ikeclient.cli.view.render import event_line
+from ikeclient.control import client
+from ikeclient.errors import NoResponse, PlatformError
+
+if TYPE_CHECKING:
+    from ikeclient.process.run_in_stack import StackTunnel
+    from ikeclient.process.service_socket import Service
+    from ikeclient.process.tunnel_request import TunnelRequest
+    from ikeclient.proxy.destination import Destination
+    from ikeclient.proxy.remote_forward import RemoteForward
+    from ikeclient.proxy.settings import Settings
+
+_READER_GONE = 141  # as a shell reports a program that SIGPIPE ended
+
+
+def run(
+    request: TunnelRequest,
+    served: Settings | None,
+    leads_to: Destination | None,
+    remote: Sequence[RemoteForward],
+    service: Service | None,
+    progress: Progress,
+    show: Callable[[Mapping[str, object]], None],
+    announce: Callable[[], None],
+) -> int:
+    """Run the tunnel and serve, or lead standard input and output to `leads_to`; returns the exit status.
+
+    `announce` is called when the proxy serves. Raises what `process.run.run` raises.
+    """
+    from ikeclient.process.log_file import log_to, open_log
+    from ikeclient.process.profile_source import ProfileSource
+    from ikeclient.process.run_in_stack import run_in_stack
+    from ikeclient.proxy.in_stack import StackNetwork
+    from ikeclient.proxy.remote_forward import RemoteForwards
+    from ikeclient.proxy.serve import room_for_connections
+    from ikeclient.proxy.server import Server
+
+    source = ProfileSource(request.profile, request.overrides)
+    attended = request.ask is not None
+    compiled = compile_with_secrets(source, request.stdin is not None, progress, check_running=True, attended=attended)
+    options = connect_options(compiled, request.timeout, None, progress, source, attended=attended)
+    lines = open_log(client.runtime_directory(), compiled.name)
+    log_to(progress.log, settings.verbosity, kept=lines.log)
+    up = asyncio.Event()
+    statuses: list[int] = []
+
+    def tell(event: dict[str, object]) -> None:
+        lines.line(event_line(event))
+        show(event)
+        if event["event"] == "connected":
+            up.set()
+
+    async def use(tunnel: StackTunnel) -> None:
+        await up.wait()
+        if served is None:
+            assert leads_to is not None
+            statuses.append(await _stdio(tunnel, leads_to))
+            return
+        room = room_for_connections(served.limits)
+        server = Server(replace(served, limits=room), StackNetwork(tunnel.host, room))
+        forwards = RemoteForwards(tunnel.host, remote, room)
+        try:
+            try:
+                server.start()
+            except OSError as error:
+                raise PlatformError("the proxy cannot listen", reason=error.strerror) from None
+            announce()
+            if service is not None:
+                service.tell(READY=1, STATUS=f"connected, and serving as a proxy for {compiled.name}")
+            await asyncio.get_running_loop().create_future()
+        finally:
+            if service is not None:
+                service.tell(STOPPING=1)
+            forwards.close()
+            await server.stop()
+
+    run_in_stack(compiled, replace(options, metrics=request.metrics), tell, use)
+    return statuses[0] if statuses else 0
+
+
+async def _stdio(tunnel: StackTunnel, destination: Destination) -> int:
+    """Lead standard input and output through the tunnel; the standard files may block, so a thread copies them."""
+    from ikeclient.proxy.dial import dial
+    from ikeclient.proxy.in_stack import StackNetwork
+    from ikeclient.proxy.refusal import Refused
+    from ikeclient.proxy.settings import Limits
+    from ikeclient.proxy.stdio import copy
+
+    limits = Limits(to_itself=True)
+    try:
+        end = await dial(destination, StackNetwork(tunnel.host, limits), limits)
+    except Refused as refused:
+        raise NoResponse(f"no connection to {destination}", reason=refused.refusal.text) from None
+    ours, theirs = socket.socketpair()
+    with ours, contextlib.closing(end):
+        ours.setblocking(False)
+        relaying = asyncio.create_task(end.relay(ours))
+        relaying.add_done_callback(lambda _: ours.shutdown(socket.SHUT_RDWR) if ours.fileno() >= 0 else None)
+        try:
+            await asyncio.to_thread(copy, theirs, destination)
+        except BrokenPipeError:
+            return _READER_GONE
+        finally:
+            relaying.cancel()
+            await asyncio.wait([relaying])
+    return 0
