@@ -66,9 +66,11 @@ class Person:
         command = self.command(*argv, prefix=prefix)
         return self.machine.run(*command, check=False, env=self.environment, stdin=stdin, timeout=timeout)
 
-    def start(self, *argv: str, stdin: int | IO[Any] = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    def start(
+        self, *argv: str, stdin: int | IO[Any] = subprocess.DEVNULL, prefix: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
         """Start an ikeclient command."""
-        command = self.command(*argv)
+        command = self.command(*argv, prefix=prefix)
         pipe = subprocess.PIPE
         return self.machine.start(*command, stdin=stdin, stdout=pipe, stderr=pipe, env=self.environment)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,12 +16,12 @@ from lab.person import Person
 class Proxy:
     """A running `ikeclient proxy work` of the lab's person, with the events it tells."""
 
-    def __init__(self, person: Person, *options: str) -> None:
+    def __init__(self, person: Person, *options: str, prefix: Sequence[str] = ()) -> None:
         self.person = person
         self.events: list[dict[str, Any]] = []
         self.noise: list[str] = []
         self.process = person.start(
-            "proxy", "work", "--log-format", "json", *(options or ("--socks", "0", "--http", "0"))
+            "proxy", "work", "--log-format", "json", *(options or ("--socks", "0", "--http", "0")), prefix=prefix
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -57,8 +57,8 @@ class Proxy:
 
 
 @contextmanager
-def running(person: Person, *options: str) -> Iterator[Proxy]:
-    proxy = Proxy(person, *options)
+def running(person: Person, *options: str, prefix: Sequence[str] = ()) -> Iterator[Proxy]:
+    proxy = Proxy(person, *options, prefix=prefix)
     try:
         yield proxy
     finally:

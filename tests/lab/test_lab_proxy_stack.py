@@ -1,0 +1,127 @@
+"""`ikeclient proxy` where there is no namespace and no TUN device: the tunnel ends in its own process."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lab import proxy_peers, refuse
+from lab.gateway import Offer
+from lab.machines import Machine, wait_for
+from lab.network import INSIDE_DNS, INSIDE_IPV4, INSIDE_IPV6
+from lab.person import Person
+from lab.proxies import running
+from lab.world import Lab
+
+NO_NAMESPACES = (sys.executable, str(Path(refuse.__file__)), "unshare")  # as docker's default profile has it
+BOTH = ("--socks", "0", "--http", "0", "--stack")
+DNS_QUERY = bytes.fromhex("1234 0100 0001 0000 0000 0000 04") + b"corp\x07example" + bytes.fromhex("00 0001 0001")
+OUTSIDE_THE_TUNNEL = "not (udp.port == 500 or udp.port == 4500 or arp or icmpv6)"
+
+
+@pytest.fixture
+def person(lab: Lab) -> Person:
+    lab.gateway.serve(Offer(dns=(INSIDE_DNS,)))
+    return Person(lab)
+
+
+def curl(machine: Machine, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return machine.run("curl", "-sS", "--max-time", "30", *arguments, check=False, timeout=40)
+
+
+def peers(machine: Machine, *arguments: object) -> str:
+    return machine.run(sys.executable, proxy_peers.__file__, *map(str, arguments), timeout=90).stdout.strip()
+
+
+def test_where_no_namespace_can_be_had_it_goes_on_without_and_says_so(lab: Lab, person: Person) -> None:
+    """As nobody, without a capability, without new privileges, and with user namespaces refused."""
+    machine = lab.network.client
+    with lab.capture() as wire, running(person, prefix=NO_NAMESPACES) as proxy:
+        socks, http = proxy.ports()
+        assert "--stack" in proxy.wait("notice")["text"]
+        for way in (
+            ("--socks5-hostname", f"127.0.0.1:{socks}", "http://corp.example/peer"),
+            ("--socks5", f"127.0.0.1:{socks}", f"http://[{INSIDE_IPV6}]/peer"),
+            ("-x", f"http://127.0.0.1:{http}", "http://corp.example/peer"),
+        ):
+            done = curl(machine, *way)
+            assert done.stdout in ("10.88.0.1", "fd88::1"), (way, done)
+        blob = machine.run("sh", "-c", f"curl -sS -x socks5h://127.0.0.1:{socks} http://corp.example/blob | sha256sum")
+        assert blob.stdout.split()[0] == lab.servers.sha256
+        sent = curl(machine, "-x", f"http://127.0.0.1:{http}", "-T", str(lab.servers.path), "http://corp.example/sink")
+        assert sent.stdout == lab.servers.sha256
+        status = person.status()
+        assert status is not None
+        assert (status["mode"], status["interface"], status["state"]) == ("stack", None, "connected")
+        refused = curl(machine, "--socks5", f"127.0.0.1:{socks}", f"http://{INSIDE_IPV4}:9/")
+        assert refused.returncode == 97, refused
+    assert wire.count(OUTSIDE_THE_TUNNEL) == 0
+    assert not proxy.noise
+    assert person.status() is None
+
+
+def test_a_request_goes_through_standard_input_and_output(lab: Lab, person: Person) -> None:
+    """`--stdio` with the stack: a request and its answer, byte for byte, and the exit status."""
+    proxied = f"{person.program} proxy work --stack --stdio {INSIDE_IPV4}:80"
+    script = f"printf 'GET /blob HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n' | {proxied} | sed '1,/^.$/d' | sha256sum"
+    command = (*person.ordinary, "sh", "-c", script)
+    done = person.machine.run(*command, env=person.environment, timeout=60)
+    assert done.stdout.split()[0] == lab.servers.sha256, done
+    nobody = person.run("proxy", "work", "--stack", "--stdio", f"{INSIDE_IPV4}:9")
+    assert nobody.returncode == 5, nobody
+    assert "refused" in nobody.stderr
+
+
+def test_many_at_once_and_much_arrive_whole(lab: Lab, person: Person) -> None:
+    proxy_peers.start_peers(lab.network.gateway)
+    with running(person, *BOTH) as proxy:
+        socks, _ = proxy.ports()
+        assert peers(lab.network.client, "many", socks, 300, "corp.example", 9000) == "300"
+        _, digest = peers(lab.network.client, "bulk", socks, INSIDE_IPV4, 9001, 50).split()
+        assert digest == proxy_peers.bulk_hash(50)
+        answer = bytes.fromhex(peers(lab.network.client, "datagram", socks, INSIDE_DNS, 53, DNS_QUERY.hex()))
+        assert answer.endswith(socket.inet_aton(INSIDE_IPV4))
+        named = bytes.fromhex(peers(lab.network.client, "datagram", socks, "corp.example", 7, b"hello".hex()))
+        assert named.endswith(b"hello")
+    assert not proxy.noise
+
+
+def test_connections_live_through_a_move_and_rekeys(lab: Lab, person: Person) -> None:
+    lab.network.add_second_path()
+    machine = lab.network.client
+    with running(person, *BOTH) as proxy:
+        socks, _ = proxy.ports()
+        options = ("-sS", "--limit-rate", "400k", "--max-time", "60", "--socks5-hostname", f"127.0.0.1:{socks}")
+        download = machine.start("curl", *options, "http://corp.example/blob", stdout=subprocess.PIPE)
+        wait_for(
+            lambda: (person.status() or {})["children"][0]["bytes_in"] > 50_000, timeout=30, what="the first bytes"
+        )
+        lab.gateway.rekey(child="net")
+        lab.network.use_second_path()
+        proxy.wait("roamed")
+        body, _ = download.communicate(timeout=70)
+        assert hashlib.sha256(body).hexdigest() == lab.servers.sha256
+        status = person.status()
+        assert status is not None
+        assert (status["roams"], status["reconnects"]) == (1, 0)
+
+
+def test_a_port_inside_the_tunnel_leads_to_a_service_of_this_machine(lab: Lab, person: Person) -> None:
+    machine = lab.network.client
+    served = ("-m", "http.server", "3000", "--bind", "127.0.0.1", "--directory", "/usr/share/doc/base-files")
+    machine.start(sys.executable, *served, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with running(person, "--remote-forward", "8080:localhost:3000") as proxy:
+        assert any("8080" in where for where in proxy.wait("listening")["listeners"])
+
+        def answer() -> str:
+            return lab.network.gateway.run("curl", "-sS", "http://10.88.0.1:8080/", check=False).stdout
+
+        assert "copyright" in wait_for(answer, timeout=10, what="an answer", interval=0.2)
+        proxy.process.send_signal(signal.SIGINT)
+        assert proxy.ended() == 130
+    assert proxy.events[-1]["event"] == "disconnected"
