@@ -44,7 +44,7 @@ def report(
 
     It names hosts, addresses and users: read it before you send it.
     """
-    path = Path(output or f"ikeclient-report-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.txt").expanduser()
+    path = Path(os.path.expanduser(output or f"ikeclient-report-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.txt"))
     text = "\n".join(f"== {title} ==\n\n{body.rstrip()}\n" for title, body in _sections(profile))
     write_private(path, text.encode("utf-8", "backslashreplace"), force=False)
     emit(printable(path.absolute()))

@@ -160,7 +160,7 @@ def _import(
     from ikeclient.profile.load.lookup import is_path
     from ikeclient.profile.model.problems import InvalidProfile
 
-    source = None if file == "-" else Path(file).expanduser()
+    source = None if file == "-" else Path(os.path.expanduser(file))
     shown = "standard input" if source is None else printable(source)
     try:
         draft = _draft(file, source, kind, connection, extras)
@@ -206,7 +206,7 @@ def _draft(file: str, source: Path | None, kind: ImportKind, connection: str | N
     from ikeclient.profile.importers.read import Kind, read_directory, read_foreign
 
     chosen = None if kind is ImportKind.AUTO else Kind(kind.value)
-    if source is not None and source.is_dir():
+    if source is not None and os.path.isdir(source):
         return read_directory(source, chosen, connection=connection, extras=extras)
     return read_foreign(_read(file), chosen, connection=connection, source=source, extras=extras)
 
@@ -233,7 +233,9 @@ def _read(file: str) -> bytes:
             raise UsageError("standard input is closed")
         return sys.stdin.buffer.read(MAX_ARCHIVE + 1)
     try:
-        return read_regular(Path(file).expanduser(), MAX_ARCHIVE if file.lower().endswith(".zip") else MAX_LENGTH).data
+        return read_regular(
+            Path(os.path.expanduser(file)), MAX_ARCHIVE if file.lower().endswith(".zip") else MAX_LENGTH
+        ).data
     except FileFault as fault:
         kind = ProfileNotFound if fault.missing else ProfileError
         raise kind(f"{printable(file)}: {fault.reason}", hint=fault.hint) from None
@@ -286,6 +288,6 @@ def export_profile(
     if output == "-":
         emit(data.decode().rstrip("\n"))
         return
-    path = Path(output).expanduser()
+    path = Path(os.path.expanduser(output))
     write_private(path, data, force)
     say(f"wrote {path}")

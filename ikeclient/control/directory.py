@@ -75,7 +75,9 @@ def runtime_directory() -> Path:
             return Path(base, tail)
     with suppress(RuntimeError):
         cache = Path.home() / ".cache/ikeclient/run"
-        there = next(path for path in (cache, *cache.parents) if path.exists())
+        there = next(
+            path for path in (cache, *cache.parents) if os.path.exists(path)
+        )  # not ours to look into: as if not there
         if os.access(there, os.W_OK):
             return cache
     return Path(f"/tmp/ikeclient-{os.geteuid()}")  # noqa: S108 - `prepare` refuses it unless it is ours alone

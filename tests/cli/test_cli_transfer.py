@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import plistlib
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 Shell = Any  # the fixture's class lives in conftest.py, which cannot be imported
 CANARY = "S3cr3t-CANARY"
@@ -95,6 +100,32 @@ def test_files_that_are_no_profile_have_the_exit_codes_of_profiles(shell: Shell)
     done = shell.run("profile", "import", "-", stdin=bad)
     assert done.returncode == 9
     assert "standard input: key 'gateway.address' must be a bare host name" in done.stderr
+
+
+def test_a_home_that_nobody_has_is_a_file_that_is_not_there(shell: Shell) -> None:
+    """F1: `~name` of no user, in every command that takes a path."""
+    for command in (("connect",), ("profile", "validate"), ("profile", "import"), ("profile", "export"), ("proxy",)):
+        done = shell.run(*command, "~nobody-of-this-name/x.conf")
+        assert done.returncode == 10, done.stderr
+        assert "~nobody-of-this-name/x.conf" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_a_directory_that_we_may_not_look_into_is_a_file_that_we_may_not_read(tmp_path: Path) -> None:
+    """F1, O12: a home, and a place for sockets below it, that belong to others."""
+    closed = tmp_path / "closed"
+    closed.mkdir(0o700)
+    for path in (tmp_path, *tmp_path.parents[:-2]):
+        path.chmod(path.stat().st_mode | 0o011)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(closed)}
+    become = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", sys.executable, "-m", "ikeclient")
+    for command, code in (("profile import", 9), ("connect", 9), ("status", 0)):
+        names = [str(closed / "x.conf")] if command != "status" else []
+        done = subprocess.run(
+            [*become, *command.split(), *names], check=False, capture_output=True, text=True, env=environment, cwd="/"
+        )
+        assert done.returncode == code, done.stderr
+        assert "bug" not in done.stderr
 
 
 def test_export_and_import_can_be_joined_by_a_pipe(shell: Shell) -> None:

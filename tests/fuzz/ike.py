@@ -368,7 +368,7 @@ def initiator(random: Random) -> None:
 
     world.drop = forge
     world.start()
-    assert world.run(40, World.finished)
+    assert world.run(130, World.finished)  # a login may wait a minute for a person
     world.run(5)
     check(world)
 

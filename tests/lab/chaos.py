@@ -7,8 +7,8 @@ do not. At the end nothing may have left but what is allowed, no process of ours
 than at first, and the machine has to be as it was. The seed makes the same upheavals again, though not the same
 moments.
 
-The kernel has no clock of the day for each namespace, so the tunnel's processes, and nothing else, get theirs from
-libfaketime if it is installed: the clock of the day that somebody sets, or all clocks at once as after a virtual
+The kernel has no time of day for each namespace, so the tunnel's processes, and nothing else, get theirs from a small
+library (`clock.c`) if there is a compiler: the time of day that somebody sets, or all clocks at once as after a virtual
 machine's sleep.
 
 What is not here: a firewall that is flushed lets some packets out until it is put back, as SECURITY.md says.
@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import glob
 import os
 import random
 import resource
 import shutil
 import signal
+import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -46,7 +47,6 @@ AGREEMENT = 10.0  # seconds after a ping until status says connected
 OURS = ("rules", "rules6", "firewall", "resolver")  # the rest follows the cables
 MORE_DESCRIPTORS = 3  # than at first, which a moment may need
 MORE_MEMORY = 24 << 10  # KiB that a process may grow by
-_FAKETIME = "/usr/lib/*/faketime/libfaketime.so.1"
 _DAY = 86_400
 
 
@@ -62,9 +62,9 @@ class Chaos:
         self._before = lab.client.traces()
         lab.client.write_profile(lab.gateway, {"gateway": {"address": "10.1.0.99"}}, name="other")
         self.traffic = Traffic(lab)
-        self._library = next(iter(glob.glob(_FAKETIME)), None)
+        self._library = _clock_library(lab.client.directory)
         self._clock = lab.client.directory / "clock"
-        self.set_clock(0)
+        self._clock.write_bytes(bytes(16))
         self.tunnel: Connection
         self.start()
         self.tunnel.wait_connected()
@@ -76,7 +76,7 @@ class Chaos:
         wrong = []
         left_out = (SLOW if quick else frozenset()) | (frozenset() if self._library else CLOCKS)
         if not self._library:
-            self._say("without libfaketime clocks are not set")
+            self._say("without a compiler clocks are not set")
         names = [name for name in UPHEAVALS if name not in left_out]
         with contextlib.ExitStack() as stack:
             captures = [
@@ -86,10 +86,10 @@ class Chaos:
             for turn in range(number):
                 name = self.chance.choice(names)
                 started = time.monotonic()
-                UPHEAVALS[name](self)
                 try:
+                    UPHEAVALS[name](self)
                     self._recover()
-                except LabError as error:
+                except (LabError, OSError, subprocess.TimeoutExpired) as error:
                     wrong.append(f"after {name} (number {turn + 1}): {error}")
                     break
                 self._say(f"{turn + 1:4} {name}: carries again after {time.monotonic() - started:.1f} s")
@@ -121,24 +121,17 @@ class Chaos:
         status = self.lab.client.status("work")
         return str(status["state"]) if status else "none"
 
-    def start(self, *, all_clocks: bool = False) -> None:
+    def start(self) -> None:
         """Start the tunnel again."""
-        self.set_clock(0)
-        self.tunnel = self.lab.client.start(env=self._clocks(all_clocks=all_clocks))
+        clocks = {"LD_PRELOAD": self._library, "LAB_CLOCK": str(self._clock)} if self._library else {}
+        self.tunnel = self.lab.client.start(env=clocks)
 
-    def _clocks(self, *, all_clocks: bool = False) -> dict[str, str]:
-        if self._library is None:
-            return {}
-        return {
-            "LD_PRELOAD": self._library,
-            "FAKETIME_TIMESTAMP_FILE": str(self._clock),
-            "FAKETIME_CACHE_DURATION": "1",
-            **({} if all_clocks else {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}),
-        }
-
-    def set_clock(self, seconds: int) -> None:
-        """Set the clocks of the tunnel's processes, to so many seconds from the time that it is."""
-        self._clock.write_text(f"{seconds:+d}\n")
+    def set_clock(self, day: int, since_start: int = 0) -> None:
+        """Set the time of day, and move on the other clocks of the tunnel's processes, by so many seconds."""
+        with self._clock.open("r+b", buffering=0) as file:
+            _, before = struct.unpack("qq", file.read(16))
+            file.seek(0)
+            file.write(struct.pack("qq", day, before + since_start))
 
     def pause(self, longest: float) -> None:
         """Let a random time pass, up to `longest` seconds."""
@@ -296,7 +289,6 @@ def _damage_files(chaos: Chaos) -> None:
 def _set_the_clock(chaos: Chaos) -> None:
     """The clock of the day goes wrong, the tunnel connects anew, and the clock is put right."""
     chaos.set_clock(chaos.chance.choice((-3650 * _DAY, -_DAY, -1, _DAY, 3650 * _DAY)))
-    time.sleep(1.5)  # libfaketime looks once a second
     chaos.lab.client.run("reconnect")
     chaos.pause(5.0)
     chaos.set_clock(0)
@@ -304,10 +296,8 @@ def _set_the_clock(chaos: Chaos) -> None:
 
 def _sleep_of_a_virtual_machine(chaos: Chaos) -> None:
     """All clocks go on by hours at once."""
-    chaos.tunnel.terminate(30)
-    chaos.start(all_clocks=True)
-    wait_for(chaos.carries, timeout=PATIENCE, what="the tunnel before all clocks jump", interval=0.2)
-    chaos.set_clock(chaos.chance.choice((600, 8 * 3600, 3 * _DAY)))
+    hours = chaos.chance.choice((600, 8 * 3600, 3 * _DAY))
+    chaos.set_clock(hours, hours)
 
 
 def _lose_answers(chaos: Chaos) -> None:
@@ -329,7 +319,8 @@ def _change_the_profile(chaos: Chaos) -> None:
 def _few_descriptors(chaos: Chaos) -> None:
     pid = chaos.tunnel.process.pid
     now = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    former = resource.prlimit(pid, resource.RLIMIT_NOFILE, (now + chaos.chance.randint(0, 3), 1024))
+    former = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (now + chaos.chance.randint(0, 3), former[1]))
     chaos.lab.client.run("reconnect")
     chaos.pause(3.0)
     if chaos.tunnel.process.poll() is None:
@@ -354,6 +345,16 @@ def _lose_gateway(chaos: Chaos) -> None:
     chaos.lab.gateway.kill()
     chaos.pause(5.0)
     chaos.lab.gateway.serve(FULL)
+
+
+def _clock_library(directory: Path) -> str | None:
+    """Make the library that sets clocks; None if there is no compiler."""
+    made = directory / "clock.so"
+    compile_ = ("gcc", "-shared", "-fPIC", "-O1", "-o", str(made), str(Path(__file__).with_name("clock.c")))
+    try:
+        return str(made) if subprocess.run(compile_, check=False, capture_output=True).returncode == 0 else None
+    except FileNotFoundError:
+        return None
 
 
 UPHEAVALS: dict[str, Callable[[Chaos], None]] = {

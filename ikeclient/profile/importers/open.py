@@ -64,7 +64,7 @@ def opened(
 
 def may_be_foreign(reference: str | None, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether it is there and is perhaps no profile of ours, but to be imported; nothing of it is read."""
-    if reference is None or reference.endswith(".toml") or not Path(reference).expanduser().exists():
+    if reference is None or reference.endswith(".toml") or not os.path.exists(os.path.expanduser(reference)):
         return False
     if not is_path(reference):
         try:
@@ -79,7 +79,7 @@ def _foreign(reference: str | None, environ: Mapping[str, str]) -> tuple[Path, b
     """The file, its content (none of a directory) and its owner, if it is one to import and no profile of ours."""
     if reference is None or not may_be_foreign(reference, environ):
         return None
-    path = Path(reference).expanduser()
+    path = Path(os.path.expanduser(reference))
     if path.is_dir():
         return path, None, path.stat().st_uid
     try:

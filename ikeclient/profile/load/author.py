@@ -134,7 +134,7 @@ def expand(written: str, author: Author | None) -> Path:
     """A path as written in a profile, with `~` as the author's home directory."""
     if author is not None and (written == "~" or written.startswith("~/")):
         return Path(author.home + written[1:])
-    return Path(written).expanduser()
+    return Path(os.path.expanduser(written))
 
 
 def _received(reading: int) -> io.BytesIO:

@@ -91,7 +91,7 @@ def list_profiles(environ: Mapping[str, str] = os.environ) -> list[ProfileEntry]
 def find_profile(reference: str, environ: Mapping[str, str] = os.environ) -> ProfileEntry:
     """The profile that a PROFILE argument means. Raises ProfileNotFound, or ProfileError for a name nobody can use."""
     if is_path(reference):
-        path = Path(reference).expanduser()
+        path = Path(os.path.expanduser(reference))
         if not _NAME.fullmatch(path.stem):
             hint = "a tunnel is named after its profile: letters, digits and . _ @ + - make a name of up to 64"
             raise ProfileError(f"{shown_path(path)}: the file's name cannot be the name of a tunnel", hint=hint)
@@ -107,7 +107,7 @@ def find_profile(reference: str, environ: Mapping[str, str] = os.environ) -> Pro
 def not_found(reference: str, environ: Mapping[str, str] = os.environ) -> ProfileNotFound:
     """The error for a profile that does not exist, with where it was looked for and names that are near."""
     if is_path(reference):
-        path = Path(reference).expanduser()
+        path = Path(os.path.expanduser(reference))
         stems = _stems(path.parent)
         near = difflib.get_close_matches(path.stem, stems, n=1)
         hint = f'did you mean "{path.with_name(near[0] + ".toml")}"?' if near else None
