@@ -338,7 +338,7 @@ def reshaped(random: Random, node: Node, pool: list[Node]) -> None:
             return
 
 
-_tree = functools.lru_cache(512)(tree)
+_tree = functools.lru_cache(64)(tree)
 
 
 def reshaped_der(random: Random, data: bytes) -> bytes:
@@ -346,7 +346,7 @@ def reshaped_der(random: Random, data: bytes) -> bytes:
     if random.random() < 0.3:
         return damaged(random, data)
     try:
-        nodes = _tree(data)
+        nodes = _tree(data) if len(data) < 4_096 else tree(data)
     except (ParseError, RecursionError):
         return damaged(random, data)
     if not nodes:

@@ -182,6 +182,24 @@ def test_a_file_that_is_gone_or_damaged_opens_nothing(lan: Lan, tmp_path: Path) 
     lan.inside(body)
 
 
+def test_what_a_damaged_file_told_of_is_taken_over_by_what_closes_as_much(lan: Lan, tmp_path: Path) -> None:
+    """O3, O20: else the tunnel would be kept out by its own firewall of before, which no file tells of."""
+
+    def body() -> None:
+        Blocks(tmp_path).close(block(networks=(ip_network("0.0.0.0/0"),)))
+        for networks, left in ((("10.0.0.0/8",), True), (("0.0.0.0/0",), False)):
+            (tmp_path / f"work{SUFFIX}").write_text("damaged")
+            blocks = Blocks(tmp_path)
+            table = blocks.free_table()
+            blocks.close(replace(block(), networks=tuple(map(ip_network, networks)), table=table))
+            assert "unreachable" in way("10.9.9.9")
+            assert ("unreachable" in way("8.8.8.8")) is True
+            assert bool(blocks.strays()) is left
+        assert [name for name in Nft().tables() if name != firewall_table(blocks.all()[0])] == []
+
+    lan.inside(body)
+
+
 def test_what_a_kill_left_half_done_is_put_right(lan: Lan, tmp_path: Path) -> None:
     """O3: the file was written and the kernel not yet changed, or changed and the file not; nothing old stays open."""
 

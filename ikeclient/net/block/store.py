@@ -141,9 +141,12 @@ class Blocks:
             former = self.get(block.name)
             if former is None and unless_opened:
                 return None
+            damaged = former is None and self.is_damaged(block.name)
             problem = self._remember(former, block)
             self._route(block.table, block)
             closed = self._load(block)
+            if damaged:
+                self._supersede(block)
         return closed if problem is None else replace(closed, problem=problem)
 
     def open(self, name: str) -> bool:
@@ -225,6 +228,25 @@ class Blocks:
                 if _read(self._directory, path.name) is None:
                     path.unlink()
         return _commands(rules, routes, tables)
+
+    def _supersede(self, block: Block) -> None:
+        """Remove what no file tells of and `block` closes as well: it would keep out what this block lets pass."""
+        known = frozenset(each.table for each in (*self.all(), *self.others()))
+        rules, routes, tables = self._found(known)
+        kept = {
+            route.table
+            for route in routes
+            if route.kind == "unreachable" and not any(contains(net, route.destination) for net in block.networks)
+        }
+        with Kernel() as kernel:
+            gone: list[Rule | Route] = [rule for rule in rules if rule.table not in kept]
+            gone += [route for route in routes if route.table not in kept]
+            for error in kernel.undo(gone):
+                if error is not None:
+                    raise error
+        for table in tables:
+            if int(table.rpartition("_")[2]) not in kept:
+                self._unload(table)
 
     def _found(self, known: frozenset[int]) -> tuple[list[Rule], list[Route], list[str]]:
         with contextlib.closing(Netlink()) as netlink:
