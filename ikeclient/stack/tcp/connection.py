@@ -155,9 +155,14 @@ class Connection:
         if handshake is not None:
             handshake.repeat()
             self._wake()
-        else:
-            self._sender.hurry(now)
-            self._arm()
+            return
+        sender = self._sender
+        # Segments that were made shorter because none was answered may not have been to blame.
+        size = self._services.outlet.mtu(self.flow.remote[0]) - self.flow.overhead - self._options_length
+        if sender.mss < min(size, sender.agreed):
+            sender.set_mss(min(size, sender.agreed))
+        sender.hurry(now)
+        self._arm()
 
     def drop(self) -> None:
         """A listener has too many that are not established: forget this one."""

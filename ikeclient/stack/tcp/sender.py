@@ -22,13 +22,17 @@ _SHARE = 8  # of the window that a super-packet waits to fill
 
 
 class Sender:
-    """Positions: `una` is SND.UNA, `nxt` SND.NXT. `mss` is data in a segment, timestamps taken off."""
+    """Positions: `una` is SND.UNA, `nxt` SND.NXT.
+
+    `mss` is data in a segment, timestamps taken off; `agreed` what it was when the connection was opened.
+    """
 
     __slots__ = (
         "_fin",
         "_forced",
         "_limited",
         "_sent_at",
+        "agreed",
         "buffer",
         "mss",
         "nxt",
@@ -41,7 +45,7 @@ class Sender:
 
     def __init__(self, position: int) -> None:
         self.una = self.nxt = position
-        self.mss = DEFAULT_MSS
+        self.mss = self.agreed = DEFAULT_MSS
         self.peer = PeerWindow()
         self.trip = RoundTrip()
         self.recovery = Recovery(self.trip, DEFAULT_MSS)
@@ -56,7 +60,7 @@ class Sender:
         """The peer's SYN has come: what it can take, and its sequence number."""
         self.peer.open(window, scale, sequence, self.una)
         self.recovery.open(mss, selective=selective)
-        self.mss = mss
+        self.mss = self.agreed = mss
 
     # What the user does
 
