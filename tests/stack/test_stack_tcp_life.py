@@ -346,3 +346,37 @@ def test_a_transfer_that_one_way_silence_interrupts_goes_on() -> None:
     start(world, client)
     assert world.run(60, lambda: server.reason is CloseReason.CLOSED)
     assert len(server.got) == 2_000_000
+
+
+def test_a_connection_that_is_kept_alive_leaves_no_trail_of_timers() -> None:
+    rig = Rig()
+    rig.establish()
+    assert rig.connection is not None
+    rig.connection.keep_alive(7200)
+    for _ in range(2000):
+        rig.put(ACK, data=b"x")
+        rig.got += 1
+        rig.wait(0.05)
+    assert len(rig.tcp._heap) < 100
+    assert rig.state is State.ESTABLISHED
+
+
+@pytest.mark.parametrize("mtu", [576, 60_000, 65_535])
+def test_any_mtu_is_used(mtu: int) -> None:
+    rig = Rig(mtu=mtu)
+    rig.establish(of_syn(65_495, 8, True, None))
+    assert rig.connection is not None
+    rig.connection.send(bytes(200_000))
+    out = rig.out()
+    assert out[0].data
+    assert all(len(sent.data) <= 60_000 for sent in out)
+
+
+def test_sequence_numbers_wrap_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ikeclient.stack.tcp.numbers.Numbers.sequence", lambda *_: MASK - 50_000)
+    world = World(there=Path(loss=0.02, reorder=0.1), back=Path(loss=0.02), merge=0.0005)
+    data = bytes(range(250)) * 800
+    client, server = User(data), User(data[::-1])
+    connected(world, client, server)
+    assert world.run(60, lambda: client.reason is server.reason is CloseReason.CLOSED)
+    assert (server.got, client.got) == (data, data[::-1])

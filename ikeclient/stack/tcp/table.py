@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 import errno
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
-from ikeclient.stack.interfaces import Entropy, Handler, Inbound, Outlet, Quoted
+from ikeclient.stack.interfaces import LONGEST_PACKET, Entropy, Handler, Inbound, Outlet, Quoted
 from ikeclient.stack.tcp.connection import Connection
 from ikeclient.stack.tcp.frame import Flow
 from ikeclient.stack.tcp.handshake import SMALLEST_MSS, Handshake
@@ -23,6 +23,8 @@ from ikeclient.stack.tcp.time_wait import LENGTH, TimeWait
 from ikeclient.stack.tcp.timestamps import Timestamps
 
 MOST_WAITING = 4096
+_ROOM = 64
+_LARGEST_MSS = LONGEST_PACKET - 200  # so that a segment fits into a frame, whatever its headers
 
 
 class Tcp:
@@ -82,7 +84,7 @@ class Tcp:
 
     def _make(self, key: bytes, now: float, *, passive: bool) -> Connection:
         flow = Flow(key)
-        mss = max(self.outlet.mtu(flow.remote[0]) - flow.overhead, SMALLEST_MSS)
+        mss = min(max(self.outlet.mtu(flow.remote[0]) - flow.overhead, SMALLEST_MSS), _LARGEST_MSS)
         iss = self._numbers.sequence(key, now)
         handshake = Handshake(iss, mss, passive=passive, ask_ecn=self._ask_ecn)
         connection = Connection(flow, handshake, Timestamps(self._numbers.clock(key)), self)
@@ -168,9 +170,8 @@ class Tcp:
     def expire(self, now: float) -> None:
         """Look at what is due."""
         self._sweep(now, MOST_WAITING)
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            at, _, connection = heappop(heap)
+        while self._heap and self._heap[0][0] <= now:
+            at, _, connection = heappop(self._heap)
             if connection.armed == at:
                 connection.expire(now)
 
@@ -179,7 +180,12 @@ class Tcp:
     def arm(self, connection: Connection, at: float) -> None:
         """Call `expire` then, or before."""
         self._entries += 1
-        heappush(self._heap, (at, self._entries, connection))
+        heap = self._heap
+        heappush(heap, (at, self._entries, connection))
+        if len(heap) > _ROOM + 4 * len(self._connections):
+            # Entries for later are left behind whenever one for sooner is added.
+            self._heap = [entry for entry in heap if entry[2].armed == entry[0]]
+            heapify(self._heap)
 
     def opened(self, connection: Connection) -> bool:
         """One that a listener began is established; whether somebody wants it."""
