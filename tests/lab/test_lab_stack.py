@@ -150,6 +150,7 @@ def test_an_ordinary_user_without_a_device_has_everything_that_a_tunnel_carries(
     wait_for(lambda: lab.gateway.list_sas() == [], timeout=10, what="the gateway to forget us")
 
 
+@pytest.mark.extended
 def test_another_inner_address_resets_connections_and_new_ones_work(lab: Lab) -> None:
     with using(lab) as (user, person):
         upload = user.begin("put", INSIDE_IPV4, 4 << 20, 60.0)
@@ -190,6 +191,7 @@ def test_a_path_that_gets_narrower_is_met_with_shorter_segments(lab: Lab) -> Non
         wait_for(narrow, timeout=20, what="the MTU to follow", interval=0.3)
 
 
+@pytest.mark.waits
 def test_connections_live_through_rekeys_moves_and_reconnects(lab: Lab) -> None:
     """One upload and one idle connection meanwhile; the gateway gives the same address again."""
     lab.network.add_second_path()

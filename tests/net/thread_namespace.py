@@ -37,3 +37,11 @@ def named_namespace(name: str) -> Iterator[None]:
     with _home(), open(f"/run/netns/{name}") as namespace:
         assert _libc.setns(namespace.fileno(), _CLONE_NEWNET) == 0
         yield
+
+
+@contextmanager
+def namespace_of(pid: int) -> Iterator[None]:
+    """That of a process."""
+    with _home(), open(f"/proc/{pid}/ns/net") as namespace:
+        assert _libc.setns(namespace.fileno(), _CLONE_NEWNET) == 0
+        yield
