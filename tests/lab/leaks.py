@@ -36,8 +36,9 @@ MAIN_RULES = (
 )
 EXPRESSION = "not arp"
 
-# The kinds, each with what tells it: the protocol and the port that it goes to, or comes from.
-PORTS = {
+# The kinds, each with what tells it: the protocol and the port that it goes to. Where it comes from tells nothing: the
+# kernel gives any free port, and one of these now and then.
+TO = {
     ("tcp", 40002): "TCP, new",
     ("tcp", 40005): "TCP, running",
     ("udp", 40001): "UDP, new",
@@ -47,17 +48,17 @@ PORTS = {
     ("udp", 40012): "another mark",
     ("tcp", 40013): "our mark, TCP to the gateway",
     ("tcp", 443): "TCP 443 of the gateway",
-    ("udp", 45450): "UDP 4500 of the gateway",
     ("udp", 5353): "multicast DNS",
     ("udp", 40014): "broadcast",
     ("udp", 40020): "forwarded",
-    ("tcp", 40030): "answers to connections",
 }
+ANSWER_PORT, LIKE_IKE_PORT = 40030, 45450  # of `Traffic` itself: a listener, and what goes to the gateway's port 4500
+ANSWERS, LIKE_IKE = "answers to connections", "UDP 4500 of the gateway"
 FAMILIES = {4: "IPv4", 6: "IPv6"}
 KINDS = {
     f"{kind}, {family}"
     for family in FAMILIES.values()
-    for kind in {*PORTS.values(), "ICMP", "DNS of the LAN", "DNS of the Internet"}
+    for kind in {*TO.values(), ANSWERS, LIKE_IKE, "ICMP", "DNS of the LAN", "DNS of the Internet"}
     if (kind, family) != ("broadcast", "IPv6")
 }
 LAN_DNS, PUBLIC_DNS = {GATEWAY_IPV4, GATEWAY_IPV6}, {INTERNET_DNS, INTERNET_IPV6}
@@ -112,7 +113,7 @@ for family, key in FAMILIES.items():
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if key == "6":
         listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    listening.bind(("", 40030))
+    listening.bind(("", given["answers"]))
     listening.listen(64)
     answering.append(listening)
 print("ready", flush=True)
@@ -126,7 +127,7 @@ for number in itertools.count():
         tcp(family, (host, 40002))
         tcp(family, (gateway, 443))
         tcp(family, (gateway, 40013), 0x1ce)
-        udp(family, (gateway, 4500), port=45450)
+        udp(family, (gateway, 4500), port=given["like ike"])
         bound = (socket.SOL_SOCKET, DEVICE, wan)
         udp(family, (host, 40010), bound)
         udp(family, (host, 40011), (socket.SOL_SOCKET, MARK, 0x1ce))
@@ -187,7 +188,7 @@ while True:
     for family, client in zip(families, sys.argv[3:5]):
         stream = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            stream.connect((client, 40030))
+            stream.connect((client, int(sys.argv[5])))
         except OSError:
             pass
         pending.append(stream)
@@ -203,7 +204,7 @@ class Traffic:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         network = lab.network
-        outside = (INTERNET_IPV4, INTERNET_IPV6, CLIENT_IPV4, CLIENT_IPV6)
+        outside = (INTERNET_IPV4, INTERNET_IPV6, CLIENT_IPV4, CLIENT_IPV6, str(ANSWER_PORT))
         network.gateway.start(sys.executable, "-c", _OUTSIDE, *outside)
         self.guest = self._make_guest()
         given = {
@@ -214,6 +215,8 @@ class Traffic:
             "servers4": [GATEWAY_IPV4, INTERNET_DNS],
             "servers6": [GATEWAY_IPV6, INTERNET_IPV6],
             "device": "wan",
+            "answers": ANSWER_PORT,
+            "like ike": LIKE_IKE_PORT,
         }
         self._text = json.dumps(given)
         with self.capture("control") as control:
@@ -258,7 +261,7 @@ class Traffic:
         counted: Counter[str] = Counter()
         for capture in captures:
             for packet in capture.packets(_not_incoming(), *_FIELDS):
-                counted[_kind(*packet)] += 1
+                counted[kind_of(*packet)] += 1
         return counted
 
     def leaks(self, *captures: Capture) -> Counter[str]:
@@ -288,7 +291,7 @@ class Traffic:
     def moments(self, capture: Capture) -> list[tuple[float, str]]:
         """When packets of which kind left."""
         packets = capture.packets(_not_incoming(), "frame.time_epoch", *_FIELDS)
-        return [(float(moment), _kind(*fields)) for moment, *fields in packets]
+        return [(float(moment), kind_of(*fields)) for moment, *fields in packets]
 
 
 _FIELDS = (
@@ -309,17 +312,21 @@ def _not_incoming() -> str:
     return f"(ip or ipv6) and not ({' or '.join(terms)})"
 
 
-def _kind(*fields: str) -> str:
+def kind_of(*fields: str) -> str:
+    """The kind of a packet with these `_FIELDS`."""
     # An ICMP error quotes a packet, whose fields then follow.
     source4, _, to4, to6, protocol4, protocol6, tcp_from, tcp_to, udp_from, udp_to, icmp6, name = (
         field.partition(",")[0] for field in fields
     )
     family, to = ("IPv4", to4) if source4 else ("IPv6", to6)
     protocol = protocol4 or protocol6
-    for layer, ports in (("udp", (udp_from, udp_to)), ("tcp", (tcp_from, tcp_to))):
-        for port in ports:
-            if port and protocol in ("6", "17") and (layer, int(port)) in PORTS:
-                return f"{PORTS[layer, int(port)]}, {family}"
+    layer, to_port = {"6": ("tcp", tcp_to), "17": ("udp", udp_to)}.get(protocol, ("", ""))
+    if layer == "tcp" and tcp_from == str(ANSWER_PORT):
+        return f"{ANSWERS}, {family}"
+    if layer == "udp" and (udp_from, udp_to) == (str(LIKE_IKE_PORT), "4500"):
+        return f"{LIKE_IKE}, {family}"
+    if to_port and (layer, int(to_port)) in TO:
+        return f"{TO[layer, int(to_port)]}, {family}"
     if udp_to == "53":
         if name == GATEWAY_NAME:
             return LOOK_UP

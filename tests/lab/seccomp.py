@@ -1,7 +1,8 @@
-"""Run a command under a real seccomp filter: python seccomp.py {tunsetiff|unshare} ERRNO COMMAND...
+"""Run a command under a real seccomp filter: python seccomp.py {tunsetiff|unshare|netfilter} ERRNO COMMAND...
 
 The filter refuses the ioctl TUNSETIFF, or the system call unshare, with that error number, as the profiles of container
-engines do (seccomp(2)). It stays for everything the command starts.
+engines do (seccomp(2)), or sockets of netlink's protocol for firewalls, as a kernel without it. It stays for everything
+the command starts.
 """
 
 from __future__ import annotations
@@ -15,9 +16,16 @@ import sys
 # System call numbers by machine (asm/unistd.h).
 IOCTL = {"x86_64": 16, "aarch64": 29}
 UNSHARE = {"x86_64": 272, "aarch64": 97}
+SOCKET = {"x86_64": 41, "aarch64": 198}
+AF_NETLINK, NETLINK_NETFILTER = 16, 12
 TUNSETIFF = 0x400454CA
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
-_NUMBER, _SECOND_ARGUMENT = 0, 24  # offsets in struct seccomp_data (little-endian low half)
+_NUMBER, _FIRST_ARGUMENT, _SECOND_ARGUMENT, _THIRD_ARGUMENT = (
+    0,
+    16,
+    24,
+    32,
+)  # in struct seccomp_data
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 
 
@@ -31,6 +39,10 @@ def program(what: str, number: int) -> bytes:
     load = instruction(_LOAD, _NUMBER)
     if what == "unshare":
         return load + instruction(_EQUAL, UNSHARE[machine], 0, 1) + refuse + allow
+    if what == "netfilter":
+        family = instruction(_LOAD, _FIRST_ARGUMENT) + instruction(_EQUAL, AF_NETLINK, 0, 3)
+        protocol = instruction(_LOAD, _THIRD_ARGUMENT) + instruction(_EQUAL, NETLINK_NETFILTER, 0, 1)
+        return load + instruction(_EQUAL, SOCKET[machine], 0, 5) + family + protocol + refuse + allow
     asked = instruction(_LOAD, _SECOND_ARGUMENT) + instruction(_EQUAL, TUNSETIFF, 0, 1)
     return load + instruction(_EQUAL, IOCTL[machine], 0, 3) + asked + refuse + allow
 

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from lab.client import command_line_of
 from lab.gateway import Auth, Offer
+from lab.leaks import kind_of
 from lab.machines import LabError, Machine, sweep, wait_for
 from lab.network import (
+    CLIENT_IPV4,
+    GATEWAY_IPV4,
     GATEWAY_IPV6,
     GATEWAY_NAME,
     INSIDE_DNS,
@@ -223,3 +226,19 @@ def test_a_device_can_be_hidden_from_one_machine(lab: Lab) -> None:
     lab.network.client.hide("/dev/net")
     assert lab.network.client.run("test", "-e", "/dev/net/tun", check=False).returncode == 1
     assert lab.network.gateway.run("test", "-e", "/dev/net/tun", check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("ports", "kind"),
+    [
+        (("40003", "5353"), "multicast DNS, IPv4"),
+        (("45450", "5353"), "multicast DNS, IPv4"),
+        (("40012", "4500"), "allowed: our IKE and ESP to the gateway"),
+        (("45450", "4500"), "UDP 4500 of the gateway, IPv4"),
+        (("40001", "40020"), "forwarded, IPv4"),
+    ],
+)
+def test_a_leak_is_known_by_where_it_goes(ports: tuple[str, str], kind: str) -> None:
+    """The kernel gives programs any free port to send from, also one that other traffic goes to."""
+    to = "224.0.0.251" if ports[1] == "5353" else GATEWAY_IPV4
+    assert kind_of(CLIENT_IPV4, "", to, "", "17", "", "", "", *ports, "", "") == kind

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -17,6 +19,7 @@ from pathlib import Path
 import pytest
 from lab.capture import Capture
 from lab.client import Client, Connection
+from lab.forger import router_advertisement
 from lab.gateway import PSK, Offer
 from lab.leaks import LOOK_UP, MAIN_RULES, Traffic, allowed_to
 from lab.machines import addresses, descendants, plug, wait_for
@@ -154,6 +157,30 @@ ROUTES_OF_OTHERS = (  # as DHCP (option 121) and router advertisements bring the
 )
 LATER = {"session": {"kill_switch": True, "liveness": 40}}  # what only a new authentication changes
 
+ADVERTISE = r"""
+import socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as sender:
+    sender.sendto(bytes.fromhex(sys.argv[1]), ("wan", 0x86DD, 0, 0, bytes.fromhex("333300000001")))
+"""
+FORGET_ROUTERS = (
+    "sysctl -qw net.ipv6.conf.wan.accept_ra=0; ip -6 route flush proto ra; ip -6 address flush dev wan dynamic"
+)
+
+
+def _advertise(lab: Lab) -> None:
+    """Have the router of the LAN claim a public network for the link, and the way to everything else for itself."""
+    gateway = lab.network.gateway
+    link = json.loads(gateway.run("ip", "-j", "-6", "address", "show", "dev", "wan", "scope", "link").stdout)
+    packet = router_advertisement(link[0]["addr_info"][0]["local"], "ff02::1", "2001:db8:113::")
+    lab.network.client.sysctl("net.ipv6.conf.wan.accept_ra", 2)
+    gateway.run(sys.executable, "-c", ADVERTISE, packet.hex())
+
+
+def _is_advertised(lab: Lab) -> bool:
+    """Whether a packet that nothing held back would go by what the router said."""
+    way = lab.network.client.run("ip", "-6", "route", "get", INTERNET_IPV6, "mark", "0x1ce").stdout
+    return " proto ra" in way and " dev wan " in way
+
 
 def _suspend(tunnel: Connection, seconds: float) -> None:
     """Stop the tunnel and its helper, as the sleep of a machine or a debugger does, and let them go on."""
@@ -180,7 +207,7 @@ def _at(lab: Lab, address: str) -> bool:
 
 
 def test_nothing_leaves_in_any_state_of_a_tunnel(traffic: Traffic) -> None:
-    """O3, O4, O9, O18: from before the name is looked up to after SIGTERM; zero packets but those that are allowed."""
+    """O3, O4, O5, O7, O9, O18: from before the name is looked up to after SIGTERM; zero packets but those allowed."""
     lab = traffic.lab
     before = lab.client.traces()
     leaks: dict[str, Counter[str]] = {}
@@ -211,6 +238,8 @@ def test_nothing_leaves_in_any_state_of_a_tunnel(traffic: Traffic) -> None:
         lambda: tunnel.process.send_signal(signal.SIGHUP),
         lambda: "reauthenticated" in tunnel.stderr,
     )
+    look("router advertisement", partial(_advertise, lab), lambda: _is_advertised(lab) and _whole(lab))
+    lab.network.client.run("sh", "-c", FORGET_ROUTERS)
     look("suspended", lambda: _suspend(tunnel, 2.0), lambda: _whole(lab))
     silent = [gateway.block_udp_port(port) for port in (500, 4500)]
     look("reconnecting", lambda: lab.client.run("reconnect"), lambda: _blocked(lab))
@@ -374,26 +403,82 @@ def test_switches_of_several_tunnels_hold_each_its_own(traffic: Traffic) -> None
     lab.client.run("repair", env=service)
 
 
-def test_routes_close_alone_if_there_is_no_nft(traffic: Traffic) -> None:
-    """O9: `status` and a notice say so; sockets that had their route before are closed too."""
+NO_NETFILTER = (sys.executable, str(Path(__file__).with_name("seccomp.py")), "netfilter", str(errno.EPROTONOSUPPORT))
+OLD_NFT = "netlink: Error: cache initialization failed: Protocol not supported"  # for a kernel without nf_tables
+
+
+@pytest.mark.parametrize(
+    ("hidden", "prefix", "why"),
+    [
+        pytest.param("/dev/null", (), "there is no nft", id="no program"),
+        pytest.param(None, NO_NETFILTER, "Protocol not supported", id="no netfilter", marks=pytest.mark.extended),
+        pytest.param("#!/bin/sh\necho " + f"'{OLD_NFT}' >&2; exit 1\n", (), OLD_NFT, id="no nf_tables"),
+    ],
+)
+def test_routes_close_alone_without_a_firewall(
+    traffic: Traffic, hidden: str | None, prefix: tuple[str, ...], why: str
+) -> None:
+    """O9: `status` and a notice say so and why; sockets that had their route before are closed too."""
     lab = traffic.lab
-    lab.network.client.run("mount", "--bind", "/dev/null", "/usr/sbin/nft")
+    client = lab.network.client
+    if hidden is not None and hidden != "/dev/null":
+        client.write_file("/run/nft", hidden)
+        client.run("chmod", "755", "/run/nft")
+        hidden = "/run/nft"
+    if hidden is not None:
+        client.run("mount", "--bind", hidden, "/usr/sbin/nft")
     try:
-        tunnel = lab.client.connect()
+        tunnel = lab.client.start(prefix=prefix)
+        tunnel.wait_connected(60)
         assert lab.status()["kill_switch"] == "routes"
         assert "by routes alone" in tunnel.stderr
+        assert why in tunnel.stderr
         leaks = traffic.leaks_while("SIGKILL without nft", tunnel.kill, lambda: _blocked(lab))
-        late = {kind for kind, count in leaks.items() if kind.endswith("IPv6") and count <= 2}  # while the device goes
-        assert {kind.rpartition(",")[0] for kind in leaks.keys() - late} <= BY_FIREWALL, leaks
+        assert {kind.rpartition(",")[0] for kind in leaks} <= BY_FIREWALL, leaks
     finally:
-        lab.network.client.run("umount", "/usr/sbin/nft")
+        if hidden is not None:
+            client.run("umount", "/usr/sbin/nft")
 
 
 KILLS = int(os.environ.get("KILLS", "8"))
 
 
-def test_sigkills_at_random_moments_never_open(traffic: Traffic) -> None:
-    """O3: neither while it connects nor while it ends; the next start goes on, and `unblock` restores everything."""
+def _kill_helper(tunnel: Connection) -> None:
+    """SIGKILL for the helper, if it is there already; the tunnel ends by itself, or else with it."""
+    for pid in descendants(tunnel.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    if tunnel.process.poll() is None:
+        try:
+            tunnel.wait(20)
+        except subprocess.TimeoutExpired:  # there was none yet
+            tunnel.kill()
+
+
+def _end_twice(number: signal.Signals, tunnel: Connection) -> None:
+    """A signal, and once more before the tunnel has ended: it must not leave half of what it was about to do."""
+    tunnel.process.send_signal(number)
+    time.sleep(0.02)
+    tunnel.process.send_signal(number)
+    tunnel.wait(30)
+
+
+def _kill_while_it_ends(tunnel: Connection) -> None:
+    tunnel.process.terminate()
+    time.sleep(0.02)
+    tunnel.kill()
+
+
+ENDS: list[Callable[[Connection], None]] = [
+    Connection.kill,
+    _kill_helper,
+    partial(_end_twice, signal.SIGINT),
+    partial(_end_twice, signal.SIGTERM),
+    _kill_while_it_ends,
+]
+
+
+def test_ends_at_random_moments_never_open(traffic: Traffic) -> None:
+    """O3, O4, O21: neither while it connects nor while it ends; the next start goes on, and `unblock` restores all."""
     lab = traffic.lab
     before = lab.client.traces()
     seed = int.from_bytes(os.urandom(4))
@@ -403,16 +488,37 @@ def test_sigkills_at_random_moments_never_open(traffic: Traffic) -> None:
     def kill_often() -> None:
         nonlocal tunnel
         for _ in range(KILLS):
-            tunnel.kill()
+            chance.choice(ENDS)(tunnel)
             tunnel = lab.client.start()
             time.sleep(chance.uniform(0.0, 2.5))
         tunnel.kill()
 
-    assert traffic.leaks_while("kills", kill_often, lambda: True) == {}, f"seed {seed}"
+    assert traffic.leaks_while("ends", kill_often, lambda: True) == {}, f"seed {seed}"
     lab.client.connect().terminate()
     assert _blocked(lab)
     assert lab.client.run("unblock", "--all").returncode == 0
     assert lab.client.traces() == before
+
+
+TO_THE_LAN = {"DNS of the LAN", "TCP 443 of the gateway", "UDP 4500 of the gateway", "answers to connections"}
+SPLIT = {"network": {"routes": ["203.0.113.0/24", "2001:db8:113::/64"]}, "session": {"kill_switch": True}}
+
+
+def test_a_split_tunnel_closes_its_networks_and_nothing_else(traffic: Traffic) -> None:
+    """O9: before it is connected, while it is, and after SIGKILL; what goes elsewhere is seen all the time."""
+    lab = traffic.lab
+    lab.prepare(FULL, gateway={"address": GATEWAY_NAME}, **SPLIT)
+    elsewhere = {*TO_THE_LAN, "multicast DNS", "broadcast", "our mark, TCP to the gateway"}
+    silent = lab.network.gateway.block_udp_port(500)
+    tunnel = lab.client.start("work", "--timeout", "300")
+    wait_for(lambda: "negotiating" in tunnel.stderr, timeout=60, what="the tunnel to look for its gateway")
+    leaks = {"split: connecting": traffic.leaks_while("split: connecting", lambda: None, lambda: True)}
+    silent.remove()
+    tunnel.wait_connected(60)
+    leaks["split: connected"] = traffic.leaks_while("split: connected", lambda: None, lambda: True)
+    leaks["split: SIGKILL"] = traffic.leaks_while("split: SIGKILL", tunnel.kill, lambda: _blocked(lab))
+    for state, kinds in leaks.items():
+        assert {kind.rpartition(",")[0] for kind in kinds} == elsewhere, state
 
 
 def test_the_lan_passes_and_what_a_lan_claims_does_not(lab: Lab) -> None:
@@ -420,9 +526,9 @@ def test_the_lan_passes_and_what_a_lan_claims_does_not(lab: Lab) -> None:
     lab.prepare(FULL, network={"routes": "all", "exclude": ["lan"]}, session={"kill_switch": True})
     traffic = Traffic(lab)
     lab.network.client.ip("address", "add", "203.0.113.77/24", "dev", "wan")
+    lab.network.client.ip("address", "add", "2001:db8:113::77/64", "dev", "wan", "nodad")
     lab.client.connect()
-    local = {"DNS of the LAN", "multicast DNS", "broadcast", "TCP 443 of the gateway", "our mark, TCP to the gateway"}
-    local |= {"UDP 4500 of the gateway", "answers to connections"}
+    local = {*TO_THE_LAN, "multicast DNS", "broadcast", "our mark, TCP to the gateway"}
     connected = traffic.leaks_while("connected with lan", lambda: None, lambda: True)
     killed = traffic.leaks_while("SIGKILL with lan", lab.client.connections[-1].kill, lambda: _blocked(lab))
     for leaks in (connected, killed):

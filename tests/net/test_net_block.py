@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from net_lab import Lan, sh
 
 from ikeclient.errors import PlatformError
-from ikeclient.net.block.firewall import Nft
+from ikeclient.net.block.firewall import Copy, Nft
 from ikeclient.net.block.state import BLOCK_TABLES, Block, collapsed, firewall_table, ruleset, steps
 from ikeclient.net.block.store import SUFFIX, Blocks
 from ikeclient.net.changes.steps import Route, Rule
@@ -130,6 +131,44 @@ def test_what_others_take_away_is_put_back(lan: Lan, tmp_path: Path, taken: str,
         assert blocks.uphold() == [word]
         assert blocks.uphold() == []
         assert sh("ip rule; ip -6 route show table 7528; nft list ruleset") == before
+
+    lan.inside(body)
+
+
+class Counted(Nft):
+    """The real firewall; how often the program ran, which may be gone since."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def load(self, text: str) -> None:
+        self.runs += 1
+        super().load(text)
+
+
+@pytest.mark.parametrize(
+    "taken",
+    ["nft flush ruleset", "nft delete table inet ikeclient_7528", "nft insert rule inet ikeclient_7528 leave accept"],
+)
+def test_a_firewall_is_put_back_as_it_was_without_a_program(lan: Lan, tmp_path: Path, taken: str) -> None:
+    """O18: sets, intervals and all, for several tunnels; a change of ours is for the program again."""
+
+    def body() -> None:
+        firewall = Counted()
+        blocks = Blocks(tmp_path, firewall=firewall)
+        many = tuple(ip_network(f"10.{number}.0.0/16") for number in range(1, 250, 2))
+        blocks.close(block(exclude=(*many, ip_network("10.2.0.0/16"), ip_network("fd00::/8"))))
+        other = block(name="other", networks=(ip_network("8.8.8.0/24"), ip_network("8.8.9.0/24")), interface="v9")
+        blocks.close(replace(other, table=blocks.free_table()))
+        before, runs = sh("nft list ruleset"), firewall.runs
+        sh(taken)
+        assert sh("nft list ruleset") != before
+        assert blocks.uphold_firewall() == ["the firewall"]
+        assert (sh("nft list ruleset"), firewall.runs) == (before, runs)
+        assert blocks.uphold_firewall() == []
+        blocks.close(block(gateways=(ip_address("192.0.2.77"),)))
+        assert firewall.runs == runs + 1
+        assert "192.0.2.77" in sh("nft list ruleset")
 
     lan.inside(body)
 
@@ -258,6 +297,12 @@ class Broken:
 
     def tables(self) -> list[str]:
         return self._nft.tables()
+
+    def copy(self, table: str) -> Copy:
+        return self._nft.copy(table)
+
+    def restore(self, copies: Sequence[Copy]) -> bool:
+        return not self.broken and self._nft.restore(copies)
 
 
 def test_a_firewall_that_fails_is_tried_again_and_opened_without_nft(lan: Lan, tmp_path: Path) -> None:

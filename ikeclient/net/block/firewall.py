@@ -3,6 +3,10 @@
 nft is run by its absolute path, without a shell, and reads the table from its standard input. Whether the kernel still
 has it is asked without a program, because that is done at every change of the machine's firewall: the rules of our
 chain as the kernel sends them, as bytes to compare.
+
+What others take away has to be back before the next packet. To start a program takes longer than all the rest, so what
+nft has loaded is read back once, and sent again as it was: the kernel tells of a table in the very attributes by which
+it is made, but for numbers of its own.
 """
 
 from __future__ import annotations
@@ -11,23 +15,42 @@ import contextlib
 import hashlib
 import re
 import socket
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from ikeclient.errors import PlatformError
 from ikeclient.net.programs import DIRECTORIES, run
-from ikeclient.net.watch.netlink import Netlink, attribute, attributes
+from ikeclient.net.watch.netlink import Attributes, Netlink, attribute, attributes, parts
 
 _NETFILTER = 12  # netlink(7): NETLINK_NETFILTER
 _GROUP = 1 << (7 - 1)  # NFNLGRP_NFTABLES
 _GET_TABLE, _GET_CHAIN, _GET_RULE = (10 << 8 | number for number in (1, 4, 7))  # linux/netfilter/nf_tables.h
+_GET_SET, _GET_ELEMENTS = 10 << 8 | 10, 10 << 8 | 13
+_NEW_TABLE, _NEW_SET, _NEW_ELEMENTS, _NEW_CHAIN, _NEW_RULE = (10 << 8 | number for number in (0, 9, 12, 3, 6))
 _DELETE_TABLE = 10 << 8 | 2
+_CREATE, _APPEND = 0x400, 0x800  # flags of a request: nothing is replaced, a rule comes behind the others
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11  # around changes: linux/netfilter/nfnetlink.h
 _BATCH = bytes((0, 0, 0, 10))  # nfgenmsg, whose last number says that the batch is for nftables
 _INET = bytes((1, 0, 0, 0))  # nfgenmsg of the family inet
 _NAME = 1  # of the table, in each of the three
 _FLAGS = 2  # of a table: dormant
 _OURS = re.compile(r"ikeclient_\d{4}")
+
+# The attributes by which each is made; the others are handles, counts of uses and the like, which the kernel gives.
+_MAKING = {
+    _NEW_TABLE: (_NAME, _FLAGS, 6),  # 6: what nft notes for itself, as below
+    _NEW_SET: (_NAME, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 17, 18),  # name, flags, key and data, size, time, expressions
+    _NEW_CHAIN: (_NAME, 3, 4, 5, 7, 10, 12),  # name, hook, policy, type, flags
+    _NEW_RULE: (_NAME, 2, 4, 7),  # chain, expressions
+}
+_SET_NAME, _SET_FLAGS, _SET_ID, _ELEMENTS = 2, 3, 10, 3
+_SET_INTERVAL = 0x4  # of a set's flags
+_SET_TIMEOUT = 0x10  # another: the elements are those of `unblock --for`, and not made again
+_NESTED = 0x8000
+_ELEMENTS_LARGEST = 16 << 10  # bytes in one message
+
+Copy = tuple[tuple[int, bytes], ...]  # requests that make a table again, each of type and body
 
 
 class FirewallAdapter(Protocol):
@@ -44,6 +67,12 @@ class FirewallAdapter(Protocol):
 
     def tables(self) -> list[str]:
         """The tables that are named like ours."""
+
+    def copy(self, table: str) -> Copy:
+        """What makes a table again as it is now; empty if it is not there or cannot be read."""
+
+    def restore(self, copies: Sequence[Copy]) -> bool:
+        """Make tables again, in one transaction and without a program; whether they are then what was copied."""
 
 
 class Nft:
@@ -66,7 +95,7 @@ class Nft:
         name = _INET + attribute(_NAME, table.encode("ascii") + b"\0")
         try:
             with contextlib.closing(Netlink(_NETFILTER)) as netlink:
-                netlink.send_batch([(_BATCH_BEGIN, _BATCH), (_DELETE_TABLE, name), (_BATCH_END, _BATCH)])
+                netlink.send_batch([(_BATCH_BEGIN, 0, _BATCH), (_DELETE_TABLE, 0, name), (_BATCH_END, 0, _BATCH)])
         except OSError as error:
             raise PlatformError(f"`nft delete table inet {table}` failed", reason=error.strerror) from error
         if table in self.tables():
@@ -82,10 +111,9 @@ class Nft:
         found = False
         with contextlib.suppress(OSError), contextlib.closing(Netlink(_NETFILTER)) as netlink:
             for kind in (_GET_TABLE, _GET_CHAIN, _GET_RULE):
-                for _, message in netlink.dump(kind, _INET):
-                    if _text(attributes(message, len(_INET)).get(_NAME, b"")) == table:
-                        found = found or kind == _GET_CHAIN
-                        digest.update(_settled(message) if kind == _GET_TABLE else message[len(_INET) :])
+                for _, message in _of_table(netlink, kind, table):
+                    found = found or kind == _GET_CHAIN
+                    digest.update(_settled(message) if kind == _GET_TABLE else message[len(_INET) :])
             return digest.digest() if found else None
         return None
 
@@ -95,6 +123,68 @@ class Nft:
             names = [_text(attributes(message, 4).get(_NAME, b"")) for _, message in netlink.dump(_GET_TABLE, _INET)]
             return [name for name in names if _OURS.fullmatch(name)]
         return []
+
+    def copy(self, table: str) -> Copy:
+        """See `FirewallAdapter`."""
+        found: list[tuple[int, bytes]] = []
+        with contextlib.suppress(OSError), contextlib.closing(Netlink(_NETFILTER)) as netlink:
+            for kind in (_GET_TABLE, _GET_SET, _GET_CHAIN, _GET_RULE):
+                for new, message in _of_table(netlink, kind, table):
+                    request = _making(new, message)
+                    if kind == _GET_SET:
+                        request += attribute(_SET_ID, len(found).to_bytes(4, "big"))
+                    found.append((new, request))
+                    if kind == _GET_SET:
+                        found += _elements(netlink, attributes(message, len(_INET)))
+            return tuple(found)
+        return ()
+
+    def restore(self, copies: Sequence[Copy]) -> bool:
+        """See `FirewallAdapter`."""
+        requests = [(_BATCH_BEGIN, 0, _BATCH)]
+        for copy in copies:
+            table = copy[0][1]
+            requests += [(_NEW_TABLE, _CREATE, table), (_DELETE_TABLE, 0, table)]  # as in `state.ruleset`
+            requests += [(kind, _CREATE | _APPEND, body) for kind, body in copy]
+        try:
+            with contextlib.closing(Netlink(_NETFILTER)) as netlink:
+                netlink.send_batch([*requests, (_BATCH_END, 0, _BATCH)])
+        except OSError:
+            return False
+        return all(self.copy(_text(attributes(copy[0][1], len(_INET))[_NAME])) == copy for copy in copies)
+
+
+def _of_table(netlink: Netlink, kind: int, table: str) -> Iterator[tuple[int, memoryview]]:
+    """The tables, chains, sets or rules of one table; the kernel sends those of others, too, where it knows no choice."""
+    body = _INET if kind == _GET_TABLE else _INET + attribute(_NAME, table.encode("ascii") + b"\0")
+    for new, message in netlink.dump(kind, body):
+        if _text(attributes(message, len(_INET)).get(_NAME, b"")) == table:
+            yield new, message
+
+
+def _making(kind: int, message: memoryview) -> bytes:
+    found = attributes(message, len(_INET))
+    return _INET + b"".join(attribute(number, found[number]) for number in _MAKING[kind] if number in found)
+
+
+def _elements(netlink: Netlink, of_set: Attributes) -> Iterator[tuple[int, bytes]]:
+    """Requests that fill a set, always in the same order: the end of an interval has to follow its start."""
+    flags = int.from_bytes(of_set.get(_SET_FLAGS, b""), "big")
+    if flags & _SET_TIMEOUT:
+        return
+    head = _INET + attribute(_NAME, of_set[_NAME]) + attribute(_SET_NAME, of_set[_SET_NAME])
+    found: list[bytes] = []
+    for _, message in netlink.dump(_GET_ELEMENTS, head):
+        found += parts(attributes(message, len(_INET)).get(_ELEMENTS, b""))
+    if flags & _SET_INTERVAL:
+        found.reverse()  # the kernel begins with the highest
+    else:
+        found.sort()  # it has them in no order
+    while found:
+        value = bytearray()
+        while found and (not value or len(value) + len(found[0]) <= _ELEMENTS_LARGEST):
+            value += found.pop(0)
+        yield _NEW_ELEMENTS, head + attribute(_ELEMENTS | _NESTED, bytes(value))
 
 
 def _settled(message: memoryview) -> bytes:

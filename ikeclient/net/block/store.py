@@ -29,7 +29,7 @@ from pathlib import Path
 
 from ikeclient.errors import PlatformError
 from ikeclient.ipc.typed import Codec
-from ikeclient.net.block.firewall import FirewallAdapter, Nft, is_there
+from ikeclient.net.block.firewall import Copy, FirewallAdapter, Nft, is_there
 from ikeclient.net.block.state import (
     BLOCK_TABLES,
     CLOSED,
@@ -101,6 +101,7 @@ class Blocks:
         self._beside = beside
         self._firewall = firewall or Nft()
         self._prints: dict[str, bytes | None] = {}  # of the tables as they were loaded, by name
+        self._loaded: tuple[list[str], list[Copy]] = [], []  # what nft was told last, and what the kernel made of it
         self._unwritten: dict[str, Block] = {}  # in force, but the disk was full
         self._kept: int | None = None
 
@@ -179,6 +180,16 @@ class Blocks:
             self._route(opened.table, opened)
             return result
 
+    def uphold_firewall(self) -> list[str]:
+        """Put back the firewall alone, which is a matter of milliseconds; returns words for what was put back."""
+        if not self._altered():
+            return []
+        with self._locked():
+            before = self._altered()
+            self._load_all()
+            again = any(self._prints.get(table) != found for table, found in before.items())
+            return ["the firewall"] if again else []
+
     def uphold(self) -> list[str]:
         """Put back what others took away, and follow the network and the time; returns words for what was put back."""
         put_back: dict[str, None] = {}
@@ -192,12 +203,8 @@ class Blocks:
                     if self.get(block.name) == block:  # else others open it, or close something else
                         put_back |= dict.fromkeys(_amiss(block))
                         self._route(block.table, block)
-        if blocks and self._altered():
-            with self._locked():
-                before = self._altered()
-                self._load_all()
-                if any(self._prints.get(table) != found for table, found in before.items()):
-                    put_back["the firewall"] = None
+        if blocks:
+            put_back |= dict.fromkeys(self.uphold_firewall())
         return list(put_back)
 
     def in_force(self, block: Block) -> Closed:
@@ -381,15 +388,23 @@ class Blocks:
         closing = [each for each in blocks if each.networks]
         present = now()
         texts = [ruleset(each, blocks, seconds=max(0, round(each.open_until - present))) for each in closing]
+        names = [firewall_table(each) for each in closing]
         problem = None
-        if texts:
+        if texts and not self._restored(texts):
+            self._loaded = [], []
             try:
                 self._firewall.load("".join(texts))
             except PlatformError as error:
                 problem = ": ".join(error.lines()[:2])
-        names = map(firewall_table, closing)
+            else:
+                self._loaded = texts, [self._firewall.copy(name) for name in names]
         self._prints = {name: self._firewall.fingerprint(name) if problem is None else None for name in names}
         return problem
+
+    def _restored(self, texts: list[str]) -> bool:
+        """Whether what nft would be told again is there again without it."""
+        before, copies = self._loaded
+        return texts == before and all(copies) and self._firewall.restore(copies)
 
     def _altered(self) -> dict[str, bytes | None]:
         """The tables that are not as they were loaded, or could not be loaded, each as it is now."""

@@ -304,11 +304,11 @@ class Netlink:
             results += codes
         return results
 
-    def send_batch(self, requests: Sequence[tuple[int, bytes]]) -> None:
-        """Send requests, each of type and body, in one message that the kernel takes whole (nfnetlink)."""
+    def send_batch(self, requests: Sequence[tuple[int, int, bytes]]) -> None:
+        """Send requests, each of type, flags and body, in one message that the kernel takes whole (nfnetlink)."""
         data = bytearray()
-        for kind, body in requests:
-            header = (_HEADER.size + len(body), kind, _NLM_F_REQUEST, next(self._sequence) & 0xFFFFFFFF, 0)
+        for kind, flags, body in requests:
+            header = (_HEADER.size + len(body), kind, flags | _NLM_F_REQUEST, next(self._sequence) & 0xFFFFFFFF, 0)
             data += _HEADER.pack(*header) + body
         self._socket.sendto(data, (0, 0))
 
@@ -376,6 +376,16 @@ def attributes(data: memoryview | bytes, offset: int) -> Attributes:
             break
         found[kind & 0x3FFF] = bytes(data[offset + _ATTRIBUTE.size : offset + length])
         offset += (length + 3) & ~3
+    return found
+
+
+def parts(data: bytes) -> list[bytes]:
+    """The attributes of a nest, each with its head and padding: a list has many of one type."""
+    found = []
+    while len(data) >= _ATTRIBUTE.size:
+        length = (_ATTRIBUTE.unpack_from(data)[0] + 3) & ~3
+        found.append(data[: max(length, _ATTRIBUTE.size)])
+        data = data[max(length, _ATTRIBUTE.size) :]
     return found
 
 

@@ -56,6 +56,7 @@ class BlockKeeper:
         self._released = False  # opened for good, until the next start
         self._known: State = None  # when it was told last
         self._bells: list[socket.socket] = []
+        self._firewall_rang = False  # since the last look
         self._files: FileBell | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._looked = 0.0  # when, by the clock of the loop
@@ -147,11 +148,12 @@ class BlockKeeper:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return
-        with contextlib.suppress(OSError):
-            for listen in (netlink.listen, firewall.listen):
+        for listen in (netlink.listen, firewall.listen):
+            with contextlib.suppress(OSError):  # a kernel without nftables has nothing to tell of it
                 bell = listen()
                 self._bells.append(bell)
                 loop.add_reader(bell, self._rung, bell)
+        with contextlib.suppress(OSError):
             self._files = FileBell([self._file])
             loop.add_reader(self._files, self._file_changed)
         self._timer = loop.call_at(self._next_look(), self._look)
@@ -170,7 +172,8 @@ class BlockKeeper:
             self._files = None
 
     def _rung(self, bell: socket.socket) -> None:
-        any_change = bell is not self._bells[0] or (self._closed is not None and self._closed.block.exclude_lan)
+        self._firewall_rang = self._firewall_rang or not _is_of_routes(bell)
+        any_change = self._firewall_rang or (self._closed is not None and self._closed.block.exclude_lan)
         try:
             concerns = netlink.concerns(bell, -1, BLOCK_TABLES) if not any_change else True
             netlink.drain(bell)
@@ -194,7 +197,8 @@ class BlockKeeper:
     def _next_look(self) -> float:
         """When to look without a notification."""
         present = asyncio.get_running_loop().time()
-        times = [next_round(present, PERIOD) if self._files is not None else present + DEAF]
+        deaf = self._files is None or not any(map(_is_of_routes, self._bells))
+        times = [present + DEAF if deaf else next_round(present, PERIOD)]
         if (
             self._closed is not None
             and self._closed.block.networks
@@ -216,13 +220,20 @@ class BlockKeeper:
             return
         self._timer.cancel()
         with contextlib.suppress(PlatformError, OSError):  # tried again at the next look
+            if self._firewall_rang:  # what it closes, nothing else does
+                self._put_back |= dict.fromkeys(self._blocks.uphold_firewall())
             self._put_back |= dict.fromkeys(self._blocks.uphold())
             block = self._blocks.get(self._name)
             if block is None:  # opened by `unblock`
                 self._release()
                 return
             self._closed = self._blocks.in_force(block)
+        self._firewall_rang = False
         self._looked = asyncio.get_running_loop().time()
         if self._files is not None:
             self._files.watch()
         self._timer = asyncio.get_running_loop().call_at(self._next_look(), self._look)
+
+
+def _is_of_routes(bell: socket.socket) -> bool:
+    return bell.proto == socket.NETLINK_ROUTE
