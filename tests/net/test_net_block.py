@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Self
 
 import pytest
 from net_lab import Lan, sh
@@ -300,6 +301,13 @@ class Broken:
 
     def copy(self, table: str) -> Copy:
         return self._nft.copy(table)
+
+    def __enter__(self) -> Self:
+        self._nft.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._nft.__exit__(*exception)
 
     def restore(self, copies: Sequence[Copy]) -> bool:
         return not self.broken and self._nft.restore(copies)

@@ -17,7 +17,7 @@ import re
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from ikeclient.errors import PlatformError
 from ikeclient.net.programs import DIRECTORIES, run
@@ -74,9 +74,37 @@ class FirewallAdapter(Protocol):
     def restore(self, copies: Sequence[Copy]) -> bool:
         """Make tables again, in one transaction and without a program; whether they are then what was copied."""
 
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
 
 class Nft:
-    """The nftables of the calling thread's network namespace."""
+    """The nftables of the calling thread's network namespace.
+
+    Used as a context manager around questions that have to be quick: to close a socket takes the kernel 10 ms after a
+    flush, in which it waits for everybody to let go what was flushed, so all of them have one.
+    """
+
+    _opened: Netlink | None = None
+
+    def __enter__(self) -> Self:
+        with contextlib.suppress(OSError):  # then each question says so
+            self._opened = Netlink(_NETFILTER)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    @contextlib.contextmanager
+    def _netlink(self) -> Iterator[Netlink]:
+        if self._opened is not None:
+            yield self._opened
+            return
+        with contextlib.closing(Netlink(_NETFILTER)) as netlink:
+            yield netlink
 
     def load(self, text: str) -> None:
         """See `FirewallAdapter`."""
@@ -94,7 +122,7 @@ class Nft:
             return
         name = _INET + attribute(_NAME, table.encode("ascii") + b"\0")
         try:
-            with contextlib.closing(Netlink(_NETFILTER)) as netlink:
+            with self._netlink() as netlink:
                 netlink.send_batch([(_BATCH_BEGIN, 0, _BATCH), (_DELETE_TABLE, 0, name), (_BATCH_END, 0, _BATCH)])
         except OSError as error:
             raise PlatformError(f"`nft delete table inet {table}` failed", reason=error.strerror) from error
@@ -109,7 +137,7 @@ class Nft:
         """
         digest = hashlib.sha256()
         found = False
-        with contextlib.suppress(OSError), contextlib.closing(Netlink(_NETFILTER)) as netlink:
+        with contextlib.suppress(OSError), self._netlink() as netlink:
             for kind in (_GET_TABLE, _GET_CHAIN, _GET_RULE):
                 for _, message in _of_table(netlink, kind, table):
                     found = found or kind == _GET_CHAIN
@@ -119,7 +147,7 @@ class Nft:
 
     def tables(self) -> list[str]:
         """See `FirewallAdapter`."""
-        with contextlib.suppress(OSError), contextlib.closing(Netlink(_NETFILTER)) as netlink:
+        with contextlib.suppress(OSError), self._netlink() as netlink:
             names = [_text(attributes(message, 4).get(_NAME, b"")) for _, message in netlink.dump(_GET_TABLE, _INET)]
             return [name for name in names if _OURS.fullmatch(name)]
         return []
@@ -127,7 +155,7 @@ class Nft:
     def copy(self, table: str) -> Copy:
         """See `FirewallAdapter`."""
         found: list[tuple[int, bytes]] = []
-        with contextlib.suppress(OSError), contextlib.closing(Netlink(_NETFILTER)) as netlink:
+        with contextlib.suppress(OSError), self._netlink() as netlink:
             for kind in (_GET_TABLE, _GET_SET, _GET_CHAIN, _GET_RULE):
                 for new, message in _of_table(netlink, kind, table):
                     request = _making(new, message)
@@ -147,7 +175,7 @@ class Nft:
             requests += [(_NEW_TABLE, _CREATE, table), (_DELETE_TABLE, 0, table)]  # as in `state.ruleset`
             requests += [(kind, _CREATE | _APPEND, body) for kind, body in copy]
         try:
-            with contextlib.closing(Netlink(_NETFILTER)) as netlink:
+            with self._netlink() as netlink:
                 netlink.send_batch([*requests, (_BATCH_END, 0, _BATCH)])
         except OSError:
             return False
@@ -155,7 +183,7 @@ class Nft:
 
 
 def _of_table(netlink: Netlink, kind: int, table: str) -> Iterator[tuple[int, memoryview]]:
-    """The tables, chains, sets or rules of one table; the kernel sends those of others, too, where it knows no choice."""
+    """The tables, chains, sets or rules of one table; some kernels send those of others as well."""
     body = _INET if kind == _GET_TABLE else _INET + attribute(_NAME, table.encode("ascii") + b"\0")
     for new, message in netlink.dump(kind, body):
         if _text(attributes(message, len(_INET)).get(_NAME, b"")) == table:

@@ -101,7 +101,7 @@ class Blocks:
         self._beside = beside
         self._firewall = firewall or Nft()
         self._prints: dict[str, bytes | None] = {}  # of the tables as they were loaded, by name
-        self._loaded: tuple[list[str], list[Copy]] = [], []  # what nft was told last, and what the kernel made of it
+        self._loaded: tuple[list[Block], list[Copy]] = [], []  # what the firewall was made of, and the kernel has of it
         self._unwritten: dict[str, Block] = {}  # in force, but the disk was full
         self._kept: int | None = None
 
@@ -182,11 +182,12 @@ class Blocks:
 
     def uphold_firewall(self) -> list[str]:
         """Put back the firewall alone, which is a matter of milliseconds; returns words for what was put back."""
-        if not self._altered():
-            return []
-        with self._locked():
+        with self._firewall:
             before = self._altered()
-            self._load_all()
+            if not before:
+                return []
+            with self._locked():
+                self._load_all()
             again = any(self._prints.get(table) != found for table, found in before.items())
             return ["the firewall"] if again else []
 
@@ -385,26 +386,31 @@ class Blocks:
     def _load_all(self) -> str | None:
         """Load the firewall of every block; what belongs to one passes in the tables of all. Returns why not."""
         blocks = [*self.all(), *self.others()]
-        closing = [each for each in blocks if each.networks]
-        present = now()
-        texts = [ruleset(each, blocks, seconds=max(0, round(each.open_until - present))) for each in closing]
-        names = [firewall_table(each) for each in closing]
+        names = [firewall_table(each) for each in blocks if each.networks]
         problem = None
-        if texts and not self._restored(texts):
-            self._loaded = [], []
-            try:
-                self._firewall.load("".join(texts))
-            except PlatformError as error:
-                problem = ": ".join(error.lines()[:2])
-            else:
-                self._loaded = texts, [self._firewall.copy(name) for name in names]
+        if names and not self._restored(blocks):
+            problem = self._load_anew(blocks, names)
         self._prints = {name: self._firewall.fingerprint(name) if problem is None else None for name in names}
         return problem
 
-    def _restored(self, texts: list[str]) -> bool:
-        """Whether what nft would be told again is there again without it."""
+    def _restored(self, blocks: list[Block]) -> bool:
+        """Whether what would be loaded again is there again, from what the kernel had of it."""
         before, copies = self._loaded
-        return texts == before and all(copies) and self._firewall.restore(copies)
+        return blocks == before and all(copies) and self._firewall.restore(copies)
+
+    def _load_anew(self, blocks: list[Block], names: list[str]) -> str | None:
+        present = now()
+        texts = [
+            ruleset(each, blocks, seconds=max(0, round(each.open_until - present))) for each in blocks if each.networks
+        ]
+        self._loaded = [], []
+        try:
+            self._firewall.load("".join(texts))
+        except PlatformError as error:
+            return ": ".join(error.lines()[:2])
+        if not any(each.open_until > present for each in blocks):  # which would end another time
+            self._loaded = blocks, [self._firewall.copy(name) for name in names]
+        return None
 
     def _altered(self) -> dict[str, bytes | None]:
         """The tables that are not as they were loaded, or could not be loaded, each as it is now."""

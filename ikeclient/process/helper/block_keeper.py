@@ -1,15 +1,17 @@
 """The helper's side of a kill switch: closes and opens the machine, and closes it again when others open it.
 
 The helper is the place for it: it may run nft, which the tunnel gave up, and it hears of a flushed rule or a flushed
-firewall from the kernel while the tunnel carries packets. The networks that this machine is on come from there as well,
-and `unblock` of another process from the block's file. It closes for its own tunnel alone, by the name it was forked
-with, and for the socket mark that all tunnels have.
+firewall from the kernel while the tunnel carries packets. Where it may, it answers before other programs go on: what
+was flushed is back within a millisecond or two. The networks that this machine is on come from the kernel as well, and
+`unblock` of another process from the block's file. It closes for its own tunnel alone, by the name it was forked with,
+and for the socket mark that all tunnels have.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -153,6 +155,8 @@ class BlockKeeper:
                 bell = listen()
                 self._bells.append(bell)
                 loop.add_reader(bell, self._rung, bell)
+        with contextlib.suppress(OSError):  # EPERM: without CAP_SYS_NICE, or where the administrator wants none
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
         with contextlib.suppress(OSError):
             self._files = FileBell([self._file])
             loop.add_reader(self._files, self._file_changed)
