@@ -155,7 +155,12 @@ def _kill_switch() -> Iterator[Finding]:
     found = list(closed())
     running = client.list_tunnels()
     strays = Blocks(client.runtime_directory()).strays(frozenset(each.block.table for _, each in found))
-    can = "routes and firewall" if firewall.is_there() else "routes only: install nftables for what names an interface"
+    missing = firewall.lacks()
+    can = (
+        "routes and firewall"
+        if missing is None
+        else f"routes only ({missing})"
+    )
     shut = [
         f"closed by {each.block.name} ({each.means}, {'running' if each.block.name in running else 'not running'})"
         for _, each in found

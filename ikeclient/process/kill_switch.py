@@ -16,7 +16,7 @@ from typing import Protocol
 
 from ikeclient.control.events import happened
 from ikeclient.errors import NoResponse, PlatformError
-from ikeclient.net.block.firewall import is_there
+from ikeclient.net.block.firewall import lacks
 from ikeclient.net.block.state import BLOCK_TABLES, Block, collapsed, ruleset, steps
 from ikeclient.net.changes.desired import host
 from ikeclient.net.dns import lookup
@@ -66,7 +66,7 @@ class PlanningChannel:
                 network="",
             )
             self.lines = [line for step in steps(block) for line in step.commands()]
-            self.lines += [f"nft -f - <<'END'\n{ruleset(block, [block])}END"] if is_there() else []
+            self.lines += [f"nft -f - <<'END'\n{ruleset(block, [block])}END"] if lacks() is None else []
         return Blocked(closed=True, means="", networks=networks, put_back=(), problem=None)
 
 
@@ -153,12 +153,13 @@ class HelperSwitch:
         self._change(request)
 
     async def resolve(self, hosts: Sequence[str], port: int) -> Known:
-        """Find the gateway's addresses, as `tunnel.resolve`; while everything is closed by questions of our own."""
-        networks = self._request.networks
-        if not self.closed or (networks is not None and not any(net.prefixlen == 0 for net in networks)):
+        """Find the gateway's addresses, as `tunnel.resolve`; by questions of our own if others' are closed."""
+        networks, known = self._request.networks, lookup.servers()
+        closed = networks is None or any(net.prefixlen == 0 or any(each in net for each in known) for net in networks)
+        if not self.closed or not closed:
             return await resolve(hosts, port)
-        inside = set(self._request.networks or ()) - set(ANYWHERE.values())
-        servers = [server for server in lookup.servers() if not any(server in net for net in inside)]
+        inside = set(networks or ()) - set(ANYWHERE.values())
+        servers = [server for server in known if not any(server in net for net in inside)]
         self._servers = tuple(servers) or self._servers
         found: dict[IPAddress, str] = {}
         problems = []

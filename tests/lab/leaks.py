@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import copy
 
 from lab.capture import Capture
 from lab.machines import Machine, plug, wait_for
@@ -207,20 +209,9 @@ class Traffic:
         outside = (INTERNET_IPV4, INTERNET_IPV6, CLIENT_IPV4, CLIENT_IPV6, str(ANSWER_PORT))
         network.gateway.start(sys.executable, "-c", _OUTSIDE, *outside)
         self.guest = self._make_guest()
-        given = {
-            "internet4": INTERNET_IPV4,
-            "internet6": INTERNET_IPV6,
-            "gateway4": GATEWAY_IPV4,
-            "gateway6": GATEWAY_IPV6,
-            "servers4": [GATEWAY_IPV4, INTERNET_DNS],
-            "servers6": [GATEWAY_IPV6, INTERNET_IPV6],
-            "device": "wan",
-            "answers": ANSWER_PORT,
-            "like ike": LIKE_IKE_PORT,
-        }
-        self._text = json.dumps(given)
+        self._watched, self._cable = network.client, "wan"
         with self.capture("control") as control:
-            network.client.start(sys.executable, "-c", _TRAFFIC, self._text)
+            network.client.start(sys.executable, "-c", _TRAFFIC, _given("wan"))
             self.guest.start(sys.executable, "-c", _GUEST, INTERNET_IPV4, INTERNET_IPV6)
             wait_for(self._flows, timeout=60, what="traffic in the clear", interval=0.2)
         seen = self.seen(control)
@@ -244,6 +235,28 @@ class Traffic:
         client.sysctl("net.ipv6.conf.all.forwarding", 1)
         return guest
 
+    @contextlib.contextmanager
+    def in_guest(self) -> Iterator[Traffic]:
+        """The same kinds of traffic of the guest itself, in the block: a container with a network of its own."""
+        other = copy(self)
+        other._watched, other._cable = self.guest, "eth0"
+        for network, way in (("172.30.0.0/24", CLIENT_IPV4), ("fd30::/64", CLIENT_IPV6)):
+            self.lab.network.gateway.ip("route", "replace", network, "via", way)
+        with other.capture("guest-control", interface="eth0") as control:
+            sender = self.guest.start(sys.executable, "-c", _TRAFFIC, _given("eth0"), stdout=subprocess.PIPE)
+            assert sender.stdout is not None
+            assert sender.stdout.readline() == b"ready\n"
+            time.sleep(0.5)
+        other.control = other.seen(control)
+        missing = {kind for kind in KINDS if not kind.startswith(ANSWERS)} - set(other.control)
+        assert not missing, f"without a tunnel everything of the guest is seen, but not {sorted(missing)}"
+        try:
+            yield other
+        finally:
+            sender.kill()
+            sender.wait(10)
+            sender.stdout.close()
+
     def _flows(self) -> bool:
         """Whether echo requests of both families have reached the gateway for a while."""
         for counter in ("IcmpInEchos", "Icmp6InEchos"):
@@ -253,8 +266,9 @@ class Traffic:
         return True
 
     def capture(self, name: str, *, interface: str = "wan") -> Capture:
-        """Record an outer link of the client."""
-        return self.lab.capture(name, interface=interface, expression=EXPRESSION)
+        """Record an outer link of the machine that is looked at."""
+        path = self.lab.network.directory / f"{name}.pcap"
+        return Capture(self._watched, interface, path, expression=EXPRESSION)
 
     def seen(self, *captures: Capture) -> Counter[str]:
         """How many packets of each kind left the client."""
@@ -285,13 +299,29 @@ class Traffic:
         return Counter({kind: count for kind, count in seen.items() if not kind.startswith("allowed")})
 
     def _interfaces(self) -> list[str]:
-        links = json.loads(self.lab.network.client.run("ip", "-j", "link").stdout)
-        return [link["ifname"] for link in links if link["ifname"].startswith("wan")]
+        links = json.loads(self._watched.run("ip", "-j", "link").stdout)
+        return [link["ifname"] for link in links if link["ifname"].startswith(self._cable)]
 
     def moments(self, capture: Capture) -> list[tuple[float, str]]:
         """When packets of which kind left."""
         packets = capture.packets(_not_incoming(), "frame.time_epoch", *_FIELDS)
         return [(float(moment), kind_of(*fields)) for moment, *fields in packets]
+
+
+def _given(device: str) -> str:
+    """What the sender of all kinds has to know."""
+    given = {
+        "internet4": INTERNET_IPV4,
+        "internet6": INTERNET_IPV6,
+        "gateway4": GATEWAY_IPV4,
+        "gateway6": GATEWAY_IPV6,
+        "servers4": [GATEWAY_IPV4, INTERNET_DNS],
+        "servers6": [GATEWAY_IPV6, INTERNET_IPV6],
+        "device": device,
+        "answers": ANSWER_PORT,
+        "like ike": LIKE_IKE_PORT,
+    }
+    return json.dumps(given)
 
 
 _FIELDS = (

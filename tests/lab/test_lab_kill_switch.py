@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from lab.capture import Capture
 from lab.client import Client, Connection
+from lab.container import Container
 from lab.forger import router_advertisement
 from lab.gateway import PSK, Offer
 from lab.leaks import LOOK_UP, MAIN_RULES, Traffic, allowed_to
@@ -170,8 +171,8 @@ FORGET_ROUTERS = (
 def _advertise(lab: Lab) -> None:
     """Have the router of the LAN claim a public network for the link, and the way to everything else for itself."""
     gateway = lab.network.gateway
-    link = json.loads(gateway.run("ip", "-j", "-6", "address", "show", "dev", "wan", "scope", "link").stdout)
-    packet = router_advertisement(link[0]["addr_info"][0]["local"], "ff02::1", "2001:db8:113::")
+    words = gateway.run("ip", "-o", "-6", "address", "show", "dev", "wan", "scope", "link").stdout.split()
+    packet = router_advertisement(words[3].partition("/")[0], "ff02::1", "2001:db8:113::")
     lab.network.client.sysctl("net.ipv6.conf.wan.accept_ra", 2)
     gateway.run(sys.executable, "-c", ADVERTISE, packet.hex())
 
@@ -361,7 +362,7 @@ def test_a_start_of_the_machine_closes_before_its_network_comes_up(traffic: Traf
         path = lab.network.directory / f"boot-{name}.pcap"
         with Capture(boot, "wan", path, expression="not arp and not icmp6") as capture:
             boot.run(sys.executable, "-c", AT_BOOT, INTERNET_IPV4, INTERNET_IPV6)
-        sent.append(capture.count("ip or ipv6"))
+        sent.append(capture.count("(ip or ipv6) and not icmpv6"))  # which says more than tcpdump of group membership
         assert machine.run("unblock").returncode == (0 if name == "closed" else 8)
     assert sent[0] == 0
     assert sent[1] >= 5
@@ -440,7 +441,60 @@ def test_routes_close_alone_without_a_firewall(
             client.run("umount", "/usr/sbin/nft")
 
 
-KILLS = int(os.environ.get("KILLS", "8"))
+def _sleep(lab: Lab, tunnel: Connection) -> None:
+    """What a sleep of hours does: processes stand still, the network goes and comes, the gateway forgets the tunnel."""
+    every = [tunnel.process.pid, *descendants(tunnel.process.pid)]
+    client = lab.network.client
+    for pid in every:
+        os.kill(pid, signal.SIGSTOP)
+    client.set_link("wan", up=False)
+    lab.gateway.restart()
+    lab.gateway.serve(lab.gateway.offer)
+    client.set_link("wan", up=True)
+    client.run("sh", "-c", ADDRESSES)
+    time.sleep(2.5)
+    for pid in every:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.extended
+@pytest.mark.waits
+def test_nothing_leaves_in_a_sleep_in_which_everything_changes(traffic: Traffic) -> None:
+    """S15: neither while it sleeps nor until there is a tunnel again."""
+    lab = traffic.lab
+    tunnel = lab.client.connect()
+
+    def again() -> bool:
+        status = lab.client.status("work")
+        return status is not None and status["state"] == "connected" and status["reconnects"] == 1
+
+    assert traffic.leaks_while("slept, and forgotten", partial(_sleep, lab, tunnel), again) == {}
+    assert ping(lab.network.client, INSIDE_IPV4) == 3
+
+
+def test_a_container_closes_its_own_network(traffic: Traffic) -> None:
+    """A process with one capability and a read-only file system: what shares its network is closed, beside its host."""
+    lab = traffic.lab
+    inside = Client(traffic.guest, lab.network.subdirectory("guest"))
+    container = Container(client=inside)
+    lab.gateway.serve(replace(FULL, auth="eap-mschapv2"))
+    profile = container.profile(lab.gateway, dict(SWITCH))
+    with traffic.in_guest() as other:
+        before = inside.traces()
+        tunnel = container.start(profile)
+        wait_for(lambda: "connected in" in tunnel.stderr, timeout=60, what="the container's tunnel")
+        leaks = {"container: connected": other.leaks_while("container: connected", lambda: None, lambda: True)}
+        leaks["container: SIGKILL"] = other.leaks_while(
+            "container: SIGKILL", tunnel.kill, lambda: container.run("status").stdout.startswith("blocked")
+        )
+        assert leaks == {state: {} for state in leaks}
+        host = lab.network.client.run("ip", "route", "get", INTERNET_IPV4).stdout
+        assert " dev wan" in host, "the host is not closed"
+        assert container.run("unblock").returncode == 0
+        assert inside.traces() == before
+
+
+KILLS = int(os.environ.get("KILLS", "5"))
 
 
 def _kill_helper(tunnel: Connection) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ikeclient.errors import NoResponse, PlatformError, UsageError
-from ikeclient.net.block.firewall import is_there
+from ikeclient.net.block.firewall import lacks
 from ikeclient.net.block.store import SUFFIX
 from ikeclient.net.dns import lookup
 from ikeclient.net.model import DnsConfig, MachineConfig
@@ -185,6 +185,28 @@ def test_a_name_server_passes_only_while_it_is_asked(monkeypatch: pytest.MonkeyP
     assert channel.last.asked == ()
 
 
+@pytest.mark.parametrize(("routes", "ours"), [("192.0.2.0/24", True), ("198.51.100.0/24", False)])
+def test_a_split_tunnel_that_closes_the_name_server_asks_it_itself(
+    monkeypatch: pytest.MonkeyPatch, routes: str, ours: bool
+) -> None:
+    """F3: other programs' questions are closed then, and the tunnel could never find its gateway by them."""
+
+    async def look_up(_name: str, servers: Any, *_: Any) -> list[Any]:
+        assert list(servers) == [ip_address("192.0.2.53")]
+        return [GATEWAY]
+
+    async def by_others(*_: Any) -> list[Any]:
+        return [("gw.example.org", OTHER)]
+
+    monkeypatch.setattr(lookup, "servers", lambda: [ip_address("192.0.2.53")])
+    monkeypatch.setattr(lookup, "look_up", look_up)
+    monkeypatch.setattr("ikeclient.process.kill_switch.resolve", by_others)
+    made, _, _ = switch(network(routes=(ip_network(routes),)))
+    made.close()
+    found = asyncio.run(made.resolve(["gw.example.org"], 500))
+    assert found == [("gw.example.org", GATEWAY if ours else OTHER)]
+
+
 def test_block_is_for_profiles_with_a_switch(tmp_path: Path) -> None:
     profile = tmp_path / "work.toml"
     profile.write_text(
@@ -204,7 +226,7 @@ def test_a_plan_lists_every_change_as_a_command_and_closes_nothing(tmp_path: Pat
     text = "\n".join(planning.lines)
     assert "ip route replace unreachable 0.0.0.0/0 table 7528 protocol kernel" in text
     assert "ip -6 rule add priority 20020 not fwmark 0x1ce lookup 7528 protocol kernel" in text
-    if is_there():
+    if lacks() is None:
         assert text.endswith("END")
         assert "192.0.2.1" in text
     assert not list(tmp_path.iterdir())

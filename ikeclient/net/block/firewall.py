@@ -12,6 +12,7 @@ it is made, but for numbers of its own.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import re
 import socket
@@ -49,6 +50,11 @@ _SET_INTERVAL = 0x4  # of a set's flags
 _SET_TIMEOUT = 0x10  # another: the elements are those of `unblock --for`, and not made again
 _NESTED = 0x8000
 _ELEMENTS_LARGEST = 16 << 10  # bytes in one message
+
+_NO_PROGRAM, _NO_KERNEL = "there is no nft", "this kernel lacks nftables (CONFIG_NF_TABLES_INET)"
+_ABSENT = frozenset(  # what a kernel answers without its netlink protocol, without nf_tables, without the family
+    {errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT}
+)
 
 Copy = tuple[tuple[int, bytes], ...]  # requests that make a table again, each of type and body
 
@@ -110,11 +116,12 @@ class Nft:
         """See `FirewallAdapter`."""
         program = next((path for directory in DIRECTORIES if (path := directory / "nft").is_file()), None)
         if program is None:
-            raise PlatformError("there is no nft", hint="install nftables")
+            raise PlatformError(_NO_PROGRAM, hint="install nftables")
         done = run([str(program), "-f", "-"], text, through_interrupts=True)  # half a kill switch is none
         if done.returncode:
             said = next(iter(done.stderr.strip().splitlines()), "")
-            raise PlatformError("`nft -f -` failed", reason=ascii(said)[1:-1][:200] or f"exit code {done.returncode}")
+            what = "`nft -f -` failed" if _kernel_has_it() else _NO_KERNEL
+            raise PlatformError(what, reason=ascii(said)[1:-1][:200] or f"exit code {done.returncode}")
 
     def remove(self, table: str) -> None:
         """See `FirewallAdapter`. Without nft(8), which may be gone since: what was closed can always be opened."""
@@ -239,6 +246,17 @@ def listen() -> socket.socket:
     return bell
 
 
-def is_there() -> bool:
-    """Whether this machine has nft at all."""
-    return any((Path(directory) / "nft").is_file() for directory in DIRECTORIES)
+def lacks() -> str | None:
+    """What this machine lacks of nftables, in words; None if nothing is known to be missing."""
+    if not any((Path(directory) / "nft").is_file() for directory in DIRECTORIES):
+        return f"{_NO_PROGRAM}: install nftables"
+    return None if _kernel_has_it() else _NO_KERNEL
+
+
+def _kernel_has_it() -> bool:
+    try:
+        with contextlib.closing(Netlink(_NETFILTER)) as netlink:
+            netlink.dump(_GET_TABLE, _INET)
+    except OSError as error:  # EPERM: who may not look cannot tell
+        return error.errno not in _ABSENT
+    return True

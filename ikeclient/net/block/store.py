@@ -29,7 +29,7 @@ from pathlib import Path
 
 from ikeclient.errors import PlatformError
 from ikeclient.ipc.typed import Codec
-from ikeclient.net.block.firewall import Copy, FirewallAdapter, Nft, is_there
+from ikeclient.net.block.firewall import Copy, FirewallAdapter, Nft, lacks
 from ikeclient.net.block.state import (
     BLOCK_TABLES,
     CLOSED,
@@ -212,7 +212,7 @@ class Blocks:
         """What is in force of a block now."""
         routes = not _amiss(block)
         there = self._firewall.fingerprint(firewall_table(block)) is not None
-        unseen = not has_net_admin() and is_there()  # other users may not look
+        unseen = not has_net_admin() and lacks() is None  # other users may not look
         return Closed(block=block, routes=routes, firewall=there or (unseen and routes))
 
     def strays(self, known: frozenset[int] = frozenset()) -> list[str]:

@@ -207,7 +207,7 @@ class BlockKeeper:
             self._closed is not None
             and self._closed.block.networks
             and not self._closed.firewall
-            and firewall.is_there()
+            and firewall.lacks() is None
         ):
             times.append(present + DEAF)  # which could not load it
         if self._closed is not None and (left := self._closed.block.open_until - now()) > 0:
