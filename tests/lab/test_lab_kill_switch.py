@@ -57,9 +57,15 @@ def _connected(lab: Lab) -> Connection:
     return lab.connected(FULL, **SWITCH)
 
 
+def _settings(lab: Lab) -> list[str]:
+    """The settings of every interface, the tunnel's own left out, which goes with it."""
+    lines = lab.network.client.run("sysctl", "-a", "--pattern", r"^net\.ipv[46]\.(conf|ip_forward)").stdout.splitlines()
+    return sorted(line for line in lines if ".ike0." not in line)
+
+
 def test_a_signal_leaves_the_machine_closed_and_unblock_restores_it(lab: Lab) -> None:
     """O4, O9: what is in force is told at once, and nothing of it is left afterwards."""
-    before = lab.client.traces()
+    before, settings = lab.client.traces(), _settings(lab)
     lab.prepare(FULL, **SWITCH)
     planned = lab.client.run("connect", "work", "--dry-run").stdout
     assert "ip route replace unreachable 0.0.0.0/0 table 7528" in planned
@@ -68,16 +74,20 @@ def test_a_signal_leaves_the_machine_closed_and_unblock_restores_it(lab: Lab) ->
     tunnel = lab.client.connect()
     status = lab.status()
     assert (status["state"], status["blocked"], status["kill_switch"]) == ("connected", False, "routes and firewall")
+    helper = next(iter(descendants(tunnel.process.pid)))
+    policies = [os.sched_getscheduler(pid) for pid in (tunnel.process.pid, helper)]
+    assert policies == [os.SCHED_OTHER, os.SCHED_RR | os.SCHED_RESET_ON_FORK], "who puts back what was flushed is quick"
     assert tunnel.terminate() == 0
     assert tunnel.stderr.splitlines()[-1].endswith("`ikeclient unblock work` opens it")
     assert _blocked(lab)
     assert "closed by work" in lab.client.run("doctor").stdout
     assert lab.client.run("repair").stderr == "nothing to repair\n"
-    assert "open until" in lab.client.run("unblock", "--for", "8s").stderr
+    assert "open until" in lab.client.run("unblock", "--for", "10m").stderr
     assert not _blocked(lab)
+    assert "open until" in lab.client.run("unblock", "--for", "1s").stderr
     wait_for(lambda: _blocked(lab), timeout=40, what="the switch to close again", interval=0.1)
     assert lab.client.run("unblock").returncode == 0
-    assert lab.client.traces() == before
+    assert (lab.client.traces(), _settings(lab)) == (before, settings)
     assert json.loads(lab.client.run("status", "--json").stdout)["tunnels"] == []
 
 
@@ -88,6 +98,13 @@ def test_disconnect_opens_also_if_no_process_is_left(lab: Lab) -> None:
     assert _blocked(lab)
     assert lab.client.run("disconnect", "work").returncode == 0
     assert lab.client.run("repair").returncode == 0  # what the crash left, which is not the kill switch's
+    assert lab.client.traces() == before
+    silent = lab.network.gateway.block_udp_port(500)
+    tunnel = lab.client.start("work", "--timeout", "60")
+    wait_for(lambda: _blocked(lab), timeout=30, what="the switch to close", interval=0.1)
+    assert lab.client.run("disconnect", "work").returncode == 0, "also one that is not connected yet"
+    assert tunnel.wait() == 0
+    silent.remove()
     assert lab.client.traces() == before
 
 
@@ -164,7 +181,8 @@ with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as sender:
     sender.sendto(bytes.fromhex(sys.argv[1]), ("wan", 0x86DD, 0, 0, bytes.fromhex("333300000001")))
 """
 FORGET_ROUTERS = (
-    "sysctl -qw net.ipv6.conf.wan.accept_ra=0; ip -6 route flush proto ra; ip -6 address flush dev wan dynamic"
+    "sysctl -qw net.ipv6.conf.wan.accept_ra=0; ip -6 route flush proto ra; ip -6 address flush dev wan dynamic;"
+    " ip -6 route flush 2001:db8:113::/64"
 )
 
 
@@ -180,7 +198,7 @@ def _advertise(lab: Lab) -> None:
 def _is_advertised(lab: Lab) -> bool:
     """Whether a packet that nothing held back would go by what the router said."""
     way = lab.network.client.run("ip", "-6", "route", "get", INTERNET_IPV6, "mark", "0x1ce").stdout
-    return " proto ra" in way and " dev wan " in way
+    return " dev wan " in way and " via " not in way
 
 
 def _suspend(tunnel: Connection, seconds: float) -> None:
@@ -573,6 +591,18 @@ def test_a_split_tunnel_closes_its_networks_and_nothing_else(traffic: Traffic) -
     leaks["split: SIGKILL"] = traffic.leaks_while("split: SIGKILL", tunnel.kill, lambda: _blocked(lab))
     for state, kinds in leaks.items():
         assert {kind.rpartition(",")[0] for kind in kinds} == elsewhere, state
+
+
+@pytest.mark.extended
+def test_what_carries_ipv6_alone_closes_ipv4_too(traffic: Traffic) -> None:
+    """O7: connected, and killed."""
+    lab = traffic.lab
+    offer = Offer(local_ts=("::/0",), pools=("p6",))
+    lab.prepare(offer, gateway={"address": GATEWAY_NAME}, **SWITCH)
+    tunnel = lab.client.connect()
+    leaks = {"IPv6 alone: connected": traffic.leaks_while("IPv6 alone: connected", lambda: None, lambda: True)}
+    leaks["IPv6 alone: SIGKILL"] = traffic.leaks_while("IPv6 alone: SIGKILL", tunnel.kill, lambda: _blocked(lab))
+    assert leaks == {state: {} for state in leaks}
 
 
 def test_the_lan_passes_and_what_a_lan_claims_does_not(lab: Lab) -> None:

@@ -58,6 +58,8 @@ def machine(lab: Lab) -> Iterator[BootedMachine]:
         f"{CLONE}/work.toml": profiles["work"],
         f"{CLONE}/corp-ca.pem": "",
         "/etc/ikeclient/profiles/home.toml": profiles["home"],
+        "/etc/ikeclient/profiles/closed.toml": f"{profiles['work']}kill_switch = true\n",
+        "/etc/systemd/system/ikeclient-block@.service": (UNITS / "ikeclient-block@.service").read_text(),
         "/etc/ikeclient/secrets/psk": PSK,
         "/etc/systemd/system/ikeclient@.service.d/secret.conf": (
             "[Service]\nLoadCredential=psk:/etc/ikeclient/secrets/psk\n"
@@ -214,6 +216,28 @@ def test_stopped_means_disconnected_and_nothing_left(work: BootedMachine, lab: L
     assert INSIDE_IPV4 not in query(work, f"host.{DOMAIN}")
     assert INTERNET_IPV4 in query(work, "www.example.net")
     assert tunnel["ike"]["spi_i"] not in str(lab.gateway.list_sas())
+
+
+def closed(machine: BootedMachine) -> bool:
+    rules = machine.run("ip", "rule").stdout
+    return "20020" in rules and "unreachable 10.99.0.0/24" in machine.run("ip", "route", "show", "table", "7528").stdout
+
+
+def test_the_unit_for_the_start_closes_for_a_profile_with_a_switch_and_no_other(machine: BootedMachine) -> None:
+    """O3: `connect` goes on from there, what ends the service leaves the machine closed, and `unblock` opens it."""
+    refused = machine.run("systemctl", "start", "ikeclient-block@home.service", check=False)
+    assert refused.returncode != 0
+    assert "the profile home has no kill switch" in machine.journal("ikeclient-block@home.service")
+    assert "20020" not in machine.run("ip", "rule").stdout
+    start(machine, "ikeclient-block@closed.service")
+    assert closed(machine)
+    assert status(machine)["closed"]["blocked"]
+    start(machine, "ikeclient@closed.service")
+    assert status(machine)["closed"]["state"] == "connected"
+    machine.run("systemctl", "stop", "ikeclient@closed.service", "ikeclient-block@closed.service")
+    assert closed(machine)
+    machine.run("ikeclient", "unblock", "closed")
+    assert "20020" not in machine.run("ip", "rule").stdout
 
 
 def test_without_the_rule_the_error_is_in_systemd_resolveds_words(machine: BootedMachine) -> None:
