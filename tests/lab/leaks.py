@@ -284,6 +284,10 @@ class Traffic:
 
     def leaks_while(self, name: str, change: Callable[[], object], settled: Callable[[], object]) -> Counter[str]:
         """What leaked from before `change` until a moment after `settled`, by every cable that is there."""
+        return self.judge(name, self.watch(name, change, settled))
+
+    def watch(self, name: str, change: Callable[[], object], settled: Callable[[], object]) -> list[Capture]:
+        """What was recorded from before `change` until a moment after `settled`; to read it takes longer."""
         with contextlib.ExitStack() as stack:
             captures = [
                 stack.enter_context(self.capture(f"{name}-{interface}".replace(" ", "-"), interface=interface))
@@ -292,6 +296,10 @@ class Traffic:
             change()
             wait_for(settled, timeout=300, what=name, interval=0.05)
             time.sleep(0.3)  # for packets that would leak
+        return captures
+
+    def judge(self, name: str, captures: list[Capture]) -> Counter[str]:
+        """What leaked in a state."""
         seen = self.seen(*captures)
         if path := os.environ.get("LEAKS"):  # `scripts/leaks` makes its table of these lines
             with open(path, "a", encoding="utf-8") as lines:

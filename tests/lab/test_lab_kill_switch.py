@@ -23,7 +23,7 @@ from lab.container import Container
 from lab.forger import router_advertisement
 from lab.gateway import PSK, Offer
 from lab.leaks import LOOK_UP, MAIN_RULES, Traffic, allowed_to
-from lab.machines import addresses, descendants, plug, wait_for
+from lab.machines import LabError, addresses, descendants, plug, wait_for
 from lab.network import (
     CLIENT_IPV4,
     CLIENT_IPV6,
@@ -99,12 +99,13 @@ def test_disconnect_opens_also_if_no_process_is_left(lab: Lab) -> None:
     assert lab.client.run("disconnect", "work").returncode == 0
     assert lab.client.run("repair").returncode == 0  # what the crash left, which is not the kill switch's
     assert lab.client.traces() == before
-    silent = lab.network.gateway.block_udp_port(500)
+    silent = [lab.network.gateway.block_udp_port(port) for port in (500, 4500)]
     tunnel = lab.client.start("work", "--timeout", "60")
     wait_for(lambda: _blocked(lab), timeout=30, what="the switch to close", interval=0.1)
     assert lab.client.run("disconnect", "work").returncode == 0, "also one that is not connected yet"
     assert tunnel.wait() == 0
-    silent.remove()
+    for rules in silent:
+        rules.remove()
     assert lab.client.traces() == before
 
 
@@ -229,10 +230,15 @@ def test_nothing_leaves_in_any_state_of_a_tunnel(traffic: Traffic) -> None:
     """O3, O4, O5, O7, O9, O18: from before the name is looked up to after SIGTERM; zero packets but those allowed."""
     lab = traffic.lab
     before = lab.client.traces()
-    leaks: dict[str, Counter[str]] = {}
+    watched: dict[str, list[Capture]] = {}
 
-    def look(state: str, change: Callable[[], object], settled: Callable[[], object]) -> None:
-        leaks[state] = traffic.leaks_while(state, change, settled)
+    def look(state: str, change: Callable[[], object], settled: Callable[[], object], *, ends: bool = False) -> None:
+        def there() -> object:
+            if tunnel.process.poll() is not None and not ends:
+                raise LabError(f"{state}: the tunnel has ended\n{tunnel.stderr}")
+            return settled()
+
+        watched[state] = traffic.watch(state, change, there)
 
     gateway = lab.network.gateway
     silent = [gateway.block_udp_port(port) for port in (53, 500, 4500)]
@@ -240,10 +246,6 @@ def test_nothing_leaves_in_any_state_of_a_tunnel(traffic: Traffic) -> None:
         tunnel = lab.client.start("work", "--timeout", "300")
         wait_for(lambda: "resolving" in tunnel.stderr, timeout=40, what="the tunnel to look up its gateway")
         time.sleep(0.3)
-    ours = [moment for moment, kind in traffic.moments(start) if kind == LOOK_UP]
-    others = [moment for moment, kind in traffic.moments(start) if not kind.startswith("allowed")]
-    assert ours
-    assert others[-1] < ours[0], "the machine is closed before the first packet of ours"
     look("resolving", lambda: None, lambda: True)
     look("connecting", silent[0].remove, lambda: "negotiating" in tunnel.stderr)
     look("connected", lambda: [rules.remove() for rules in silent[1:]], lambda: "connected in" in tunnel.stderr)
@@ -265,7 +267,12 @@ def test_nothing_leaves_in_any_state_of_a_tunnel(traffic: Traffic) -> None:
     for rules in silent:
         rules.remove()
     lab.client.wait_state("connected")
-    look("SIGTERM", tunnel.process.terminate, lambda: tunnel.process.poll() is not None)
+    look("SIGTERM", tunnel.process.terminate, lambda: tunnel.process.poll() is not None, ends=True)
+    ours = [moment for moment, kind in traffic.moments(start) if kind == LOOK_UP]
+    others = [moment for moment, kind in traffic.moments(start) if not kind.startswith("allowed")]
+    assert ours
+    assert others[-1] < ours[0], "the machine is closed before the first packet of ours"
+    leaks = {state: traffic.judge(state, captures) for state, captures in watched.items()}
     opened = leaks.pop("firewall flushed")
     assert {kind.rpartition(",")[0] for kind in opened} <= BY_FIREWALL, "routes close without the firewall"
     assert leaks == {state: {} for state in leaks}
@@ -581,11 +588,12 @@ def test_a_split_tunnel_closes_its_networks_and_nothing_else(traffic: Traffic) -
     lab = traffic.lab
     lab.prepare(FULL, gateway={"address": GATEWAY_NAME}, **SPLIT)
     elsewhere = {*TO_THE_LAN, "multicast DNS", "broadcast", "our mark, TCP to the gateway"}
-    silent = lab.network.gateway.block_udp_port(500)
+    silent = [lab.network.gateway.block_udp_port(port) for port in (500, 4500)]
     tunnel = lab.client.start("work", "--timeout", "300")
     wait_for(lambda: "negotiating" in tunnel.stderr, timeout=60, what="the tunnel to look for its gateway")
     leaks = {"split: connecting": traffic.leaks_while("split: connecting", lambda: None, lambda: True)}
-    silent.remove()
+    for rules in silent:
+        rules.remove()
     tunnel.wait_connected(60)
     leaks["split: connected"] = traffic.leaks_while("split: connected", lambda: None, lambda: True)
     leaks["split: SIGKILL"] = traffic.leaks_while("split: SIGKILL", tunnel.kill, lambda: _blocked(lab))
