@@ -156,11 +156,7 @@ def _kill_switch() -> Iterator[Finding]:
     running = client.list_tunnels()
     strays = Blocks(client.runtime_directory()).strays(frozenset(each.block.table for _, each in found))
     missing = firewall.lacks()
-    can = (
-        "routes and firewall"
-        if missing is None
-        else f"routes only ({missing})"
-    )
+    can = "routes and firewall" if missing is None else f"routes only ({missing})"
     shut = [
         f"closed by {each.block.name} ({each.means}, {'running' if each.block.name in running else 'not running'})"
         for _, each in found

@@ -64,7 +64,7 @@ KINDS = {
     if (kind, family) != ("broadcast", "IPv6")
 }
 LAN_DNS, PUBLIC_DNS = {GATEWAY_IPV4, GATEWAY_IPV6}, {INTERNET_DNS, INTERNET_IPV6}
-NEIGHBOURS = {"131", "132", "133", "135", "136", "143"}
+NEIGHBOURS = {"131", "132", "133", "134", "135", "136", "143"}  # 134 comes in
 
 _TRAFFIC = r"""
 import itertools, json, socket, struct, sys, time
