@@ -19,7 +19,7 @@ from ikeclient.net.transport.recvmmsg import Arrival, Recvmmsg
 
 LONGEST = 65536  # of what one call receives
 ARENA = 4 * LONGEST
-_BURST = 262_144  # bytes after which a call ends, so that the other direction has its turn
+_BURST = 131_072  # bytes after which a call ends, so that the other direction has its turn
 _MANY = 8  # datagrams, each by itself, after which it pays to wait for more at a time
 
 

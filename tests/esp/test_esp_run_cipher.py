@@ -129,6 +129,26 @@ def test_a_run_is_sealed_as_its_packets_are_and_opened_where_it_is(suite: EspSui
 
 
 @every_suite
+def test_every_length_up_to_the_mtu_ends_a_run(suite: EspSuite) -> None:
+    """A whole packet and a shorter one, sealed as `cryptography` does where nothing is random, and opened."""
+    layout, (gap, around), (sealer, opener) = esp_layout(suite), over(suite), compiled_pair(suite)
+    theirs = reference(suite)
+    stride = around + layout.text_length(MTU)
+    arena, whole = bytearray(2 * stride), bytes(stride - around)
+    for inner in range(MTU + 1):
+        text = bytes([inner & 0xFF]) * layout.text_length(inner)
+        last = around + len(text)
+        arena[gap : gap + len(whole)] = whole
+        arena[stride + gap : stride + gap + len(text)] = text
+        sealer.seal_run(arena, stride, 2, last, 2 * inner + 1)
+        if suite.encryption.aead:
+            assert arena[stride : stride + last] == theirs.seal(2 * inner + 2, text)
+        states = bytearray(2)
+        assert opener.open_run(arena, stride, 0, 2, last, (2 * inner + 1, 2 * inner + 2), states) == 0
+        assert arena[stride + gap : stride + gap + len(text)] == text
+
+
+@every_suite
 @given(data=st.data())
 def test_forged_packets_of_a_run_are_found_and_the_others_are_not_hurt(suite: EspSuite, data: st.DataObject) -> None:
     """P2: any bit of any packet, wrong numbers, and packets that are to be left alone."""

@@ -46,10 +46,10 @@ cdef int _copy(uint8_t[::1] out, Py_ssize_t to, const uint8_t[::1] source, Py_ss
 
 cdef int _sum(const uint8_t[::1] view, Py_ssize_t at, Py_ssize_t n) except -1:
     """The ones' complement sum of RFC 1071, folded, most significant byte first. Odd data is followed by a zero."""
-    return _sum_at(_span(view, at, n), n) if n else 0
+    return _sum_at(_span(view, at, n), n, _LITTLE) if n else 0
 
 
-cdef int _sum_at(const uint8_t* p, Py_ssize_t n) noexcept nogil:
+cdef inline int _sum_at(const uint8_t* p, Py_ssize_t n, bint little) noexcept nogil:
     cdef uint64_t total = 0
     cdef uint32_t word
     cdef uint16_t half
@@ -63,10 +63,15 @@ cdef int _sum_at(const uint8_t* p, Py_ssize_t n) noexcept nogil:
         total += half
         i += 2
     if i < n:
-        total += p[i] if _LITTLE else <uint64_t>p[i] << 8
+        total += p[i] if little else <uint64_t>p[i] << 8
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return <int>((total & 0xFF) << 8 | total >> 8) if _LITTLE else <int>total
+    return <int>((total & 0xFF) << 8 | total >> 8) if little else <int>total
+
+
+def ones_sum(const uint8_t[::1] data, bint little):
+    """As on a machine of that byte order, for tests: the pairs of octets lie as such a machine would read them."""
+    return _sum_at(_span(data, 0, data.shape[0]), data.shape[0], little) if data.shape[0] else 0
 
 
 cdef inline int _fold(uint64_t total) noexcept:
@@ -187,7 +192,7 @@ cdef int _one(const uint8_t[::1] frame, Frame* f, uint8_t* out) except -1:
     cdef int check
     memcpy(out, _span(frame, HEADER, f.inner), f.inner)
     if frame[0] & 1:  # inside the packet, as `_examine` has seen
-        check = (_sum_at(out + f.transport, f.inner - f.transport) ^ 0xFFFF) or 0xFFFF
+        check = (_sum_at(out + f.transport, f.inner - f.transport, _LITTLE) ^ 0xFFFF) or 0xFFFF
         where = f.transport + (frame[8] | frame[9] << 8)
         out[where] = <uint8_t>(check >> 8)
         out[where + 1] = <uint8_t>(check & 0xFF)
