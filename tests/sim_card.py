@@ -135,13 +135,15 @@ def main(host: str, port: str, pin: str, sequence: str) -> None:
         print("inserted", flush=True)
         while head := reader.recv(2, socket.MSG_WAITALL):
             command = reader.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL)
-            if len(command) == 1:  # off, on, reset; 4 asks for the ATR
-                card.unlocked, card.selected = False, b""
-                answer = ATR if command == b"\x04" else None
-            else:
-                answer = card.transmit(command)
-            if answer is not None:
-                reader.sendall(len(answer).to_bytes(2, "big") + answer)
+            match command:
+                case b"\x00" | b"\x01" | b"\x02":  # off, on, reset
+                    card.unlocked, card.selected = False, b""
+                    continue
+                case b"\x04":
+                    answer = ATR
+                case _:
+                    answer = card.transmit(command)
+            reader.sendall(len(answer).to_bytes(2, "big") + answer)
 
 
 if __name__ == "__main__":

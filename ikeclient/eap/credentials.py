@@ -20,6 +20,7 @@ class TlsCredentials:
     from the gateway. `chain` and `key` are our certificate, ours first. `inner` is the profile's word for what runs
     inside TTLS and PEAP, None for MSCHAPv2; `anonymous_identity` is what is said outside of TLS, None for what
     `peer.outer_identity` makes of the account. `check_revocation` asks for a query about the server's certificates.
+    `tunnelled` are the credentials of a method that runs inside of another one over TLS.
     """
 
     trust: TrustStore
@@ -29,6 +30,7 @@ class TlsCredentials:
     inner: str | None = None
     anonymous_identity: str | None = None
     check_revocation: bool = False
+    tunnelled: bool = False
 
     def expecting(self, type_: IdType, value: bytes) -> Self:
         """The same, with a server that is to prove this identity unless the profile names another."""
@@ -36,7 +38,7 @@ class TlsCredentials:
 
     def inside(self) -> Self:
         """The same for a method inside the tunnel, where nothing is nested again."""
-        return replace(self, inner=None, anonymous_identity=None)
+        return replace(self, inner=None, anonymous_identity=None, tunnelled=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

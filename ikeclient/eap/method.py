@@ -196,17 +196,17 @@ def ended_early(method: str, said: str) -> AuthenticationFailed:
     )
 
 
-def certificate_refused(*, accepted: bool) -> AuthenticationFailed:
-    """The error for a failure of EAP-TLS that says nothing, before or after the server had `accepted` us."""
+def certificate_refused(method: str = "eap-tls", *, accepted: bool) -> AuthenticationFailed:
+    """The error for a failure with our certificate that says nothing, before or after the server had `accepted` us."""
     if accepted:
         return AuthenticationFailed(
             "the authentication server accepted our certificate, but the gateway refuses the connection",
-            reason="EAP Failure after eap-tls had succeeded",
+            reason=f"EAP Failure after {method} had succeeded",
             hint="ask the gateway's administrator whether this account may use the VPN",
         )
     return AuthenticationFailed(
         "the authentication server refused our certificate",
-        reason="EAP Failure during eap-tls",
+        reason=f"EAP Failure during {method}",
         hint="check that the server trusts our certificate and knows its name",
     )
 

@@ -315,8 +315,8 @@ class EapPeer:
             return self.refusal
         if isinstance(self._method, TlsMethod) and not self._method.server_proven:
             return ended_early(method_name(self._method.type), self._said)
-        if isinstance(self._method, Tls):
-            return certificate_refused(accepted=self._method.accepted)
+        if isinstance(self._method, TlsMethod) and self._method.with_certificate:
+            return certificate_refused(method_name(self._method.type), accepted=self._method.accepted)
         if self._method and (self._method.accepted if isinstance(self._method, TlsMethod) else self._method.msk):
             what = "card" if self._method.type in _WITH_CARD else "password"
             return AuthenticationFailed(

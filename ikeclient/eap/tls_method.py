@@ -62,6 +62,11 @@ class TlsMethod(Remark):
         return self.done
 
     @property
+    def with_certificate(self) -> bool:
+        """Whether our certificate proves who we are, here or in the method inside."""
+        return self.type == EapType.TLS or self._credentials.inner == "tls"
+
+    @property
     def server_proven(self) -> bool:
         """Whether the server has shown its certificate: before that nothing was sent that it could refuse."""
         return self._proven is not None

@@ -131,6 +131,31 @@ def test_eap_alone_proves_both_sides(lab: Lab) -> None:
     assert (methods(status["local"]), methods(status["gateway"])) == (["eap-mschapv2"], ["eap-mschapv2"])
 
 
+def tls_alone(lab: Lab, authority: str = "") -> Login:
+    """Both sides are proven by EAP-TLS, with the gateway's own plugin as the authentication server."""
+    offer = Offer(auth="eap-tls")
+    own = lab.gateway.certificate(offer)
+    local: Conf = {"auth": "eap", "id": GATEWAY_NAME, "certs": own.certificate_file.name}
+    profile: dict[str, dict[str, object]] = {
+        "gateway": {"auth": "eap"},
+        "auth": {"server_ca": [authority or str(own.authority_file)]},
+    }
+    return Login(offer=offer, local=local, profile=profile)
+
+
+@pytest.mark.extended
+def test_eap_tls_alone_proves_both_sides(lab: Lab) -> None:
+    status = connected(lab, tls_alone(lab))
+    assert (methods(status["local"]), methods(status["gateway"])) == (["eap-tls"], ["eap-tls"])
+
+
+@pytest.mark.extended
+def test_eap_tls_alone_with_the_certificate_of_an_unknown_authority(lab: Lab) -> None:
+    """E13."""
+    unknown = str(lab.gateway.pki.authority("unknown").certificate_file)
+    assert "the authentication server did not prove who it is" in refused(lab, tls_alone(lab, unknown), 7)
+
+
 def test_eap_alone_with_a_wrong_password(lab: Lab) -> None:
     assert "E=691" in refused(lab, eap_alone(lab, "wrong"), 4)
 
@@ -176,6 +201,27 @@ def test_a_password_and_then_a_certificate(lab: Lab) -> None:
     assert methods(status["local"]) == ["eap-mschapv2", "certificate"]
 
 
+def certificate_and_tls(lab: Lab, *, tls_first: bool) -> Login:
+    """A certificate, and EAP-TLS with another one, in either order."""
+    offer = Offer(auth="eap-tls" if tls_first else "certificate")
+    credential = lab.gateway.client_certificate(offer)
+    keys: dict[str, object] = {"certificate": str(credential.chain_file), "key": str(credential.key_file)}
+    certificate: dict[str, object] = {"method": "certificate", "identity": CLIENT_NAME, **keys}
+    tls: dict[str, object] = {"method": "eap-tls", "identity": SECOND_NAME, "user": CLIENT_NAME, **keys}
+    first, then = (tls, certificate) if tls_first else (certificate, tls)
+    side: Conf = {"auth": "eap-tls", "id": SECOND_NAME, "eap_id": "%any"}
+    second = signing(lab, offer) if tls_first else side
+    remote = side if tls_first else None
+    return Login(offer=offer, remote=remote, second=second, profile={"auth": first, "second_auth": then})
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("tls_first", [True, False])
+def test_a_certificate_and_eap_tls_in_either_order(lab: Lab, tls_first: bool) -> None:
+    status = connected(lab, certificate_and_tls(lab, tls_first=tls_first))
+    assert methods(status["local"]) == (["eap-tls", "certificate"] if tls_first else ["certificate", "eap-tls"])
+
+
 def test_the_second_password_is_wrong(lab: Lab) -> None:
     assert "E=691" in refused(lab, certificate_then_password(lab, "wrong"), 4)
 
@@ -205,6 +251,23 @@ def test_a_post_quantum_key_is_in_the_keys(lab: Lab, auth: str) -> None:
     lab.gateway.swanctl("--rekey", "--ike", "rw")
     lab.gateway.swanctl("--rekey", "--child", "net")
     assert ping(lab.network.client, INSIDE_IPV4, count=2) >= 1
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("auth", ["psk", "certificate", "eap-mschapv2"])
+@pytest.mark.parametrize("demanded", [True, False])
+def test_a_post_quantum_key_that_either_side_could_do_without(lab: Lab, auth: str, demanded: bool) -> None:
+    """Neither `required` here nor `ppk_required` there changes that it is used when both have it."""
+    more: Conf = {"ppk_id": "ppk-alice", "ppk_required": demanded}
+    assert connected(lab, keyed(lab, auth, required=not demanded), more)["ike"]["ppk"]
+
+
+@pytest.mark.extended
+def test_a_gateway_that_demands_a_post_quantum_key_gets_none(lab: Lab) -> None:
+    """Without [ppk] in the profile there is no login."""
+    login = keyed(lab)
+    login.profile.clear()
+    refused(lab, login, 4, {"ppk_id": "ppk-alice", "ppk_required": True})
 
 
 def test_another_post_quantum_key_under_the_same_id(lab: Lab) -> None:

@@ -80,11 +80,15 @@ def logins(server: Hostapd | FreeRadius) -> Iterator[Log]:
     made: list[RadiusClient] = []
 
     def login(
-        method: EapType, tls: TlsCredentials, password: str | None = PASSWORD, answers: tuple[str, ...] = ()
+        method: EapType,
+        tls: TlsCredentials,
+        password: str | None = PASSWORD,
+        answers: tuple[str, ...] = (),
+        user: str = USER,
     ) -> Login:
         client = RadiusClient(server.machine, server.port)
         made.append(client)
-        peer = EapPeer(USER, (method,), password, os.urandom, tls=tls, now=lambda: datetime.now(UTC))
+        peer = EapPeer(user, (method,), password, os.urandom, tls=tls, now=lambda: datetime.now(UTC))
         return Login(client, peer, list(answers))
 
     yield login
@@ -181,6 +185,21 @@ def test_what_hostapd_staples_tells_about_it(hostapd: Log, pki: Pki) -> None:
     assert login.verdict.code == ACCEPT
     (query,) = login.peer.take_queries()
     assert str(query.statuses[0]) == "good (OCSP)"
+
+
+@pytest.mark.parametrize("method", [EapType.TTLS, EapType.PEAP])
+def test_a_certificate_inside_of_the_tunnel(hostapd: Log, pki: Pki, method: EapType) -> None:
+    """RFC 9190 section 2.5: inside, hostapd says nothing behind the handshake, which the tunnel protects."""
+    accepted(hostapd(method, credentials(pki, client(pki), inner="tls"), None, user="carol"))
+
+
+@pytest.mark.parametrize("method", [EapType.TTLS, EapType.PEAP])
+def test_a_wrong_certificate_inside_of_the_tunnel_is_no_word_about_a_password(
+    hostapd: Log, pki: Pki, method: EapType
+) -> None:
+    stranger = pki.issue("client-stranger", "client", "ecdsa256", authority="unknown")
+    with pytest.raises(AuthenticationFailed, match="refused our certificate"):
+        hostapd(method, credentials(pki, stranger, inner="tls"), None, user="carol")
 
 
 def test_eap_tls_with_freeradius(freeradius: Log, pki: Pki) -> None:

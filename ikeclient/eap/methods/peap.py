@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from ikeclient.crypto.algorithms.legacy import sha1_hmac
 from ikeclient.crypto.tls import TlsClient
-from ikeclient.eap.method import InnerPeer, Login, NeedCredential, breach, quoted
+from ikeclient.eap.method import InnerPeer, Login, NeedCredential, breach, certificate_refused, quoted
 from ikeclient.eap.methods.inner import PEAP_INNER
 from ikeclient.eap.tls_method import MSK_LENGTH, TlsMethod
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
@@ -104,6 +104,8 @@ class Peap(TlsMethod):
         return _tlvs(request, answer)
 
     def _refused(self) -> AuthenticationFailed:
+        if self._peer.refusal is None and self.with_certificate:
+            return certificate_refused("eap-tls inside of eap-peap", accepted=False)
         return self._peer.refusal or AuthenticationFailed(
             f"the authentication server refused user {quoted(self._login.user)} or the password",
             reason="PEAP: it says that the login inside failed",
