@@ -51,12 +51,13 @@ class Connection:
     here. Without one, `read`, `write` and their like are coroutines; at most one reads and one writes at a time.
     """
 
-    __slots__ = ("_failure", "_handler", "_opened", "_readable", "_stream", "_writable")
+    __slots__ = ("_failure", "_handler", "_opened", "_readable", "_shut", "_stream", "_writable")
 
     def __init__(self) -> None:
         self._stream: Stream | None = None
         self._handler: Handler | None = None
         self._failure: CloseReason | None = None
+        self._shut = False
         self._opened: asyncio.Future[None] | None = None
         self._readable: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
@@ -95,20 +96,24 @@ class Connection:
 
     async def write(self, data: Data) -> None:
         """Return when all was taken. Raises OSError."""
-        view = memoryview(data)
-        while len(view):
+        rest = data
+        while len(rest):
+            if self._shut:
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
             self._check()
-            taken = self.stream.send(view)
-            view = view[taken:]
-            if len(view):
+            taken = self.stream.send(rest)
+            rest = memoryview(rest)[taken:]
+            if len(rest):
                 await self._wait("_writable")
 
     def shutdown(self) -> None:
         """Say that no more will be sent."""
+        self._shut = True
         self.stream.shutdown()
 
     def close(self) -> None:
         """Say so, and receive no more."""
+        self._shut = True
         self.stream.close()
 
     def abort(self) -> None:
@@ -205,7 +210,7 @@ class Datagrams:
     def send(self, data: bytes, to: Address | None = None) -> bool:
         """Send a datagram; false if it is lost already. Raises OSError if it cannot be sent anywhere."""
         try:
-            return self._association.send(data, None if to is None else (packed(to[0]), to[1]))
+            return self._association.send(data, None if to is None else (_packed(to[0]), to[1]))
         except ValueError as error:
             raise OSError(errno.EMSGSIZE, str(error)) from None
 
@@ -258,7 +263,7 @@ class AsyncHost:
     def connect(self, address: str, port: int, handler: Handler) -> Stream:
         """Begin a connection; the handler hears how that goes. Raises OSError if it cannot begin."""
         try:
-            return self.host.connect(packed(address), port, handler, self._clock())
+            return self.host.connect(_packed(address), port, handler, self._clock())
         except IkeclientError as error:
             _refuse(error)
 
@@ -282,13 +287,13 @@ class AsyncHost:
             accept(connection)
             return connection
 
-        listener = self.host.tcp.listen(port, accepted, packed(address) if address is not None else None)
+        listener = self.host.tcp.listen(port, accepted, _packed(address) if address is not None else None)
         return Listening(listener.close)
 
     def open_udp(self, port: int = 0, peer: Address | None = None) -> Datagrams:
         """Datagrams from a port of ours, 0: any, to `peer` or to anybody. Raises OSError."""
         try:
-            return Datagrams(self.host.open_udp(port, None if peer is None else (packed(peer[0]), peer[1])))
+            return Datagrams(self.host.open_udp(port, None if peer is None else (_packed(peer[0]), peer[1])))
         except IkeclientError as error:
             _refuse(error)
 
@@ -310,7 +315,7 @@ class AsyncHost:
                 future.set_result(result)
 
         try:
-            sent = self.host.ping(packed(address), patience, done, self._clock(), size=size)
+            sent = self.host.ping(_packed(address), patience, done, self._clock(), size=size)
         except IkeclientError as error:
             _refuse(error)
         if not sent:
@@ -343,3 +348,10 @@ def _text(end: End) -> Address:
 
 def _address(address: bytes) -> str:
     return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
+
+
+def _packed(address: str) -> bytes:
+    try:
+        return packed(address)
+    except ValueError:
+        raise OSError(errno.EINVAL, f"{address} is not an address: resolve names first") from None

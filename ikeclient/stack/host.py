@@ -14,7 +14,7 @@ from ikeclient.esp.codec.sums import fold, ones_sum
 from ikeclient.stack.control import Control
 from ikeclient.stack.interfaces import FRAME_HEADER, Entropy, Handler, Inbound, Quoted, Sends, Stream
 from ikeclient.stack.ip import icmp
-from ikeclient.stack.ip.header import ICMP, ICMPV6, TCP, UDP, Packet, Parsed, packed, presentation, pseudo_sum
+from ikeclient.stack.ip.header import ICMP, ICMPV6, TCP, UDP, Packet, Parsed, presentation, pseudo_sum
 from ikeclient.stack.ip.path_mtu import PathMtus, least_mtu
 from ikeclient.stack.ip.reassembly import Fragment, Reassembly
 from ikeclient.stack.ping import Done
@@ -274,11 +274,3 @@ class Host:
 
 def _right(source: bytes, destination: bytes, protocol: int, segment: memoryview) -> bool:
     return fold(pseudo_sum(source, destination, protocol, len(segment)) + ones_sum(segment)) == 0xFFFF
-
-
-def address(text: str) -> bytes:
-    """The packed bytes of an address. Raises NoRoute for what is none."""
-    try:
-        return packed(text)
-    except ValueError:
-        raise NoRoute(f"{text} is not an address", hint="resolve names first") from None
