@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import soft_tpm
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from lab.gateway import Offer
@@ -65,6 +66,30 @@ def test_a_key_on_a_token_logs_in_and_again(
         assert ping(lab.network.client, INSIDE_IPV4, count=1) == 1
     assert connection.interrupt() == 130
     assert PIN not in connection.stderr + connection.stdout
+
+
+@pytest.mark.extended
+@pytest.mark.skipif(bool(soft_tpm.missing()), reason=f"not installed: {', '.join(soft_tpm.missing())}")
+@pytest.mark.parametrize(("kind", "algorithm", "told"), [("ecdsa256", "ecc", "ECDSA"), ("rsa2048", "rsa", "RSA-P")])
+def test_a_key_in_a_tpm_logs_in(lab: Lab, tmp_path: Path, kind: str, algorithm: str, told: str) -> None:
+    """By way of tpm2-pkcs11; the certificate is beside the key, and the signature is the TPM's."""
+    offer = Offer(auth="certificate", kind=kind)
+    lab.prepare(offer)
+    own = lab.gateway.client_certificate(offer)
+    tpm = soft_tpm.SoftTpm(tmp_path / "tpm")
+    tpm.start()
+    try:
+        tpm.add_key(own.key_file, own.certificate_file, algorithm)
+        pin = {"file": str(lab.client.secret_file("pin", soft_tpm.PIN))}
+        key = {"pkcs11": "pkcs11:token=work;object=vpn", "module": str(soft_tpm.MODULE), "pin": pin}
+        connection = lab.start(offer, env=tpm.variables, auth={"certificate": None, "key": key})
+        connection.wait_connected(60)
+        assert ping(lab.network.client, INSIDE_IPV4, count=1) == 1
+        (proof,) = lab.status()["local"]["auth"]
+        assert told in proof["signature"]
+        assert "token 'work'" in proof["key"]
+    finally:
+        tpm.stop()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -213,7 +214,9 @@ def _main_file(found: Sequence[tuple[str, Kind, bytes]], connection: str | None)
 
 
 def _text(data: bytes) -> bytes:
-    """UTF-16 and UTF-32 text as UTF-8; anything else stays as it is."""
+    """UTF-16 and UTF-32 text as UTF-8 without a mark; anything else stays as it is."""
+    if data.startswith(codecs.BOM_UTF8):
+        return data[len(codecs.BOM_UTF8) :]
     for mark, encoding in (
         (b"\xff\xfe\0\0", "utf-32"),
         (b"\0\0\xfe\xff", "utf-32"),

@@ -74,6 +74,7 @@ _TOKEN = re.compile(
       | (?P<word>[^\s"'(){}\[\],;=|&`]+)""",
     re.VERBOSE | re.DOTALL,
 )
+_SETS_UP = re.compile(r"(?:vpnclient\\)?(add|set)-vpnconnection\w*", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"\$(?:(?:script|global|local):)?(\w+)\Z", re.IGNORECASE)
 _CONCATENATED = re.compile(r"""['"]\s{0,20}\+\s{0,20}\$(\w+)\s{0,20}\+\s{0,20}['"]|\$\(?(\w+)\)?""")
 _BLOCK_ENDS = {"<#": "#>", "@'": "\n'@", '@"': '\n"@'}
@@ -103,9 +104,11 @@ class _Script:
             kind, text = tokens[position]
             name = _ASSIGNMENT.match(text) if kind == "word" else None
             if name and tokens[position + 1 : position + 2] == [("sign", "=")]:
-                position = self._assign(name[1].lower(), position + 2)
-            elif kind == "word" and re.fullmatch(r"(add|set)-vpnconnection\w*", text, re.IGNORECASE):
-                position = self._command(text.lower(), position + 1)
+                command = tokens[position + 2 : position + 3]
+                made = command and command[0][0] == "word" and _SETS_UP.fullmatch(command[0][1])
+                position = position + 2 if made else self._assign(name[1].lower(), position + 2)
+            elif kind == "word" and _SETS_UP.fullmatch(text):
+                position = self._command(text.lower().rpartition("\\")[2], position + 1)
             else:
                 position += 1
 
