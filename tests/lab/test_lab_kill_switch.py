@@ -436,7 +436,7 @@ OLD_NFT = "netlink: Error: cache initialization failed: Protocol not supported" 
 @pytest.mark.parametrize(
     ("hidden", "prefix", "why"),
     [
-        pytest.param("/dev/null", (), "there is no nft", id="no program"),
+        pytest.param("/dev/null", (), "there is no nft", id="no program", marks=pytest.mark.extended),
         pytest.param(None, NO_NETFILTER, "Protocol not supported", id="no netfilter", marks=pytest.mark.extended),
         pytest.param("#!/bin/sh\necho " + f"'{OLD_NFT}' >&2; exit 1\n", (), OLD_NFT, id="no nf_tables"),
     ],
