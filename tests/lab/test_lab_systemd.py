@@ -223,8 +223,10 @@ def closed(machine: BootedMachine) -> bool:
     return "20020" in rules and "unreachable 10.99.0.0/24" in machine.run("ip", "route", "show", "table", "7528").stdout
 
 
+@pytest.mark.extended
 def test_the_unit_for_the_start_closes_for_a_profile_with_a_switch_and_no_other(machine: BootedMachine) -> None:
     """O3: `connect` goes on from there, what ends the service leaves the machine closed, and `unblock` opens it."""
+    machine.run("systemctl", "stop", WORK, HOME)
     refused = machine.run("systemctl", "start", "ikeclient-block@home.service", check=False)
     assert refused.returncode != 0
     assert "the profile home has no kill switch" in machine.journal("ikeclient-block@home.service")
