@@ -17,7 +17,7 @@ from ikeclient.net.model import (
 )
 from ikeclient.net.syscalls import can_mark
 from ikeclient.profile.compiled import NetworkSettings
-from ikeclient.tunnel.routes import blocked_families, require_routes, routes_into, split_by_gateway
+from ikeclient.tunnel.routes import blocked_families, of_the_link, require_routes, routes_into, split_by_gateway
 from ikeclient.wire.selector import TrafficSelector
 
 MARK = 0x1CE  # of our outer sockets
@@ -103,9 +103,13 @@ def machine_config(
     families = {address.version for address in (*addresses, *own)}
     carried = routes_into(remote, families)
     routes, split = split_by_gateway(network, configuration, carried)
+    by_gateway = network.routes == "gateway"
+    refused = [each for each in routes if by_gateway and of_the_link(each)]
+    routes = tuple(each for each in routes if each not in refused)
     require_routes(routes, remote)
     dns, warnings = dns_config(network, configuration, routes, carried)
-    by_gateway = network.routes == "gateway"
+    if refused:
+        warnings += (f"not routed, since it is of the link alone: {', '.join(map(str, refused[:8]))}",)
     if by_gateway and (outside := _outside(configuration)):
         warnings += (f"stays outside the tunnel, as the gateway wants: {outside}",)
     config = MachineConfig(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, collapse_addresses
 from itertools import chain, islice
 
 from ikeclient.errors import NegotiationRefused
@@ -13,6 +13,7 @@ from ikeclient.profile.compiled import NetworkSettings
 from ikeclient.wire.selector import TrafficSelector
 
 MAX_ROUTES = 256
+_BROADCAST = IPv4Address("255.255.255.255")
 MAX_PARTS = 2048  # networks that the selectors' ranges consist of, before neighbours are joined
 
 
@@ -78,6 +79,15 @@ def split_by_gateway(
         else:
             kept.append(route)
     return _collapsed(kept), frozenset(split)
+
+
+def of_the_link(network: IPNetwork) -> bool:
+    """Whether it is inside of what is never routed: link-local networks, multicast and the broadcast address.
+
+    Clouds answer below 169.254.0.0/16 with credentials of the machine, and a gateway has no business there.
+    """
+    end = network.network_address, network.broadcast_address
+    return all(each.is_link_local or each.is_multicast or each == _BROADCAST for each in end)
 
 
 def blocked_families(

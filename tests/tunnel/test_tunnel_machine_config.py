@@ -97,6 +97,26 @@ def test_the_desired_machine_holds_what_was_granted_and_what_the_profile_exclude
     assert config.dns is None
 
 
+def test_what_is_of_the_link_alone_is_routed_only_if_the_profile_names_it() -> None:
+    """K11, K12: clouds answer below 169.254.0.0/16 with credentials of the machine; no gateway gets to see that."""
+    odd = ("169.254.169.254/32", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32", "fe80::/64", "ff00::/8")
+    remote, local = selectors("10.99.0.0/24", *odd), selectors("10.88.0.1/32", "fd88::1/128")
+    addresses = granted("10.88.0.1/32", "fd88::1/128")
+    config, warnings = machine_config(settings(), addresses, local, remote, UNDERLAY)
+    assert config.routes == networks("10.99.0.0/24")
+    assert "169.254.0.0/16, 224.0.0.0/4, 255.255.255.255/32, fe80::/64, ff00::/8" in warnings[0]
+    listed = Configuration(addresses=addresses.addresses, subnets=networks("169.254.0.0/16", "10.99.0.0/24"))
+    config, _ = machine_config(settings(), listed, local, selectors("0.0.0.0/0"), UNDERLAY)
+    assert config.routes == networks("10.99.0.0/24")
+    config, _ = machine_config(settings(), addresses, local, selectors("0.0.0.0/0"), UNDERLAY)
+    assert config.routes == networks("0.0.0.0/0")
+    named = settings(routes=networks("224.0.0.0/4"))
+    config, warnings = machine_config(named, addresses, local, selectors("224.0.0.0/4"), UNDERLAY)
+    assert config.routes == networks("224.0.0.0/4")
+    with pytest.raises(NegotiationRefused):
+        machine_config(settings(), addresses, local, selectors("169.254.0.0/16"), UNDERLAY)
+
+
 def test_selectors_that_would_flood_the_routing_table_are_refused() -> None:
     """K12: at most 256 routes, however few selectors they come from."""
     odd = tuple(

@@ -362,7 +362,9 @@ def _our_side(settings: Mapping[str, str], dialect: Dialect) -> str:
     if all(sure.values()) or dialect is Dialect.LIBRESWAN:
         raise ProfileError(
             "the connection does not say which side is this machine",
-            reason=f"left is {settings.get('left')}, right is {settings.get('right')}",
+            reason=" ".join(f"{side} is {printable(settings.get(side, 'missing'), 80)}," for side in ("left", "right"))[
+                :-1
+            ],
             hint="write left=%defaultroute (or right=...) for this machine's side",
         )
     return "left"  # strongSwan's own rule, unless right is an address of this machine
