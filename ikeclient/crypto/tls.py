@@ -25,6 +25,7 @@ from ikeclient.errors import GatewayNotAuthenticated, IkeclientError, ParseError
 MAX_CERTIFICATES = 16
 _CHUNK = 1 << 16
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:ECDHE+AES:DHE+AES:!aNULL:!eNULL:!PSK:!SRP:!MD5"
+CLOSE_NOTIFY = "close notify"
 _TOO_OLD = ("unsupported protocol", "wrong version number", "alert protocol version", "version too low")
 
 Verify = Callable[[Sequence[Certificate]], None]
@@ -173,6 +174,8 @@ class TlsClient:
             return self._refusal
         entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
         reasons = [str(entry[-1]) for entry in entries if isinstance(entry, tuple) and entry]
+        # OpenSSL has no text for a fatal close_notify, with which strongSwan ends TLS after a refused login.
+        reasons = [each or f"alert {CLOSE_NOTIFY}" for each in reasons]
         reason = reasons[-1] if reasons else "the connection broke"
         alert = next((each.split("alert", 1)[1].strip() for each in reasons if "alert" in each), None)
         old = any(mark in each for each in reasons for mark in _TOO_OLD)

@@ -13,10 +13,10 @@ from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.identity import identity_text
 from ikeclient.crypto.pki.path import find_path
 from ikeclient.crypto.pki.revocation import Evidence, query
-from ikeclient.crypto.tls import TlsClient, TlsError
+from ikeclient.crypto.tls import CLOSE_NOTIFY, TlsClient, TlsError
 from ikeclient.eap.credentials import TlsCredentials
 from ikeclient.eap.fragments import ACKNOWLEDGEMENT, Fragments, is_start
-from ikeclient.eap.method import Login, NeedCredential, Remark, breach, method_name
+from ikeclient.eap.method import Login, NeedCredential, Remark, breach, method_name, refused
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated, NegotiationRefused
 from ikeclient.wire.registry import EapType
 
@@ -202,6 +202,9 @@ class TlsMethod(Remark):
         self._ended = True
         self.done, self.msk = False, None
         ours = bool(self._credentials.chain) and any(mark in error.alert for mark in _REFUSED_CERTIFICATES)
+        if not handshake and error.alert == CLOSE_NOTIFY and self._login.password is not None:
+            self.refusal = refused(self._login.user, f"{name}: the authentication server has ended TLS")
+            return ACKNOWLEDGEMENT
         what = "refused our certificate" if ours else f"ended {'the TLS handshake' if handshake else 'TLS'}"
         self.refusal = AuthenticationFailed(
             f"the authentication server {what}",

@@ -13,7 +13,8 @@ from ikeclient.control.events import timestamp
 from ikeclient.errors import IkeclientError
 from ikeclient.wire.text import printable
 
-MAXIMUM_SIZE = 1024 * 1024
+MAXIMUM_SIZE = 512 * 1024  # bytes; the runtime directory is in memory
+_CUT = b"(what came before was cut off: the log was full)\n"
 KEPT = 2  # the verbosity of what is kept in a tunnel's own log
 LONGEST = 1024  # characters of what a line quotes
 PROTOCOL = "ikeclient.ike"  # the log of the protocol's messages and decisions
@@ -22,14 +23,18 @@ _LEVELS = (logging.WARNING, logging.WARNING, logging.INFO, logging.DEBUG)
 
 
 class CappedFile:
-    """A log file of mode 0600 that starts over when it is full. A full or read-only disk costs lines, nothing else."""
+    """A log file of mode 0600 that keeps its later half when it is full.
+
+    It stays open, because a tunnel that has given up its rights could not open it again: nothing is renamed. A full or
+    read-only disk costs lines, nothing else.
+    """
 
     def __init__(self, path: Path, maximum: int = MAXIMUM_SIZE) -> None:
         self.path = path
         self._maximum = maximum
         self._descriptor: int | None = None
         with contextlib.suppress(OSError):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
             self._descriptor = os.open(path, flags, 0o600)
             os.fchmod(self._descriptor, 0o600)
 
@@ -39,10 +44,15 @@ class CappedFile:
             return
         with contextlib.suppress(OSError):
             data = text.encode("utf-8", "backslashreplace") + b"\n"
-            if os.fstat(self._descriptor).st_size + len(data) > self._maximum:
-                os.ftruncate(self._descriptor, 0)
-                os.write(self._descriptor, b"(the log was full and starts over)\n")
+            size = os.fstat(self._descriptor).st_size
+            if size + len(data) > self._maximum:
+                self._halve(self._descriptor, size)
             os.write(self._descriptor, data[: self._maximum // 2])
+
+    def _halve(self, descriptor: int, size: int) -> None:
+        later = os.pread(descriptor, self._maximum // 2, max(0, size - self._maximum // 2))
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, _CUT + later.partition(b"\n")[2])
 
     def log(self, text: str) -> None:
         """Append one line with the time. Never raises."""

@@ -177,6 +177,7 @@ def compile_profile(
         session=session,
         warnings=tuple(sources.warnings),
         identity_is_address=profile.gateway.identity is None,
+        typed=tuple(sources.typed),
     )
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar, cast
 
 from ikeclient.crypto.sign.remote_key import RemoteKey
-from ikeclient.ike.config import CertificateAuth, IkeConfig
+from ikeclient.ike.config import CertificateAuth, EapAuth, GatewayAuth, IkeConfig, OwnAuth, PskAuth
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.model.identities import identity_of
 from ikeclient.profile.model.values import IPNetwork
+from ikeclient.profile.secrets.typed import TypedSecret, checked_password, decode_psk
+
+_Way = TypeVar("_Way", bound=OwnAuth | GatewayAuth)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,10 @@ class SessionSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledProfile:
-    """Everything one connection needs. `gateways` are tried in order; `warnings` are sentences for people."""
+    """Everything one connection needs. `gateways` are tried in order; `warnings` are sentences for people.
+
+    `typed` are the secrets that a person typed for it.
+    """
 
     name: str
     base_dir: Path
@@ -75,6 +81,24 @@ class CompiledProfile:
     session: SessionSettings
     warnings: tuple[str, ...] = ()
     identity_is_address: bool = False
+    typed: tuple[TypedSecret, ...] = ()
+
+    @property
+    def leaves_answer(self) -> bool:
+        """Whether all that a person has to say is asked for by the login itself, such as a one-time password."""
+        second = self.ike.second_auth
+        ways = (self.ike.auth, second.auth if second is not None else None)
+        return not self.typed and any(isinstance(way, EapAuth) and way.password is None for way in ways)
+
+    def retyped(self, secret: TypedSecret, answer: str) -> CompiledProfile:
+        """Return the profile with another answer for a secret that was typed. Raises ProfileError."""
+        first, gateway, second = self.ike.auth, self.ike.gateway, self.ike.second_auth
+        if secret.section == "auth":
+            first = _retyped(first, answer)
+            gateway = replace(gateway, auth=_retyped(gateway.auth, answer)) if secret.key == "psk" else gateway
+        elif second is not None:
+            second = replace(second, auth=_retyped(second.auth, answer))
+        return replace(self, ike=replace(self.ike, auth=first, gateway=gateway, second_auth=second))
 
     @property
     def signs_elsewhere(self) -> bool:
@@ -95,3 +119,12 @@ class CompiledProfile:
 def host_of(address: str) -> str:
     """A host without the dot of a fully qualified name; certificates are written without it."""
     return address.removesuffix(".")
+
+
+def _retyped(way: _Way, answer: str) -> _Way:
+    match way:
+        case PskAuth():
+            return cast("_Way", PskAuth(psk=decode_psk(answer.encode("utf-8", "surrogateescape"))))
+        case EapAuth(password=str()):
+            return cast("_Way", replace(way, password=checked_password(answer)))
+    return way

@@ -44,6 +44,38 @@ class Lookup:
         return self._answer or []
 
 
+class Retype:
+    """Ask a person once more for a secret that was typed; the driver calls `Tunnel.retyped`.
+
+    It takes the question back when it is not `open` any more.
+    """
+
+    def __init__(self, prompt: str, *, over: Callable[[], bool]) -> None:
+        self.prompt = prompt
+        self._over = over
+        self._answer: str | IkeclientError | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is an outcome."""
+        return self._answer is not None
+
+    @property
+    def open(self) -> bool:
+        """Whether somebody waits for the answer."""
+        return not self.answered and not self._over()
+
+    def answer(self, answer: str | IkeclientError) -> None:
+        """Take the outcome."""
+        self._answer = answer
+
+    def result(self) -> str | None:
+        """Return what was typed, None if there is no outcome; raises the error that was the outcome."""
+        if isinstance(self._answer, IkeclientError):
+            raise self._answer
+        return self._answer
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunHook:
     """Run a command of the profile; the driver calls `Tunnel.hook_ended`."""
@@ -96,4 +128,4 @@ class Signing:
     request: SignatureRequest
 
 
-Command = Lookup | RunHook | StopHook | Question | Signing
+Command = Lookup | Retype | RunHook | StopHook | Question | Signing

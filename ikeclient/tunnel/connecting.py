@@ -9,7 +9,7 @@ from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import IPAddress
 from ikeclient.profile.compiled import CompiledProfile
-from ikeclient.tunnel.commands import Command, Lookup
+from ikeclient.tunnel.commands import Command, Lookup, Retype
 from ikeclient.tunnel.gateway import Gateway
 from ikeclient.tunnel.link import is_final
 from ikeclient.tunnel.links import Links
@@ -42,18 +42,61 @@ class Connecting:
         self._commands = commands
         self._timeout = timeout
         self._clock = session.ports.clock
+        self._person_asked = False
+
+    def person_asked(self) -> None:
+        """Note that the login which is under way asked the person at the terminal something."""
+        self._person_asked = True
 
     def first(self) -> Script[None]:
-        """Make the first connection: try each address of the gateway in turn, within one time limit.
+        """Make the first connection; what was typed for it may have been mistyped, and is then asked for once more.
+
+        Never twice: gateways lock accounts. Raises IkeclientError.
+        """
+        self.gateway.learn((yield from self._resolve()))
+        self._session.status.life.happens(Input.RESOLVED)
+        try:
+            yield from self._try_each()
+        except AuthenticationFailed as error:
+            if not self._second_try():
+                raise
+            self._session.events.emit("notice", text="; ".join(error.lines()[:2]))
+            if (yield from self._retype()):
+                yield from self._try_each()
+
+    def _second_try(self) -> bool:
+        """Whether a person can be asked again: for what was typed before the login, or by a login that asks itself.
+
+        A login that asked although it had a password to begin with was the second try.
+        """
+        profile = self._session.profile
+        if self._session.ports.ask is None:
+            return False
+        return profile.leaves_answer if self._person_asked else bool(profile.typed)
+
+    def _retype(self) -> Script[bool]:
+        """Ask for all that was typed; false if the tunnel is to end. Raises UsageError if there is no answer."""
+        profile = self._session.profile
+        for secret in profile.typed:
+            retype = Retype(secret.prompt, over=lambda: self._wakeups.stopping)
+            self._commands.append(retype)
+            yield Wait(lambda retype=retype: retype.answered or self._wakeups.stopping)  # type: ignore[misc]
+            answer = retype.result()
+            if answer is None:
+                return False
+            profile = profile.retyped(secret, answer)
+        self._session.use(profile)
+        return not self._wakeups.stopping
+
+    def _try_each(self) -> Script[None]:
+        """Try each address of the gateway in turn, within one time limit.
 
         An address has its share of that time to answer; a login that has probably arrived has all that is left, because
         another one elsewhere would be a second login. What is told in the end is the first error that says more than
         that nobody answered. Raises IkeclientError.
         """
         deadline = self._clock() + self._timeout
-        self.gateway.learn((yield from self._resolve()))
         addresses = self.gateway.known
-        self._session.status.life.happens(Input.RESOLVED)
         told: IkeclientError | None = None
         for index, (host, address) in enumerate(addresses):
             left = max(deadline - self._clock(), 1.0)

@@ -22,7 +22,7 @@ from ikeclient.ike.events import IPAddress
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.watch.snapshot import Change
 from ikeclient.profile.compiled import CompiledProfile
-from ikeclient.tunnel.commands import Answer, Command, Lookup, Question, RunHook, Signing, StopHook
+from ikeclient.tunnel.commands import Answer, Command, Lookup, Question, Retype, RunHook, Signing, StopHook
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports, Socket
 from ikeclient.tunnel.session import Session
@@ -61,7 +61,7 @@ class TunnelDriver:
         self._carrying_out = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._hook: asyncio.Task[None] | None = None
-        self._asked: tuple[Question, asyncio.Task[None]] | None = None
+        self._asked: tuple[Question | Retype, asyncio.Task[None]] | None = None
         self._changed = asyncio.Event()  # something happened that `run` or `adopt` may wait for
 
     @property
@@ -197,6 +197,8 @@ class TunnelDriver:
                     self._hook.cancel()
             case Question():
                 self._asked = (command, self._begin(self._ask(command)))
+            case Retype():
+                self._asked = (command, self._begin(self._ask_again(command)))
             case Signing():
                 self._begin(self._sign(command))
 
@@ -237,6 +239,14 @@ class TunnelDriver:
         except IkeclientError as error:
             answer = error
         self._enter(partial(self.tunnel.answered, question, answer))
+
+    async def _ask_again(self, retype: Retype) -> None:
+        assert self._ports.ask is not None
+        try:
+            answer: str | IkeclientError = await self._ports.ask(retype.prompt)
+        except IkeclientError as error:
+            answer = error
+        self._enter(partial(self.tunnel.retyped, retype, answer))
 
     async def _sign(self, signing: Signing) -> None:
         try:

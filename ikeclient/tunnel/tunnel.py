@@ -13,13 +13,13 @@ from collections.abc import Sequence
 
 from ikeclient.dataplane.pump import Address, Pump
 from ikeclient.errors import IkeclientError, NoResponse, PlatformError
-from ikeclient.ike.events import Event, Need, PathEvent, Progress, ReauthenticationDue, Roamed
+from ikeclient.ike.events import Event, Need, NeedKind, PathEvent, Progress, ReauthenticationDue, Roamed
 from ikeclient.ike.v2.close_reasons import EndedByGateway
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.watch.snapshot import Change
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.tunnel import protocol_log
-from ikeclient.tunnel.commands import Answer, Command, Lookup, Question, Signing
+from ikeclient.tunnel.commands import Answer, Command, Lookup, Question, Retype, Signing
 from ikeclient.tunnel.connecting import DELETE_TIMEOUT, Connecting, Failure
 from ikeclient.tunnel.data_keeper import DataKeeper
 from ikeclient.tunnel.gateway import Gateway
@@ -174,6 +174,11 @@ class Tunnel:
         question.link.answer(question.need, answer)
         self.settle()
 
+    def retyped(self, retype: Retype, answer: str | IkeclientError) -> None:
+        """Take the outcome of a `Retype`."""
+        retype.answer(answer)
+        self.settle()
+
     def hook_ended(self, problem: str | None) -> None:
         """Take the outcome of a `RunHook`, None if there was no problem."""
         if (warning := self._hooks.ended(problem)) is not None:
@@ -262,6 +267,8 @@ class Tunnel:
             if event.to_sign is not None:
                 self._commands.append(Signing(link=link, need=event, request=event.to_sign))
             elif self.session.ports.source(event.kind) is not None:
+                if event.kind is NeedKind.PASSWORD:
+                    self._connecting.person_asked()
                 self._commands.append(Question(link=link, need=event))
             return
         if self.reauthentication is not None and link is self.reauthentication.link:

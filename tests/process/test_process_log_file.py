@@ -38,9 +38,14 @@ def test_the_file_never_outgrows_its_cap(tmp_path: Path) -> None:
     for number in range(500):
         log.line(f"line {number} " + "x" * (number % 100))
         assert path.stat().st_size <= 1000
+        lines = path.read_text().splitlines()
+        numbers = [int(line.split()[1]) for line in lines if line.startswith("line ")]
+        assert numbers == list(range(numbers[0], number + 1)), "whole lines, the latest"
+        assert number < 20 or len(numbers) > 3
+    assert lines[0] == "(what came before was cut off: the log was full)"
     log.line("y" * 100_000)
     assert path.stat().st_size <= 1000
-    assert path.read_text().startswith("(the log was full and starts over)\n")
+    assert path.read_text().startswith("(what came before")
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:

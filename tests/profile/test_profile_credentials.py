@@ -14,8 +14,8 @@ from ikeclient.profile.compile import compile_profile
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.load import parse_profile
 from ikeclient.profile.secrets import credentials
-from ikeclient.profile.secrets.credentials import decode_psk
 from ikeclient.profile.secrets.secrets import Ask
+from ikeclient.profile.secrets.typed import decode_psk
 from ikeclient.wire.registry import IdType
 
 Write = Callable[..., Path]

@@ -13,7 +13,7 @@ from ikeclient.profile.importers.read import Extras, read_foreign
 from ikeclient.profile.importers.stage import staged
 from ikeclient.profile.load.check import check_profile
 from ikeclient.profile.load.load import parse_profile
-from ikeclient.profile.secrets.credentials import decode_psk
+from ikeclient.profile.secrets.typed import decode_psk
 
 FILES = Path(__file__).with_name("files")
 

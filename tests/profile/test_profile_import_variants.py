@@ -28,7 +28,7 @@ from ikeclient.profile.importers.selectors import read_selectors
 from ikeclient.profile.importers.signatures import read_signature
 from ikeclient.profile.load.load import parse_profile
 from ikeclient.profile.model.identities import identity_of
-from ikeclient.profile.secrets.credentials import decode_psk
+from ikeclient.profile.secrets.typed import decode_psk
 from ikeclient.wire.registry import IdType
 from ikeclient.wire.text import printable
 

@@ -10,10 +10,11 @@ from typing import Any
 from sim_tunnel import profile
 from tunnel_fakes import FakeLink
 
-from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse, PlatformError
-from ikeclient.ike.config import IkeConfig
+from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse, PlatformError, UsageError
+from ikeclient.ike.config import EapAuth, IkeConfig
 from ikeclient.ike.events import Closed, IPAddress
-from ikeclient.tunnel.commands import Command, Lookup
+from ikeclient.profile.secrets.typed import TypedSecret
+from ikeclient.tunnel.commands import Command, Lookup, Retype
 from ikeclient.tunnel.connecting import DELETE_TIMEOUT, Connecting, Failure
 from ikeclient.tunnel.resolve import Known
 from ikeclient.tunnel.script import Script, Task
@@ -21,6 +22,7 @@ from ikeclient.tunnel.state import Input, State
 from ikeclient.tunnel.status import Status
 from ikeclient.tunnel.status_events import StatusEvents
 from ikeclient.tunnel.wakeups import Wakeups
+from ikeclient.wire.registry import EapType
 
 ONE, TWO = ip_address("203.0.113.7"), ip_address("203.0.113.8")
 HOST = "vpn.example.com"
@@ -47,14 +49,16 @@ class Rig:
         self.status = Status(name="work")
         self.status.life.happens(Input.START)
         session: Any = SimpleNamespace(
-            ports=SimpleNamespace(clock=lambda: self.now),
+            ports=SimpleNamespace(clock=lambda: self.now, ask=None),
             profile=profile(),
             status=self.status,
             events=StatusEvents(self.status, self.told),
             disclosing=False,
             begin_attempt=lambda: None,
             lose=self.lost.append,
+            use=lambda changed: setattr(session, "profile", changed),
         )
+        self.session = session
         links: Any = SimpleNamespace(open=self.open, leave=self.left.append, current=None)
         self.all_links = links
         self.connecting = Connecting(session, links, self.wakeups, self.commands, 30.0)
@@ -141,6 +145,91 @@ def test_a_proven_gateway_that_refuses_is_the_last_one_asked() -> None:
     rig.ends(AuthenticationFailed("wrong password"), proven=True)
     assert isinstance(rig.task.error, AuthenticationFailed)
     assert rig.asked == [ONE]
+
+
+class AttendedRig(Rig):
+    """With a person at the terminal, who has typed the secret if `typed`."""
+
+    def __init__(self, *, typed: bool, password: str | None = "mistyped") -> None:
+        super().__init__()
+        self.session.ports.ask = object()
+        written = self.session.profile
+        auth = EapAuth(identity="alice", methods=(EapType.GTC,), password=password)
+        secrets = (TypedSecret(section="auth", key="password", prompt="Password for alice"),) if typed else ()
+        self.session.profile = replace(written, ike=replace(written.ike, auth=auth), typed=secrets)
+
+    def refuse(self) -> None:
+        self.ends(AuthenticationFailed("the gateway refused user 'alice'", reason="AUTHENTICATION_FAILED"), proven=True)
+
+    def begin(self) -> None:
+        self.first()
+        self.resolve(BOTH)
+
+    def retype(self, answer: str | IkeclientError) -> None:
+        retype = self.commands.pop()
+        assert isinstance(retype, Retype)
+        assert (retype.prompt, retype.open) == ("Password for alice", True)
+        retype.answer(answer)
+        self.go_on()
+
+
+def test_what_was_typed_is_asked_for_once_more_and_never_twice() -> None:
+    """F13"""
+    rig = AttendedRig(typed=True)
+    rig.begin()
+    rig.refuse()
+    assert "the gateway refused user 'alice'" in str(rig.told[-1]["text"])
+    rig.retype("right")
+    assert [config.auth.password for config, _ in rig.opened] == ["mistyped", "right"]  # type: ignore[union-attr]
+    rig.refuse()
+    assert isinstance(rig.task.error, AuthenticationFailed)
+    assert rig.commands == []
+
+
+def test_a_login_that_asks_by_itself_is_tried_once_more() -> None:
+    """K15: a one-time password that was mistyped; a password from a file is not the person's to correct twice."""
+    for password, tries in ((None, 2), ("of a file", 1)):
+        rig = AttendedRig(typed=False, password=password)
+        rig.begin()
+        for _ in range(tries):
+            rig.connecting.person_asked()
+            rig.refuse()
+        assert isinstance(rig.task.error, AuthenticationFailed)
+        assert len(rig.opened) == tries
+
+
+def test_a_login_that_asked_for_another_password_was_the_second_try() -> None:
+    rig = AttendedRig(typed=True)
+    rig.begin()
+    rig.connecting.person_asked()
+    rig.refuse()
+    assert isinstance(rig.task.error, AuthenticationFailed)
+    assert rig.commands == []
+
+
+def test_no_answer_and_a_stop_end_the_second_try() -> None:
+    rig = AttendedRig(typed=True)
+    rig.begin()
+    rig.refuse()
+    rig.retype(UsageError("no answer given"))
+    assert isinstance(rig.task.error, UsageError)
+    rig = AttendedRig(typed=True)
+    rig.begin()
+    rig.refuse()
+    [retype] = rig.commands
+    assert isinstance(retype, Retype)
+    rig.wakeups.stop()
+    rig.go_on()
+    assert not retype.open
+    assert (rig.task.done, rig.task.error) == (True, None)
+
+
+def test_nobody_is_asked_who_is_not_there() -> None:
+    rig = AttendedRig(typed=True)
+    rig.session.ports.ask = None
+    rig.begin()
+    rig.refuse()
+    assert isinstance(rig.task.error, AuthenticationFailed)
 
 
 def test_a_name_without_an_address_is_the_end() -> None:

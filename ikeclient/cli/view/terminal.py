@@ -27,6 +27,9 @@ WIDTH = 80  # columns where there is no terminal
 _NARROWEST, _WIDEST = 40, 200  # columns that a line is made for
 _SPACIOUS = 60  # columns from which on no word need be broken at its hyphens
 _SPAN = re.compile(r"`[^`]*`")
+_PASTED = re.compile(
+    r"ch(?:mod|own) \S+ \S+$|ch(?:mod|own) \S+ '"
+)  # a command that people paste: the terminal breaks it
 
 _STYLES = {
     "": "",
@@ -184,8 +187,8 @@ def show_error(error: IkeclientError) -> None:
     first, *rest = error.lines()
     say(first, "bad", label="error: ", priority=Priority.ERROR)
     for text in rest:
-        columns = width(sys.stderr) - 2
-        for line in wrapped(printable(text), columns) if is_terminal(sys.stderr) else [printable(text)]:
+        whole = not is_terminal(sys.stderr) or _PASTED.match(text)
+        for line in [printable(text)] if whole else wrapped(printable(text), width(sys.stderr) - 2):
             tell(f"  {line}", priority=Priority.ERROR)
 
 
@@ -247,6 +250,8 @@ async def answer_later(prompt: str) -> str:
         loop.remove_reader(descriptor)
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
         tell("")
+    if not line:
+        raise UsageError("no answer given", reason="the prompt was left with Ctrl-D")
     if not line.strip(b"\r\n"):
         raise UsageError("no answer given", reason="the line that was typed is empty")
     return line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")

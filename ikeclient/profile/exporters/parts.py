@@ -10,9 +10,10 @@ from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.profile.load.load import LoadedProfile
 from ikeclient.profile.model.schema import Auth, Profile, SecretSource, Section
-from ikeclient.profile.secrets.credentials import MAX_BUNDLE, MAX_KEY_FILE, decode_psk, is_pkcs12
+from ikeclient.profile.secrets.credentials import MAX_BUNDLE, MAX_KEY_FILE, is_pkcs12
 from ikeclient.profile.secrets.secrets import Ask
 from ikeclient.profile.secrets.sources import Sources
+from ikeclient.profile.secrets.typed import decode_psk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,6 +52,11 @@ class FileContent:
 def shown_path(path: Path) -> str:
     """A path fit for one line of an error."""
     return printable(str(path), 512)
+
+
+def quoted_path(path: Path) -> str:
+    """A path fit for a command that a person pastes into a shell."""
+    return shlex.quote(shown_path(path))
 
 
 def read_regular(path: Path, limit: int, author: Author | None = None) -> FileContent:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from ikeclient.errors import ProfileError, UsageError
 from ikeclient.profile.load import environment
 from ikeclient.profile.load.author import Author
-from ikeclient.profile.load.files import FileContent, FileFault, read_regular, shown_path, trusted_owners
+from ikeclient.profile.load.files import FileContent, FileFault, quoted_path, read_regular, shown_path, trusted_owners
 from ikeclient.profile.load.lookup import NO_FILE, ProfileEntry, callers_directory, find_profile, is_path, not_found
 from ikeclient.profile.load.trust import changeable, writer
 from ikeclient.profile.model.lines import find_line, key_at, key_lines
@@ -239,7 +239,7 @@ def _check_trust(
     if _has_commands(profile) and not foreign:
         _require_safe_way(entry.path, {owner, *trusted_owners(environ)})
     if foreign and _has_commands(profile):
-        hint = f"chown it: chown {os.geteuid()} {path}"
+        hint = f"chown {os.geteuid()} {quoted_path(entry.path)}"
         raise ProfileError(f"{path}: names commands to run, but it belongs to uid {owner}", hint=hint)
     if foreign:
         return [f"{path}: it belongs to uid {owner}"]
@@ -263,7 +263,7 @@ def _hidden_by(entry: ProfileEntry, reference: str, environ: Mapping[str, str]) 
 def _loose(path: Path, content: FileContent) -> ProfileError:
     shown = shown_path(path)
     why = f"others may change it (mode {content.mode:04o})"
-    return ProfileError(f"{shown}: names commands to run, but {why}", hint=f"chmod go-w {shown}")
+    return ProfileError(f"{shown}: names commands to run, but {why}", hint=f"chmod go-w {quoted_path(path)}")
 
 
 def _require_safe_way(path: Path, trusted: Collection[int]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 
 from ikeclient.errors import ProfileError
 from ikeclient.profile.load.author import Author
-from ikeclient.profile.load.files import read_configuration, shown_path, trusted_owners
+from ikeclient.profile.load.files import quoted_path, read_configuration, shown_path, trusted_owners
 
 
 def read_private(path: Path, limit: int, *, insecure: bool = False, author: Author | None = None) -> bytes:
@@ -23,12 +22,13 @@ def read_private(path: Path, limit: int, *, insecure: bool = False, author: Auth
     if content.mode & forbidden:
         raise ProfileError(
             f"{shown_path(path)}: holds a secret, but others may read or change it (mode {content.mode:04o})",
-            hint=f"chmod {0o677 & ~forbidden:o} {shlex.quote(shown_path(path))}  "
-            "(or say { file = ..., insecure = true } in the profile)",
+            reason="in a container, where that cannot be helped, say { file = ..., insecure = true } in the profile",
+            hint=f"chmod {0o677 & ~forbidden:o} {quoted_path(path)}",
         )
     if content.owner not in (trusted_owners(os.environ) if author is None else {0, author.uid}):
         raise ProfileError(
             f"{shown_path(path)}: holds a secret that belongs to another user (uid {content.owner})",
-            hint="chown it, or say { file = ..., insecure = true } in the profile",
+            reason="in a container, where that cannot be helped, say { file = ..., insecure = true } in the profile",
+            hint=f"chown {os.geteuid()} {quoted_path(path)}",
         )
     return content.data

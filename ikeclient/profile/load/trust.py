@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ikeclient.errors import ProfileError
 from ikeclient.profile.load.author import Author, expand
-from ikeclient.profile.load.files import shown_path, trusted_owners
+from ikeclient.profile.load.files import quoted_path, shown_path, trusted_owners
 from ikeclient.wire.text import printable
 
 MAX_LINKS = 40  # as the kernel has it
@@ -77,7 +77,7 @@ def changeable(path: Path, trusted: Collection[int]) -> tuple[str, str | None] |
             return f"{what}belongs to another user (uid {place.status.st_uid})", None
         if place.is_loose:
             mode = stat.S_IMODE(place.status.st_mode)
-            return f"{what}others may change (mode {mode:04o})", f"chmod go-w {place}"
+            return f"{what}others may change (mode {mode:04o})", f"chmod go-w {quoted_path(place.path)}"
     return None
 
 
@@ -92,7 +92,9 @@ def writer(path: Path, owner: int, *, given: frozenset[tuple[str, ...]]) -> Auth
             if place.is_loose:
                 mode = stat.S_IMODE(place.status.st_mode)
                 message = f"{shown_path(path)}: root does not use a profile that others may change"
-                raise ProfileError(message, reason=f"{place} has mode {mode:04o}", hint=f"chmod go-w {place}")
+                raise ProfileError(
+                    message, reason=f"{place} has mode {mode:04o}", hint=f"chmod go-w {quoted_path(place.path)}"
+                )
             if place.status.st_uid != 0:
                 found.setdefault(place.status.st_uid, str(place))
     except OSError as error:  # it is being changed this moment
@@ -164,5 +166,5 @@ def _trouble(path: Path, trusted: Collection[int]) -> tuple[str, str | None] | N
     if not stat.S_ISREG(status.st_mode):
         return "is not a program", None
     if not os.access(path, os.X_OK):
-        return "is not executable", f"chmod +x {shown_path(path)}"
+        return "is not executable", f"chmod +x {quoted_path(path)}"
     return loose

@@ -6,7 +6,6 @@ Base64. Quotes and spaces belong to it; only the newline at the end of a file do
 
 from __future__ import annotations
 
-import base64
 import binascii
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +27,7 @@ from ikeclient.profile.model.schema import Auth, Gateway, KeyFile, KeySource, Po
 from ikeclient.profile.secrets import remote_keys
 from ikeclient.profile.secrets.secrets import Secret
 from ikeclient.profile.secrets.sources import Sources
+from ikeclient.profile.secrets.typed import checked_password, decode_psk
 from ikeclient.wire.identity import Identity
 from ikeclient.wire.registry import IdType
 
@@ -61,25 +61,6 @@ def load_psk(auth: Auth, sources: Sources) -> bytes:
     return psk
 
 
-def decode_psk(written: bytes) -> bytes:
-    """A pre-shared key from its text: as it is, hexadecimal after `0x`, or Base64 after `0s`. Raises ProfileError."""
-    prefix, rest = written[:2], written[2:]
-    try:
-        match prefix:
-            case b"0x":
-                psk = binascii.unhexlify(rest)
-            case b"0s":
-                psk = base64.b64decode(rest, validate=True)
-            case _:
-                psk = written
-    except ValueError:
-        kind = "hexadecimal" if prefix == b"0x" else "Base64"
-        raise ProfileError(f"the pre-shared key starts with {prefix.decode()}, but is not {kind}") from None
-    if not psk:
-        raise ProfileError("the pre-shared key is empty")
-    return psk
-
-
 def load_ppk(ppk: PostQuantumKey, sources: Sources) -> Ppk:
     """The post-quantum key with its identifier."""
     quiet = replace(sources, stdin_password=None)  # what comes from there is for [auth]
@@ -99,14 +80,9 @@ def load_password(auth: Auth, account: str, sources: Sources) -> str | None:
         return None
     value = sources.secret(auth.password, "password", account, (auth.SECTION, "password")).reveal()
     try:
-        password = value.decode()
+        return checked_password(value.decode())
     except UnicodeDecodeError:
         raise ProfileError("the password is not UTF-8 text") from None
-    if len(password) > 256:
-        raise ProfileError(f"the password has {len(password)} characters, at most 256 are possible")
-    if "\0" in password or "\n" in password:
-        raise ProfileError("the password holds a NUL or a newline", hint="its source should give the password only")
-    return password
 
 
 def load_sim(auth: Auth, sources: Sources, *, private: bool) -> SimCredentials:

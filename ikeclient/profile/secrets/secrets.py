@@ -87,6 +87,11 @@ class Wanted:
     author: Author | None = None
     key: tuple[str, ...] = ()
 
+    @property
+    def prompt(self) -> str:
+        """The question for a person."""
+        return f"{self.name[0].upper()}{self.name[1:]} for {printable(self.account, 100)}"
+
     def author_of(self, kind: str, path: str = "/") -> Author | None:
         """With whose rights the source `kind` is read, which is at `path`; None for our own.
 
@@ -134,6 +139,11 @@ def resolve(source: SecretSource | None, wanted: Wanted) -> Secret:
     return Secret(value)
 
 
+def is_typed(source: SecretSource | None) -> bool:
+    """Whether a person types what `source` stands for."""
+    return source is None or bool(source.prompt)
+
+
 def _refuse_foreign(wanted: Wanted, kind: str, why: str, *, except_sudo: bool = False) -> None:
     """Keep what is root's from the gateway of somebody else's profile (hardening F17)."""
     author = wanted.author_of(kind)
@@ -159,9 +169,7 @@ def ask_for(wanted: Wanted) -> bytes:
     if wanted.ask is None:
         raise no_answer(wanted.name)
     try:
-        return wanted.ask(f"{wanted.name[0].upper()}{wanted.name[1:]} for {printable(wanted.account, 100)}: ").encode(
-            "utf-8", "surrogateescape"
-        )
+        return wanted.ask(f"{wanted.prompt}: ").encode("utf-8", "surrogateescape")
     except EOFError:
         raise UsageError(f"no {wanted.name} given", reason="the prompt was left with Ctrl-D") from None
 

@@ -11,7 +11,8 @@ from ikeclient.profile.load.author import Author, Key, expand
 from ikeclient.profile.load.files import read_configuration
 from ikeclient.profile.load.private_files import read_private
 from ikeclient.profile.model.schema import KeyFile, SecretSource
-from ikeclient.profile.secrets.secrets import Ask, Secret, Wanted, resolve
+from ikeclient.profile.secrets.secrets import Ask, Secret, Wanted, is_typed, resolve
+from ikeclient.profile.secrets.typed import TypedSecret
 
 
 class SecretNotRead(Exception):
@@ -33,8 +34,8 @@ class Sources:
     """Where secrets are looked for. `stdin_password` stands in for the one secret that the profile's method needs.
 
     `kept` is for secrets that can be had only once, see `Wanted`; `author` has the rights that files are read with.
-    With `files_only` a secret that is in no file raises SecretNotRead; `attended` says that a person answers during the
-    login.
+    `typed` collects the secrets that a person typed. With `files_only` a secret that is in no file raises
+    SecretNotRead; `attended` says that a person answers during the login.
     """
 
     base_dir: Path
@@ -42,6 +43,7 @@ class Sources:
     stdin_password: Secret | None = None
     kept: dict[str, Secret] = field(default_factory=dict, repr=False)
     warnings: list[str] = field(default_factory=list)
+    typed: list[TypedSecret] = field(default_factory=list)
     author: Author | None = None
     files_only: bool = False
     attended: bool = False
@@ -74,7 +76,10 @@ class Sources:
             author=self.author,
             key=key,
         )
-        return resolve(source, wanted)
+        found = resolve(source, wanted)
+        if is_typed(source) and key[-1] in ("password", "psk"):
+            self.typed.append(TypedSecret(section=key[0], key=key[-1], prompt=wanted.prompt))
+        return found
 
     def author_of(self, written: str, key: Key) -> Author | None:
         """With whose rights a file is read; a relative path leads through the author's directory."""
