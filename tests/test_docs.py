@@ -21,7 +21,7 @@ from ikeclient.profile.model.schema import Profile
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 README = ROOT / "README.md"
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"^ {4,}(\S.*)$", re.MULTILINE)
 INLINE = re.compile(r"`([^`\n]+)`")
 # What typer raises for a command line it does not understand; it does not export the class itself.
@@ -56,7 +56,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def written_commands(text: str) -> Iterator[str]:
     """Whatever of a page is a command of ours: in its blocks, and between backticks."""
     text = re.sub(r"<!-- generated: .*?<!-- end -->", "", text, flags=re.DOTALL)
-    blocks = [block for kind, block in FENCE.findall(text) if kind in ("", "sh", "yaml", "toml")]
+    blocks = [block for kind, block in FENCE.findall(text) if kind in ("", "sh", "text", "yaml", "toml")]
     prose = FENCE.sub("", text)
     lines = [*"\n".join(blocks).replace("\\\n", " ").splitlines(), *INDENTED.findall(prose), *INLINE.findall(prose)]
     for line in lines:

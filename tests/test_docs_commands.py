@@ -1,79 +1,69 @@
-"""The commands in the papers, read from there: each is one that the program takes as it is written.
+"""The blocks of the documents: each says how it is run (`documents.py`), and those that need no gateway are run here.
 
-What systemd's page says is run by `tests/lab/test_lab_systemd.py`, the containers' by `scripts/container-check`.
+Typed by a reader on a machine with a gateway they are run by `tests/lab/test_lab_documents.py`.
 """
 
 from __future__ import annotations
 
+import json
 import re
-import shlex
-from collections.abc import Iterator
-from pathlib import Path
+import tomllib
+from typing import Any
 
 import pytest
 import typer.main
+from documents import PAGES, ROOT, Block, blocks, indented
 
 from ikeclient.cli.app import app
+from ikeclient.control.status import TunnelStatus
+from ikeclient.profile.model.schema import Profile
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/systemd/*.md"))]
-GENERATED = {"commands.md"}  # made from the program itself
-_BLOCK = re.compile(r"^```(?:sh|bash|)\n(.*?)^```|((?:^    \S.*\n)+)", re.MULTILINE | re.DOTALL)
-_SPAN = re.compile(r"`((?:sudo (?:-E )?)?ikeclient [^`\n]+)`")
-_START = re.compile(r"(?:^|[;|&(]\s*|\$\(|'|sudo (?:-E )?|[A-Z_]+=\S+ )ikeclient (?=[a-z-])")
+BASE: dict[str, Any] = {
+    "version": 1,
+    "gateway": {"address": "vpn.example.com"},
+    "auth": {"method": "eap-mschapv2", "identity": "alice@example.com"},
+}
+ALL = [block for page in PAGES for block in blocks(page)]
 _ENGINE = re.compile(
     r"(?:docker|podman) run(?: |\n)(?:[^\n]|\n    )*?\s(?:IMAGE|ikeclient)(?: (?P<command>[^\n]*))?$", re.MULTILINE
 )
 
 
-def commands(text: str) -> Iterator[str]:
-    """Every command of ours in the blocks and between backticks, up to what ends a command in a shell."""
-    pieces = [match[1] or match[2] for match in _BLOCK.finditer(text)] + [match[1] for match in _SPAN.finditer(text)]
-    for piece in pieces:
-        for line in piece.replace("\\\n", " ").splitlines():
-            for match in _START.finditer(line.strip()):
-                yield line.strip()[match.end() :].partition("`")[0]
+@pytest.mark.parametrize("block", ALL, ids=str)
+def test_every_block_says_how_it_is_run(block: Block) -> None:
+    fault = block.fault()
+    assert fault is None, fault
 
 
-def words(command: str) -> list[str]:
-    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    found: list[str] = []
-    try:
-        for word in lexer:
-            if set(word) <= set("|;&<>()"):
-                break
-            found.append(word)
-    except ValueError:  # the rest of a line that was quoted as a whole
-        pass
-    return found
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_block_hides_by_being_indented(page: Any) -> None:
+    assert indented(page) == []
 
 
-def taken() -> list[tuple[str, str]]:
-    pages = [page for page in PAGES if page.name not in GENERATED]
-    return sorted({(page.name, command) for page in pages for command in commands(page.read_text())})
+def test_a_block_without_a_mark_is_found() -> None:
+    made = {"page": "x.md", "section": "", "line": 1, "language": "sh", "text": "true\n"}
+    for mark in ("", "root please", "not run:", "not run: why", "file ../$HOME"):
+        assert Block(mark=mark, **made).fault() is not None, mark
 
 
-@pytest.mark.parametrize(("page", "command"), taken())
-def test_every_command_is_taken_as_it_is_written(page: str, command: str) -> None:
-    arguments = words(command)
-    current = typer.main.get_command(app)
-    while (inner := getattr(current, "commands", None)) is not None and arguments and not arguments[0].startswith("-"):
-        assert arguments[0] in inner, f"{page}: there is no command `{arguments[0]}` in `ikeclient {command}`"
-        current, arguments = inner[arguments[0]], arguments[1:]
-    known = {name for parameter in current.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    for word in arguments:
-        if word == "--":
-            break
-        if re.match(r"--?[a-z]", word):
-            name = word.split("=")[0] if word.startswith("--") else word[:2]
-            assert name in known | {"--help", "-h"}, f"{page}: `ikeclient {command}`: no option {name}"
+def test_most_blocks_are_run() -> None:
+    assert len(ALL) > 30
+    assert len([block for block in ALL if block.who == "not"]) < len(ALL) / 5
 
 
-def test_the_pages_have_commands() -> None:
-    found = taken()
-    assert len(found) > 30
-    assert ("README.md", "exec work -- curl https://intranet.corp.example/report.csv") in found
+@pytest.mark.parametrize("block", [block for block in ALL if block.who == "profile"], ids=str)
+def test_a_part_of_a_profile_is_valid_with_the_rest_of_one(block: Block) -> None:
+    written = tomllib.loads(block.text)
+    whole = {**BASE, **written}
+    for section in ("gateway", "auth"):
+        whole[section] = {**BASE[section], **written.get(section, {})}
+    Profile.model_validate(whole)
+
+
+@pytest.mark.parametrize("block", [block for block in ALL if block.who == "status"], ids=str)
+def test_an_answer_of_status_has_every_key_and_no_other(block: Block) -> None:
+    [tunnel] = json.loads(block.text)["tunnels"]
+    assert json.loads(json.dumps(TunnelStatus.from_json(tunnel).to_json())) == tunnel
 
 
 def test_what_follows_an_image_is_a_command_of_ours() -> None:

@@ -88,6 +88,11 @@ def test_the_directory_of_the_journal_outlives_a_crash() -> None:
     assert settings()["RuntimeDirectoryPreserve"] == ["yes"]
 
 
+def test_what_is_learnt_about_revocation_has_a_place() -> None:
+    assert settings()["CacheDirectory"] == ["ikeclient"]
+    assert settings()["CacheDirectoryMode"] == ["0700"]
+
+
 def test_the_sandbox_leaves_what_a_tunnel_needs() -> None:
     """/proc/sys says whether there is IPv6; sockets of these families; the one capability; the one device."""
     unit = settings()

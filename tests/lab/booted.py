@@ -1,20 +1,24 @@
 """A machine that systemd has booted: real units, journald, D-Bus, polkit and systemd-resolved.
 
 Its file system is this machine's, with a layer above it that takes every change: there Debian's packages are installed
-that this machine lacks, once, and the layer is kept beside the virtual environment. Its network is that of a lab
-machine. systemd is process 1 of namespaces of its own, so that nothing it starts outlives it.
+that this machine lacks, once, and the layer is kept beside the virtual environment. Or it is that of another release of
+Debian, made by debootstrap and kept there, too (`another_release`). Its network is that of a lab machine.
+systemd is process 1 of namespaces of its own, so that nothing it starts outlives it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,13 +29,24 @@ T = TypeVar("T")
 
 SITE = Path(sysconfig.get_paths()["purelib"])
 LAYER = Path(sys.prefix) / "lab-systemd"
-PACKAGES = ("systemd", "dbus", "polkitd", "systemd-resolved", "libnss-resolve")
+PACKAGES = (
+    "systemd",
+    "dbus",
+    "polkitd",
+    "systemd-resolved",
+    "libnss-resolve",
+    "sudo",
+    "jq",
+    "rsync",
+    "ca-certificates",
+)
 PYTHON = "/usr/bin/python3"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SYSTEMD = "/lib/systemd/systemd"
-_OVERLAY = 'mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" lab "$1/root"'
+_OVERLAY = 'mount -t overlay -o "lowerdir=$LOWER,upperdir=$1/upper,workdir=$1/work" lab "$1/root"'
 
 _INSTALL = f"""
-mkdir -p "$1/upper" "$1/work" "$1/root"
+LOWER=/; mkdir -p "$1/upper" "$1/work" "$1/root"
 {_OVERLAY}
 cd "$1/root"
 printf '#!/bin/sh\\nexit 101\\n' > usr/sbin/policy-rc.d && chmod 755 usr/sbin/policy-rc.d
@@ -76,6 +91,58 @@ sys.exit(main())
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """A file system that systemd can be booted from: `lower`, with `upper` above it, and ikeclient's libraries."""
+
+    lower: Path
+    upper: Path
+    libraries: Path
+
+
+def this_system() -> System:
+    """This machine's own. Raises LabError in apt's words."""
+    install()
+    return System(lower=Path("/"), upper=LAYER / "upper", libraries=SITE)
+
+
+def another_release(name: str, python: str) -> System:
+    """Debian `name`, whose Python is `python`, made in about three minutes and kept. Raises LabError."""
+    place = LAYER.with_name(f"lab-{name}")
+    root, libraries = place / "root", place / "libraries"
+    with open(place.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "ready").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            (place / "upper").mkdir(parents=True)
+            included = ",".join((*PACKAGES, "python3", "iproute2", "nftables"))
+            _try("debootstrap", "--variant=minbase", f"--include={included}", name, str(root), _mirror())
+            wanted = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
+            machine = os.uname().machine
+            platforms = [
+                f"--platform={kind}_{machine}" for kind in ("manylinux_2_34", "manylinux_2_28", "manylinux2014")
+            ]
+            abis = [f"--abi={abi}" for abi in (f"cp{python.replace('.', '')}", "abi3", "none")]
+            options = (*platforms, *abis, "--implementation=cp", f"--python-version={python}", "--only-binary=:all:")
+            _try(sys.executable, "-m", "pip", "install", "-q", f"--target={libraries}", *options, *wanted)
+            (root / "etc/resolv.conf").unlink(missing_ok=True)
+            (place / "ready").touch()
+    return System(lower=root, upper=place / "upper", libraries=libraries)
+
+
+def _mirror() -> str:
+    files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    text = "".join(path.read_text() for path in files if path.is_file())
+    found = re.search(r"^URIs: *(\S+)|^deb (?:\[[^]]*\] )?(\S+)", text, re.MULTILINE)
+    return (found[1] or found[2]) if found is not None else "http://deb.debian.org/debian"
+
+
+def _try(*argv: str) -> None:
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900, check=False)
+    if done.returncode:
+        raise LabError(f"{argv[0]}: exit {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
+
+
 def install() -> None:
     """Make the layer with systemd and its friends, unless it is there and younger than this machine's packages.
 
@@ -84,7 +151,8 @@ def install() -> None:
     with open(LAYER.with_suffix(".lock"), "w") as lock:  # tests run side by side
         fcntl.flock(lock, fcntl.LOCK_EX)
         stamp = LAYER / "ready"
-        if stamp.exists() and stamp.stat().st_mtime > Path("/var/lib/dpkg/status").stat().st_mtime:
+        young = stamp.exists() and stamp.stat().st_mtime > Path("/var/lib/dpkg/status").stat().st_mtime
+        if young and stamp.read_text() == _INSTALL:
             return
         shutil.rmtree(LAYER, ignore_errors=True)
         LAYER.mkdir()
@@ -94,19 +162,19 @@ def install() -> None:
         )
         if done.returncode:
             raise LabError(f"systemd cannot be installed for the lab: {done.stderr[-2000:]}")
-        stamp.touch()
+        stamp.write_text(_INSTALL)
 
 
 class BootedMachine:
     """systemd on the network of a lab machine. `files` are put into it before it boots, by absolute path."""
 
-    def __init__(self, machine: Machine, directory: Path, files: dict[str, str]) -> None:
-        install()
+    def __init__(self, machine: Machine, directory: Path, files: dict[str, str], system: System | None = None) -> None:
+        system = system or this_system()
         self._directory = directory / "booted"
         self._group = self._directory / "cgroup"
         for each in (self._directory, self._group):
             each.mkdir()
-        host_run("cp", "-a", str(LAYER / "upper"), str(self._directory))  # a layer cannot lie inside another
+        host_run("cp", "-a", str(system.upper), str(self._directory))  # a layer cannot lie inside another
         for path, text in {**files, "/opt/ikeclient/bin/ikeclient": _PROGRAM}.items():
             place = self._directory / "upper" / path.lstrip("/")
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -118,12 +186,12 @@ class BootedMachine:
         isolated = "unshare -m -p -f --kill-child -u -i -C --propagation private"
         outer = f'echo $$ > "{self._own}/cgroup.procs"; exec {isolated} "$@"'
         inner = ("bash", "-ec", _BOOT, "boot", str(self._directory))
-        environment = {**os.environ, "REPOSITORY": str(REPOSITORY), "SITE": str(SITE)}
+        places = {"REPOSITORY": str(REPOSITORY), "SITE": str(system.libraries), "LOWER": str(system.lower)}
         nsenter = ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/run/netns/{machine.name}"]
         words = [*nsenter, "sh", "-ec", outer, "outer", *inner]
         self._output = (self._directory / "output").open("wb")
         self._process = subprocess.Popen(
-            words, env=environment, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output
+            words, env={**os.environ, **places}, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output
         )
         try:
             self._pid = wait_for(self._find, timeout=30, what="systemd to start")
@@ -144,14 +212,18 @@ class BootedMachine:
     def _is_up(self) -> bool:
         return self.run("systemctl", "is-active", "multi-user.target", check=False).returncode == 0
 
+    def command(self, *argv: str, variables: Mapping[str, str]) -> list[str]:
+        """`argv` as a command line for the host that runs it in this machine, with no other variables."""
+        enter = ["nsenter", "-t", str(self._pid), *["-m", "-p", "-u", "-i", "-n", "-C", "-r", "-w"], "env", "-i"]
+        return [*enter, *(f"{name}={value}" for name, value in variables.items()), *argv]
+
     def run(
         self, *argv: str, check: bool = True, user: str | None = None, timeout: float = 60.0, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a command, as root or as `user`; `LabError` with its output when it fails and `check` is set."""
-        enter = ["nsenter", "-t", str(self._pid), *["-m", "-p", "-u", "-i", "-n", "-C", "-r", "-w"], "env", "-i"]
-        variables = ["PATH=/opt/ikeclient/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/", "NO_COLOR=1"]
+        variables = {"PATH": f"/opt/ikeclient/bin:{PATH}", "LC_ALL": "C.UTF-8", "HOME": "/", "NO_COLOR": "1"}
         become = [] if user is None else ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
-        words = [*enter, *variables, *become, *argv]
+        words = self.command(*become, *argv, variables=variables)
         done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
         if check and done.returncode:
             raise LabError(f"{' '.join(argv)}: exit {done.returncode}: {done.stderr.strip()}{done.stdout}")

@@ -1,11 +1,12 @@
 """What stands behind the gateway: HTTP, UDP echo and DNS in one process.
 
 HTTP serves `/blob` (random bytes whose hash the test knows) and `/peer` (the address the request came from, which
-tells whether it went through the tunnel), and swallows what is put to `/sink`, answering with its hash.
+tells whether it went through the tunnel), swallows what is put to `/sink`, answering with its hash, and serves the
+files that a test puts into `files`. With a certificate it speaks HTTPS as well.
 
 The DNS server is two, told apart by the address that was asked. 203.0.113.53 is everybody's: it knows
-gw.example.org and www.example.net. The one at 10.99.0.53 knows these and all names below corp.example. Every other
-name is NXDOMAIN.
+gw.example.org, www.example.net and what the documents name. The one at 10.99.0.53 knows these and all names below
+corp.example. Every other name is NXDOMAIN.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import ipaddress
 import os
 import socket
 import socketserver
+import ssl
 import subprocess
 import sys
 import threading
@@ -24,15 +26,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lab.machines import Machine
+    from lab.pki import Credential
 
-HTTP_PORT, ECHO_PORT, DNS_PORT = 80, 7, 53
+HTTP_PORT, HTTPS_PORT, ECHO_PORT, DNS_PORT = 80, 443, 7, 53
 DOMAIN = "corp.example"
 PUBLIC_DNS = ipaddress.ip_address("::ffff:203.0.113.53").packed
 ZONE = {
     DOMAIN: ("10.99.0.1", "fd99::1"),
     "gw.example.org": ("10.1.0.1", "fd01::1"),
     "both.example.org": ("10.1.0.1", "10.2.0.1"),
+    "vpn.example.com": ("10.1.0.1", "fd01::1"),
     "www.example.net": ("203.0.113.1", "2001:db8:113::1"),
+    "intranet.example.com": ("203.0.113.1", "2001:db8:113::1"),
 }
 RECORDS = {1: 4, 28: 6}  # A and AAAA
 
@@ -41,12 +46,22 @@ class Servers:
     """The servers in `machine`, on all its addresses. `/blob` has `size` bytes, the hash `sha256`, the file `path`."""
 
     def __init__(self, machine: Machine, directory: Path, *, size: int = 1 << 20) -> None:
+        self._machine = machine
+        self.files = directory / "files"
+        self.files.mkdir()
         content = os.urandom(size)
         self.size = size
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.path = path = directory / "blob"
         path.write_bytes(content)
-        process = machine.start(sys.executable, __file__, str(path), stdout=subprocess.PIPE)
+        self._start(str(path), str(self.files))
+
+    def speak_https(self, credential: Credential) -> None:
+        """Serve the files with that certificate, too."""
+        self._start("https", str(self.files), str(credential.chain_file), str(credential.key_file))
+
+    def _start(self, *arguments: str) -> None:
+        process = self._machine.start(sys.executable, __file__, *arguments, stdout=subprocess.PIPE)
         assert process.stdout is not None
         if process.stdout.readline() != b"ready\n":
             raise RuntimeError("the servers did not start")
@@ -54,6 +69,7 @@ class Servers:
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     blob = b""
+    files = Path()
 
     def do_GET(self) -> None:
         match self.path:
@@ -62,7 +78,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             case "/peer":
                 self._reply(200, self._peer().encode())
             case _:
-                self._reply(404, b"")
+                self._reply_with_file()
+
+    def _reply_with_file(self) -> None:
+        path = (self.files / self.path.split("?")[0].lstrip("/")).resolve()
+        path = path / "index.html" if path.is_dir() else path
+        if path.is_relative_to(self.files.resolve()) and path.is_file():
+            self._reply(200, path.read_bytes())
+        else:
+            self._reply(404, b"")
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -121,8 +145,16 @@ def _dns_answer(query: bytes, *, public: bool) -> bytes:
     return query[:2] + status + b"\0\1" + bytes((0, len(records))) + bytes(4) + question + b"".join(records)
 
 
-def _main(blob: Path) -> None:
-    _Handler.blob = blob.read_bytes()
+def _main(blob: str, files: str, *certificate: str) -> None:
+    _Handler.files = Path(files)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server = _HttpServer(("::", HTTPS_PORT), _Handler)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        print("ready", flush=True)
+        server.serve_forever()
+    _Handler.blob = Path(blob).read_bytes()
     server = _HttpServer(("::", HTTP_PORT), _Handler)
     for port in (ECHO_PORT, DNS_PORT):
         threading.Thread(target=_serve_datagrams, args=(port,), daemon=True).start()
@@ -131,4 +163,4 @@ def _main(blob: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]))
+    _main(*sys.argv[1:])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from lab.machines import Machine, wait_for
 from lab.network import INSIDE_DNS
 from lab.person import HOME, ORDINARY, UID, Person
 from lab.proxies import running
+from lab.web import make_repository, make_wheel, serve_ssh
 from lab.world import Lab
 
 WEB_PORT = 8000
@@ -31,36 +31,6 @@ def serve_files(machine: Machine, directory: Path) -> None:
     machine.start(*server)
     url = f"http://127.0.0.1:{WEB_PORT}/"
     wait_for(lambda: machine.run("curl", "-s", url, check=False).returncode == 0, timeout=20, what="the web server")
-
-
-def make_repository(directory: Path) -> str:
-    """A bare repository `repo.git` that can be cloned over plain HTTP; the hash of its commit."""
-
-    def git(*arguments: str) -> str:
-        who = ("-c", "user.name=a", "-c", "user.email=a@corp.example", "-c", "init.defaultBranch=main")
-        command = ("git", "-C", str(directory / "repo.git"), *who, *arguments)
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    (directory / "repo.git").mkdir()
-    git("init", "--bare", "-q")
-    tree = git("mktree")
-    commit = git("commit-tree", tree, "-m", "first")
-    git("update-ref", "refs/heads/main", commit)
-    git("update-server-info")
-    return commit
-
-
-def make_wheel(directory: Path) -> str:
-    """A package index with `tiny`; the hash of its wheel."""
-    folder = directory / "simple" / "tiny"
-    folder.mkdir(parents=True)
-    wheel = folder / "tiny-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("tiny.py", "")
-        archive.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
-        archive.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr("tiny-1.0.dist-info/RECORD", "")
-    return hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
 def test_git_and_pip_go_through_the_proxy(lab: Lab, person: Person, tmp_path: Path) -> None:
@@ -82,18 +52,6 @@ def test_git_and_pip_go_through_the_proxy(lab: Lab, person: Person, tmp_path: Pa
             *("-i", f"http://corp.example:{WEB_PORT}/simple/", "--trusted-host", "corp.example", "tiny"),
         )
         assert hashlib.sha256((tmp_path / "tiny-1.0-py3-none-any.whl").read_bytes()).hexdigest() == digest
-
-
-def serve_ssh(machine: Machine, authorized: str, directory: Path) -> None:
-    """dropbear on port 22, for root with that key; root's home in this machine is below its own /run."""
-    machine.run("sed", "-i", "s#:/root:#:/run/root:#", "/etc/passwd")
-    machine.run("mkdir", "-m", "700", "-p", "/run/root/.ssh")
-    machine.write_file("/run/root/.ssh/authorized_keys", authorized)
-    machine.run("chmod", "600", "/run/root/.ssh/authorized_keys")
-    key = directory / "host"
-    machine.run("dropbearkey", "-t", "ed25519", "-f", str(key))
-    machine.start("dropbear", "-F", "-E", "-s", "-p", "22", "-r", str(key), "-P", "/run/dropbear.pid")
-    wait_for(lambda: machine.run("ss", "-Hltn", "sport = :22").stdout, timeout=20, what="dropbear")
 
 
 def test_ssh_with_its_proxy_command(lab: Lab, person: Person, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documents import blocks
 from lab import booted
 from lab.booted import BootedMachine
 from lab.client import REPOSITORY
@@ -24,7 +25,8 @@ from lab.world import Lab
 UNITS = REPOSITORY / "docs" / "systemd"
 WORK, HOME = "ikeclient@work.service", "ikeclient@home.service"
 CLONE = "/root/clone"
-INSTALL = re.search(r"```sh\n(.*?)```", (UNITS / "README.md").read_text(), re.DOTALL)
+PAGE = {block.section: block for block in blocks(UNITS / "README.md")}
+INSTALL = PAGE["A tunnel as a systemd service"].text
 OFFER = Offer(unique="never", dns=(INSIDE_DNS,), domains=(DOMAIN,))
 STRANGER = "1234"
 
@@ -70,8 +72,7 @@ def machine(lab: Lab) -> Iterator[BootedMachine]:
     try:
         machine.run("chmod", "-R", "go-rwx", "/etc/ikeclient/secrets")
         machine.run("systemctl", "start", "dbus.service", "systemd-resolved.service")
-        assert INSTALL is not None
-        machine.run("sh", "-ec", f"cd {CLONE}\n{INSTALL[1]}")
+        machine.run("sh", "-ec", f"cd {CLONE}\n{INSTALL}")
         yield machine
     finally:
         machine.close()
@@ -263,12 +264,13 @@ def test_without_the_rule_the_error_is_in_systemd_resolveds_words(machine: Boote
 
 
 def test_a_proxy_is_ready_when_it_serves(machine: BootedMachine) -> None:
-    """`systemd-run` of this type returns when READY came, and not when the program was started."""
+    """The unit of the page: `start` returns when READY came, and not when the program was started."""
     machine.run("systemctl", "stop", WORK)
-    properties = ("Type=notify", "NotifyAccess=all", "User=ikeclient", "LoadCredential=psk:/etc/ikeclient/secrets/psk")
-    words = [word for each in properties for word in ("-p", each)]
-    program = ("/opt/ikeclient/bin/ikeclient", "proxy", "/etc/ikeclient/profiles/work.toml", "--http", "127.0.0.1:8181")
-    done = machine.run("systemd-run", "--unit=office-proxy", *words, *program, check=False)
+    unit = PAGE["A proxy as a service"]
+    assert unit.who == "file"
+    machine.run("tee", unit.how, stdin=unit.text)
+    machine.run("systemctl", "daemon-reload")
+    done = machine.run("systemctl", "start", "office-proxy", check=False)
     try:
         assert done.returncode == 0, done.stderr + machine.journal("office-proxy")
         assert "serving as a proxy for work" in machine.show("office-proxy", "StatusText")
