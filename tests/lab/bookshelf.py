@@ -138,7 +138,10 @@ class Bookshelf:
             unique="never",
             dns=(INSIDE_DNS,),
             domains=(DOMAIN,),
-            secrets={"eap-reader": {"id": IDENTITY, "secret": f'"{PASSWORD}"'}},
+            secrets={
+                f"eap-{number}": {"id": identity, "secret": f'"{PASSWORD}"'}
+                for number, identity in enumerate((IDENTITY, "ci@example.com"))
+            },
         )
 
     @property

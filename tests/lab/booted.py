@@ -115,7 +115,7 @@ def another_release(name: str, python: str) -> System:
         if not (place / "ready").exists():
             shutil.rmtree(place, ignore_errors=True)
             (place / "upper").mkdir(parents=True)
-            included = ",".join((*PACKAGES, "python3", "iproute2", "nftables"))
+            included = "systemd,dbus,python3,iproute2,nftables"  # polkit cannot be configured without a booted system
             _try("debootstrap", "--variant=minbase", f"--include={included}", name, str(root), _mirror())
             wanted = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
             machine = os.uname().machine

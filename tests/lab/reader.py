@@ -92,6 +92,12 @@ class Reader:
         assert match is not None
         return Done(line=self._line, code=int(match[1]), expected=0, text=self.shown[self._began : match.start()])
 
+    def now(self) -> str:
+        """Return what the terminal shows by now."""
+        while select.select([self._master], [], [], 0)[0]:
+            self.shown += os.read(self._master, 65536).decode("utf-8", "replace")
+        return self.shown
+
     def interrupt(self) -> Done:
         """Press Ctrl-C, and wait for the prompt."""
         started = len(self.shown)

@@ -18,7 +18,7 @@ from lab import booted
 from lab.bookshelf import AUTHORITY, HOMES, REPORT, SSWAN, Bookshelf, put
 from lab.booted import PATH, BootedMachine
 from lab.gateway import PASSWORD
-from lab.machines import wait_for
+from lab.machines import LabError, wait_for
 from lab.network import INTERNET_IPV4
 from lab.pki import Pki
 from lab.reader import Done, Reader
@@ -133,13 +133,17 @@ class Desk:
         path = f"/tmp/{block.page.replace('/', '-')}-{block.line}"
         put(self.machine, path, block.text, owner=USERS[who])
         reader = self.reader(who)
-        reader.start(f"bash {path}")
         self._free[who].remove(reader)
+        if "ikeclient events work" in block.text:  # which listens to a tunnel that runs
+            self.reader("root").type("ikeclient connect work --detach")
+        reader.start(f"bash {path}")
         try:
             for first, act in MEANWHILE.items():
                 if first in block.text:
                     act(self)
             self._note([reader.finish()], block)
+        except LabError as error:
+            raise LabError(f"{block}: {error}\n{reader.now()}") from error
         finally:
             self._free[who].append(reader)
 
@@ -187,7 +191,6 @@ def _connect_and_disconnect(desk: Desk) -> None:
 def _lose_the_tunnel(desk: Desk) -> None:
     """Have the tunnel reconnect until whoever acts on events has acted, and end it."""
     reader = desk.reader("root")
-    reader.type("ikeclient connect work --detach")
 
     def acted() -> bool:
         reader.type("ikeclient reconnect work --wait")
