@@ -55,6 +55,7 @@ class ConnectOptions:
     verbosity: int = 0
     reread: Callable[[], Any] | None = None
     ask: Callable[[str], Any] | None = None
+    metrics: tuple[str, int] | None = None
 
 
 def run(profile: Any, options: ConnectOptions, on_event: Listener, *_: object) -> None:
