@@ -11,6 +11,7 @@ _EXAMPLE: dict[str, Any] = {
     "user": "root",
     "state": "connected",
     "since": "2026-11-23T08:00:00Z",
+    "connect_ms": 412,
     "interface": "ike0",
     "mtu": 1400,
     "path_mtu": 1462,
@@ -31,6 +32,7 @@ _EXAMPLE: dict[str, Any] = {
                 "signature": "Ed25519",
                 "key": None,
                 "revocation": None,
+                "expires": "2027-11-23T08:00:00Z",
             }
         ],
     },
@@ -76,6 +78,22 @@ _EXAMPLE: dict[str, Any] = {
         }
     ],
     "idle": False,
+    "totals": {
+        "bytes_in": 0,
+        "bytes_out": 0,
+        "packets_in": 0,
+        "packets_out": 0,
+        "replays": 0,
+        "auth_failures": 0,
+        "selector_drops": 0,
+        "malformed": 0,
+        "congested": 0,
+        "dummies": 0,
+        "exhausted": 0,
+        "ike_rekeys": 0,
+        "child_rekeys": 0,
+        "cpu_ms": 0,
+    },
     "drops": {
         "unrouted": 0,
         "no_path": 0,
