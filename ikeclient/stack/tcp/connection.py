@@ -180,6 +180,8 @@ class Connection:
         if self._handshake is not None and not self._open(self._handshake, segment, now):
             return
         receiver, stamps, flags, length = self._receiver, self._stamps, segment.flags, segment.length
+        if flags == ACK and not length and segment.sequence == receiver.next & MASK and self._is_plain(segment, now):
+            return
         start = unwrap(segment.sequence, receiver.next)
         if stamps is not None:
             if segment.stamped:
@@ -213,6 +215,38 @@ class Connection:
             if receiver.acks.due or self._sender.may_send:
                 self._wake()
             self._arm()
+
+    def _is_plain(self, segment: Segment, now: float) -> bool:
+        """Take an acknowledgement that is next in order and says nothing special; false if it is to be looked at."""
+        sender, stamps = self._sender, self._stamps
+        una = sender.una
+        position = una + ((segment.acknowledgment - una) & MASK)
+        if not una < position <= sender.nxt or self.state is not State.ESTABLISHED or not sender.recovery.is_plain:
+            return False
+        if segment.has_blocks or self._ecn.codepoint or self._life.at is not None:
+            return False
+        following = self._receiver.next
+        if stamps is not None:
+            value = segment.value_and_echo[0]
+            if not segment.stamped or stamps.is_old(value, now):
+                return False
+            if following == self._receiver.acknowledged:
+                stamps.update(value, now)
+        changed = sender.peer.update(segment.window, following, position)
+        sender.advance(position, now)
+        if changed:
+            sender.opened(now)
+        if self._starved and sender.room > sender.enough and self._handler is not None:
+            self._starved = False
+            self._handler.on_writable()
+            if self.state in _GONE:
+                return True
+        if sender.may_send or self._receiver.acks.due:
+            self._wake()
+        at = sender.timer.at
+        if at is None or self.armed is None or at < self.armed:
+            self._arm()
+        return True
 
     def _acknowledge(self, segment: Segment, start: int, now: float) -> bool:
         """The ACK field; false if nothing else of the segment counts."""

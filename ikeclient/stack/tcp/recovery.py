@@ -92,6 +92,31 @@ class Recovery:
         if self._reduction is not None:
             self._reduction.sent(end - start)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether `advance` will do."""
+        board = self.board
+        return (
+            self.point is None
+            and not board.sacked
+            and not board.lost
+            and self.probe.end is None
+            and not self._duplicates
+        )
+
+    def advance(self, acknowledged: int, position: int, following: int, now: float) -> None:
+        """As `acknowledge` for what is plain: most of what a sender hears."""
+        last = self.board.advance(position)
+        if last is None:
+            return
+        if position - acknowledged >= last.size > self.proven:
+            self.proven = last.size
+        sample = self._rack.arrived(last, last.end, now, self._trip.minimum)
+        if sample is not None:
+            self._trip.measure(sample, now)
+            if self.congestion.in_slow_start:
+                self.congestion.measured(sample, position, following)
+
     def acknowledge(
         self, acknowledged: int, position: int, following: int, blocks: list[Range], echo: float | None, now: float
     ) -> int:

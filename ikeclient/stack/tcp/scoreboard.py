@@ -60,6 +60,24 @@ class Scoreboard:
         self.records.append(Sent(start, end, at, size))
         self.in_flight += end - start
 
+    def advance(self, position: int) -> Sent | None:
+        """As `acknowledge`, while nothing is lost or selected: the last record that has arrived to its end."""
+        records, last, done = self.records, None, 0
+        for record in records:
+            if record.end > position:
+                break
+            last = record
+            done += 1
+        if last is not None:
+            self.in_flight -= last.end - records[0].start
+            del records[:done]
+        if records:
+            record = records[0]
+            if record.start < position:
+                self.in_flight -= position - record.start
+                record.start = position
+        return last
+
     def acknowledge(self, position: int) -> list[Sent]:
         """Everything before the position has arrived; return the records that this is news of, oldest first."""
         records = self.records

@@ -192,6 +192,17 @@ class Sender:
 
     # What comes back
 
+    def advance(self, position: int, now: float) -> None:
+        """As `acknowledge` if `Recovery.is_plain`, for one that moves SND.UNA and says nothing else."""
+        before, recovery = self.una, self.recovery
+        recovery.advance(before, position, self.nxt, now)
+        self.una = position
+        self.buffer.release(position)
+        if before <= self._limited:
+            recovery.congestion.acknowledged(position - before, self.trip.smoothed, now)
+        self.timer.answered()
+        self._arm(now)
+
     def acknowledge(self, position: int, blocks: list[Range], echo: float | None, now: float) -> bool:
         """An acknowledgement between SND.UNA and SND.NXT; whether it moves anything."""
         before, recovery = self.una, self.recovery
@@ -241,7 +252,7 @@ class Sender:
             else:
                 timer.start(Kind.PERSIST, now + timer.interval(self.trip))
             return
-        timeout = timer.interval(self.trip)
+        timeout = timer.interval(self.trip) if timer.backoffs else self.trip.timeout
         if recovery.reorder and recovery.reorder < timeout:
             timer.start(Kind.REORDER, now + recovery.reorder)
         elif recovery.selective and recovery.at_ease and recovery.probe.end is None and self.trip.smoothed:
