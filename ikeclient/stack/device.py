@@ -15,6 +15,7 @@ from ikeclient.esp.codec.choice import examine, segment
 from ikeclient.stack.host import Host
 from ikeclient.stack.interfaces import FRAME_HEADER
 from ikeclient.stack.ip.header import Packet
+from ikeclient.stack.tcp.thinning import thinned
 
 _TRAILER = 8  # bytes behind each packet that `segment` may write
 
@@ -83,7 +84,7 @@ class StackDevice:
     def write_frames(self, frames: Sequence[Packet]) -> int:
         """Hand frames to the host, which takes them all."""
         now, write = self._clock(), self.host.write_frame
-        for frame in frames:
+        for frame in thinned(frames) if len(frames) > 1 else frames:
             write(frame, now)
         self._touched()
         return len(frames)
