@@ -13,6 +13,7 @@ from ikeclient.stack.tcp.sequence import MASK, is_before
 from ikeclient.stack.tcp.services import Services
 from ikeclient.stack.tcp.timestamps import Timestamps
 
+_WINDOW = 0xFFFF  # there is nothing to come; a closed one would be odd
 LENGTH = 60.0  # twice the longest life of a segment, as systems in use have it
 
 
@@ -67,4 +68,4 @@ class TimeWait:
         self._due = False
         stamps = self._stamps
         options = of_segment(None if stamps is None else (stamps.value(now), stamps.recent), [])
-        return self.flow.write(frame, self._following, self._expected, ACK, 0, options)
+        return self.flow.write(frame, self._following, self._expected, ACK, _WINDOW, options)
