@@ -380,3 +380,47 @@ def test_sequence_numbers_wrap_around(monkeypatch: pytest.MonkeyPatch) -> None:
     connected(world, client, server)
     assert world.run(60, lambda: client.reason is server.reason is CloseReason.CLOSED)
     assert (server.got, client.got) == (data, data[::-1])
+
+
+def test_a_user_that_closes_while_it_hears_of_data_hears_no_more() -> None:
+    """What came behind a gap follows at once, and nobody is there to read it."""
+    rig = Rig()
+    rig.establish(of_syn(1460, 8, True, None))
+    rig.put(ACK, sequence=IRS + 3, data=b"behind")
+
+    def hear(data: memoryview) -> int:
+        rig.data += data
+        assert rig.connection is not None
+        rig.connection.close()
+        return len(data)
+
+    rig.on_data = hear  # type: ignore[method-assign]
+    out = rig.put(ACK, data=b"in")
+    assert rig.data == b"in"
+    assert out[-1].flags & RST
+    assert rig.tcp.count == 0
+
+
+def test_a_user_may_abort_from_anything_it_hears() -> None:
+    for hears in ("on_open", "on_data", "on_end", "on_writable"):
+        rig = Rig()
+
+        def end(*_: object, rig: Rig = rig) -> int:
+            assert rig.connection is not None
+            rig.connection.abort()
+            return 0
+
+        setattr(rig, hears, end)
+        rig.connect()
+        rig.put(SYN | ACK, sequence=IRS)
+        assert rig.connection is not None
+        while rig.connection.send(bytes(100_000)):
+            pass
+        for position in range(0, 300_000, 10_000):
+            rig.out()
+            rig.put(ACK, acknowledgment=min(rig.iss + 1 + position, rig.connection._sender.nxt))
+        rig.put(FIN | ACK, data=b"data", acknowledgment=rig.connection._sender.una)
+        rig.out()
+        assert rig.tcp.count == 0, hears
+        rig.wait(100)
+        assert rig.out() == []

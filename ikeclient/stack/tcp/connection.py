@@ -223,7 +223,7 @@ class Connection:
         position = una + ((segment.acknowledgment - una) & MASK)
         if not una < position <= sender.nxt or self.state is not State.ESTABLISHED or not sender.recovery.is_plain:
             return False
-        if segment.has_blocks or self._ecn.codepoint or self._life.at is not None:
+        if segment.has_blocks or self._ecn.codepoint:
             return False
         following = self._receiver.next
         if stamps is not None:
@@ -232,6 +232,8 @@ class Connection:
                 return False
             if following == self._receiver.acknowledged:
                 stamps.update(value, now)
+        if self._life.at is not None:
+            self._life.heard(now)
         changed = sender.peer.update(segment.window, following, position)
         sender.advance(position, now)
         if changed:
@@ -259,9 +261,10 @@ class Connection:
         if self._life.at is not None:
             self._life.heard(now)
         changed = sender.peer.update(segment.window, start, position)
-        blocks = segment.options.blocks if segment.has_blocks else ()
+        recovery = sender.recovery
+        # What comes late tells nothing of selection that is not known by now.
+        blocks = segment.options.blocks if segment.has_blocks and recovery.selective and position >= una else ()
         if position > una or blocks:
-            recovery = sender.recovery
             echo = None
             if not recovery.at_ease and segment.stamped and self._stamps is not None:
                 echo = self._stamps.when(segment.value_and_echo[1], now)
@@ -307,6 +310,9 @@ class Connection:
                 tuner.measure(now - sent)
         tuner.look(now)
         for part in receiver.place(start, data, segment.count, now):
+            if self._left:  # meanwhile
+                self._reset(CloseReason.RESET)
+                return
             taken = 0
             if self._handler is not None and not receiver.buffer.size:
                 taken = self._handler.on_data(part)
