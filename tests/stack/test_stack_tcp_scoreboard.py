@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ikeclient.stack.tcp.reassembly import Reassembly
-from ikeclient.stack.tcp.scoreboard import Scoreboard
+from ikeclient.stack.tcp.scoreboard import MOST_RECORDS, Scoreboard
 from ikeclient.stack.tcp.send_buffer import SendBuffer
 
 BASE, SIZE = 1000, 10  # of the first byte, and of a segment
@@ -117,6 +117,18 @@ def test_a_peer_that_acknowledges_single_bytes_makes_no_records() -> None:
     board.add(0, 60_000, 0.0, 1000)
     for at in range(1, 60_000, 7):
         assert not board.select(at, at + 3)
+    assert len(board.records) == 1
+
+
+def test_a_peer_that_acknowledges_every_second_segment_makes_a_bounded_number_of_records() -> None:
+    board = Scoreboard()
+    for at in range(0, 4_000_000, 50_000):
+        board.add(at, at + 50_000, 0.0, 100)
+    for at in range(0, 4_000_000, 200):
+        board.select(at, at + 100)
+    assert len(board.records) <= MOST_RECORDS + 2
+    assert board.in_flight + board.sacked == 4_000_000
+    board.select(0, 4_000_000)
     assert len(board.records) == 1
 
 

@@ -40,6 +40,8 @@ class Sent:
 
 _start = attrgetter("start")
 
+MOST_RECORDS = 1024  # none is split any more then, so that no peer makes us look through more at each acknowledgement
+
 
 class Scoreboard:
     """The records in order of their positions.
@@ -121,6 +123,9 @@ class Scoreboard:
                 index += 1
                 continue
             first = record.start
+            if len(records) >= MOST_RECORDS and (start > first or end < record.end):
+                index += 1
+                continue
             if start > first:  # round up to a boundary of segments
                 first += -(-(start - first) // record.size) * record.size
                 if first >= record.end:
