@@ -22,7 +22,7 @@ _TRAILER = 8  # bytes behind each packet that `segment` may write
 
 @dataclass(slots=True)
 class DeviceCounters:
-    """What the host did not take: nothing, since what it drops it counts itself."""
+    """What the host did not take: packets that make no sense, or with a wrong checksum."""
 
     write_errors: int = 0
 
@@ -39,13 +39,17 @@ class StackDevice:
 
     def __init__(self, host: Host, clock: Callable[[], float], *, offload: bool = True) -> None:
         self.host = host
-        self.counters = DeviceCounters()
         self._clock = clock
         self._offload = offload
         self._touched: Callable[[], None] = _nothing
         self._buffer = bytearray(FRAME_HEADER + 65535)
         self._view = memoryview(self._buffer)
         self._cut: deque[bytes] = deque()  # packets of a frame that was read in part
+
+    @property
+    def counters(self) -> DeviceCounters:
+        """What the host did not take."""
+        return DeviceCounters(self.host.counters.malformed)
 
     # What drives it
 

@@ -23,6 +23,7 @@ from ikeclient.stack.udp import Association, End
 PORT = 53
 TIMEOUTS = (2.0, 4.0)  # seconds for each server, in the first and the second round
 TCP_TIMEOUT = 6.0
+OTHER_FAMILY = 0.5  # seconds that addresses of one family wait for those of the other (RFC 8305 section 3 waits less)
 MOST_QUESTIONS = 512  # that wait at a time
 MOST_CACHED = 2048
 MOST_REDIRECTIONS = 8  # by CNAME
@@ -79,6 +80,11 @@ class _Lookup:
     outcomes: list[Outcome] = field(default_factory=list)  # of the present form
     missing: int = 0
     worst: Problem = Problem.NO_NAME
+    until: float | None = None  # when those addresses are enough that are there
+
+    @property
+    def found(self) -> tuple[bytes, ...]:
+        return tuple(address for outcome in self.outcomes for address in outcome.addresses)
 
 
 class Resolver:
@@ -129,10 +135,14 @@ class Resolver:
 
     def deadline(self) -> float | None:
         """When to call `expire` at the latest."""
-        return min((question.deadline for question in self._questions.values()), default=None)
+        times = [question.deadline for question in self._questions.values()]
+        times += [lookup.until for lookup in self._lookups.values() if lookup.until is not None]
+        return min(times, default=None)
 
     def expire(self, now: float) -> None:
-        """Ask again what nobody answered."""
+        """Ask again what nobody answered, and wait no longer for the other family."""
+        for key in [key for key, each in self._lookups.items() if each.until is not None and each.until <= now]:
+            self._finish(key, Outcome(addresses=self._lookups[key].found))
         for question in [question for question in self._questions.values() if question.deadline <= now]:
             question.ask_next()
 
@@ -154,11 +164,14 @@ class Resolver:
         self._finish(key, Outcome(problem=lookup.worst))
 
     def _answered(self, key: str, lookup: _Lookup, outcome: Outcome) -> None:
+        if self._lookups.get(key) is not lookup:
+            return  # it had enough
         lookup.outcomes.append(outcome)
         lookup.missing -= 1
         if lookup.missing:
+            lookup.until = self._network.now + OTHER_FAMILY if outcome.addresses else None
             return
-        if found := tuple(address for each in lookup.outcomes for address in each.addresses):
+        if found := lookup.found:
             self._finish(key, Outcome(addresses=found))
             return
         problems = {each.problem for each in lookup.outcomes}

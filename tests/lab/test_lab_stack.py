@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -192,10 +193,11 @@ def test_a_path_that_gets_narrower_is_met_with_shorter_segments(lab: Lab) -> Non
 
 
 @pytest.mark.waits
-def test_connections_live_through_rekeys_moves_and_reconnects(lab: Lab) -> None:
+def test_connections_live_through_rekeys_moves_reloads_and_reconnects(lab: Lab) -> None:
     """One upload and one idle connection meanwhile; the gateway gives the same address again."""
     lab.network.add_second_path()
-    with using(lab, session={"rekey_child": 10, "rekey_ike": 14}) as (user, person):
+    session = {"rekey_child": 10, "rekey_ike": 14}
+    with using(lab, session=session) as (user, person):
         upload = user.begin("put", INSIDE_IPV4, 4 << 20, 4.0)
         lab.gateway.rekey(child="net")
         lab.gateway.rekey(ike="rw")
@@ -203,12 +205,16 @@ def test_connections_live_through_rekeys_moves_and_reconnects(lab: Lab) -> None:
         user.wait("roamed")
         lab.network.use_first_path()
         user.wait("roamed", 2)
+        person.write_profile({"session": session, "network": {"mtu": 1290}})
+        user.process.send_signal(signal.SIGHUP)
+        user.wait("reloaded")
         assert person.run("reconnect", "work").returncode == 0
         user.wait("connected", 2)
         assert user.result(upload)["same"]
         status = person.status()
         assert status is not None
         assert status["roams"] >= 2
+        assert status["mtu"] == 1290
 
 
 @pytest.mark.extended

@@ -242,6 +242,23 @@ def test_a_silent_or_failing_server_is_passed_over() -> None:
         assert [each[0] for each in world.asked] == [SERVER, SECOND]
 
 
+@pytest.mark.parametrize("silent", [Type.A, Type.AAAA])
+def test_addresses_of_one_family_do_not_wait_long_for_the_other(silent: Type) -> None:
+    """Servers that never answer one of the two questions are a known kind."""
+    world = World(versions=(4, 6))
+    right = zone(("www.corp.example", Type.A, WEB4), ("www.corp.example", Type.AAAA, WEB6))
+    world.answers[SERVER] = lambda i, n, k: None if k == silent else right(i, n, k)
+    assert world.look_up("www.corp.example").addresses == (WEB6 if silent is Type.A else WEB4,)
+    assert world.now == 1000.5
+    late = world.resolver.deadline()
+    assert late is not None
+    while (late := world.resolver.deadline()) is not None:  # what is still asked ends, and harms nothing
+        world.now = late
+        world.resolver.expire(late)
+        world.pump()
+    assert world.outcomes == [Outcome(addresses=(WEB6 if silent is Type.A else WEB4,))]
+
+
 def test_a_server_that_refuses_is_passed_over_at_once() -> None:
     world = World()
     world.answers[SECOND] = zone(("www.corp.example", Type.A, WEB4))
