@@ -178,6 +178,8 @@ class TlsClient:
         reasons = [each or f"alert {CLOSE_NOTIFY}" for each in reasons]
         reason = reasons[-1] if reasons else "the connection broke"
         alert = next((each.split("alert", 1)[1].strip() for each in reasons if "alert" in each), None)
+        if reason == "":  # OpenSSL has no words for a fatal one of this kind, as strongSwan sends it
+            reason = alert = "close notify"
         old = any(mark in each for each in reasons for mark in _TOO_OLD)
         return TlsError(reason, alert=alert, too_old=old)
 

@@ -201,6 +201,9 @@ class TlsMethod(Remark):
             raise breach(f"TLS in {name} failed: {error.reason}")
         self._ended = True
         self.done, self.msk = False, None
+        if not handshake and self.type != EapType.TLS and not self.with_certificate:
+            self.refusal = refused(self._login.user, f"the server ended {name} during the login inside: {error.alert}")
+            return ACKNOWLEDGEMENT
         ours = bool(self._credentials.chain) and any(mark in error.alert for mark in _REFUSED_CERTIFICATES)
         if not handshake and error.alert == CLOSE_NOTIFY and self._login.password is not None:
             self.refusal = refused(self._login.user, f"{name}: the authentication server has ended TLS")

@@ -350,6 +350,9 @@ server default {{
     Auth-Type PAP {{
       pap
     }}
+    Auth-Type MS-CHAP {{
+      mschap
+    }}
     eap
   }}
 }}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -290,3 +290,52 @@ def test_a_gateway_that_refuses_the_only_scheme_is_answered_with_the_key_to_set(
     status = connected(lab, Login(offer=offer, profile={"auth": {"signature": ["rsa-pkcs1-sha256"]}}))
     assert status["local"]["auth"][0]["signature"] == "RSA PKCS#1 v1.5 with SHA-256"
     assert status["local"]["auth"][0]["serial"]
+
+
+def variants(every: Iterable[str], ordinary: str) -> list[Any]:
+    """All of them, of which one stands for the others in an ordinary run."""
+    return [each if each == ordinary else pytest.param(each, marks=pytest.mark.extended) for each in every]
+
+
+DEMANDED: dict[str, tuple[str, str, str]] = {  # the profile's word: kind of key, strongSwan's word, what status says
+    "rsa-pss-sha256": ("rsa2048", "rsa/pss-sha256", "RSA-PSS with SHA-256"),
+    "rsa-pss-sha384": ("rsa3072", "rsa/pss-sha384", "RSA-PSS with SHA-384"),
+    "rsa-pss-sha512": ("rsa2048", "rsa/pss-sha512", "RSA-PSS with SHA-512"),
+    "rsa-pkcs1-sha256": ("rsa2048", "rsa-sha256", "RSA PKCS#1 v1.5 with SHA-256"),
+    "rsa-pkcs1-sha384": ("rsa3072", "rsa-sha384", "RSA PKCS#1 v1.5 with SHA-384"),
+    "rsa-pkcs1-sha512": ("rsa2048", "rsa-sha512", "RSA PKCS#1 v1.5 with SHA-512"),
+    "ecdsa-sha256": ("ecdsa256", "ecdsa-sha256", "ECDSA with SHA-256"),
+    "ecdsa-sha384": ("ecdsa384", "ecdsa-sha384", "ECDSA with SHA-384"),
+    "ecdsa-sha512": ("ecdsa521", "ecdsa-sha512", "ECDSA with SHA-512"),
+    "ed25519": ("ed25519", "ed25519", "Ed25519"),
+    "ed448": ("ed448", "ed448", "Ed448"),
+}
+
+
+@pytest.mark.parametrize("scheme", variants(DEMANDED, "rsa-pss-sha384"))
+def test_each_signature_that_a_gateway_can_demand_and_make(lab: Lab, scheme: str) -> None:
+    """RFC 7427, RFC 8420: the gateway takes no other from us, and makes no other itself."""
+    kind, word, told = DEMANDED[scheme]
+    offer = Offer(auth="certificate", kind=kind, client_scheme=f"ike:{word}", gateway_scheme=f"ike:{word}")
+    status = connected(lab, Login(offer=offer, profile={"auth": {"signature": [scheme]}}))
+    assert [status[side]["auth"][0]["signature"] for side in ("local", "gateway")] == [told, told]
+
+
+CLASSIC = {"rsa2048": "SHA-1", "ecdsa256": "SHA-256", "ecdsa384": "SHA-384", "ecdsa521": "SHA-512"}
+
+
+@pytest.mark.parametrize("kind", variants(CLASSIC, "ecdsa521"))
+def test_a_gateway_that_does_not_know_rfc_7427(lab: Lab, kind: str) -> None:
+    """The methods 1 and 9 to 11 of RFC 7296 and RFC 4754 in both directions; the first has SHA-1, which is allowed."""
+    offer = Offer(auth="certificate", kind=kind, settings={"signature_authentication": False})
+    allowed: dict[str, dict[str, object]] = {"gateway": {"allow_sha1": True}} if kind == "rsa2048" else {}
+    status = connected(lab, Login(offer=offer, profile=allowed))
+    for side in ("local", "gateway"):
+        assert CLASSIC[kind] in status[side]["auth"][0]["signature"]
+
+
+@pytest.mark.extended
+def test_sha1_is_not_used_unless_it_is_allowed(lab: Lab) -> None:
+    """N26: what to set is said."""
+    offer = Offer(auth="certificate", kind="rsa2048", settings={"signature_authentication": False})
+    assert "allow_sha1" in refused(lab, Login(offer=offer), 4)

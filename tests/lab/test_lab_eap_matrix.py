@@ -17,7 +17,7 @@ from cryptography import x509
 from lab.charon import PLUGINS, Conf
 from lab.gateway import PASSWORD, USER, Auth, Offer
 from lab.network import INSIDE_IPV4, Topology
-from lab.pki import Credential, Pki
+from lab.pki import CLIENT_NAME, Credential, Pki
 from lab.radius import SECRET, FreeRadius, Hlr, Hostapd
 from lab.traffic import ping
 from lab.world import Lab
@@ -86,9 +86,7 @@ WAYS: dict[str, Way] = {
         auth={"method": "eap", "user": USER, "anonymous_identity": ANONYMOUS}, over_tls=True, typed=True
     ),
     "eap-mschapv2": Way(auth={"method": "eap", "user": USER}, offer="eap-mschapv2", typed=True),
-    "eap-certificate": Way(
-        auth={"method": "eap", "user": "alice@example.com"}, offer="eap-tls", over_tls=True, certified=True
-    ),
+    "eap-certificate": Way(auth={"method": "eap", "user": CLIENT_NAME}, offer="eap-tls", over_tls=True, certified=True),
     "eap-card": Way(auth={"method": "eap", "user": f"0{IMSI}", "identity": None}, card=True),
 }
 TUNNELLED = ("ttls-pap", "ttls-mschapv2", "ttls-eap-mschapv2", "ttls-gtc", "ttls-md5", "peap-mschapv2", "peap-gtc")
@@ -120,10 +118,10 @@ WRONG: dict[str, tuple[int, str]] = {
     "silence": (4, ""),
 }
 ORDINARY = {
-    ("hostapd-1.3", "peap-tls", "nothing"),
+    ("strongswan", "ttls-md5", "secret"),
     ("hostapd-1.3", "tls", "silence"),
     ("hostapd-1.3", "eap-card", "nothing"),
-    ("freeradius-1.2", "peap-mschapv2", "silence"),
+    ("hostapd-1.3", "peap-mschapv2", "silence"),
 }
 
 
