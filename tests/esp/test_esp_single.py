@@ -282,28 +282,51 @@ def test_usual_frames_are_sealed_with_one_call_and_numbers_end(suite: EspSuite) 
     assert sa.sequence == 3
 
 
-@given(packets=st.sampled_from(FILTERS), some=st.lists(frames(), max_size=4), mtu=st.sampled_from([58, 1400]))
-def test_runs_grow_as_they_are_filled(packets: PacketFilter, some: list[bytes], mtu: int) -> None:
-    """The call that appends a packet like those before it does what the steps do."""
+SEGMENT = bytes(12) + b"\x50\x10" + bytes(6)
+CUT = bytes((1, 1, 40, 0, 38, 0, 20, 0, 16, 0))  # TCP over IPv4 in segments of 38 bytes, as long as the datagrams here
+STARTS = [bytes(10) + ipv4(udp(b"x" * 30)), CUT + ipv4(SEGMENT + bytes(38), protocol=6)]
+ALIKE = st.integers(1, 200).map(lambda size: CUT + ipv4(SEGMENT + bytes(size), protocol=6))
+
+
+@given(
+    packets=st.sampled_from(FILTERS),
+    first=st.sampled_from(STARTS),
+    some=st.lists(st.one_of(frames(), ALIKE, st.sampled_from(STARTS)), max_size=6),
+    mtu=st.sampled_from([58, 1400]),
+)
+def test_runs_grow_as_they_are_filled(packets: PacketFilter, first: bytes, some: list[bytes], mtu: int) -> None:
+    """The call that appends packets like those before does what the steps do."""
     suite = SUITES[0]
     choose_cipher({})
     sa = OutboundSa(256, suite, keys_for(suite), filter=packets, entropy=os.urandom)
-    first = bytes(10) + ipv4(udp(b"x" * 30))
     ours, theirs = SendRun(), SendRun()
     for run in (ours, theirs):
         run.add(sa, bytearray(first), len(first), plain.examine(first, len(first)), 0)
-    for frame in (first, *some, first):
+    for frame in some:
+        before = ours.count
         if not ours.grow(bytearray(frame), len(frame), mtu):
+            assert ours.count == before
             continue
-        count, size, last, tos, look = plain.examine(frame, len(frame))
-        assert (count, last, look) == (1, size, False)
-        assert size <= mtu
-        assert of_python(packets).measure(frame[10:], size) == size
-        assert theirs.add(sa, bytearray(frame), len(frame), (count, size, last, tos, look), 0) == 1
+        examined = plain.examine(frame, len(frame))
+        assert examined[1] <= mtu
+        assert not examined[4]
+        assert of_python(packets).measure(frame[10:], len(frame) - 10) == len(frame) - 10
+        assert theirs.add(sa, bytearray(frame), len(frame), examined, 0) == examined[0]
     assert (ours.count, ours.last, ours._bytes) == (theirs.count, theirs.last, theirs._bytes)
     assert ours.slots.buffer == theirs.slots.buffer
     ours.clear()
     assert not ours.grow(bytearray(first), len(first), mtu), "an empty run is of no SA"
+
+
+def test_super_packets_make_a_run_grow_as_long_as_they_fit() -> None:
+    """Six segments each, the last of them shorter at the end."""
+    sa = OutboundSa(256, SUITES[0], keys_for(SUITES[0]), filter=FILTERS[0], entropy=os.urandom)
+    whole, shorter = (bytearray(CUT + ipv4(SEGMENT + bytes(size), protocol=6)) for size in (6 * 38, 5 * 38 + 7))
+    run = SendRun()
+    run.add(sa, whole, len(whole), plain.examine(whole, len(whole)), 0)
+    assert [run.grow(frame, len(frame), 1400) for frame in (*[whole] * 8, shorter, whole)] == [True] * 9 + [False]
+    assert run.count == 60
+    assert run.last == sa.layout.sealed_length(47)
 
 
 def test_a_run_grows_until_it_is_full() -> None:
@@ -323,7 +346,7 @@ def test_nothing_is_written_outside_the_buffer(stride: int, count: int) -> None:
     frame = bytes(10) + ipv4(udp(b"x" * 30))
     out = bytearray(92 * 2)
     with pytest.raises((ValueError, IndexError)):
-        pack(packets, out, stride, 16, 3, 16, 0, count, frame, len(frame), 1400)
+        pack(packets, out, stride, 16, 3, 16, 0, 1 << 62, count, frame, len(frame), 1400)
     assert not any(out)
     cipher = run_cipher.run_cipher(SUITES[0], keys_for(SUITES[0]), 256, os.urandom, sealing=False)
     assert cipher is not None

@@ -115,8 +115,9 @@ def pack(
     mask: int,
     icv: int,
     tos: int,
+    room: int,
     count: int,
     frame: Buffer,
     length: int,
     mtu: int,
-) -> int: ...
+) -> tuple[int, int, int] | None: ...

@@ -116,9 +116,9 @@ def open_single(RunCipher cipher not None, Window window not None, Filter packet
 
 
 cdef bint _plain(Filter packets, const uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu, Frame* f) except -1:
-    """Whether a frame is one packet that the filter accepts and nothing about which needs a longer look."""
+    """Whether the filter accepts the packets of a frame, and nothing about them needs a longer look."""
     _examine(frame, length, f)
-    if f.count != 1 or f.kind != 0 or f.look or f.inner > mtu:
+    if f.count == 0 or f.look or f.size > mtu:
         return False
     return packets._measure(_span(frame, HEADER, f.inner), f.inner) == f.inner
 
@@ -128,7 +128,7 @@ def seal_single(RunCipher cipher not None, Filter packets not None, Py_ssize_t m
     cdef Frame f
     cdef Py_ssize_t pad, text
     cipher._direction(True)
-    if not _plain(packets, frame, length, mtu, &f):
+    if not _plain(packets, frame, length, mtu, &f) or f.kind != 0:
         return None
     if mask < 0 or mask >= BLOCK or (cipher.mac != NULL and mask != BLOCK - 1):
         raise ValueError("impossible alignment")
@@ -143,20 +143,24 @@ def seal_single(RunCipher cipher not None, Filter packets not None, Py_ssize_t m
 
 
 def pack(Filter packets not None, uint8_t[::1] out, Py_ssize_t stride, Py_ssize_t gap, Py_ssize_t mask, Py_ssize_t icv,
-         int tos, Py_ssize_t count, const uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu):
+         int tos, Py_ssize_t room, Py_ssize_t count, const uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu):
     cdef Frame f
-    cdef Py_ssize_t pad
-    cdef uint8_t* to
+    cdef Py_ssize_t pad, index, to, inner = 0
     if stride < 1 or gap < 0 or icv < 0 or mask < 0 or mask > 255 or count < 0:
         raise ValueError("impossible slots")
-    if not _plain(packets, frame, length, mtu, &f) or f.tos != tos:
-        return 0
-    pad = -(f.inner + 2) & mask
-    if gap + f.inner + pad + 2 + icv != stride:
-        return 0
-    if count >= out.shape[0] // stride:
+    if not _plain(packets, frame, length, mtu, &f) or f.tos != tos or f.count > room - count:
+        return None
+    if gap + f.size + (-(f.size + 2) & mask) + 2 + icv != stride:
+        return None
+    if f.count > out.shape[0] // stride - count:
         raise IndexError("outside the buffer")
-    to = &out[0] + count * stride + gap
-    _one(frame, &f, to)
-    _pad(to + f.inner, pad, frame[HEADER])
-    return f.inner
+    for index in range(f.count):
+        to = (count + index) * stride + gap
+        inner = f.last if index == f.count - 1 else f.size
+        if f.kind == 0:
+            _one(frame, &f, <uint8_t*>_span(out, to, inner))
+        else:
+            _part(frame, &f, out, to, index)
+        pad = -(inner + 2) & mask
+        _pad(<uint8_t*>_span(out, to + inner, pad + 2), pad, frame[HEADER])
+    return f.count, (f.count - 1) * f.size + f.last, gap + inner + (-(inner + 2) & mask) + 2 + icv

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ikeclient.esp.codec._offload import Filter
 
 # A digest of `_offload.pyx` and the files it includes, which setup.py puts into the compiled module as well.
-SOURCES = "aac38837cc6d14ef"
+SOURCES = "1b0083be607e676a"
 
 ACTIVE: Literal["compiled", "plain"]
 STALE = False  # whether there is a compiled module that was made from other sources

@@ -45,7 +45,7 @@ class SendRun(Run):
             self.sa, self.tos, self.stride, self.last = sa, tos, whole, whole
             self._room = max(min(MOST_SEGMENTS, LONGEST_RUN // whole), 1)
             self._bytes = 0
-            self._pack = packer(sa.filter.quick, self.slots.buffer, whole, tos, layout)
+            self._pack = packer(sa.filter.quick, self.slots.buffer, whole, tos, self._room, layout)
         else:
             longer = whole > self.stride or (count > 1 and whole != self.stride)
             if longer or sa is not self.sa or tos != self.tos or self.last != self.stride:
@@ -65,13 +65,17 @@ class SendRun(Run):
         return number
 
     def grow(self, frame: bytearray, length: int, mtu: int) -> bool:
-        """Append the packet of a frame if it is like those before it and belongs into the same SA; whether it was."""
-        if self._pack is None or self.count >= self._room or self.last != self.stride:
+        """Append the packets of a frame if they are like those before and belong into the same SA; whether they were.
+
+        Packets above the inner MTU do not.
+        """
+        if self._pack is None or self.last != self.stride:
             return False
-        size = self._pack(self.count, frame, length, mtu)
-        if not size:
+        packed = self._pack(self.count, frame, length, mtu)
+        if packed is None:
             return False
-        self.count += 1
+        added, size, self.last = packed
+        self.count += added
         self._bytes += size
         return True
 

@@ -1,7 +1,7 @@
 """A packet that comes alone, carried by the compiled module with one call.
 
 Inbound that goes from the replay window to the selectors, outbound from the frame to the sealed packet. A run of equal
-packets grows by one with one call as well (`Pack`).
+packets grows by those of one frame with one call as well (`Pack`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ACCEPTED, UNJUDGED, MISSHAPEN, REPLAYED, FORGED = range(5)
 
 OpenSingle = Callable[[Buffer, int, int, bool], tuple[int, bytes]]
 SealSingle = Callable[[int, Buffer, int, int], tuple[bytes, int] | None]
-Pack = Callable[[int, Buffer, int, int], int]
+Pack = Callable[[int, Buffer, int, int], tuple[int, int, int] | None]
 
 
 def single_opener(
@@ -51,16 +51,17 @@ def single_sealer(cipher: RunCipher, packets: Filter, alignment: int) -> SealSin
     return partial(seal_single, cipher, packets, alignment - 1)
 
 
-def packer(packets: Filter | None, out: Writable, stride: int, tos: int, layout: EspLayout) -> Pack | None:
-    """What appends packets to a run in the slots of `out`, if there is a compiled module.
+def packer(packets: Filter | None, out: Writable, stride: int, tos: int, room: int, layout: EspLayout) -> Pack | None:
+    """What appends frames to a run in the first `room` slots of `out`, if there is a compiled module.
 
-    `pack(count, frame, length, mtu)` writes the packet of a frame into slot number `count` and returns its length. It
-    returns 0 and writes nothing if the packet is not one that `single_sealer` takes, or has another TOS octet or
-    another size.
+    `pack(count, frame, length, mtu)` writes the packets of a frame into the slots from number `count` on. It returns
+    how many they are, their bytes, and how long the last one will be when sealed. It returns None and writes nothing if
+    one of them is not plain, as for `single_sealer`, if their TOS octet or their size is another one, or if there is no
+    room for all.
     """
     if packets is None:
         return None
     from ikeclient.esp.codec._offload import pack
 
     gap = HEADER_LENGTH + layout.iv_length
-    return partial(pack, packets, out, stride, gap, layout.alignment - 1, layout.icv_length, tos)
+    return partial(pack, packets, out, stride, gap, layout.alignment - 1, layout.icv_length, tos, room)
