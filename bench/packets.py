@@ -172,7 +172,8 @@ def sent(frames: list[bytes]) -> list[tuple[bytes, int]]:
     socket.keep = True
     device.waiting = frames
     device.rewind()
-    pump.drain_tun(True)
+    while pump.drain_tun(True):
+        pass
     return socket.waiting
 
 
