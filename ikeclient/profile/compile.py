@@ -139,9 +139,10 @@ def compile_profile(
         session = replace(session, card_reader=_card_reader(profile, sources))
     except SecretNotRead as unread:
         raise unread.after(sources.warnings) from None
-    if profile.gateway.ca is not None and gateway_method(profile) == "psk":
+    if gateway_method(profile) == "psk":
         what = "method psk" if profile.gateway.auth is None else "gateway.auth psk"
-        sources.warnings.append(f"key 'gateway.ca' is not used by {what}")
+        unused = [key for key in ("ca", "certificate_forms") if getattr(profile.gateway, key)]
+        sources.warnings.extend(f"key 'gateway.{key}' is not used by {what}" for key in unused)
     return CompiledProfile(
         name=name,
         base_dir=base_dir,

@@ -13,6 +13,7 @@ from ikeclient.cli.app import main
 from ikeclient.errors import PlatformError
 from ikeclient.esp.codec import choice
 from ikeclient.net.rights import privileges
+from ikeclient.tunnel.revocation_cache import RevocationCache
 
 
 def test_this_machine_is_described_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,3 +124,28 @@ def test_a_device_that_was_made_for_this_user_takes_the_place_of_cap_net_admin(
     monkeypatch.setattr(privileges, "describe", lambda _: [node, admin])
     assert main(["doctor", "--for", "connect"]) == 11
     assert "run as root" in capsys.readouterr().err
+
+
+def test_where_answers_about_revocation_are_kept_and_how_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """C8."""
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path))
+    monkeypatch.delenv("http_proxy", raising=False)
+
+    def found() -> dict[str, doctor.Finding]:
+        return {each.name: each for each in doctor._revocation()}
+
+    assert found()["revocation"].ok
+    assert "nothing is kept yet" in found()["revocation"].text
+    cache = RevocationCache(tmp_path / "revocation")
+    cache.prepare()
+    cache.put("key", bytes(3000))
+    assert found()["revocation"].text == f"1 answers (2 KiB) are kept in {tmp_path}/revocation"
+    (tmp_path / "revocation").chmod(0o755)
+    assert not found()["revocation"].ok
+    assert "directly" in found()["OCSP and CRLs"].text
+    monkeypatch.setenv("http_proxy", "proxy.example:3128")
+    assert "through the proxy http://proxy.example:3128" in found()["OCSP and CRLs"].text
+    monkeypatch.setenv("http_proxy", "https://proxy.example/")
+    assert not found()["OCSP and CRLs"].ok

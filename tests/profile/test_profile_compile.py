@@ -372,10 +372,12 @@ def test_the_dot_of_a_fully_qualified_name_is_not_part_of_the_identity(place: Pa
 
 
 def test_keys_that_the_method_does_not_use_are_warned_about(place: Path) -> None:
-    text = PSK.replace("[auth]", 'ca = "ca.pem"\n[auth]').replace("psk = {", 'user = "x"\npsk = {')
+    forms = 'ca = "ca.pem"\ncertificate_forms = ["pkcs7"]\n[auth]'
+    text = PSK.replace("[auth]", forms).replace("psk = {", 'user = "x"\npsk = {')
     assert build(text, place).warnings == (
         "key 'auth.user' is not used by method psk",
         "key 'gateway.ca' is not used by method psk",
+        "key 'gateway.certificate_forms' is not used by method psk",
     )
 
 

@@ -12,7 +12,8 @@ from ikeclient.errors import IkeclientError, ProfileError, UsageError
 from ikeclient.ike.config import CertificateAuth, PskAuth, TrustedCertificate
 from ikeclient.profile.compile import compile_profile
 from ikeclient.profile.compiled import CompiledProfile
-from ikeclient.profile.load.load import parse_profile
+from ikeclient.profile.load.check import check_profile
+from ikeclient.profile.load.load import load_profile, parse_profile
 from ikeclient.profile.secrets import credentials
 from ikeclient.profile.secrets.secrets import Ask
 from ikeclient.profile.secrets.typed import decode_psk
@@ -167,6 +168,20 @@ def test_an_expired_certificate_of_ours_is_warned_about(write: Write, place: Pat
     write("alice.pem", old.pem())
     write("alice.key", old.key_pem())
     assert "our certificate expired at" in build(CERTIFICATE, place).warnings[0]
+
+
+def test_a_certificate_of_ours_that_expires_soon_is_told_by_validate(
+    write: Write, place: Path, authority: Owner
+) -> None:
+    """C2: `connect` tells it when it logs in."""
+    for days, told in ((13, True), (20, False)):
+        own = issue(common_name("alice"), authority, days=days)
+        write("alice.pem", own.pem())
+        write("alice.key", own.key_pem())
+        checked = check_profile(load_profile(str(write("work.toml", CERTIFICATE))))
+        assert checked.ready
+        assert any("our certificate expires at" in text for text in checked.warnings) is told
+        assert not any("expires" in text for text in build(CERTIFICATE, place).warnings)
 
 
 def test_a_key_that_is_not_the_certificates_is_refused(write: Write, place: Path, authority: Owner) -> None:

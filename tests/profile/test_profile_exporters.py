@@ -217,6 +217,7 @@ def test_importing_an_export_gives_the_same_profile(place: Path, form: Format) -
         assert (after.auth.user, after.auth.identity) == ("alice", "alice@example.com")
 
 
+MORE = 'port = 4501\nallow_sha1 = true\ncertificate_forms = ["pkcs7"]\nrevocation = "ifuri"'
 EVERYTHING = """
 [network]
 request = []
@@ -243,7 +244,7 @@ down = [["/bin/true"]]
 @pytest.mark.parametrize("form", CAN_SAY)
 def test_no_key_is_lost_without_a_word(place: Path, form: Format) -> None:
     text = LAW.format(ca=place / "ca.pem").replace("[network]\n", "") + EVERYTHING
-    text = text.replace('identity = "gw.example.com"', 'identity = "gw.example.com"\nport = 4501\nallow_sha1 = true')
+    text = text.replace('identity = "gw.example.com"', 'identity = "gw.example.com"\n' + MORE)
     data, warnings = exported(place, text, form)
     before = parse_profile(text).profile.model_dump(mode="json", exclude_unset=True)
     after = parse_profile(read_foreign(data).toml("work")).profile.model_dump(mode="json")

@@ -72,6 +72,14 @@ def test_without_a_directory_nothing_is_kept(tmp_path: Path) -> None:
         cache.put("key", b"content")
         assert cache.get("key", 100) is None
         cache.remove("key")
+        assert cache.usage() is None
+
+
+def test_what_is_kept_can_be_counted(cache: RevocationCache) -> None:
+    assert cache.usage() == (0, 0)
+    for number in range(3):
+        cache.put(f"key {number}", bytes(number))
+    assert cache.usage() == (3, 3)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ _SILENT = {  # carried over, said by us anyway, or without a meaning here
         *("version", "remote_addrs", "remote_port", "proposals", "mobike", "dpd_delay", "rekey_time", "keyingtries"),
         *("vips", "encap", "local_addrs", "local_port", "fragmentation", "unique", "send_cert", "send_certreq"),
         *("dpd_timeout", "over_time", "rand_time", "aggressive", "if_id_in", "if_id_out", "pull", "dscp", "childless"),
-        *("ppk_id", "ppk_required", "mediation", "mediated_by"),
+        *("ppk_id", "ppk_required", "mediation", "mediated_by", "ocsp"),
     },
     "child": {
         *("remote_ts", "local_ts", "esp_proposals", "ah_proposals", "rekey_time", "mode", "start_action", "dpd_action"),
