@@ -216,7 +216,7 @@ def _destination(text: str) -> Destination:
 
 
 def _specs(
-    socks: list[str] | None, http: list[str] | None, forward: list[str] | None, remote: Sequence[RemoteForward]
+    socks: list[str] | None, http: list[str] | None, forward: list[str] | None, remote: Sequence[RemoteForward] = ()
 ) -> list[ListenerSpec]:
     from ikeclient.proxy.listen import parse_forward, parse_listener
     from ikeclient.proxy.settings import Kind
