@@ -20,7 +20,7 @@ PACKAGE = ROOT / "ikeclient"
 
 # What each part may import from the project besides itself, and why no more.
 LAYERS: dict[str, tuple[frozenset[str], str]] = {
-    "": (frozenset(), "the top package holds the version and is imported by everything"),
+    "": (frozenset({"library", "profile"}), "the top package holds the version and is imported by everything"),
     "errors": (frozenset(), "every layer raises errors, so they stand below all layers"),
     "ipc": (frozenset({"errors"}), "two processes of ours: how one is forked and talked with, not what about"),
     "wire": (frozenset({"errors"}), "bytes to values and back, usable without any other part"),
@@ -68,6 +68,11 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
         frozenset({"control", "profile", "errors"}),
         "commands are clients of a tunnel's socket; what carries a tunnel is imported inside the command that needs it",
     ),
+    "library": (
+        frozenset({"process", "proxy", "stack", "tunnel", "profile", "dataplane", "control", "errors"}),
+        "what a program of others sees of a tunnel in its own event loop",
+    ),
+    "client": (frozenset({"control", "errors"}), "what a program of others sees of tunnels that run"),
     "__main__": (frozenset({"cli"}), "only hands over to the command line"),
 }
 

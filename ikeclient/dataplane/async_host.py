@@ -29,7 +29,7 @@ _ERRNO: dict[CloseReason, int] = {
     CloseReason.RESET: errno.ECONNRESET,
     CloseReason.TIMED_OUT: errno.ETIMEDOUT,
     CloseReason.UNREACHABLE: errno.EHOSTUNREACH,
-    CloseReason.ADDRESS_LOST: errno.ENETRESET,
+    CloseReason.ADDRESS_LOST: errno.ECONNRESET,
     CloseReason.CLOSED: errno.ECONNABORTED,
 }
 _KINDS: dict[Kind, int] = {

@@ -19,6 +19,7 @@ from ikeclient.control.directory import Peer
 from ikeclient.control.events import failed, happened
 from ikeclient.control.http_listener import bound, served
 from ikeclient.control.server import ControlServer
+from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.dataplane.event_loop import run_loop
 from ikeclient.errors import IkeclientError, PlatformError, UsageError
 from ikeclient.ipc.messages import pack
@@ -81,6 +82,7 @@ async def _run(
         notice("the profile's kill switch has nothing to do here: the commands have no network but the tunnel")
     if profile.session.up or profile.session.down:
         notice("the profile's up and down commands are not run: they are about the machine")
+    choose_cipher()
     sign = keys.sign if keys is not None else None
     card = card_of(profile, keys)
     ports = Ports(device=namespace.tun, machine=namespace, table=FIRST_TABLE, sign=sign, card=card)

@@ -17,6 +17,7 @@ from ikeclient.control.events import failed, happened
 from ikeclient.control.http_listener import bound, served
 from ikeclient.control.server import ControlServer
 from ikeclient.dataplane.async_host import AsyncHost
+from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.dataplane.event_loop import run_loop
 from ikeclient.dataplane.stack_machine import StackMachine
 from ikeclient.errors import IkeclientError
@@ -98,6 +99,7 @@ async def _run(
         notice("the profile's kill switch has nothing to do here: what uses the tunnel has no other network")
     if profile.session.up or profile.session.down:
         notice("the profile's up and down commands are not run: they are about the machine")
+    choose_cipher()
     tunnel = StackTunnel(profile, options, publish, keys)
     connection = tunnel.connection
     control = await open_control(connection, options, connection.stop, notice)

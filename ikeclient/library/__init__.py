@@ -1,0 +1,1 @@
+"""Tunnels inside a Python program, in its own event loop."""

@@ -1,0 +1,327 @@
+"""Tunnels inside a Python program: `ikeclient.open`. No right, device or namespace is needed, and nothing outside the
+program changes: TCP, UDP and ICMP end in it (`stack`).
+
+It runs in any asyncio event loop. Secrets come from where the profile says; nobody is asked unless `ask` is given.
+Errors are `ikeclient.errors.IkeclientError` until the tunnel is up, and those of sockets (OSError, socket.gaierror)
+afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from ikeclient.control import client
+from ikeclient.control.status import TunnelStatus
+from ikeclient.dataplane.async_host import Connection, Datagrams, Listening
+from ikeclient.dataplane.cipher import choose_cipher
+from ikeclient.errors import IkeclientError, NoResponse, UsageError
+from ikeclient.library.transport import StackTransport
+from ikeclient.process.profile_source import ProfileSource
+from ikeclient.process.run_in_stack import StackTunnel
+from ikeclient.profile.compile import compile_profile
+from ikeclient.profile.compiled import CompiledProfile
+from ikeclient.profile.model.schema import Profile
+from ikeclient.proxy.dial import first_to_answer, in_turn
+from ikeclient.proxy.in_stack import relay
+from ikeclient.proxy.refusal import Refused
+from ikeclient.proxy.settings import Limits
+from ikeclient.tunnel.options import ConnectOptions
+
+_MOST_EVENTS = 256  # of one listener that wait to be taken
+
+_Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
+
+
+class Tunnel:
+    """A tunnel of this program, from `async with ikeclient.open(...)` to the end of that block.
+
+    Hosts are addresses or names, which the tunnel's servers resolve. Connections live through moves, rekeys and new
+    connections to the gateway; they are reset when the inner address changes.
+    """
+
+    def __init__(
+        self,
+        profile: str | Path | Profile,
+        *,
+        overrides: Sequence[str] = (),
+        timeout: float = 30.0,
+        ask: Callable[[str], str] | None = None,
+    ) -> None:
+        self._profile = profile
+        self._overrides = tuple(overrides)
+        self._timeout = timeout
+        self._ask = ask
+        self._limits = Limits(connecting=timeout)
+        self._inner: StackTunnel | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._up: asyncio.Future[None] | None = None
+        self._listeners: set[_Events] = set()
+        self._relays: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises IkeclientError, as `ikeclient connect` fails."""
+        loop = asyncio.get_running_loop()
+        compiled = await asyncio.to_thread(self._compile)
+        if compiled.signs_elsewhere:
+            raise UsageError(
+                "a key on a token or with ssh-agent needs a process of its own", hint="use ikeclient proxy"
+            )
+        choose_cipher()
+        options = ConnectOptions(
+            name=compiled.name, timeout=self._timeout, keylog=None, runtime_directory=client.runtime_directory()
+        )
+        self._up = loop.create_future()
+        self._inner = StackTunnel(compiled, options, self._happened)
+        self._running = loop.create_task(self._run(self._inner))
+        try:
+            await self._up
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Say goodbye to the gateway; connections that are left are cut off."""
+        await self.close()
+
+    async def close(self) -> None:
+        """End the tunnel. Safe to call twice."""
+        for relaying in tuple(self._relays):
+            relaying.cancel()
+        if self._inner is not None and self._running is not None:
+            self._inner.connection.stop()
+            await asyncio.wait([self._running])
+        for events in tuple(self._listeners):
+            events.end()
+
+    # What it carries
+
+    async def open_connection(
+        self, host: str, port: int, *, limit: int = 1 << 16
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A TCP connection, as `asyncio.open_connection` gives it. Raises OSError, socket.gaierror."""
+        reader = asyncio.StreamReader(limit=limit)
+        transport, protocol = await self.create_transport(lambda: asyncio.StreamReaderProtocol(reader), host, port)
+        return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
+
+    async def create_transport(
+        self, protocol_factory: Callable[[], _Protocol], host: str, port: int
+    ) -> tuple[asyncio.Transport, _Protocol]:
+        """A TCP connection, as `loop.create_connection` gives it. Raises OSError, socket.gaierror."""
+        connection = await self._connect(host, port)
+        protocol = protocol_factory()
+        return StackTransport(connection, protocol), protocol
+
+    async def create_connection(self, address: tuple[str, int]) -> socket.socket:
+        """A TCP connection as a connected socket, for code that wants one. Raises OSError, socket.gaierror.
+
+        It is one end of a pair of local sockets, blocking as a new socket is: what blocks on it must not run in the
+        event loop's own thread. Its addresses say nothing.
+        """
+        connection = await self._connect(*address)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        relaying = asyncio.get_running_loop().create_task(_relay(ours, connection))
+        self._relays.add(relaying)
+        relaying.add_done_callback(self._relays.discard)
+        return theirs
+
+    async def start_server(
+        self,
+        connected: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any],
+        port: int,
+        *,
+        address: str | None = None,
+        limit: int = 1 << 16,
+    ) -> Listening:
+        """Accept TCP connections on a port inside the tunnel, on one inner address or all, until its `close`.
+
+        `connected` is as for `asyncio.start_server`. Raises OSError if the port is taken.
+        """
+        loop = asyncio.get_running_loop()
+
+        def accept(connection: Connection) -> None:
+            reader = asyncio.StreamReader(limit=limit)
+            protocol = asyncio.StreamReaderProtocol(reader, connected)
+            loop.call_soon(StackTransport, connection, protocol)
+
+        return self._connected.host.listen(port, accept, address)
+
+    async def open_datagrams(self, port: int = 0) -> Datagrams:
+        """UDP from a port of the inner addresses, 0: any. Raises OSError."""
+        return self._connected.host.open_udp(port)
+
+    async def resolve(self, name: str) -> list[str]:
+        """The addresses of a name, asked from the tunnel's servers. Raises socket.gaierror."""
+        return await self._connected.host.resolve(name)
+
+    async def ping(self, host: str, *, patience: float = 2.0) -> float:
+        """The seconds that an echo took, `patience` at most. Raises TimeoutError, OSError, socket.gaierror."""
+        address = (await self._addresses(host))[0]
+        result = await self._connected.host.ping(address, patience=patience)
+        if result.error is not None:
+            raise OSError(errno.EHOSTUNREACH, f"{host}: {result.error.name.lower().replace('_', ' ')}")
+        if result.round_trip is None:
+            raise TimeoutError(errno.ETIMEDOUT, f"{host} does not answer")
+        return result.round_trip
+
+    # What it tells
+
+    @property
+    def name(self) -> str:
+        """The profile's name."""
+        return self.status().name
+
+    def status(self) -> TunnelStatus:
+        """What `ikeclient status --json` would say of it."""
+        return self._connected.connection.status()
+
+    def events(self) -> AsyncIterator[Mapping[str, object]]:
+        """What happens from now on, as `ikeclient events` tells it, until the tunnel ends.
+
+        Who is slow loses the oldest ones.
+        """
+        events = _Events(self._listeners.discard)
+        self._listeners.add(events)
+        if self._running is None or self._running.done():
+            events.end()
+        return events
+
+    def reconnect(self) -> None:
+        """Make a new connection to the gateway now; connections inside live through it."""
+        self._connected.connection.reconnect()
+
+    # Inside
+
+    @property
+    def _connected(self) -> StackTunnel:
+        if self._inner is None or self._running is None or self._running.done():
+            raise OSError(errno.ENOTCONN, "the tunnel is not open")
+        return self._inner
+
+    def _compile(self) -> CompiledProfile:
+        if isinstance(self._profile, Profile):
+            if self._overrides:
+                raise UsageError("overrides go with a profile's name or path", hint="change the Profile instead")
+            return compile_profile(self._profile, Path.cwd(), self._ask, name="python")
+        return ProfileSource(os.fspath(self._profile), self._overrides).read(self._ask)
+
+    async def _run(self, tunnel: StackTunnel) -> None:
+        assert self._up is not None
+        error: IkeclientError = NoResponse("the tunnel has ended")
+        try:
+            await tunnel.connection.run()
+        except IkeclientError as failure:
+            error = failure
+        finally:
+            if not self._up.done():
+                self._up.set_exception(error)
+            for events in tuple(self._listeners):
+                events.end()
+
+    def _happened(self, event: dict[str, object]) -> None:
+        if event["event"] == "connected" and self._up is not None and not self._up.done():
+            self._up.set_result(None)
+        for events in tuple(self._listeners):
+            events.put(event)
+
+    async def _addresses(self, host: str) -> list[str]:
+        with contextlib.suppress(ValueError):
+            return [socket.inet_ntop(family := _family(host), socket.inet_pton(family, host))]
+        return await self.resolve(host)
+
+    async def _connect(self, host: str, port: int) -> Connection:
+        inner = self._connected
+        addresses = await self._addresses(host)
+        if len(addresses) == 1:
+            async with asyncio.timeout(self._limits.connecting):
+                return await inner.host.open_connection(addresses[0], port)
+
+        failures: list[OSError] = []
+
+        async def reach(address: str) -> Connection:
+            try:
+                return await inner.host.open_connection(address, port)
+            except OSError as error:
+                failures.append(error)
+                raise
+
+        try:
+            return await first_to_answer(in_turn(addresses), self._limits, reach)
+        except Refused:
+            if not failures:
+                raise TimeoutError(errno.ETIMEDOUT, f"{host} port {port} does not answer") from None
+            raise min(failures, key=lambda error: not isinstance(error, ConnectionRefusedError)) from None
+
+
+def open_tunnel(
+    profile: str | Path | Profile,
+    *,
+    overrides: Sequence[str] = (),
+    timeout: float = 30.0,
+    ask: Callable[[str], str] | None = None,
+) -> Tunnel:
+    """Return a tunnel to be entered with `async with`.
+
+    - `profile`: a profile's name, the path of a file that `ikeclient connect` takes, or a `Profile`.
+    - `overrides`: `KEY=VALUE` as after `--set`.
+    - `timeout`: seconds for the first connection, and for each one inside.
+    - `ask`: shows a person a prompt and returns what was typed; it is called in a thread.
+    """
+    return Tunnel(profile, overrides=overrides, timeout=timeout, ask=ask)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    if ":" in host:
+        return socket.AF_INET6
+    if host.count(".") == 3 and all(part.isdigit() for part in host.split(".")):
+        return socket.AF_INET
+    raise ValueError(host)
+
+
+async def _relay(ours: socket.socket, connection: Connection) -> None:
+    with ours:
+        await relay(ours, connection)
+        if connection.closed is None:
+            connection.close()
+
+
+class _Events:
+    """One listener's events, an asynchronous iterator."""
+
+    def __init__(self, forget: Callable[[_Events], None]) -> None:
+        self._forget = forget
+        self._waiting: deque[Mapping[str, object]] = deque(maxlen=_MOST_EVENTS)
+        self._more = asyncio.Event()
+        self._ended = False
+
+    def put(self, event: Mapping[str, object]) -> None:
+        self._waiting.append(event)
+        self._more.set()
+
+    def end(self) -> None:
+        self._ended = True
+        self._forget(self)
+        self._more.set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Mapping[str, object]:
+        while not self._waiting:
+            if self._ended:
+                raise StopAsyncIteration
+            self._more.clear()
+            await self._more.wait()
+        return self._waiting.popleft()

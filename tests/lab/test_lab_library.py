@@ -1,0 +1,110 @@
+"""`ikeclient.open` in a program of an ordinary user to whom namespaces and devices are refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lab import refuse
+from lab.client import REPOSITORY
+from lab.gateway import Offer
+from lab.network import INSIDE_DNS, INSIDE_IPV4
+from lab.person import HOME, ORDINARY, UID, Person
+from lab.test_lab_proxy_programs import serve_ssh
+from lab.world import Lab
+
+NO_NAMESPACES = (sys.executable, str(Path(refuse.__file__)), "unshare")
+EXAMPLE = REPOSITORY / "docs" / "examples" / "library.py"
+
+PROGRAM = """
+import asyncio, hashlib, ikeclient
+from ikeclient.errors import AuthenticationFailed
+
+async def main():
+    seen = []
+    async with ikeclient.open("work") as tunnel:
+        async def listen():
+            async for event in tunnel.events():
+                seen.append(event["event"])
+        listening = asyncio.create_task(listen())
+        reader, writer = await tunnel.open_connection("corp.example", 80)
+        writer.write(b"GET /blob HTTP/1.0\\r\\n\\r\\n")
+        writer.write_eof()
+        body = (await reader.read()).partition(b"\\r\\n\\r\\n")[2]
+        print(hashlib.sha256(body).hexdigest())
+        writer.close()
+        await writer.wait_closed()
+        try:
+            await tunnel.open_connection("corp.example", 9)
+        except ConnectionRefusedError:
+            print("refused")
+        tunnel.reconnect()
+        while "connected" not in seen:
+            await asyncio.sleep(0.05)
+        again, writer = await tunnel.open_connection("corp.example", 80)
+        writer.write(b"GET /peer HTTP/1.0\\r\\n\\r\\n")
+        print((await again.read()).splitlines()[-1].decode())
+        writer.close()
+        left, _ = await tunnel.open_connection("corp.example", 80)
+    await listening
+    try:
+        await left.read()
+        print("ended")
+    except ConnectionError:
+        print("reset")
+    print(seen[-1])
+    try:
+        await tunnel.open_connection("corp.example", 80)
+    except OSError as error:
+        print(error.strerror)
+    try:
+        async with ikeclient.open("work", overrides=['auth.identity="mallory@example.org"']):
+            pass
+    except AuthenticationFailed as error:
+        print("exit", error.exit_code)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def person(lab: Lab) -> Person:
+    lab.gateway.serve(Offer(dns=(INSIDE_DNS,)))
+    return Person(lab)
+
+
+def run(person: Person, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = (*ORDINARY, *NO_NAMESPACES, sys.executable, "-W", "error", *arguments)
+    return person.machine.run(*command, check=False, env=person.environment, timeout=60)
+
+
+def test_the_example_of_the_documentation_runs(lab: Lab, person: Person, tmp_path: Path) -> None:
+    machine = lab.network.client
+    machine.run("sh", "-c", f"echo alice:x:{UID}:{UID}::{HOME}:/bin/sh >>/etc/passwd")
+    machine.run(*ORDINARY, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{HOME}/key", env=person.environment)
+    serve_ssh(lab.network.gateway, machine.read_file(f"{HOME}/key.pub"), tmp_path)
+    done = run(person, str(EXAMPLE), "work", "corp.example", "root", f"{HOME}/key")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert INSIDE_IPV4 in lines[0]
+    assert lines[1].startswith("echo in ")
+    assert lines[2] in ("streams: 10.88.0.1", "streams: fd88::1")
+    assert lines[3] in ("httpx: 200 10.88.0.1", "httpx: 200 fd88::1")
+    assert lines[4:] == ["asyncssh: there", "connected stack"]
+
+
+def test_a_program_sees_what_sockets_would_show_it(lab: Lab, person: Person) -> None:
+    done = run(person, "-c", PROGRAM)
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stdout.replace("fd88::1", "10.88.0.1").splitlines()
+    assert first == lab.servers.sha256
+    assert rest == [
+        "refused",
+        "10.88.0.1",
+        "reset",
+        "disconnected",
+        "the tunnel is not open",
+        "exit 4",
+    ]
