@@ -16,7 +16,6 @@ from ikeclient.stack.tcp.options import of_segment, of_syn
 from ikeclient.stack.tcp.segment import ACK, FIN, RST, SYN
 from ikeclient.stack.tcp.sequence import MASK
 from ikeclient.stack.tcp.state import State
-from ikeclient.stack.tcp.table import MOST_WAITING
 
 STAMPED = of_syn(1460, 8, True, (1000, 0))
 
@@ -171,10 +170,11 @@ def test_a_new_connection_may_follow_in_time_wait() -> None:
     assert rig.state is State.SYN_RECEIVED
 
 
-def test_time_wait_is_bounded() -> None:
+def test_time_wait_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ikeclient.stack.tcp.table.MOST_WAITING", 300)
     rig = Rig()
     rig.listen()
-    for number in range(MOST_WAITING + 200):
+    for number in range(500):
         rig.flow = PEER + US + pack(">HH", 1000 + number, 443)
         (answer,) = rig.put(SYN, sequence=IRS)
         rig.iss = answer.sequence
@@ -183,7 +183,7 @@ def test_time_wait_is_bounded() -> None:
         rig.connection.shutdown()
         rig.out()
         rig.put(FIN | ACK, acknowledgment=rig.iss + 2)
-    assert len(rig.tcp._waiting) <= MOST_WAITING
+    assert len(rig.tcp._waiting) == 300
     assert rig.tcp.count == 0
 
 
