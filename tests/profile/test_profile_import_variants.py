@@ -1201,3 +1201,10 @@ def test_apples_settings_of_eap(types: list[int], more: dict[str, Any], expected
     assert {key: draft.tables["auth"].get(key) for key in expected} == expected
     assert draft.tables["auth"]["user"] == "alice"
     assert any("43" in text for text in draft.warnings) is (43 in types)
+
+
+@pytest.mark.parametrize(("more", "method"), [("eap=mschapv2", "eap-mschapv2"), ("eap=aka", "eap-aka"), ("", "eap")])
+def test_strongswan_4_has_its_eap_method_apart(more: str, method: str) -> None:
+    draft = read(ipsec("authby=eap", more or "auto=add", "eap_identity=alice"))
+    assert (draft.method, draft.gateway_method) == (method, "certificate")
+    assert not any("eap" in text for text in draft.warnings if text.startswith("not carried over"))

@@ -58,6 +58,7 @@ _AUTHBY: dict[str, str] = {  # what the words of authby mean; several are altern
     "never": "never",
     "null": "null",
     "eaponly": "eap-tls",
+    "eap": "eap",
     "xauthpsk": "xauth-psk",
     "xauthrsasig": "xauth-rsasig",
 }
@@ -108,7 +109,7 @@ _SILENT_SIDE = {
     *("vti", "autoca", "sendca", "autheap"),
 }
 _SILENT = {
-    *("auto", "keyexchange", "ikev2", "authby", "also", "fragmentation", "rekey", "margintime", "rekeymargin"),
+    *("auto", "keyexchange", "ikev2", "authby", "eap", "also", "fragmentation", "rekey", "margintime", "rekeymargin"),
     *("narrowing", "modecfgpull", "closeaction", "dpdaction", "dpdtimeout", "eap_identity", "compress", "pfs"),
     *("phase2", "rekeyfuzz", "aggressive", "aggrmode", "modeconfig", "overlapip", "initial-contact", "cisco-unity"),
     *("nat-keepalive", "retransmit-timeout", "retransmit-interval", "ikepad", "salifetime", "sareftrack", "reauth"),
@@ -398,6 +399,9 @@ def _section(settings: Mapping[str, str], ours: str, dialect: Dialect, draft: Dr
         if method is None:
             raise ProfileError(f"authby = {printable(words[0], 40)} is not known")
         parts["local"].values["auth"] = parts["remote"].values["auth"] = _signature(words, method)
+        if method == "eap":  # strongSwan 4: the method stands apart, and the gateway has a certificate
+            parts["local"].values["auth"] = f"eap-{settings['eap']}" if settings.get("eap") else "eap"
+            parts["remote"].values["auth"] = "pubkey"
     for key, value in settings.items():
         if key in _CONNECTION_KEYS:
             root.values[_CONNECTION_KEYS[key]] = value
