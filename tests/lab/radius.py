@@ -36,6 +36,7 @@ _RANDOM = 16
 # How names begin that hostapd's server takes for a card, permanent ones and those that it gives.
 CARD_NAMES = dict(zip("024135678", ("AKA", "AKA", "AKA", "SIM", "SIM", "SIM", "AKA'", "AKA'", "AKA'"), strict=True))
 
+EXPIRED = "expired"  # a user of FreeRADIUS whose password has to be changed; its own change of it crashes
 PLAIN_NAMES = ("mschapv2", "gtc", "md5")  # users of hostapd's server with that method and nothing around it
 
 
@@ -267,7 +268,10 @@ class FreeRadius(_Server):
     def serve(self, server: Credential, client_authority: Path, *, tls13: bool = False) -> None:
         """Answer with `server` as the certificate, and demand client certificates of `client_authority`."""
         own = self.directory
-        (own / "users").write_text(f'{USER} Cleartext-Password := "{PASSWORD}"\n')
+        (own / "users").write_text(
+            f'{USER} Cleartext-Password := "{PASSWORD}"\n'
+            f'{EXPIRED} Cleartext-Password := "{PASSWORD}", SMB-Account-Ctrl-Text := "[Ue]"\n'
+        )
         versions = ("1.3", "1.3") if tls13 else ("1.2", "1.2")
         (own / "radiusd.conf").write_text(_freeradius_conf(own, self.port, versions, server, client_authority))
         self.launch("freeradius", "-fxx", "-l", "stdout", "-d", str(own))

@@ -18,7 +18,7 @@ from cryptography import x509
 from lab.gateway import PASSWORD, USER
 from lab.machines import Machine
 from lab.pki import Credential, Pki
-from lab.radius import ACCEPT, FreeRadius, Hostapd, RadiusClient, Verdict, converse
+from lab.radius import ACCEPT, EXPIRED, FreeRadius, Hostapd, RadiusClient, Verdict, converse
 
 from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.trust_store import TrustStore
@@ -237,6 +237,13 @@ def test_a_person_gets_a_second_try_inside_of_peap(freeradius: Log, pki: Pki) ->
     login = freeradius(EapType.PEAP, credentials(pki, inner="mschapv2"), "wrong", (PASSWORD,))
     assert login.asked == [f"The gateway refused the password. Password for '{USER}'"]
     accepted(login)
+
+
+def test_an_expired_password_is_said_to_be_expired_if_nobody_can_change_it(freeradius: Log, pki: Pki) -> None:
+    """FreeRADIUS says E=648; a person would be asked for a new one."""
+    with pytest.raises(AuthenticationFailed, match="'expired' has expired") as told:
+        freeradius(EapType.PEAP, credentials(pki, inner="mschapv2"), PASSWORD, user=EXPIRED)
+    assert "E=648" in told.value.message
 
 
 def test_a_wrong_client_certificate_is_refused_in_words(hostapd: Log, pki: Pki) -> None:
