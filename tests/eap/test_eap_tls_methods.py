@@ -321,6 +321,48 @@ def test_a_suite_that_was_not_offered_is_refused(suite: int) -> None:
         eap.respond(server.packet(b"\0" + hello(0x0303, suite)))
 
 
+def extension(kind: int, value: bytes) -> bytes:
+    return kind.to_bytes(2, "big") + len(value).to_bytes(2, "big") + value
+
+
+MODERN = extension(43, b"\3\4")
+X25519 = b"\0\x1d"
+MALFORMED_HELLOS: dict[str, bytes] = {
+    "no version": extension(43, b""),
+    "half a version": extension(43, b"\3"),
+    "a list of versions": extension(43, b"\2\3\4"),
+    "no public value": MODERN,
+    "an empty key share": MODERN + extension(51, b""),
+    "an empty public value": MODERN + extension(51, X25519 + b"\0\0"),
+    "a public value of zeros": MODERN + extension(51, X25519 + b"\0\x20" + bytes(32)),
+    "a public value that is cut off": MODERN + extension(51, X25519 + b"\0\x20" + bytes(8)),
+    "a group that was not offered": MODERN + extension(51, b"\1\4\0\1A"),
+    "an extension that is cut off": MODERN + b"\0\x33\0\x40A",
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED_HELLOS)
+def test_a_malformed_answer_to_the_handshake_ends_the_login_and_no_more(what: str) -> None:
+    """E14; CVE-2026-35328 and CVE-2026-35332 are faults of another TLS in its handshake. Each comes to its place."""
+    eap, server = peer(EapType.TTLS, tls=credentials()), Server(EapType.TTLS)
+    response = eap.respond(server.start())
+    heard = b""
+    while isinstance(response, bytes) and response[5] & 0x40:
+        heard += response[10 if response[5] & 0x80 else 6 :]
+        response = eap.respond(server.packet(b"\0"))
+    assert isinstance(response, bytes)
+    heard += response[10 if response[5] & 0x80 else 6 :]
+    session = heard[43 : 44 + heard[43]]  # behind record, handshake, version and random
+    extensions = MALFORMED_HELLOS[what]
+    body = b"\3\3" + bytes(range(32)) + session + b"\x13\1\0" + len(extensions).to_bytes(2, "big") + extensions
+    message = b"\2" + len(body).to_bytes(3, "big") + body
+    with pytest.raises(NegotiationRefused):
+        eap.respond(server.packet(b"\0\x16\3\3" + len(message).to_bytes(2, "big") + message))
+    with pytest.raises(NegotiationRefused):
+        eap.respond(EAP_SUCCESS)
+    assert eap.msk is None
+
+
 def test_a_session_is_neither_renegotiated_nor_resumed() -> None:
     """E14: HelloRequest gets no new handshake, and a second login none that is shorter."""
     eap, server, _ = inside(EapType.TTLS, "mschapv2", tls13=False)
