@@ -15,6 +15,7 @@ from ikeclient.cli.help import Command
 from ikeclient.cli.options import ChosenLogFormat, Overrides, PasswordStdin, Timeout, Verbose
 from ikeclient.cli.view.progress import Progress, display_of, use_format
 from ikeclient.cli.view.terminal import asker, is_terminal, printable, read_secret, tell
+from ikeclient.errors import NoNamespace
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
 
@@ -25,6 +26,14 @@ Profile = Annotated[
         metavar="[PROFILE]",
         help="A profile, or a tunnel that `exec` started; without one as with `connect`.",
         autocompletion=profile_names,
+    ),
+]
+
+
+ViaProxy = Annotated[
+    bool,
+    typer.Option(
+        "--via-proxy", help="Set proxy variables instead, without a namespace; who ignores them goes past the tunnel."
     ),
 ]
 
@@ -48,6 +57,7 @@ def execute(
     timeout: Timeout = 30.0,
     overrides: Overrides = None,
     password_stdin: PasswordStdin = False,
+    via_proxy: ViaProxy = False,
     log_format: ChosenLogFormat = None,
     verbose: Verbose = 0,
 ) -> None:
@@ -78,7 +88,16 @@ def execute(
         stdin=read_secret if password_stdin else None,
     )
     try:
-        status = run(request, lambda: become(command), display_of(progress, show))
+        if via_proxy:
+            from ikeclient.cli.exec_via_proxy import execute_via_proxy
+
+            status = execute_via_proxy(request, command, progress, show)
+        else:
+            status = run(request, lambda: become(command), display_of(progress, show))
+    except NoNamespace as error:
+        progress.failed()
+        error.try_also("`ikeclient proxy` and `exec --via-proxy` work without one")
+        raise
     except BaseException:
         progress.failed()
         raise

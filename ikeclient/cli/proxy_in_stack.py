@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ikeclient.cli.connect import compile_with_secrets, connect_options
 from ikeclient.cli.context import settings
@@ -36,10 +36,12 @@ def run(
     progress: Progress,
     show: Callable[[Mapping[str, object]], None],
     announce: Callable[[], None],
+    beside: Callable[[], Coroutine[Any, Any, int]] | None = None,
 ) -> int:
     """Run the tunnel and serve, or lead standard input and output to `leads_to`; returns the exit status.
 
-    `announce` is called when the proxy serves. Raises what `process.run.run` raises.
+    `announce` is called when the proxy serves, which it does as long as `beside` runs, whose status is returned then,
+    or for ever. Raises what `process.run.run` raises.
     """
     from ikeclient.process.log_file import log_to, open_log
     from ikeclient.process.profile_source import ProfileSource
@@ -81,7 +83,10 @@ def run(
             announce()
             if service is not None:
                 service.tell(READY=1, STATUS=f"connected, and serving as a proxy for {compiled.name}")
-            await asyncio.get_running_loop().create_future()
+            if beside is None:
+                await asyncio.get_running_loop().create_future()
+            else:
+                statuses.append(await beside())
         finally:
             if service is not None:
                 service.tell(STOPPING=1)

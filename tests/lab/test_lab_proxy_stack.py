@@ -125,3 +125,18 @@ def test_a_port_inside_the_tunnel_leads_to_a_service_of_this_machine(lab: Lab, p
         proxy.process.send_signal(signal.SIGINT)
         assert proxy.ended() == 130
     assert proxy.events[-1]["event"] == "disconnected"
+
+
+def test_a_command_with_proxy_variables_when_that_is_asked_for(lab: Lab, person: Person) -> None:
+    """And only then: without the option it is an error that names both ways on."""
+    refused = person.run("exec", "work", "--", "true", prefix=NO_NAMESPACES)
+    assert refused.returncode == 11
+    assert "exec --via-proxy" in refused.stderr
+    script = (
+        f"curl -sS http://corp.example/peer; ALL_PROXY= all_proxy= curl -sS -m 1 http://{INSIDE_IPV4}/peer || exit 7"
+    )
+    done = person.run("exec", "--via-proxy", "work", "--", "sh", "-c", script, prefix=NO_NAMESPACES)
+    assert done.stdout in ("10.88.0.110.88.0.1", "fd88::110.88.0.1"), done  # the second goes by http_proxy
+    assert "goes past the tunnel" in done.stderr
+    assert done.returncode == 0
+    assert person.run("exec", "--via-proxy", "work", "--", "sh", "-c", "exit 3", prefix=NO_NAMESPACES).returncode == 3
