@@ -16,7 +16,19 @@ from ikeclient.cli.help import Command, Group
 from ikeclient.cli.options import Overrides
 from ikeclient.cli.store import write_private
 from ikeclient.cli.transfer import export_profile, import_profile
-from ikeclient.cli.view.terminal import ask_line, asker, emit, printable, say, styled, symbol, warn
+from ikeclient.cli.view.terminal import (
+    ask_line,
+    asker,
+    emit,
+    is_terminal,
+    printable,
+    say,
+    styled,
+    symbol,
+    warn,
+    width,
+    wrapped,
+)
 from ikeclient.errors import IkeclientError, ProfileError, UsageError
 
 SCHEMA = "ikeclient.profiles/1"
@@ -47,13 +59,31 @@ def list_all(as_json: Annotated[bool, typer.Option("--json", help="As one JSON d
     if not found:
         say("there is no profile; `ikeclient profile new NAME` makes one")
         return
-    rows = [(each["name"], each["method"] or "invalid", each["gateway"] or "", each["path"]) for each in found]
-    widths = [max(len(str(row[column])) for row in rows) for column in range(3)]
+    rows = [
+        tuple(
+            printable(text) for text in (each["name"], each["method"] or "invalid", each["gateway"] or "", each["path"])
+        )
+        for each in found
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    columns = width(sys.stdout)
+    if is_terminal(sys.stdout) and sum(widths) + 6 + max(len(row[3]) for row in rows) > columns:
+        _list_below_each_other(rows, columns)
+        return
     for row in rows:
-        cells = [f"{printable(text):<{width}}  " for text, width in zip(row, widths, strict=False)]
+        cells = [f"{text:<{room}}  " for text, room in zip(row, widths, strict=False)]
         style = "bad" if row[1] == "invalid" else ""
-        segments = [(cells[0], "strong"), (cells[1], style), (cells[2], ""), (printable(row[3]), "dim")]
+        segments = [(cells[0], "strong"), (cells[1], style), (cells[2], ""), (row[3], "dim")]
         emit(styled(segments, sys.stdout))
+
+
+def _list_below_each_other(rows: Sequence[tuple[str, ...]], columns: int) -> None:
+    """Show each profile in lines of its own, on a terminal that has no room for a table."""
+    for name, method, gateway, path in rows:
+        emit(styled([(name, "strong")], sys.stdout))
+        for line in wrapped(f"{method}  {gateway}".rstrip(), columns - 2, cut=True):
+            emit(styled([(f"  {line}", "bad" if method == "invalid" else "")], sys.stdout))
+        emit(styled([(f"  {path}", "dim")], sys.stdout))  # whole, to be copied: the terminal breaks it
 
 
 @app.command(cls=Command)

@@ -75,6 +75,21 @@ def test_an_error_is_wrapped_at_words(screen: Opened, columns: int) -> None:
     assert text.startswith('error: there is no profile "nowhere-near"')
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+def test_profiles_are_listed_below_each_other_where_a_table_has_no_room(
+    shell: Shell, screen: Opened, columns: int
+) -> None:
+    """The path stands alone and whole, so that it can be copied."""
+    folder = shell.home / "config/ikeclient/profiles"
+    written = (folder / "work.toml").read_text()
+    (folder / "the-headquarters-beyond-the-seven-mountains.toml").write_text(written)
+    (folder / "broken.toml").write_text("version = 1\n")
+    terminal = screen("profile", "list", columns=columns)
+    assert terminal.wait() == 0
+    text = re.sub(r"/\S*?/config/", "/home/alice/config/", terminal.data.decode().replace("\r", ""))
+    assert matches_snapshot(re.sub(r"\x1b\[[\d;]*m", "", text), f"profile-list-{columns}")
+
+
 @WIDTHS
 @pytest.mark.parametrize("command", ["connect", "exec", "wait", "profile new"])
 def test_help_has_nothing_of_the_librarys_notation(screen: Opened, columns: int, command: str) -> None:
