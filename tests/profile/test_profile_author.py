@@ -295,7 +295,8 @@ def test_under_sudo_a_name_is_that_of_the_callers_profile_with_the_callers_right
     put(eves_home / "psk", "eves own key", EVE)
     put(eves_home / "work.toml", PSK, EVE)
     loaded = load_profile("work")
-    assert (loaded.path, loaded.warnings) == (eves_home / "work.toml", ())
+    said = f"{eves_home}/work.toml is used: it is of the user who called sudo, and root has none of that name"
+    assert (loaded.path, loaded.warnings) == (eves_home / "work.toml", (said,))
     assert loaded.author is not None
     assert (loaded.author.uid, loaded.author.called_sudo) == (EVE, True)
     roots = put(land / "psk", CANARY, 0)

@@ -89,7 +89,7 @@ def load_profile(
     if os.geteuid() == 0:
         author = writer(entry.path, content.owner, given=frozenset(places))
     warnings += _check_trust(entry, content, profile, environ, author)
-    warnings += _hidden_by(entry, reference, environ)
+    warnings += _taken_for_sudo(entry, reference, environ)
     path = Path(os.path.abspath(entry.path))  # not resolved: files lie beside the name that was given
     return LoadedProfile(name=entry.name, path=path, profile=profile, warnings=tuple(warnings), author=author)
 
@@ -251,11 +251,13 @@ def _reader(entry: ProfileEntry, environ: Mapping[str, str]) -> Author | None:
     return Author.of(int(environ["SUDO_UID"])) if entry.path.parent in callers_directory(environ) else None
 
 
-def _hidden_by(entry: ProfileEntry, reference: str, environ: Mapping[str, str]) -> list[str]:
-    """Tell the user who called sudo that another profile was taken than the one they have by that name."""
+def _taken_for_sudo(entry: ProfileEntry, reference: str, environ: Mapping[str, str]) -> list[str]:
+    """Tell the user who called sudo whether their profile of that name was taken, or which other one."""
     for directory in () if is_path(reference) else callers_directory(environ):
         own = directory / entry.path.name
-        if own != entry.path and os.path.isfile(own):
+        if own == entry.path:
+            return [f"{shown_path(own)} is used: it is of the user who called sudo, and root has none of that name"]
+        if os.path.isfile(own):
             return [f"{shown_path(entry.path)} is used, not {shown_path(own)}: to use that, say its path"]
     return []
 
