@@ -82,3 +82,13 @@ def test_the_containerfile_needs_nothing_that_debians_podman_lacks() -> None:
     text = (ROOT / "docs/container/Containerfile").read_text()
     assert "HEALTHCHECK" in text
     assert "--start-interval" not in text, "podman 4.3 does not know it"
+
+
+def test_the_image_is_built_from_all_that_the_package_is_made_of() -> None:
+    """`.dockerignore` keeps everything out but what it names; a file that the wheel wants and it forgets is an error."""
+    named = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    wanted = [source for sources in package["data-files"].values() for source in sources]
+    assert len(wanted) > 4
+    for source in (*wanted, "ikeclient/cli/app.py", "setup.py", "pyproject.toml", "LICENSE", "README.md"):
+        assert any(source == each or source.startswith(f"{each}/") for each in named), source
