@@ -105,12 +105,18 @@ class Desk:
             case ("root" | "user") as who, "":
                 self._note(self.reader(who).type(block.text, timeout=120), block)
 
+    def begin_section(self, section: str) -> None:
+        """Have a tunnel run where the page is about one that does."""
+        if section in OF_A_RUNNING_TUNNEL:
+            self.reader("root").type("ikeclient connect work --detach")
+
     def end_section(self) -> None:
-        """End what still goes on in terminals."""
+        """End what still goes on in terminals, and behind them."""
         while self._busy:
             who, reader = self._busy.pop()
             reader.interrupt()
             self._free[who].append(reader)
+        self.machine.run("ikeclient", "disconnect", "--all")
 
     def close(self) -> None:
         """Leave the machine as it was."""
@@ -134,8 +140,6 @@ class Desk:
         put(self.machine, path, block.text, owner=USERS[who])
         reader = self.reader(who)
         self._free[who].remove(reader)
-        if "ikeclient events work" in block.text:  # which listens to a tunnel that runs
-            self.reader("root").type("ikeclient connect work --detach")
         reader.start(f"bash {path}")
         try:
             for first, act in MEANWHILE.items():
@@ -200,6 +204,7 @@ def _lose_the_tunnel(desk: Desk) -> None:
     reader.type("ikeclient disconnect work")
 
 
+OF_A_RUNNING_TUNNEL = ("Acting on events", "One value out of the status")
 MEANWHILE: dict[str, Callable[[Desk], None]] = {
     "ikeclient wait work": _connect_and_disconnect,
     "ikeclient events work": _lose_the_tunnel,
@@ -236,6 +241,7 @@ def run(desk: Desk, page: Path, *, without: Callable[[Block], bool] = lambda _: 
         if block.section != section:
             desk.end_section()
             section = block.section
+            desk.begin_section(section)
         if not without(block):
             desk.run(block)
     desk.end_section()
