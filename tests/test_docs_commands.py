@@ -85,7 +85,7 @@ def test_the_containerfile_needs_nothing_that_debians_podman_lacks() -> None:
 
 
 def test_the_image_is_built_from_all_that_the_package_is_made_of() -> None:
-    """`.dockerignore` keeps everything out but what it names; a file that the wheel wants and it forgets is an error."""
+    """`.dockerignore` keeps everything out but what it names; a file that it forgets fails the build."""
     named = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     package = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     wanted = [source for sources in package["data-files"].values() for source in sources]

@@ -7,6 +7,7 @@ takes docker's words; what it needs besides is the network of a lab machine. `sc
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -24,18 +25,21 @@ from lab.world import Lab
 PAGE = {(block.section, block.language): block for block in blocks(ROOT / "docs/containers.md")}
 RUN, SHARE = PAGE["docker and podman", "sh"].text.replace("\\\n", " ").splitlines()
 PROFILE = PAGE["The profile", "toml"]
-OPTIONS = os.environ.get("RUN_OPTIONS", "--cgroups=disabled")
+OPTIONS = os.environ.get("RUN_OPTIONS", "--cgroups=disabled --ulimit nofile=1024:1024 --ulimit nproc=1024:1024")
 DOCKER = """#!/bin/sh
 first=$1; shift
 case " $* " in
-*" --network "*) exec podman "$first" {options} "$@" ;;
-*) exec podman "$first" {options} --network ns:/run/netns/{machine} --dns {dns} "$@" ;;
+*" --network "*) exec {podman} "$first" {options} "$@" ;;
+*) exec {podman} "$first" {options} --network ns:/run/netns/{machine} --dns {dns} "$@" ;;
 esac
 """
+# crun wants the second version of control groups alone, which not every machine has there.
+ALONE = ("unshare", "-m", "sh", "-c", 'mount -t cgroup2 lab /sys/fs/cgroup && exec podman "$@"', "podman")
+PODMAN = ("podman",) if Path("/sys/fs/cgroup/cgroup.controllers").exists() else ALONE
 
 
 def podman(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["podman", *words], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([*PODMAN, *words], capture_output=True, text=True, timeout=120, check=False)
 
 
 pytestmark = [
@@ -60,7 +64,9 @@ def reader(lab: Lab, pki: Pki, tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "vpn-password").write_text(PASSWORD)
     program = tmp_path / "bin" / "docker"
     program.parent.mkdir()
-    program.write_text(DOCKER.format(options=OPTIONS, machine=lab.network.client.name, dns=INTERNET_DNS))
+    program.write_text(
+        DOCKER.format(podman=shlex.join(PODMAN), options=OPTIONS, machine=lab.network.client.name, dns=INTERNET_DNS)
+    )
     program.chmod(0o755)
     made = 'FROM localhost/ikeclient-base\nENTRYPOINT ["curl", "-sS"]\n'
     words = [
