@@ -258,7 +258,7 @@ def test_the_readme(desk: Desk) -> None:
 @pytest.mark.extended
 def test_without_root(desk: Desk) -> None:
     shown = run(desk, ROOT / "docs/without-root.md")
-    assert shown.count(REPORT.strip()) == 2
+    assert shown.count(REPORT.strip()) == 3
 
 
 @pytest.mark.extended
