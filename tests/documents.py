@@ -64,7 +64,8 @@ class Block:
                 return None
             case "not", how if re.fullmatch(r"run: .{10,}", how):
                 return None
-        return f"{self}: how this block is run is not said: `{self.language} {self.mark}`"
+        says = f"`{self.language} {self.mark}`".replace(" `", "`")
+        return f"{self}: {says} does not say how the block is run: `{self.language} user`, or another mark of documents.py"
 
 
 def blocks(page: Path) -> list[Block]:
