@@ -84,7 +84,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path = (self.files / self.path.split("?")[0].lstrip("/")).resolve()
         path = path / "index.html" if path.is_dir() else path
         if path.is_relative_to(self.files.resolve()) and path.is_file():
-            self._reply(200, path.read_bytes())
+            self._reply(200, path.read_bytes(), "text/html" if path.suffix == ".html" else "application/octet-stream")
         else:
             self._reply(404, b"")
 
@@ -97,8 +97,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return str(mapped or address)
 
-    def _reply(self, status: int, body: bytes) -> None:
+    def _reply(self, status: int, body: bytes, kind: str = "application/octet-stream") -> None:
         self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

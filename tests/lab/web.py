@@ -39,6 +39,7 @@ def make_wheel(directory: Path, name: str = "tiny") -> str:
             f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         archive.writestr(f"{name}-1.0.dist-info/RECORD", "")
+    (folder / "index.html").write_text(f'<!DOCTYPE html><a href="{wheel.name}">{wheel.name}</a>\n')
     return hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
