@@ -64,8 +64,8 @@ class Block:
                 return None
             case "not", how if re.fullmatch(r"run: .{10,}", how):
                 return None
-        says = f"`{self.language} {self.mark}`".replace(" `", "`")
-        return f"{self}: {says} does not say how the block is run: `{self.language} user`, or another mark of documents.py"
+        known = f"`{self.language} user`, `{self.language} not run: why`, or another mark of tests/documents.py"
+        return f"{self}: `{self.language} {self.mark}` does not say how the block is run: {known}"
 
 
 def blocks(page: Path) -> list[Block]:
