@@ -20,7 +20,6 @@ import argparse
 import contextlib
 import os
 import random
-import resource
 import shutil
 import signal
 import struct
@@ -91,6 +90,8 @@ class Chaos:
                     self._recover()
                 except (LabError, OSError, subprocess.TimeoutExpired) as error:
                     wrong.append(f"after {name} (number {turn + 1}): {error}")
+                    for what, lines in self.lab.client.traces().items():
+                        self._say("\n".join((f"--- {what}", *lines)))
                     break
                 self._say(f"{turn + 1:4} {name}: carries again after {time.monotonic() - started:.1f} s")
         if leaks := self.traffic.leaks(*captures):
@@ -316,17 +317,6 @@ def _change_the_profile(chaos: Chaos) -> None:
     chaos.tunnel.process.send_signal(signal.SIGHUP)
 
 
-def _few_descriptors(chaos: Chaos) -> None:
-    pid = chaos.tunnel.process.pid
-    now = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    former = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (now + chaos.chance.randint(0, 3), former[1]))
-    chaos.lab.client.run("reconnect")
-    chaos.pause(3.0)
-    if chaos.tunnel.process.poll() is None:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, former)
-
-
 def _flap(chaos: Chaos) -> None:
     device = "wan2" if chaos.on_second else "wan"
     for _ in range(chaos.chance.randint(2, 12)):
@@ -377,7 +367,6 @@ UPHEAVALS: dict[str, Callable[[Chaos], None]] = {
     "a virtual machine's sleep": _sleep_of_a_virtual_machine,
     "answers lost": _lose_answers,
     "profile changed": _change_the_profile,
-    "no descriptors": _few_descriptors,
     "link flapping": _flap,
     "link down": lambda chaos: chaos.shell("ip link set ike0 down"),
     "addresses flushed": lambda chaos: chaos.shell("ip address flush dev ike0"),

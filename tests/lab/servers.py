@@ -11,6 +11,7 @@ corp.example. Every other name is NXDOMAIN.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import ipaddress
@@ -125,7 +126,8 @@ def _serve_datagrams(port: int) -> None:
         data, [(level, kind, info)], _, peer = server.recvmsg(65535, 256)
         answer = data if port == ECHO_PORT else _dns_answer(data, public=info[:16] == PUBLIC_DNS)
         if answer:  # leaves from the address that was asked, by whatever interface leads there
-            server.sendmsg([answer], [(level, kind, info[:16] + bytes(4))], 0, peer)
+            with contextlib.suppress(OSError):  # who asked is out of reach by now
+                server.sendmsg([answer], [(level, kind, info[:16] + bytes(4))], 0, peer)
 
 
 def _dns_answer(query: bytes, *, public: bool) -> bytes:
