@@ -395,7 +395,6 @@ SLOW = CLOCKS | {
         "full disk below /etc",
         "start on a full disk",
         "answers lost",
-        "no descriptors",
         "commands in another namespace",
     ),
 }
