@@ -190,6 +190,18 @@ def test_rack_marks_what_was_sent_before_something_that_arrived() -> None:
     assert not rack.reordered
 
 
+def test_rack_looks_again_only_after_the_clock_has_moved_on() -> None:
+    """A remainder below what a float of the time can tell would be waited for without end."""
+    board, rack, trip = Scoreboard(), Rack(), RoundTrip()
+    trip.measure(0.1, 0.0)
+    board.add(0, MSS, 1000.0 + 1e-13, MSS)
+    board.add(MSS, 2 * MSS, 1000.0 + 1e-13, MSS)
+    for record in board.select(MSS, 2 * MSS):
+        rack.arrived(record, record.end, 1000.1, trip.minimum)
+    lost, again = rack.detect(board, trip, 1000.125 - 1e-12, recovering=False, size=MSS)
+    assert lost or again >= 0.001
+
+
 def test_rack_believes_no_acknowledgement_that_came_too_soon_after_a_retransmission() -> None:
     rack = Rack()
     record = Sent(0, MSS, 10.0, MSS)

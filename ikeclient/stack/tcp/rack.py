@@ -11,6 +11,7 @@ from ikeclient.stack.tcp.rtt import RoundTrip
 from ikeclient.stack.tcp.scoreboard import Scoreboard, Sent
 
 _DUPLICATES = 3  # DupThresh
+_GRANULE = 0.001  # seconds to wait at least, so that the clock has moved on when it is looked at again
 _PERSIST = 16  # recoveries that a wider window is kept for
 
 
@@ -77,5 +78,5 @@ class Rack:
                 board.lose(record)
                 lost = True
             else:
-                again = max(again, record.at - limit)
+                again = max(again, record.at - limit, _GRANULE)
         return lost, again
