@@ -48,11 +48,11 @@ class Keyboard:
         return self.shown
 
     def wait(self, timeout: float = 30.0) -> int:
-        """Wait for the end and return the exit code."""
+        """Wait for the end and return the exit code, 128 + n for a death by signal n as a shell says it."""
         code = self._process.wait(timeout)
         while self._take(0.0):
             pass
-        return code
+        return code if code >= 0 else 128 - code
 
     def is_as_before(self) -> bool:
         """Whether the terminal is set as it was before the command."""

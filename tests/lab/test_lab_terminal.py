@@ -86,11 +86,11 @@ def test_ctrl_d_at_the_second_question_ends_it(lab: Lab) -> None:
 
 
 def _no_names(lab: Lab) -> Rules:
-    return lab.network.client.add_rules("output", "udp dport 53 counter drop")
+    return lab.network.gateway.add_rules("prerouting", "udp dport 53 counter drop")
 
 
 def _no_gateway(lab: Lab) -> Rules:
-    return lab.network.client.add_rules("output", "udp dport { 500, 4500 } counter drop")
+    return lab.network.gateway.add_rules("prerouting", "udp dport { 500, 4500 } counter drop")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_ctrl_c_at_the_question_for_a_password(lab: Lab) -> None:
                 keyboard.type("mistyped\n")
             keyboard.read("Pre-shared key for", times=number)
             keyboard.type(CTRL_C)
-            assert keyboard.wait(10) == 130
+            assert keyboard.wait(10) == 130, keyboard.shown
             assert "Traceback" not in keyboard.shown
             assert keyboard.is_as_before()
     assert lab.client.traces() == before
