@@ -26,7 +26,7 @@ SHAPES = st.recursive(
 
 def shown() -> dict[str, Any]:
     """The answer that the documentation shows."""
-    found = re.search(r"```json\n(\{\"schema\".*?)```", PAGE.read_text(), re.DOTALL)
+    found = re.search(r"```json[^\n]*\n(\{\"schema\".*?)```", PAGE.read_text(), re.DOTALL)
     assert found is not None
     return json.loads(found[1])  # type: ignore[no-any-return]
 

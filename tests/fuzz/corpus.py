@@ -40,8 +40,12 @@ def read(path: Path) -> list[bytes]:
 
 def write(path: Path, inputs: Iterable[bytes], comments: Sequence[str]) -> None:
     """Write inputs into a file, below comments."""
-    text = "".join(f"# {line}\n" for comment in comments for line in textwrap.wrap(ascii(comment)[1:-1], 116) or [""])
+    text = "".join(f"# {line}\n" for comment in comments for line in _wrapped(ascii(comment)[1:-1]) or [""])
     path.write_text(text + "".join(f"{data.hex()}\n" for data in inputs), encoding="ascii")
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 116, break_on_hyphens=False)
 
 
 def lines_of(target: Target, data: bytes) -> frozenset[Line]:

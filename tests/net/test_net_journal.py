@@ -93,6 +93,14 @@ def change(**changes: object) -> dict[str, object]:
     return {**encode(STEPS[3]), **changes}
 
 
+def nested(depth: int) -> list[Any]:
+    """A list in a list in a list; what reads JSON may not get that far down by itself."""
+    inner: list[Any] = []
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
 def rule(**changes: object) -> dict[str, object]:
     return {**encode(STEPS[5]), **changes}
 
@@ -117,8 +125,8 @@ def rule(**changes: object) -> dict[str, object]:
         change(interface="../x"),
         change(destination="0.0.0.0/0; id"),
         change(destination=None),
-        change(table=json.loads("[" * 700 + "]" * 700)),
-        {"step": "route", "x": json.loads("[" * 950 + "]" * 950)},
+        change(table=nested(700)),
+        {"step": "route", "x": nested(950)},
         change(destination="10.0.0.1/8"),
         change(index=2**31),
         rule(priority=0),
