@@ -24,7 +24,15 @@ from lab.traffic import ping, reaches
 from lab.world import Lab
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-PSK_PROOF = {"method": "psk", "subject": None, "serial": None, "signature": None, "key": None, "revocation": None}
+PSK_PROOF = {
+    "method": "psk",
+    "subject": None,
+    "serial": None,
+    "expires": None,
+    "signature": None,
+    "key": None,
+    "revocation": None,
+}
 END_POINT = {"address": str, "port": int}
 # The document of the contract: key -> type, or the shape of what is inside.
 TUNNEL: dict[str, Any] = {
