@@ -181,11 +181,13 @@ def _revocation() -> Iterator[Finding]:
     """Where is kept what was learnt about revoked certificates, and how it is asked for."""
     import os
 
+    from ikeclient.net.rights.drop_privileges import future_user
     from ikeclient.net.transport.http import HttpError, Url, proxy_for
     from ikeclient.tunnel.revocation_cache import RevocationCache, cache_directory
 
     directory = cache_directory()
-    used = RevocationCache(directory).usage()
+    future = future_user()  # whose it is from root's first tunnel on
+    used = RevocationCache(directory, future[0] if future is not None else None).usage()
     if used is None:
         there = os.path.lexists(directory)
         text = f"{directory} cannot be used" if there else f"nothing is kept yet; it would be in {directory}"

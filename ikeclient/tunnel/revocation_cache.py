@@ -32,10 +32,14 @@ def cache_directory(environment: Mapping[str, str] = os.environ, uid: int | None
 
 
 class RevocationCache:
-    """Files by key in one directory; without a directory it is empty and stays so."""
+    """Files by key in one directory; without a directory it is empty and stays so.
 
-    def __init__(self, directory: Path | None) -> None:
+    It is used only if nobody but its owner can: this process's user, or `owner`, a user whom root will become.
+    """
+
+    def __init__(self, directory: Path | None, owner: int | None = None) -> None:
         self._directory = directory
+        self._owner = owner
 
     def prepare(self, owner: tuple[int, int] | None = None) -> None:
         """Make the directory, for `owner` (uid, gid) if this process becomes another user."""
@@ -109,7 +113,7 @@ class RevocationCache:
             usable = False
             if descriptor is not None:
                 status = os.fstat(descriptor)
-                usable = status.st_uid == os.geteuid() and not status.st_mode & 0o077
+                usable = status.st_uid in (os.geteuid(), self._owner) and not status.st_mode & 0o077
             yield descriptor if usable else None
         finally:
             if descriptor is not None:

@@ -13,6 +13,7 @@ from ikeclient.cli.app import main
 from ikeclient.errors import PlatformError
 from ikeclient.esp.codec import choice
 from ikeclient.net.rights import privileges
+from ikeclient.net.rights.drop_privileges import future_user
 from ikeclient.tunnel.revocation_cache import RevocationCache
 
 
@@ -142,6 +143,9 @@ def test_where_answers_about_revocation_are_kept_and_how_they_are_asked_for(
     cache.prepare()
     cache.put("key", bytes(3000))
     assert found()["revocation"].text == f"1 answers (2 KiB) are kept in {tmp_path}/revocation"
+    if (future := future_user()) is not None:  # as it is after root's first tunnel
+        os.chown(tmp_path / "revocation", *future)
+        assert found()["revocation"].ok
     (tmp_path / "revocation").chmod(0o755)
     assert not found()["revocation"].ok
     assert "directly" in found()["OCSP and CRLs"].text
