@@ -68,7 +68,10 @@ class Host:
         self._now = now
         before = self._routes.addresses
         self._routes = Routes(tuple(addresses), networks)
+        narrower = mtu < self._mtus.limit
         self._mtus.set_limit(mtu)
+        if narrower:
+            self.tcp.mtu_changed(now)
         gone = before - self._routes.addresses
         for address in gone:
             self.tcp.forget(address)

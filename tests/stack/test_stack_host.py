@@ -131,6 +131,22 @@ def test_datagrams_pings_and_errors_between_two_hosts(ours: str, theirs: str) ->
     assert pair.ours.deadline() is None
 
 
+def test_when_the_tunnel_carries_less_what_is_under_way_leaves_again_in_shorter_segments() -> None:
+    """Without waiting for a timeout, or for somebody to say so."""
+    pair = Pair(mtu=1400)
+    server, client = Log(), Log()
+    pair.theirs.tcp.listen(80, lambda _: server)
+    stream = pair.ours.connect(THEIRS, 80, client, pair.now)
+    pair.run()
+    pair.keep = lambda packet: len(packet) > 1300  # from now on
+    stream.send(bytes(range(256)) * 40)
+    pair.run()
+    assert not server.data
+    pair.ours.configure([OURS, packed(OURS6)], NETWORKS, 1300, pair.now)
+    pair.run()
+    assert server.data == bytes(range(256)) * 40
+
+
 def test_where_the_tunnel_does_not_lead_nothing_is_tried() -> None:
     host = Host(Random(4).randbytes)
     with pytest.raises(NoRoute) as caught:
