@@ -9,7 +9,6 @@ afterwards.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
@@ -30,6 +29,7 @@ from ikeclient.process.run_in_stack import StackTunnel
 from ikeclient.profile.compile import compile_profile
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.model.schema import Profile
+from ikeclient.proxy.destination import address_of
 from ikeclient.proxy.dial import first_to_answer, in_turn
 from ikeclient.proxy.in_stack import relay
 from ikeclient.proxy.refusal import Refused
@@ -237,9 +237,8 @@ class Tunnel:
             events.put(event)
 
     async def _addresses(self, host: str) -> list[str]:
-        with contextlib.suppress(ValueError):
-            return [socket.inet_ntop(family := _family(host), socket.inet_pton(family, host))]
-        return await self.resolve(host)
+        address = address_of(host)
+        return [str(address)] if address is not None else await self.resolve(host)
 
     async def _connect(self, host: str, port: int) -> Connection:
         inner = self._connected
@@ -280,14 +279,6 @@ def open_tunnel(
     - `ask`: shows a person a prompt and returns what was typed; it is called in a thread.
     """
     return Tunnel(profile, overrides=overrides, timeout=timeout, ask=ask)
-
-
-def _family(host: str) -> socket.AddressFamily:
-    if ":" in host:
-        return socket.AF_INET6
-    if host.count(".") == 3 and all(part.isdigit() for part in host.split(".")):
-        return socket.AF_INET
-    raise ValueError(host)
 
 
 async def _relay(ours: socket.socket, connection: Connection) -> None:

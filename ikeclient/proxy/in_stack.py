@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Sequence
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from ikeclient.dataplane.async_host import AsyncHost, Connection, Datagrams
 from ikeclient.proxy.network import Address, Arrived
 from ikeclient.proxy.refusal import NO_NAME, TIMEOUT, Refused
-from ikeclient.proxy.relay import reset_on_close
+from ikeclient.proxy.relay import reset_on_close, see_through
 from ikeclient.proxy.settings import Limits
 from ikeclient.stack.interfaces import CloseReason
 
@@ -30,10 +30,7 @@ class StackNetwork:
 
     async def connect(self, host: str, port: int) -> StackEnd:
         """See `Network`."""
-        address = ip_address(host.partition("%")[0])
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        connection = await self._host.open_connection(str(address), port)
+        connection = await self._host.open_connection(str(_plain(host)), port)
         connection.stream.keep_alive(_KEEP_ALIVE)
         return StackEnd(connection)
 
@@ -52,9 +49,7 @@ class StackNetwork:
 
     def leads_here(self, host: str) -> bool:
         """See `Network`."""
-        address = ip_address(host.partition("%")[0])
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
+        address = _plain(host)
         if address.is_loopback or address.is_unspecified or address.is_multicast:
             return True
         return (address.version == 4 and not address.packed[0]) or str(address) in self._host.host.addresses
@@ -65,6 +60,14 @@ class StackNetwork:
 
     def close(self) -> None:
         """See `Network`."""
+
+
+def _plain(host: str) -> IPv4Address | IPv6Address:
+    """The address without a zone, and the IPv4 address behind a mapped one."""
+    address = ip_address(host.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
 
 
 class StackEnd:
@@ -123,14 +126,7 @@ async def relay(client: socket.socket, connection: Connection, *, limit: int | N
     What arrives goes from the packet straight to the socket; only what the socket does not take waits, in the stack,
     whose window then closes. What the client sends is kept once, by reference, until the far end has acknowledged it.
     """
-    running = _Relay(client, connection, limit)
-    try:
-        await running.ended
-    except asyncio.CancelledError:
-        running.cut()
-        raise
-    finally:
-        running.release()
+    await see_through(_Relay(client, connection, limit))
 
 
 class _Relay:

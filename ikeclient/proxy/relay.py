@@ -12,10 +12,23 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from typing import Protocol
 
 _BUFFER = memoryview(bytearray(256 << 10))  # of the one thread that relays
 _ROUNDS = 4  # chunks before the others get their turn
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
+
+
+class Running(Protocol):
+    """A relay under way; `ended` is done when both ways have ended, or one was cut off."""
+
+    ended: asyncio.Future[None]
+
+    def cut(self) -> None:
+        """Reset both ends."""
+
+    def release(self) -> None:
+        """Watch nothing any more."""
 
 
 async def relay(left: socket.socket, right: socket.socket, *, limit: int | None = None) -> None:
@@ -24,7 +37,11 @@ async def relay(left: socket.socket, right: socket.socket, *, limit: int | None 
     The end of one way is passed on (FIN) while the other goes on. A connection that is reset is reset at its other end
     as well, so that nobody takes a part for the whole. After `limit` bytes from `left` the rest of them is thrown away.
     """
-    running = _Relay(left, right, limit)
+    await see_through(_Relay(left, right, limit))
+
+
+async def see_through(running: Running) -> None:
+    """Return when a relay has ended; what is cancelled is cut off at both ends."""
     try:
         await running.ended
     except asyncio.CancelledError:
