@@ -8,7 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from lab.network import Topology
+from lab.gateway import Offer
+from lab.network import INSIDE_DNS, Topology
+from lab.person import Person
 from lab.pki import Pki
 from lab.world import Lab, MakeLab, clean_start, obstacles
 
@@ -70,3 +72,10 @@ def make_lab(pki: Pki) -> Iterator[MakeLab]:
 def lab(make_lab: MakeLab) -> Lab:
     """Client and gateway on one cable."""
     return make_lab(Topology())
+
+
+@pytest.fixture
+def person(lab: Lab) -> Person:
+    """An ordinary user whose gateway has a name server, unless a module says otherwise."""
+    lab.gateway.serve(Offer(dns=(INSIDE_DNS,)))
+    return Person(lab)

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from lab.machines import wait_for
+from lab import proxy_peers, refuse
+from lab.machines import Machine, wait_for
 from lab.person import Person
+
+NO_NAMESPACES = (sys.executable, refuse.__file__, "unshare")  # as docker's default profile has it
+OUTSIDE_THE_TUNNEL = "not (udp.port == 500 or udp.port == 4500 or arp or icmpv6)"
+DNS_QUERY = bytes.fromhex("1234 0100 0001 0000 0000 0000 04") + b"corp\x07example" + bytes.fromhex("00 0001 0001")
+
+
+def curl(machine: Machine, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return machine.run("curl", "-sS", "--max-time", "30", *arguments, check=False, timeout=40)
+
+
+def peers(machine: Machine, *arguments: object) -> str:
+    return machine.run(sys.executable, proxy_peers.__file__, *map(str, arguments), timeout=90).stdout.strip()
 
 
 class Proxy:

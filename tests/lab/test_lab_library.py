@@ -6,16 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from lab import refuse
 from lab.client import REPOSITORY
-from lab.gateway import Offer
-from lab.network import INSIDE_DNS, INSIDE_IPV4
+from lab.network import INSIDE_IPV4
 from lab.person import HOME, ORDINARY, UID, Person
+from lab.proxies import NO_NAMESPACES
 from lab.test_lab_proxy_programs import serve_ssh
 from lab.world import Lab
 
-NO_NAMESPACES = (sys.executable, str(Path(refuse.__file__)), "unshare")
 EXAMPLE = REPOSITORY / "docs" / "examples" / "library.py"
 
 PROGRAM = """
@@ -67,12 +64,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-def person(lab: Lab) -> Person:
-    lab.gateway.serve(Offer(dns=(INSIDE_DNS,)))
-    return Person(lab)
 
 
 def run(person: Person, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -15,28 +15,11 @@ from pathlib import Path
 import pytest
 from lab import proxy_peers
 from lab.gateway import Offer
-from lab.machines import Machine, descendants, wait_for
+from lab.machines import descendants, wait_for
 from lab.network import INSIDE_DNS, INSIDE_IPV4, INSIDE_IPV6
 from lab.person import HOME, UID, Person
-from lab.proxies import Proxy, running
+from lab.proxies import DNS_QUERY, OUTSIDE_THE_TUNNEL, Proxy, curl, peers, running
 from lab.world import Lab
-
-OUTSIDE_THE_TUNNEL = "not (udp.port == 500 or udp.port == 4500 or arp or icmpv6)"
-DNS_QUERY = bytes.fromhex("1234 0100 0001 0000 0000 0000 04") + b"corp\x07example" + bytes.fromhex("00 0001 0001")
-
-
-@pytest.fixture
-def person(lab: Lab) -> Person:
-    lab.gateway.serve(Offer(dns=(INSIDE_DNS,)))
-    return Person(lab)
-
-
-def curl(machine: Machine, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return machine.run("curl", "-sS", "--max-time", "30", *arguments, check=False, timeout=40)
-
-
-def peers(machine: Machine, *arguments: object) -> str:
-    return machine.run(sys.executable, proxy_peers.__file__, *map(str, arguments), timeout=90).stdout.strip()
 
 
 def test_curl_gets_through_by_socks_and_by_http_and_nothing_passes_the_tunnel_by(lab: Lab, person: Person) -> None:

@@ -7,22 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from lab.gateway import Offer
 from lab.machines import Machine, wait_for
-from lab.network import INSIDE_DNS
 from lab.person import HOME, ORDINARY, UID, Person
 from lab.proxies import running
 from lab.web import make_repository, make_wheel, serve_ssh
 from lab.world import Lab
 
 WEB_PORT = 8000
-
-
-@pytest.fixture
-def person(lab: Lab) -> Person:
-    lab.gateway.serve(Offer(dns=(INSIDE_DNS,)))
-    return Person(lab)
 
 
 def serve_files(machine: Machine, directory: Path) -> None:

@@ -7,35 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
-import pytest
-from lab import proxy_peers, refuse
-from lab.gateway import Offer
-from lab.machines import Machine, wait_for
+from lab import proxy_peers
+from lab.machines import wait_for
 from lab.network import INSIDE_DNS, INSIDE_IPV4, INSIDE_IPV6
 from lab.person import Person
-from lab.proxies import running
+from lab.proxies import DNS_QUERY, NO_NAMESPACES, OUTSIDE_THE_TUNNEL, curl, peers, running
 from lab.world import Lab
 
-NO_NAMESPACES = (sys.executable, str(Path(refuse.__file__)), "unshare")  # as docker's default profile has it
 BOTH = ("--socks", "0", "--http", "0", "--stack")
-DNS_QUERY = bytes.fromhex("1234 0100 0001 0000 0000 0000 04") + b"corp\x07example" + bytes.fromhex("00 0001 0001")
-OUTSIDE_THE_TUNNEL = "not (udp.port == 500 or udp.port == 4500 or arp or icmpv6)"
-
-
-@pytest.fixture
-def person(lab: Lab) -> Person:
-    lab.gateway.serve(Offer(dns=(INSIDE_DNS,)))
-    return Person(lab)
-
-
-def curl(machine: Machine, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return machine.run("curl", "-sS", "--max-time", "30", *arguments, check=False, timeout=40)
-
-
-def peers(machine: Machine, *arguments: object) -> str:
-    return machine.run(sys.executable, proxy_peers.__file__, *map(str, arguments), timeout=90).stdout.strip()
 
 
 def test_where_no_namespace_can_be_had_it_goes_on_without_and_says_so(lab: Lab, person: Person) -> None:
