@@ -16,17 +16,16 @@ from typing import Literal
 
 from ikeclient.control import protocol
 from ikeclient.control.directory import Peer
-from ikeclient.control.events import failed, happened
 from ikeclient.control.http_listener import bound, served
-from ikeclient.control.server import ControlServer
 from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.dataplane.event_loop import run_loop
-from ikeclient.errors import IkeclientError, PlatformError, UsageError
+from ikeclient.errors import PlatformError, UsageError
 from ikeclient.ipc.messages import pack
 from ikeclient.net.changes.steps import FIRST_TABLE
 from ikeclient.net.namespace.namespace import Namespace
+from ikeclient.process.audience import Audience
 from ikeclient.process.card import card_of
-from ikeclient.process.run import Listener, open_control, until_stopped
+from ikeclient.process.run import Listener, until_stopped
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.signer.keeper import SignerClient, signer
 from ikeclient.tunnel.driver import TunnelDriver
@@ -68,43 +67,27 @@ async def _run(
     keys: SignerClient | None,
     http: socket.socket | None,
 ) -> None:
-    control: ControlServer | None = None
-
-    def publish(event: dict[str, object]) -> None:
-        on_event(event)
-        if control is not None:
-            control.publish(event)
-
-    def notice(text: str) -> None:
-        publish(happened("notice", options.name, text=text))
-
-    if profile.session.kill_switch:
-        notice("the profile's kill switch has nothing to do here: the commands have no network but the tunnel")
-    if profile.session.up or profile.session.down:
-        notice("the profile's up and down commands are not run: they are about the machine")
+    audience = Audience(options, on_event)
+    audience.tell_unused(profile, "the commands have no network but the tunnel")
     choose_cipher()
     sign = keys.sign if keys is not None else None
     card = card_of(profile, keys)
     ports = Ports(device=namespace.tun, machine=namespace, table=FIRST_TABLE, sign=sign, card=card)
-    connection = TunnelDriver(profile, options, ports, publish)
+    connection = TunnelDriver(profile, options, ports, audience.publish)
     if not profile.session.offload:
         namespace.tun.keep_plain()
     commands = Commands(connection, namespace)
     commands.watch_first(first)
-    control = await open_control(connection, options, connection.stop, notice, on_join=commands.join)
     try:
-        with served(http, connection.status):
-            await until_stopped(connection, connection.stop)
-    except IkeclientError as error:
-        if control is not None:
-            control.publish(failed(error, options.name))
-        raise
+        async with audience.listening(connection, commands.join):
+            try:
+                with served(http, connection.status):
+                    await until_stopped(connection, connection.stop)
+            finally:
+                commands.close()
+                if keys is not None:
+                    keys.close()
     finally:
-        commands.close()
-        if keys is not None:
-            keys.close()
-        if control is not None:
-            await control.close()
         namespace.leave()
 
 

@@ -13,17 +13,16 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from ikeclient.control.events import failed, happened
 from ikeclient.control.http_listener import bound, served
-from ikeclient.control.server import ControlServer
 from ikeclient.dataplane.async_host import AsyncHost
 from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.dataplane.event_loop import run_loop
 from ikeclient.dataplane.stack_machine import StackMachine
 from ikeclient.errors import IkeclientError
 from ikeclient.net.changes.steps import FIRST_TABLE
+from ikeclient.process.audience import Audience
 from ikeclient.process.hangup import Reread
-from ikeclient.process.run import Listener, open_control, until_stopped
+from ikeclient.process.run import Listener, until_stopped
 from ikeclient.process.run_in_namespace import adapted
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.signer.keeper import SignerClient, signer
@@ -85,39 +84,21 @@ async def _run(
     keys: SignerClient | None,
     http: socket.socket | None,
 ) -> None:
-    control: ControlServer | None = None
-
-    def publish(event: dict[str, object]) -> None:
-        on_event(event)
-        if control is not None:
-            control.publish(event)
-
-    def notice(text: str) -> None:
-        publish(happened("notice", options.name, text=text))
-
-    if profile.session.kill_switch:
-        notice("the profile's kill switch has nothing to do here: what uses the tunnel has no other network")
-    if profile.session.up or profile.session.down:
-        notice("the profile's up and down commands are not run: they are about the machine")
+    audience = Audience(options, on_event)
+    audience.tell_unused(profile, "what uses the tunnel has no other network")
     choose_cipher()
-    tunnel = StackTunnel(profile, options, publish, keys)
+    tunnel = StackTunnel(profile, options, audience.publish, keys)
     connection = tunnel.connection
-    control = await open_control(connection, options, connection.stop, notice)
-    using = asyncio.get_running_loop().create_task(_use(use, tunnel))
-    using.add_done_callback(_tell_of_bugs)
-    try:
-        with served(http, connection.status):
-            await until_stopped(connection, connection.stop, _reread(options))
-    except IkeclientError as error:
-        if control is not None:
-            control.publish(failed(error, options.name))
-        raise
-    finally:
-        using.cancel()
-        if keys is not None:
-            keys.close()
-        if control is not None:
-            await control.close()
+    async with audience.listening(connection):
+        using = asyncio.get_running_loop().create_task(_use(use, tunnel))
+        using.add_done_callback(_tell_of_bugs)
+        try:
+            with served(http, connection.status):
+                await until_stopped(connection, connection.stop, _reread(options))
+        finally:
+            using.cancel()
+            if keys is not None:
+                keys.close()
 
 
 async def _use(use: Use, tunnel: StackTunnel) -> None:
