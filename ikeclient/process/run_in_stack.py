@@ -21,6 +21,7 @@ from ikeclient.dataplane.stack_machine import StackMachine
 from ikeclient.errors import IkeclientError
 from ikeclient.net.changes.steps import FIRST_TABLE
 from ikeclient.process.audience import Audience
+from ikeclient.process.card import card_of
 from ikeclient.process.hangup import Reread
 from ikeclient.process.run import Listener, until_stopped
 from ikeclient.process.run_in_namespace import adapted
@@ -60,6 +61,7 @@ class StackTunnel:
             table=FIRST_TABLE,
             ask=options.ask,
             sign=keys.sign if keys is not None else None,
+            card=card_of(profile, keys),
         )
         self.host = AsyncHost(host, boottime)
         self.connection = TunnelDriver(adapted(profile), replace(options, mode="stack"), ports, self._tell)

@@ -266,6 +266,13 @@ def test_a_command_answers_for_the_card_of_exec(world: Lab) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_command_answers_for_the_card_of_a_tunnel_without_a_device(world: Lab) -> None:
+    world.prepare(behind_radius(), auth={**card(world, "eap-aka"), "sim": {"command": [str(helper_of(world))]}})
+    done = world.client.run("exec", "--via-proxy", "work", "--", "curl", "-sS", f"http://{INSIDE_IPV4}/peer")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("10.88.")
+
+
 # A card in a reader
 
 PYSCARD = Path("/usr/lib/python3/dist-packages/smartcard")  # Debian's, for Debian's interpreter
