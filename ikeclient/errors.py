@@ -13,6 +13,8 @@ import resource
 from pathlib import PurePath
 from traceback import walk_tb
 
+READER_GONE = 141  # the exit code, as a shell reports a program that SIGPIPE ended
+
 
 class IkeclientError(Exception):
     """Base of the tree. An instance of exactly this class is a bug in ikeclient (exit code 1).

@@ -38,11 +38,10 @@ from ikeclient.cli.context import LogFormat, settings
 from ikeclient.cli.help import Command, Group
 from ikeclient.cli.options import ChosenLogFormat, Verbose
 from ikeclient.cli.view.progress import VARIABLE, tell_failure, use_format
-from ikeclient.errors import IkeclientError, Interrupted, UsageError, output_failed, shortage
+from ikeclient.errors import READER_GONE, IkeclientError, Interrupted, UsageError, output_failed, shortage
 
 # What typer raises for a command line it does not understand; it does not export the class itself.
 _NotUnderstood: type[Exception] = typer.BadParameter.__mro__[2]
-_READER_GONE = 141  # as a shell reports a program that SIGPIPE ended
 
 app = typer.Typer(
     name="ikeclient",
@@ -108,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:
-        code = _READER_GONE
+        code = READER_GONE
     except OSError as error:
         failure = output_failed(error) if _is_about_help(error) else _as_ours(error)
         tell_failure(failure)

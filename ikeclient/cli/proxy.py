@@ -21,7 +21,16 @@ from ikeclient.cli.view.progress import Progress, display_of, use_format
 from ikeclient.cli.view.terminal import asker, read_secret, warn
 from ikeclient.control import client
 from ikeclient.control.events import error_of, failed, happened
-from ikeclient.errors import IkeclientError, Interrupted, NoNamespace, NoResponse, ParseError, PlatformError, UsageError
+from ikeclient.errors import (
+    READER_GONE,
+    IkeclientError,
+    Interrupted,
+    NoNamespace,
+    NoResponse,
+    ParseError,
+    PlatformError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from ikeclient.process.service_socket import Service
@@ -32,7 +41,6 @@ if TYPE_CHECKING:
     from ikeclient.proxy.settings import Credentials, Settings
 
 SOCKS, HTTP = "127.0.0.1:1080", "127.0.0.1:8080"
-_READER_GONE = 141  # as a shell reports a program that SIGPIPE ended
 _BY_SIGNAL = 128  # as a shell reports a program that a signal ended
 _ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # which it may be told to end by
 _SPOKEN = {"socks": "SOCKS5", "http": "HTTP", "forward": "forward"}
@@ -287,7 +295,7 @@ def _relay_stdio(destination: Destination) -> int:
     try:
         relay_stdio(destination)
     except BrokenPipeError:
-        return _READER_GONE
+        return READER_GONE
     return 0
 
 

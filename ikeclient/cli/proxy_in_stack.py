@@ -14,7 +14,7 @@ from ikeclient.cli.context import settings
 from ikeclient.cli.view.progress import Progress
 from ikeclient.cli.view.render import event_line
 from ikeclient.control import client
-from ikeclient.errors import NoResponse, PlatformError
+from ikeclient.errors import READER_GONE, NoResponse, PlatformError
 
 if TYPE_CHECKING:
     from ikeclient.process.run_in_stack import StackTunnel
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ikeclient.proxy.destination import Destination
     from ikeclient.proxy.remote_forward import RemoteForward
     from ikeclient.proxy.settings import Settings
-
-_READER_GONE = 141  # as a shell reports a program that SIGPIPE ended
 
 
 def run(
@@ -118,7 +116,7 @@ async def _stdio(tunnel: StackTunnel, destination: Destination) -> int:
         try:
             await asyncio.to_thread(copy, theirs, destination)
         except BrokenPipeError:
-            return _READER_GONE
+            return READER_GONE
         finally:
             relaying.cancel()
             await asyncio.wait([relaying])
