@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from bench import stack, stack_report
 from bench.long import curve, soak
 from bench.occasions import medians, merge
 from bench.peers import Peer, peers
@@ -101,7 +102,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="alternating runs, of which medians are shown")
     parser.add_argument("--seconds", type=float, default=5, help="length of each iperf3 run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
-    parser.add_argument("--only", metavar="NAME,...", help="measure these only")
+    parser.add_argument(
+        "--only", metavar="NAME,...", help="measure these only; with --stack, rows by the beginnings of their names"
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write everything there, for people")
     parser.add_argument(
         "--from",
@@ -113,17 +116,24 @@ def main() -> None:
     )
     parser.add_argument("--curve", action="store_true", help="also: packets of 64 to 1400 bytes, 1 to 64 flows, 8 SAs")
     parser.add_argument("--soak", type=float, metavar="SECONDS", help="also: full speed for so long, twice")
+    parser.add_argument("--stack", action="store_true", help="instead: the in-process stack beside a device")
     parser.add_argument("--proxy", type=int, metavar="MB", help="also: a download of MB by connect, exec and proxy")
     options = parser.parse_args()
     former = [json.loads(source.read_text()) for source in options.sources or ()]
-    document = merge(former or [run(options)])
+    written = options.markdown.read_text() if options.markdown and options.markdown.exists() else ""
+    if options.stack or any("stack" in document for document in former):
+        document = stack_report.merge(former or [stack.run(options, machine())])
+        shown, said = stack_report.replaced(written, document), stack_report.text(document)
+    else:
+        document = merge(former or [run(options)])
+        _, found, by_hand = written.partition(BY_HAND)  # what people wrote about it stays
+        rest = [part for part in (stack_report.kept(written), found + by_hand) if part]
+        shown, said = "\n".join([markdown(document), *rest]), f"{text(document)}\n\n{sentence(document)}"
     if options.json:
         options.json.write_text(json.dumps(document, indent=1) + "\n")
     if options.markdown:
-        written = options.markdown.read_text() if options.markdown.exists() else ""
-        _, found, by_hand = written.partition(BY_HAND)  # what people wrote about it stays
-        options.markdown.write_text(markdown(document) + (f"\n{found}{by_hand}" if found else ""))
-    print(text(document), sentence(document), sep="\n\n")
+        options.markdown.write_text(shown)
+    print(said)
 
 
 def run(options: argparse.Namespace) -> Document:

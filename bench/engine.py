@@ -1,9 +1,10 @@
 """One end of a tunnel with static keys: the shipped pump, device and socket, without IKE.
 
-    python engine.py NAME LOCAL REMOTE INNER,... PEER_INNER,... ROLE [--suite S] [--sas] [--plain] [--off]
+    python engine.py NAME LOCAL REMOTE INNER,... PEER_INNER,... ROLE [--suite S] [--sas] [--plain] [--off] [--stack]
 
 Carries packets until it is killed; on SIGUSR1 it prints its counters. With --sas each pair of networks has a Child SA
-of its own, otherwise one carries all of them.
+of its own, otherwise one carries all of them. With --stack there is no device: the tunnel ends in the in-process stack,
+whose users `bench.inside` has, until the standard input ends.
 """
 
 from __future__ import annotations
@@ -17,20 +18,23 @@ import subprocess
 import sys
 import time
 from functools import partial
-from ipaddress import ip_network
+from ipaddress import ip_interface, ip_network
 
 if "--plain" in sys.argv:  # before anybody asks for the compiled codec
     sys.modules["ikeclient.esp.codec._offload"] = None  # type: ignore[assignment]
 
 from ikeclient.crypto.algorithms.keymat import ChildKeys, DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
+from ikeclient.dataplane.async_host import AsyncHost
 from ikeclient.dataplane.cipher import choose_cipher
-from ikeclient.dataplane.event_loop import Pacer, run_loop, watch
+from ikeclient.dataplane.event_loop import Pacer, SourceWatch, run_loop, watch
 from ikeclient.dataplane.pump import Pump, PumpCallbacks
 from ikeclient.esp.codec.choice import ACTIVE
 from ikeclient.ike.events import ChildEstablished
 from ikeclient.net.device.tun import TunDevice
 from ikeclient.net.transport.udp import UdpSocket
+from ikeclient.stack.device import StackDevice
+from ikeclient.stack.host import Host
 from ikeclient.tunnel.sa_pair import sa_pair
 from ikeclient.wire.selector import TrafficSelector
 
@@ -43,6 +47,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sas", action="store_true")
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--off", action="store_true")
+    parser.add_argument("--stack", action="store_true")
+    parser.add_argument("--congestion", help="how the kernel's TCP controls congestion on the routes into the tunnel")
     parser.add_argument("--mtu", type=int, default=1400)
     parser.add_argument("--profile")
     return parser.parse_args()
@@ -95,26 +101,45 @@ def set_up(options: argparse.Namespace) -> None:
     for inner in options.networks.split(","):
         subprocess.run(["ip", "addr", "add", inner, "dev", options.name, "nodad"], check=True)
     subprocess.run(["ip", "link", "set", options.name, "up", "mtu", str(options.mtu)], check=True)
+    control = ("congctl", options.congestion) if options.congestion else ()
     for inner in options.peer_networks.split(","):
-        subprocess.run(["ip", "route", "add", inner, "dev", options.name], check=True)
+        subprocess.run(["ip", "route", "add", inner, "dev", options.name, *control], check=True)
+
+
+def make_host(options: argparse.Namespace) -> Host:
+    """The host inside, with the addresses, networks and MTU that an interface would have."""
+    host = Host(os.urandom)
+    own = [ip_interface(inner).ip.packed for inner in options.networks.split(",")]
+    networks = [ip_network(inner, strict=False) for inner in options.peer_networks.split(",")]
+    host.configure(own, networks, options.mtu, time.monotonic())
+    return host
 
 
 async def main(options: argparse.Namespace) -> None:
-    """Carry packets until SIGTERM."""
+    """Carry packets until SIGTERM, or until there is nobody who tells the stack what to do."""
     choose_cipher()
     offload = not options.off
-    tun = TunDevice(options.name, offload=offload)
-    set_up(options)
+    host = make_host(options) if options.stack else None
+    device: TunDevice | StackDevice
+    if host is not None:
+        device = StackDevice(host, time.monotonic, offload=offload)
+    else:
+        device = TunDevice(options.name, offload=offload)
+        set_up(options)
     socket = UdpSocket(local_address=options.local, port=4500, offload=offload)
     callbacks = PumpCallbacks(on_ike=lambda *_: False)
-    pump = Pump(tun, callbacks, time.monotonic, entropy=os.urandom, pace=Pacer(), offload=offload)
+    pump = Pump(device, callbacks, time.monotonic, entropy=os.urandom, pace=Pacer(), offload=offload)
     pump.set_remote((options.remote, 4500))
     pump.set_mtu(options.mtu)
     installed = children(options)
     for child in installed:
         pump.install(sa_pair(child))
     pump.attach(socket)
-    watch(tun.fileno(), pump.drain_tun)
+    source = device.source()
+    if source is not None:
+        SourceWatch(source, pump.drain_tun)
+    else:
+        watch(device.fileno(), pump.drain_tun)
     watch(socket.fileno(), partial(pump.drain_udp, socket), pump.wants_delay)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(
@@ -122,7 +147,7 @@ async def main(options: argparse.Namespace) -> None:
         lambda: print(
             *(pump.child_counters(child.spi_in) for child in installed),
             pump.counters,
-            tun.counters,
+            device.counters,
             socket.dropped,
             socket.send_errors,
             socket.segments,
@@ -132,7 +157,14 @@ async def main(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     print("ready", ACTIVE, "fast" if pump.fast else "slow", pump.cipher(), flush=True)
-    await stop.wait()
+    if host is None:
+        await stop.wait()
+        return
+    from bench.inside import Inside  # the others do without the proxy's modules
+
+    using = asyncio.create_task(Inside(AsyncHost(host, time.monotonic)).run())
+    ending = asyncio.create_task(stop.wait())
+    await asyncio.wait((using, ending), return_when=asyncio.FIRST_COMPLETED)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def merge(documents: Sequence[Document]) -> Document:
             rounds.setdefault(peer, []).extend(runs)
     merged = last | {"rounds": rounds, "medians": medians(rounds), "occasions": [d["machine"] for d in documents]}
     each = [ratios(medians(document["rounds"]), document.get("curve", ())) for document in documents]
-    merged["ratios"] = [_between(rows) for rows in zip(*each, strict=True)]
+    merged["ratios"] = [between(rows) for rows in zip(*each, strict=True)]
     if curves := [document["curve"] for document in documents if "curve" in document]:
         merged["curve"] = [_median(rows) for rows in zip(*curves, strict=True)]
     if ways := [document["proxy"] for document in documents if "proxy" in document]:
@@ -46,7 +46,8 @@ def merge(documents: Sequence[Document]) -> Document:
     return merged
 
 
-def _between(rows: Sequence[Document]) -> Document:
+def between(rows: Sequence[Document]) -> Document:
+    """One row of targets from that of each occasion."""
     reached = [row["reached"] for row in rows]
     known = [value for value in reached if value is not None]
     return rows[0] | {"occasions": reached, "reached": statistics.median(known) if known else None}

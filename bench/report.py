@@ -45,7 +45,8 @@ def _speeds(document: Document) -> list[list[str]]:
     return rows
 
 
-def _ratios(document: Document) -> list[list[str]]:
+def ratio_rows(document: Document) -> list[list[str]]:
+    """The targets, with what was reached on each occasion."""
     several = len(document["occasions"]) > 1
     names = [f"occasion {n}" for n in range(1, len(document["occasions"]) + 1)] if several else []
     rows = [["figure", *names, "median" if several else "reached", "target", ""]]
@@ -89,7 +90,8 @@ def _ways(document: Document) -> list[list[str]]:
     return rows + [[way, *(number(f.get(key)) for key in keys)] for way, f in document["proxy"].items()]
 
 
-def _plain(rows: Sequence[Sequence[str]]) -> str:
+def plain(rows: Sequence[Sequence[str]]) -> str:
+    """A table for a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -99,7 +101,8 @@ def _plain(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
     head, *body = rows
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -111,13 +114,13 @@ def _words(verdict: Document) -> str:
 
 def text(document: Document) -> str:
     """For a terminal."""
-    parts = [_plain(_speeds(document)), _plain(_ratios(document))]
+    parts = [plain(_speeds(document)), plain(ratio_rows(document))]
     if "curve" in document:
-        parts.append(_plain(_curve(document)))
+        parts.append(plain(_curve(document)))
     for name, soak in document.get("soak", {}).items():
-        parts += [f"soak, {name}", _plain(_soak(soak)), _words(soak["verdict"])]
+        parts += [f"soak, {name}", plain(_soak(soak)), _words(soak["verdict"])]
     if "proxy" in document:
-        parts.append(_plain(_ways(document)))
+        parts.append(plain(_ways(document)))
     return "\n\n".join(parts)
 
 
@@ -162,7 +165,7 @@ def _sections(document: Document) -> Iterable[str]:
     )
     keys = list(dict.fromkeys(key for machine in occasions for key in machine))
     rows = [[key.replace("_", " "), *(str(machine.get(key, "-")) for machine in occasions)] for key in keys]
-    yield _table([["", *("" for _ in occasions)], *rows])
+    yield table([["", *("" for _ in occasions)], *rows])
     several = f", on {len(occasions)} occasions" if len(occasions) > 1 else ""
     yield f"Medians of {rounds} alternating runs of {document['seconds']:g} s each{several}."
     yield "## Throughput, latency, cost"
@@ -171,26 +174,26 @@ def _sections(document: Document) -> Iterable[str]:
         "both directions at once; thousands of 64-byte packets a second; resident memory of the tunnel's process, "
         "and of all of them (PSS); wakeups a minute of an idle tunnel; seconds to connect, and of `connect --detach`."
     )
-    yield _table(_speeds(document))
+    yield table(_speeds(document))
     yield "\n".join(f"- {name}: {words}" for name, words in document.get("peers", {}).items())
     if document["missing"]:
         yield "Missing: " + "; ".join(f"{name}, {reason}" for name, reason in document["missing"].items())
     yield "## Targets"
     if several:
         yield "Each figure is a ratio inside one run, or a value of it; the median of the occasions counts."
-    yield _table(_ratios(document))
+    yield table(ratio_rows(document))
     if "curve" in document:
         yield "## What a packet costs"
         yield "Our engine at both ends: CPU microseconds per inner packet of either process, and those in the kernel."
-        yield _table(_curve(document))
+        yield table(_curve(document))
     if "proxy" in document:
         yield "## The same download three ways"
         yield "Through one strongSwan gateway: `connect`, in the namespace of `exec`, and `proxy`."
-        yield _table(_ways(document))
+        yield table(_ways(document))
     for name, soak in document.get("soak", {}).items():
         yield f"## Soak: {name}"
         yield f"{_SOAKS.get(name, '')} Idle ping {number(soak['idle_ping_ms'])} ms. {_words(soak['verdict'])}.".strip()
-        yield _table(_soak(soak))
+        yield table(_soak(soak))
 
 
 _SOAKS = {

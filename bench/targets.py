@@ -11,7 +11,8 @@ CONNECTED_35 = "ours-strongswan-openssl35"
 SENDER = "sender_cpu_us_per_packet", "sender_kernel_us_per_packet"
 
 # What it is called, who reached it, who it is compared with, the figure, and the target; without one: for orientation.
-TARGETS: tuple[tuple[str, str, str, str, str, float | None], ...] = (  # without a target: for orientation
+Target = tuple[str, str, str, str, str, float | None]
+TARGETS: tuple[Target, ...] = (
     ("TCP up / wireguard-go", "ours", "wireguard-go", "tcp_up", ">=", 1.2),
     ("TCP down / wireguard-go", "ours", "wireguard-go", "tcp_down", ">=", 1.2),
     ("TCP up / wireguard-go, OpenSSL 3.5", OURS_35, "wireguard-go", "tcp_up", ">=", 1.5),
@@ -53,15 +54,21 @@ TARGETS: tuple[tuple[str, str, str, str, str, float | None], ...] = (  # without
 MANY_FLOWS, MOST_OF_MANY_FLOWS = 64, 1.15
 
 
-def ratios(found: Mapping[str, Figures], curve: Sequence[Figures]) -> list[dict[str, object]]:
+def reached(found: Mapping[str, Figures], targets: Sequence[Target]) -> list[dict[str, object]]:
     """Every target with what was reached."""
     rows: list[dict[str, object]] = []
-    for words, peer, other, key, sign, target in TARGETS:
+    for words, peer, other, key, sign, target in targets:
         upper, _, lower = key.partition("/")
         value = found.get(peer, {}).get(upper)
         base = found.get(other, {}).get(lower or upper) if other else 1.0
-        reached = value / base if value is not None and base else None
-        rows.append({"figure": words, "reached": reached, "sign": sign, "target": target})
+        ratio = value / base if value is not None and base else None
+        rows.append({"figure": words, "reached": ratio, "sign": sign, "target": target})
+    return rows
+
+
+def ratios(found: Mapping[str, Figures], curve: Sequence[Figures]) -> list[dict[str, object]]:
+    """Every target of the data planes with what was reached."""
+    rows = reached(found, TARGETS)
     rows.append(
         {
             "figure": f"{MANY_FLOWS} flows / one flow, our own CPU per packet at the sender",
