@@ -22,6 +22,7 @@ from ikeclient.cli import (
     doctor,
     events,
     execute,
+    inside,
     metrics,
     probe,
     profile,
@@ -67,6 +68,8 @@ _COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("status", status.status, "Show running tunnels (the default)."),
     ("top", top.top, "Show all tunnels as they go on: rates, round-trip time, drops."),
     ("events", events.events, "Show what happens to a tunnel."),
+    ("ping", inside.ping, "Ping a host through a tunnel."),
+    ("resolve", inside.resolve, "Look names up with a tunnel's servers."),
     ("metrics", metrics.metrics, "Print what tunnels count, for Prometheus."),
 )
 for _name, _function, _about in _COMMANDS:

@@ -197,14 +197,21 @@ def _refuse_hidden(name: str, directory: Path | None) -> None:
         raise PrivilegeError(f"tunnel '{name}' may not be read", reason=unseen, hint="ask as root")
 
 
-def request(name: str, command: Command, *, directory: Path | None = None, timeout: float = 5.0) -> object:
-    """Return what the tunnel `name` answers to `command`.
+def request(
+    name: str,
+    command: Command,
+    arguments: Mapping[str, object] | None = None,
+    *,
+    directory: Path | None = None,
+    timeout: float = 5.0,
+) -> object:
+    """Return what the tunnel `name` answers to `command`, which may have arguments.
 
     Raises NoSuchTunnel when it does not run, NoResponse when it does not answer within `timeout` seconds,
     PrivilegeError when it is not ours to control, UsageError when it refuses.
     """
     with _Connection(name, directory, timeout) as connection:
-        return connection.ask(command)
+        return connection.ask(command, arguments)
 
 
 def status(name: str, *, directory: Path | None = None, timeout: float = 5.0) -> TunnelStatus:
@@ -345,11 +352,11 @@ class _Connection:
             )
         return left
 
-    def ask(self, command: Command) -> object:
+    def ask(self, command: Command, arguments: Mapping[str, object] | None = None) -> object:
         """Send a request and return the result of the reply."""
         try:
             self._socket.settimeout(self._left())
-            self._socket.sendall(protocol.encode(protocol.request(command)))
+            self._socket.sendall(protocol.encode(protocol.request(command, **(arguments or {}))))
         except OSError:
             pass  # a server that refuses us may have closed already; what it said can still be read
         try:

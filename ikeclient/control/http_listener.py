@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ikeclient.control.acceptor import Acceptor
 from ikeclient.control.metrics import CONTENT_TYPE, render
 from ikeclient.control.status import TunnelStatus
 from ikeclient.errors import PlatformError, UsageError
@@ -91,7 +92,6 @@ def _bind(address: tuple[str, int]) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.setblocking(False)
         listening.bind(address)
         listening.listen(MOST_CLIENTS)
     except OSError as error:
@@ -140,55 +140,26 @@ class HttpListener:
     def __init__(self, listening: socket.socket, status: Callable[[], TunnelStatus]) -> None:
         self.status = status
         self.local = ipaddress.ip_address(listening.getsockname()[0]).is_loopback
-        self._listening = listening
-        self._loop = asyncio.get_running_loop()
         self._clients: set[_Client] = set()
-        self._arriving: set[asyncio.Task[None]] = set()
-        self._loop.add_reader(listening, self._accept)
+        self._acceptor = Acceptor(listening, self._admit)
 
     def close(self) -> None:
         """Stop listening, and cut off everybody."""
-        self._loop.remove_reader(self._listening)
-        self._listening.close()
-        for task in self._arriving:
-            task.cancel()
+        self._acceptor.close()
+        self._acceptor.cancel()
         for client in tuple(self._clients):
             client.abort()
 
-    def _accept(self) -> None:
-        try:
-            connection, _ = self._listening.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError:  # no descriptor is left; without a pause the loop would spin
-            self._loop.remove_reader(self._listening)
-            self._loop.call_later(1.0, self._resume)
-            return
-        connection.setblocking(False)
-        if len(self._clients) + len(self._arriving) >= MOST_CLIENTS:
-            connection.close()
-            return
-        task = self._loop.create_task(self._admit(connection))
-        self._arriving.add(task)
-        task.add_done_callback(self._arriving.discard)
-
-    def _resume(self) -> None:
-        if self._listening.fileno() >= 0:
-            self._loop.add_reader(self._listening, self._accept)
-
-    async def _admit(self, connection: socket.socket) -> None:
-        try:
-            await self._loop.connect_accepted_socket(lambda: _Client(self), connection)
-        except OSError:
-            connection.close()
-
-    def remember(self, client: _Client) -> None:
-        """Count a client."""
-        self._clients.add(client)
-
     def forget(self, client: _Client) -> None:
-        """Count it no more."""
+        """Give up the place of a client that is gone."""
         self._clients.discard(client)
+
+    def _admit(self, _: socket.socket) -> _Client | None:
+        if len(self._clients) >= MOST_CLIENTS:
+            return None
+        client = _Client(self)
+        self._clients.add(client)
+        return client
 
 
 class _Client(asyncio.Protocol):
@@ -204,7 +175,6 @@ class _Client(asyncio.Protocol):
         """Start the clock."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._listener.remember(self)
         self._timer = asyncio.get_running_loop().call_later(SECONDS, self.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -248,5 +218,5 @@ class _Client(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut it off."""
-        assert self._transport is not None
-        self._transport.abort()
+        if self._transport is not None:
+            self._transport.abort()

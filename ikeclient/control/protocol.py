@@ -7,6 +7,8 @@ and both sides use the same caps.
     -> {"version": 1, "request": "status"}
     <- {"version": 1, "ok": true, "result": {...}}
     <- {"version": 1, "ok": false, "error": "..."}
+
+What a request needs to know stands beside it: `-> {"version": 1, "request": "resolve", "name": "git.corp.example"}`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -31,6 +34,7 @@ TOO_MANY = "too many clients"  # the failure that goes away by itself
 NOT_YOURS = "only its user and root may do that"
 ENDING = "it is about to end"  # why a tunnel cannot be joined any more
 REQUEST_SECONDS = 5.0  # within which a client must have sent its request, and must have read its reply
+ANSWER_SECONDS = 120.0  # within which what was asked about the inside of a tunnel is answered
 
 SOCKET_SUFFIX = ".sock"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")
@@ -45,6 +49,8 @@ class Command(StrEnum):
     DISCONNECT = "disconnect"
     RECONNECT = "reconnect"
     JOIN = "join"
+    PING = "ping"
+    RESOLVE = "resolve"
 
 
 FOR_ALL = frozenset({Command.STATUS, Command.EVENTS})  # what users may ask who are neither the tunnel's nor root
@@ -69,18 +75,26 @@ def decode(line: bytes) -> dict[str, object]:
     return message
 
 
-def request(command: Command) -> dict[str, object]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a client asks for; `arguments` is all that its message says."""
+
+    command: Command
+    arguments: Mapping[str, object] = field(default_factory=dict)
+
+
+def request(command: Command, **arguments: object) -> dict[str, object]:
     """Return the message that asks a tunnel for `command`."""
-    return {"version": VERSION, "request": command.value}
+    return {"version": VERSION, "request": command.value, **arguments}
 
 
-def parse_request(line: bytes) -> Command:
+def parse_request(line: bytes) -> Request:
     """Read what a client asks for. Raises ParseError, whose text may be sent back."""
     message = decode(line)
     if message.get("version") != VERSION:
         raise ParseError(f"this tunnel speaks version {VERSION} of the control protocol")
     try:
-        return Command(str(message.get("request")))
+        return Request(command=Command(str(message.get("request"))), arguments=message)
     except ValueError:
         raise ParseError("unknown request, known are " + ", ".join(Command)) from None
 

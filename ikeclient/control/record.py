@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 MAXIMUM_NUMBER = 2**64  # beyond which no counter of ours goes
-_JSON_TYPES = {str: "string", int: "integer", bool: "boolean"}
+_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
 def item(about: str, default: Any = None, *, dropped: str | None = None, flat: bool = False) -> Any:
@@ -105,6 +105,8 @@ def _read(kind: Any, value: object, default: object) -> object:
         return kind.from_json(value) if isinstance(value, Mapping) else default
     if kind is int:
         return value if type(value) is int and abs(value) < MAXIMUM_NUMBER else default
+    if kind is float:
+        return float(value) if type(value) in (int, float) and abs(value) < MAXIMUM_NUMBER else default  # type: ignore
     return value if isinstance(value, kind) else default
 
 

@@ -12,19 +12,22 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ikeclient.control import protocol
+from ikeclient.control.acceptor import Acceptor
 from ikeclient.control.directory import Peer, listener, peer, prepare, remove_dead, try_lock
-from ikeclient.control.protocol import Command
+from ikeclient.control.protocol import Command, Request
 from ikeclient.errors import ParseError, PlatformError, UsageError
 
 OnJoin = Callable[[Peer], object]
+OnAsk = Callable[[Request], Coroutine[Any, Any, object]]
 
 _LOCK_SECONDS = 1.0
 _LAST_EVENTS_SECONDS = 0.5  # for the last event to reach subscribers
-_EXHAUSTED_SECONDS = 1.0
 _QUEUE = 16  # connections the kernel accepts ahead of us
 
 
@@ -36,37 +39,34 @@ def already_running(name: str, pid: int) -> UsageError:
     )
 
 
-class ControlServer:
-    """Answers `status`, `events`, `disconnect` and `reconnect` for one tunnel.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What a tunnel does for those who control it.
 
-    `status` gives the tunnel's entry of the document `ikeclient.status/1`. The two orders are called from the event
-    loop after the reply was written, and must not block. `on_join` tells a process that wants to run in the tunnel's
-    namespace the way in, or raises UsageError; a tunnel without a namespace has none.
+    `disconnect` and `reconnect` are called from the event loop after the reply was written, and must not block. `join`
+    tells a process that wants to run in the tunnel's namespace the way in, and `ask` answers `ping` and `resolve`; both
+    may raise UsageError. A tunnel without a namespace has no `join`, one with an interface no `ask`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        directory: Path,
-        *,
-        status: Callable[[], dict[str, object]],
-        on_disconnect: Callable[[], None],
-        on_reconnect: Callable[[], None],
-        on_join: OnJoin | None = None,
-    ) -> None:
+    disconnect: Callable[[], None]
+    reconnect: Callable[[], None]
+    join: OnJoin | None = None
+    ask: OnAsk | None = None
+
+
+class ControlServer:
+    """Answers requests for one tunnel. `status` gives its entry of the document `ikeclient.status/1`."""
+
+    def __init__(self, name: str, directory: Path, *, status: Callable[[], dict[str, object]], orders: Orders) -> None:
         self._name = name
         self._directory = directory
         self._owner = os.geteuid()  # which the process may give up later
         self._path = protocol.socket_path(directory, name)
         self._status = status
-        self._on_join = on_join
-        self._actions = {Command.DISCONNECT: on_disconnect, Command.RECONNECT: on_reconnect}
-        self._listening: socket.socket | None = None
+        self._orders = orders
+        self._acceptor: Acceptor | None = None
         self._identity: tuple[int, int] | None = None
-        self._arriving: set[asyncio.Task[None]] = set()
-        self._clients: set[_Client] = set()
-        self._places = 0  # taken by those who arrive and those who are here
-        self._strangers = 0  # of them
+        self._clients: set[_Client] = set()  # who are here, and who arrive
         self._subscribers: set[_Client] = set()
 
     @property
@@ -91,9 +91,7 @@ class ControlServer:
                 await asyncio.sleep(0.01)
         except OSError as error:
             raise PlatformError(f"cannot listen on {self._path}", reason=error.strerror) from error
-        listening.setblocking(False)
-        self._listening = listening
-        self._resume()
+        self._acceptor = Acceptor(listening, self._admit)
 
     def _listen(self) -> socket.socket:
         pid = listener(self._path)
@@ -122,18 +120,17 @@ class ControlServer:
 
     async def close(self) -> None:
         """Stop listening, remove the socket, let the last events out. Safe to call twice and before `start`."""
-        if self._listening is None:
+        if self._acceptor is None:
             return
-        asyncio.get_running_loop().remove_reader(self._listening)
-        self._listening.close()
-        self._listening = None
+        acceptor, self._acceptor = self._acceptor, None
+        acceptor.close()
         try:
             status = self._path.lstat()
             if (status.st_dev, status.st_ino) == self._identity:
                 self._path.unlink()
         except OSError:
             pass  # gone already, or the file system is; the next start clears a dead socket
-        await asyncio.gather(*self._arriving, return_exceptions=True)
+        await acceptor.settle()
         for client in tuple(self._clients):
             client.finish()
         await self._gone(_LAST_EVENTS_SECONDS)
@@ -145,85 +142,75 @@ class ControlServer:
         if self._clients:
             await asyncio.wait([client.closed for client in self._clients], timeout=seconds)
 
-    def _resume(self) -> None:
-        if self._listening is not None:
-            asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)
-
-    def _accept(self, listening: socket.socket) -> None:
-        """Take one connection, so that a crowd at the door gets no more than its turn of the event loop."""
-        loop = asyncio.get_running_loop()
-        try:
-            connection, _ = listening.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError:  # no descriptor is left; without a pause the loop would spin
-            loop.remove_reader(listening)
-            loop.call_later(_EXHAUSTED_SECONDS, self._resume)
-            return
-        connection.setblocking(False)
+    def _admit(self, connection: socket.socket) -> _Client | None:
         stranger = not peer(connection).trusted_by(self._owner)
-        if self._places >= protocol.MAXIMUM_CLIENTS or (stranger and self._strangers >= protocol.MAXIMUM_STRANGERS):
+        strangers = sum(client.stranger for client in self._clients)
+        if len(self._clients) >= protocol.MAXIMUM_CLIENTS or (stranger and strangers >= protocol.MAXIMUM_STRANGERS):
             with contextlib.suppress(OSError):
                 connection.send(protocol.encode(protocol.failure(protocol.TOO_MANY)))
-            connection.close()
-        else:
-            self._places += 1
-            self._strangers += stranger
-            task = loop.create_task(self._admit(connection, stranger))
-            self._arriving.add(task)
-            task.add_done_callback(self._arriving.discard)
-
-    async def _admit(self, connection: socket.socket, stranger: bool) -> None:
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: _Client(self, stranger), connection)
-        except OSError:
-            self._places -= 1
-            self._strangers -= stranger
-            connection.close()
+            return None
+        client = _Client(self, stranger)
+        self._clients.add(client)
+        return client
 
     # What clients ask for.
 
-    def remember(self, client: _Client) -> None:
-        """Count a connection that was made."""
-        self._clients.add(client)
-
     def forget(self, client: _Client) -> None:
         """Give up the place of a connection that is gone."""
-        self._places -= 1
-        self._strangers -= client.stranger
         self._clients.discard(client)
         self._subscribers.discard(client)
 
     def answer(self, client: _Client, line: bytes) -> bool:
-        """Answer one request line; true if the connection stays open for events."""
+        """Answer one request line; true if the connection stays open for events, or for an answer that takes time."""
         try:
-            command = protocol.parse_request(line)
+            request = protocol.parse_request(line)
         except ParseError as error:
             client.send(protocol.encode(protocol.failure(str(error))))
             return False
+        command = request.command
         if client.stranger and command not in protocol.FOR_ALL:
             client.send(protocol.encode(protocol.failure(protocol.NOT_YOURS)))
-        elif command is Command.STATUS:
-            client.send(self._status_reply())
-        elif command is Command.JOIN:
-            client.send(protocol.encode(self._join_reply(client)))
-        elif command is Command.EVENTS:
-            if len(self._subscribers) >= protocol.MAXIMUM_SUBSCRIBERS:
-                client.send(protocol.encode(protocol.failure("too many listen to events already")))
-                return False
-            self._subscribers.add(client)
-            client.send(protocol.encode(protocol.success()))
-            return True
-        else:
-            client.send(protocol.encode(protocol.success()))
-            asyncio.get_running_loop().call_soon(self._actions[command])
+            return False
+        match command:
+            case Command.STATUS:
+                client.send(self._status_reply())
+            case Command.JOIN:
+                client.send(protocol.encode(self._join_reply(client)))
+            case Command.EVENTS:
+                return self._subscribe(client)
+            case Command.PING | Command.RESOLVE:
+                client.answer_later(self._asked(request))
+                return True
+            case Command.DISCONNECT | Command.RECONNECT:
+                action = self._orders.disconnect if command is Command.DISCONNECT else self._orders.reconnect
+                client.send(protocol.encode(protocol.success()))
+                asyncio.get_running_loop().call_soon(action)
         return False
 
+    def _subscribe(self, client: _Client) -> bool:
+        if len(self._subscribers) >= protocol.MAXIMUM_SUBSCRIBERS:
+            client.send(protocol.encode(protocol.failure("too many listen to events already")))
+            return False
+        self._subscribers.add(client)
+        client.send(protocol.encode(protocol.success()))
+        client.stay()
+        return True
+
+    async def _asked(self, request: Request) -> dict[str, object]:
+        if self._orders.ask is None:
+            return protocol.failure("its packets go through an interface: ask there")
+        try:
+            return protocol.success(await self._orders.ask(request))
+        except UsageError as error:
+            return protocol.failure(error.message)
+        except Exception as error:  # a bug here must not end the tunnel
+            return self._could_not("the tunnel could not answer", error)
+
     def _join_reply(self, client: _Client) -> dict[str, object]:
-        if self._on_join is None:
+        if self._orders.join is None:
             return protocol.failure("it runs in ordinary mode: what it carries is the machine's traffic")
         try:
-            return protocol.success(self._on_join(client.peer()))
+            return protocol.success(self._orders.join(client.peer()))
         except UsageError as error:
             return protocol.failure(error.message)
 
@@ -231,9 +218,11 @@ class ControlServer:
         try:
             return protocol.encode(protocol.success(self._status()))
         except Exception as error:  # a bug in describing the tunnel must not end the tunnel
-            context = {"message": "the status of the tunnel could not be told", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(context)
-            return protocol.encode(protocol.failure("the tunnel could not describe itself"))
+            return protocol.encode(self._could_not("the tunnel could not describe itself", error))
+
+    def _could_not(self, what: str, error: Exception) -> dict[str, object]:
+        asyncio.get_running_loop().call_exception_handler({"message": what, "exception": error})
+        return protocol.failure(what)
 
 
 class _Client(asyncio.Protocol):
@@ -241,6 +230,7 @@ class _Client(asyncio.Protocol):
 
     def __init__(self, server: ControlServer, stranger: bool) -> None:
         loop = asyncio.get_running_loop()
+        self._answering: asyncio.Task[None] | None = None
         self.stranger = stranger
         self.closed: asyncio.Future[None] = loop.create_future()
         self._loop = loop
@@ -254,7 +244,6 @@ class _Client(asyncio.Protocol):
         """Start the clock."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._server.remember(self)
         self._timer = self._loop.call_later(protocol.REQUEST_SECONDS, self.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -273,13 +262,27 @@ class _Client(asyncio.Protocol):
             self.finish()
         elif not self._server.answer(self, bytes(line)):
             self.finish()
-        elif self._timer is not None:
+
+    def stay(self) -> None:
+        """Stay open for what follows."""
+        if self._timer is not None:
             self._timer.cancel()
+
+    def answer_later(self, reply: Coroutine[Any, Any, dict[str, object]]) -> None:
+        """Send the reply when it is there, and close."""
+        self.stay()
+        self._timer = self._loop.call_later(protocol.ANSWER_SECONDS, self.abort)
+        self._answering = self._loop.create_task(self._answer(reply))
+
+    async def _answer(self, reply: Coroutine[Any, Any, dict[str, object]]) -> None:
+        self.send(protocol.encode(await reply))
+        self.finish()
 
     def connection_lost(self, _: Exception | None) -> None:
         """Free the place."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self.stay()
+        if self._answering is not None:
+            self._answering.cancel()
         self._server.forget(self)
         if not self.closed.done():
             self.closed.set_result(None)
@@ -299,10 +302,10 @@ class _Client(asyncio.Protocol):
 
     def finish(self) -> None:
         """Close once everything has been read, within the time that `REQUEST_SECONDS` leaves."""
-        assert self._transport is not None
-        self._transport.close()
+        if self._transport is not None:
+            self._transport.close()
 
     def abort(self) -> None:
         """Close now."""
-        assert self._transport is not None
-        self._transport.abort()
+        if self._transport is not None:
+            self._transport.abort()

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from ikeclient.control.events import failed, happened
-from ikeclient.control.server import ControlServer, OnJoin
+from ikeclient.control.server import ControlServer, OnAsk, OnJoin, Orders
 from ikeclient.errors import IkeclientError
 from ikeclient.process.run import Listener, open_control
 from ikeclient.profile.compiled import CompiledProfile
@@ -40,9 +40,12 @@ class Audience:
             self.notice("the profile's up and down commands are not run: they are about the machine")
 
     @contextlib.asynccontextmanager
-    async def listening(self, connection: TunnelDriver, on_join: OnJoin | None = None) -> AsyncIterator[None]:
+    async def listening(
+        self, connection: TunnelDriver, *, join: OnJoin | None = None, ask: OnAsk | None = None
+    ) -> AsyncIterator[None]:
         """Have the control socket answer meanwhile; an error that ends the tunnel is told there last."""
-        self._control = await open_control(connection, self._options, connection.stop, self.notice, on_join=on_join)
+        orders = Orders(disconnect=connection.stop, reconnect=connection.reconnect, join=join, ask=ask)
+        self._control = await open_control(connection, self._options, orders, self.notice)
         try:
             yield
         except IkeclientError as error:

@@ -55,7 +55,7 @@ def run(request: TunnelRequest, work: Work, display: Display) -> int:
             if way is not None:
                 if not isinstance(way, Mapping) or way.get("state") == "connecting":
                     _wait_up(request)
-                _enter(request.name, way)
+                enter(request.name, way)
                 return work()
             _wait_gone(request.name)
 
@@ -63,7 +63,8 @@ def run(request: TunnelRequest, work: Work, display: Display) -> int:
 # Joining.
 
 
-def _enter(name: str, way: object) -> None:
+def enter(name: str, way: object) -> None:
+    """Enter the namespace of a tunnel by the way that it told. Raises PlatformError, NoResponse."""
     from ikeclient.net.namespace.handle import NamespaceHandle, is_inside
 
     match way:

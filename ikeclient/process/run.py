@@ -14,7 +14,7 @@ from typing import Any
 from ikeclient.control.client import running_pid
 from ikeclient.control.events import failed, happened
 from ikeclient.control.http_listener import bound, served
-from ikeclient.control.server import ControlServer, OnJoin, already_running
+from ikeclient.control.server import ControlServer, Orders, already_running
 from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.dataplane.event_loop import run_loop
 from ikeclient.errors import IkeclientError, Interrupted, PlatformError, PrivilegeError, bug_error, shortage
@@ -154,7 +154,8 @@ async def _run(
             switch.open_at_the_end()
             stop()
 
-        control = await open_control(connection, options, disconnect, notice)
+        orders = Orders(disconnect=disconnect, reconnect=connection.reconnect)
+        control = await open_control(connection, options, orders, notice)
         loop = asyncio.get_running_loop()
 
         def helper_spoke() -> None:
@@ -348,22 +349,10 @@ def _table(machine: MachineAdapter) -> int:
 
 
 async def open_control(
-    connection: TunnelDriver,
-    options: ConnectOptions,
-    stop: Callable[[], None],
-    notice: Callable[[str], None],
-    *,
-    on_join: OnJoin | None = None,
+    connection: TunnelDriver, options: ConnectOptions, orders: Orders, notice: Callable[[str], None]
 ) -> ControlServer | None:
     """Open the control socket; None if there is no place for it, which a tunnel can live without."""
-    server = ControlServer(
-        options.name,
-        options.runtime_directory,
-        status=connection.document,
-        on_disconnect=stop,
-        on_reconnect=connection.reconnect,
-        on_join=on_join,
-    )
+    server = ControlServer(options.name, options.runtime_directory, status=connection.document, orders=orders)
     try:
         await server.start()
     except PlatformError as error:

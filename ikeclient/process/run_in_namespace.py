@@ -79,7 +79,7 @@ async def _run(
     commands = Commands(connection, namespace)
     commands.watch_first(first)
     try:
-        async with audience.listening(connection, commands.join):
+        async with audience.listening(connection, join=commands.join):
             try:
                 with served(http, connection.status):
                     await until_stopped(connection, connection.stop)

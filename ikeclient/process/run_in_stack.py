@@ -23,6 +23,7 @@ from ikeclient.net.changes.steps import FIRST_TABLE
 from ikeclient.process.audience import Audience
 from ikeclient.process.card import card_of
 from ikeclient.process.hangup import Reread
+from ikeclient.process.inside_stack import answers_of
 from ikeclient.process.run import Listener, until_stopped
 from ikeclient.process.run_in_namespace import adapted
 from ikeclient.profile.compiled import CompiledProfile
@@ -91,7 +92,7 @@ async def _run(
     choose_cipher()
     tunnel = StackTunnel(profile, options, audience.publish, keys)
     connection = tunnel.connection
-    async with audience.listening(connection):
+    async with audience.listening(connection, ask=answers_of(tunnel.host)):
         using = asyncio.get_running_loop().create_task(_use(use, tunnel))
         using.add_done_callback(_tell_of_bugs)
         try:

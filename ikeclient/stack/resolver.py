@@ -16,9 +16,9 @@ from typing import Protocol
 
 from ikeclient.errors import IkeclientError, ParseError
 from ikeclient.stack.dns_message import Code, Response, Type, encode_name, parse_response, query
-from ikeclient.stack.interfaces import CloseReason, Entropy, Handler, Stream
+from ikeclient.stack.interfaces import CloseReason, Entropy, Handler
 from ikeclient.stack.ip.icmp import Kind
-from ikeclient.stack.udp import Association, End
+from ikeclient.stack.udp import End
 
 PORT = 53
 TIMEOUTS = (2.0, 4.0)  # seconds for each server, in the first and the second round
@@ -54,13 +54,39 @@ Done = Callable[[Outcome], None]
 _Answered = Callable[[Outcome], None]
 
 
+class Datagrams(Protocol):
+    """A port of ours for datagrams to and from one other (`stack.udp.Association`)."""
+
+    def listen(self, on_readable: Callable[[], None], on_error: Callable[[Kind, End], None]) -> None:
+        """Be told of datagrams and errors."""
+
+    def send(self, data: bytes) -> bool:
+        """Send a datagram; false if it is lost here."""
+
+    def receive(self) -> tuple[bytes, End] | None:
+        """The next datagram and where it came from; None if nothing is waiting."""
+
+    def close(self) -> None:
+        """Give the port back."""
+
+
+class Bytes(Protocol):
+    """A connection (`stack.interfaces.Stream`)."""
+
+    def send(self, data: bytes) -> int:
+        """Take data; return how much that was."""
+
+    def abort(self) -> None:
+        """Forget everything."""
+
+
 class Network(Protocol):
     """What the resolver needs of the host."""
 
-    def open_udp(self, port: int = 0, peer: End | None = None) -> Association:
-        """An association for datagrams. Raises IkeclientError."""
+    def open_udp(self, port: int = 0, peer: End | None = None) -> Datagrams:
+        """A port for datagrams. Raises IkeclientError or OSError."""
 
-    def connect(self, remote: bytes, port: int, handler: Handler, now: float) -> Stream:
+    def connect(self, remote: bytes, port: int, handler: Handler, now: float) -> Bytes:
         """Begin a TCP connection. Raises IkeclientError or OSError."""
 
     def has(self, version: int) -> bool:

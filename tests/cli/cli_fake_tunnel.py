@@ -20,7 +20,7 @@ from typing import Any
 
 from cli_example import example
 
-from ikeclient.control.server import ControlServer
+from ikeclient.control.server import ControlServer, Orders
 from ikeclient.errors import AuthenticationFailed, Interrupted
 
 CANARY = "S3cr3t-CANARY"
@@ -77,8 +77,7 @@ async def _run(options: ConnectOptions, on_event: Listener, mode: str) -> None:
         options.name,
         options.runtime_directory,
         status=lambda: {**status, "listeners": len(server._subscribers)},
-        on_disconnect=stop.set,
-        on_reconnect=again,
+        orders=Orders(disconnect=stop.set, reconnect=again),
     )
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, lambda: (interrupted.append(True), stop.set()))

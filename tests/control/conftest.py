@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from ikeclient.control import protocol
 from ikeclient.control.directory import Peer
-from ikeclient.control.server import ControlServer
+from ikeclient.control.server import ControlServer, Orders
 
 T = TypeVar("T")
 
@@ -43,14 +44,18 @@ class ServerRig:
         name: str = "work",
         status: Callable[[], dict[str, object]] | None = None,
         on_join: Callable[[Peer], object] | None = None,
+        ask: Callable[[protocol.Request], Coroutine[Any, Any, object]] | None = None,
     ) -> ControlServer:
         server = ControlServer(
             name,
             self.directory,
             status=status or (lambda: {"name": name, "state": "connected"}),
-            on_disconnect=lambda: self.actions.append(f"disconnect {name}"),
-            on_reconnect=lambda: self.actions.append(f"reconnect {name}"),
-            on_join=on_join,
+            orders=Orders(
+                disconnect=lambda: self.actions.append(f"disconnect {name}"),
+                reconnect=lambda: self.actions.append(f"reconnect {name}"),
+                join=on_join,
+                ask=ask,
+            ),
         )
         self.run(server.start())
         self.servers.append(server)

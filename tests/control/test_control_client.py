@@ -170,11 +170,11 @@ def test_a_tunnel_that_drips_its_answer_is_given_up_at_the_same_deadline(directo
 SLOW_TUNNEL = """
 import asyncio, sys
 from pathlib import Path
-from ikeclient.control.server import ControlServer
+from ikeclient.control.server import ControlServer, Orders
 
 async def main():
     stop = asyncio.Event()
-    server = ControlServer("work", Path(sys.argv[1]), status=dict, on_disconnect=stop.set, on_reconnect=print)
+    server = ControlServer("work", Path(sys.argv[1]), status=dict, orders=Orders(disconnect=stop.set, reconnect=print))
     await server.start()
     print("ready", flush=True)
     await stop.wait()

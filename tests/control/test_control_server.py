@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from ikeclient.control import client, protocol
-from ikeclient.control import server as control_server
+from ikeclient.control import acceptor, client, protocol
 from ikeclient.control.protocol import Command
 from ikeclient.errors import PlatformError, UsageError
 
@@ -346,7 +345,7 @@ def test_other_users_cannot_take_the_places_of_the_tunnels_own(rig: Rig) -> None
 
 def test_running_out_of_descriptors_is_survived(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """O13: without descriptors nobody is let in, the loop does not spin, and later everything works again."""
-    monkeypatch.setattr(control_server, "_EXHAUSTED_SECONDS", 0.2)
+    monkeypatch.setattr(acceptor, "_EXHAUSTED_SECONDS", 0.2)
     rig.server()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -361,3 +360,49 @@ def test_running_out_of_descriptors_is_survived(rig: Rig, monkeypatch: pytest.Mo
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert json.loads(everything(connection))["ok"] is True
+
+
+def test_a_question_about_the_inside_is_answered_when_the_answer_is_there(rig: Rig) -> None:
+    async def ask(request: protocol.Request) -> object:
+        await asyncio.sleep(0.05)
+        if request.arguments["address"] == "nowhere":
+            raise UsageError("that is no address")
+        return {"rtt_ms": 1.5}
+
+    rig.server(ask=ask)
+    asked = client.request("work", Command.PING, {"address": "10.0.0.1", "timeout": 2}, directory=rig.directory)
+    assert asked == {"rtt_ms": 1.5}
+    with pytest.raises(UsageError, match="refused") as refused:
+        client.request("work", Command.PING, {"address": "nowhere"}, directory=rig.directory)
+    assert refused.value.reason == "that is no address"
+    with pytest.raises(UsageError) as broken:  # a bug there ends neither the connection nor the tunnel
+        client.request("work", Command.RESOLVE, directory=rig.directory)
+    assert broken.value.reason == "the tunnel could not answer"
+    assert isinstance(rig.loop_errors.pop()["exception"], KeyError)
+
+
+def test_a_question_is_dropped_with_who_asked_it(rig: Rig) -> None:
+    ended: list[str] = []
+
+    async def ask(_: protocol.Request) -> object:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        return None
+
+    rig.server(ask=ask)
+    with raw(rig) as connection:
+        connection.sendall(protocol.encode(protocol.request(Command.PING, address="10.0.0.1")))
+        connection.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+    eventually(lambda: ended == ["cancelled"])
+
+
+def test_a_tunnel_with_an_interface_says_that_it_is_not_asked_itself(rig: Rig) -> None:
+    rig.server()
+    with pytest.raises(UsageError) as refused:
+        client.request("work", Command.RESOLVE, {"name": "x"}, directory=rig.directory)
+    assert refused.value.reason == "its packets go through an interface: ask there"
