@@ -11,6 +11,7 @@ import ast
 import html
 import json
 import re
+import runpy
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
@@ -43,10 +44,12 @@ _COMPLETION = {"ikeclient": Shell.BASH, "_ikeclient": Shell.ZSH, "ikeclient.fish
 
 def pages() -> dict[Path, str]:
     """Return every generated page and what it should say."""
+    drawing = runpy.run_path(str(DOCS / "pictures" / "draw.py"))
     candidates = [DOCS.parent / "ARCHITECTURE.md", *sorted(DOCS.rglob("*.md"))]
     made = {page: text for page in candidates if _PART.search(text := page.read_text())}
     return {page: _PART.sub(_fill, text) for page, text in made.items()} | {
         DOCS / "picture.svg": picture(),
+        **{DOCS / "pictures" / f"{name}.svg": drawing["drawn"](each) for name, each in drawing["PICTURES"].items()},
         DOCS / "man" / "ikeclient.1": manual(),
         **{DOCS / "completion" / name: script(shell) + "\n" for name, shell in _COMPLETION.items()},
         DOCS / "status.schema.json": json.dumps(status_schema(), indent=2) + "\n",

@@ -262,6 +262,21 @@ def test_without_root(desk: Desk) -> None:
 
 
 @pytest.mark.extended
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/start").glob("*.md")), ids=lambda page: page.stem)
+def test_the_first_steps(desk: Desk, page: Path) -> None:
+    shown = run(desk, page)
+    fetched = [block for block in blocks(page) for line in block.text.splitlines() if re.search(r"curl .*corp", line)]
+    assert shown.count(REPORT.strip()) == len(fetched) >= 1
+    assert PASSWORD not in shown
+
+
+@pytest.mark.extended
+def test_a_gateway_is_asked_what_it_takes(desk: Desk) -> None:
+    shown = run(desk, ROOT / "docs/gateways/README.md")
+    assert "aes256gcm16" in shown
+
+
+@pytest.mark.extended
 def test_a_machine_that_the_kill_switch_closed_is_opened_without_ikeclient(desk: Desk) -> None:
     """By the commands of the page; and what `status` says then is what the kernel has."""
     machine = desk.machine
