@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,7 @@ from ikeclient.cli.options import Overrides
 from ikeclient.cli.store import write_private
 from ikeclient.cli.view.terminal import Priority, asker, emit, printable, say, warn
 from ikeclient.errors import IkeclientError, ProfileError, ProfileNotFound, UsageError
+from ikeclient.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from ikeclient.profile.importers.draft import Draft

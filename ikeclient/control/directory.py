@@ -18,11 +18,11 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ikeclient.errors import PlatformError
+from ikeclient.lazy_dataclass import dataclass
 
 SYSTEM_DIRECTORY = Path("/run/ikeclient")
 USER_DIRECTORIES = Path("/run/user")  # where systemd makes each user's XDG_RUNTIME_DIR

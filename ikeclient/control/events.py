@@ -7,11 +7,11 @@ socket, into the log, to the hooks and to the service manager; which of them wan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from ikeclient.errors import IkeclientError
+from ikeclient.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

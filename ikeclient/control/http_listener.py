@@ -12,12 +12,12 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from ikeclient.control.acceptor import Acceptor
 from ikeclient.control.metrics import CONTENT_TYPE, render
 from ikeclient.control.status import TunnelStatus
 from ikeclient.errors import PlatformError, UsageError
+from ikeclient.lazy_dataclass import dataclass
 
 DEFAULT_HOST = "127.0.0.1"
 LONGEST_HEAD = 8192  # bytes

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from ikeclient import __version__
 from ikeclient.control.status import STATES, AuthStatus, ChildCounters, Drops, TunnelStatus
+from ikeclient.lazy_dataclass import dataclass
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -8,9 +8,9 @@ taken away, and none changes its meaning, without another number in `SCHEMA`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from ikeclient.control.record import Record, item
+from ikeclient.lazy_dataclass import dataclass
 
 SCHEMA = "ikeclient.status/1"
 

@@ -19,12 +19,12 @@ every packet. Stalled flows send alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from struct import Struct
 
 from ikeclient.esp.packet.icmp import too_big
 from ikeclient.esp.packet.inner import TCP, locate_transport
 from ikeclient.esp.sa.mtu import interface_mtu
+from ikeclient.lazy_dataclass import dataclass
 
 LONG = 900  # bytes; shorter packets pass nearly every path
 REPEATED = 2  # times that a segment was sent again, which makes an upload one that stalls

@@ -7,10 +7,10 @@ is attached. Methods that read never block, and none raises: what is lost is cou
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from ikeclient.esp.sa.pair import Packet
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.transport.recvmmsg import Arrival, Recvmmsg
 
 Address = tuple[str, int]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Self
 
 from ikeclient.crypto.algorithms.sim_keys import SimKeys
 from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.trust_store import TrustStore
 from ikeclient.crypto.sign.file_key import FileKey
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import EapType, IdType
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Protocol
 
 from ikeclient.crypto.pki.revocation import RevocationQuery
 from ikeclient.eap.credentials import SimCredentials, TlsCredentials
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.text import printable
 

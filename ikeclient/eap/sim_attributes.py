@@ -9,8 +9,10 @@ stand once, but AT_KDF (hardening E10), as CVE-2026-35330 was about attributes o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
+
+from ikeclient.lazy_dataclass import dataclass
 
 
 class At(IntEnum):

@@ -12,10 +12,11 @@ from __future__ import annotations
 import binascii
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ikeclient.crypto.algorithms.milenage import Milenage
 from ikeclient.eap.credentials import CardKeys, SimMemory
+from ikeclient.lazy_dataclass import dataclass
 
 RAND_LENGTH, AUTN_LENGTH, AUTS_LENGTH = 16, 16, 14
 SRES_LENGTH, KC_LENGTH, KEY_LENGTH = 4, 8, 16

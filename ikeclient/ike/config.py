@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Self
 
@@ -14,6 +14,7 @@ from ikeclient.crypto.sign.private_key import PrivateKey
 from ikeclient.crypto.sign.remote_key import RemoteKey
 from ikeclient.crypto.sign.schemes import Family, Scheme
 from ikeclient.eap.credentials import SimCredentials, TlsCredentials
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.identity import Identity
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.selector import TrafficSelector

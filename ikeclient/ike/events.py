@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum, auto
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
@@ -13,6 +13,7 @@ from ikeclient.crypto.pki.bundles import CertificateUrls
 from ikeclient.crypto.pki.revocation import RevocationQuery
 from ikeclient.crypto.sign.remote_key import SignatureRequest
 from ikeclient.errors import IkeclientError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.selector import TrafficSelector
 
 IPAddress = IPv4Address | IPv6Address

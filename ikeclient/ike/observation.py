@@ -7,9 +7,9 @@ carry, of which EAP packets and AUTH are secret or of use to a guesser: what it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from ikeclient.ike.events import NatStatus, Path
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.header import Header
 from ikeclient.wire.payload import Payload
 

@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.fork import daemonise, exit_code, fork
 from ikeclient.ipc.messages import HEADER, pack, receive
 from ikeclient.ipc.typed import Codec
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.process.bug_report import outline
 from ikeclient.process.log_file import LONGEST, CappedFile, log_to, open_log
 from ikeclient.wire.text import printable

@@ -11,13 +11,14 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.fork import await_end, fork
 from ikeclient.ipc.messages import pack, receive
 from ikeclient.ipc.typed import Codec
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.message import LARGEST, decode, encode
 from ikeclient.profile.secrets.secrets import Ask, Secret, erase_variable, forget_typed

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from ikeclient.errors import AuthenticationFailed, IkeclientError, PlatformError
 from ikeclient.ipc.fork import fork
 from ikeclient.ipc.messages import pack, receive
 from ikeclient.ipc.typed import Codec
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.namespace.namespace import Namespace
 from ikeclient.net.syscalls import die_with_parent
 from ikeclient.process.stand_in import StandIn, wait_for_end

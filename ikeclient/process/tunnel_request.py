@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from ikeclient.errors import IkeclientError
+from ikeclient.lazy_dataclass import dataclass
 
 Work = Callable[[], int]
 

@@ -7,7 +7,7 @@ contradictory or beyond this machine's cryptography is an error here, not half w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, cast
@@ -37,6 +37,7 @@ from ikeclient.ike.config import (
     Timing,
     TrustedCertificate,
 )
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.compiled import CompiledProfile, NetworkSettings, SessionSettings, host_of
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.trust import program

@@ -5,13 +5,14 @@ It stands apart from what makes it (`profile.compile`), which is large and not n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 from ikeclient.crypto.sign.remote_key import RemoteKey
 from ikeclient.ike.config import CertificateAuth, EapAuth, GatewayAuth, IkeConfig, OwnAuth, PskAuth
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.model.identities import identity_of
 from ikeclient.profile.model.values import IPNetwork

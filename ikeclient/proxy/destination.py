@@ -7,11 +7,11 @@ resolver, whose other spellings (`%eth0`, spaces, NUL) have surprised more than 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Self
 
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?")

@@ -10,9 +10,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.proxy.destination import Destination
 
 LONGEST_HEAD = 32 << 10  # bytes; tokens of some login systems are long

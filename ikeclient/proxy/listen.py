@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from ikeclient.errors import ParseError, PlatformError, UsageError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.proxy.destination import Destination, address_of, port_of, split_port
 from ikeclient.proxy.settings import Kind, Listener
 

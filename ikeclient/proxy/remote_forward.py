@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ikeclient.dataplane.async_host import AsyncHost, Connection
 from ikeclient.errors import ParseError, PlatformError, UsageError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.proxy.destination import Destination, address_of, port_of
 from ikeclient.proxy.dial import dial
 from ikeclient.proxy.in_stack import relay

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.proxy import http, socks
 from ikeclient.proxy.association import Association, Pool
 from ikeclient.proxy.conversation import Conversation

@@ -6,9 +6,10 @@ import hashlib
 import hmac
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.proxy.destination import Destination
 from ikeclient.proxy.peers import Peers
 

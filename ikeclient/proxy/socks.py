@@ -7,11 +7,12 @@ What can never become a message raises ParseError with the first byte that shows
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.proxy.destination import Destination, address_of
 
 VERSION = 5

@@ -7,11 +7,12 @@ one, too: a `CardReader`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ikeclient.crypto.sign.schemes import Family, Scheme
 from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.typed import Codec
+from ikeclient.lazy_dataclass import dataclass
 
 CODEC = Codec()
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from ikeclient.lazy_dataclass import dataclass
 
 MAX_LENGTH = 2048
 _TEXTS = ("token", "manufacturer", "serial", "model", "object", "slot-description", "slot-manufacturer")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Self
 
 from ikeclient.esp.codec.choice import examine, segment
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.stack.host import Host
 from ikeclient.stack.interfaces import FRAME_HEADER
 from ikeclient.stack.ip.header import Packet

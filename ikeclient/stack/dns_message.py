@@ -5,11 +5,11 @@ An answer is whatever a stranger sends, so names are bounded in length, and a co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 
 LONGEST_NAME = 253
 _HEADER = 12

@@ -7,10 +7,10 @@ calls `expire` at the deadline, and asks for frames while it is `waiting`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from ikeclient.errors import IkeclientError
 from ikeclient.esp.codec.sums import fold, ones_sum
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.stack.control import Control
 from ikeclient.stack.interfaces import FRAME_HEADER, Entropy, Handler, Inbound, Quoted, Sends, Stream
 from ikeclient.stack.ip import icmp

@@ -16,9 +16,10 @@ Times are seconds of any monotonic clock, given to every call that needs them as
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+from ikeclient.lazy_dataclass import dataclass
 
 Entropy = Callable[[int], bytes]
 Data = bytes | bytearray | memoryview

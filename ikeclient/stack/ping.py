@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.stack.interfaces import Entropy
 from ikeclient.stack.ip.icmp import ECHO, EchoReply, IcmpError, Kind, echo
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Protocol
 
 from ikeclient.errors import IkeclientError, ParseError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.stack.dns_message import Code, Response, Type, encode_name, parse_response, query
 from ikeclient.stack.interfaces import CloseReason, Entropy, Handler
 from ikeclient.stack.ip.icmp import Kind

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from struct import Struct
 
 from ikeclient.errors import IkeclientError
 from ikeclient.esp.codec.sums import fold
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.stack.interfaces import (
     FRAME_HEADER,
     LONGEST_PACKET,

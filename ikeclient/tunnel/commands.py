@@ -6,7 +6,6 @@ What has no outcome to wait for (a datagram, a change of the machine) goes throu
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ikeclient.crypto.pki.bundles import FetchedCertificates
@@ -14,6 +13,7 @@ from ikeclient.crypto.pki.revocation import PathRevocation
 from ikeclient.crypto.sign.remote_key import Signature, SignatureRequest
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.events import Closed, Need
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.tunnel.resolve import Known
 
 Ask = Callable[[str], Coroutine[Any, Any, str]]  # shows a prompt, returns what is typed

@@ -19,8 +19,9 @@ the size of the path is being looked for, or packets get lost on this side in a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from ikeclient.lazy_dataclass import dataclass
 
 LOOK = 1.0  # seconds between looks while there is something to judge
 PROBE_AFTER, PROBE_AFTER_LONGEST = 2.5, 8.0  # seconds of silence; more where the only answers are those to probes

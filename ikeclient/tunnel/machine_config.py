@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 from ikeclient.ike.events import Configuration, IPAddress, Path
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.model import (
     ANYWHERE,
     DnsConfig,

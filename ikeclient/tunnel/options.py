@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.tunnel.commands import Ask
 

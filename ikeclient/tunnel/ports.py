@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.connection import IkeConnection
 from ikeclient.ike.events import IPAddress, NeedKind
 from ikeclient.ike.v2.initiator import Initiator
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.model import MachineAdapter, MachineConfig
 from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.transport.path import local_address_for, path_mtu

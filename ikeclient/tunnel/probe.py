@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_address
 
 from ikeclient.crypto.algorithms.key_exchange import generate
@@ -26,6 +26,7 @@ from ikeclient.ike.v2.message.payloads import error_notify, find, has_notify, no
 from ikeclient.ike.v2.rules.groups import Groups
 from ikeclient.ike.v2.rules.nat import detected, detection_notifies
 from ikeclient.ike.v2.rules.negotiate import accept_ike, offer_ike
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.header import Header
 from ikeclient.wire.identity import CertReqPayload
 from ikeclient.wire.key_exchange import KePayload

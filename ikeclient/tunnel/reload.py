@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.compiled import CompiledProfile
 
 

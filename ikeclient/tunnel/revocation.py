@@ -17,7 +17,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
@@ -34,6 +34,7 @@ from ikeclient.crypto.pki.revocation import (
     RevocationStatus,
     list_urls,
 )
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.transport.http import HttpError
 from ikeclient.tunnel.fetch import OK, Fetcher, url_text
 from ikeclient.tunnel.revocation_cache import RevocationCache

@@ -9,8 +9,9 @@ Whoever runs a `Task` calls `run` after everything that happens, and at its `dea
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import TypeVar
+
+from ikeclient.lazy_dataclass import dataclass
 
 Result = TypeVar("Result")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from ipaddress import ip_interface
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from ikeclient.control.status import (
 from ikeclient.dataplane.pump import Pump
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.events import ChildEstablished, Configuration, IkeEstablished, IPAddress, NatStatus, Path, Proof
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.model import MachineConfig
 from ikeclient.tunnel.options import Mode
 from ikeclient.tunnel.state import REPORTED, Input, State, after

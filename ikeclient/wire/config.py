@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.cursor import Reader, Writer
 from ikeclient.wire.registry import ConfigAttributeType, ConfigType, PayloadType
 

@@ -7,10 +7,11 @@ RFC 7296 ties the EAP length to the payload length.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Self
 
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import EapCode, EapType
 
 _HEADER = 4

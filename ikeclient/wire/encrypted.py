@@ -6,10 +6,11 @@ travels in the Next Payload field of this payload's own header, since nothing ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, Self
 
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.cursor import Reader, Writer
 from ikeclient.wire.registry import PayloadType
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
 from typing import Self
 
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.cursor import Writer
 from ikeclient.wire.registry import ExchangeType, PayloadType
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Self
 
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.cursor import Reader, Writer
 from ikeclient.wire.registry import AuthMethod, CertEncoding, IdType, PayloadType
 from ikeclient.wire.text import printable

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol, Self
 
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.config import ConfigPayload
 from ikeclient.wire.cursor import MAX_STRUCTURES, Reader, Writer
 from ikeclient.wire.encrypted import EncryptedFragmentPayload, EncryptedPayload

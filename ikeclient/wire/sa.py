@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.cursor import Reader, Writer
 from ikeclient.wire.registry import (
     EncryptionId,

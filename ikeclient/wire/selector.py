@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summarize_address_range
 from typing import ClassVar, Self
 
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.cursor import Reader, Writer
 from ikeclient.wire.registry import PayloadType, SelectorType
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, TextIO
 
 from ikeclient.cli.view.terminal import symbol
+from ikeclient.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from ikeclient.control.status import TunnelStatus

@@ -19,7 +19,6 @@ from __future__ import annotations
 import hmac
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from operator import length_hint
 from struct import Struct
 from typing import Protocol
@@ -34,6 +33,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import Encryption, EspSuite, Integrity
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import EncryptionId
 
 HEADER_LENGTH = 8  # SPI and the low half of the sequence number

@@ -14,7 +14,7 @@ leak is that an exponent lives for one exchange, so that nobody can time it more
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,6 +25,7 @@ from ikeclient.crypto.algorithms.modp import GENERATOR, MODP_GROUPS
 from ikeclient.crypto.algorithms.prf import Entropy
 from ikeclient.crypto.algorithms.transforms import KeyExchange
 from ikeclient.errors import KeyExchangeError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import KeyExchangeId
 
 

@@ -6,10 +6,11 @@ and responder; only Child SA keys are handed out as inbound and outbound, becaus
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ikeclient.crypto.algorithms.prf import prf, prf_plus
 from ikeclient.crypto.algorithms.transforms import Encryption, EspSuite, IkeSuite, Integrity, Prf
+from ikeclient.lazy_dataclass import dataclass
 
 _SHARED_KEY_PAD = b"Key Pad for IKEv2"
 

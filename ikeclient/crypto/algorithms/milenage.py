@@ -6,9 +6,9 @@ has it, made from its key.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from ikeclient.lazy_dataclass import dataclass
 
 KEY_LENGTH = 16
 _BLOCK = 16

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import KeyExchangeId
 
 GENERATOR = 2

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from ikeclient.lazy_dataclass import dataclass
 
 MAC_LENGTH = 16
 _MSK = 64

@@ -6,8 +6,7 @@ the field's own (`aes256gcm16`, `prfsha384`, `ecp384`). Kept free of `cryptograp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import EncryptionId, IntegrityId, KeyExchangeId, PrfId
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 from ikeclient.crypto.pki import der
 from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import IdType
 
 MAX_BUNDLE = 1 << 17  # bytes

@@ -11,7 +11,6 @@ certificates. A list that has a critical extension which is not processed says n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from ikeclient.crypto.pki.names import name_key, name_text
 from ikeclient.crypto.sign.schemes import parse_algorithm_identifier
 from ikeclient.crypto.sign.signature import PublicKey
 from ikeclient.errors import ParseError, SignatureError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import HashAlgorithm
 
 MAX_LENGTH = 16 << 20  # bytes

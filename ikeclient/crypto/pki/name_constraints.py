@@ -8,7 +8,6 @@ kind exists. Names and subtrees are decoded when their certificate is; comparing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Self, TypeAlias
@@ -18,6 +17,7 @@ from cryptography import x509
 from ikeclient.crypto.pki.budget import COMPARISON, Budget
 from ikeclient.crypto.pki.names import NormalName, mailboxes, name_text, normalise, printable
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 
 _Address: TypeAlias = IPv4Address | IPv6Address | IPv4Network | IPv6Network
 

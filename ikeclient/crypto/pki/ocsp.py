@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -28,6 +27,7 @@ from ikeclient.crypto.pki.crl import SLACK, Entry
 from ikeclient.crypto.pki.names import name_key
 from ikeclient.crypto.sign.schemes import parse_algorithm_identifier
 from ikeclient.errors import ParseError, SignatureError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import HashAlgorithm
 
 MAX_LENGTH = 1 << 16  # bytes

@@ -11,12 +11,13 @@ explicit policy (requireExplicitPolicy) and none is left.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from cryptography import x509
 
 from ikeclient.crypto.pki.budget import COMPARISON, Budget
 from ikeclient.crypto.pki.certificate import Certificate
+from ikeclient.lazy_dataclass import dataclass
 
 ANY = "2.5.29.32.0"
 

@@ -11,7 +11,7 @@ state that cannot be learnt is a notice by default, and a refusal only for those
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from enum import StrEnum, auto
 from itertools import pairwise
@@ -24,6 +24,7 @@ from ikeclient.crypto.pki.ocsp import OcspResponse
 from ikeclient.crypto.pki.ocsp import urls as ocsp_urls
 from ikeclient.crypto.pki.path import Purpose, find_path
 from ikeclient.errors import GatewayNotAuthenticated, ParseError, SignatureError
+from ikeclient.lazy_dataclass import dataclass
 
 MAX_RESPONSES = 16
 MAX_LISTS = 16

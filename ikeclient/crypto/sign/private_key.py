@@ -8,7 +8,6 @@ without them the method number is the scheme.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from ikeclient.crypto.sign.schemes import HASH_NAMES, Family, Scheme, algorithm_identifier, pss
 from ikeclient.crypto.sign.signature import ECDSA_METHODS, SHA2, PublicKey
 from ikeclient.errors import SignatureError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import AuthMethod, HashAlgorithm
 
 

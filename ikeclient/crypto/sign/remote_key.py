@@ -6,10 +6,11 @@ public key before it is sent, whoever made it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ikeclient.crypto.sign.schemes import Family, Scheme
 from ikeclient.crypto.sign.signature import PublicKey
+from ikeclient.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,11 @@ wants; they are read strictly: the mask generation function is MGF1 with the has
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from ikeclient.crypto.pki import der
 from ikeclient.errors import ParseError, SignatureError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import HashAlgorithm
 
 _MAX_SALT = 64  # bytes; the output of the longest hash we know

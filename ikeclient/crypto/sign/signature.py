@@ -8,7 +8,6 @@ with the signature as the bare r||s instead of DER.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from cryptography.exceptions import InvalidSignature
@@ -27,6 +26,7 @@ from ikeclient.crypto.sign.schemes import (
     parse_pss_identifier,
 )
 from ikeclient.errors import SignatureError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import AuthMethod, HashAlgorithm
 
 _Public: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey

@@ -7,9 +7,10 @@ offset  0      4       5        8              8 or 12
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ikeclient.eap.method import breach
+from ikeclient.lazy_dataclass import dataclass
 
 USER_NAME, USER_PASSWORD, REPLY_MESSAGE, EAP_MESSAGE = 1, 2, 18, 79
 MICROSOFT = 311

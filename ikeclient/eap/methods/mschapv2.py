@@ -18,12 +18,13 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, IntEnum, auto
 
 from ikeclient.eap.method import NeedCredential, Remark, breach, password_prompt, quoted, refused
 from ikeclient.eap.methods import mschap
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.text import printable
 

@@ -6,9 +6,10 @@ wrong or unusual in any way stays alone, so that merging neither hides nor repai
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ikeclient.esp.codec.sums import Buffer, Writable, fold, get16, ones_sum, remainder
+from ikeclient.lazy_dataclass import dataclass
 
 VNET_HEADER = 10
 MAXIMUM_SLOTS = 128

@@ -13,13 +13,13 @@ The two modules do the same to the byte, for all input (tests/esp/test_esp_offlo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
 
 from ikeclient.esp.codec.merge import MAXIMUM_SLOTS, VNET_HEADER, coalesce
 from ikeclient.esp.codec.sums import PADS, Buffer, Writable, get16, ones_sum, remainder
 from ikeclient.esp.packet.mss import find_option
+from ikeclient.lazy_dataclass import dataclass
 
 __all__ = ["MAXIMUM_SLOTS", "VNET_HEADER", "coalesce", "collect", "examine", "segment", "stamp", "survey"]
 

@@ -6,7 +6,9 @@ strides: full segments, and acknowledgements. What is kept is bounded all the sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from ikeclient.lazy_dataclass import dataclass
 
 NONCE = 12
 ASSOCIATED = 12

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ikeclient.lazy_dataclass import dataclass
 
 Packet = bytes | bytearray | memoryview
 

@@ -8,7 +8,7 @@ and one count. Batches are lists of packets (`seal`, `open`), or packets in the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, BatchCipher, esp_cipher, esp_layout
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
@@ -21,6 +21,7 @@ from ikeclient.esp.codec.sums import PADS
 from ikeclient.esp.sa.counters import NEXT_HEADER, Counters, Packet
 from ikeclient.esp.sa.inbound import InboundSa
 from ikeclient.esp.sa.selectors import PacketFilter, Selector
+from ikeclient.lazy_dataclass import dataclass
 
 # A key is replaced after three quarters of its sequence numbers, or after 2^36 AES blocks: there the advantage of
 # telling AES-GCM or AES-CBC from randomness is still below 2^-56, and no tunnel gets there within its usual lifetime.

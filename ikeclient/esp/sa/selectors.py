@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING
 
 from ikeclient.esp.codec.choice import compiled_filter
 from ikeclient.esp.packet.inner import locate_transport, of_a_neighbour
+from ikeclient.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from ikeclient.esp.codec._offload import Filter

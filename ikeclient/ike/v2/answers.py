@@ -9,9 +9,9 @@ genuine one is found among thousands that were made up anew.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ikeclient.ike.v2.exchanges.init import Answer, InitExchange
+from ikeclient.lazy_dataclass import dataclass
 
 MAX_WAITING = 32
 TRIED_AT_ONCE = 8  # answers whose key exchange is computed in one go

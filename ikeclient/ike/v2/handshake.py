@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ikeclient.crypto.pki.revocation import RevocationQuery
 from ikeclient.errors import IkeclientError, bug_error, place_of
@@ -58,6 +58,7 @@ from ikeclient.ike.v2.overheard import Overheard
 from ikeclient.ike.v2.schedule import BETTER_ANSWER, LOOKUP, PERSON, SLOW_ANSWER, Schedule
 from ikeclient.ike.v2.sources import Sources
 from ikeclient.ike.v2.state import State
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.header import SPI_LENGTH, Header
 from ikeclient.wire.payload import Message
 from ikeclient.wire.registry import ExchangeType

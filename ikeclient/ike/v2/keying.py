@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ikeclient.crypto.algorithms.keymat import IkeKeys
 from ikeclient.crypto.algorithms.transforms import IkeSuite
 from ikeclient.ike.events import NatStatus
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import HashAlgorithm
 
 

@@ -6,7 +6,6 @@ Everything here is authenticated. The functions change nothing themselves: `sa.p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from ikeclient.errors import IkeclientError, KeyExchangeError, ParseError, ProtocolError
@@ -27,6 +26,7 @@ from ikeclient.ike.v2.message.channel import Channel
 from ikeclient.ike.v2.message.payloads import find, notifies
 from ikeclient.ike.v2.state import State
 from ikeclient.ike.v2.tasks import ABOUT_CHILDREN, Job, Tasks
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.notify import DeletePayload, NotifyPayload
 from ikeclient.wire.payload import Message, Payload, unknown_critical
 from ikeclient.wire.registry import ExchangeType, NotifyType, ProtocolId

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, auto
 from typing import Any
 
@@ -18,6 +18,7 @@ from ikeclient.ike.events import Need
 from ikeclient.ike.v2.close_reasons import broke_protocol
 from ikeclient.ike.v2.message.channel import Channel
 from ikeclient.ike.v2.message.payloads import Request
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.payload import Message, Payload, unknown_critical
 
 Exchange = Generator[Any, Any, Any]

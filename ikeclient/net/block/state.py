@@ -24,9 +24,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses
 
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.changes.desired import contains, host
 from ikeclient.net.changes.steps import FIRST_TABLE, MAIN, TABLES, Route, RouteKind, Rule
 from ikeclient.net.model import VERSIONS, IPAddress, IPNetwork, interface_name, tunnel_name

@@ -23,12 +23,13 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ikeclient.errors import PlatformError
 from ikeclient.ipc.typed import Codec
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.block.firewall import Copy, FirewallAdapter, Nft, lacks
 from ikeclient.net.block.state import (
     BLOCK_TABLES,

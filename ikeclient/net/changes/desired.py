@@ -37,11 +37,11 @@ connection tracking reassembles them first.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import chain
 
 from ikeclient.errors import NegotiationRefused
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.changes.steps import (
     LOCAL,
     MAIN,

@@ -16,12 +16,13 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ikeclient.errors import PlatformError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.changes import surroundings
 from ikeclient.net.changes.steps import (
     KERNEL,

@@ -9,9 +9,9 @@ outside a table of our own and no rule that is not shaped like one of ours can b
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from typing import Literal
 
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.model import IPAddress, IPInterface, IPNetwork, Version
 
 RouteKind = Literal["unicast", "throw", "unreachable"]

@@ -16,12 +16,12 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from struct import pack
 from typing import Any, Self
 
 from ikeclient.errors import IkeclientError, PlatformError, PrivilegeError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.device import vnet
 from ikeclient.net.rights.grants import Missing, grant, node_fault
 from ikeclient.net.rights.privileges import has_net_admin

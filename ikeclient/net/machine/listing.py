@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.model import IPAddress, IPInterface, Version
 
 

@@ -6,11 +6,12 @@ The init begins, with Ready and four descriptors (the TUN device; the user, netw
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_interface
 
 from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.typed import Codec
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.model import IPAddress, MachineConfig
 from ikeclient.net.namespace.rootless import Refusal
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from ikeclient.errors import IkeclientError, NoNamespace, PlatformError
+from ikeclient.lazy_dataclass import dataclass
 
 NODE = "/dev/net/tun"
 _PROC = Path("/proc")

@@ -15,10 +15,10 @@ import os
 import pwd
 import struct
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from ikeclient.errors import PlatformError
+from ikeclient.lazy_dataclass import dataclass
 
 CAP_SETPCAP, CAP_NET_ADMIN = 8, 12  # linux/capability.h
 USERS = ("ikeclient", "nobody")  # the first that exists is who a tunnel of root's becomes

@@ -7,10 +7,10 @@ import os
 import resource
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from ikeclient.errors import PlatformError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.rights.grants import Missing, grant, node_fault
 
 TUN = Path("/dev/net/tun")

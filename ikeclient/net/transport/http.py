@@ -15,11 +15,11 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Any
 from urllib.parse import urlsplit
 
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.model import IPAddress
 
 _MAX_URL = 2048

@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from struct import Struct
 from typing import Literal
+
+from ikeclient.lazy_dataclass import dataclass
 
 ErrorKind = Literal["refused", "unreachable", "too-big", "not-permitted", "other"]
 

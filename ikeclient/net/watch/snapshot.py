@@ -8,9 +8,9 @@ route nor asked for, counters, lifetimes and the order of things are left out, b
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv6Network
 
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.model import VERSIONS, IPAddress, Version
 
 # Kernel names of virtual links that carry other tunnels. PPP and 6in4 are missing: they can be the way out, and so can

@@ -5,11 +5,12 @@ Three sockets carry it, each with one request at a time: changes of the machine,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
 from ikeclient.ipc.failure import Failure
+from ikeclient.lazy_dataclass import dataclass
 
 Json = dict[str, object]  # of a step of the journal, which has a reader of its own
 

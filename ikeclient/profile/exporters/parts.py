@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal
 
 from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import IkeclientError, ProfileError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.load.load import LoadedProfile
 from ikeclient.profile.model.schema import Auth, Profile, SecretSource, Section
 from ikeclient.profile.secrets.credentials import MAX_BUNDLE, MAX_KEY_FILE, is_pkcs12

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.model import proposals
 from ikeclient.profile.model.values import Fault
 from ikeclient.wire.text import printable

@@ -6,11 +6,11 @@ Signatures on profiles are not verified: the user decides whom to trust. Who cla
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 from ikeclient.crypto.pki.trust_store import Certificate, load_pkcs12
 from ikeclient.crypto.sign.file_key import PassphraseNeeded
 from ikeclient.errors import ParseError, ProfileError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.importers.draft import Ask, Draft
 
 SIGNED_DATA = bytes.fromhex("2a864886f70d010702")  # 1.2.840.113549.1.7.2, RFC 5652 section 5

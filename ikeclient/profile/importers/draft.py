@@ -12,12 +12,13 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import PurePath
 from typing import Any, Literal
 
 from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import ProfileError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.importers.algorithms import Dialect, read_proposals
 from ikeclient.profile.importers.identities import AnyIdentity, read_identity
 from ikeclient.profile.model import values

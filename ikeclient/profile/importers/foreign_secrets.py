@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from ikeclient.errors import ProfileError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.importers.conf import Section
 from ikeclient.profile.importers.draft import decode_base64
 from ikeclient.profile.importers.identities import AnyIdentity, read_identity

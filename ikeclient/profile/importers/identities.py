@@ -6,10 +6,9 @@ become `vpn.example.com`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ikeclient.crypto.pki.identity import identity_text, parse_identity
 from ikeclient.errors import ProfileError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.model.values import shown
 from ikeclient.wire.registry import IdType
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.crypto.sign.file_key import FileKey
 from ikeclient.errors import ProfileError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.importers.draft import Draft, MySection
 from ikeclient.profile.importers.neighbours import Neighbours
 

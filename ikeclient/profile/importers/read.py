@@ -5,12 +5,13 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import ProfileError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.importers.azure import read_azure
 from ikeclient.profile.importers.containers import is_signed, open_bundle, unwrap
 from ikeclient.profile.importers.draft import MAX_LENGTH, Ask, Draft, decode_base64

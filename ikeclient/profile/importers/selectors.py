@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network, summarize_address_range
+
+from ikeclient.lazy_dataclass import dataclass
 
 EVERYTHING = ("0.0.0.0/0", "::/0")
 MAX_NETWORKS = 64  # of one range

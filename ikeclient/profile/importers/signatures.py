@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.text import printable
 
 _KEYS = {

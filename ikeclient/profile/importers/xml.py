@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NoReturn
 from xml.parsers import expat
 
 from ikeclient.errors import ProfileError
+from ikeclient.lazy_dataclass import dataclass
 
 MAX_DEPTH = 64
 MAX_ELEMENTS = 20_000

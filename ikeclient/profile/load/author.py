@@ -18,12 +18,12 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ikeclient.ipc.fork import fork
 from ikeclient.ipc.messages import pack, receive
+from ikeclient.lazy_dataclass import dataclass
 
 TIMEOUT = 20.0  # seconds to read a file; a file system of the author's may never answer
 _PR_SET_DUMPABLE = 4  # prctl(2)

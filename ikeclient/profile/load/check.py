@@ -7,10 +7,10 @@ all the rest is, files included. What is not there is told as keys to fill in.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import IkeclientError, ProfileError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.compile import compile_profile, gateway_method, unsupported
 from ikeclient.profile.load.files import shown_path
 from ikeclient.profile.load.load import LoadedProfile

@@ -11,10 +11,11 @@ import os
 import shlex
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from ikeclient.errors import ProfileError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.load.author import TIMEOUT, Author, NoRights
 from ikeclient.wire.text import printable
 

@@ -12,13 +12,13 @@ import os
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from ikeclient.errors import ProfileError, UsageError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.load import environment
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.files import FileContent, FileFault, quoted_path, read_regular, shown_path, trusted_owners

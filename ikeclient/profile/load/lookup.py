@@ -11,10 +11,10 @@ import os
 import pwd
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ikeclient.errors import ProfileError, ProfileNotFound
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.load.files import shown_path
 from ikeclient.wire.text import printable
 

@@ -11,10 +11,10 @@ import os
 import shutil
 import stat
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ikeclient.errors import ProfileError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.load.author import Author, expand
 from ikeclient.profile.load.files import quoted_path, shown_path, trusted_owners
 from ikeclient.wire.text import printable

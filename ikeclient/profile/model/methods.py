@@ -5,10 +5,10 @@ Validation, compilation, the check before a connection, importers, exporters and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, get_args
 
 from ikeclient.eap.traits import MUTUAL
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import EapType
 
 MethodName: TypeAlias = Literal[

@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from ikeclient.errors import ProfileError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.model.schema import Profile, SecretSource
 from ikeclient.profile.model.values import Fault, shown
 from ikeclient.wire.text import printable

@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from ikeclient.crypto.algorithms.transforms import (
@@ -26,6 +25,7 @@ from ikeclient.crypto.algorithms.transforms import (
     Prf,
 )
 from ikeclient.errors import ProfileError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.model.values import Fault, shown
 
 # The first key exchange is the one tried first. Gateways that know only another one of the list answer with

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
@@ -27,6 +26,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.model import proposals, values
 from ikeclient.profile.model.methods import SUPPORTED, InnerName, MethodName
 from ikeclient.profile.model.proposals import DEFAULT_ESP, DEFAULT_IKE

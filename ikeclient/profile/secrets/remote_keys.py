@@ -7,13 +7,14 @@ person: a PIN that a program found somewhere is not worth it.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from ikeclient.crypto.sign.remote_key import RemoteKey
 from ikeclient.crypto.sign.signature import PublicKey
 from ikeclient.errors import KeyUnavailable, ProfileError, SignatureError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.load.author import Author, Key, expand
 from ikeclient.profile.load.trust import library
 from ikeclient.profile.model.schema import Auth, KeySource, SecretSource, SimSource

@@ -19,12 +19,13 @@ import importlib
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ikeclient.errors import ProfileError, UsageError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.load.author import Author, expand
 from ikeclient.profile.load.files import FileFault, read_regular, shown_path
 from ikeclient.profile.load.private_files import read_private

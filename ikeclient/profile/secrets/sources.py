@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Self
 
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.load.author import Author, Key, expand
 from ikeclient.profile.load.files import read_configuration
 from ikeclient.profile.load.private_files import read_private

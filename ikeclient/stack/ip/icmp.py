@@ -6,12 +6,12 @@ judges it (RFC 5927).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from struct import Struct
 
 from ikeclient.esp.codec.sums import ones_sum
 from ikeclient.esp.packet.inner import IPV4_HEADER, IPV6_HEADER, internet_checksum, locate_transport
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.stack.ip.header import ICMP, ICMPV6, LONGEST, header, transport_checksum
 
 ECHO = 8

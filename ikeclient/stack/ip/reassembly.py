@@ -7,9 +7,10 @@ sender makes them, and which bytes count would depend on who looks (RFC 5722). A
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ikeclient.esp.packet.ecn import CE, NOT_ECT
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.stack.ip.header import LONGEST
 
 TIMEOUT = 30.0  # seconds after a packet's first fragment (RFC 791; RFC 8200 allows twice as long)

@@ -6,8 +6,7 @@ where a Reno sender would be faster, it grows as one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.stack.tcp.hystart import HyStart
 
 BETA = 0.7

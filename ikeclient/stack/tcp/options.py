@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
+
+from ikeclient.lazy_dataclass import dataclass
 
 MAXIMUM_SCALE = 14  # RFC 7323 section 2.3
 TIMESTAMPS_LENGTH = 12  # with the padding that everybody uses

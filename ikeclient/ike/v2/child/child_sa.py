@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ikeclient.crypto.algorithms.keymat import ChildKeys
 from ikeclient.crypto.algorithms.transforms import EspSuite
@@ -12,6 +12,7 @@ from ikeclient.ike.events import IPAddress
 from ikeclient.ike.v2.message.payloads import has_notify, need
 from ikeclient.ike.v2.rules.negotiate import accept_esp
 from ikeclient.ike.v2.rules.selectors import hosts, intersect, narrowed
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.payload import Payload
 from ikeclient.wire.registry import NotifyType
 from ikeclient.wire.sa import SaPayload

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import ChildClosed, ChildEstablished, Event
 from ikeclient.ike.v2.child.child_sa import ChildRekeyed, ChildSa
 from ikeclient.ike.v2.lifetimes import LINGER, of_child, retry_after
+from ikeclient.lazy_dataclass import dataclass
 
 MAX_DELETED_BEFORE_ANSWER = 16
 TRIES = 3  # refusals in a row of the only Child SA, after which only a new connection can help

@@ -7,7 +7,7 @@ an authentication failure and is not reported as one.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ikeclient.crypto.algorithms.keymat import IkeKeys
 from ikeclient.crypto.pki.bundles import CertificateForm, FetchedCertificates
@@ -44,6 +44,7 @@ from ikeclient.ike.v2.rules import authenticate
 from ikeclient.ike.v2.rules.authenticate import OwnProof, ProofGenerator
 from ikeclient.ike.v2.rules.ppk import PpkChoice
 from ikeclient.ike.v2.sources import Sources
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.config import ConfigPayload
 from ikeclient.wire.identity import AuthPayload, CertPayload, Identity, IdiPayload, IdrPayload
 from ikeclient.wire.notify import EapPayload, NotifyPayload

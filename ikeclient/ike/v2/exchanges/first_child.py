@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Self
 
@@ -15,6 +14,7 @@ from ikeclient.ike.v2.child.child_sa import ChildSa, agreed
 from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.rules.negotiate import offer_esp
 from ikeclient.ike.v2.rules.selectors import ANY_IPV4, ANY_IPV6, hosts, intersect
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.payload import Payload
 from ikeclient.wire.sa import SaPayload
 from ikeclient.wire.selector import TrafficSelector, TsiPayload, TsrPayload

@@ -11,7 +11,7 @@ from another one than it was asked at. That is no proof of anything, so everythi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ikeclient.crypto.algorithms.key_exchange import KeyShare
 from ikeclient.crypto.algorithms.keymat import ike_keys
@@ -29,6 +29,7 @@ from ikeclient.ike.v2.rules.announced import announced_methods
 from ikeclient.ike.v2.rules.groups import groups_of, wanted_group
 from ikeclient.ike.v2.rules.nat import NAT_DETECTION, detected, detection_notifies
 from ikeclient.ike.v2.rules.negotiate import accept_ike, offer_ike
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.header import Header
 from ikeclient.wire.identity import CertReqPayload
 from ikeclient.wire.key_exchange import KePayload, NoncePayload

@@ -6,11 +6,11 @@ Whoever sees the request can answer it, so no single answer may make us send wit
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ikeclient.crypto.algorithms.key_exchange import KeyShare, generate
 from ikeclient.crypto.algorithms.transforms import KeyExchange
 from ikeclient.ike.v2.rules.groups import Groups
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.notify import NotifyPayload
 
 MAX_COOKIES = 5

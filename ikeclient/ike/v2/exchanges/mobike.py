@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from ikeclient.errors import ProtocolError
 from ikeclient.ike.events import IPAddress, Path, PathRefused, Roamed
 from ikeclient.ike.v2.message.payloads import Request, error_notify, notifies
 from ikeclient.ike.v2.rules.nat import detected, detection_notifies
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Payload
 from ikeclient.wire.registry import ExchangeType, NotifyType

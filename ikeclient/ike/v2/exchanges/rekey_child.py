@@ -12,7 +12,7 @@ Otherwise the old Child SA goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, Self
 
 from ikeclient.crypto.algorithms.key_exchange import KeyShare, generate, respond
@@ -30,6 +30,7 @@ from ikeclient.ike.v2.message.payloads import Request, error_notify, find, need
 from ikeclient.ike.v2.rules.groups import Groups, groups_of, invalid_ke, wanted_group
 from ikeclient.ike.v2.rules.negotiate import KeyExchangeDropped, choose_esp, offer_esp
 from ikeclient.ike.v2.rules.selectors import covers, hosts, intersect, narrowed
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Payload

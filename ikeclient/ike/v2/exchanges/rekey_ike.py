@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ikeclient.crypto.algorithms.key_exchange import generate, respond
 from ikeclient.crypto.algorithms.keymat import rekeyed_ike_keys
@@ -14,6 +14,7 @@ from ikeclient.ike.v2.keying import Keying
 from ikeclient.ike.v2.message.payloads import Request, error_notify, find, need
 from ikeclient.ike.v2.rules.groups import Groups, groups_of, invalid_ke
 from ikeclient.ike.v2.rules.negotiate import accept_ike, choose_ike, offer_ike
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.key_exchange import KePayload, NoncePayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Payload

@@ -8,12 +8,13 @@ the peer are being put together at a time, each of at most 64 fragments and 64 K
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ikeclient.crypto.algorithms.ciphers import PayloadCipher, payload_cipher
 from ikeclient.crypto.algorithms.keymat import IkeKeys
 from ikeclient.crypto.algorithms.transforms import IkeSuite
 from ikeclient.errors import IntegrityError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.encrypted import EncryptedFragmentPayload, EncryptedPayload
 from ikeclient.wire.header import HEADER_LENGTH, Header
 from ikeclient.wire.payload import GENERIC_HEADER_LENGTH, Message, Payload, emit_chain, first_type, parse_chain

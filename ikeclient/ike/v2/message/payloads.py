@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
 from ikeclient.errors import ParseError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Payload
 from ikeclient.wire.registry import ExchangeType, NotifyType

@@ -6,7 +6,8 @@ A window of one request in each direction, the only size that peers must support
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from ikeclient.lazy_dataclass import dataclass
 
 LAST_MESSAGE_ID = 0xFFFFFFFF
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 
 from ikeclient.crypto.algorithms.keymat import shared_key_auth, signed_octets
@@ -49,6 +48,7 @@ from ikeclient.ike.config import (
 )
 from ikeclient.ike.events import Need, NeedKind, Proof
 from ikeclient.ike.v2.keying import Candidate
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.identity import AuthPayload, CertPayload, CertReqPayload, Identity
 from ikeclient.wire.registry import AuthMethod, CertEncoding, IdType
 
