@@ -124,6 +124,10 @@ class NoResponse(IkeclientError):
     exit_code = 5
 
 
+class NoNetwork(NoResponse):
+    """Nobody could be asked: no route leads there, or no name server answers; that may be over a moment later."""
+
+
 class NegotiationRefused(IkeclientError):
     """The gateway and the profile have nothing in common, or the gateway broke the protocol (exit code 6)."""
 

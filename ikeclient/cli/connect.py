@@ -15,7 +15,16 @@ import typer
 
 from ikeclient.cli.complete import profile_names
 from ikeclient.cli.context import settings
-from ikeclient.cli.options import ChosenLogFormat, Metrics, Overrides, PasswordStdin, Timeout, Verbose, metrics_address
+from ikeclient.cli.options import (
+    ChosenLogFormat,
+    Metrics,
+    Overrides,
+    PasswordStdin,
+    RetryFirst,
+    Timeout,
+    Verbose,
+    metrics_address,
+)
 from ikeclient.cli.view.progress import Progress, tell_failure, use_format
 from ikeclient.cli.view.render import event_line
 from ikeclient.cli.view.terminal import asker, emit, printable, read_secret, styled, tell
@@ -48,6 +57,7 @@ def connect(
         bool, typer.Option("--detach", "-d", help="Return when the tunnel is up; it keeps running.")
     ] = False,
     timeout: Timeout = 30.0,
+    retry_first: RetryFirst = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Negotiate, then print every change as a command; change nothing.")
     ] = False,
@@ -62,6 +72,8 @@ def connect(
     verbose: Verbose = 0,
 ) -> None:
     """Connect to a VPN gateway. Ctrl-C disconnects."""
+    if dry_run and retry_first:
+        raise UsageError("say --dry-run or --retry-first, not both")
     if detach and dry_run:
         raise UsageError("say --detach or --dry-run, not both")
     told_at = metrics_address(metrics)
@@ -73,7 +85,7 @@ def connect(
     there = asker() is not None and not detach and not dry_run  # a person, for as long as the login takes
     compiled = compile_with_secrets(source, password_stdin, progress, check_running=not dry_run, attended=there)
     options = connect_options(compiled, timeout, keylog, progress, source, attended=there)
-    options = replace(options, metrics=told_at)
+    options = replace(options, metrics=told_at, retry_first=retry_first)
     try:
         if dry_run:
             _plan(compiled, options, progress)
@@ -103,6 +115,7 @@ def connect(
 def up(
     profile: Reference = None,
     timeout: Timeout = 30.0,
+    retry_first: RetryFirst = False,
     overrides: Overrides = None,
     password_stdin: PasswordStdin = False,
     metrics: Metrics = None,
@@ -114,6 +127,7 @@ def up(
         profile,
         detach=True,
         timeout=timeout,
+        retry_first=retry_first,
         overrides=overrides,
         password_stdin=password_stdin,
         metrics=metrics,

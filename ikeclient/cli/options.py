@@ -48,6 +48,13 @@ Timeout = Annotated[
     float,
     duration_option("--timeout", 1, 3600, text="How long to try for the first connection, such as 1m.", default="30s"),
 ]
+RetryFirst = Annotated[
+    bool,
+    typer.Option(
+        "--retry-first",
+        help="Try for the first connection until it is up, as at boot before the network; refused credentials end it.",
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.", show_default=False),

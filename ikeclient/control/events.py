@@ -126,6 +126,13 @@ EVENTS: dict[str, EventKind] = {
         service="reconnecting: {error}",
         hook="down",
     ),
+    "retrying": EventKind(
+        keys={"error": "list of lines"},
+        when="the first connection could not be made and is tried again: within `--timeout` where there was no network "
+        "or no name server, with `--retry-first` until it is up",
+        sentences=("not connected yet, trying again: {error}", "not connected yet, trying again"),
+        service="connecting, trying again: {error}",
+    ),
     "disconnected": EventKind(
         keys={},
         when="the machine is restored; the last event, unless the tunnel failed",

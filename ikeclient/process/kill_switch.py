@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from ikeclient.control.events import happened
-from ikeclient.errors import NoResponse, PlatformError
+from ikeclient.errors import NoNetwork, NoResponse, PlatformError
 from ikeclient.net.block.firewall import lacks
 from ikeclient.net.block.state import BLOCK_TABLES, Block, collapsed, ruleset, steps
 from ikeclient.net.changes.desired import host
@@ -163,11 +163,13 @@ class HelperSwitch:
         self._servers = tuple(servers) or self._servers
         found: dict[IPAddress, str] = {}
         problems = []
+        temporary = False
         try:
             for name in hosts:
                 try:
                     answers = lookup.listed(name) or await lookup.look_up(name, self._servers, MARK, self._admit_server)
                 except OSError as error:
+                    temporary |= not isinstance(error, lookup.NoSuchNameError)
                     problems.append(f"{name}: {error}")
                     continue
                 for address in answers:
@@ -179,7 +181,8 @@ class HelperSwitch:
             if self._request.asked:
                 self._change(replace(self._request, asked=()))
         if not found:
-            raise NoResponse(
+            kind = NoNetwork if temporary else NoResponse
+            raise kind(
                 f"cannot find the gateway {', '.join(hosts)}",
                 reason="; ".join(problems),
                 hint="check [gateway] address and this machine's name servers, or give an address instead of the name",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse
+from ikeclient.errors import AuthenticationFailed, IkeclientError, NoNetwork, NoResponse
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import IPAddress
 from ikeclient.profile.compiled import CompiledProfile
@@ -13,11 +13,13 @@ from ikeclient.tunnel.commands import Command, Lookup, Retype
 from ikeclient.tunnel.gateway import Gateway
 from ikeclient.tunnel.link import is_final
 from ikeclient.tunnel.links import Links
+from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.resolve import Known
+from ikeclient.tunnel.retries import Retries, may_pass
 from ikeclient.tunnel.script import Script, Wait
 from ikeclient.tunnel.session import Session
-from ikeclient.tunnel.state import Input
-from ikeclient.tunnel.wakeups import Wakeups
+from ikeclient.tunnel.state import Input, State
+from ikeclient.tunnel.wakeups import Wakeup, Wakeups
 
 DELETE_TIMEOUT = 1.5  # the longest that a DELETE may hold up the end: with the rest it shall be less than two seconds
 
@@ -30,39 +32,72 @@ class Failure(NamedTuple):
 
 
 class Connecting:
-    """The attempts to connect, each in at most `timeout` seconds; questions to the name service go into `commands`."""
+    """The attempts to connect, each in its `timeout`; questions to the name service go into `commands`."""
 
     def __init__(
-        self, session: Session, links: Links, wakeups: Wakeups, commands: list[Command], timeout: float
+        self, session: Session, links: Links, wakeups: Wakeups, commands: list[Command], options: ConnectOptions
     ) -> None:
         self.gateway = Gateway()
         self._session = session
         self._links = links
         self._wakeups = wakeups
         self._commands = commands
-        self._timeout = timeout
+        self._timeout = options.timeout
+        self._retry_first = options.retry_first
         self._clock = session.ports.clock
         self._person_asked = False
+        self._asked_again = False
 
     def person_asked(self) -> None:
         """Note that the login which is under way asked the person at the terminal something."""
         self._person_asked = True
 
     def first(self) -> Script[None]:
-        """Make the first connection; what was typed for it may have been mistyped, and is then asked for once more.
+        """Make the first connection, which is tried again as `tunnel.retries` says. Raises IkeclientError."""
+        retries = Retries(self._session.ports.entropy)
+        until = self._clock() + self._timeout
+        while not self._wakeups.stopping:
+            try:
+                yield from self._once(self._clock() + self._timeout if self._retry_first else until)
+                return
+            except IkeclientError as error:
+                waiting = self._clock() < until and isinstance(error, NoNetwork)
+                if self._wakeups.stopping or not (may_pass(error) if self._retry_first else waiting):
+                    raise
+                retries.failed_first(error)
+                pause = self._clock() + retries.pause()
+                yield from self._rest(error, pause if self._retry_first else min(pause, until), retries.patient)
+                if not self._retry_first and self._clock() >= until:
+                    raise
+
+    def _rest(self, error: IkeclientError, until: float, patient: bool) -> Script[None]:
+        """Wait until the first connection is worth another attempt: a moment, a command, or another network."""
+        wakeups = self._wakeups
+        self._session.status.problems.failed(error)
+        self._session.events.emit("retrying", error=error.lines())
+        sooner = {Wakeup.COMMAND, Wakeup.STOP} | (set() if patient else {Wakeup.NETWORK})
+        wakeups.take(Wakeup.NETWORK)
+        yield Wait(lambda: wakeups.given(*sooner), until)
+        wakeups.take(Wakeup.COMMAND)
+        self._session.begin_attempt()
+
+    def _once(self, deadline: float) -> Script[None]:
+        """Try to connect for the first time; what was typed may have been mistyped, and is then asked for once more.
 
         Never twice: gateways lock accounts. Raises IkeclientError.
         """
         self.gateway.learn((yield from self._resolve()))
-        self._session.status.life.happens(Input.RESOLVED)
+        if self._session.status.life.state is State.RESOLVING:
+            self._session.status.life.happens(Input.RESOLVED)
         try:
-            yield from self._try_each()
+            yield from self._try_each(deadline)
         except AuthenticationFailed as error:
             if not self._second_try():
                 raise
+            self._asked_again = True
             self._session.events.emit("notice", text="; ".join(error.lines()[:2]))
             if (yield from self._retype()):
-                yield from self._try_each()
+                yield from self._try_each(self._clock() + self._timeout)
 
     def _second_try(self) -> bool:
         """Whether a person can be asked again: for what was typed before the login, or by a login that asks itself.
@@ -70,7 +105,7 @@ class Connecting:
         A login that asked although it had a password to begin with was the second try.
         """
         profile = self._session.profile
-        if self._session.ports.ask is None:
+        if self._session.ports.ask is None or self._asked_again:
             return False
         return profile.leaves_answer if self._person_asked else bool(profile.typed)
 
@@ -88,14 +123,13 @@ class Connecting:
         self._session.use(profile)
         return not self._wakeups.stopping
 
-    def _try_each(self) -> Script[None]:
-        """Try each address of the gateway in turn, within one time limit.
+    def _try_each(self, deadline: float) -> Script[None]:
+        """Try each address of the gateway in turn, until the deadline.
 
         An address has its share of that time to answer; a login that has probably arrived has all that is left, because
         another one elsewhere would be a second login. What is told in the end is the first error that says more than
         that nobody answered. Raises IkeclientError.
         """
-        deadline = self._clock() + self._timeout
         addresses = self.gateway.known
         told: IkeclientError | None = None
         for index, (host, address) in enumerate(addresses):

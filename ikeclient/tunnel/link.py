@@ -16,7 +16,7 @@ from ikeclient.errors import (
     AuthenticationFailed,
     IkeclientError,
     NegotiationRefused,
-    NoResponse,
+    NoNetwork,
     PlatformError,
     PrivilegeError,
     ProfileError,
@@ -33,7 +33,7 @@ LATE = 1.0  # seconds after which a timer shows that the process was stopped, or
 class Link:
     """Owns the sockets and the IKE end of one connection, which `ports.connect` makes.
 
-    Raises NoResponse if no route leads to the gateway. A link `parallel_to` another one shares its path and its socket,
+    Raises NoNetwork if no route leads to the gateway. A link `parallel_to` another one shares its path and its socket,
     which stay the other one's until `take_over`. `failure` is what keeps an agreed connection from being used.
     """
 
@@ -67,7 +67,7 @@ class Link:
     def _open_first(self, remote: IPAddress, port: int) -> Path:
         local = self._ports.network.source_for(remote)
         if local is None:
-            raise NoResponse(
+            raise NoNetwork(
                 f"there is no route to the gateway {remote}", hint="check that this machine is connected to a network"
             )
         return self._open(local, remote, port)

@@ -16,8 +16,9 @@ Mode = Literal["tun", "netns", "stack"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectOptions:
-    """`timeout` is for the first attempt, in seconds; `keylog` a directory for keys in Wireshark's formats.
+    """`timeout` is for the first connection, in seconds; `keylog` a directory for keys in Wireshark's formats.
 
+    `retry_first` tries the first connection again until there is one, each time for `timeout` (`tunnel.retries`).
     `reread` gives the profile as it is now, with its secrets, or raises IkeclientError; it is called in a thread after
     SIGHUP. Without it a SIGHUP ends the tunnel.
     `ask` puts a question of the gateway's to the person at the terminal; None if nobody is there during the login.
@@ -27,6 +28,7 @@ class ConnectOptions:
 
     name: str
     timeout: float
+    retry_first: bool = False
     keylog: Path | None
     runtime_directory: Path
     verbosity: int = 0

@@ -10,27 +10,36 @@ import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
 
-from ikeclient.errors import NoResponse
+from ikeclient.errors import NoNetwork, NoResponse
 from ikeclient.ike.events import IPAddress
 from ikeclient.tunnel.threads import in_thread
 
 PATIENCE = 10.0
+_FINAL = {  # what a name server that was reached says of a name without an address; musl has fewer of them
+    getattr(socket, name, socket.EAI_NONAME) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY")
+}
 
 
 Known = list[tuple[str, IPAddress]]  # addresses with the host names they are from
 
 
 async def resolve(hosts: Sequence[str], port: int) -> Known:
-    """Each usable address of each host once, with the host that it is from; raises NoResponse when there is none."""
+    """Each usable address of each host once, with the host that it is from.
+
+    Raises NoResponse when there is none, NoNetwork when that may be another answer a moment later.
+    """
     found: dict[IPAddress, str] = {}
     problems = []
+    temporary = False
     for host in hosts:
         try:
             answers = await asyncio.wait_for(_look_up(host, port), PATIENCE)
         except TimeoutError:
+            temporary = True
             problems.append(f"{host}: the name server does not answer")
             continue
         except (OSError, UnicodeError) as error:
+            temporary |= isinstance(error, OSError) and error.errno not in _FINAL
             problems.append(f"{host}: {getattr(error, 'strerror', None) or 'not a name'}")
             continue
         for answer in answers:
@@ -40,7 +49,8 @@ async def resolve(hosts: Sequence[str], port: int) -> Known:
             else:
                 found.setdefault(address, host)
     if not found:
-        raise NoResponse(
+        kind = NoNetwork if temporary else NoResponse
+        raise kind(
             f"cannot find the gateway {', '.join(hosts)}",
             reason="; ".join(problems),
             hint="check [gateway] address and this machine's name resolution",

@@ -9,13 +9,25 @@ An attempt that authenticates is not free: it may burn a one-time password, ask 
 pauses grow until a connection has lasted for a while, and those after refused credentials are longer, and only a person
 can shorten them. A gateway that ends a connection over which nothing passed, and the next one as well, gets another
 login when a packet wants to leave, and not before.
+
+The first connection is another matter, since there is nothing yet to keep closed and a mistake wants to be told at
+once. Within its time it is tried again only where nobody could be asked, because the network is not there yet.
+`--retry-first` tries again, for as long as it takes, whatever may be over by itself; but credentials that were refused
+end it at once, whoever refused them: at a machine that starts unattended nobody would see an account being locked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from ikeclient.errors import AuthenticationFailed, IkeclientError
+from ikeclient.errors import (
+    AuthenticationFailed,
+    GatewayNotAuthenticated,
+    IkeclientError,
+    NegotiationRefused,
+    NoResponse,
+)
+from ikeclient.ike.v2.close_reasons import LoginUnanswered
 from ikeclient.tunnel.backoff import Backoff
 
 STABLE = 60.0  # seconds after which a connection counts as one that works
@@ -52,6 +64,14 @@ class Retries:
         self.failures += 1
         self.refused = self.refused + 1 if proven and isinstance(error, AuthenticationFailed) else 0
 
+    def failed_first(self, error: IkeclientError) -> None:
+        """The first connection failed, and another attempt follows.
+
+        A login without an outcome may have been refused in silence, so its pauses are those after a refusal.
+        """
+        self.failures += 1
+        self.refused = self.refused + 1 if isinstance(error, LoginUnanswered) else 0
+
     def pause(self) -> float:
         """How long to wait before the next attempt, in seconds."""
         pause = self._backoff.pause()
@@ -78,6 +98,15 @@ class Retries:
         if attempts is not None and self.failures >= attempts:
             return type(error)(error.message, reason=error.reason, hint=f"{_OPEN}: {error.hint or 'connect again'}")
         return None
+
+
+def may_pass(error: IkeclientError) -> bool:
+    """Tell whether what the first connection failed for may be over a moment later, without anybody's doing.
+
+    The gateway's certificate is among it, because a machine that has just started may not know the time yet. Refused
+    credentials, and what is wrong with this machine or the profile, are not.
+    """
+    return isinstance(error, NoResponse | NegotiationRefused | GatewayNotAuthenticated)
 
 
 _OPEN = "the tunnel has ended and protects nothing any more"

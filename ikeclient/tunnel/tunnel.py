@@ -60,7 +60,7 @@ class Tunnel:
         self.links = Links(ports, pump, sockets)
         self._wakeups = Wakeups()
         self._hooks = Hooks(profile.session.commands if ports.run_hook is not None else _NO_HOOKS)
-        self._connecting = Connecting(self.session, self.links, self._wakeups, self._commands, options.timeout)
+        self._connecting = Connecting(self.session, self.links, self._wakeups, self._commands, options)
         self.roaming = Roaming(self.links, self.session, monitor)
         self.housekeeping = Housekeeping(self.session, self.roaming, DataKeeper(self.session, self._wakeups))
         self.reauthentication: Reauthentication | None = None

@@ -56,6 +56,7 @@ class ConnectOptions:
     reread: Callable[[], Any] | None = None
     ask: Callable[[str], Any] | None = None
     metrics: tuple[str, int] | None = None
+    retry_first: bool = False
 
 
 def run(profile: Any, options: ConnectOptions, on_event: Listener, *_: object) -> None:

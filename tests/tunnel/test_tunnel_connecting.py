@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path as FilePath
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from sim_tunnel import profile
 from tunnel_fakes import FakeLink
 
-from ikeclient.errors import AuthenticationFailed, IkeclientError, NoResponse, PlatformError, UsageError
+from ikeclient.errors import (
+    AuthenticationFailed,
+    GatewayNotAuthenticated,
+    IkeclientError,
+    NegotiationRefused,
+    NoNetwork,
+    NoResponse,
+    PlatformError,
+    PrivilegeError,
+    UsageError,
+)
 from ikeclient.ike.config import EapAuth, IkeConfig
 from ikeclient.ike.events import Closed, IPAddress
+from ikeclient.ike.v2.close_reasons import LoginUnanswered
 from ikeclient.profile.secrets.typed import TypedSecret
 from ikeclient.tunnel.commands import Command, Lookup, Retype
 from ikeclient.tunnel.connecting import DELETE_TIMEOUT, Connecting, Failure
+from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.resolve import Known
 from ikeclient.tunnel.script import Script, Task
 from ikeclient.tunnel.state import Input, State
 from ikeclient.tunnel.status import Status
 from ikeclient.tunnel.status_events import StatusEvents
-from ikeclient.tunnel.wakeups import Wakeups
+from ikeclient.tunnel.wakeups import Wakeup, Wakeups
 from ikeclient.wire.registry import EapType
 
 ONE, TWO = ip_address("203.0.113.7"), ip_address("203.0.113.8")
@@ -36,7 +50,7 @@ def unnamed(config: IkeConfig) -> IkeConfig:
 class Rig:
     """Attempts whose links end as a test says."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, retry_first: bool = False) -> None:
         self.now = 1000.0
         self.told: list[dict[str, object]] = []
         self.opened: list[tuple[IkeConfig, IPAddress]] = []
@@ -49,7 +63,7 @@ class Rig:
         self.status = Status(name="work")
         self.status.life.happens(Input.START)
         session: Any = SimpleNamespace(
-            ports=SimpleNamespace(clock=lambda: self.now, ask=None),
+            ports=SimpleNamespace(clock=lambda: self.now, ask=None, entropy=lambda count: b"\xff" * count),
             profile=profile(),
             status=self.status,
             events=StatusEvents(self.status, self.told),
@@ -61,7 +75,10 @@ class Rig:
         self.session = session
         links: Any = SimpleNamespace(open=self.open, leave=self.left.append, current=None)
         self.all_links = links
-        self.connecting = Connecting(session, links, self.wakeups, self.commands, 30.0)
+        options = ConnectOptions(
+            name="work", timeout=30.0, retry_first=retry_first, keylog=None, runtime_directory=FilePath("/nonexistent")
+        )
+        self.connecting = Connecting(session, links, self.wakeups, self.commands, options)
         self.failure: Failure | None = None
 
     def open(self, config: IkeConfig, remote: IPAddress, _: int) -> FakeLink:
@@ -237,6 +254,117 @@ def test_a_name_without_an_address_is_the_end() -> None:
     rig.first()
     rig.resolve(NoResponse("no such name"))
     assert isinstance(rig.task.error, NoResponse)
+
+
+# A first connection that is tried again
+
+
+def told(rig: Rig) -> list[object]:
+    return [event["error"] for event in rig.told if event["event"] == "retrying"]
+
+
+def test_a_network_that_is_not_there_yet_is_waited_for_within_the_time() -> None:
+    rig = Rig()
+    rig.first()
+    rig.resolve(NoNetwork("the name server does not answer"))
+    assert not rig.task.done
+    assert told(rig) == [["the name server does not answer"]]
+    assert rig.status.problems.last_error == "the name server does not answer"
+    rig.wakeups.give(Wakeup.NETWORK)
+    rig.go_on()
+    rig.refuses = NoNetwork("there is no route to the gateway")
+    rig.resolve([(HOST, ONE)])
+    assert len(told(rig)) == 2
+    assert rig.task.deadline is not None
+    rig.now, rig.refuses = rig.task.deadline, None
+    rig.go_on()
+    rig.resolve([(HOST, ONE)])
+    assert rig.opened[-1][0].timing.timeout == 1030.0 - rig.now, "what is left of the time"
+    rig.up()
+    assert (rig.task.done, rig.task.error) == (True, None)
+
+
+def test_a_network_that_does_not_come_within_the_time_ends_the_first_connection() -> None:
+    rig = Rig()
+    error = NoNetwork("the name server does not answer")
+    rig.first()
+    while not rig.task.done:
+        rig.resolve(error)
+        if rig.task.deadline is not None:
+            rig.now = rig.task.deadline
+            rig.go_on()
+    assert (rig.task.error, rig.now) == (error, 1030.0)
+
+
+def test_silence_within_the_time_is_not_tried_again() -> None:
+    rig = Rig()
+    rig.first()
+    rig.resolve([(HOST, ONE)])
+    rig.ends(NoResponse("no IKE answer"))
+    assert isinstance(rig.task.error, NoResponse)
+
+
+PASSES = (
+    NoResponse("no such name"),
+    NoNetwork("no route"),
+    LoginUnanswered("stopped answering"),
+    NegotiationRefused("no address is left"),
+    GatewayNotAuthenticated("not valid yet"),
+)
+STAYS = (AuthenticationFailed("refused"), PlatformError("no"), PrivilegeError("no"), IkeclientError("a bug"))
+
+
+@pytest.mark.parametrize("proven", [False, True])
+@pytest.mark.parametrize("error", [*PASSES, *STAYS], ids=lambda error: type(error).__name__)
+def test_what_may_pass_is_tried_again_for_ever_and_refused_credentials_never(
+    error: IkeclientError, proven: bool
+) -> None:
+    """E9: another attempt with refused credentials is another guess, which locks accounts."""
+    rig = Rig(retry_first=True)
+    rig.first()
+    for _ in range(20):
+        rig.resolve([(HOST, ONE)])
+        rig.ends(error, proven=proven)
+        if rig.task.done:
+            break
+        assert rig.opened[-1][0].timing.timeout == 30.0, "each attempt has all of its time"
+        assert rig.task.deadline is not None
+        rig.now = rig.task.deadline
+        rig.go_on()
+    if error in PASSES:
+        assert (rig.task.done, len(rig.opened), len(told(rig))) == (False, 20, 20)
+    else:
+        assert (rig.task.error, len(rig.opened), told(rig)) == (error, 1, [])
+
+
+def test_a_login_without_an_outcome_has_the_pauses_of_a_refused_one() -> None:
+    rig = Rig(retry_first=True)
+    rig.first()
+    pauses = []
+    for _ in range(8):
+        rig.resolve([(HOST, ONE)])
+        rig.ends(LoginUnanswered("stopped answering during IKE_AUTH"))
+        assert rig.task.deadline is not None
+        pauses.append(rig.task.deadline - rig.now)
+        rig.wakeups.give(Wakeup.NETWORK)
+        rig.go_on()
+        assert rig.commands == [], "only a person shortens them"
+        rig.now = rig.task.deadline
+        rig.go_on()
+    assert pauses == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 320.0]
+
+
+def test_a_command_and_a_stop_end_the_pause() -> None:
+    for wakeup in (Wakeup.COMMAND, Wakeup.STOP):
+        rig = Rig(retry_first=True)
+        rig.first()
+        rig.resolve(NoResponse("no such name"))
+        rig.wakeups.give(wakeup)
+        if wakeup is Wakeup.STOP:
+            rig.status.life.happens(Input.CLOSE)
+        rig.go_on()
+        assert len(rig.commands) == (wakeup is Wakeup.COMMAND)
+        assert rig.task.done == (wakeup is Wakeup.STOP)
 
 
 def test_a_stop_ends_every_wait() -> None:

@@ -62,6 +62,7 @@ _PRIORITIES = {
     "error": Priority.ERROR,
     "warning": Priority.WARNING,
     "reconnecting": Priority.WARNING,
+    "retrying": Priority.NOTICE,
     "notice": Priority.NOTICE,
     "connected": Priority.NOTICE,
     "disconnected": Priority.NOTICE,
@@ -119,6 +120,9 @@ class Progress:
         elif name == "connected":
             self.done()
             self._line(event, "good", priority)
+        elif name == "retrying":
+            self.failed()
+            self._line(event, "busy", priority)
         elif self.live and name == "disconnected":
             tell(_ERASE + sentence(event), priority=priority)  # over the `^C` that the terminal shows
         else:

@@ -52,7 +52,8 @@ def silent_during_auth(
         )
     if began:
         reason = f"it answered the first messages of IKE_AUTH on UDP port {port}, but not the last one"
-    return NoResponse(
+    kind = LoginUnanswered if began else NoResponse
+    return kind(
         f"the gateway {address} stopped answering during IKE_AUTH", reason=reason + _elsewhere(strangers), hint=hint
     )
 
@@ -82,6 +83,10 @@ def silent(address: IPAddress) -> NoResponse:
         reason="several requests in a row stayed unanswered",
         hint="check the network and the gateway",
     )
+
+
+class LoginUnanswered(NoResponse):
+    """IKE_AUTH had begun and stayed without an outcome: what we said may have been judged, and refused in silence."""
 
 
 class EndedByGateway(NoResponse):

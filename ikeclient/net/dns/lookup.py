@@ -37,6 +37,10 @@ class NoAnswerError(OSError):
     """No server has given an address; its text says why."""
 
 
+class NoSuchNameError(NoAnswerError):
+    """It is no name, or a server has said that it has no address: another question gets the same answer."""
+
+
 def servers(files: Sequence[Path] = (Path("/etc/resolv.conf"), *_UPSTREAM)) -> tuple[IPAddress, ...]:
     """The servers of the first of these files that names any outside this machine."""
     for path in files:
@@ -81,7 +85,7 @@ async def look_up(
     try:
         encoded = _encoded(name)
     except (UnicodeError, ValueError):
-        raise NoAnswerError("not a name") from None
+        raise NoSuchNameError("not a name") from None
     if not ask:
         raise NoAnswerError("no name server is configured that is not on this machine itself")
     refused = "the name servers do not answer"
@@ -100,7 +104,7 @@ async def look_up(
         if found:
             return found
         if answered:
-            raise NoAnswerError("the name has no address")
+            raise NoSuchNameError("the name has no address")
     raise NoAnswerError(refused)
 
 
