@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from ipaddress import ip_address, ip_interface
 
 import pytest
@@ -11,8 +12,12 @@ from ikeclient.net.machine.listing import DefaultGateway, LocalAddress, default_
 
 
 @pytest.mark.lab
+@pytest.mark.parametrize("library", ["netifaces", "none"])
 @inside
-def test_addresses_and_gateways_of_both_families_are_found(lan: Lan) -> None:
+def test_addresses_and_gateways_of_both_families_are_found(lan: Lan, library: str) -> None:
+    """With netifaces, and without it, as where that has no wheel."""
+    if library == "none":
+        sys.modules["netifaces"] = None  # type: ignore[assignment]  # in a child process
     assert local_addresses() == [
         LocalAddress("v0", ip_interface("192.0.2.10/24")),
         LocalAddress("v0", ip_interface("2001:db8::10/64")),

@@ -7,7 +7,7 @@
 # Every range is checked before a loop begins, and within it a pointer stays in its slot. The loops run without the GIL
 # and call nothing but the library.
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 
 cdef extern from "dlfcn.h" nogil:
     void* dlopen(const char* path, int flags)
@@ -161,7 +161,7 @@ cdef class RunCipher:
         self.gap = ESP + (8 if digest is None else BLOCK)
         self.entropy, self.pool, self.pooled = entropy, b"", 0
         self.salted, self.ccm = len(salt), "ccm" in cipher
-        memcpy(self.salt, PyBytes_AS_STRING(salt), self.salted)
+        memcpy(self.salt, PyBytes_AsString(salt), self.salted)
         self.context = self.evp.new()
         if self.context == NULL:
             raise MemoryError
@@ -172,17 +172,17 @@ cdef class RunCipher:
             if self.ccm:
                 self._done(self.evp.ctrl(self.context, CTRL_SET_IVLEN, <int>self.salted + 8, NULL))
                 self._done(self.evp.ctrl(self.context, CTRL_SET_TAG, TAG, NULL))
-            self._done(self.evp.init(self.context, NULL, NULL, <uint8_t*>PyBytes_AS_STRING(key), NULL, sealing))
+            self._done(self.evp.init(self.context, NULL, NULL, <uint8_t*>PyBytes_AsString(key), NULL, sealing))
         else:
             # One chain for all packets: what a packet is chained to is a block whose plaintext is of no use.
-            self._done(self.evp.init(self.context, described, NULL, <uint8_t*>PyBytes_AS_STRING(key), _ZEROS, sealing))
+            self._done(self.evp.init(self.context, described, NULL, <uint8_t*>PyBytes_AsString(key), _ZEROS, sealing))
             self._done(self.evp.padding(self.context, 0))
             self.mac = self.evp.mac_new()
             if self.mac == NULL:
                 raise MemoryError
             _live += 1
             described = (<f_describe>_symbol(library.handle, digest))()
-            self._done(self.evp.mac_init(self.mac, PyBytes_AS_STRING(mac_key), <int>len(mac_key), described, NULL))
+            self._done(self.evp.mac_init(self.mac, PyBytes_AsString(mac_key), <int>len(mac_key), described, NULL))
 
     @property
     def version(self):
@@ -316,7 +316,7 @@ cdef class RunCipher:
                 self.pool = b""
                 raise ValueError("too little entropy")
         self.pooled += need
-        return <const uint8_t*>PyBytes_AS_STRING(self.pool) + self.pooled - need
+        return <const uint8_t*>PyBytes_AsString(self.pool) + self.pooled - need
 
     cdef int _direction(self, bint sealing) except -1:
         if self.context == NULL or self.sealing != sealing:
@@ -339,7 +339,7 @@ cdef class RunCipher:
         self._direction(True)
         self._text(text)
         packet = PyBytes_FromStringAndSize(NULL, self.gap + text + self.icv)
-        slot = <uint8_t*>PyBytes_AS_STRING(packet)
+        slot = <uint8_t*>PyBytes_AsString(packet)
         memcpy(slot + self.gap, _span(plaintext, 0, text), text)
         if iv is None:
             done = self._seal(slot, text, sequence, self._random(1))
@@ -359,7 +359,7 @@ cdef class RunCipher:
         if text < 2 or text > LONGEST_TEXT or (self.mac != NULL and text % BLOCK):
             return None
         plaintext = PyBytes_FromStringAndSize(NULL, text)
-        if self._open(&packet[0], text, sequence, <uint8_t*>PyBytes_AS_STRING(plaintext)):
+        if self._open(&packet[0], text, sequence, <uint8_t*>PyBytes_AsString(plaintext)):
             return plaintext
         self.evp.clear_errors()
         return None

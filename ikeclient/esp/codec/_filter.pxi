@@ -70,7 +70,7 @@ cdef class Filter:
 cdef bint _inside(bytes edges, Py_ssize_t width, const uint8_t* address) noexcept:
     """Whether an odd number of edges lies at or below the address of that many bytes."""
     cdef Py_ssize_t low = 0, high = len(edges) // width, middle
-    cdef const char* first = PyBytes_AS_STRING(edges)
+    cdef const char* first = PyBytes_AsString(edges)
     while low < high:
         middle = (low + high) // 2
         if memcmp(address, first + middle * width, width) < 0:
@@ -82,7 +82,7 @@ cdef bint _inside(bytes edges, Py_ssize_t width, const uint8_t* address) noexcep
 
 cdef bint _selected(bytes selectors, int version, const uint8_t* address, Py_ssize_t width, uint8_t protocol,
                     int port) noexcept:
-    cdef const uint8_t* s = <const uint8_t*>PyBytes_AS_STRING(selectors)
+    cdef const uint8_t* s = <const uint8_t*>PyBytes_AsString(selectors)
     cdef Py_ssize_t i
     for i in range(len(selectors) // SELECTOR):
         if (

@@ -1,12 +1,18 @@
-"""The addresses and default gateways of this machine, for people (`ikeclient doctor`) and as candidates for MOBIKE."""
+"""The addresses and default gateways of this machine, for people (`ikeclient doctor`).
+
+They come from netifaces, or by netlink where that is not installed: it has no wheel for every Python.
+"""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from contextlib import closing
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 
 from ikeclient.lazy_dataclass import dataclass
-from ikeclient.net.model import IPAddress, IPInterface, Version
+from ikeclient.net.model import VERSIONS, IPAddress, IPInterface, Version
+from ikeclient.net.watch.netlink import Netlink
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +41,11 @@ def local_addresses() -> list[LocalAddress]:
 
 
 def _all_addresses() -> Iterator[LocalAddress]:
-    import netifaces
-
+    try:
+        import netifaces
+    except ImportError:
+        yield from _addresses_by_netlink()
+        return
     for interface in netifaces.interfaces():
         try:
             families = netifaces.ifaddresses(interface)
@@ -52,8 +61,10 @@ def _all_addresses() -> Iterator[LocalAddress]:
 
 def default_gateways() -> dict[Version, DefaultGateway]:
     """The default gateway of each family that has one."""
-    import netifaces
-
+    try:
+        import netifaces
+    except ImportError:
+        return _gateways_by_netlink()
     families: dict[Version, int] = {4: netifaces.AF_INET, 6: netifaces.AF_INET6}
     defaults = netifaces.gateways().get("default")
     if not isinstance(defaults, dict):
@@ -63,3 +74,24 @@ def default_gateways() -> dict[Version, DefaultGateway]:
         for version, family in families.items()
         if family in defaults
     }
+
+
+def _addresses_by_netlink() -> Iterator[LocalAddress]:
+    with closing(Netlink()) as netlink:
+        for index, address in netlink.interface_addresses():
+            try:
+                yield LocalAddress(socket.if_indextoname(index), address)
+            except OSError:
+                continue  # gone since it was listed
+
+
+def _gateways_by_netlink() -> dict[Version, DefaultGateway]:
+    found: dict[Version, DefaultGateway] = {}
+    with closing(Netlink()) as netlink:
+        defaults = sorted(netlink.snapshot().defaults, key=lambda route: route.metric)
+    for version in VERSIONS:
+        for route in defaults:
+            if route.version == version and route.gateway is not None:
+                found[version] = DefaultGateway(route.interface, route.gateway)
+                break
+    return found

@@ -15,11 +15,11 @@ import errno
 import os
 import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_interface
 from itertools import count
 from struct import Struct
 
-from ikeclient.net.model import VERSIONS, IPAddress, Version
+from ikeclient.net.model import VERSIONS, IPAddress, IPInterface, Version
 from ikeclient.net.watch.snapshot import DefaultRoute, Interface, OuterAddress, RouteTo, Snapshot
 
 _HEADER = Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
@@ -263,7 +263,7 @@ class Netlink:
             return None
         flags = _LINK.unpack_from(message)[3]
         mtu = _number(attributes(message, _LINK.size).get(_IFLA_MTU, b""))
-        addresses = frozenset(address for of, address in self._every_address() if of == index)
+        addresses = frozenset(address.ip for of, address in self.interface_addresses() if of == index)
         return bool(flags & _IFF_UP), mtu, addresses
 
     def working_links(self) -> set[int]:
@@ -272,14 +272,16 @@ class Netlink:
 
     def own_addresses(self) -> set[str]:
         """Every address of this network namespace, as text."""
-        return {str(address) for _, address in self._every_address()}
+        return {str(address.ip) for _, address in self.interface_addresses()}
 
-    def _every_address(self) -> Iterator[tuple[int, IPAddress]]:
+    def interface_addresses(self) -> Iterator[tuple[int, IPInterface]]:
+        """Every address of this network namespace with its network, and the index of its interface."""
         for kind, message in self.dump(_RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
             found = attributes(message, _ADDRESS.size)
             address = _ip(found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b""))
             if kind == _RTM_NEWADDR and address is not None:
-                yield _ADDRESS.unpack_from(message)[4], address
+                _, length, _, _, index = _ADDRESS.unpack_from(message)
+                yield index, ip_interface((address, length))
 
     def change(self, requests: Sequence[tuple[int, int, bytes]]) -> list[int]:
         """Send requests, each of type, flags and body, and return for each 0 or the number of the kernel's refusal.
