@@ -1,7 +1,7 @@
 """Make the parts of the papers that follow from the program, in place: `scripts/docs`.
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. The profile's keys come from the JSON
-Schema, the options of a command from the command line itself, what `status` and `events` tell (and status.schema.json)
+Schema, the options of a command from the command line itself, what `status` and `events` tell (and the schemas of it)
 from the definitions in `control`. `python docs/generate.py rows` lists the tests that cite a row of hardening.md.
 """
 
@@ -26,14 +26,15 @@ from ikeclient.cli.completion import Shell, script
 from ikeclient.cli.help import records
 from ikeclient.control.events import EVENTS
 from ikeclient.control.metrics import METRICS
+from ikeclient.control.schemas import schemas
 from ikeclient.control.status import TunnelStatus
-from ikeclient.control.status import json_schema as status_schema
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, KEY_EXCHANGE, PRF
 from ikeclient.profile.model.proposals import DEFAULT_ESP, DEFAULT_IKE, REFUSED
 from ikeclient.profile.model.schema import json_schema
 from ikeclient.tunnel.state import REPORTED, TRANSITIONS, State
 
 DOCS = Path(__file__).resolve().parent
+SCHEMAS = DOCS.parent / "ikeclient" / "schemas"
 _PART = re.compile(r"(<!-- generated: (?P<name>[\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -52,7 +53,7 @@ def pages() -> dict[Path, str]:
         **{DOCS / "pictures" / f"{name}.svg": drawing["drawn"](each) for name, each in drawing["PICTURES"].items()},
         DOCS / "man" / "ikeclient.1": manual(),
         **{DOCS / "completion" / name: script(shell) + "\n" for name, shell in _COMPLETION.items()},
-        DOCS / "status.schema.json": json.dumps(status_schema(), indent=2) + "\n",
+        **{SCHEMAS / name: json.dumps(schema, indent=2) + "\n" for name, schema in schemas().items()},
     }
 
 

@@ -104,6 +104,8 @@ def test_both_carry_the_licence_profiles_and_what_systemd_needs(wheel: zipfile.Z
     ):
         (name,) = (name for name in names if name.endswith(f".data/data/share/{path}"))
         assert wheel.read(name) == (ROOT / "docs/completion" / Path(path).name).read_bytes()
+    for path in ROOT.glob("ikeclient/schemas/*.json"):
+        assert wheel.read(str(path.relative_to(ROOT))) == path.read_bytes()
     licence = (ROOT / "LICENSE").read_bytes()
     assert (source / "LICENSE").read_bytes() == licence
     assert [wheel.read(name) for name in names if name.endswith(".dist-info/licenses/LICENSE")] == [licence]

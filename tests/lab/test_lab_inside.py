@@ -93,6 +93,7 @@ def test_through_a_tunnel_in_a_namespace(person: Person) -> None:
         kept.wait(30)
 
 
+@pytest.mark.extended  # `test_lab_schemas.py` asks one for an echo and a name in every run
 def test_through_a_tunnel_without_a_device(lab: Lab, person: Person) -> None:
     with running(person, "--socks", "0", "--stack"):
         person.wait_state("connected")
