@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from lab import proxy_peers, refuse
+from lab import proxy_peers
 from lab.machines import Machine, wait_for
 from lab.person import Person
+from lab.seccomp import refused
 
-NO_NAMESPACES = (sys.executable, refuse.__file__, "unshare")  # as docker's default profile has it
+IN_CONTAINER = refused("docker")  # under the default profile of Docker
 OUTSIDE_THE_TUNNEL = "not (udp.port == 500 or udp.port == 4500 or arp or icmpv6)"
 DNS_QUERY = bytes.fromhex("1234 0100 0001 0000 0000 0000 04") + b"corp\x07example" + bytes.fromhex("00 0001 0001")
 

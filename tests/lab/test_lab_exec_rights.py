@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
-from lab import refuse
 from lab.person import Person, give_tun
+from lab.seccomp import refused
 from lab.world import Lab
 
 
@@ -52,13 +50,13 @@ def test_no_user_namespaces(person: Person) -> None:
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
-        ("unshare", "a seccomp filter forbids user namespaces (the default of docker and Kubernetes)"),
+        ("docker", "a seccomp filter forbids user namespaces (the default of docker and Kubernetes)"),
         ("tunsetiff", "a seccomp filter forbids TUNSETIFF"),
     ],
 )
 def test_a_seccomp_filter(person: Person, call: str, reason: str) -> None:
     """O1, O2: as in a container; all that the filter answers is EPERM."""
-    said = refusal(person, sys.executable, refuse.__file__, call)
+    said = refusal(person, *refused(call))
     assert reason in said
     assert "docker and podman" in said
     assert "Kubernetes" in said

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lab import seccomp
 from lab.client import command_line_of
 from lab.gateway import Auth, Offer
 from lab.leaks import kind_of
@@ -242,3 +244,32 @@ def test_a_leak_is_known_by_where_it_goes(ports: tuple[str, str], kind: str) -> 
     """The kernel gives programs any free port to send from, also one that other traffic goes to."""
     to = "224.0.0.251" if ports[1] == "5353" else GATEWAY_IPV4
     assert kind_of(CLIENT_IPV4, "", to, "", "17", "", "", "", *ports, "", "") == kind
+
+
+TRIES = """
+import ctypes, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def tried(number, *arguments):
+    ctypes.set_errno(0)
+    libc.syscall(number, *arguments)
+    return ctypes.get_errno()
+try:
+    socket.socket(40, socket.SOCK_STREAM)
+    vsock = 0
+except OSError as error:
+    vsock = error.errno
+numbers = NUMBERS[os.uname().machine]
+print(tried(numbers["unshare"], 0x10000000), tried(numbers["mount"], 0, 0, 0, 0, 0), tried(numbers["clone3"], 0, 0),
+      tried(numbers["personality"], 1), tried(numbers["personality"], 0), tried(numbers["io_uring_setup"], 0, 0), vsock)
+socket.socketpair()
+os.fork() or os._exit(0)
+"""
+
+
+def test_the_filter_refuses_what_dockers_does_and_nothing_else() -> None:
+    """As root, to whom the kernel itself would refuse nothing of it."""
+    program = f"NUMBERS = {seccomp.NUMBERS!r}\n{TRIES}"
+    command = (*seccomp.refused("docker"), sys.executable, "-c", program)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    refused, unknown = errno.EPERM, errno.ENOSYS
+    assert list(map(int, done.stdout.split())) == [refused, refused, unknown, refused, 0, refused, refused]

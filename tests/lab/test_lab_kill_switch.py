@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import random
@@ -36,6 +35,7 @@ from lab.network import (
     INTERNET_IPV6,
     SECOND_CLIENT_IPV4,
 )
+from lab.seccomp import refused
 from lab.servers import DOMAIN
 from lab.traffic import ping
 from lab.world import Lab
@@ -429,7 +429,7 @@ def test_switches_of_several_tunnels_hold_each_its_own(traffic: Traffic) -> None
     lab.client.run("repair", env=service)
 
 
-NO_NETFILTER = (sys.executable, str(Path(__file__).with_name("seccomp.py")), "netfilter", str(errno.EPROTONOSUPPORT))
+NO_NETFILTER = refused("netfilter")
 OLD_NFT = "netlink: Error: cache initialization failed: Protocol not supported"  # for a kernel without nf_tables
 
 

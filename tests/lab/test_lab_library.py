@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from lab.client import REPOSITORY
 from lab.network import INSIDE_IPV4
 from lab.person import HOME, ORDINARY, UID, Person
-from lab.proxies import NO_NAMESPACES
+from lab.proxies import IN_CONTAINER
 from lab.test_lab_proxy_programs import serve_ssh
 from lab.world import Lab
 
@@ -66,8 +67,15 @@ asyncio.run(main())
 """
 
 
+@pytest.fixture
+def person(person: Person) -> Person:
+    """Without a device node."""
+    person.machine.hide("/dev/net")
+    return person
+
+
 def run(person: Person, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = (*ORDINARY, *NO_NAMESPACES, sys.executable, "-W", "error", *arguments)
+    command = (*ORDINARY, *IN_CONTAINER, sys.executable, "-W", "error", *arguments)
     return person.machine.run(*command, check=False, env=person.environment, timeout=60)
 
 

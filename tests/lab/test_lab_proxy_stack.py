@@ -12,16 +12,17 @@ from lab import proxy_peers
 from lab.machines import wait_for
 from lab.network import INSIDE_DNS, INSIDE_IPV4, INSIDE_IPV6
 from lab.person import Person
-from lab.proxies import DNS_QUERY, NO_NAMESPACES, OUTSIDE_THE_TUNNEL, curl, peers, running
+from lab.proxies import DNS_QUERY, IN_CONTAINER, OUTSIDE_THE_TUNNEL, curl, peers, running
 from lab.world import Lab
 
 BOTH = ("--socks", "0", "--http", "0", "--stack")
 
 
 def test_where_no_namespace_can_be_had_it_goes_on_without_and_says_so(lab: Lab, person: Person) -> None:
-    """As nobody, without a capability, without new privileges, and with user namespaces refused."""
+    """As nobody, without a capability or new privileges, under Docker's default profile, without a device node."""
     machine = lab.network.client
-    with lab.capture() as wire, running(person, prefix=NO_NAMESPACES) as proxy:
+    machine.hide("/dev/net")
+    with lab.capture() as wire, running(person, prefix=IN_CONTAINER) as proxy:
         socks, http = proxy.ports()
         assert "--stack" in proxy.wait("notice")["text"]
         for way in (
@@ -109,14 +110,14 @@ def test_a_port_inside_the_tunnel_leads_to_a_service_of_this_machine(lab: Lab, p
 
 def test_a_command_with_proxy_variables_when_that_is_asked_for(lab: Lab, person: Person) -> None:
     """And only then: without the option it is an error that names both ways on."""
-    refused = person.run("exec", "work", "--", "true", prefix=NO_NAMESPACES)
+    refused = person.run("exec", "work", "--", "true", prefix=IN_CONTAINER)
     assert refused.returncode == 11
     assert "exec --via-proxy" in refused.stderr
     script = (
         f"curl -sS http://corp.example/peer; ALL_PROXY= all_proxy= curl -sS -m 1 http://{INSIDE_IPV4}/peer || exit 7"
     )
-    done = person.run("exec", "--via-proxy", "work", "--", "sh", "-c", script, prefix=NO_NAMESPACES)
+    done = person.run("exec", "--via-proxy", "work", "--", "sh", "-c", script, prefix=IN_CONTAINER)
     assert done.stdout in ("10.88.0.110.88.0.1", "fd88::110.88.0.1"), done  # the second goes by http_proxy
     assert "goes past the tunnel" in done.stderr
     assert done.returncode == 0
-    assert person.run("exec", "--via-proxy", "work", "--", "sh", "-c", "exit 3", prefix=NO_NAMESPACES).returncode == 3
+    assert person.run("exec", "--via-proxy", "work", "--", "sh", "-c", "exit 3", prefix=IN_CONTAINER).returncode == 3
