@@ -73,6 +73,12 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
         frozenset({"process", "proxy", "stack", "tunnel", "profile", "dataplane", "control", "errors"}),
         "what a program of others sees of a tunnel in its own event loop",
     ),
+    "networkmanager": (
+        frozenset(
+            {"process", "tunnel", "dataplane", "control", "net", "profile", "signer", "ipc", "wire.text", "errors"}
+        ),
+        "another front end: a tunnel whose machine is NetworkManager's",
+    ),
     "client": (frozenset({"control", "errors"}), "what a program of others sees of tunnels that run"),
     "__main__": (frozenset({"cli"}), "only hands over to the command line"),
 }
@@ -103,6 +109,7 @@ HOMES: dict[str, tuple[tuple[str, ...], str]] = {
     "pytun": (("ikeclient.net.device.tun",), "one device file, one owner"),
     "netifaces": (("ikeclient.net",), "what interfaces exist is a question to the machine"),
     "pydantic": (("ikeclient.profile",), "input from people is validated once, at the edge"),
+    "dbus_fast": (("ikeclient.networkmanager.service",), "one program answers calls over D-Bus"),
     "typer": (("ikeclient.cli",), "the command line is the only thing that talks to people"),
     "rich": (("ikeclient.cli",), "the command line is the only thing that talks to people"),
 }

@@ -27,7 +27,7 @@ INLINE = re.compile(r"`([^`\n]+)`")
 # What typer raises for a command line it does not understand; it does not export the class itself.
 NOT_UNDERSTOOD: Any = typer.BadParameter.__mro__[2]
 # In a recipe more than one command may stand in a line.
-COMMAND = re.compile(r"(?:^|(?<!-t)[ $(|])(ikeclient(?: [^|;&)#]*)?)(?=$|[|;&)#])")
+COMMAND = re.compile(r"(?:^|(?<!-t)(?<!type)[ $(|])(ikeclient(?: [^|;&)#]*)?)(?=$|[|;&)#])")
 
 
 def ids(path: Path) -> str:

@@ -141,7 +141,7 @@ async def _run(
             sign=keys.sign if keys is not None else None,
             card=reader_of(profile, keys) or our_helper.card.ask,
             network=SystemNetwork(
-                Fetcher(switch.resolve, mark=outer_mark, admit=switch.admit_fetch), _revocation_cache(profile)
+                Fetcher(switch.resolve, mark=outer_mark, admit=switch.admit_fetch), revocation_cache_for(profile)
             ),
         )
         connection = TunnelDriver(profile, options, ports, publish)
@@ -240,7 +240,7 @@ def _close(profile: CompiledProfile, options: ConnectOptions, our_helper: Helper
     return switch
 
 
-def _revocation_cache(profile: CompiledProfile) -> RevocationCache:
+def revocation_cache_for(profile: CompiledProfile) -> RevocationCache:
     """Return the place for what was learnt about revocation, which the user that this process becomes can use."""
     if not profile.ike.revocation.asks:
         return RevocationCache(None)

@@ -6,7 +6,7 @@ contradictory or beyond this machine's cryptography is an error here, not half w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -39,7 +39,7 @@ from ikeclient.ike.config import (
 )
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.compiled import CompiledProfile, NetworkSettings, SessionSettings, host_of
-from ikeclient.profile.load.author import Author
+from ikeclient.profile.load.author import Author, Key
 from ikeclient.profile.load.trust import program
 from ikeclient.profile.model import proposals
 from ikeclient.profile.model.capability import usable
@@ -105,6 +105,7 @@ def compile_profile(
     author: Author | None = None,
     files_only: bool = False,
     attended: bool = False,
+    given: Mapping[Key, Secret] | None = None,
 ) -> CompiledProfile:
     """Read every credential that `profile` points at and make the configuration.
 
@@ -113,7 +114,8 @@ def compile_profile(
     holds on to secrets that can be had only once; with the same dictionary the profile can be compiled again later.
     `author` is the user with whose rights all of it is read, None for our own. With `files_only` nobody is asked and
     nothing is run: it raises SecretNotRead for the first secret that is in no file. With `attended` a person answers
-    during the login as well, so that a question of the gateway's need not be answered before.
+    during the login as well, so that a question of the gateway's need not be answered before. `given` are secrets by
+    their keys, which take the place of their sources.
     Raises ProfileError, or UsageError where a secret would have to be asked for and cannot.
     """
     kept = {} if kept is None else kept
@@ -127,6 +129,7 @@ def compile_profile(
         author=author,
         files_only=files_only,
         attended=attended,
+        given=given or {},
     )
     del stdin_password  # a traceback that shows variables must not find it here
     session = _session(profile, base_dir, author)  # before anybody is asked for a password

@@ -26,16 +26,18 @@ def local_address_for(remote: str, *, port: int = 500, mark: int | None = None) 
         return str(probe.getsockname()[0])
 
 
-def path_mtu(remote: str, *, port: int = 4500, mark: int | None = None) -> int:
+def path_mtu(remote: str, *, port: int = 4500, mark: int | None = None, interface: str | None = None) -> int:
     """What the kernel knows about the MTU of the path to `remote`, in bytes: the interface's, or less after a report.
 
-    Returns 1500 where the kernel does not say.
+    `interface` is the one that the real socket is bound to. Returns 1500 where the kernel does not say.
     """
     version6 = ":" in remote
     with socket.socket(socket.AF_INET6 if version6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             if mark is not None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            if interface is not None:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
             probe.connect((remote, port))
             level, option = (socket.IPPROTO_IPV6, _IPV6_MTU) if version6 else (socket.IPPROTO_IP, _IP_MTU)
             return probe.getsockopt(level, option)

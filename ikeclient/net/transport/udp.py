@@ -195,6 +195,13 @@ class UdpSocket:
             self._try(socket.SOL_SOCKET, polite, size)
         return self._socket.getsockopt(socket.SOL_SOCKET, polite)
 
+    def use_interface(self, name: str) -> None:
+        """Send by the interface `name` and no other, whatever routes say. Raises PlatformError."""
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
+        except OSError as error:
+            raise PlatformError(f"cannot bind a UDP socket to {name}", reason=error.strerror) from None
+
     def fileno(self) -> int:
         """The descriptor, for an event loop."""
         return self._socket.fileno()

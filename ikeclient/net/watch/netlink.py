@@ -169,11 +169,14 @@ class Netlink:
             routes=tuple(route for remote in remotes if (route := self.route_to(remote, mark=mark))),
         )
 
-    def route_to(self, remote: IPAddress, *, mark: int = 0, source: IPAddress | None = None) -> RouteTo | None:
+    def route_to(
+        self, remote: IPAddress, *, mark: int = 0, source: IPAddress | None = None, interface: int = 0
+    ) -> RouteTo | None:
         """Which way packets to `remote` would take, rules and all; None where no way leads there.
 
         `mark` is the firewall mark of the packets. With `source` the answer is for packets from that address, and None
-        where IPv4 knows it is not ours. Needs no rights and sends nothing.
+        where IPv4 knows it is not ours. With `interface`, an index, it is for packets of a socket bound to that one,
+        which the kernel sends out there even if no route says so. Needs no rights and sends nothing.
         """
         length = remote.max_prefixlen
         body = _ROUTE.pack(_FAMILIES[remote.version], length, length if source else 0, 0, 0, 0, 0, 0, 0)
@@ -182,6 +185,8 @@ class Netlink:
             body += attribute(_RTA_SRC, source.packed)
         if mark:
             body += attribute(_RTA_MARK, _NUMBER.pack(mark))
+        if interface:
+            body += attribute(_RTA_OIF, _NUMBER.pack(interface))
         try:
             message = self._one(_RTM_GETROUTE, body)
         except _RefusedError:

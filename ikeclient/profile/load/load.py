@@ -106,6 +106,22 @@ def _from_variables(variables: Mapping[str, tuple[environment.Key, str]], overri
     return LoadedProfile(name=NO_FILE, path=Path.cwd() / NO_FILE, profile=profile, warnings=tuple(warnings))
 
 
+def profile_of_values(values: Mapping[str, str], place: str) -> Profile:
+    """The profile made of values as after `--set`, by their keys; `place` tells where they are from in errors.
+
+    Raises ProfileError, InvalidProfile where the content is refused.
+    """
+    data: dict[str, Any] = {"version": 1}
+    places: dict[tuple[str, ...], str] = {}
+    for key, written in values.items():
+        path = tuple(key.split("."))
+        if not all(_BARE_KEY.fullmatch(part) for part in path):
+            raise ProfileError(f"{place}: {printable(key, 80)!a} is no key of a profile")
+        _put(data, path, _override_value(written.strip()), place)
+        places[path] = place
+    return validate(data, "", place, places, [])
+
+
 def parse_profile(text: str, name: str = "profile") -> LoadedProfile:
     """A profile given as text, e.g. a template or the output of an importer; raises ProfileError."""
     warnings: list[str] = []

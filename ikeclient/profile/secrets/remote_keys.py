@@ -52,7 +52,7 @@ def find(auth: Auth, source: KeySource, sources: Sources, known: bytes | None) -
     """
     reference = _agent_key(auth, source, sources) if source.agent else _token_key(auth, source, sources)
     if sources.files_only:
-        raise SecretNotRead("PIN")
+        raise SecretNotRead("PIN", (auth.SECTION, "key", "pin"))
     try:
         with worker(reference.user) as process:
             if isinstance(reference, TokenKey):
@@ -110,7 +110,7 @@ def find_card(auth: Auth, source: SimSource, sources: Sources) -> bytes:
             hint="pip install 'ikeclient[pcsc]', or name a program that asks the card as sim.command",
         )
     if sources.files_only:
-        raise SecretNotRead("PIN")
+        raise SecretNotRead("PIN", (auth.SECTION, "sim", "pin"))
     try:
         with worker(reference.user) as process:
             seen = result(process.ask(Look(reference=pack_reference(reference))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Self
@@ -19,10 +19,14 @@ from ikeclient.profile.secrets.typed import TypedSecret
 class SecretNotRead(Exception):
     """A secret has to be asked for, or comes from elsewhere than a file; everything before it was right.
 
-    `warnings` are sentences for people about what was read until then.
+    `key` is the secret's in the profile; `warnings` are sentences for people about what was read until then.
     """
 
     warnings: tuple[str, ...] = ()
+
+    def __init__(self, name: str, key: Key) -> None:
+        super().__init__(name)
+        self.key = key
 
     def after(self, warnings: Iterable[str]) -> Self:
         """Tell what was found before; returns the exception itself."""
@@ -36,7 +40,8 @@ class Sources:
 
     `kept` is for secrets that can be had only once, see `Wanted`; `author` has the rights that files are read with.
     `typed` collects the secrets that a person typed. With `files_only` a secret that is in no file raises
-    SecretNotRead; `attended` says that a person answers during the login.
+    SecretNotRead; `attended` says that a person answers during the login. `given` are secrets by their keys, which
+    take the place of their sources.
     """
 
     base_dir: Path
@@ -48,6 +53,7 @@ class Sources:
     author: Author | None = None
     files_only: bool = False
     attended: bool = False
+    given: Mapping[Key, Secret] = field(default_factory=dict, repr=False)
 
     def path(self, written: str) -> Path:
         """A path of the profile; relative ones start at the profile's directory."""
@@ -66,8 +72,9 @@ class Sources:
         """The secret called `name`: from standard input where it was given there, else from its source at `key`."""
         if self.stdin_password is not None:
             return self.stdin_password
-        if self.files_only and (source is None or source.file is None):
-            raise SecretNotRead(name)
+        known = self.given.get(key)
+        if known is None and self.files_only and (source is None or source.file is None):
+            raise SecretNotRead(name, key)
         wanted = Wanted(
             name=name,
             account=account,
@@ -77,7 +84,7 @@ class Sources:
             author=self.author,
             key=key,
         )
-        found = resolve(source, wanted)
+        found = known or resolve(source, wanted)
         if is_typed(source) and key[-1] in ("password", "psk"):
             self.typed.append(TypedSecret(section=key[0], key=key[-1], prompt=wanted.prompt))
         return found

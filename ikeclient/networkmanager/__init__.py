@@ -1,0 +1,1 @@
+"""NetworkManager's VPN plugin: a service that NetworkManager starts, and the programs around it."""

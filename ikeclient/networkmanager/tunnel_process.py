@@ -1,0 +1,193 @@
+"""The process that carries the tunnel of one connection.
+
+The plugin's service forks it before it speaks with anybody, and then tells it what to do. It reads the profile and its
+secrets, opens the interface, gives up every right but CAP_NET_ADMIN, and connects. When the service ends, however that
+happened, it says goodbye to the gateway and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from ikeclient.control.client import runtime_directory
+from ikeclient.control.events import happened
+from ikeclient.dataplane.cipher import choose_cipher
+from ikeclient.dataplane.event_loop import run_loop
+from ikeclient.errors import IkeclientError, UsageError, bug_error, shortage
+from ikeclient.ipc.failure import Failure
+from ikeclient.ipc.fork import daemonise
+from ikeclient.ipc.messages import pack, receive
+from ikeclient.net.changes.steps import FIRST_TABLE
+from ikeclient.net.device.tun import TunDevice
+from ikeclient.net.rights.drop_privileges import drop_privileges
+from ikeclient.net.rights.privileges import forbid_core_dumps
+from ikeclient.networkmanager.connection import VpnConnection, compile_connection
+from ikeclient.networkmanager.ip_plan import IpPlan
+from ikeclient.networkmanager.machine import NetworkBeneath, ReportingMachine
+from ikeclient.networkmanager.messages import CODEC, Answer, Arranged, Asked, Begin, Happened, Logged, ToService
+from ikeclient.process.audience import Audience
+from ikeclient.process.bug_report import outline
+from ikeclient.process.card import card_of
+from ikeclient.process.log_file import log_to
+from ikeclient.process.run import revocation_cache_for, until_stopped
+from ikeclient.profile.compiled import CompiledProfile
+from ikeclient.signer.keeper import SignerClient, signer
+from ikeclient.tunnel.driver import TunnelDriver
+from ikeclient.tunnel.fetch import Fetcher
+from ikeclient.tunnel.machine_config import outer_mark
+from ikeclient.tunnel.options import ConnectOptions
+from ikeclient.tunnel.ports import Ports
+from ikeclient.tunnel.resolve import resolve
+
+_MARGIN = 5  # seconds that we give up before NetworkManager does, so that it hears the reason
+_LEAST = 10
+_OTHER_ANSWER = "answer"  # the name of an answer to what the gateway asks
+
+
+class Service:
+    """The service, at the other end of `channel`."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+
+    def receive(self) -> Begin | None:
+        """What to do; None if the service ended first."""
+        message = receive(self._channel.recv)
+        return None if message is None else CODEC.decode(Begin, message)
+
+    def tell(self, message: ToService) -> None:
+        """Send a message; lost if the service is gone, which ends us soon."""
+        try:
+            self._channel.sendall(pack(CODEC.encode(message)))
+        except OSError:
+            return
+
+    def event(self, event: dict[str, object]) -> None:
+        """Tell of an event of the tunnel."""
+        self.tell(Happened(event=event))
+
+    def log(self, text: str) -> None:
+        """Have a line logged."""
+        self.tell(Logged(text=text))
+
+    def arrange(self, wanted: IpPlan) -> None:
+        """Have the machine changed."""
+        self.tell(Arranged(plan=wanted))
+
+
+class Questions:
+    """Asks the person, through the service, in the running event loop; `stop` is called when the service is gone."""
+
+    def __init__(self, channel: socket.socket, service: Service, profile: CompiledProfile, stop: Callable[[], None]):
+        self._channel = channel
+        self._service = service
+        self._keys = {secret.prompt: f"{secret.section}.{secret.key}" for secret in profile.typed}
+        self._stop = stop
+        self._waiting: asyncio.Future[str | None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(channel, self._heard)
+
+    async def ask(self, prompt: str) -> str:
+        """The answer to `prompt`. Raises UsageError if there is none."""
+        self._waiting = self._loop.create_future()
+        try:
+            self._service.tell(Asked(prompt=prompt, key=self._keys.get(prompt, _OTHER_ANSWER)))
+            answer = await self._waiting
+        finally:
+            self._waiting = None
+        if answer is None:
+            raise UsageError("nobody answered what the gateway asks", hint="nmcli --ask connection up NAME")
+        return answer
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._loop.remove_reader(self._channel)
+
+    def _heard(self) -> None:
+        try:
+            message = receive(self._channel.recv)
+            answer = None if message is None else CODEC.decode(Answer, message)
+        except (OSError, ValueError):
+            answer = None
+        if answer is None:
+            self.close()
+            self._stop()
+        elif self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(answer.text)
+
+
+def life(channel: socket.socket) -> int:
+    """Do what the process does; returns its exit code."""
+    forbid_core_dumps()
+    (moved,) = daemonise([channel.detach()])
+    channel = socket.socket(fileno=moved)
+    service = Service(channel)
+    try:
+        begin = service.receive()
+        if begin is not None:
+            _carry(begin, service, channel)
+    except IkeclientError as error:
+        service.tell(Failure.of(error))
+        return error.exit_code
+    except Exception as error:
+        failure = shortage(error) or bug_error(error, "the traceback is in the log")
+        service.log(outline(error))
+        service.tell(Failure.of(failure))
+        return failure.exit_code
+    return 0
+
+
+def _carry(begin: Begin, service: Service, channel: socket.socket) -> None:
+    connection = VpnConnection(
+        name=begin.name, data=begin.data, secrets=begin.secrets, users=begin.users, timeout=begin.timeout
+    )
+    profile = compile_connection(connection, interactive=begin.interactive)
+    for warning in profile.warnings:
+        service.event(happened("notice", profile.name, text=warning))
+    log_to(service.log, begin.verbosity)
+    options = ConnectOptions(
+        name=profile.name,
+        timeout=float(max(_LEAST, begin.timeout - _MARGIN)),
+        keylog=None,
+        runtime_directory=runtime_directory(),
+        verbosity=begin.verbosity,
+    )
+    with signer(wanted=profile.signs_elsewhere) as keys:
+        run_loop(_run(profile, options, service, channel, keys, interactive=begin.interactive))
+
+
+async def _run(
+    profile: CompiledProfile,
+    options: ConnectOptions,
+    service: Service,
+    channel: socket.socket,
+    keys: SignerClient | None,
+    *,
+    interactive: bool,
+) -> None:
+    audience = Audience(options, service.event)
+    choose_cipher()
+    tun = TunDevice(profile.network.interface, offload=profile.session.offload)
+    fetcher = Fetcher(resolve, mark=outer_mark)
+    questions = Questions(channel, service, profile, lambda: connection.stop())
+    try:
+        ports = Ports(
+            device=tun,
+            machine=ReportingMachine(service.arrange),
+            table=FIRST_TABLE,
+            network=NetworkBeneath(tun.name, fetcher, revocation_cache_for(profile)),
+            ask=questions.ask if interactive else None,
+            sign=keys.sign if keys is not None else None,
+            card=card_of(profile, keys),
+        )
+        connection = TunnelDriver(profile, options, ports, audience.publish)
+        async with audience.listening(connection):
+            drop_privileges()
+            await until_stopped(connection, connection.stop)
+    finally:
+        questions.close()
+        if keys is not None:
+            keys.close()
+        tun.close()
