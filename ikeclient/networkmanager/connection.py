@@ -13,11 +13,12 @@ from __future__ import annotations
 import pwd
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
 from ikeclient.errors import ProfileError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.compile import compile_profile
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.author import Author, Key

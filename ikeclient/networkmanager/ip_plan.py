@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_network
 from typing import Any, Literal
 
 from ikeclient.errors import PlatformError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.model import ANYWHERE, VERSIONS, IPAddress, IPInterface, IPNetwork, MachineConfig, Version
 
 MOST_ROUTES = 2000

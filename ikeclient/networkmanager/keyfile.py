@@ -11,11 +11,12 @@ import os
 import pwd
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from ikeclient.errors import IkeclientError, ProfileError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.networkmanager.connection import FLAGS, REFUSED, SERVICE, VpnConnection, flat, missing_secrets
 from ikeclient.profile.importers.open import opened
 from ikeclient.profile.importers.stage import MEMORY
