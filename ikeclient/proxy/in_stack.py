@@ -17,6 +17,7 @@ from ikeclient.stack.interfaces import CloseReason
 
 _CHUNK = 256 << 10
 _ROUNDS = 4  # chunks before the others get their turn
+_PIECES = 16  # as they came out of the tunnel, likewise
 _KEEP_ALIVE = 300.0  # seconds
 _BATCH = 32  # datagrams before others get their turn
 
@@ -244,7 +245,7 @@ class _Relay:
         """Hand over what waits in the stack, as far as the client takes it."""
         stream = self._connection.stream
         try:
-            for _ in range(_ROUNDS):
+            for _ in range(_PIECES):
                 if self._rest_down is None:
                     if not stream.waiting:
                         break

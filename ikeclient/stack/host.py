@@ -7,6 +7,7 @@ calls `expire` at the deadline, and asks for frames while it is `waiting`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from struct import Struct
 
 from ikeclient.errors import IkeclientError
 from ikeclient.esp.codec.sums import fold, ones_sum
@@ -14,7 +15,7 @@ from ikeclient.lazy_dataclass import dataclass
 from ikeclient.stack.control import Control
 from ikeclient.stack.interfaces import FRAME_HEADER, Entropy, Handler, Inbound, Quoted, Sends, Stream
 from ikeclient.stack.ip import icmp
-from ikeclient.stack.ip.header import ICMP, ICMPV6, TCP, UDP, Packet, Parsed, presentation, pseudo_sum
+from ikeclient.stack.ip.header import DONT_FRAGMENT, ICMP, ICMPV6, TCP, UDP, Packet, Parsed, presentation, pseudo_sum
 from ikeclient.stack.ip.path_mtu import PathMtus, least_mtu
 from ikeclient.stack.ip.reassembly import Fragment, Reassembly
 from ikeclient.stack.ping import Done
@@ -28,6 +29,11 @@ from ikeclient.stack.udp import Association, End, Udp
 
 _CHECKED = 3  # VIRTIO_NET_HDR_F_NEEDS_CSUM, _DATA_VALID: the checksum is whoever's work who merged or cut
 _TCP_HEADER = 20
+# Of a frame that holds TCP, without options in the IP header or fragments: version, type of service, length, and flow.
+_plain4 = Struct(">10xBBH2xHxBxx12s").unpack_from
+_plain6 = Struct(">10xIHBx36s").unpack_from
+_TCP4_AT, _TCP6_AT = FRAME_HEADER + 20, FRAME_HEADER + 40
+_LEAST = _TCP6_AT + 4  # bytes that both can be read of
 
 
 class NoRoute(IkeclientError):
@@ -168,8 +174,14 @@ class Host:
     def write_frame(self, frame: Packet, now: float) -> None:
         """Take a frame, a virtio header and a packet, that came out of the tunnel."""
         if len(frame) > FRAME_HEADER:
-            size = frame[4] | frame[5] << 8 if frame[1] & 0x7F else 0
-            self._take(memoryview(frame)[FRAME_HEADER:], now, size, bool(frame[0] & _CHECKED))
+            view, size, checked = (
+                memoryview(frame),
+                frame[4] | frame[5] << 8 if frame[1] & 0x7F else 0,
+                frame[0] & _CHECKED,
+            )
+            if checked and self._take_plain(view, now, size):
+                return
+            self._take(view[FRAME_HEADER:], now, size, bool(checked))
 
     def write_packet(self, packet: Packet, now: float) -> None:
         """Take a packet that came out of the tunnel, complete and alone."""
@@ -185,6 +197,24 @@ class Host:
         self._now = now
         for each in (self.tcp, self.resolver, self._control.pings, self._fragments):
             each.expire(now)
+
+    def _take_plain(self, frame: memoryview, now: float, size: int) -> bool:
+        """Take a segment of a connection that is there, checked already and with a plain header; most are such."""
+        length = len(frame)
+        if length < _LEAST:
+            return False
+        if frame[FRAME_HEADER] == 0x45:
+            _, tos, total, place, protocol, flow = _plain4(frame)
+            if protocol != TCP or place & ~DONT_FRAGMENT or total != length - FRAME_HEADER:
+                return False
+            at = _TCP4_AT
+        else:
+            word, total, protocol, flow = _plain6(frame)
+            if protocol != TCP or word >> 28 != 6 or total != length - _TCP6_AT:
+                return False
+            at, tos = _TCP6_AT, word >> 20
+        self._now = now
+        return self.tcp.deliver_known(flow, frame[at:], tos & 3, size, now)
 
     def _take(self, packet: memoryview, now: float, size: int, checked: bool) -> None:
         self._now = now

@@ -28,7 +28,7 @@ FRAME_HEADER = 10  # struct virtio_net_hdr
 NEEDS_CSUM = 1  # VIRTIO_NET_HDR_F_NEEDS_CSUM
 GSO_TCPV4, GSO_TCPV6, GSO_ECN = 1, 4, 0x80
 # One super-packet becomes one UDP send of at most 64 datagrams and 65,507 bytes with ESP around each.
-LONGEST_PACKET = 60_000
+LONGEST_PACKET = 61_000
 MOST_SEGMENTS = 64
 
 

@@ -15,7 +15,7 @@ from random import Random
 
 from ikeclient.esp.codec.choice import examine, segment
 from ikeclient.esp.codec.sums import ones_sum
-from ikeclient.stack.interfaces import CloseReason, Inbound, Quoted, Sends
+from ikeclient.stack.interfaces import FRAME_HEADER, LONGEST_PACKET, CloseReason, Inbound, Quoted, Sends
 from ikeclient.stack.tcp.connection import Connection
 from ikeclient.stack.tcp.segment import PSH
 from ikeclient.stack.tcp.table import Tcp
@@ -114,7 +114,7 @@ class Host:
         count, size, last, _, _ = examine(frame, length)
         assert count, "a frame that makes no sense"
         assert count <= 64
-        assert length <= 60_010
+        assert length <= FRAME_HEADER + LONGEST_PACKET
         stride = size + 8
         out = bytearray(count * stride)
         segment(frame, length, out, 0, stride, 0, 0, 0, count)

@@ -12,8 +12,8 @@ from esp_packets import ipv4, ipv6, ones_complement_sum
 
 from ikeclient.stack.device import StackDevice
 from ikeclient.stack.host import Host, NoRoute
-from ikeclient.stack.interfaces import CloseReason
-from ikeclient.stack.ip.header import DONT_FRAGMENT, TCP, UDP, header, packed, transport_checksum
+from ikeclient.stack.interfaces import CloseReason, Stream
+from ikeclient.stack.ip.header import DONT_FRAGMENT, FRAGMENT, TCP, UDP, header, packed, transport_checksum
 from ikeclient.stack.ip.icmp import Kind, echo
 from ikeclient.stack.ping import PingResult
 from ikeclient.stack.tcp.connection import Connection
@@ -105,6 +105,34 @@ def test_a_connection_carries_bytes_between_two_hosts(ours: str, theirs: str) ->
     connection.close()
     pair.pass_time(1)
     assert accepted.said == ["open", "end"] or accepted.said == ["end"]
+
+
+@FAMILIES
+def test_a_frame_that_is_not_what_it_seems_is_looked_at(ours: str, theirs: str) -> None:
+    """Segments of a connection go a short way, which asks for a plain header; nothing else may slip through it."""
+    pair, there, log = Pair(), Log(), Log()
+    streams: list[Stream] = []
+    pair.theirs.tcp.listen(80, lambda stream: streams.append(stream) or there)
+    pair.ours.connect(packed(theirs), 80, log, pair.now)
+    pair.run()
+    streams[0].send(b"x" * 5000)
+    buffer = memoryview(bytearray(70_000))
+    frame = bytes(buffer[: pair.theirs.read_frame(buffer, pair.now)])
+    four = len(packed(ours)) == 4
+    length_at = 12 if four else 14
+
+    def changed(at: int, value: int) -> bytes:
+        return frame[:at] + bytes((value,)) + frame[at + 1 :]
+
+    longer = changed(length_at + 1, frame[length_at + 1] + 1)
+    unchecked = bytes((0, 0)) + frame[2:]  # the checksum is not complete
+    version, stranger = changed(10, 0x55), changed(22 if four else 18, 0xFF)
+    fragment = changed(16, 0x20) if four else changed(16, FRAGMENT)
+    for wrong in (longer, unchecked, version, stranger, fragment, frame[:40], frame[:11]):
+        pair.ours.write_frame(wrong, pair.now)
+        assert not log.data
+    pair.ours.write_frame(frame, pair.now)
+    assert log.data == b"x" * 5000
 
 
 @FAMILIES

@@ -10,7 +10,7 @@ import pytest
 from stack_link import PORT, V4, V6, Path, User, World, connected, listen, start
 from stack_rig import IRS, PEER, US, Rig
 
-from ikeclient.stack.interfaces import CloseReason, Inbound
+from ikeclient.stack.interfaces import LONGEST_PACKET, CloseReason, Inbound
 from ikeclient.stack.tcp.listener import BACKLOG
 from ikeclient.stack.tcp.options import of_segment, of_syn
 from ikeclient.stack.tcp.segment import ACK, FIN, RST, SYN
@@ -369,7 +369,7 @@ def test_any_mtu_is_used(mtu: int) -> None:
     rig.connection.send(bytes(200_000))
     out = rig.out()
     assert out[0].data
-    assert all(len(sent.data) <= 60_000 for sent in out)
+    assert all(len(sent.data) <= LONGEST_PACKET for sent in out)
 
 
 def test_sequence_numbers_wrap_around(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ SACK = of_syn(MSS, 8, True, None)
 PLAIN = of_syn(MSS, None, False, None)
 STAMPED = of_syn(MSS, 8, True, (1000, 0))
 FIRST = (IRS + 1) & MASK
+PIECES = (0, 20 * MSS), (20 * MSS, 15 * MSS), (35 * MSS, MSS), (36 * MSS, MSS)
 
 
 def ready(options: bytes = SACK) -> Rig:
@@ -54,6 +55,17 @@ def test_a_run_that_was_merged_is_acknowledged_at_once_and_a_burst_of_runs_once(
     (ack,) = put(rig, 0, 20 * MSS, size=MSS)
     assert ack.acknowledgment == FIRST + rig.got + 20 * MSS & MASK
     assert len(rig.data) == 20 * MSS
+
+
+def test_long_runs_that_waited_are_read_as_they_came_and_short_ones_together() -> None:
+    rig = ready()
+    rig.takes = False
+    for at, length in PIECES:
+        put(rig, at, length, size=MSS)
+    assert rig.connection is not None
+    parts = [rig.connection.receive(1 << 18) for _ in range(4)]
+    assert [len(part) for part in parts] == [20 * MSS, 15 * MSS, 2 * MSS, 0]
+    assert b"".join(parts) == b"".join(bytes(n % 251 for n in range(at, at + size)) for at, size in PIECES)
 
 
 def test_data_that_goes_out_takes_the_acknowledgement_along() -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from stack_rig import IRS, Rig
 
-from ikeclient.stack.interfaces import Quoted
+from ikeclient.stack.interfaces import LONGEST_PACKET, Quoted
 from ikeclient.stack.tcp.options import of_segment, of_syn
 from ikeclient.stack.tcp.segment import ACK, CWR, ECE, FIN, PSH, RST, SYN
 from ikeclient.stack.tcp.sequence import MASK
@@ -75,7 +75,7 @@ def test_segments_are_as_long_as_both_ends_and_the_path_can(offered: int, size: 
     rig.connection.send(bytes(100_000))
     out = rig.out()
     assert out[0].size == size
-    assert all(len(sent.data) <= 60_000 and len(sent.data) <= 64 * size for sent in out)
+    assert all(len(sent.data) <= LONGEST_PACKET and len(sent.data) <= 64 * size for sent in out)
 
 
 def test_a_small_piece_leaves_at_once_and_pieces_that_wait_leave_together() -> None:

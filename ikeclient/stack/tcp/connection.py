@@ -22,9 +22,10 @@ from ikeclient.stack.tcp.services import Services
 from ikeclient.stack.tcp.state import Input, State, after
 from ikeclient.stack.tcp.timestamps import Timestamps
 
-_RECEIVING = frozenset((State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2))
-_SHUTTABLE = frozenset((State.ESTABLISHED, State.CLOSE_WAIT))
-_GONE = frozenset((State.CLOSED, State.TIME_WAIT))
+# Tuples, because looking for a member of an enumeration in a set calls its hash function, which is in Python.
+_RECEIVING = State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2
+_SHUTTABLE = State.ESTABLISHED, State.CLOSE_WAIT
+_GONE = State.CLOSED, State.TIME_WAIT
 _FALLBACK = 576, 1280  # what every path carries (RFC 9293 section 3.7.1)
 _BLOCKS_ROOM = 28  # of three SACK blocks among the options
 _PATIENCE = 2, 4  # timeouts in a row that tell of a black hole: for a size that never arrived, and for one that did
@@ -180,8 +181,9 @@ class Connection:
         if self._handshake is not None and not self._open(self._handshake, segment, now):
             return
         receiver, stamps, flags, length = self._receiver, self._stamps, segment.flags, segment.length
-        if flags == ACK and not length and segment.sequence == receiver.next & MASK and self._is_plain(segment, now):
-            return
+        if flags & ~PSH == ACK and segment.sequence == receiver.next & MASK:
+            if self._is_plain_data(segment, now) if length else self._is_plain(segment, now):
+                return
         start = unwrap(segment.sequence, receiver.next)
         if stamps is not None:
             if segment.stamped:
@@ -250,6 +252,39 @@ class Connection:
             self._arm()
         return True
 
+    def _is_plain_data(self, segment: Segment, now: float) -> bool:
+        """Take data that is next in order while we send nothing; false if it is to be looked at."""
+        sender, receiver, stamps = self._sender, self._receiver, self._stamps
+        position, una = receiver.next, sender.una
+        if segment.acknowledgment != una & MASK or self.state is not State.ESTABLISHED or self._left:
+            return False
+        if not receiver.is_plain(segment.length) or segment.has_blocks or self._ecn.codepoint:
+            return False
+        tuner = receiver.tuner
+        if stamps is not None:
+            value, echo = segment.value_and_echo
+            if not segment.stamped or stamps.is_old(value, now):
+                return False
+            if position == receiver.acknowledged:
+                stamps.update(value, now)
+            if tuner.is_due(now) and (sent := stamps.when(echo, now)) is not None:
+                tuner.measure(now - sent)
+        tuner.look(now)
+        if self._life.at is not None:
+            self._life.heard(now)
+        if sender.peer.update(segment.window, position, una):
+            sender.opened(now)
+            self._wake()
+        receiver.advance(segment.length, segment.count, now)
+        self._hand_over(segment.data)
+        if self.state not in _GONE:
+            acks = receiver.acks
+            if acks.due:
+                self._wake()
+            elif acks.at is not None and (self.armed is None or acks.at < self.armed):
+                self._arm()
+        return True
+
     def _acknowledge(self, segment: Segment, start: int, now: float) -> bool:
         """The ACK field; false if nothing else of the segment counts."""
         sender = self._sender
@@ -313,14 +348,20 @@ class Connection:
             if self._left:  # meanwhile
                 self._reset(CloseReason.RESET)
                 return
-            taken = 0
-            if self._handler is not None and not receiver.buffer.size:
-                taken = self._handler.on_data(part)
-                if self.state in _GONE:
-                    return
-                tuner.read(taken)
-            if taken < len(part):
-                receiver.buffer.append(part[taken:])
+            self._hand_over(part)
+            if self.state in _GONE:
+                return
+
+    def _hand_over(self, part: memoryview) -> None:
+        """Let the user have what is next in order; what is not taken waits. The connection may be over afterwards."""
+        receiver, taken = self._receiver, 0
+        if self._handler is not None and not receiver.buffer.size:
+            taken = self._handler.on_data(part)
+            if self.state in _GONE:
+                return
+            receiver.tuner.read(taken)
+        if taken < len(part):
+            receiver.buffer.append(part[taken:])
 
     def _peer_finished(self, now: float) -> None:
         handler = self._handler
@@ -512,8 +553,13 @@ class Connection:
         out = self._out
         if self.state in _GONE:
             return self._fill_end(frame)
-        handshake = self._handshake
-        length = self._fill_opening(handshake, frame, now) if handshake is not None else self._fill_open(frame, now)
+        handshake, sender = self._handshake, self._sender
+        if handshake is not None:
+            length = self._fill_opening(handshake, frame, now)
+        elif sender.has_work:
+            length = self._fill_open(frame, now)
+        else:
+            length = self._fill_acknowledgement(frame, now) if self._receiver.acks.due or out.probe else 0
         if not length:
             out.emptied()
             self._arm()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 _SMALL = 4096
 _COLLECTED = 65536
+_LONG = 16384
 
 
 class ReceiveBuffer:
@@ -49,11 +50,12 @@ class ReceiveBuffer:
         return at
 
     def read(self, limit: int) -> bytes:
-        """Move at most so many bytes out; a whole chunk without a copy."""
+        """Move at most so many bytes out; a long chunk alone and without a copy, however much is behind it."""
         chunks = self._chunks
-        if chunks and not self._read and limit >= len(chunks[0]) == self.size:
-            self.size = 0
-            return bytes(chunks.pop())
+        first = len(chunks[0]) if chunks and not self._read else 0
+        if first == self.size <= limit or _LONG <= first <= limit:
+            self.size -= first
+            return bytes(chunks.pop(0)) if chunks else b""
         out = bytearray(min(limit, self.size))
         self.read_into(memoryview(out))
         return bytes(out)

@@ -85,6 +85,15 @@ class Receiver:
             return position <= start <= right
         return start == position and not length
 
+    def is_plain(self, size: int) -> bool:
+        """Whether so many bytes that are next in order can be taken as they are."""
+        return self.next + size <= self.edge and not self.queue and self.fin < 0
+
+    def advance(self, size: int, segments: int, now: float) -> None:
+        """Bytes have arrived that were next in order."""
+        self.next += size
+        self.acks.received(segments, now)
+
     def place(self, start: int, data: memoryview, segments: int, now: float) -> list[memoryview]:
         """Sort data in; return what follows in order, now that it is here."""
         if start == self.next and not self.queue:

@@ -107,6 +107,11 @@ class Sender:
         return self.nxt < self.buffer.end + self._fin
 
     @property
+    def has_work(self) -> bool:
+        """Whether anything is there to be sent, for the first time or again."""
+        return self.nxt < self.buffer.end + self._fin or self._forced or self.recovery.board.lost > 0
+
+    @property
     def may_send(self) -> bool:
         """Whether it is worth while to ask for the next range."""
         recovery = self.recovery

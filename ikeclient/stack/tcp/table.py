@@ -100,14 +100,23 @@ class Tcp:
 
     def deliver(self, inbound: Inbound, now: float) -> None:
         """Take a segment."""
+        if self.deliver_known(inbound.flow, inbound.segment, inbound.ecn, inbound.size, now):
+            return
         segment = self._segment
         if segment.read(inbound.segment, inbound.ecn, inbound.size):
-            connection = self._connections.get(inbound.flow)
-            if connection is not None:
-                connection.arrive(segment, now)
-            else:
-                self._unknown(inbound.flow, segment, now)
+            self._unknown(inbound.flow, segment, now)
         segment.release()
+
+    def deliver_known(self, flow: bytes, text: memoryview, ecn: int, size: int, now: float) -> bool:
+        """Take a segment if it is of a connection; see `stack.interfaces.Inbound`."""
+        connection = self._connections.get(flow)
+        if connection is None:
+            return False
+        segment = self._segment
+        if segment.read(text, ecn, size):
+            connection.arrive(segment, now)
+        segment.release()
+        return True
 
     def _unknown(self, key: bytes, segment: Segment, now: float) -> None:
         if self._waiting:

@@ -22,6 +22,10 @@ class WindowTuner:
         self._mark = 0.0
         self._trip = 0.0  # the round-trip time as a receiver sees it; 0: not known
 
+    def is_due(self, now: float) -> bool:
+        """Whether a round trip is over, which one more measurement is for."""
+        return now - self._mark >= self._trip
+
     def measure(self, sample: float) -> None:
         """A round-trip time: of an acknowledgement and the data that it let go (by timestamps)."""
         trip = self._trip
