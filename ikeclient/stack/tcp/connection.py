@@ -182,7 +182,8 @@ class Connection:
             return
         receiver, stamps, flags, length = self._receiver, self._stamps, segment.flags, segment.length
         if flags & ~PSH == ACK and segment.sequence == receiver.next & MASK:
-            if self._is_plain_data(segment, now) if length else self._is_plain(segment, now):
+            plain = self._is_plain_data if length else self._is_plain
+            if plain(segment, now):
                 return
         start = unwrap(segment.sequence, receiver.next)
         if stamps is not None:
