@@ -18,7 +18,7 @@ import sysconfig
 import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +29,9 @@ T = TypeVar("T")
 
 SITE = Path(sysconfig.get_paths()["purelib"])
 LAYER = Path(sys.prefix) / "lab-systemd"
+RELEASES = Path(
+    "/var/cache/ikeclient-lab"
+)  # outside the repository: they stay when the virtual environment is made anew
 PACKAGES = (
     "systemd",
     "dbus",
@@ -75,8 +78,10 @@ mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts $R/dev/pts; ln -s p
 mount -t tmpfs tmpfs $R/dev/shm
 ln -s /proc/self/fd $R/dev/fd
 for n in 0 1 2; do set -- stdin stdout stderr; shift $n; ln -s /proc/self/fd/$n $R/dev/$1; done; touch $R/dev/console
-mkdir -p $R/opt/ikeclient/bin $R/opt/ikeclient/src/ikeclient $R/opt/ikeclient/site
-mount --bind "$REPOSITORY/ikeclient" $R/opt/ikeclient/src/ikeclient; mount --bind "$SITE" $R/opt/ikeclient/site
+if [ -n "$SITE" ]; then
+    mkdir -p $R/opt/ikeclient/bin $R/opt/ikeclient/src/ikeclient $R/opt/ikeclient/site
+    mount --bind "$REPOSITORY/ikeclient" $R/opt/ikeclient/src/ikeclient; mount --bind "$SITE" $R/opt/ikeclient/site
+fi
 ln -sf /run/systemd/resolve/stub-resolv.conf $R/etc/resolv.conf
 hostname booted; cd $R; mkdir -p .old; pivot_root . .old; umount -l /.old; mount --make-rshared /
 exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb {SYSTEMD} --log-target=null \
@@ -93,11 +98,14 @@ sys.exit(main())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """A file system that systemd can be booted from: `lower`, with `upper` above it, and ikeclient's libraries."""
+    """A file system that systemd can be booted from: `lower`, with `upper` above it.
+
+    With `libraries`, the repository's ikeclient and they are in /opt/ikeclient.
+    """
 
     lower: Path
     upper: Path
-    libraries: Path
+    libraries: Path | None = None
 
 
 def this_system() -> System:
@@ -107,16 +115,13 @@ def this_system() -> System:
 
 
 def another_release(name: str, python: str) -> System:
-    """Debian `name`, whose Python is `python`, made in about three minutes and kept. Raises LabError."""
-    place = LAYER.with_name(f"lab-{name}")
-    root, libraries = place / "root", place / "libraries"
-    with open(place.with_suffix(".lock"), "w") as lock:
+    """Debian `name`, whose Python is `python`, and the libraries for it, made once and kept. Raises LabError."""
+    bare = bare_release(name)
+    libraries = bare.upper.with_name("libraries")
+    with open(libraries.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "ready").exists():
-            shutil.rmtree(place, ignore_errors=True)
-            (place / "upper").mkdir(parents=True)
-            included = "systemd,dbus,python3,iproute2,nftables"  # polkit cannot be configured without a booted system
-            _try("debootstrap", "--variant=minbase", f"--include={included}", name, str(root), _mirror())
+        if not (libraries / "ready").exists():
+            shutil.rmtree(libraries, ignore_errors=True)
             wanted = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
             machine = os.uname().machine
             platforms = [
@@ -125,9 +130,26 @@ def another_release(name: str, python: str) -> System:
             abis = [f"--abi={abi}" for abi in (f"cp{python.replace('.', '')}", "abi3", "none")]
             options = (*platforms, *abis, "--implementation=cp", f"--python-version={python}", "--only-binary=:all:")
             _try(sys.executable, "-m", "pip", "install", "-q", f"--target={libraries}", *options, *wanted)
+            (libraries / "ready").touch()
+    return replace(bare, libraries=libraries)
+
+
+def bare_release(name: str) -> System:
+    """Debian `name` without ikeclient, made in about three minutes and kept. Raises LabError."""
+    place = RELEASES / name
+    place.mkdir(parents=True, exist_ok=True)
+    root = place / "root"
+    with open(place / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "ready").exists():
+            for each in (root, place / "upper"):
+                shutil.rmtree(each, ignore_errors=True)
+            (place / "upper").mkdir()
+            included = "systemd,dbus,python3,iproute2,nftables"  # polkit cannot be configured without a booted system
+            _try("debootstrap", "--variant=minbase", f"--include={included}", name, str(root), _mirror())
             (root / "etc/resolv.conf").unlink(missing_ok=True)
             (place / "ready").touch()
-    return System(lower=root, upper=place / "upper", libraries=libraries)
+    return System(lower=root, upper=place / "upper")
 
 
 def _mirror() -> str:
@@ -166,27 +188,31 @@ def install() -> None:
 
 
 class BootedMachine:
-    """systemd on the network of a lab machine. `files` are put into it before it boots, by absolute path."""
+    """systemd on the network of a lab machine. `files` (text, or a file to copy) are put into it before it boots."""
 
-    def __init__(self, machine: Machine, directory: Path, files: dict[str, str], system: System | None = None) -> None:
+    def __init__(
+        self, machine: Machine, directory: Path, files: Mapping[str, str | Path], system: System | None = None
+    ) -> None:
         system = system or this_system()
         self._directory = directory / "booted"
         self._group = self._directory / "cgroup"
         for each in (self._directory, self._group):
             each.mkdir()
         host_run("cp", "-a", str(system.upper), str(self._directory))  # a layer cannot lie inside another
-        for path, text in {**files, "/opt/ikeclient/bin/ikeclient": _PROGRAM}.items():
+        program = {} if system.libraries is None else {"/opt/ikeclient/bin/ikeclient": _PROGRAM}
+        for path, text in {**files, **program}.items():
             place = self._directory / "upper" / path.lstrip("/")
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text)
-        (self._directory / "upper/opt/ikeclient/bin/ikeclient").chmod(0o755)
+            place.write_text(text) if isinstance(text, str) else shutil.copy(text, place)
+            if path in program:
+                place.chmod(0o755)
         subprocess.run(["mount", "-t", "cgroup2", "cg", str(self._group)], check=True, timeout=30)
         self._own = self._group / f"ikeclient-lab-{os.getpid()}"
         self._own.mkdir(exist_ok=True)
         isolated = "unshare -m -p -f --kill-child -u -i -C --propagation private"
         outer = f'echo $$ > "{self._own}/cgroup.procs"; exec {isolated} "$@"'
         inner = ("bash", "-ec", _BOOT, "boot", str(self._directory))
-        places = {"REPOSITORY": str(REPOSITORY), "SITE": str(system.libraries), "LOWER": str(system.lower)}
+        places = {"REPOSITORY": str(REPOSITORY), "SITE": str(system.libraries or ""), "LOWER": str(system.lower)}
         nsenter = ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/run/netns/{machine.name}"]
         words = [*nsenter, "sh", "-ec", outer, "outer", *inner]
         self._output = (self._directory / "output").open("wb")
