@@ -146,7 +146,7 @@ def _carry(begin: Begin, service: Service, channel: socket.socket) -> None:
     profile = compile_connection(connection, interactive=begin.interactive)
     for warning in profile.warnings:
         service.event(happened("notice", profile.name, text=warning))
-    log_to(service.log, begin.verbosity)
+    log_to(lambda text, _: service.log(text), begin.verbosity)
     options = ConnectOptions(
         name=profile.name,
         timeout=float(max(_LEAST, begin.timeout - _MARGIN)),

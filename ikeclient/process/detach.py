@@ -110,7 +110,7 @@ def _child(
     writing, *_ = daemonise([writing, *keep])
     pipe = _Pipe(writing)
     lines = open_log(log.parent, log.stem)
-    log_to(lambda text: pipe.tell(happened("log", log.stem, text=text)), verbosity, kept=lines.log)
+    log_to(lambda text, _: pipe.tell(happened("log", log.stem, text=text)), verbosity, kept=lines.log)
 
     def report(event: dict[str, object]) -> None:
         lines.line(line(event))

@@ -22,6 +22,10 @@ _PROTOCOL_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG, logging.DEBUG)
 _LEVELS = (logging.WARNING, logging.WARNING, logging.INFO, logging.DEBUG)
 
 
+Place = tuple[str, int, str]  # a file, a line of it, and the function that it is in
+Line = Callable[[str, Place], None]
+
+
 class CappedFile:
     """A log file of mode 0600 that keeps its later half when it is full.
 
@@ -54,13 +58,13 @@ class CappedFile:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, _CUT + later.partition(b"\n")[2])
 
-    def log(self, text: str) -> None:
+    def log(self, text: str, _: Place | None = None) -> None:
         """Append one line with the time. Never raises."""
         self.line(f"{timestamp()}  {text}")
 
 
 class _Lines(logging.Handler):
-    def __init__(self, line: Callable[[str], None], verbosity: int) -> None:
+    def __init__(self, line: Line, verbosity: int) -> None:
         super().__init__()
         self._line = line
         self._protocol, self._others = levels(verbosity)
@@ -74,7 +78,11 @@ class _Lines(logging.Handler):
         with contextlib.suppress(Exception):  # a log line must never end a tunnel
             failure = f" ({record.exc_info[0].__name__})" if record.exc_info and record.exc_info[0] else ""
             origin = "ike" if record.name == PROTOCOL else f"{record.levelname.lower()}: {record.name}"
-            self._line(f"{origin}: {printable(record.getMessage(), LONGEST)}{failure}")
+            self._line(f"{origin}: {printable(record.getMessage(), LONGEST)}{failure}", _place(record))
+
+
+def _place(record: logging.LogRecord) -> Place:
+    return record.pathname, record.lineno, record.funcName
 
 
 def levels(verbosity: int) -> tuple[int, int]:
@@ -83,7 +91,7 @@ def levels(verbosity: int) -> tuple[int, int]:
     return _PROTOCOL_LEVELS[most], _LEVELS[most]
 
 
-def log_to(line: Callable[[str], None], verbosity: int, kept: Callable[[str], None] | None = None) -> None:
+def log_to(line: Line, verbosity: int, kept: Line | None = None) -> None:
     """Send the log to `line`: warnings, with -v the protocol, with -vv its details, with -vvv everything.
 
     `kept` gets the protocol with its details whatever the verbosity, for a report of a fault.

@@ -117,6 +117,26 @@ def test_started_means_connected_and_names_are_the_tunnels(work: BootedMachine) 
     assert work.run("getent", "ahostsv4", f"host.{DOMAIN}").stdout.split()[0] == INSIDE_IPV4
 
 
+def test_the_journal_is_asked_for_events_by_their_fields(work: BootedMachine) -> None:
+    """S4: journald itself has taken the entries as the unit's, with every field, and none holds the secret."""
+    asked = ("-o", "json", "IKECLIENT_TUNNEL=work", "IKECLIENT_EVENT=connected")
+    entry = json.loads(work.journal(WORK, *asked).splitlines()[-1])
+    tunnel = status(work)["work"]
+    expected = {
+        "PRIORITY": "5",
+        "SYSLOG_IDENTIFIER": "ikeclient",
+        "IKECLIENT_INTERFACE": tunnel["interface"],
+        "IKECLIENT_GATEWAY": tunnel["gateway"]["address"],
+        "IKECLIENT_GATEWAY_IDENTITY": tunnel["gateway"]["identity"],
+        "IKECLIENT_ADDRESSES": tunnel["addresses"],
+        "_PID": str(tunnel["pid"]),
+        "_SYSTEMD_UNIT": WORK,
+    }
+    assert {name: entry[name] for name in expected} == expected
+    assert entry["MESSAGE"].startswith("connected in ")
+    assert PSK not in work.run("journalctl", "-o", "json", "--no-pager", "--all").stdout
+
+
 def test_an_ordinary_user_looks_and_does_not_touch(work: BootedMachine) -> None:
     """O15: status and events for everybody, orders for root and the service's user."""
     assert status(work, STRANGER)["work"]["state"] == "connected"

@@ -22,6 +22,7 @@ from ikeclient.cli.view.terminal import (
     in_journal,
     is_live,
     is_terminal,
+    journal,
     printable,
     said,
     show_error,
@@ -36,6 +37,7 @@ from ikeclient.control.protocol import encode
 from ikeclient.errors import IkeclientError, UsageError
 
 if TYPE_CHECKING:
+    from ikeclient.cli.view.journal import Fields, Place
     from ikeclient.process.tunnel_request import Display
 
 _ERASE = "\r\x1b[K"
@@ -99,6 +101,7 @@ class Progress:
         self._began = 0.0
         self._connected = self.ended = False
         self._told: dict[str, float] = {}
+        self._journal = journal()  # while it can be opened: later this process may have no rights
 
     def __call__(self, event: Mapping[str, object]) -> None:
         """Show one event."""
@@ -112,6 +115,7 @@ class Progress:
             tell(
                 encode(event if "time" in event else {**event, "time": timestamp()}).decode().rstrip("\n"),
                 priority=priority,
+                fields=self._fields(event),
             )
         elif name in QUIET and not self._verbosity:
             return
@@ -157,23 +161,40 @@ class Progress:
             text = sentence(event)
         else:
             text = event_line(event if "time" in event else {**event, "time": timestamp()})
-        self.line(text, style, priority)
+        self.line(text, style, priority, self._fields(event))
 
-    def line(self, text: str, style: str = "", priority: Priority = Priority.INFO) -> None:
+    def _fields(self, event: Mapping[str, object]) -> Fields:
+        """What the journal knows of an event by name; from the first of a tunnel on, whose the other lines are."""
+        if self._journal is None:
+            return []
+        from ikeclient.cli.view.journal import fields_of
+
+        if event.get("tunnel") is not None:
+            self._journal.be_about(printable(event["tunnel"]))
+        return fields_of(event)
+
+    def line(
+        self,
+        text: str,
+        style: str = "",
+        priority: Priority = Priority.INFO,
+        fields: Fields | None = None,
+        place: Place | None = None,
+    ) -> None:
         """Show a line of its own; the step that is going on moves below it."""
         first, *rest = said(text, style)
-        tell((_ERASE if self._step is not None else "") + first, priority=priority)
+        tell((_ERASE if self._step is not None else "") + first, priority=priority, fields=fields, place=place)
         for line in rest:
             tell(line, priority=priority)
         if self._step is not None:
             self._draw()
 
-    def log(self, text: str) -> None:
-        """Show a line of the log."""
+    def log(self, text: str, place: Place | None = None) -> None:
+        """Show a line of the log, from that place in the code."""
         if self._form is LogFormat.JSON:
             self(happened("log", text=text))
         elif is_terminal(sys.stderr) or in_journal():
-            self.line(text, priority=_LEVELS.get(text.partition(":")[0], Priority.INFO))
+            self.line(text, priority=_LEVELS.get(text.partition(":")[0], Priority.INFO), place=place)
         else:
             self.line(f"{timestamp()}  {text}")
 
@@ -205,7 +226,13 @@ class Progress:
 def tell_failure(error: IkeclientError) -> None:
     """Show an error on stderr, as text or as a line of JSON."""
     if settings.json_errors:
-        tell(encode(failed(error)).decode().rstrip("\n"), priority=Priority.ERROR)
+        event = failed(error)
+        fields = None
+        if journal() is not None:
+            from ikeclient.cli.view.journal import fields_of
+
+            fields = fields_of(event)
+        tell(encode(event).decode().rstrip("\n"), priority=Priority.ERROR, fields=fields)
     else:
         show_error(error)
 

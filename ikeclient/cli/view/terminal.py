@@ -14,14 +14,19 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
-from typing import TextIO
+from functools import cache
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
 from ikeclient.cli.context import settings
-from ikeclient.control.events import happened
+from ikeclient.cli.view.harmless import printable as printable
+from ikeclient.control.events import failed, happened
 from ikeclient.control.protocol import encode
 from ikeclient.errors import IkeclientError, Interrupted, UsageError, output_failed
+
+if TYPE_CHECKING:
+    from ikeclient.cli.view.journal import Fields, Journal, Place
 
 WIDTH = 80  # columns where there is no terminal
 _NARROWEST, _WIDEST = 40, 200  # columns that a line is made for
@@ -83,12 +88,22 @@ def wrapped(text: str, columns: int, *, cut: bool = False) -> list[str]:
 
 
 def in_journal() -> bool:
-    """Return whether standard error is a stream to systemd's journal (JOURNAL_STREAM of systemd.exec(5))."""
-    with contextlib.suppress(OSError, ValueError):
-        if sys.stderr is not None and (stream := os.environ.get("JOURNAL_STREAM")):
-            found = os.fstat(sys.stderr.fileno())
-            return stream == f"{found.st_dev}:{found.st_ino}"
-    return False
+    """Return whether standard error is a stream to systemd's journal."""
+    if not os.environ.get("JOURNAL_STREAM"):
+        return False
+    from ikeclient.cli.view.journal import is_journal
+
+    return is_journal(sys.stderr)
+
+
+@cache
+def journal() -> Journal | None:
+    """Return the way to journald, if standard error is a stream to it; ask once before rights are given up."""
+    if not in_journal():
+        return None
+    from ikeclient.cli.view.journal import Journal
+
+    return Journal.behind(sys.stderr)
 
 
 def is_live(stream: TextIO | None) -> bool:
@@ -120,15 +135,6 @@ def symbol(wanted: str, plain: str, stream: TextIO | None) -> str:
     return wanted
 
 
-def printable(text: object, limit: int = 1024) -> str:
-    """Return `text` as one line that cannot steer a terminal: control and format characters are escaped."""
-    string = str(text)
-    shown = string[:limit] + ("..." if len(string) > limit else "")
-    if shown.isprintable():
-        return shown
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in shown)
-
-
 def emit(text: str) -> None:
     """Write one line of data to stdout, at once.
 
@@ -144,8 +150,20 @@ def emit(text: str) -> None:
             raise output_failed(error) from None
 
 
-def tell(text: str, *, end: str = "\n", priority: Priority = Priority.INFO) -> None:
-    """Write one line for people to stderr, for the journal with its priority. A closed or full stderr is ignored."""
+def tell(
+    text: str,
+    *,
+    end: str = "\n",
+    priority: Priority = Priority.INFO,
+    fields: Fields | None = None,
+    place: Place | None = None,
+) -> None:
+    """Write one line for people to stderr. A closed or full stderr is ignored.
+
+    The journal gets its priority, its `fields`, and the place in the code that it is from.
+    """
+    if (native := journal()) is not None and native.send(text, priority, fields or [], place):
+        return
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
             if in_journal():
@@ -183,8 +201,17 @@ def warn(text: str) -> None:
 
 
 def show_error(error: IkeclientError) -> None:
-    """Write the one to three lines of an error to stderr; a terminal that is too narrow has more."""
+    """Write the one to three lines of an error to stderr; a terminal that is too narrow has more.
+
+    In the journal it is one entry.
+    """
     first, *rest = error.lines()
+    if (native := journal()) is not None:
+        from ikeclient.cli.view.journal import fields_of
+
+        entry = "\n  ".join([f"error: {printable(first)}", *map(printable, rest)])
+        if native.send(entry, Priority.ERROR, fields_of(failed(error))):
+            return
     say(first, "bad", label="error: ", priority=Priority.ERROR)
     for text in rest:
         whole = not is_terminal(sys.stderr) or _PASTED.match(text)
