@@ -37,6 +37,7 @@ class Device:
     """Hands over the prepared frames once, and takes all."""
 
     merges_udp = True
+    descriptor = -1
     lost = False
 
     def __init__(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections import deque
 from collections.abc import Sequence
 
@@ -79,6 +81,7 @@ class FrameTun(FakeTun):
     """A device with virtio headers; what is merged is taken apart again when it is written."""
 
     merges_udp = True
+    descriptor = -1
 
     def frames(self) -> FrameTun | None:
         return self
@@ -101,6 +104,28 @@ class FrameTun(FakeTun):
 
     def write_frame(self, frame: bytes | bytearray | memoryview) -> bool:
         return self.write_frames([frame]) == 1
+
+
+class QueueTun(FrameTun):
+    """Its frames wait behind a descriptor, as those of a real device do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._there, self._here = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._here.setblocking(False)
+        self.descriptor = self._here.fileno()
+
+    def __del__(self) -> None:
+        self._there.close()
+        self._here.close()
+
+    def read_into(self, buffers: Sequence[bytearray]) -> int:
+        while self.waiting:
+            self._there.send(bytes(10) + self.waiting.popleft(), socket.MSG_DONTWAIT)
+        try:
+            return os.readv(self.descriptor, buffers)
+        except BlockingIOError:
+            return 0
 
 
 class RunSocket(FakeSocket):

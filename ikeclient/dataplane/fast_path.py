@@ -77,14 +77,21 @@ class FastSend:
         seen = False
         growing: SendRun | None = None  # what the last packet was appended to
         read, into, frame, table = self._device.read_into, self._into, self._frame, self._table
-        path, mtu, newest = self._sender.open, self._limits.mtu, table.newest
+        path, mtu, newest, descriptor = self._sender.open, self._limits.mtu, table.newest, self._device.descriptor
+        behind = limit if descriptor >= 0 else 0  # how many frames may be read there
         single = path and not again and not self._busy
         while frames < limit and size < _BURST and (length := read(into)):
             frames += 1
             size += length
-            if growing is not None and growing.grow(frame, length, mtu):
-                continue
-            growing = None
+            if growing is not None:  # what is alike and waits is read there as well
+                more, taken, length = growing.grow(frame, length, mtu, descriptor, behind - frames)
+                frames += more
+                size += taken
+                if length < 0:
+                    break
+                if not length:
+                    continue
+                growing = None
             if frames == 1 and single and newest is not None and self._single_at_once(newest, length, mtu):
                 return 1
             examined = examine(frame, length)

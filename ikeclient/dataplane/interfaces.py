@@ -52,6 +52,10 @@ class FrameDevice(Protocol):
     def merges_udp(self) -> bool:
         """Whether UDP may be merged."""
 
+    @property
+    def descriptor(self) -> int:
+        """What frames can be read from with read(2), too; -1: nothing."""
+
     def read_into(self, buffers: Sequence[bytearray | memoryview]) -> int:
         """Read one frame; 0 where none is waiting."""
 

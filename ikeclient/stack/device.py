@@ -34,6 +34,7 @@ class StackDevice:
     """
 
     merges_udp = True
+    descriptor = -1
     lost = False
     name = "stack"
 

@@ -10,7 +10,7 @@ from struct import pack
 
 import offload_packets as packets
 import pytest
-from fake_transport import GATEWAY, LOCAL, FakeSocket, FakeTun, FrameTun, RunSocket
+from fake_transport import GATEWAY, LOCAL, FakeSocket, FakeTun, FrameTun, QueueTun, RunSocket
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +39,7 @@ LANES: dict[str, tuple[type[FakeTun], type[FakeSocket]]] = {
     "ordinary": (FakeTun, FakeSocket),
     "fast": (FrameTun, RunSocket),
     "alone": (FrameTun, RunSocket),
+    "queue": (QueueTun, RunSocket),
 }
 _lane = "ordinary"
 

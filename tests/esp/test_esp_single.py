@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from copy import copy
+from itertools import takewhile
 
 import pytest
 from esp_packets import HOST4, HOST6, VIP4, ipv4, ipv6, number, udp
@@ -304,7 +307,9 @@ def test_runs_grow_as_they_are_filled(packets: PacketFilter, first: bytes, some:
         run.add(sa, bytearray(first), len(first), plain.examine(first, len(first)), 0)
     for frame in some:
         before = ours.count
-        if not ours.grow(bytearray(frame), len(frame), mtu):
+        done = ours.grow(bytearray(frame), len(frame), mtu)
+        assert done in ((0, 0, 0), (0, 0, len(frame)))
+        if done[2] or not frame:
             assert ours.count == before
             continue
         examined = plain.examine(frame, len(frame))
@@ -315,7 +320,7 @@ def test_runs_grow_as_they_are_filled(packets: PacketFilter, first: bytes, some:
     assert (ours.count, ours.last, ours._bytes) == (theirs.count, theirs.last, theirs._bytes)
     assert ours.slots.buffer == theirs.slots.buffer
     ours.clear()
-    assert not ours.grow(bytearray(first), len(first), mtu), "an empty run is of no SA"
+    assert ours.grow(bytearray(first), len(first), mtu)[2] == len(first), "an empty run is of no SA"
 
 
 def test_super_packets_make_a_run_grow_as_long_as_they_fit() -> None:
@@ -324,7 +329,8 @@ def test_super_packets_make_a_run_grow_as_long_as_they_fit() -> None:
     whole, shorter = (bytearray(CUT + ipv4(SEGMENT + bytes(size), protocol=6)) for size in (6 * 38, 5 * 38 + 7))
     run = SendRun()
     run.add(sa, whole, len(whole), plain.examine(whole, len(whole)), 0)
-    assert [run.grow(frame, len(frame), 1400) for frame in (*[whole] * 8, shorter, whole)] == [True] * 9 + [False]
+    left = [run.grow(frame, len(frame), 1400)[2] for frame in (*[whole] * 8, shorter, whole)]
+    assert left == [0] * 9 + [len(whole)]
     assert run.count == 60
     assert run.last == sa.layout.sealed_length(47)
 
@@ -334,8 +340,86 @@ def test_a_run_grows_until_it_is_full() -> None:
     first = bytearray(bytes(10) + ipv4(udp(b"x" * 30)))
     run = SendRun()
     run.add(sa, first, len(first), plain.examine(first, len(first)), 0)
-    assert [run.grow(first, len(first), 1400) for _ in range(64)] == [True] * 63 + [False]
+    assert [run.grow(first, len(first), 1400)[2] for _ in range(64)] == [0] * 63 + [len(first)]
     assert run.count == 64
+
+
+class Waiting:
+    """Frames that wait behind a descriptor, as a device has them."""
+
+    def __init__(self, frames: Sequence[bytes]) -> None:
+        self._there, self._here = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for frame in frames:
+            self._there.send(frame)
+        self._here.setblocking(False)
+        self.descriptor = self._here.fileno()
+
+    def rest(self) -> Iterator[bytes]:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                yield self._here.recv(1 << 17)
+
+    def close(self) -> None:
+        self._there.close()
+        self._here.close()
+
+
+@given(
+    packets=st.sampled_from(FILTERS),
+    first=st.sampled_from(STARTS),
+    some=st.lists(st.one_of(frames().filter(len), ALIKE, *[st.sampled_from(STARTS)] * 3), min_size=1, max_size=9),
+    mtu=st.sampled_from([58, 1400]),
+)
+def test_what_is_read_behind_a_frame_becomes_the_same_run(
+    packets: PacketFilter, first: bytes, some: list[bytes], mtu: int
+) -> None:
+    """One call for all that wait does what a call for each of them does."""
+    choose_cipher({})
+    suite = SUITES[0]
+    sa = OutboundSa(256, suite, keys_for(suite), filter=packets, entropy=os.urandom)
+    ours, theirs = SendRun(), SendRun()
+    for run in (ours, theirs):
+        run.add(sa, bytearray(first), len(first), plain.examine(first, len(first)), 0)
+    fitting = list(takewhile(lambda frame: not theirs.grow(bytearray(frame), len(frame), mtu)[2], some))
+    with contextlib.closing(Waiting(some[1:])) as waiting:
+        buffer = bytearray(some[0].ljust(70_000, b"\0"))
+        count, size, left = ours.grow(buffer, len(some[0]), mtu, waiting.descriptor, 99)
+        assert (ours.count, ours.last, ours._bytes) == (theirs.count, theirs.last, theirs._bytes)
+        assert ours.slots.buffer == theirs.slots.buffer
+        read = some[1 : 1 + count]
+        assert size == sum(map(len, read))
+        assert [*some[: 1 + count], *waiting.rest()] == some
+        if left > 0:
+            assert len(fitting) == count
+            assert buffer[:left] == some[count]
+        else:
+            assert len(fitting) == count + 1
+            assert left == (
+                -1 if len(fitting) == len(some) and ours.last == ours.stride and ours.count < ours._room else 0
+            )
+
+
+def test_a_descriptor_that_fails_is_left_to_who_reads_next() -> None:
+    sa = OutboundSa(256, SUITES[0], keys_for(SUITES[0]), filter=FILTERS[0], entropy=os.urandom)
+    first = bytearray(bytes(10) + ipv4(udp(b"x" * 30)))
+    run = SendRun()
+    run.add(sa, first, len(first), plain.examine(first, len(first)), 0)
+    waiting = Waiting([bytes(first)])
+    waiting.close()
+    assert run.grow(first, len(first), 1400, waiting.descriptor, 99) == (0, 0, -1)
+    assert run.count == 2
+
+
+def test_no_frame_is_read_beyond_its_buffer() -> None:
+    """P17"""
+    sa = OutboundSa(256, SUITES[0], keys_for(SUITES[0]), filter=FILTERS[0], entropy=os.urandom)
+    first = bytearray(bytes(10) + ipv4(udp(b"x" * 30)))
+    run = SendRun()
+    run.add(sa, first, len(first), plain.examine(first, len(first)), 0)
+    with contextlib.closing(Waiting([bytes(first) + bytes(500)])) as waiting:
+        # What lies behind the packet is cut off, as read(2) does.
+        assert run.grow(first, len(first), 1400, waiting.descriptor, 99) == (1, len(first), -1)
+    assert run.count == 3
 
 
 @pytest.mark.parametrize(("stride", "count"), [(0, 0), (-1, 0), (92, -1), (92, 2), (92, 1 << 61)])
@@ -346,7 +430,7 @@ def test_nothing_is_written_outside_the_buffer(stride: int, count: int) -> None:
     frame = bytes(10) + ipv4(udp(b"x" * 30))
     out = bytearray(92 * 2)
     with pytest.raises((ValueError, IndexError)):
-        pack(packets, out, stride, 16, 3, 16, 0, 1 << 62, count, frame, len(frame), 1400)
+        pack(packets, out, stride, 16, 3, 16, 0, 1 << 62, count, bytearray(frame), len(frame), 1400, -1, 0)
     assert not any(out)
     cipher = run_cipher.run_cipher(SUITES[0], keys_for(SUITES[0]), 256, os.urandom, sealing=False)
     assert cipher is not None

@@ -117,7 +117,9 @@ def pack(
     tos: int,
     room: int,
     count: int,
-    frame: Buffer,
+    frame: Writable,
     length: int,
     mtu: int,
-) -> tuple[int, int, int] | None: ...
+    descriptor: int,
+    most: int,
+) -> tuple[int, int, int, int, int, int]: ...

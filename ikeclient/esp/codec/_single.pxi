@@ -3,6 +3,9 @@
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 
+cdef extern from "unistd.h":
+    Py_ssize_t read(int descriptor, void* to, size_t room)
+
 cdef enum:
     ACCEPTED, UNJUDGED, MISSHAPEN, REPLAYED, FORGED
 
@@ -142,25 +145,44 @@ def seal_single(RunCipher cipher not None, Filter packets not None, Py_ssize_t m
     return PyBytes_FromStringAndSize(<char*>_scratch, cipher.gap + text + cipher.icv), f.tos
 
 
-def pack(Filter packets not None, uint8_t[::1] out, Py_ssize_t stride, Py_ssize_t gap, Py_ssize_t mask, Py_ssize_t icv,
-         int tos, Py_ssize_t room, Py_ssize_t count, const uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu):
-    cdef Frame f
-    cdef Py_ssize_t pad, index, to, inner = 0
-    if stride < 1 or gap < 0 or icv < 0 or mask < 0 or mask > 255 or count < 0:
-        raise ValueError("impossible slots")
-    if not _plain(packets, frame, length, mtu, &f) or f.tos != tos or f.count > room - count:
-        return None
-    if gap + f.size + (-(f.size + 2) & mask) + 2 + icv != stride:
-        return None
-    if f.count > out.shape[0] // stride - count:
-        raise IndexError("outside the buffer")
+cdef Py_ssize_t _append(Frame* f, const uint8_t[::1] frame, uint8_t[::1] out, Py_ssize_t to, Py_ssize_t stride,
+                        Py_ssize_t mask) except -1:
+    """Write the packets of a frame into slots, the first of which has its plaintext at `to`; how long the last one's is."""
+    cdef Py_ssize_t pad = 0, index, inner = 0
     for index in range(f.count):
-        to = (count + index) * stride + gap
         inner = f.last if index == f.count - 1 else f.size
         if f.kind == 0:
-            _one(frame, &f, <uint8_t*>_span(out, to, inner))
+            _one(frame, f, <uint8_t*>_span(out, to, inner))
         else:
-            _part(frame, &f, out, to, index)
+            _part(frame, f, out, to, index)
         pad = -(inner + 2) & mask
         _pad(<uint8_t*>_span(out, to + inner, pad + 2), pad, frame[HEADER])
-    return f.count, (f.count - 1) * f.size + f.last, gap + inner + (-(inner + 2) & mask) + 2 + icv
+        to += stride
+    return inner + pad + 2
+
+
+def pack(Filter packets not None, uint8_t[::1] out, Py_ssize_t stride, Py_ssize_t gap, Py_ssize_t mask, Py_ssize_t icv,
+         int tos, Py_ssize_t room, Py_ssize_t count, uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu,
+         int descriptor, Py_ssize_t most):
+    cdef Frame f
+    cdef Py_ssize_t added = 0, size = 0, last = stride, frames = 0, taken = 0
+    if stride < 1 or gap < 0 or icv < 0 or mask < 0 or mask > 255 or count < 0:
+        raise ValueError("impossible slots")
+    while length > 0:
+        if not _plain(packets, frame, length, mtu, &f) or f.tos != tos or f.count > room - count - added:
+            break
+        if gap + f.size + (-(f.size + 2) & mask) + 2 + icv != stride:
+            break
+        if f.count > out.shape[0] // stride - count - added:
+            raise IndexError("outside the buffer")
+        last = gap + _append(&f, frame, out, (count + added) * stride + gap, stride, mask) + icv
+        added += f.count
+        size += (f.count - 1) * f.size + f.last
+        length = 0
+        if frames >= most or last != stride or added >= room - count:
+            break
+        length = read(descriptor, &frame[0], frame.shape[0])  # which is not empty; an error is left to who reads next
+        if length > 0:
+            frames += 1
+            taken += length
+    return added, size, last, frames, taken, length

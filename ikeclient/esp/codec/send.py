@@ -45,7 +45,7 @@ class SendRun(Run):
             self.sa, self.tos, self.stride, self.last = sa, tos, whole, whole
             self._room = max(min(MOST_SEGMENTS, LONGEST_RUN // whole), 1)
             self._bytes = 0
-            self._pack = packer(sa.filter.quick, self.slots.buffer, whole, tos, self._room, layout)
+            self._pack = None
         else:
             longer = whole > self.stride or (count > 1 and whole != self.stride)
             if longer or sa is not self.sa or tos != self.tos or self.last != self.stride:
@@ -64,20 +64,28 @@ class SendRun(Run):
             self.last = end
         return number
 
-    def grow(self, frame: bytearray, length: int, mtu: int) -> bool:
-        """Append the packets of a frame if they are like those before and belong into the same SA; whether they were.
+    def grow(
+        self, frame: bytearray, length: int, mtu: int, descriptor: int = -1, most: int = 0
+    ) -> tuple[int, int, int]:
+        """Append the packets of a frame, and of at most `most` that can be read behind it, as long as they fit.
 
-        Packets above the inner MTU do not.
+        They fit if they are like those before, belong into the same SA, and are not above the inner MTU. Returns how
+        many frames and bytes were read, and the length of the frame that does not fit, which is in the buffer; 0 if
+        there is none, -1 if none is waiting either.
         """
-        if self._pack is None or self.last != self.stride:
-            return False
-        packed = self._pack(self.count, frame, length, mtu)
-        if packed is None:
-            return False
-        added, size, self.last = packed
+        if not 0 < self.count < self._room or self.last != self.stride:
+            return 0, 0, length
+        if (pack := self._pack) is None:
+            assert self.sa is not None
+            layout = self.sa.layout
+            pack = packer(self.sa.filter.quick, self.slots.buffer, self.stride, self.tos, self._room, layout)
+            if pack is None:
+                return 0, 0, length
+            self._pack = pack
+        added, size, self.last, frames, taken, left = pack(self.count, frame, length, mtu, descriptor, most)
         self.count += added
         self._bytes += size
-        return True
+        return frames, taken, left
 
     def seal(self) -> bool:
         """Make it datagrams: fewer than before, or none, once the sequence numbers are used up; whether any are left.

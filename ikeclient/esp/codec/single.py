@@ -1,7 +1,7 @@
 """A packet that comes alone, carried by the compiled module with one call.
 
 Inbound that goes from the replay window to the selectors, outbound from the frame to the sealed packet. A run of equal
-packets grows by those of one frame with one call as well (`Pack`).
+packets grows with one call as well, by all frames that are waiting (`Pack`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ACCEPTED, UNJUDGED, MISSHAPEN, REPLAYED, FORGED = range(5)
 
 OpenSingle = Callable[[Buffer, int, int, bool], tuple[int, bytes]]
 SealSingle = Callable[[int, Buffer, int, int], tuple[bytes, int] | None]
-Pack = Callable[[int, Buffer, int, int], tuple[int, int, int] | None]
+Pack = Callable[[int, Writable, int, int, int, int], tuple[int, int, int, int, int, int]]
 
 
 def single_opener(
@@ -54,10 +54,14 @@ def single_sealer(cipher: RunCipher, packets: Filter, alignment: int) -> SealSin
 def packer(packets: Filter | None, out: Writable, stride: int, tos: int, room: int, layout: EspLayout) -> Pack | None:
     """What appends frames to a run in the first `room` slots of `out`, if there is a compiled module.
 
-    `pack(count, frame, length, mtu)` writes the packets of a frame into the slots from number `count` on. It returns
-    how many they are, their bytes, and how long the last one will be when sealed. It returns None and writes nothing if
-    one of them is not plain, as for `single_sealer`, if their TOS octet or their size is another one, or if there is no
-    room for all.
+    `pack(count, frame, length, mtu, descriptor, most)` writes the packets of a frame into the slots from number `count`
+    on, and goes on with those of at most `most` frames that it reads from a descriptor into the same buffer, which is
+    all that anything here reads. It stops before a frame of which a packet is not plain, as for `single_sealer`, or has
+    another TOS octet or size, and if there is no room for all of them; and after a packet that is shorter.
+
+    It returns how many packets were added, their bytes, and how long the last one will be when sealed; how many frames
+    and bytes were read; and the length of the frame that it stopped before, which is in the buffer, 0 if there is none,
+    or -1 if none is waiting.
     """
     if packets is None:
         return None

@@ -133,6 +133,11 @@ class TunDevice:
         """The descriptor, for an event loop; it is non-blocking."""
         return self._fd
 
+    @property
+    def descriptor(self) -> int:
+        """The same; frames may be read from it in place of `read_into`."""
+        return self._fd
+
     def read_batch(self, limit: int) -> list[bytes]:
         """At most `limit` packets that are waiting; never blocks, never raises."""
         packets: list[bytes] = []
