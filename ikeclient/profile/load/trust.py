@@ -1,7 +1,9 @@
 """Who can change what a path leads to: every directory on the way decides, and every symbolic link.
 
 A file of root's in a directory of Eve's is Eve's: she can put another in its place. In a directory with the sticky bit,
-such as `/tmp`, everybody can make files, but an entry can be replaced by its own owner only.
+such as `/tmp`, everybody can make files, but an entry can be replaced by its own owner only. Where the file system is
+mounted read-only nobody can, whatever the mode says: engines of containers mount configuration so, in directories of
+mode 0777.
 """
 
 from __future__ import annotations
@@ -31,11 +33,11 @@ class Place:
 
     @property
     def is_loose(self) -> bool:
-        """Whether others than its owner can change what is in it."""
+        """Whether others than its owner can change what is in it. Raises OSError if it is gone."""
         mode = self.status.st_mode
         if stat.S_ISLNK(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
             return False
-        return bool(mode & 0o022)
+        return bool(mode & 0o022) and not os.statvfs(self.path).f_flag & os.ST_RDONLY
 
     def __str__(self) -> str:
         return shown_path(self.path)
