@@ -131,6 +131,18 @@ def tools() -> Path:
 
 @pytest.mark.extended
 @pytest.mark.timeout(500)
+def test_the_compose_file_is_understood(tools: Path) -> None:
+    """By podman's reader of such files, which says what it would run."""
+    path = ROOT / "docs" / "compose" / "compose.yaml"
+    command = [tools / "podman-compose", "-f", str(path), "config"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "NET_ADMIN" in done.stdout
+    assert "service_healthy" in done.stdout
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(500)
 def test_every_file_is_what_kubernetes_knows(tools: Path) -> None:
     """No key that it would ignore, and no value that it would refuse."""
     for path in sorted(FILES.rglob("*.yaml")):
