@@ -172,6 +172,10 @@ def stage(target: Path) -> None:
     shutil.copytree(ROOT / "profiles", target / "profiles")
     for name in TOP:
         shutil.copy(ROOT / name, target / name)
+    for path in (ROOT / "ikeclient").rglob("*.json"):
+        place = target / path.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
     shutil.copy(OWN / "site.css", target)
     for path in target.rglob("*.md"):
         path.write_text(titled(path.read_text()))
