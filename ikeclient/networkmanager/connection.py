@@ -94,10 +94,10 @@ class VpnConnection:
             if value
         }
 
-    def is_stored(self, key: Key) -> bool:
-        """Whether a secret is kept with the connection: then it is nobody's to type again."""
-        name = ".".join(key)
-        return name in self.secrets and self.data.get(name + FLAGS, _STORED) == _STORED
+    @property
+    def stored(self) -> frozenset[str]:
+        """The names of the secrets that are kept with the connection: they are nobody's to type again."""
+        return frozenset(name for name in self.secrets if self.data.get(name + FLAGS, _STORED) == _STORED)
 
 
 def _needed(values: Mapping[str, str]) -> Iterator[str]:
@@ -184,7 +184,7 @@ def compile_connection(connection: VpnConnection, *, interactive: bool) -> Compi
     first, *others = connection.authors
     for author in others:
         missing_secret(connection, profile, author, attended=interactive)
-    compiled = compile_profile(
+    return compile_profile(
         profile,
         ROOT,
         None,
@@ -193,8 +193,6 @@ def compile_connection(connection: VpnConnection, *, interactive: bool) -> Compi
         attended=interactive,
         given=connection.given,
     )
-    typed = tuple(secret for secret in compiled.typed if not connection.is_stored((secret.section, secret.key)))
-    return replace(compiled, typed=typed)
 
 
 def _texts(value: object, what: str) -> dict[str, str]:
@@ -215,7 +213,7 @@ def _user(permission: str) -> str:
 
 def _author(name: str) -> Author:
     try:
-        return Author.of(pwd.getpwnam(name).pw_uid)
+        return replace(Author.of(pwd.getpwnam(name).pw_uid), of_connection=True)
     except KeyError:
         raise ProfileError(
             f"the connection belongs to user {printable(name, 60)}, who is not known here",

@@ -82,13 +82,15 @@ class Plugin:
     # What NetworkManager asks
 
     def need_secrets(self, settings: Settings) -> str:
-        """The setting that lacks a secret, empty if nothing does. Raises Refusal."""
+        """The setting that lacks a secret, empty if nothing does.
+
+        What is wrong with the connection is told when it is used, or NetworkManager would call it a missing secret.
+        """
         try:
             connection = read_connection(settings)
             key = missing_secret(connection, connection.profile, connection.authors[0], attended=True)
-        except ProfileError as error:
-            self._log(_told(error))
-            raise Refusal("InvalidConnection", _told(error)) from None
+        except ProfileError:
+            return ""
         return "vpn" if key is not None else ""
 
     def connect(self, settings: Settings, *, interactive: bool) -> None:

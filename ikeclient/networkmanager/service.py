@@ -30,7 +30,7 @@ _MANAGER = "org.freedesktop.NetworkManager"
 _BUS = "org.freedesktop.DBus"
 _WATCH = f"type='signal',sender='{_BUS}',member='NameOwnerChanged',arg0='{_MANAGER}'"
 _IDLE = 60.0  # seconds without a connection after which the service ends
-_LAST_SIGNALS = 1.0  # seconds in which NetworkManager may still ask something
+_LAST_SIGNALS = 0.3  # seconds in which NetworkManager may still ask something
 _GOODBYE = 8.0  # seconds for the tunnel's process to end
 _DEBUG = 7  # the level of syslog's from which on the protocol is logged
 _TABLES = "a{sv}"

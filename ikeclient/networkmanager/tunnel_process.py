@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 from ikeclient.control.client import runtime_directory
 from ikeclient.control.events import happened
 from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.dataplane.event_loop import run_loop
-from ikeclient.errors import IkeclientError, UsageError, bug_error, shortage
+from ikeclient.errors import AuthenticationFailed, IkeclientError, UsageError, bug_error, shortage
 from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.fork import daemonise
 from ikeclient.ipc.messages import pack, receive
@@ -78,22 +78,39 @@ class Service:
 
 
 class Questions:
-    """Asks the person, through the service, in the running event loop; `stop` is called when the service is gone."""
+    """Asks the person, through the service, in the running event loop; `stop` is called when the service is gone.
 
-    def __init__(self, channel: socket.socket, service: Service, profile: CompiledProfile, stop: Callable[[], None]):
+    `keys` are the names of secrets by what is asked for them. One of those in `stored` is not asked for.
+    """
+
+    def __init__(
+        self,
+        channel: socket.socket,
+        service: Service,
+        keys: Mapping[str, str],
+        stored: Collection[str],
+        stop: Callable[[], None],
+    ) -> None:
         self._channel = channel
         self._service = service
-        self._keys = {secret.prompt: f"{secret.section}.{secret.key}" for secret in profile.typed}
+        self._keys = keys
+        self._stored = stored
         self._stop = stop
         self._waiting: asyncio.Future[str | None] | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(channel, self._heard)
 
     async def ask(self, prompt: str) -> str:
-        """The answer to `prompt`. Raises UsageError if there is none."""
+        """The answer to `prompt`. Raises UsageError if there is none, AuthenticationFailed for a stored secret."""
+        key = key_for(prompt, self._keys)
+        if key in self._stored:
+            raise AuthenticationFailed(
+                f"the gateway refused {key}, which is stored with the connection",
+                hint="nmcli connection modify NAME vpn.secrets, or another value of its -flags to be asked",
+            )
         self._waiting = self._loop.create_future()
         try:
-            self._service.tell(Asked(prompt=prompt, key=self._keys.get(prompt, _OTHER_ANSWER)))
+            self._service.tell(Asked(prompt=prompt, key=key))
             answer = await self._waiting
         finally:
             self._waiting = None
@@ -116,6 +133,12 @@ class Questions:
             self._stop()
         elif self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(answer.text)
+
+
+def key_for(prompt: str, keys: Mapping[str, str]) -> str:
+    """The name of the secret that `prompt` asks for, perhaps with a sentence before and the account in quotes."""
+    plain = prompt.replace("'", "").replace('"', "")
+    return next((name for asked, name in keys.items() if plain.endswith(asked)), _OTHER_ANSWER)
 
 
 def life(channel: socket.socket) -> int:
@@ -155,7 +178,7 @@ def _carry(begin: Begin, service: Service, channel: socket.socket) -> None:
         verbosity=begin.verbosity,
     )
     with signer(wanted=profile.signs_elsewhere) as keys:
-        run_loop(_run(profile, options, service, channel, keys, interactive=begin.interactive))
+        run_loop(_run(profile, options, service, channel, keys, connection.stored if begin.interactive else None))
 
 
 async def _run(
@@ -164,21 +187,22 @@ async def _run(
     service: Service,
     channel: socket.socket,
     keys: SignerClient | None,
-    *,
-    interactive: bool,
+    stored: Collection[str] | None,
 ) -> None:
+    """Run the tunnel; `stored` are the secrets that nobody is asked for, None if nobody can be asked anything."""
     audience = Audience(options, service.event)
     choose_cipher()
     tun = TunDevice(profile.network.interface, offload=profile.session.offload)
     fetcher = Fetcher(resolve, mark=outer_mark)
-    questions = Questions(channel, service, profile, lambda: connection.stop())
+    asked = {secret.prompt: f"{secret.section}.{secret.key}" for secret in profile.typed}
+    questions = Questions(channel, service, asked, stored or (), lambda: connection.stop())
     try:
         ports = Ports(
             device=tun,
             machine=ReportingMachine(service.arrange),
             table=FIRST_TABLE,
             network=NetworkBeneath(tun.name, fetcher, revocation_cache_for(profile)),
-            ask=questions.ask if interactive else None,
+            ask=questions.ask if stored is not None else None,
             sign=keys.sign if keys is not None else None,
             card=card_of(profile, keys),
         )

@@ -104,10 +104,11 @@ def test_a_secret_of_the_connection_takes_the_place_of_its_source() -> None:
     assert compiled.name == "work"
 
 
-def test_only_a_secret_that_is_not_stored_is_asked_for_again() -> None:
-    assert compile_connection(psk(), interactive=True).typed == ()
-    again = compile_connection(psk(**{"auth.psk-flags": "2"}), interactive=True).typed
-    assert [(secret.section, secret.key) for secret in again] == [("auth", "psk")]
+def test_only_a_secret_that_is_not_stored_is_somebodys_to_type() -> None:
+    compiled = compile_connection(psk(), interactive=True)
+    assert [(secret.section, secret.key) for secret in compiled.typed] == [("auth", "psk")]
+    assert psk().stored == {"auth.psk"}
+    assert psk(**{"auth.psk-flags": "2"}).stored == frozenset()
 
 
 def test_secrets_are_in_no_representation() -> None:

@@ -39,7 +39,10 @@ class NoRights(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Author:
-    """A user whose rights count instead of root's. `given` are the keys that whoever runs us set, not the profile."""
+    """A user whose rights count instead of root's. `given` are the keys that whoever runs us set, not the profile.
+
+    `of_connection` says that the profile is a connection of NetworkManager's, which has users and no owner.
+    """
 
     uid: int
     gid: int
@@ -48,6 +51,7 @@ class Author:
     home: str = "/"
     called_sudo: bool = False
     given: frozenset[Key] = frozenset()
+    of_connection: bool = False
 
     @classmethod
     def of(cls, uid: int, *, called_sudo: bool = False, given: frozenset[Key] = frozenset()) -> Author:

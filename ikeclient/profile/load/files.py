@@ -20,6 +20,7 @@ from ikeclient.profile.load.author import TIMEOUT, Author, NoRights
 from ikeclient.wire.text import printable
 
 _READ = 1 << 16
+_PERMIT = "connection.permissions says whose rights count; each of these users must be allowed to read it"
 _OWN_IT = "chown 0 the profile and its directory if what it names shall be read with root's rights"
 _REASONS = {
     errno.ENOENT: "there is no such file",
@@ -86,8 +87,9 @@ def _read_as(author: Author, path: Path, limit: int) -> FileContent:
         case {"mode": int() as mode, "owner": int() as owner}:
             return FileContent(data=data, mode=mode, owner=owner)
         case {"reason": str() as reason, "missing": bool() as missing}:
-            why = f"{reason}, with the rights of {author}, who owns the profile"
-            raise FileFault(why, missing=missing, hint=_OWN_IT)
+            role = "for whom the connection is" if author.of_connection else "who owns the profile"
+            why = f"{reason}, with the rights of {author}, {role}"
+            raise FileFault(why, missing=missing, hint=_PERMIT if author.of_connection else _OWN_IT)
     raise FileFault("cannot be read")
 
 
