@@ -19,7 +19,7 @@ from ikeclient.proxy.settings import Kind, Listener, Settings
 from ikeclient.proxy.shares import FEWEST, Shares
 from ikeclient.proxy.sockets import tune
 
-_BACKLOG = 1024
+_BACKLOG = 4096  # as many as a kernel takes by default: a SYN that finds no place costs its sender a second
 _ACCEPTED_AT_ONCE = 64
 _PAUSE = 0.2  # seconds without accepting where the system is out of descriptors or memory
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -120,8 +120,11 @@ class Server:
 
     def _end(self, session: _Session) -> None:
         self._sessions.discard(session)
-        self._waiting.pop(session, None)
         session.connection.close()  # also of a task that was cancelled before it began
+        self._free(session)
+
+    def _free(self, session: _Session) -> None:
+        self._waiting.pop(session, None)
         if session.counted:
             session.counted = False
             self._shares.give_back(session.peer)
@@ -135,12 +138,14 @@ class Server:
         for session in self._waiting:
             if session.accepted > latest:
                 break
+            if session.connection.fileno() < 0:  # over, and about to be forgotten
+                continue
             more = self._shares.held(session.peer) > self._shares.held(peer)
             if session.peer == peer or (full and more):
                 reset_on_close(session.connection)
                 assert session.task is not None
-                session.task.cancel()
-                self._end(session)
+                session.task.cancel()  # which closes it, once the loop watches it no more
+                self._free(session)
                 return True
         return False
 
