@@ -6,15 +6,17 @@ import asyncio
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import ikeclient
 from ikeclient import client
 from ikeclient.errors import NoSuchTunnel, UsageError
+from ikeclient.profile.model.toml_text import toml_lines
 
 
-def test_what_does_not_run_is_said_so(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_what_does_not_run_is_said_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("IKECLIENT_RUNTIME_DIR", str(tmp_path))
     with pytest.raises(NoSuchTunnel):
         client.status("no-such-tunnel")
@@ -48,3 +50,41 @@ def test_overrides_and_a_profile_do_not_go_together() -> None:
 
     with pytest.raises(UsageError, match="overrides"):
         asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("auth", "place"),
+    [
+        ({"method": "eap-aka", "sim": {"reader": "any"}}, "a card reader"),
+        ({"method": "certificate", "certificate": "a.pem", "key": {"agent": "SHA256:" + "A" * 43}}, "ssh-agent"),
+        (
+            {
+                "method": "certificate",
+                "certificate": "a.pem",
+                "key": {"pkcs11": "pkcs11:object=x", "module": "m.so", "pin": {"prompt": True}},
+            },
+            "a token",
+        ),
+    ],
+)
+@pytest.mark.parametrize("by_path", [True, False])
+def test_a_key_or_a_card_elsewhere_is_refused_at_once(
+    auth: dict[str, object], place: str, by_path: bool, tmp_path: Path
+) -> None:
+    """Before a PIN is asked for, and before a token, an agent or a reader is looked for."""
+    tables = {"gateway": {"address": "192.0.2.1"}, "auth": {"identity": "a@example.org", **auth}}
+    path = tmp_path / "work.toml"
+    path.write_text("version = 1\n" + "\n".join(toml_lines(tables)))
+    path.chmod(0o600)
+    profile = path if by_path else ikeclient.Profile.model_validate({"version": 1, **tables})
+
+    def ask(prompt: str) -> str:
+        raise AssertionError(prompt)
+
+    async def main() -> None:
+        async with ikeclient.open(profile, ask=ask):
+            raise AssertionError
+
+    with pytest.raises(UsageError, match=place) as refused:
+        asyncio.run(main())
+    assert "ikeclient proxy" in str(refused.value.hint)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from ikeclient.cli.proxy_in_stack import run
+from ikeclient.cli.proxy_in_stack import Offer, run
 from ikeclient.cli.view.progress import Progress
 from ikeclient.cli.view.terminal import warn
 
@@ -63,7 +63,7 @@ def execute_via_proxy(
         return status if status >= 0 else _BY_SIGNAL - status
 
     with closing(served):
-        return run(request, served, None, (), None, progress, show, lambda: None, beside)
+        return run(request, Offer(served=served, beside=beside), progress, show)
 
 
 def variables(login: str, socks: int, http: int) -> dict[str, str]:

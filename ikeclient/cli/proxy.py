@@ -159,13 +159,16 @@ def proxy(
                     show(happened("notice", request.name, text=_without_namespace(error)))
                     in_stack = True
             if in_stack:
-                from ikeclient.cli.proxy_in_stack import run
+                from ikeclient.cli.proxy_in_stack import Offer, run
 
                 def announce() -> None:
                     if served is not None:
                         progress(_listening(request.name, served, remote))
 
-                status = run(request, served, leads_to, remote, service, progress, show, announce)
+                offer = Offer(
+                    served=served, leads_to=leads_to, remote=tuple(remote), service=service, announce=announce
+                )
+                status = run(request, offer, progress, show)
         except Interrupted as error:
             progress.failed()
             if progress.ended:  # Ctrl-C is how it is meant to end

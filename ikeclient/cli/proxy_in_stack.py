@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ikeclient.cli.connect import compile_with_secrets, connect_options
@@ -25,21 +25,25 @@ if TYPE_CHECKING:
     from ikeclient.proxy.settings import Settings
 
 
-def run(
-    request: TunnelRequest,
-    served: Settings | None,
-    leads_to: Destination | None,
-    remote: Sequence[RemoteForward],
-    service: Service | None,
-    progress: Progress,
-    show: Callable[[Mapping[str, object]], None],
-    announce: Callable[[], None],
-    beside: Callable[[], Coroutine[Any, Any, int]] | None = None,
-) -> int:
-    """Run the tunnel and serve, or lead standard input and output to `leads_to`; returns the exit status.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What is offered through the tunnel: the listeners of `served` and `remote`, or `leads_to` on the standard files.
 
-    `announce` is called when the proxy serves, which it does as long as `beside` runs, whose status is returned then,
-    or for ever. Raises what `process.run.run` raises.
+    `announce` is called when the proxy serves, which it does as long as `beside` runs, or for ever. `service` is told.
+    """
+
+    served: Settings | None = None
+    leads_to: Destination | None = None
+    remote: Sequence[RemoteForward] = ()
+    service: Service | None = None
+    announce: Callable[[], None] = lambda: None
+    beside: Callable[[], Coroutine[Any, Any, int]] | None = None
+
+
+def run(request: TunnelRequest, offer: Offer, progress: Progress, show: Callable[[Mapping[str, object]], None]) -> int:
+    """Run the tunnel and serve; returns the exit status, that of `beside` if there is one.
+
+    Raises what `process.run.run` raises.
     """
     from ikeclient.process.log_file import log_to, open_log
     from ikeclient.process.profile_source import ProfileSource
@@ -66,25 +70,26 @@ def run(
 
     async def use(tunnel: StackTunnel) -> None:
         await up.wait()
+        served, service = offer.served, offer.service
         if served is None:
-            assert leads_to is not None
-            statuses.append(await _stdio(tunnel, leads_to))
+            assert offer.leads_to is not None
+            statuses.append(await _stdio(tunnel, offer.leads_to))
             return
         room = room_for_connections(served.limits)
         server = Server(replace(served, limits=room), StackNetwork(tunnel.host, room))
-        forwards = RemoteForwards(tunnel.host, remote, room)
+        forwards = RemoteForwards(tunnel.host, offer.remote, room)
         try:
             try:
                 server.start()
             except OSError as error:
                 raise PlatformError("the proxy cannot listen", reason=error.strerror) from None
-            announce()
+            offer.announce()
             if service is not None:
                 service.tell(READY=1, STATUS=f"connected, and serving as a proxy for {compiled.name}")
-            if beside is None:
+            if offer.beside is None:
                 await asyncio.get_running_loop().create_future()
             else:
-                statuses.append(await beside())
+                statuses.append(await offer.beside())
         finally:
             if service is not None:
                 service.tell(STOPPING=1)

@@ -24,10 +24,11 @@ from ikeclient.dataplane.async_host import Connection, Datagrams, Listening
 from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.errors import IkeclientError, NoResponse, UsageError
 from ikeclient.library.transport import StackTransport
-from ikeclient.process.profile_source import ProfileSource
 from ikeclient.process.run_in_stack import StackTunnel
 from ikeclient.profile.compile import compile_profile
 from ikeclient.profile.compiled import CompiledProfile
+from ikeclient.profile.importers.open import opened
+from ikeclient.profile.model.methods import has_card
 from ikeclient.profile.model.schema import Profile
 from ikeclient.proxy.destination import address_of
 from ikeclient.proxy.dial import first_to_answer, in_turn
@@ -71,10 +72,6 @@ class Tunnel:
         """Connect. Raises IkeclientError, as `ikeclient connect` fails."""
         loop = asyncio.get_running_loop()
         compiled = await asyncio.to_thread(self._compile)
-        if compiled.signs_elsewhere:
-            raise UsageError(
-                "a key on a token or with ssh-agent needs a process of its own", hint="use ikeclient proxy"
-            )
         choose_cipher()
         options = ConnectOptions(
             name=compiled.name, timeout=self._timeout, keylog=None, runtime_directory=client.runtime_directory()
@@ -214,8 +211,11 @@ class Tunnel:
         if isinstance(self._profile, Profile):
             if self._overrides:
                 raise UsageError("overrides go with a profile's name or path", hint="change the Profile instead")
+            _require_own_keys(self._profile)
             return compile_profile(self._profile, Path.cwd(), self._ask, name="python")
-        return ProfileSource(os.fspath(self._profile), self._overrides).read(self._ask)
+        with opened(os.fspath(self._profile), self._overrides, ask=self._ask, kept={}) as loaded:
+            _require_own_keys(loaded.profile)
+            return compile_profile(loaded.profile, loaded.base_dir, self._ask, name=loaded.name, author=loaded.author)
 
     async def _run(self, tunnel: StackTunnel) -> None:
         assert self._up is not None
@@ -279,6 +279,25 @@ def open_tunnel(
     - `ask`: shows a person a prompt and returns what was typed; it is called in a thread.
     """
     return Tunnel(profile, overrides=overrides, timeout=timeout, ask=ask)
+
+
+def _require_own_keys(profile: Profile) -> None:
+    """Refuse keys and cards that only a process of its own may ask, before anything asks them."""
+    for auth in (profile.auth, profile.second_auth):
+        if auth is None:
+            continue
+        elsewhere = {
+            "a token": auth.key is not None and auth.key.pkcs11 is not None,
+            "ssh-agent": auth.key is not None and auth.key.agent is not None,
+            "a card reader": has_card(auth) and auth.sim is not None and auth.sim.reader is not None,
+        }
+        for place, used in elsewhere.items():
+            if used:
+                raise UsageError(
+                    f"the profile logs in with {place}, which a tunnel inside a program cannot use",
+                    reason="what asks it needs a process of its own",
+                    hint="use `ikeclient proxy`, or a key in a file",
+                )
 
 
 async def _relay(ours: socket.socket, connection: Connection) -> None:
