@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bench.traffic import ECHO, PIECE, PORTS
+from bench.traffic import ECHO, GO, PIECE, PORTS
 from ikeclient.dataplane.async_host import AsyncHost, Connection
 from ikeclient.proxy.in_stack import StackNetwork
 from ikeclient.proxy.server import Server
@@ -26,12 +26,25 @@ class Flow:
     def __init__(self, counts: Inside, *, sends: bool) -> None:
         self._counts = counts
         self._sends = sends
+        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.stream: Stream | None = None
+
+    async def open(self, host: AsyncHost, address: str, port: int) -> None:
+        """Return when it is established."""
+        self.stream = host.connect(address, port, self)
+        async with asyncio.timeout(10):
+            await self._opened
+
+    def go(self) -> None:
+        """Begin."""
+        if self._sends:
+            self.on_writable()
+        elif self.stream is not None:
+            self.stream.send(GO)
 
     def on_open(self) -> None:
         """See `Handler`."""
-        if self._sends:
-            self.on_writable()
+        self._opened.set_result(None)
 
     def on_writable(self) -> None:
         """See `Handler`."""
@@ -87,8 +100,10 @@ class Inside:
             raise OSError("there is no proxy inside")
         for _ in range(flows):
             flow = Flow(self, sends=kind == "up")
-            flow.stream = self._host.connect(host, PORTS[kind], flow)
             self._flows.append(flow)
+            await flow.open(self._host, host, PORTS[kind])
+        for flow in self._flows:
+            flow.go()
 
     async def do_count(self) -> dict[str, Any]:
         """See `bench.traffic`."""

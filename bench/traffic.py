@@ -6,7 +6,8 @@ Each line is a list of a word and its arguments; each answer is an object on a l
 in-process stack.
 
 - `listen`: be a sink, a source and an echo, on `SINK`, `SOURCE` and `ECHO`
-- `open "up"|"down" HOST FLOWS PROXY`: that many connections to a sink or a source, through a SOCKS proxy at that port
+- `open "up"|"down" HOST FLOWS PROXY`: that many connections to a sink or a source, through a SOCKS proxy at that port;
+  one after the other, and only when all are open do they carry anything, so that each has met an idle path
 - `count`: bytes received so far, and when that was
 - `stop`: reset every connection
 """
@@ -26,6 +27,7 @@ from typing import Any
 SINK, SOURCE, ECHO = 9100, 9101, 9102
 PORTS = {"up": SINK, "down": SOURCE}
 PIECE = bytes(range(251)) * 1045  # a quarter of a megabyte
+GO = b"g"  # what a source waits for
 _RESET = struct.pack("ii", 1, 0)
 _ROUNDS = 8
 _BACKLOG = 4096
@@ -66,7 +68,7 @@ class Traffic:
         """See the module."""
         for port, serve, events in (
             (SINK, self._sink, selectors.EVENT_READ),
-            (SOURCE, self._source, selectors.EVENT_WRITE),
+            (SOURCE, self._start_source, selectors.EVENT_READ),
             (ECHO, self._echo, selectors.EVENT_READ),
         ):
             listener = socket.create_server(("0.0.0.0", port), backlog=_BACKLOG)
@@ -75,13 +77,20 @@ class Traffic:
 
     def do_open(self, kind: str, host: str, flows: int, proxy: int) -> None:
         """See the module."""
-        for _ in range(flows):
-            where = ("127.0.0.1", proxy) if proxy else (host, PORTS[kind])
-            connection = socket.create_connection(where, timeout=10)
-            if proxy:
-                _through(connection, host, PORTS[kind])
-            up = kind == "up"
-            self._watch(connection, self._source if up else self._sink, 2 if up else 1)
+        opened = [self._connection(host, PORTS[kind], proxy) for _ in range(flows)]
+        for connection in opened:
+            if kind == "up":
+                self._watch(connection, self._source, selectors.EVENT_WRITE)
+            else:
+                connection.sendall(GO)
+                self._watch(connection, self._sink, selectors.EVENT_READ)
+
+    def _connection(self, host: str, port: int, proxy: int) -> socket.socket:
+        if not proxy:
+            return socket.create_connection((host, port), timeout=10)
+        connection = socket.create_connection(("127.0.0.1", proxy), timeout=10)
+        _through(connection, host, port)
+        return connection
 
     def do_count(self) -> dict[str, float]:
         """See the module."""
@@ -127,6 +136,15 @@ class Traffic:
                 self._drop(connection)
                 return
             self.received += count
+
+    def _start_source(self, connection: socket.socket) -> None:
+        try:
+            if connection.recv(1) == GO:
+                self._selector.modify(connection, selectors.EVENT_WRITE, self._source)
+                return
+        except OSError:
+            pass
+        self._drop(connection)
 
     def _source(self, connection: socket.socket) -> None:
         try:
