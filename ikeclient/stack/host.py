@@ -174,14 +174,10 @@ class Host:
     def write_frame(self, frame: Packet, now: float) -> None:
         """Take a frame, a virtio header and a packet, that came out of the tunnel."""
         if len(frame) > FRAME_HEADER:
-            view, size, checked = (
-                memoryview(frame),
-                frame[4] | frame[5] << 8 if frame[1] & 0x7F else 0,
-                frame[0] & _CHECKED,
-            )
-            if checked and self._take_plain(view, now, size):
-                return
-            self._take(view[FRAME_HEADER:], now, size, bool(checked))
+            view, checked = memoryview(frame), bool(frame[0] & _CHECKED)
+            size = frame[4] | frame[5] << 8 if frame[1] & 0x7F else 0
+            if not self._take_plain(view, now, size, checked):
+                self._take(view[FRAME_HEADER:], now, size, checked)
 
     def write_packet(self, packet: Packet, now: float) -> None:
         """Take a packet that came out of the tunnel, complete and alone."""
@@ -198,8 +194,8 @@ class Host:
         for each in (self.tcp, self.resolver, self._control.pings, self._fragments):
             each.expire(now)
 
-    def _take_plain(self, frame: memoryview, now: float, size: int) -> bool:
-        """Take a segment of a connection that is there, checked already and with a plain header; most are such."""
+    def _take_plain(self, frame: memoryview, now: float, size: int, checked: bool) -> bool:
+        """Take a segment of a connection that is there, with a plain header and right checksums; most are such."""
         length = len(frame)
         if length < _LEAST:
             return False
@@ -207,12 +203,17 @@ class Host:
             _, tos, total, place, protocol, flow = _plain4(frame)
             if protocol != TCP or place & ~DONT_FRAGMENT or total != length - FRAME_HEADER:
                 return False
-            at = _TCP4_AT
+            if not checked and int.from_bytes(frame[FRAME_HEADER:_TCP4_AT], "big") % 0xFFFF:
+                return False
+            at, addresses_at = _TCP4_AT, _TCP4_AT - 8
         else:
             word, total, protocol, flow = _plain6(frame)
             if protocol != TCP or word >> 28 != 6 or total != length - _TCP6_AT:
                 return False
-            at, tos = _TCP6_AT, word >> 20
+            at, addresses_at, tos = _TCP6_AT, _TCP6_AT - 32, word >> 20
+        # Addresses and segment lie side by side, and are all but the end of what the checksum is of.
+        if not checked and (ones_sum(frame[addresses_at:]) + TCP + length - at) % 0xFFFF:
+            return False
         self._now = now
         return self.tcp.deliver_known(flow, frame[at:], tos & 3, size, now)
 
