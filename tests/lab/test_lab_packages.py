@@ -50,7 +50,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     out = Path(os.environ.get("PACKAGES", place))
     architecture = run("dpkg", "--print-architecture").strip()
     if not list(out.glob(f"ikeclient_*_{architecture}.deb")):
-        run(str(REPOSITORY / "scripts/packages/build"), str(out))
+        run(str(REPOSITORY / "scripts/packages/build"), str(out), "--no-image")
     [first] = out.glob(f"ikeclient_*_{architecture}.deb")
     return first, successor(first, place)
 

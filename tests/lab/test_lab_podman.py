@@ -7,6 +7,7 @@ takes docker's words; what it needs besides is the network of a lab machine. `sc
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -18,8 +19,9 @@ from documents import ROOT, blocks
 from lab.bookshelf import AUTHORITY, REPORT, Bookshelf
 from lab.gateway import PASSWORD
 from lab.machines import wait_for
-from lab.network import INTERNET_DNS
+from lab.network import INSIDE_IPV4, INTERNET_DNS
 from lab.pki import Pki
+from lab.traffic import carries
 from lab.world import Lab
 
 PAGE = {(block.section, block.language): block for block in blocks(ROOT / "docs/containers.md")}
@@ -112,6 +114,25 @@ def test_the_image_carries_a_tunnel_and_is_healthy(lab: Lab, reader: Path) -> No
     assert podman("stop", "-t", "10", "vpn").returncode == 0
     assert podman("inspect", "vpn", "--format", "{{.State.ExitCode}}").stdout.strip() == "0"
     assert lab.client.traces() == before
+
+
+def test_podman_gives_the_images_own_user_the_capability(lab: Lab, reader: Path) -> None:
+    """Without `--user 0` nothing runs as root, with no new privileges, and the tunnel is healthy all the same."""
+    started = as_written(reader, RUN.replace("--user 0 ", "--read-only "))
+    assert started.returncode == 0, started.stderr
+    wait_for(
+        lambda: "connected in" in podman("logs", "vpn").stderr,
+        timeout=40,
+        what=f"the tunnel: {podman('logs', 'vpn').stderr}",
+        interval=0.5,
+    )
+    assert podman("healthcheck", "run", "vpn").returncode == 0
+    assert podman("exec", "vpn", "ikeclient", "status", "-f", "user").stdout.split() == ["ikeclient"]
+    pid = podman("inspect", "vpn", "--format", "{{.State.Pid}}").stdout.strip()
+    assert re.search(r"^Uid:\s+7400\s+7400\s+7400\s+7400$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    carries(lab.client.machine, INSIDE_IPV4)
+    assert podman("stop", "-t", "10", "vpn").returncode == 0
+    assert podman("inspect", "vpn", "--format", "{{.State.ExitCode}}").stdout.strip() == "0"
 
 
 def test_without_its_device_or_its_right_it_says_what_grants_them(reader: Path) -> None:
