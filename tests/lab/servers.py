@@ -110,6 +110,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 class _HttpServer(http.server.ThreadingHTTPServer):
+    request_queue_size = 128  # with 5 the kernel takes to SYN cookies, and resets whose first segments come reordered
     address_family = socket.AF_INET6
     daemon_threads = True
 

@@ -50,7 +50,7 @@ async def get(host: AsyncHost, name: str, path: str) -> dict[str, Any]:
     connection = await _request(host, name, f"GET {path} HTTP/1.0")
     await connection.write(b"\r\n")
     body = await _answer(connection)
-    text = body.decode() if len(body) < 100 else None
+    text = body.decode(errors="replace") if len(body) < 100 else None
     return {
         "sha256": hashlib.sha256(body).hexdigest(),
         "size": len(body),
