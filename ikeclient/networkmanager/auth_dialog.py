@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import TextIO
 
 from ikeclient.errors import IkeclientError
-from ikeclient.networkmanager.connection import FLAGS, VpnConnection, missing_secrets
+from ikeclient.networkmanager.connection import VpnConnection, missing_secrets
 from ikeclient.networkmanager.keyfile import escaped
+from ikeclient.profile.load.connection import FLAGS
 from ikeclient.wire.text import printable
 
 _MESSAGE = "x-vpn-message:"  # how a hint begins that is a sentence for the person

@@ -2,9 +2,7 @@
 
 `vpn.data` holds the keys of a profile with values as after `--set`, and `vpn.secrets` secrets by their keys:
 `gateway.address=vpn.example.com`, `auth.password=...`. How a secret is kept is NetworkManager's `auth.password-flags`.
-
-Whoever may add a connection is not root. So a connection names no program, and none of the places where root's own
-secrets are (`REFUSED`). If it belongs to users (`connection.permissions`), files are read with their rights alone
+If a connection belongs to users (`connection.permissions`), files are read with their rights alone
 (CVE-2025-9615).
 """
 
@@ -12,38 +10,24 @@ from __future__ import annotations
 
 import pwd
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Any
 
 from ikeclient.errors import ProfileError
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.compile import compile_profile
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.author import Author, Key
-from ikeclient.profile.load.load import profile_of_values
+from ikeclient.profile.load.connection import FLAGS, profile_of_connection
 from ikeclient.profile.model.schema import Profile
 from ikeclient.profile.secrets.secrets import Secret
 from ikeclient.profile.secrets.sources import SecretNotRead
 from ikeclient.wire.text import printable
 
 SERVICE = "org.freedesktop.NetworkManager.ikeclient"
-FLAGS = "-flags"
 ROOT = Path("/")  # where relative paths would start
 
-# What a connection cannot say, by the last part of a key or the whole of it, and why.
-REFUSED: dict[str, str] = {
-    "command": "no program is run for a connection of NetworkManager",
-    "session.up": "NetworkManager's dispatcher runs programs when a connection comes up",
-    "session.down": "NetworkManager's dispatcher runs programs when a connection goes down",
-    "session.kill_switch": "NetworkManager opens and closes the network",
-    "module": "no library is loaded for a connection of NetworkManager but p11-kit's",
-    "env": "NetworkManager keeps the secrets of its connections",
-    "keyring": "NetworkManager keeps the secrets of its connections",
-    "credential": "NetworkManager keeps the secrets of its connections",
-    "agent": "the plugin cannot speak with a user's ssh-agent",
-}
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.@+-]+")
 _TIMEOUT = 60  # seconds, NetworkManager's own default
 _STORED = "0"  # the flags of a secret that is in the connection, and so needs no person
@@ -67,18 +51,7 @@ class VpnConnection:
     @property
     def profile(self) -> Profile:
         """The profile. Raises ProfileError."""
-        values = {key: value for key, value in self.data.items() if not key.endswith(FLAGS)}
-        for key in values:
-            require_allowed(key)
-        for needed in _needed(values):
-            if not any(key == needed or key.startswith(f"{needed}.") for key in values):
-                values[f"{needed}.prompt"] = "true"
-        profile = profile_of_values(values, f"connection {printable(self.name, 60)}")
-        # Once more as it was understood: a value may be a table.
-        for key, value in flat(profile.model_dump(mode="json", exclude_unset=True, exclude_none=True)):
-            if value:
-                require_allowed(key)
-        return profile
+        return profile_of_connection(self.data, f"connection {printable(self.name, 60)}")
 
     @property
     def authors(self) -> tuple[Author | None, ...]:
@@ -98,32 +71,6 @@ class VpnConnection:
     def stored(self) -> frozenset[str]:
         """The names of the secrets that are kept with the connection: they are nobody's to type again."""
         return frozenset(name for name in self.secrets if self.data.get(name + FLAGS, _STORED) == _STORED)
-
-
-def _needed(values: Mapping[str, str]) -> Iterator[str]:
-    """The secrets that a profile has to name a source of, which is NetworkManager here."""
-    if values.get("auth.method") == "psk" or values.get("gateway.auth") == "psk":
-        yield "auth.psk"
-    if values.get("second_auth.method") == "psk":
-        yield "second_auth.psk"
-    if any(key.startswith("ppk.") for key in values):
-        yield "ppk.secret"
-
-
-def flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested tables as dotted keys."""
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{before}{key}.")
-        else:
-            yield before + key, value
-
-
-def require_allowed(key: str) -> None:
-    """Raise ProfileError if a connection cannot have `key` of a profile."""
-    why = REFUSED.get(key) or REFUSED.get(key.rpartition(".")[2])
-    if why is not None:
-        raise ProfileError(f"key '{printable(key, 80)}' cannot be in a connection of NetworkManager", reason=why)
 
 
 def read_connection(settings: Mapping[str, Mapping[str, object]]) -> VpnConnection:

@@ -17,9 +17,10 @@ from typing import Any
 
 from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.lazy_dataclass import dataclass
-from ikeclient.networkmanager.connection import FLAGS, REFUSED, SERVICE, VpnConnection, flat, missing_secrets
+from ikeclient.networkmanager.connection import SERVICE, VpnConnection, missing_secrets
 from ikeclient.profile.importers.open import opened
 from ikeclient.profile.importers.stage import MEMORY
+from ikeclient.profile.load.connection import FLAGS, REFUSED, flat
 from ikeclient.profile.load.files import FileFault, read_regular, shown_path
 from ikeclient.profile.load.load import LoadedProfile, profile_of_values
 from ikeclient.profile.load.lookup import user_directory

@@ -11,6 +11,7 @@ from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.transport.path import path_mtu
 from ikeclient.net.transport.udp import UdpSocket
 from ikeclient.net.watch.monitor import NetworkMonitor
+from ikeclient.net.watch.netlink import Netlink
 from ikeclient.net.watch.past_tunnel import PastTunnel
 from ikeclient.net.watch.snapshot import Change, RouteTo
 from ikeclient.networkmanager.ip_plan import IpPlan, plan
@@ -18,6 +19,14 @@ from ikeclient.tunnel.fetch import Fetcher
 from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.ports import Monitor, SystemNetwork
 from ikeclient.tunnel.revocation_cache import RevocationCache
+
+
+def is_configured(wanted: IpPlan) -> bool:
+    """Whether the interface has its addresses. Raises OSError if the kernel does not tell."""
+    families = [family for family in (wanted.ip4, wanted.ip6) if family is not None]
+    with contextlib.closing(Netlink()) as kernel:
+        there = {ours.address for ours in kernel.snapshot().addresses if ours.interface == wanted.interface}
+    return all(family.address.ip in there or family.address.is_link_local for family in families)
 
 
 class ReportingMachine:
@@ -28,7 +37,7 @@ class ReportingMachine:
         self.servers: tuple[IPAddress, ...] = ()
         self.left: list[str] = []
         self._report = report
-        self._last: IpPlan | None = None
+        self.wanted: IpPlan | None = None  # what was told last
 
     def plan(self, config: MachineConfig) -> list[str]:
         """There are no commands: NetworkManager changes it. Raises PlatformError for what it has no way to do."""
@@ -39,14 +48,14 @@ class ReportingMachine:
         """Tell what is new. Raises PlatformError for what NetworkManager has no way to do."""
         wanted = plan(config)
         self.servers = config.dns.servers if config.dns is not None else ()
-        if wanted != self._last:
-            self._last = wanted
+        if wanted != self.wanted:
+            self.wanted = wanted
             self._report(wanted)
 
     def renew(self) -> None:
         """Tell it again: the interface is a new one."""
-        if self._last is not None:
-            self._report(self._last)
+        if self.wanted is not None:
+            self._report(self.wanted)
 
     def revert(self) -> None:
         """NetworkManager undoes what it did."""

@@ -8,6 +8,7 @@ happened, it says goodbye to the gateway and ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable, Collection, Mapping
 
@@ -25,7 +26,7 @@ from ikeclient.net.rights.drop_privileges import drop_privileges
 from ikeclient.net.rights.privileges import forbid_core_dumps
 from ikeclient.networkmanager.connection import VpnConnection, compile_connection
 from ikeclient.networkmanager.ip_plan import IpPlan
-from ikeclient.networkmanager.machine import NetworkBeneath, ReportingMachine
+from ikeclient.networkmanager.machine import NetworkBeneath, ReportingMachine, is_configured
 from ikeclient.networkmanager.messages import CODEC, Answer, Arranged, Asked, Begin, Happened, Logged, ToService
 from ikeclient.process.audience import Audience
 from ikeclient.process.bug_report import outline
@@ -43,6 +44,7 @@ from ikeclient.tunnel.resolve import resolve
 
 _MARGIN = 5  # seconds that we give up before NetworkManager does, so that it hears the reason
 _LEAST = 10
+_CONFIGURED = 10.0  # seconds for NetworkManager to do what it is told
 _OTHER_ANSWER = "answer"  # the name of an answer to what the gateway asks
 
 
@@ -196,17 +198,31 @@ async def _run(
     fetcher = Fetcher(resolve, mark=outer_mark)
     asked = {secret.prompt: f"{secret.section}.{secret.key}" for secret in profile.typed}
     questions = Questions(channel, service, asked, stored or (), lambda: connection.stop())
+    machine = ReportingMachine(service.arrange)
+
+    def publish(event: dict[str, object]) -> None:
+        audience.publish(event)
+        if event["event"] == "connected":
+            asyncio.get_running_loop().call_later(_CONFIGURED, check)
+
+    def check() -> None:
+        """Say so if NetworkManager has not done what it was told: then nothing passes the tunnel."""
+        wanted = machine.wanted
+        with contextlib.suppress(OSError):
+            if wanted is not None and connection.status().state == "connected" and not is_configured(wanted):
+                connection.warn(f"NetworkManager has not configured the interface {wanted.interface}: see its log")
+
     try:
         ports = Ports(
             device=tun,
-            machine=ReportingMachine(service.arrange),
+            machine=machine,
             table=FIRST_TABLE,
             network=NetworkBeneath(tun.name, fetcher, revocation_cache_for(profile)),
             ask=questions.ask if stored is not None else None,
             sign=keys.sign if keys is not None else None,
             card=card_of(profile, keys),
         )
-        connection = TunnelDriver(profile, options, ports, audience.publish)
+        connection = TunnelDriver(profile, options, ports, publish)
         async with audience.listening(connection):
             drop_privileges()
             await until_stopped(connection, connection.stop)

@@ -18,13 +18,14 @@ from lab.network import (
     INSIDE_DNS,
     INSIDE_IPV4,
     INTERNET_IPV4,
+    INTERNET_IPV6,
     SECOND_CLIENT_IPV4,
     SECOND_CLIENT_IPV6,
     SECOND_GATEWAY_IPV4,
     SECOND_GATEWAY_IPV6,
 )
 from lab.networkmanager import NetworkManager
-from lab.traffic import peer_address, ping
+from lab.traffic import peer_address, ping, reaches
 from lab.world import Lab
 
 pytestmark = pytest.mark.skipif(shutil.which("NetworkManager") is None, reason="needs Debian's network-manager")
@@ -145,7 +146,7 @@ def test_the_connection_lives_on_in_another_network(module_lab: Lab, nm: Network
 
 
 def test_a_connection_of_one_user_does_not_use_the_key_of_another(module_lab: Lab, nm: NetworkManager) -> None:
-    """CVE-2025-9615: root runs the plugin, and reads with the rights of the connection's user."""
+    """F14, CVE-2025-9615: root runs the plugin, and reads with the rights of the connection's user."""
     module_lab.gateway.serve(Offer(auth="psk"))
     owner = pwd.getpwnam("daemon")
     secret = Path("/var/tmp") / f"{module_lab.network.client.name}.psk"
@@ -268,6 +269,35 @@ def test_two_connections_at_once(module_lab: Lab, nm: NetworkManager) -> None:
     assert len({nm.field(name, "IP4.ADDRESS") for name in ("work", "second")}) == 2
     assert len(nm.plugins) == 4
     nm.nmcli("connection", "down", "second")
+    assert ping(nm.machine, INSIDE_IPV4) == 3
+
+
+@pytest.mark.extended
+def test_ipv6_does_not_pass_beside_a_tunnel_for_all_of_ipv4(module_lab: Lab, nm: NetworkManager) -> None:
+    module_lab.gateway.serve(Offer(auth="eap-mschapv2", local_ts=("0.0.0.0/0",), pools=("p4",)))
+    import_profile(module_lab, nm, network={"routes": "all"})
+    assert reaches(nm.machine, INTERNET_IPV6)
+    up(nm)
+    assert ping(nm.machine, INSIDE_IPV4) == 3
+    assert not reaches(nm.machine, INTERNET_IPV6)
+    nm.nmcli("connection", "down", "work")
+    assert reaches(nm.machine, INTERNET_IPV6)
+
+
+@pytest.mark.extended
+def test_a_connection_made_by_hand_comes_up(module_lab: Lab, nm: NetworkManager) -> None:
+    """The command of docs/networkmanager.md, with this gateway."""
+    authority = module_lab.gateway.certificate(OFFER).authority_file
+    gateway = f"gateway.address=10.1.0.1, gateway.identity=gw.example.org, gateway.ca={authority}"
+    about = ("type", "vpn", "vpn-type", "ikeclient", "con-name", "work", "vpn.persistent", "yes")
+    nm.nmcli(
+        "connection",
+        "add",
+        *about,
+        "vpn.data",
+        f"{gateway}, auth.method=eap-mschapv2, auth.user=alice, auth.password-flags=2",
+    )
+    up(nm, "work", "--ask", stdin=f"{PASSWORD}\n")
     assert ping(nm.machine, INSIDE_IPV4) == 3
 
 

@@ -132,7 +132,7 @@ def test_a_user_who_is_not_known_has_no_connection() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
 def test_every_user_of_a_connection_must_be_allowed_to_read_its_files(tmp_path: Path) -> None:
-    """A connection of two users gives neither what the other cannot read (CVE-2025-9615)."""
+    """A connection of two users gives neither what the other cannot read (F14, CVE-2025-9615)."""
     nobody, daemon = pwd.getpwnam("nobody"), pwd.getpwnam("daemon")
     place = tmp_path / "open"
     place.mkdir()

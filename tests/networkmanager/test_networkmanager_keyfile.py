@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ikeclient.errors import ProfileError
 from ikeclient.networkmanager.connection import SERVICE, VpnConnection
 from ikeclient.networkmanager.keyfile import Imported, imported, keyfile
 from ikeclient.profile.importers.open import opened
@@ -110,3 +111,25 @@ def test_secrets_inside_a_file_go_into_the_connection(tmp_path: Path, capsys: py
     assert found.secrets == {"auth.psk": "a secret of some length"}
     assert not any(key.startswith("auth.psk") for key in found.data)
     assert "a secret of some length" not in repr(found)
+
+
+def test_a_connection_of_ours_becomes_the_profile_again(tmp_path: Path) -> None:
+    found = of(tmp_path, TEXT.replace('psk = { file = "psk" }', "psk = { prompt = true }"))
+    found.secrets["auth.psk"] = "0x00112233445566778899aabbccddeeff"
+    path = tmp_path / "work.nmconnection"
+    path.write_text(keyfile(found, "alice"))
+    with opened(str(path)) as loaded:
+        assert loaded.profile.network == load_profile(str(tmp_path / "work.toml")).profile.network
+        assert loaded.profile.auth.identity == "alice@example.org"
+        source = loaded.profile.auth.psk
+        assert source is not None
+        assert (loaded.base_dir / str(source.file)).read_text() == "0x00112233445566778899aabbccddeeff"
+
+
+def test_a_strangers_connection_brings_no_commands(tmp_path: Path) -> None:
+    found = of(tmp_path, TEXT)
+    found.data["session.up"] = '[["/bin/true"]]'
+    path = tmp_path / "work.nmconnection"
+    path.write_text(keyfile(found))
+    with pytest.raises(ProfileError, match=r"session\.up"), opened(str(path)):
+        pass

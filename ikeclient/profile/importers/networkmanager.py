@@ -1,4 +1,4 @@
-"""NetworkManager's keyfiles for its strongSwan and libreswan plugins (`.nmconnection`)."""
+"""NetworkManager's keyfiles for its strongSwan and libreswan plugins, and for ours (`.nmconnection`)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.sign.encodings import ssh_blob
 from ikeclient.errors import ProfileError, SignatureError
-from ikeclient.profile.importers.draft import Ask, Draft
+from ikeclient.profile.importers.draft import SECRETS, Ask, Draft
 from ikeclient.profile.importers.ipsec import draft_settings
 from ikeclient.profile.importers.neighbours import Neighbours
 from ikeclient.profile.importers.selectors import networks_of
 from ikeclient.profile.importers.swanctl import ANY_EAP, decode_text, routes
+from ikeclient.profile.load.connection import profile_of_connection
 from ikeclient.signer.agent import fingerprint
 from ikeclient.wire.text import printable
 
@@ -73,14 +74,33 @@ def read_networkmanager(
         draft = _libreswan(name, vpn, secrets, place, ask)
     elif service == "strongswan":
         draft = _strongswan(name, vpn, secrets, place)
+    elif service == "ikeclient":
+        draft = _own(name, vpn, secrets)
     else:
         raise ProfileError(
             f"this connection is of NetworkManager's plugin {printable(service, 40) or '?'}, which is no IKEv2",
-            hint="ikeclient speaks IKEv2: the plugins strongswan and libreswan are read",
+            hint="ikeclient speaks IKEv2: the plugins strongswan, libreswan and ikeclient are read",
         )
     _addresses(sections, draft)
     if sections.get("proxy", {}).get("method", "none") not in ("none", "0"):
         draft.lost(["proxy"], "proxies are set in programs, not by the tunnel")
+    return draft
+
+
+def _own(name: str, vpn: Mapping[str, str], secrets: Mapping[str, str]) -> Draft:
+    """A connection of our own plugin: its data are keys of a profile, which have a dot."""
+    draft = Draft(name)
+    profile = profile_of_connection({key: value for key, value in vpn.items() if "." in key}, "it")
+    plain = profile.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    for section in draft.tables.keys() & plain.keys():
+        draft.tables[section].update(plain[section])
+    for written, secret in secrets.items():
+        section, _, key = written.partition(".")
+        if section not in draft.tables or key not in SECRETS:
+            draft.lost([written])
+            continue
+        suffix = key if section == "auth" else f"{section.replace('_', '-')}-{key}"
+        draft.attach(section, key, suffix, secret.encode("utf-8", "surrogateescape"), f"the secret {written}")
     return draft
 
 

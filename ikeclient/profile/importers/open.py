@@ -22,6 +22,7 @@ from ikeclient.profile.secrets.secrets import Ask, Secret
 MAX_LENGTH = 4 << 20  # bytes
 MAX_ARCHIVE = 64 << 20
 _OURS = re.compile(rb"^[ \t]*(\[gateway\]|gateway[ \t]*[.=])", re.MULTILINE)
+_KEYFILE = re.compile(rb"^\[vpn\]\s*$", re.MULTILINE)  # NetworkManager's, whose connections of ours have our keys
 
 
 @contextmanager
@@ -86,7 +87,7 @@ def _foreign(reference: str | None, environ: Mapping[str, str]) -> tuple[Path, b
         content = read_regular(path, MAX_ARCHIVE if path.suffix.lower() == ".zip" else MAX_LENGTH)
     except FileFault:
         return None
-    if _OURS.search(content.data) and not content.data.startswith(b"PK"):
+    if _OURS.search(content.data) and not content.data.startswith(b"PK") and not _KEYFILE.search(content.data):
         return None
     if is_path(reference):
         from ikeclient.profile.importers.read import kind_of
