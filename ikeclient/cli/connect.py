@@ -1,10 +1,12 @@
 """`connect`: a tunnel in this process, or with --detach in a child of it.
 
-Secrets are read in this process, before the event loop and before a fork, and go from here straight to the tunnel.
+The process that becomes the tunnel has secrets read, before the event loop, and forks its helper before it loads what a
+tunnel consists of.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,11 +33,15 @@ from ikeclient.cli.view.terminal import asker, emit, printable, read_secret, sty
 from ikeclient.control import client
 from ikeclient.control.events import happened
 from ikeclient.errors import AuthenticationFailed, IkeclientError, Interrupted, UsageError
+from ikeclient.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
+    from ikeclient.process.detach import Prepared
+    from ikeclient.process.helper.process import HelperProcess
     from ikeclient.process.profile_source import ProfileSource
-    from ikeclient.process.run import ConnectOptions
     from ikeclient.profile.compiled import CompiledProfile
+    from ikeclient.tunnel.commands import Ask
+    from ikeclient.tunnel.options import ConnectOptions
 
 Listener = Callable[[dict[str, object]], None]
 
@@ -79,29 +85,22 @@ def connect(
     told_at = metrics_address(metrics)
     settings.say_more(verbose)
     progress = Progress(use_format(log_format), settings.verbosity)
-    from ikeclient.process.profile_source import ProfileSource
-
-    source = ProfileSource(profile, overrides or [])
-    there = asker() is not None and not detach and not dry_run  # a person, for as long as the login takes
-    compiled = compile_with_secrets(source, password_stdin, progress, check_running=not dry_run, attended=there)
-    options = connect_options(compiled, timeout, keylog, progress, source, attended=there)
-    options = replace(options, metrics=told_at, retry_first=retry_first)
+    wanted = _Wanted(
+        profile=profile,
+        overrides=tuple(overrides or ()),
+        password_stdin=password_stdin,
+        timeout=timeout,
+        keylog=keylog,
+        metrics=told_at,
+        retry_first=retry_first,
+    )
     try:
         if dry_run:
-            _plan(compiled, options, progress)
+            _plan(wanted, progress)
         elif detach:
-            try:
-                _run_detached(compiled, options, progress)
-            except IkeclientError as error:  # the other process's, of which the exit code tells the kind
-                refused = error.exit_code == AuthenticationFailed.exit_code
-                if not refused or asker() is None or password_stdin or not source.forget_typed():
-                    raise
-                progress.failed()
-                tell_failure(error)  # what was typed may have been mistyped: once more, never twice
-                again = compile_with_secrets(source, False, progress, check_running=True, attended=False)
-                _run_detached(again, options, progress)
+            _run_detached(wanted, progress)
         else:
-            _run(compiled, options, progress)
+            _run(wanted, progress)
     except Interrupted as error:
         progress.failed()
         if progress.ended:  # Ctrl-C is how a tunnel in the foreground is meant to end
@@ -136,10 +135,41 @@ def up(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What the command line says of the tunnel."""
+
+    profile: str | None
+    overrides: tuple[str, ...]
+    password_stdin: bool
+    timeout: float
+    keylog: Path | None
+    metrics: tuple[str, int] | None
+    retry_first: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    """What a tunnel is run with."""
+
+    profile: CompiledProfile
+    options: ConnectOptions
+    helper: HelperProcess
+
+
 def compile_with_secrets(
-    source: ProfileSource, password_stdin: bool, progress: Progress, *, check_running: bool, attended: bool
+    source: ProfileSource,
+    password_stdin: bool,
+    tell: Listener,
+    *,
+    check_running: bool,
+    attended: bool,
+    load: Callable[[], None],
 ) -> CompiledProfile:
-    """Compile the profile with all its secrets; what is wrong is found before a password is asked for."""
+    """Compile the profile with all its secrets; what is wrong is found before a password is asked for.
+
+    `load` loads meanwhile what uses it, and `tell` gets the warnings.
+    """
     from ikeclient.net.rights.privileges import forbid_core_dumps
 
     forbid_core_dumps()
@@ -152,15 +182,10 @@ def compile_with_secrets(
             attended=attended,
         )
 
-    compiled = source.read_apart(_load, read)
+    compiled = source.read_apart(load, read)
     for warning in compiled.warnings:
-        progress(happened("notice", compiled.name, text=warning))
+        tell(happened("notice", compiled.name, text=warning))
     return compiled
-
-
-def _load() -> None:
-    """Load what a tunnel consists of."""
-    import ikeclient.process.run  # noqa: F401
 
 
 def _refuse_second(name: str) -> None:
@@ -180,17 +205,18 @@ def connect_options(
     compiled: CompiledProfile,
     timeout: float,
     keylog: Path | None,
-    progress: Progress,
+    tell: Listener,
     source: ProfileSource,
     *,
-    attended: bool,
+    ask: Ask | None = None,
+    metrics: tuple[str, int] | None = None,
 ) -> ConnectOptions:
     """Return how this run of the tunnel differs from others; where its keys go is said."""
-    from ikeclient.process.run import ConnectOptions
+    from ikeclient.tunnel.options import ConnectOptions
 
     if keylog is not None:
         text = f"the keys of this connection go to {keylog.absolute()}: whoever reads them can read the traffic"
-        progress(happened("warning", compiled.name, text=text))
+        tell(happened("warning", compiled.name, text=text))
     return ConnectOptions(
         name=compiled.name,
         timeout=timeout,
@@ -198,16 +224,48 @@ def connect_options(
         runtime_directory=client.runtime_directory(),
         verbosity=settings.verbosity,
         reread=source.read,
-        ask=progress.ask if attended else None,
+        ask=ask,
+        metrics=metrics,
     )
 
 
-def _run(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:
+def _prepared(wanted: _Wanted, source: ProfileSource, tell: Listener, ask: Ask | None = None) -> _Ready:
+    """Have the profile read, and load what a tunnel consists of meanwhile, its helper before everything else."""
+    helpers: list[HelperProcess] = []
+
+    def load() -> None:
+        from ikeclient.process.helper.process import HelperProcess
+
+        helpers.append(HelperProcess(source.read, source))
+        import ikeclient.process.run  # noqa: F401
+
+    try:
+        attended = ask is not None
+        compiled = compile_with_secrets(
+            source, wanted.password_stdin, tell, check_running=True, attended=attended, load=load
+        )
+        options = replace(
+            connect_options(compiled, wanted.timeout, wanted.keylog, tell, source, ask=ask, metrics=wanted.metrics),
+            retry_first=wanted.retry_first,
+        )
+    except BaseException:
+        for helper in helpers:
+            helper.end()
+        raise
+    return _Ready(profile=compiled, options=options, helper=helpers[0])
+
+
+def _run(wanted: _Wanted, progress: Progress) -> None:
+    from ikeclient.process.profile_source import ProfileSource
+
+    there = asker() is not None  # a person, for as long as the login takes
+    source = ProfileSource(wanted.profile, wanted.overrides)
+    ready = _prepared(wanted, source, progress, progress.ask if there else None)
     from ikeclient.process.bug_report import outline
     from ikeclient.process.log_file import log_to, open_log
     from ikeclient.process.run import run
 
-    lines = open_log(options.runtime_directory, options.name)
+    lines = open_log(ready.options.runtime_directory, ready.options.name)
 
     def show(event: dict[str, object]) -> None:
         lines.line(event_line(event))
@@ -217,24 +275,86 @@ def _run(compiled: CompiledProfile, options: ConnectOptions, progress: Progress)
 
     log_to(progress.log, settings.verbosity, kept=lines.log)
     try:
-        run(compiled, options, show, None if settings.debug else outline)
+        with ready.helper:
+            run(ready.profile, ready.options, show, ready.helper, None if settings.debug else outline)
     except IkeclientError as error:
         lines.log("error: " + " / ".join(map(printable, error.lines())))
         raise
 
 
-def _run_detached(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:
-    from ikeclient.process.detach import run_detached
-    from ikeclient.process.run import run
+def _run_detached(wanted: _Wanted, progress: Progress) -> None:
+    from ikeclient.profile.secrets.secrets import erase_variable
 
-    log = options.runtime_directory / f"{options.name}.log"
-    run_detached(lambda listener: run(compiled, options, listener), progress, event_line, log, settings.verbosity)
+    typed: list[bool] = []
+
+    def prepared(ready: Prepared) -> None:
+        typed.append(ready.typed)
+        if not ready.typed:  # else they may be read once more
+            for name in ready.erased:
+                erase_variable(os.fsdecode(name))
+
+    try:
+        _start_detached(wanted, progress, prepared)
+    except IkeclientError as error:  # the other process's, of which the exit code tells the kind
+        refused = error.exit_code == AuthenticationFailed.exit_code
+        if not refused or asker() is None or wanted.password_stdin or not any(typed):
+            raise
+        progress.failed()
+        tell_failure(error)  # what was typed may have been mistyped: once more, never twice
+        _start_detached(wanted, progress, prepared)
 
 
-def _plan(compiled: CompiledProfile, options: ConnectOptions, progress: Progress) -> None:
+def _start_detached(wanted: _Wanted, progress: Progress, prepared: Callable[[Prepared], None]) -> None:
+    """Have a child of this process read the profile, and become the tunnel."""
+    from ikeclient.process.detach import Prepared, prepare_and_run_detached
+
+    found: list[_Ready] = []
+
+    def prepare(tell: Listener) -> Prepared:
+        from ikeclient.process.profile_source import ProfileSource
+
+        source = ProfileSource(wanted.profile, wanted.overrides)
+        try:
+            found.append(_prepared(wanted, source, tell))
+        except (IkeclientError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            from ikeclient.cli.failure import unexpected
+
+            raise unexpected(error) from None
+        options = found[0].options
+        return Prepared(
+            log=options.runtime_directory / f"{options.name}.log",
+            typed=source.typed,
+            erased=source.remembered().erased,
+        )
+
+    def work(listener: Listener) -> None:
+        from ikeclient.process.run import run
+
+        [ready] = found
+        with ready.helper:
+            run(ready.profile, ready.options, listener, ready.helper)
+
+    prepare_and_run_detached(prepare, work, progress, event_line, settings.verbosity, prepared=prepared)
+
+
+def _plan(wanted: _Wanted, progress: Progress) -> None:
+    from ikeclient.process.profile_source import ProfileSource
+
+    source = ProfileSource(wanted.profile, wanted.overrides)
+    compiled = compile_with_secrets(
+        source, wanted.password_stdin, progress, check_running=False, attended=False, load=_load
+    )
+    options = connect_options(compiled, wanted.timeout, wanted.keylog, progress, source, metrics=wanted.metrics)
     from ikeclient.process.log_file import log_to
     from ikeclient.process.run import plan
 
     log_to(progress.log, settings.verbosity)
     for line in plan(compiled, options, progress):
         emit(line)
+
+
+def _load() -> None:
+    """Load what a tunnel consists of."""
+    import ikeclient.process.run  # noqa: F401

@@ -55,8 +55,10 @@ def run(request: TunnelRequest, offer: Offer, progress: Progress, show: Callable
 
     source = ProfileSource(request.profile, request.overrides)
     attended = request.ask is not None
-    compiled = compile_with_secrets(source, request.stdin is not None, progress, check_running=True, attended=attended)
-    options = connect_options(compiled, request.timeout, None, progress, source, attended=attended)
+    compiled = compile_with_secrets(
+        source, request.stdin is not None, progress, check_running=True, attended=attended, load=_load
+    )
+    options = connect_options(compiled, request.timeout, None, progress, source, ask=progress.ask if attended else None)
     lines = open_log(client.runtime_directory(), compiled.name)
     log_to(progress.log, settings.verbosity, kept=lines.log)
     up = asyncio.Event()
@@ -98,6 +100,11 @@ def run(request: TunnelRequest, offer: Offer, progress: Progress, show: Callable
 
     run_in_stack(compiled, replace(options, metrics=request.metrics), tell, use)
     return statuses[0] if statuses else 0
+
+
+def _load() -> None:
+    """Load what a tunnel without a device consists of."""
+    import ikeclient.process.run_in_stack  # noqa: F401
 
 
 async def _stdio(tunnel: StackTunnel, destination: Destination) -> int:

@@ -194,6 +194,14 @@ EVENTS: dict[str, EventKind] = {
 STEPS = tuple(name for name, kind in EVENTS.items() if kind.step)
 QUIET = tuple(name for name, kind in EVENTS.items() if kind.quiet)
 HOOKS: dict[str, str] = {name: kind.hook for name, kind in EVENTS.items() if kind.hook is not None}
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of hooks
+HOOK_VARIABLES = frozenset(  # what a hook sees, and nothing else
+    {
+        *("PATH", "IKECLIENT_REASON", "IKECLIENT_EVENT", "IKECLIENT_NAME", "IKECLIENT_INTERFACE", "IKECLIENT_GATEWAY"),
+        *("IKECLIENT_ADDRESSES", "IKECLIENT_DNS_SERVERS", "IKECLIENT_DNS_DOMAINS", "IKECLIENT_P_CSCF"),
+        *("IKECLIENT_ROUTES", "IKECLIENT_MTU"),
+    }
+)
 
 
 def timestamp(moment: datetime | None = None) -> str:

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 _FIRST = 3  # the number after the standard files
 _FEWEST = 1024  # descriptors to close, however low the limit is now
@@ -44,21 +44,43 @@ def fork(life: Callable[[], int]) -> int:
     return pid
 
 
-def daemonise(keep: Iterable[int] = ()) -> list[int]:
+def daemonise(keep: Collection[int] = ()) -> list[int]:
     """Leave the terminal, turn the standard files into /dev/null, and close every descriptor but those of `keep`.
 
     Returns their numbers in the same order: one that was a standard file's, because the caller had closed that, is
     another one now.
     """
-    os.setsid()
+    kept = close_others(keep)
+    leave_terminal()
+    return kept
+
+
+def close_others(keep: Collection[int] = ()) -> list[int]:
+    """Close every descriptor but the standard files and those of `keep`; returns their numbers as `daemonise` does.
+
+    Standard files that the caller had closed are /dev/null then.
+    """
     kept = [number if number >= _FIRST else fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST) for number in keep]
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in range(_FIRST):
-        os.dup2(null, standard)
+    for number, moved in zip(keep, kept, strict=True):
+        if number != moved:
+            os.close(number)
+    while (null := os.open(os.devnull, os.O_RDWR)) < _FIRST:
+        os.set_inheritable(null, True)
+    os.close(null)
     bounds = sorted({_FIRST - 1, *kept, max(os.sysconf("SC_OPEN_MAX"), _FEWEST)})
     for low, high in itertools.pairwise(bounds):
         os.closerange(low + 1, high)
     return kept
+
+
+def leave_terminal() -> None:
+    """Leave the terminal, and turn the standard files into /dev/null."""
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in range(_FIRST):
+        os.dup2(null, standard)
+    if null >= _FIRST:
+        os.close(null)
 
 
 def exit_code(pid: int, seconds: float) -> int | None:

@@ -16,6 +16,8 @@ Version = Literal[4, 6]
 VERSIONS: tuple[Version, Version] = (4, 6)
 ANYWHERE: dict[Version, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
+MARK = 0x1CE  # of the outer sockets of all tunnels
+
 _INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _TUNNEL = re.compile(r"[A-Za-z0-9_@+][A-Za-z0-9_.@+-]{0,63}")
 

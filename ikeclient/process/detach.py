@@ -1,7 +1,8 @@
 """Run a tunnel in a child process that goes on while the command returns (`connect --detach`).
 
 The child is forked before the event loop exists. A pipe carries the tunnel's events and, in the end, its error to the
-command, which shows them exactly as it would have shown its own.
+command, which shows them exactly as it would have shown its own. The command does nothing else, so that it ends at
+once: it is the child that reads the profile (`prepare`), before it leaves the terminal, at which it may have to ask.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 
-from ikeclient.control.directory import prepare
+from ikeclient.control.directory import prepare as prepare_directory
 from ikeclient.control.events import happened
 from ikeclient.errors import IkeclientError, Interrupted, PlatformError, bug_error, shortage
 from ikeclient.ipc.failure import Failure
-from ikeclient.ipc.fork import daemonise, exit_code, fork
+from ikeclient.ipc.fork import close_others, daemonise, exit_code, fork, leave_terminal
 from ikeclient.ipc.messages import HEADER, pack, receive
 from ikeclient.ipc.typed import Codec
 from ikeclient.lazy_dataclass import dataclass
@@ -41,6 +42,18 @@ class Happened:
     event: dict[str, object]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """The child has read the profile: where its log is, whether a person typed a secret, and the variables that it has
+    erased.
+    """
+
+    log: Path
+    typed: bool = False
+    erased: tuple[bytes, ...] = ()
+
+
+Report = Happened | Prepared | Failure
 _CODEC = Codec()
 
 
@@ -60,12 +73,56 @@ def run_detached(
     in `keep`. Raises what `work` raised before it was connected, and Interrupted after Ctrl-C, when the child has been
     told to stop.
     """
-    prepare(log.parent)
+    prepare_directory(log.parent)
+    return _detached(lambda pipe: _live(work, pipe, Prepared(log=log), line, verbosity), show, keep=keep)
+
+
+def prepare_and_run_detached(
+    prepare: Callable[[Events], Prepared],
+    work: Callable[[Events], None],
+    show: Events,
+    line: Line,
+    verbosity: int,
+    *,
+    prepared: Callable[[Prepared], None],
+) -> int:
+    """As `run_detached`, but have the child call `prepare` first, which still has the terminal and says where the log
+    is; `prepared` is told in this process.
+    """
+
+    def life(pipe: _Pipe) -> int:
+        try:
+            ready = prepare(pipe.tell)
+            prepare_directory(ready.log.parent)
+        except (IkeclientError, KeyboardInterrupt) as error:
+            failure = error if isinstance(error, IkeclientError) else Interrupted("interrupted")
+            pipe.fail_at_length(failure)
+            return failure.exit_code
+        pipe.prepared(ready)
+        leave_terminal()
+        return _live(work, pipe, ready, line, verbosity)
+
+    return _detached(life, show, prepared, terminal=True)
+
+
+def _detached(
+    life: Callable[[_Pipe], int],
+    show: Events,
+    prepared: Callable[[Prepared], None] = lambda _: None,
+    *,
+    keep: Collection[int] = (),
+    terminal: bool = False,
+) -> int:
     reading, writing = os.pipe()
-    pid = fork(lambda: _child(work, writing, line, log, verbosity, keep))
+
+    def child() -> int:
+        pipe, *_ = (close_others if terminal else daemonise)([writing, *keep])
+        return life(_Pipe(pipe))
+
+    pid = fork(child)
     os.close(writing)
     try:
-        _follow(reading, show, pid, log)
+        _follow(reading, show, prepared, pid)
     except KeyboardInterrupt:
         _stop(pid)
         raise Interrupted("interrupted", reason="the tunnel was told to stop") from None
@@ -74,26 +131,31 @@ def run_detached(
     return pid
 
 
-def _follow(reading: int, show: Events, pid: int, log: Path) -> None:
+def _follow(reading: int, show: Events, prepared: Callable[[Prepared], None], pid: int) -> None:
     """Show what the child reports until it is connected; raise its error.
 
     The child closes its end once it is connected and never waits for us. So when we were stopped for a while and the
     decisive message was lost in a full pipe, whether the child lives, and else its exit code, still tell the result.
     """
-    while (message := receive(partial(os.read, reading), _LARGEST)) is not None:
-        told: Happened | Failure = _CODEC.decode(Happened | Failure, message)  # type: ignore[arg-type]  # a union
-        if isinstance(told, Failure):
-            exit_code(pid, _INTERRUPT_SECONDS)  # so that the next start does not find it still running
-            raise told.error()
-        show(told.event)
-        if told.event.get("event") == "connected":
-            return
+    reason = None
+    while (message := receive(partial(os.read, reading))) is not None:
+        match _CODEC.decode(Report, message):  # type: ignore[arg-type]  # a union
+            case Failure() as failure:
+                exit_code(pid, _INTERRUPT_SECONDS)  # so that the next start does not find it still running
+                raise failure.error()
+            case Prepared() as ready:
+                reason = f"its log is {ready.log}"
+                prepared(ready)
+            case Happened(event=event):
+                show(event)
+                if event.get("event") == "connected":
+                    return
     code = exit_code(pid, _LINGER_SECONDS)
     if code is None:
         return
     if code < 0:
         raise PlatformError("the tunnel's process is gone", reason=f"it was ended by {signal.Signals(-code).name}")
-    raise IkeclientError("the tunnel failed", reason=f"its log is {log}", exit_code=code)
+    raise IkeclientError("the tunnel failed", reason=reason, exit_code=code)
 
 
 def _stop(pid: int) -> None:
@@ -103,12 +165,9 @@ def _stop(pid: int) -> None:
         exit_code(pid, _INTERRUPT_SECONDS)
 
 
-def _child(
-    work: Callable[[Events], None], writing: int, line: Line, log: Path, verbosity: int, keep: Collection[int]
-) -> int:
-    """Do everything that the child does; returns its exit code. Never raises."""
-    writing, *_ = daemonise([writing, *keep])
-    pipe = _Pipe(writing)
+def _live(work: Callable[[Events], None], pipe: _Pipe, ready: Prepared, line: Line, verbosity: int) -> int:
+    """Do everything that a child without a terminal does; returns its exit code. Never raises."""
+    log = ready.log
     lines = open_log(log.parent, log.stem)
     log_to(lambda text, _: pipe.tell(happened("log", log.stem, text=text)), verbosity, kept=lines.log)
 
@@ -167,7 +226,20 @@ class _Pipe:
             )
         )
 
-    def _send(self, *messages: Happened | Failure) -> None:
+    def prepared(self, ready: Prepared) -> None:
+        """Say that the profile was read."""
+        self._send(ready)
+
+    def fail_at_length(self, error: IkeclientError) -> None:
+        """Send an error with all its words, while the command does nothing but read."""
+        os.set_blocking(self._descriptor, True)
+        data = pack(_CODEC.encode(Failure.of(error)))
+        with contextlib.suppress(OSError):
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        self.close()
+
+    def _send(self, *messages: Report) -> None:
         """Send the first of these that can be sent and is not too long, or lose it."""
         if not self.is_open:
             return

@@ -20,10 +20,9 @@ from ikeclient.net.block.firewall import lacks
 from ikeclient.net.block.state import BLOCK_TABLES, Block, collapsed, ruleset, steps
 from ikeclient.net.changes.desired import host
 from ikeclient.net.dns import lookup
-from ikeclient.net.model import ANYWHERE, IPAddress, IPNetwork, MachineConfig
+from ikeclient.net.model import ANYWHERE, MARK, IPAddress, IPNetwork, MachineConfig
 from ikeclient.process.helper.messages import Blocked, CloseMachine, LookAtMachine, OpenMachine
 from ikeclient.profile.compiled import NetworkSettings
-from ikeclient.tunnel.machine_config import MARK
 from ikeclient.tunnel.resolve import Known, resolve
 from ikeclient.tunnel.routes import blocked_families
 

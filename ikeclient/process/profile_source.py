@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import field, replace
+from typing import TYPE_CHECKING
 
 from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.ipc.failure import Failure
@@ -19,9 +20,11 @@ from ikeclient.ipc.fork import await_end, fork
 from ikeclient.ipc.messages import pack, receive
 from ikeclient.ipc.typed import Codec
 from ikeclient.lazy_dataclass import dataclass
-from ikeclient.profile.compiled import CompiledProfile
-from ikeclient.profile.message import LARGEST, decode, encode
-from ikeclient.profile.secrets.secrets import Ask, Secret, erase_variable, forget_typed
+from ikeclient.process.helper.messages import Remembered
+from ikeclient.profile.secrets.secrets import Ask, Secret, erase_variable, typed
+
+if TYPE_CHECKING:
+    from ikeclient.profile.compiled import CompiledProfile
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _GOODBYE = 5.0  # seconds for the other process to end
@@ -30,12 +33,10 @@ _CODEC = Codec()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadApart:
-    """What another process has read: the profile, what is to be remembered, and which variables it has erased."""
+    """What another process has read: the profile, and what is to be remembered."""
 
     profile: object = field(repr=False)
-    kept: dict[str, bytes] = field(repr=False)
-    attended: bool
-    erased: tuple[bytes, ...]
+    remembered: Remembered
 
 
 class ProfileSource:
@@ -49,10 +50,12 @@ class ProfileSource:
         self._overrides = tuple(overrides)
         self._kept: dict[str, Secret] = {}
         self._attended = False
+        self._variables = frozenset(os.environb)
 
-    def forget_typed(self) -> bool:
-        """Forget what was typed, so that it is asked for again; false if nothing was."""
-        return forget_typed(self._kept)
+    @property
+    def typed(self) -> bool:
+        """Whether a person typed what may be wrong."""
+        return bool(typed(self._kept))
 
     def read(
         self,
@@ -96,6 +99,8 @@ class ProfileSource:
         def life() -> int:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
             ours.close()
+            from ikeclient.profile.message import LARGEST
+
             theirs.sendall(pack(_CODEC.encode(self._answer(read)), LARGEST))
             return 0
 
@@ -104,6 +109,8 @@ class ProfileSource:
             theirs.close()
             try:
                 meanwhile()
+                from ikeclient.profile.message import LARGEST
+
                 message = receive(ours.recv, LARGEST)
                 answer: ReadApart | Failure = _CODEC.decode(ReadApart | Failure, message)  # type: ignore[arg-type]
                 if isinstance(answer, ReadApart):
@@ -116,21 +123,31 @@ class ProfileSource:
         raise answer.error(ProfileError)
 
     def _answer(self, read: Callable[[], CompiledProfile]) -> ReadApart | Failure:
-        before = set(os.environb)
+        from ikeclient.profile.message import encode
+
         try:
             profile = read()
         except IkeclientError as error:
             return Failure.of(error)
-        return ReadApart(
-            profile=encode(profile),
-            kept={key: secret.reveal() for key, secret in self._kept.items()},
-            attended=self._attended,
-            erased=tuple(before - set(os.environb)),
-        )
+        return ReadApart(profile=encode(profile), remembered=self.remembered())
 
     def _take(self, answer: ReadApart) -> CompiledProfile:
-        for name in answer.erased:
-            erase_variable(os.fsdecode(name))
-        self._kept = {key: Secret(value) for key, value in answer.kept.items()}
-        self._attended = answer.attended
+        from ikeclient.profile.message import decode
+
+        self.remember(answer.remembered)
         return decode(answer.profile)
+
+    def remembered(self) -> Remembered:
+        """What was typed, piped or taken from the environment until now."""
+        return Remembered(
+            kept={key: secret.reveal() for key, secret in self._kept.items()},
+            attended=self._attended,
+            erased=tuple(self._variables - set(os.environb)),
+        )
+
+    def remember(self, remembered: Remembered) -> None:
+        """Take over what the same object in another process remembers."""
+        for name in remembered.erased:
+            erase_variable(os.fsdecode(name))
+        self._kept = {key: Secret(value) for key, value in remembered.kept.items()}
+        self._attended = remembered.attended

@@ -33,8 +33,9 @@ from ikeclient.net.rights.privileges import has_net_admin
 from ikeclient.process.card import card_of, reader_of
 from ikeclient.process.hangup import Reloader, Reread, has_terminal
 from ikeclient.process.helper.channel import CRASH, HelperDns, HelperJournal
+from ikeclient.process.helper.client import Helper, helper
 from ikeclient.process.helper.messages import WriteCrash
-from ikeclient.process.helper.process import Helper, helper
+from ikeclient.process.helper.process import HelperProcess
 from ikeclient.process.kill_switch import HelperSwitch, PlanningChannel, how_to_open
 from ikeclient.process.service_notify import Reporter
 from ikeclient.process.service_socket import Service
@@ -65,9 +66,10 @@ def run(
     profile: CompiledProfile,
     options: ConnectOptions,
     on_event: Listener,
+    process: HelperProcess,
     outline: Callable[[BaseException], str] | None = None,
 ) -> None:
-    """Run one tunnel until it is told to end; blocking.
+    """Run one tunnel until it is told to end, with `process` as its helper; blocking.
 
     `on_event` gets every event as a dictionary. Returns after `disconnect` and SIGTERM, and after the hangup of its
     terminal; raises `Interrupted` after SIGINT and any other `IkeclientError` when the tunnel cannot come up or cannot
@@ -76,9 +78,7 @@ def run(
     """
     with (
         signer(wanted=profile.signs_elsewhere) as keys,
-        helper(
-            options, profile.session.commands, profile.base_dir, options.reread, profile.session.runs_as
-        ) as our_helper,
+        helper(options, profile.session.commands, profile.base_dir, process, profile.session.runs_as) as our_helper,
         bound(options.metrics) as http,  # while a port below 1024 may still be taken
     ):
         try:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from ikeclient.control.events import HOOKS
+from ikeclient.control.events import HOOKS, SEARCH_PATH
 from ikeclient.tunnel.commands import RunHook, StopHook
 from ikeclient.tunnel.status import Status
 
 MOST_WAITING = 16  # transitions whose commands have not run yet; beyond that the oldest are left out
-SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Runs a command of a reason ("up", "down") with these variables; returns what went wrong, if anything did.
 Runner = Callable[[str, Sequence[str], Mapping[str, str]], Awaitable[str | None]]

@@ -10,6 +10,7 @@ from ikeclient.ike.events import Configuration, IPAddress, Path
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.model import (
     ANYWHERE,
+    MARK,
     DnsConfig,
     IPInterface,
     IPNetwork,
@@ -19,8 +20,6 @@ from ikeclient.net.syscalls import can_mark
 from ikeclient.profile.compiled import NetworkSettings
 from ikeclient.tunnel.routes import blocked_families, of_the_link, require_routes, routes_into, split_by_gateway
 from ikeclient.wire.selector import TrafficSelector
-
-MARK = 0x1CE  # of our outer sockets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

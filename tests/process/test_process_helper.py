@@ -9,18 +9,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from ikeclient.control.events import HOOK_VARIABLES
 from ikeclient.errors import IkeclientError, PlatformError, ProfileError
 from ikeclient.ike.config import CertificateAuth
 from ikeclient.net.changes.journal import SUFFIX
 from ikeclient.net.changes.steps import Link
+from ikeclient.process.helper import client
 from ikeclient.process.helper.channel import HelperJournal
-from ikeclient.process.helper.messages import WriteJournal
-from ikeclient.process.helper.process import Helper, HookRunner, helper
+from ikeclient.process.helper.client import Helper, HookRunner
+from ikeclient.process.helper.messages import Remembered, WriteJournal
+from ikeclient.process.helper.process import HelperProcess, Read
 from ikeclient.profile.compile import compile_profile
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.author import Author
@@ -36,6 +40,16 @@ LINK = Link(interface="ike0", index=7, mtu=1400, old_mtu=1500, was_up=False)
 
 def options(directory: Path) -> ConnectOptions:
     return ConnectOptions(name="work", timeout=30, keylog=None, runtime_directory=directory / "run")
+
+
+def helper(
+    options: ConnectOptions,
+    commands: Mapping[str, Sequence[Sequence[str]]],
+    directory: Path,
+    read: Read | None = None,
+    runs_as: Author | None = None,
+) -> AbstractContextManager[Helper]:
+    return client.helper(options, commands, directory, HelperProcess(read), runs_as)
 
 
 def child_of_ours() -> int:
@@ -194,6 +208,76 @@ def test_signals_to_the_whole_group_leave_the_helper_to_its_tunnel(tmp_path: Pat
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_a_helper_of_no_tunnel_ends_with_who_forked_it() -> None:
+    """The profile could not be read."""
+    process = HelperProcess()
+    pid = child_of_ours()
+    process.end()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_what_the_helper_is_for_is_said_once(tmp_path: Path) -> None:
+    """A tunnel that was taken over names no commands, files or users of its own."""
+    with helper(options(tmp_path), {}, tmp_path) as made:
+        begin = client.begin(options(tmp_path), {"up": [TOUCH]}, tmp_path, None, None)
+        with pytest.raises(PlatformError, match="refuses"):
+            made.channel.ask(begin)  # type: ignore[arg-type]  # which is no request
+        [problem] = run(made, ("up", TOUCH, VARIABLES))
+    assert problem is not None
+    assert "refuses" in problem
+
+
+def test_the_helper_reads_again_with_what_was_learnt_after_its_fork(tmp_path: Path) -> None:
+    """What was typed is not asked for again, and a variable that was erased is erased in the helper, too (F10)."""
+    told = Remembered(kept={"asked for psk": b"S3cr3t"}, attended=True, erased=(b"A",))
+
+    class Memory:
+        known: Remembered | None = None
+
+        def remembered(self) -> Remembered:
+            return told
+
+        def remember(self, remembered: Remembered) -> None:
+            self.known = remembered
+
+        def read(self) -> CompiledProfile:
+            raise ProfileError(f"{self.known == told}, and {self.known!r}")
+
+    memory = Memory()
+    process = HelperProcess(memory.read, memory)
+    with client.helper(options(tmp_path), {}, tmp_path, process) as made, pytest.raises(ProfileError) as caught:
+        made.reread()
+    assert caught.value.message.startswith("True, ")
+    assert "S3cr3t" not in caught.value.message
+
+
+def test_a_hook_sees_the_variables_that_the_helper_lets_it_see() -> None:
+    assert VARIABLES.keys() == HOOK_VARIABLES
+
+
+# Of a program of ours that stays beside a tunnel: none is any use to it, and each takes memory and time.
+NOT_FOR_HELPERS = (
+    "cryptography",
+    "pydantic",
+    "pyroute2",
+    "OpenSSL",
+    "email",
+    "http",
+    "ikeclient.crypto",
+    "ikeclient.ike",
+)
+NOT_FOR_HELPERS += ("ikeclient.eap", "ikeclient.esp", "ikeclient.dataplane", "ikeclient.tunnel", "ikeclient.signer")
+
+
+def test_a_helper_holds_nothing_of_what_a_tunnel_consists_of() -> None:
+    program = (
+        "import sys, ikeclient.process.helper.process\n"
+        f"print([name for name in sys.modules for no in {NOT_FOR_HELPERS} if (name + '.').startswith(no + '.')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_the_journal_names_the_tunnel_and_not_its_helper(tmp_path: Path) -> None:
     """O3: the next start asks whether the tunnel lives."""
     with helper(options(tmp_path), {}, tmp_path) as made:
@@ -205,11 +289,12 @@ def test_a_helper_ends_with_a_tunnel_that_was_killed(tmp_path: Path) -> None:
     """O3: nothing of the tunnel is left in the process table."""
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from ikeclient.process.helper.process import helper; from ikeclient.tunnel.options import ConnectOptions\n"
+        "from ikeclient.process.helper.client import helper; from ikeclient.tunnel.options import ConnectOptions\n"
+        "from ikeclient.process.helper.process import HelperProcess\n"
         "from ikeclient.process.helper.messages import WriteJournal\n"
         "place = Path(sys.argv[1])\n"
         "options = ConnectOptions(name='work', timeout=1, keylog=None, runtime_directory=place / 'run')\n"
-        "with helper(options, {}, place) as made:\n"
+        "with helper(options, {}, place, HelperProcess()) as made:\n"
         "    made.channel.ask(WriteJournal(steps=())); print('up', flush=True); time.sleep(600)\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
@@ -295,10 +380,11 @@ def test_a_caller_without_standard_files_has_a_helper_all_the_same(tmp_path: Pat
     """The sockets then have the numbers of the standard files, which the helper gives to /dev/null."""
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from ikeclient.process.helper.process import helper; from ikeclient.tunnel.options import ConnectOptions\n"
+        "from ikeclient.process.helper.client import helper; from ikeclient.tunnel.options import ConnectOptions\n"
+        "from ikeclient.process.helper.process import HelperProcess\n"
         "place = Path(sys.argv[1]); out = os.dup(1); [os.close(number) for number in (0, 1, 2)]\n"
         "options = ConnectOptions(name='work', timeout=1, keylog=None, runtime_directory=place / 'run')\n"
-        "with helper(options, {}, place) as made:\n"
+        "with helper(options, {}, place, HelperProcess()) as made:\n"
         "    made.channel.remove('log'); os.write(out, b'fine')\n"
         "os._exit(0)\n"
     )

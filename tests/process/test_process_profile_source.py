@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ikeclient.errors import IkeclientError, UsageError
+from ikeclient.errors import IkeclientError
 from ikeclient.ike.config import PskAuth
 from ikeclient.process.profile_source import ProfileSource
 from ikeclient.profile.compiled import CompiledProfile
@@ -53,9 +53,8 @@ def test_it_is_the_same_profile_and_its_secrets_are_remembered(tmp_path: Path) -
     assert apart == source.read(None)
     assert isinstance(apart.ike.auth, PskAuth)
     assert apart.ike.auth.psk == PSK.encode()
-    assert source.forget_typed()
-    with pytest.raises(UsageError):
-        source.read(None)
+    assert source.typed
+    assert not ProfileSource(None, []).typed
 
 
 def test_a_variable_with_a_secret_is_erased_here_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from grants import granted, networks, selectors, settings
 
 from ikeclient.errors import NegotiationRefused
 from ikeclient.ike.events import Configuration, Path
-from ikeclient.net.model import DnsConfig, MachineConfig
-from ikeclient.tunnel.machine_config import MARK, Underlay, dns_config, machine_config
+from ikeclient.net.model import MARK, DnsConfig, MachineConfig
+from ikeclient.tunnel.machine_config import Underlay, dns_config, machine_config
 from ikeclient.wire.selector import TrafficSelector
 
 UNDERLAY = Underlay(

@@ -22,12 +22,11 @@ from ikeclient.net.block import firewall
 from ikeclient.net.block.state import BLOCK_TABLES, Block
 from ikeclient.net.block.store import SUFFIX, Blocks, Closed, now
 from ikeclient.net.changes.surroundings import network_namespace
-from ikeclient.net.model import ANYWHERE
+from ikeclient.net.model import ANYWHERE, MARK
 from ikeclient.net.watch import netlink
 from ikeclient.net.watch.files import FileBell
 from ikeclient.net.watch.monitor import POLL, next_round
 from ikeclient.process.helper.messages import Blocked, CloseMachine, OpenMachine
-from ikeclient.tunnel.machine_config import MARK
 
 APART = 0.01  # seconds between two looks that notifications cause
 PERIOD = POLL  # seconds between looks without any

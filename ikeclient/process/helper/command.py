@@ -8,8 +8,10 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ikeclient.profile.load.author import Author
+if TYPE_CHECKING:
+    from ikeclient.profile.load.author import Author
 
 TIMEOUT = 30.0
 

@@ -1,18 +1,44 @@
 """What a tunnel and its helper say to each other; `ipc.typed` writes and reads it.
 
-Three sockets carry it, each with one request at a time: changes of the machine, hooks, and the profile.
+Four sockets carry it, each with one request at a time: changes of the machine, hooks, a card, and the profile.
 """
 
 from __future__ import annotations
 
 from dataclasses import field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
 from typing import Literal
 
 from ikeclient.ipc.failure import Failure
 from ikeclient.lazy_dataclass import dataclass
+from ikeclient.net.changes.journal import Owner
+from ikeclient.profile.load.author import Author
 
 Json = dict[str, object]  # of a step of the journal, which has a reader of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What is known of a profile's secrets: those that were typed, piped or taken from the environment, whether a
+    person was there, and the variables that were erased.
+    """
+
+    kept: dict[str, bytes] = field(repr=False)
+    attended: bool
+    erased: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """The first message of all: help this tunnel, whose files are in `state` and whose hooks run in `directory`."""
+
+    owner: Owner
+    state: Path
+    commands: dict[str, tuple[tuple[str, ...], ...]]
+    directory: Path
+    runs_as: Author | None
+    remembered: Remembered | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,13 @@
 """The tunnel's helper: a process forked before rights are given up, which keeps those that `connect` was started with.
 
-It never speaks with the network. It does what `process.helper.channel` describes, and runs the profile's hooks, which
-are fixed before the fork. It ends when the tunnel does, whatever way that happens, and undoes nothing by itself then:
-after a crash that is for the next start, as the journal says.
+It never speaks with the network. It does what `process.helper.channel` describes, and runs the profile's hooks. It ends
+when the tunnel does, whatever way that happens, and undoes nothing by itself then: after a crash that is for the next
+start, as the journal says.
+
+It is forked before the tunnel's modules are loaded, which it would otherwise hold in its memory as well, and before the
+profile is read. So the first message says which tunnel it is for and which commands it may run, from a process that
+has not yet heard anything from the network. What only few tunnels need is imported where it is used: the helper keeps
+the right to read it.
 """
 
 from __future__ import annotations
@@ -10,192 +15,110 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import itertools
 import re
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
 
-from ikeclient.errors import IkeclientError, PlatformError, ProfileError
+from ikeclient.control.events import HOOK_VARIABLES, SEARCH_PATH
+from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.fork import await_end, daemonise, fork
 from ikeclient.ipc.messages import pack, receive, stream
-from ikeclient.net.changes.journal import this_process
-from ikeclient.process.card import ask_command
-from ikeclient.process.helper.channel import CODEC, HelperChannel, Keeper
+from ikeclient.process.helper.channel import CODEC, Keeper
 from ikeclient.process.helper.command import run_command
-from ikeclient.process.helper.messages import AskCard, CardAnswer, HookEnded, ProfileRead, ReadProfile, RunHook
-from ikeclient.profile.compiled import CompiledProfile
+from ikeclient.process.helper.messages import (
+    AskCard,
+    Begin,
+    CardAnswer,
+    HookEnded,
+    ProfileRead,
+    Remembered,
+    RunHook,
+)
 from ikeclient.profile.load.author import Author
-from ikeclient.profile.message import LARGEST, decode, encode
-from ikeclient.tunnel.hooks import SEARCH_PATH, environment
-from ikeclient.tunnel.options import ConnectOptions
-from ikeclient.tunnel.status import Status
+
+if TYPE_CHECKING:
+    from ikeclient.profile.compiled import CompiledProfile
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _HARMLESS = re.compile(r"[A-Za-z0-9_.:/@+%, -]*")
-_NAMES = frozenset(environment(Status(name=""), "connected"))
 _PR_SET_NAME = 15  # prctl(2)
 _GOODBYE = 5.0  # seconds for the helper to end
-_READING = 120.0  # seconds for a profile with its secrets
 _CHALLENGE = re.compile(r"aka( [0-9a-f]{32}){2}|sim( [0-9a-f]{32}){3}")
 _REFUSED = "was not run: the helper refuses it"
 
 Known = dict[str, list[tuple[list[str], Author | None]]]  # commands by reason (up, down), and whose rights they have
+Read = Callable[[], "CompiledProfile"]
 
 
-class HookRunner:
-    """The tunnel's way to have its hooks run by the helper."""
+class Memory(Protocol):
+    """What a profile is read with again; `process.profile_source` has it."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._numbers = itertools.count(1)
+    def remembered(self) -> Remembered:
+        """What was typed, piped or taken from the environment until now."""
 
-    async def run(self, reason: str, command: Sequence[str], variables: Mapping[str, str]) -> str | None:
-        """Run a command; returns what went wrong, if anything did. Ends that of an earlier call, as the `Runner` of it
-        was cancelled; a `tunnel.hooks.Runner`.
-        """
-        number = next(self._numbers)
-        request = RunHook(number=number, reason=reason, command=tuple(command), variables=dict(variables))
-        with contextlib.suppress(OSError, ValueError):
-            self._streams = self._streams or await asyncio.open_connection(sock=self._socket)
-            reader, writer = self._streams
-            writer.write(pack(CODEC.encode(request)))
-            async for message in stream(reader):
-                answer = CODEC.decode(HookEnded, message)
-                if answer.number in (number, None):
-                    return answer.problem
-        return "was not run: the helper process is gone"
-
-    def close(self) -> None:
-        """Close what the running event loop has of it."""
-        if self._streams is not None:
-            self._streams[1].close()
+    def remember(self, remembered: Remembered) -> None:
+        """Take over what the same object in another process remembers."""
 
 
-class Card:
-    """The tunnel's way to have the profile's command answer for a USIM, with the rights that it gave up itself."""
+class HelperProcess:
+    """A helper that was forked, and waits for its first message; a context manager that ends with it.
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._turn = asyncio.Lock()
-        self._numbers = itertools.count(1)
-
-    async def ask(self, challenge: str) -> str:
-        """Return the card's answer to a challenge. Raises ProfileError, or PlatformError without a helper."""
-        async with self._turn:
-            with contextlib.suppress(OSError, ValueError):
-                self._streams = self._streams or await asyncio.open_connection(sock=self._socket)
-                reader, writer = self._streams
-                number = next(self._numbers)
-                writer.write(pack(CODEC.encode(AskCard(number=number, challenge=challenge))))
-                async for message in stream(reader):
-                    answer = CODEC.decode(CardAnswer, message)
-                    if answer.number != number:  # to a question that was taken back
-                        continue
-                    if answer.problem is not None:
-                        raise answer.problem.error(ProfileError)
-                    return answer.text
-        raise PlatformError("the card cannot be asked", reason="the helper process is gone")
-
-    def close(self) -> None:
-        """Close what the running event loop has of it."""
-        if self._streams is not None:
-            self._streams[1].close()
-
-
-class Reread:
-    """The tunnel's way to have its profile read again, with the rights to the files that it gave up itself.
-
-    Calling it waits, as long as a command takes that knows a password; so it is for a thread. Raises IkeclientError.
+    `read` reads the profile again, with what `memory` remembers by the time that the tunnel begins. Make it while there
+    is one thread.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
-        connection.settimeout(_READING)
-        self._socket = connection
+    def __init__(self, read: Read | None = None, memory: Memory | None = None) -> None:
+        pairs = [socket.socketpair() for _ in range(5)]
+        self.sockets = [ours for ours, _ in pairs]
+        self._memory = memory
+        self._pid = fork(lambda: _live([theirs for _, theirs in pairs], read, memory))
+        for _, theirs in pairs:
+            theirs.close()
 
-    def __call__(self) -> CompiledProfile:
-        """Return the profile as it is now."""
-        try:
-            self._socket.sendall(pack(CODEC.encode(ReadProfile())))
-            message = receive(self._socket.recv, LARGEST)
-            answer = CODEC.decode(ProfileRead | Failure, message)  # type: ignore[arg-type]  # a union
-            if isinstance(answer, ProfileRead):
-                return decode(answer.profile)
-        except (OSError, ValueError) as error:
-            raise PlatformError("the profile could not be read", reason="the helper process is gone") from error
-        raise answer.error(ProfileError)
+    def remembered(self) -> Remembered | None:
+        """What the tunnel's process remembers of its profile's secrets now."""
+        return None if self._memory is None else self._memory.remembered()
 
+    def __enter__(self) -> Self:
+        return self
 
-class Helper:
-    """A running helper: `channel` for the machine, `hooks` and `card` for the profile's commands, `reread` for it.
+    def __exit__(self, *exception: object) -> None:
+        self.end()
 
-    `lifeline` becomes readable when the helper has news of the kill switch, and when it is gone; see `is_gone`.
-    """
-
-    def __init__(
-        self, channel: HelperChannel, hooks: HookRunner, card: Card, reread: Reread, lifeline: socket.socket
-    ) -> None:
-        self.channel = channel
-        self.hooks = hooks
-        self.card = card
-        self.reread = reread
-        self.lifeline = lifeline
-
-    def is_gone(self) -> bool:
-        """Whether the helper has ended, after `lifeline` became readable."""
-        try:
-            return not self.lifeline.recv(64, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
-
-@contextlib.contextmanager
-def helper(
-    options: ConnectOptions,
-    commands: Mapping[str, Sequence[Sequence[str]]],
-    directory: Path,
-    reread: Callable[[], CompiledProfile] | None = None,
-    runs_as: Author | None = None,
-) -> Iterator[Helper]:
-    """Fork a helper for the block; the hooks `commands` run in `directory`, with the rights of `runs_as` if given, and
-    `reread` reads the profile again, whose hooks may be run from then on. Call it while there is one thread.
-    """
-    owner = this_process(options.name)
-    pairs = [socket.socketpair() for _ in range(5)]
-
-    def life() -> int:
-        channel, hooks, card, reading, lifeline = _isolate([theirs for _, theirs in pairs])
-        known: Known = {}
-        _learn(known, commands, runs_as)
-        tasks = (
-            _serve_hooks(hooks, known, directory),
-            _serve_card(card, known, directory),
-            _serve_reading(reading, reread, known),
-        )
-
-        def tell() -> None:
-            with contextlib.suppress(OSError):  # full: the tunnel has not heard of the last time yet
-                lifeline.send(b"!", socket.MSG_DONTWAIT)
-
-        asyncio.run(_serve(Keeper(options.runtime_directory, owner, tell=tell), channel, *tasks))
-        return 0
-
-    pid = fork(life)
-    for _, theirs in pairs:
-        theirs.close()
-    channel, hooks, card, reading, lifeline = (ours for ours, _ in pairs)
-    try:
-        yield Helper(HelperChannel(channel), HookRunner(hooks), Card(card), Reread(reading), lifeline)
-    finally:
-        for ours, _ in pairs:
+    def end(self) -> None:
+        """Let it end, and wait until it has."""
+        for ours in self.sockets:
             ours.close()
-        await_end(pid, _GOODBYE)
+        await_end(self._pid, _GOODBYE)
+
+
+def _live(sockets: Sequence[socket.socket], read: Read | None, memory: Memory | None) -> int:
+    """Do everything that the helper does; returns its exit code."""
+    channel, hooks, card, reading, lifeline = _isolate(sockets)
+    message = receive(channel.recv)
+    if message is None:  # there will be no tunnel
+        return 0
+    begin = CODEC.decode(Begin, message)
+    if memory is not None and begin.remembered is not None:
+        memory.remember(begin.remembered)
+    known: Known = {}
+    _learn(known, begin.commands, begin.runs_as)
+    tasks = (
+        _serve_hooks(hooks, known, begin.directory),
+        _serve_card(card, known, begin.directory),
+        _serve_reading(reading, read, known),
+    )
+
+    def tell() -> None:
+        with contextlib.suppress(OSError):  # full: the tunnel has not heard of the last time yet
+            lifeline.send(b"!", socket.MSG_DONTWAIT)
+
+    asyncio.run(_serve(Keeper(begin.state, begin.owner, tell=tell), channel, *tasks))
+    return 0
 
 
 def _isolate(keep: Sequence[socket.socket]) -> list[socket.socket]:
@@ -222,16 +145,10 @@ async def _serve(keeper: Keeper, channel: socket.socket, *others: Coroutine[None
     await asyncio.wait(running)  # which end with the same tunnel
 
 
-async def _serve_reading(connection: socket.socket, reread: Callable[[], CompiledProfile] | None, known: Known) -> None:
+async def _serve_reading(connection: socket.socket, read: Read | None, known: Known) -> None:
     reader, writer = await asyncio.open_connection(sock=connection)
     async for _ in stream(reader):
-        result = await asyncio.to_thread(_read, reread)
-        if isinstance(result, CompiledProfile):
-            _learn(known, result.session.commands, result.session.runs_as)
-            answer: ProfileRead | Failure = ProfileRead(profile=encode(result))
-        else:
-            answer = Failure.of(result)
-        writer.write(pack(CODEC.encode(answer), LARGEST))
+        writer.write(await asyncio.to_thread(_read, read, known))
 
 
 async def _serve_card(connection: socket.socket, known: Known, directory: Path) -> None:
@@ -244,6 +161,8 @@ async def _serve_card(connection: socket.socket, known: Known, directory: Path) 
 
 def _ask_card(asked: AskCard, known: Known, directory: Path) -> CardAnswer:
     """Ask the profile's command, and no other."""
+    from ikeclient.process.card import ask_command
+
     command, author = next(iter(known.get("card", [])), ([], None))
     try:
         if not command or not _CHALLENGE.fullmatch(asked.challenge):
@@ -259,13 +178,22 @@ def _learn(known: Known, commands: Mapping[str, Sequence[Sequence[str]]], runs_a
         known[reason] = [*((list(words), runs_as) for words in more), *known.get(reason, [])]
 
 
-def _read(reread: Callable[[], CompiledProfile] | None) -> CompiledProfile | IkeclientError:
+def _read(read: Read | None, known: Known) -> bytes:
+    """Return the answer with the profile as it is now, whose hooks may be run from then on."""
+    from ikeclient.profile.message import LARGEST, encode
+
     try:
-        return reread() if reread else ProfileError("the profile cannot be read again")
+        if read is None:
+            raise ProfileError("the profile cannot be read again")
+        profile = read()
     except IkeclientError as error:
-        return error
+        failure = error
     except Exception as error:  # its message may quote a secret
-        return ProfileError("the profile could not be read", reason=f"unexpected {type(error).__name__}")
+        failure = ProfileError("the profile could not be read", reason=f"unexpected {type(error).__name__}")
+    else:
+        _learn(known, profile.session.commands, profile.session.runs_as)
+        return pack(CODEC.encode(ProfileRead(profile=encode(profile))), LARGEST)
+    return pack(CODEC.encode(Failure.of(failure)))
 
 
 async def _serve_hooks(connection: socket.socket, known: Known, directory: Path) -> None:
@@ -306,7 +234,7 @@ def _checked(request: RunHook, known: Known) -> tuple[Sequence[str], Author | No
     That has the known names, and values without any surprise. Raises LookupError, StopIteration or ValueError.
     """
     given = request.variables
-    if set(given) != _NAMES or given["PATH"] != SEARCH_PATH or given["IKECLIENT_REASON"] != request.reason:
+    if given.keys() != HOOK_VARIABLES or given["PATH"] != SEARCH_PATH or given["IKECLIENT_REASON"] != request.reason:
         raise ValueError("not a hook's environment")
     if not all(_HARMLESS.fullmatch(value) for value in given.values()):
         raise ValueError("a value of a hook's environment")

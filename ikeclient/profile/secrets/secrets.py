@@ -18,7 +18,7 @@ import hmac
 import importlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from functools import partial
 from pathlib import Path
@@ -159,10 +159,15 @@ def forget_typed(kept: dict[str, Secret]) -> bool:
 
     A passphrase stays: it has opened its file, so it was right.
     """
-    typed = [key for key in kept if key.startswith(ASKED) and not key.startswith(f"{ASKED}passphrase")]
-    for key in typed:
+    found = typed(kept)
+    for key in found:
         del kept[key]
-    return bool(typed)
+    return bool(found)
+
+
+def typed(kept: Mapping[str, Secret]) -> list[str]:
+    """The keys of what was typed and may have been mistyped."""
+    return [key for key in kept if key.startswith(ASKED) and not key.startswith(f"{ASKED}passphrase")]
 
 
 def ask_for(wanted: Wanted) -> bytes:
