@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
@@ -101,8 +102,11 @@ def _text(value: object) -> str:
     """A value as after `--set`: text stays as it is unless it would be read as something else."""
     if not isinstance(value, str):
         return toml_value(value)
-    looks = value[:1] in "\"'[{+-.0123456789" or value in ("true", "false", "inf", "nan") or value != value.strip()
-    return toml_value(value) if looks else value
+    try:
+        tomllib.loads(f"value = {value}")
+    except (ValueError, RecursionError):
+        return value if value == value.strip() and "\n" not in value else toml_value(value)
+    return toml_value(value)
 
 
 def _take_secret(found: Imported, key: str, base: Path, name: str, *, temporary: bool) -> None:

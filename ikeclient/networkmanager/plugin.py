@@ -77,6 +77,7 @@ class Plugin:
         self._finish = finish
         self._verbosity = verbosity
         self._failure: Failure | None = None
+        self._ended = False  # whether the tunnel said that it ends, as after `ikeclient disconnect`
         self._asked: str | None = None  # the key of a secret that NetworkManager's agents are asked for
 
     # What NetworkManager asks
@@ -153,7 +154,7 @@ class Plugin:
         """The tunnel's process is gone."""
         if self.state is ServiceState.STOPPED:
             return
-        if self.state is not ServiceState.STOPPING:
+        if self.state is not ServiceState.STOPPING and (self._failure is not None or not self._ended):
             failure = self._failure or Failure.of(IkeclientError("the tunnel's process is gone"))
             text = _told(failure.error())
             self._log(f"error: {text}")
@@ -175,6 +176,7 @@ class Plugin:
             said = event.get("text") or event.get("error") or ""
             words = "; ".join(map(str, said)) if isinstance(said, list) else str(said)
             self._log(printable(f"{kind}: {words}" if words else str(kind), _LONGEST))
+        self._ended |= kind == "disconnected"
         if kind == "connected" and self.state is ServiceState.STARTING:
             self._become(ServiceState.STARTED)
 

@@ -24,6 +24,7 @@ plugins=keyfile
 dns=default
 rc-manager=file
 no-auto-default=*
+auth-polkit=false
 [keyfile]
 unmanaged-devices=none
 [connectivity]

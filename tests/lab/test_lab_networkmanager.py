@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -299,6 +300,36 @@ def test_a_connection_made_by_hand_comes_up(module_lab: Lab, nm: NetworkManager)
     )
     up(nm, "work", "--ask", stdin=f"{PASSWORD}\n")
     assert ping(nm.machine, INSIDE_IPV4) == 3
+
+
+ORDINARY = ("setpriv", "--reuid", "daemon", "--regid", "daemon", "--clear-groups")
+
+
+@pytest.mark.extended
+def test_an_ordinary_users_import_is_that_users_alone(module_lab: Lab, nm: NetworkManager) -> None:
+    """F14: the key is in a directory of the user's. Nobody but NetworkManager may call the plugin."""
+    if nm.machine.run(*ORDINARY, sys.executable, "-c", "", check=False).returncode:
+        pytest.skip("an ordinary user cannot reach this Python")
+    module_lab.gateway.serve(Offer(auth="psk"))
+    profile = module_lab.client.write_profile(module_lab.gateway, {"auth": {"psk": {"file": "psk"}}}).read_text()
+    nm.machine.run("install", "-d", "-o", "daemon", "-m", "700", "/run/home")
+    nm.machine.write_file("/run/home/work.toml", profile)
+    nm.machine.write_file("/run/home/psk", PSK)
+    nm.machine.run("sh", "-c", "chown daemon /run/home/*; chmod 600 /run/home/*")
+    nm.nmcli("connection", "import", "type", "ikeclient", "file", "/run/home/work.toml", become=ORDINARY)
+    assert nm.field("work", "connection.permissions") == "user\\:daemon"
+    nm.nmcli("-w", "40", "connection", "up", "work", become=ORDINARY)
+    assert ping(nm.machine, INSIDE_IPV4) == 3
+    words = Path(f"/proc/{nm.plugins[0]}/cmdline").read_text().split("\0")
+    name = next(word for word in words if word.startswith("org.freedesktop"))
+    interface = "org.freedesktop.NetworkManager.VPN.Plugin"
+    call = ("dbus-send", "--system", "--print-reply", f"--dest={name}", "/" + interface.replace(".", "/"))
+    refused = nm.machine.run(*ORDINARY, *call, f"{interface}.Disconnect", check=False)
+    assert "AccessDenied" in refused.stderr
+    assert nm.state("work") == "activated"
+    module_lab.client.run("disconnect", "work")
+    wait_for(lambda: nm.state("work") != "activated", timeout=20, what="NetworkManager to see it")
+    assert "ikeclient: error" not in nm.log.rpartition("starting ikeclient")[2]
 
 
 @pytest.mark.extended

@@ -99,6 +99,17 @@ def test_a_process_that_is_gone_without_a_word_is_a_failure() -> None:
     assert ("Failure", [int(PluginFailure.CONNECT_FAILED)]) in world.signals
 
 
+def test_a_tunnel_that_was_told_to_end_elsewhere_is_no_failure() -> None:
+    world = World()
+    plugin = world.plugin()
+    plugin.connect(SETTINGS, interactive=False)
+    plugin.heard(Happened(event={"event": "connected"}))
+    plugin.heard(Happened(event={"event": "disconnected"}))
+    plugin.tunnel_ended()
+    assert "Failure" not in world.names()
+    assert world.signals[-1] == ("StateChanged", [int(ServiceState.STOPPED)])
+
+
 def test_a_question_goes_to_the_agents_and_its_answer_back() -> None:
     world = World()
     plugin = world.plugin()
