@@ -21,7 +21,10 @@ from release.tools import run, say
 
 MODULE = "ikeclient/esp/codec/_offload"
 ABI = "0x030b0000"  # Python 3.11, the first whose stable ABI has the buffer protocol
-FLAGS = ("-O3", "-g0", "-s", "-shared", "-fPIC", "-fwrapv", "-DNDEBUG", f"-DPy_LIMITED_API={ABI}")
+FLAGS = (
+    *("-O3", "-mllvm", "-inline-threshold=1000"),  # left to itself, clang calls what every packet needs several times
+    *("-g0", "-s", "-shared", "-fPIC", "-fwrapv", "-DNDEBUG", f"-DPy_LIMITED_API={ABI}"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
