@@ -108,9 +108,9 @@ def _no_compiler(root: Root) -> None:
     _require(not there.strip(), f"the root has a compiler: {there}")
 
 
-def _venv(root: Root, *words: str, network: bool = True) -> None:
-    root.run("python3", "-m", "venv", "/opt/ikeclient", network=False)
-    root.run("/opt/ikeclient/bin/pip", "install", "-q", *words, network=network)
+def _venv(root: Root, *words: str) -> None:
+    root.run("python3", "-m", "venv", "/opt/ikeclient")
+    root.run("/opt/ikeclient/bin/pip", "install", "-q", *words)
     _works(root, "/opt/ikeclient/bin/ikeclient")
 
 
@@ -118,33 +118,33 @@ def _here(out: Path) -> str:
     return f"/release/{_wheel(out, 'manylinux_2_17_x86_64').name}"
 
 
-def _offline(root: Root, _out: Path) -> None:
-    _venv(root, "--no-index", "--find-links", "/release/wheelhouse", "ikeclient", network=False)
-
-
 def _index(root: Root, out: Path) -> None:
     _venv(root, _here(out))
 
 
-def _hashes(root: Root, out: Path) -> None:
-    root.run("python3", "-m", "venv", "/opt/ikeclient")
-    pip = ("/opt/ikeclient/bin/pip", "install", "-q")
-    root.run(*pip, "--require-hashes", "--only-binary", ":all:", "-r", f"/release/{tools.LOCK.name}")
-    root.run(*pip, "--no-deps", "--no-index", _here(out))
-    root.run("/opt/ikeclient/bin/pip", "check")
-    _works(root, "/opt/ikeclient/bin/ikeclient")
+def _typed(line: str) -> Callable[[Root, Path], None]:
+    """A line of README's block for releases, as it is typed where the files of the release are."""
+
+    def typed(root: Root, _out: Path) -> None:
+        root.run("python3", "-m", "venv", "/opt/ikeclient")
+        if line.startswith("uv "):
+            root.run("python3", "-m", "venv", "/opt/uv")
+            root.run("/opt/uv/bin/pip", "install", "-q", "uv")
+        path = "PATH=/opt/ikeclient/bin:/opt/uv/bin:$PATH"
+        root.run("sh", "-ec", f"cd /release; {path}; {line}", network="--no-index" not in line)
+        places = ("/root/.local/bin/ikeclient", "/opt/ikeclient/bin/ikeclient")
+        found = root.run("sh", "-c", f"ls {' '.join(places)} 2>/dev/null || true").split()
+        _require(len(found) == 1, f"{line}: installed {found}")
+        _works(root, found[0])
+
+    return typed
 
 
-def _pipx(root: Root, out: Path) -> None:
-    root.run("pipx", "install", _here(out))
-    _works(root, "/root/.local/bin/ikeclient")
-
-
-def _uv(root: Root, out: Path) -> None:
-    root.run("python3", "-m", "venv", "/opt/uv")
-    root.run("/opt/uv/bin/pip", "install", "-q", "uv")
-    root.run("/opt/uv/bin/uv", "tool", "install", "--no-python-downloads", _here(out))
-    _works(root, "/root/.local/bin/ikeclient")
+def typed_lines() -> list[str]:
+    """README's ways to install what is in a release."""
+    readme = (tools.ROOT / "README.md").read_text()
+    (block,) = re.findall(r"^```sh release\n(.*?)^```$", readme, re.M | re.S)
+    return [line.partition("#")[0].strip() for line in block.splitlines()]
 
 
 def _sdist(root: Root, out: Path) -> None:
@@ -165,7 +165,7 @@ def _in(suite: str, work: Callable[[Root, Path], None]) -> Callable[[Path], None
 
 
 def aarch64(out: Path) -> None:
-    """The wheel for arm64, and all that it needs from the wheelhouse, run by an emulator on another machine's Debian."""
+    """The wheel for arm64, and all that it needs from the wheelhouse, run by an emulator on a foreign Debian."""
     (platform,) = (each for each in PLATFORMS if each.target.startswith("aarch64-linux-gnu"))
     root, emulators = roots.foreign("bookworm", "arm64")
     with tools.scratch("arm64") as directory:
@@ -187,7 +187,7 @@ def _chosen(house: Path, python: str, platform: wheels.Platform) -> list[Path]:
     """What pip takes from a wheelhouse there."""
     minor = int(python.partition(".")[2])
     abis = {f"cp{python.replace('.', '')}", "abi3", "none"}
-    fits = set(wheelhouse.tags(platform)) | {"any"} | {each for each in platform.tag.split(".")}
+    fits = set(wheelhouse.tags(platform)) | {"any"} | set(platform.tag.split("."))
     chosen: dict[str, Path] = {}
     for wheel in sorted(house.iterdir()):
         name, _, _, tags = parse_wheel_filename(wheel.name)
@@ -200,17 +200,14 @@ def _chosen(house: Path, python: str, platform: wheels.Platform) -> list[Path]:
 
 
 _WAYS: dict[str, Callable[[Root, Path], None]] = {
-    "wheelhouse": _offline,
-    "index": _index,
-    "hashes": _hashes,
-    "pipx": _pipx,
-    "uv": _uv,
-    "sdist": _sdist,
+    **{line: _typed(line) for line in typed_lines()},
+    "pip install WHEEL": _index,
+    "pip install SDIST": _sdist,
 }
 CHECKS: dict[str, Callable[[Path], None]] = {
     "sums": sums,
     "contents": contents,
-    **{f"{suite} {name}": _in(suite, work) for suite in roots.RELEASES for name, work in _WAYS.items()},
+    **{f"{suite}: {name}": _in(suite, work) for suite in roots.RELEASES for name, work in _WAYS.items()},
     "aarch64": aarch64,
     "again": again,
 }

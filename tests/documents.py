@@ -9,6 +9,7 @@ Behind the language of a block's first line, where no reader of the page sees it
 | `... script` | the block is a script for bash |
 | `... cron`, `... ci` | a crontab, and the job of a CI system |
 | `container` | run by `scripts/container-check` |
+| `release` | run by `scripts/release --check`, each line in a clean Debian |
 | `file PATH` | the reader's own file: written to PATH |
 | `profile` | a profile, or a part of one |
 | `status` | an answer of `status --json` |
@@ -58,7 +59,7 @@ class Block:
         match self.who, self.how:
             case (("root" | "user"), how) if how in WAYS:
                 return None
-            case (("container" | "profile" | "status"), ""):
+            case (("container" | "profile" | "release" | "status"), ""):
                 return None
             case "file", path if re.fullmatch(r"[~/.\w@-]+", path):
                 return None
