@@ -74,7 +74,14 @@ def again(out: Path) -> None:
 
 
 def contents(out: Path) -> None:
-    """Names, tags, what each wheel and module needs of the system, and the list of parts."""
+    """What is in each file, held against the papers that define it."""
+    contents_of_wheels(out)
+    (listed,) = out.glob("ikeclient-*.cdx.json")
+    tools.run(tools.python(), "-m", "release.sbom", "--validate", listed, cwd=tools.ROOT)
+
+
+def contents_of_wheels(out: Path) -> None:
+    """Names and tags, and what each module needs of the system."""
     for platform in PLATFORMS:
         wheel = _wheel(out, platform.tag)
         _, _, _, tags = parse_wheel_filename(wheel.name)
@@ -88,8 +95,6 @@ def contents(out: Path) -> None:
             versions = re.findall(rb"GLIBC_2\.(\d+)", inside[f"{wheels.MODULE}.abi3.so"])
             _require(versions and max(map(int, versions)) <= 17, f"{wheel.name} needs a newer glibc than 2.17")
     _require(list(out.glob("ikeclient-*-py3-none-any.whl")), "no wheel for other machines")
-    (listed,) = out.glob("ikeclient-*.cdx.json")
-    tools.run(tools.python(), "-m", "release.sbom", "--validate", listed, cwd=tools.ROOT)
 
 
 def _works(root: Root, program: str) -> None:
@@ -177,9 +182,9 @@ def aarch64(out: Path) -> None:
         _require(not names, f"the wheelhouse lacks {sorted(names)} for {platform.tag}")
         start = (emulators / "qemu-aarch64-static", "-L", root, "-E", f"PYTHONPATH={site}", root / "usr/bin/python3.11")
         environment = {"PATH": "/usr/bin:/bin", "PYTHONHOME": str(root / "usr"), "HOME": str(site)}
-        said = tools.run(*start, "-c", _TWINS, env=environment)
+        said = tools.run(*start, "-c", _TWINS, env=environment, cwd=site)
         _require("twins agree" in said, said)
-        said = tools.run(*start, "-m", "ikeclient", "version", "--json", env=environment)
+        said = tools.run(*start, "-m", "ikeclient", "version", "--json", env=environment, cwd=site)
         _require("aarch64" in said, said)
 
 

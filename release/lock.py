@@ -43,10 +43,11 @@ class Locked:
 
 def read(path: Path) -> list[Locked]:
     """The requirements of a lock file."""
-    return list(_parsed(path.read_text()))
+    return list(parsed(path.read_text()))
 
 
-def _parsed(text: str) -> Iterator[Locked]:
+def parsed(text: str) -> Iterator[Locked]:
+    """The requirements in the text of a lock file."""
     lines = "".join(line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("#"))
     for line in lines.replace("\\\n", " ").splitlines():
         if not line.strip():

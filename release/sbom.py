@@ -147,7 +147,7 @@ def main() -> None:
     """Write it, and hold it against the schema."""
     if sys.argv[1] == "--validate":
         wrong = list(faults(Path(sys.argv[2]).read_text()))
-        sys.exit("\n".join(wrong))
+        sys.exit("\n".join(wrong) or 0)
     out = Path(sys.argv[1])
     found = parts(out / "wheelhouse")
     text = json.dumps(document(found), indent=2, ensure_ascii=False) + "\n"

@@ -17,7 +17,15 @@ _HOOK = (
     "import sys; sys.modules['Cython'] = None\n"  # without it setup.py asks for no compiler
     "from setuptools import build_meta; print(build_meta.{hook}(sys.argv[1]))"
 )
-_LEFT_OUT = {".git", ".venv", "dist", "build", "__pycache__", "fuzz-crashes"}
+_MADE = {
+    ".venv",
+    "dist",
+    "build",
+    "fuzz-crashes",
+    "ikeclient.egg-info",
+    "PKG-INFO",
+    "setup.cfg",
+}  # at the top of a tree
 
 
 def hook(name: str, tree: Path, out: Path) -> Path:
@@ -32,7 +40,7 @@ def tracked() -> list[Path]:
         listed = run("git", "-C", ROOT, "ls-files", "-z").split("\0")
         return [Path(name) for name in listed if name and (ROOT / name).exists()]
     found = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
-    return [path for path in found if _LEFT_OUT.isdisjoint(path.parts) and ".egg-info" not in path.parts[0]]
+    return [path for path in found if path.parts[0] not in _MADE and "__pycache__" not in path.parts]
 
 
 def build(out: Path) -> Path:
@@ -50,12 +58,12 @@ def build(out: Path) -> Path:
             shutil.copy(ROOT / path, tree / path)
         made = hook("build_sdist", tree, Path(directory))
         target = out / made.name
-        target.write_bytes(_canonical(made, tools.commit_time()))
+        target.write_bytes(canonical(made, tools.commit_time()))
     say(f"made {target.name}")
     return target
 
 
-def _canonical(archive: Path, when: int) -> bytes:
+def canonical(archive: Path, when: int) -> bytes:
     """The same files in order, of nobody, and of one time."""
     packed = io.BytesIO()
     with (

@@ -68,7 +68,7 @@ def build(sdist: Path, out: Path, platforms: tuple[Platform, ...] = PLATFORMS) -
         plain = sources.hook("build_wheel", tree, place)
         version = plain.name.split("-")[1]
         contents = read(plain)
-        made.append(_write(out / f"ikeclient-{version}-py3-none-any.whl", contents, "py3-none-any", pure=True))
+        made.append(write(out / f"ikeclient-{version}-py3-none-any.whl", contents, "py3-none-any", pure=True))
         run(tools.python(), "-m", "cython", "-3", f"{MODULE}.pyx", "-o", place / "_offload.c", cwd=tree)
         headers = _headers(place)
         digest = re.search(r'^SOURCES = "([0-9a-f]+)"', (tree / "ikeclient/esp/codec/choice.py").read_text(), re.M)
@@ -84,7 +84,7 @@ def build(sdist: Path, out: Path, platforms: tuple[Platform, ...] = PLATFORMS) -
             )
             tag = f"cp311-abi3-{platform.tag}"
             inside = {**contents, f"{MODULE}.abi3.so": module.read_bytes()}
-            made.append(_write(out / f"ikeclient-{version}-{tag}.whl", inside, tag, pure=False))
+            made.append(write(out / f"ikeclient-{version}-{tag}.whl", inside, tag, pure=False))
     return made
 
 
@@ -105,7 +105,7 @@ def _headers(place: Path) -> Path:
     return own
 
 
-def _write(wheel: Path, contents: dict[str, bytes], tag: str, *, pure: bool) -> Path:
+def write(wheel: Path, contents: dict[str, bytes], tag: str, *, pure: bool) -> Path:
     """A wheel whose bytes depend on nothing but its contents and the time of the commit."""
     (record,) = (name for name in contents if name.endswith(".dist-info/RECORD"))
     information = record.removesuffix("RECORD")
