@@ -128,7 +128,7 @@ def _index(root: Root, out: Path) -> None:
 
 
 def _typed(line: str) -> Callable[[Root, Path], None]:
-    """A line of README's block for releases, as it is typed where the files of the release are."""
+    """A line of docs/releasing.md, as it is typed where the files of the release are."""
 
     def typed(root: Root, _out: Path) -> None:
         root.run("python3", "-m", "venv", "/opt/ikeclient")
@@ -146,9 +146,9 @@ def _typed(line: str) -> Callable[[Root, Path], None]:
 
 
 def typed_lines() -> list[str]:
-    """README's ways to install what is in a release."""
-    readme = (tools.ROOT / "README.md").read_text()
-    (block,) = re.findall(r"^```sh release\n(.*?)^```$", readme, re.M | re.S)
+    """The ways to install what is in a release, as people are told them."""
+    page = (tools.ROOT / "docs/releasing.md").read_text()
+    (block,) = re.findall(r"^```sh release\n(.*?)^```$", page, re.M | re.S)
     return [line.partition("#")[0].strip() for line in block.splitlines()]
 
 

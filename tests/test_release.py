@@ -141,7 +141,7 @@ def test_sums_that_are_wrong_or_miss_a_file_are_found(tmp_path: Path) -> None:
         check.sums(tmp_path)
 
 
-def test_the_readme_has_all_ways_to_install_a_release() -> None:
+def test_people_are_told_all_ways_to_install_a_release() -> None:
     lines = check.typed_lines()
     for way in ("pipx install", "uv tool install", "--no-index", "--require-hashes"):
         assert any(way in line for line in lines), way

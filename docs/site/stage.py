@@ -24,6 +24,7 @@ TOP = ("README.md", "SECURITY.md", "BENCHMARKS.md", "ARCHITECTURE.md", "CONTRIBU
 TITLES = {
     "root": "as root · run by the tests",
     "user": "as any user · run by the tests",
+    "release": "where a release's files are · run by scripts/release --check",
     "container": "on a host with docker or podman · run by a test",
     "profile": "a profile, or a part of one · validated by the tests",
     "status": "an answer · compared by the tests",
