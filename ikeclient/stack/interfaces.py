@@ -44,13 +44,20 @@ class CloseReason(StrEnum):
 
 
 class Sends(Protocol):
-    """What has frames to send: a TCP connection, the table's replies, a UDP association."""
+    """What has frames to send: a TCP connection, the table's replies, a UDP association.
+
+    `queued` tells whether it is to be asked again after a frame, which most are until they have nothing.
+    """
+
+    @property
+    def queued(self) -> bool:
+        """Whether it has not left the queue of what is ready."""
 
     def fill(self, frame: memoryview, now: float) -> int:
         """Write one frame; return its length with the virtio header.
 
-        0: there is nothing (more), and the source has left the queue of what is ready. Otherwise it is still ready and
-        will be asked again, after others.
+        0: there is nothing (more), and the source has left the queue of what is ready. Otherwise it will be asked
+        again, after others, if it is still `queued`.
         """
 
 

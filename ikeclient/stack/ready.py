@@ -47,9 +47,10 @@ class Ready:
             source, allowed = sources.popitem(last=False)
             length = source.fill(frame, now)
             if length:
-                allowed -= length
-                sources[source] = allowed if allowed > 0 else allowed + _QUANTUM
-                sources.move_to_end(source, last=allowed <= 0)
+                if source.queued:
+                    allowed -= length
+                    sources[source] = allowed if allowed > 0 else allowed + _QUANTUM
+                    sources.move_to_end(source, last=allowed <= 0)
                 return length
         return 0
 
@@ -59,6 +60,7 @@ class Packets:
 
     __slots__ = ("_packets", "_ready", "_size", "lost")
 
+    queued = True
     _MOST = 256 << 10  # bytes
     _COST = 64  # that are counted for a packet beyond its own
 

@@ -70,6 +70,7 @@ class Association:
     a datagram to one of the latest destinations. `lost` counts what a full queue had no room for.
     """
 
+    queued = True
     __slots__ = (
         "_close",
         "_in",

@@ -105,7 +105,8 @@ class Host:
             source = queue.popleft()
             length = source.fill(self.frame, self.world.clock.now)
             if length:
-                queue.append(source)
+                if source.queued:
+                    queue.append(source)
                 self.frames += 1
                 self._cut(length)
 

@@ -121,7 +121,8 @@ class Rig:
             source = self.queue.popleft()
             length = source.fill(self.frame, self.now)
             if length:
-                self.queue.append(source)
+                if source.queued:
+                    self.queue.append(source)
                 found.append(self._read(bytes(self.frame[10:length]), int.from_bytes(self.frame[4:6], "little")))
         return found
 

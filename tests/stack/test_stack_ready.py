@@ -7,6 +7,8 @@ from ikeclient.stack.ready import Packets, Ready
 class Source:
     """Has so many frames of one length."""
 
+    queued = True
+
     def __init__(self, frames: int, length: int) -> None:
         self.frames, self.length, self.sent = frames, length, 0
 
@@ -52,6 +54,7 @@ def test_one_that_becomes_ready_while_it_says_that_it_has_nothing_is_asked_again
 
     class Odd:
         calls = 0
+        queued = True
 
         def fill(self, frame: memoryview, now: float) -> int:
             self.calls += 1
@@ -62,6 +65,15 @@ def test_one_that_becomes_ready_while_it_says_that_it_has_nothing_is_asked_again
 
     ready.add(Odd())
     assert ready.fill(frame(), 0.0) == 7
+
+
+def test_one_that_leaves_with_its_last_frame_is_not_asked_again() -> None:
+    """An acknowledgement alone costs one call, and the event loop one turn."""
+    ready, source = Ready(), Source(2, 100)
+    ready.add(source)
+    source.queued = False
+    assert ready.fill(frame(), 0.0) == 100
+    assert not ready
 
 
 def test_packets_of_the_host_are_bounded() -> None:

@@ -214,7 +214,7 @@ def drain(rig: Rig) -> None:
     """Let everything leave that wants to, to wherever."""
     while rig.queue:
         source = rig.queue.popleft()
-        if source.fill(rig.frame, rig.now):
+        if source.fill(rig.frame, rig.now) and source.queued:
             rig.queue.append(source)
 
 

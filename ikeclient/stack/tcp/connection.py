@@ -560,11 +560,21 @@ class Connection:
         elif sender.has_work:
             length = self._fill_open(frame, now)
         else:
-            length = self._fill_acknowledgement(frame, now) if self._receiver.acks.due or out.probe else 0
+            acks = self._receiver.acks
+            length = self._fill_acknowledgement(frame, now) if acks.due or out.probe else 0
+            if not acks.due:  # most often: then it need not be asked once more
+                out.emptied()
+                self._arm()
+            return length
         if not length:
             out.emptied()
             self._arm()
         return length
+
+    @property
+    def queued(self) -> bool:
+        """See `stack.interfaces.Sends`."""
+        return self._out.queued
 
     def _fill_open(self, frame: memoryview, now: float) -> int:
         sender, receiver = self._sender, self._receiver

@@ -6,26 +6,30 @@ _CHALLENGE_INTERVAL = 0.5
 
 
 class Outgoing:
-    """`reset`: sequence number and acknowledgment of a RST; `probe`: an acknowledgement that asks for an answer."""
+    """What waits.
 
-    __slots__ = ("_challenged", "_queued", "probe", "reset")
+    `queued`: the connection waits to be asked. `reset`: sequence number and acknowledgment of a RST; `probe`: an
+    acknowledgement that asks for an answer.
+    """
+
+    __slots__ = ("_challenged", "probe", "queued", "reset")
 
     def __init__(self) -> None:
-        self._queued = False
+        self.queued = False
         self._challenged = -_CHALLENGE_INTERVAL
         self.probe = False
         self.reset: tuple[int, int] | None = None
 
     def enqueue(self) -> bool:
         """Wait to be asked; false if that is so already."""
-        if self._queued:
+        if self.queued:
             return False
-        self._queued = True
+        self.queued = True
         return True
 
     def emptied(self) -> None:
         """There is nothing (more)."""
-        self._queued = False
+        self.queued = False
 
     def may_challenge(self, now: float) -> bool:
         """Whether an odd segment is answered, which is done twice a second (RFC 5961 section 7).

@@ -12,6 +12,7 @@ _MOST = 64  # that wait to be sent; the rest of a flood gets no answer
 class Refusals:
     """Those that wait to be sent: flow, sequence number, acknowledgment and flags."""
 
+    queued = True
     __slots__ = ("_outlet", "_queued", "_waiting")
 
     def __init__(self, outlet: Outlet) -> None:

@@ -20,6 +20,7 @@ LENGTH = 60.0  # twice the longest life of a segment, as systems in use have it
 class TimeWait:
     """One such connection; `until` is its end."""
 
+    queued = True
     __slots__ = ("_due", "_expected", "_following", "_out", "_services", "_stamps", "flow", "until")
 
     def __init__(
