@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from release import tools
 from release.tools import LOCK, ROOT, TOOLS, run, say
 
+PLUGIN = ROOT / "release/networkmanager.txt"  # what packages of distributions hold besides
 _HEADER = "# Made by scripts/lock from {source}; what pip installs with --require-hashes.\n"
 _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 
@@ -60,9 +61,10 @@ def parsed(text: str) -> Iterator[Locked]:
 
 
 def write(*options: str) -> None:
-    """Both files anew."""
+    """The files anew."""
     uv = tools.resolver()
-    for source, target in (("pyproject.toml", LOCK), ("release/tools.in", TOOLS)):
+    locked = {"pyproject.toml": LOCK, "release/tools.in": TOOLS, "release/networkmanager.in": PLUGIN}
+    for source, target in locked.items():
         run(
             *(uv, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-header", "--python-version"),
             *("3.11", "--only-binary", ":all:", *options, "--output-file", target, source),

@@ -1,4 +1,4 @@
-"""Derive what the packages hold besides the tree: units for /usr, the manual page, copyright, changelog, examples."""
+"""Derive what the packages hold besides the tree: units, NetworkManager's plugin, manual page, copyright, changelog."""
 
 from __future__ import annotations
 
@@ -11,19 +11,30 @@ from email.utils import formatdate
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))  # for what a release is made with
+from release import tools  # noqa: E402
+from release.wheels import PLATFORMS  # noqa: E402
+
+LIBRARY = "libnm-vpn-plugin-ikeclient.so"
 OVERRIDES = """\
 # The libraries are upstream's wheels, file by file as published: compiled for several Pythons, side by side.
 ikeclient: embedded-library
 ikeclient: unstripped-binary-or-object [usr/lib/ikeclient/package/*]
 ikeclient: unusual-interpreter python [usr/lib/ikeclient/package/pyroute2/*]
+# It is loaded into programs that have what it needs.
+ikeclient: shared-library-lacks-prerequisites [usr/lib/ikeclient/libnm-vpn-plugin-ikeclient.so]
+# NetworkManager and desktops run them, not people.
+ikeclient: no-manual-page [usr/bin/ikeclient-auth-dialog]
+ikeclient: no-manual-page [usr/bin/ikeclient-networkmanager]
 # Secrets of tunnels that run as services; systemd reads them as root.
 ikeclient: non-standard-dir-perm 0700 != 0755 [etc/ikeclient/secrets/]
 """
 COPYRIGHT = re.compile(r"^\W*(Copyright\b.*\d{4}.*)$", re.IGNORECASE | re.MULTILINE)
 
 
-def main(tree: Path, stage: Path, version: str, epoch: int) -> None:
+def main(tree: Path, stage: Path, version: str, epoch: int, platform: str) -> None:
     stage.mkdir(parents=True, exist_ok=True)
+    plugin(stage, platform)
     for name in ("ikeclient@.service", "ikeclient-block@.service"):
         (stage / name).write_text(unit((ROOT / "docs/systemd" / name).read_text()))
     (stage / "ikeclient.1.gz").write_bytes(packed((ROOT / "docs/man/ikeclient.1").read_text()))
@@ -41,6 +52,24 @@ def main(tree: Path, stage: Path, version: str, epoch: int) -> None:
     for path in [stage, *stage.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
         os.utime(path, (epoch, epoch))
+
+
+def plugin(stage: Path, platform: str) -> None:
+    """The files of NetworkManager's plugin; its one library is cross-compiled by what compiles the wheels."""
+    programs, library = Path("/usr/bin"), Path("/usr/lib/ikeclient") / LIBRARY
+    data = ROOT / "ikeclient/networkmanager/data"
+    for name in ("nm-ikeclient-service.name", "nm-ikeclient-service.conf"):
+        text = (data / name).read_text()
+        (stage / name).write_text(text.replace("@bin@", str(programs)).replace("@lib@", str(library.parent)))
+    [target] = [each.target for each in PLATFORMS if platform in each.tag]
+    words = ("-shared", "-fPIC", "-O2", "-g0", "-s", "-fvisibility=hidden")
+    defined = f'-DPROGRAM="{programs / "ikeclient-networkmanager"}"'
+    tools.run(
+        *(tools.python(), "-m", "ziglang", "cc", "-target", target, *words, defined, "-o", stage / LIBRARY),
+        f"{LIBRARY[:-3]}.c",
+        cwd=data,
+        env={**tools.environment(), "ZIG_GLOBAL_CACHE_DIR": str(tools.CACHE / "zig")},
+    )
 
 
 def unit(text: str) -> str:
@@ -85,4 +114,4 @@ def packed(text: str) -> bytes:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5])

@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -28,7 +27,7 @@ PLATFORMS = {  # what pip calls the wheels that run there
 _INSTALLERS = ("RECORD", "REQUESTED", "INSTALLER", "WHEEL", "direct_url.json", "sboms")
 LEFT_OUT = ("bin", "share", *(f"*.dist-info/{name}" for name in _INSTALLERS))
 ROOT = Path(__file__).parents[2]
-LOCK = ROOT / "release/requirements.txt"  # versions and hashes
+LOCKS = (ROOT / "release/requirements.txt", ROOT / "release/networkmanager.txt")  # versions and hashes
 
 
 def main() -> None:
@@ -36,7 +35,7 @@ def main() -> None:
     parser.add_argument("wheel", type=Path)
     parser.add_argument("platform", choices=PLATFORMS)
     parser.add_argument("tree", type=Path)
-    parser.add_argument("--wheelhouse", type=Path, help="the directory to take the libraries from, not the index")
+    parser.add_argument("--wheelhouse", type=Path, help="a directory that has most of the libraries")
     parser.add_argument("--epoch", type=int, default=0, help="the time of every file")
     arguments = parser.parse_args()
     shutil.rmtree(arguments.tree, ignore_errors=True)
@@ -54,12 +53,12 @@ def install(wheel: Path, platform: str, python: str, place: Path, house: Path | 
     options = [f"--python-version={python}", "--implementation=cp", "--only-binary=:all:", *abis]
     options += [f"--platform={name}" for name in PLATFORMS[platform]]
     if house is not None:
-        options += ["--no-index", f"--find-links={house}"]
+        options += [f"--find-links={house}"]
     pip = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-compile"]
     pip += ["--root-user-action=ignore", "--no-warn-conflicts", f"--target={place}", *options]
     wanted = place.with_suffix(".requirements")
     wanted.write_text("\n".join(requirements("x86_64" if platform.endswith("x86_64") else "aarch64", python)))
-    subprocess.run([*pip, "-r", str(wanted), *(["--require-hashes", "--no-deps"] if LOCK.exists() else [])], check=True)
+    subprocess.run([*pip, "--require-hashes", "--no-deps", "-r", str(wanted)], check=True)
     wanted.unlink()
     shutil.unpack_archive(wheel, place, "zip")
     name, version, *_ = wheel.name.split("-")
@@ -68,16 +67,14 @@ def install(wheel: Path, platform: str, python: str, place: Path, house: Path | 
 
 def requirements(machine: str, python: str) -> list[str]:
     """Those that apply there: pip would judge their markers by the Python and the machine that it runs on itself."""
-    if LOCK.exists():
-        lines = [line for line in LOCK.read_text().splitlines() if not line.lstrip().startswith("#")]
-        found = "\n".join(lines).replace("\\\n", " ").splitlines()
-    else:
-        found = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    text = "".join(lock.read_text() for lock in LOCKS)
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    found = "\n".join(lines).replace("\\\n", " ").splitlines()
     target = {"platform_machine": machine, "python_version": python, "python_full_version": f"{python}.0"}
     kept = []
     for line in filter(None, map(str.strip, found)):
-        text, hashes = line.partition("--hash")[::2]
-        requirement = Requirement(text)
+        named, hashes = line.partition("--hash")[::2]
+        requirement = Requirement(named)
         if requirement.marker is None or requirement.marker.evaluate({**target, "extra": ""}):
             requirement.marker = None
             kept.append(f"{requirement} --hash{hashes}" if hashes else str(requirement))

@@ -147,6 +147,11 @@ def test_it_installs_for_the_systems_python_and_starts_nothing(machine: BootedMa
     assert machine.run("ikeclient", "exec", "--help", user=STRANGER).stdout
     for shell in ("/usr/share/bash-completion/completions/ikeclient", "/usr/share/zsh/vendor-completions/_ikeclient"):
         assert "ikeclient" in machine.run("cat", shell).stdout
+    for program in ("ikeclient-networkmanager", "ikeclient-auth-dialog"):
+        assert "usage" in machine.run(program, "--help").stdout
+    plugin = machine.run("cat", "/usr/lib/NetworkManager/VPN/nm-ikeclient-service.name").stdout
+    for path in re.findall(r"=(/\S+)", plugin):
+        machine.run("test", "-r", path)
     verified = machine.run("systemd-analyze", "verify", "ikeclient@work.service", check=False)
     assert "ikeclient" not in verified.stderr, verified.stderr
 
