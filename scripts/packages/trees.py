@@ -107,9 +107,9 @@ def finish(tree: Path, epoch: int) -> None:
             continue
         path.chmod(0o644)
         digest.update(str(path.relative_to(tree)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-        os.utime(path, (epoch, epoch))
     (tree / "ID").write_text(digest.hexdigest()[:16] + "\n")
-    os.utime(tree / "ID", (epoch, epoch))
+    for path in [tree, *tree.rglob("*")]:
+        os.utime(path, (epoch, epoch))
 
 
 if __name__ == "__main__":

@@ -219,3 +219,30 @@ def test_a_removal_ends_tunnels_and_opens_what_a_kill_switch_closed(machine: Boo
     assert machine.run("sh", "-c", "ls -d /run/ikeclient /var/cache/ikeclient", check=False).stdout == ""
     assert machine.run("find", "/etc/systemd/system", "-name", "ikeclient@work*").stdout == ""
     assert machine.run("cat", "/etc/ikeclient/profiles/work.toml").stdout, "what an administrator wrote"
+
+
+_RPM = """
+mkdir upper work root
+mount -t overlay -o "lowerdir=$1,upperdir=upper,workdir=work" lab root
+mount -t proc proc root/proc
+rpm --root "$PWD/root" --initdb
+rpm --root "$PWD/root" --nodeps -i "$2"
+chroot root ikeclient version
+chroot root getent passwd ikeclient
+rpm --root "$PWD/root" --nodeps -V ikeclient
+rpm --root "$PWD/root" --nodeps -e ikeclient
+ls root/usr/lib | grep ikeclient || echo gone
+"""
+
+
+@pytest.mark.skipif(shutil.which("rpm") is None, reason="no rpm here")
+def test_the_rpm_installs_is_as_it_was_packed_and_goes(packages: tuple[Path, Path], tmp_path: Path) -> None:
+    """Its scripts are run by rpm in a Debian; what it depends on has other names there."""
+    [package] = packages[0].parent.glob(f"ikeclient-*.{os.uname().machine}.rpm")
+    words = ["unshare", "-m", "bash", "-euc", _RPM, "rpm", str(bare_release("trixie").lower), str(package)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    version, user, *verified, end = done.stdout.splitlines()
+    assert version.startswith("ikeclient ")
+    assert user.endswith("/usr/sbin/nologin")
+    assert (verified, end) == ([], "gone"), "no file differs from the package"
