@@ -237,7 +237,7 @@ def _prepared(wanted: _Wanted, source: ProfileSource, tell: Listener, ask: Ask |
         from ikeclient.process.helper.process import HelperProcess
 
         helpers.append(HelperProcess(source.read, source))
-        import ikeclient.process.run  # noqa: F401
+        _load()
 
     try:
         attended = ask is not None
@@ -356,5 +356,8 @@ def _plan(wanted: _Wanted, progress: Progress) -> None:
 
 
 def _load() -> None:
-    """Load what a tunnel consists of."""
+    """Load what a tunnel consists of, which takes less long than to read a profile."""
     import ikeclient.process.run  # noqa: F401
+    from ikeclient.net.machine.kernel import load_library
+
+    load_library()

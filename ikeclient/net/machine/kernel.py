@@ -13,7 +13,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from ipaddress import ip_address, ip_interface
 from itertools import groupby
 from pathlib import Path
@@ -68,6 +68,7 @@ _HINTS = {
 _T = TypeVar("_T")
 
 
+@cache
 def load_library() -> None:
     """Load what the first tunnel needs, at a time that suits; the library also prepares itself at its first use."""
     with contextlib.suppress(PlatformError):
