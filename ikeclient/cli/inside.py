@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ from ikeclient.cli.options import duration, duration_option
 from ikeclient.cli.view.terminal import emit, printable, say, styled
 from ikeclient.control import client
 from ikeclient.errors import Interrupted, NoResponse, NoSuchTunnel, UsageError
+from ikeclient.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from ikeclient.control.answers import PingAnswer

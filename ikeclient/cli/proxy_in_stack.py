@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ikeclient.cli.connect import compile_with_secrets, connect_options
@@ -15,6 +15,7 @@ from ikeclient.cli.view.progress import Progress
 from ikeclient.cli.view.render import event_line
 from ikeclient.control import client
 from ikeclient.errors import READER_GONE, NoResponse, PlatformError
+from ikeclient.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from ikeclient.process.run_in_stack import StackTunnel

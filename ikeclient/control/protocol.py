@@ -16,11 +16,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
 
 from ikeclient.errors import ParseError, UsageError
+from ikeclient.lazy_dataclass import dataclass
 
 VERSION = 1
 

@@ -13,7 +13,6 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from ikeclient.control.acceptor import Acceptor
 from ikeclient.control.directory import Peer, listener, peer, prepare, remove_dead, try_lock
 from ikeclient.control.protocol import Command, Request
 from ikeclient.errors import ParseError, PlatformError, UsageError
+from ikeclient.lazy_dataclass import dataclass
 
 OnJoin = Callable[[Peer], object]
 OnAsk = Callable[[Request], Coroutine[Any, Any, object]]

@@ -13,11 +13,11 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from ikeclient.control.answers import PingAnswer, ResolveAnswer
 from ikeclient.errors import PrivilegeError
+from ikeclient.lazy_dataclass import dataclass
 from ikeclient.stack.interfaces import CloseReason, Handler
 from ikeclient.stack.ip.icmp import Kind
 from ikeclient.stack.resolver import Outcome, Resolver
