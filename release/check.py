@@ -188,6 +188,11 @@ def aarch64(out: Path) -> None:
         _require("aarch64" in said, said)
 
 
+def packages(out: Path) -> None:
+    """The packages of distributions, by their own trial."""
+    tools.run(tools.ROOT / "scripts/packages/check", out, seconds=3600)
+
+
 def _chosen(house: Path, python: str, platform: wheels.Platform) -> list[Path]:
     """What pip takes from a wheelhouse there."""
     minor = int(python.partition(".")[2])
@@ -214,6 +219,7 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "contents": contents,
     **{f"{suite}: {name}": _in(suite, work) for suite in roots.RELEASES for name, work in _WAYS.items()},
     "aarch64": aarch64,
+    "packages": packages,
     "again": again,
 }
 
