@@ -57,7 +57,7 @@ def sums(out: Path) -> None:
 
 def again(out: Path) -> None:
     """What is made from the source distribution, elsewhere and without git, is the same bit by bit."""
-    (sdist,) = out.glob("ikeclient-*.tar.gz")
+    sdist = sources.find(out)
     with tools.scratch("again") as directory:
         place = Path(directory)
         tree = sources.unpack(sdist, place)
@@ -153,7 +153,7 @@ def typed_lines() -> list[str]:
 
 
 def _sdist(root: Root, out: Path) -> None:
-    (sdist,) = out.glob("ikeclient-*.tar.gz")
+    sdist = sources.find(out)
     root.run("python3", "-m", "venv", "/opt/ikeclient")
     root.run("/opt/ikeclient/bin/pip", "install", "-q", f"/release/{sdist.name}")
     doctor = root.run("sh", "-c", "/opt/ikeclient/bin/ikeclient doctor || true")

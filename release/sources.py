@@ -81,6 +81,14 @@ def canonical(archive: Path, when: int) -> bytes:
     return packed.getvalue()
 
 
+def find(out: Path) -> Path:
+    """The source distribution in a release; images of containers have names like its own."""
+    found = [path for path in out.glob("ikeclient-*.tar.gz") if path.name.count("-") == 1]
+    if len(found) != 1:
+        raise ReleaseError(f"{out} has {len(found)} source distributions: make one with scripts/release")
+    return found[0]
+
+
 def unpack(sdist: Path, directory: Path) -> Path:
     """The tree that a source distribution unpacks to."""
     with tarfile.open(sdist) as archive:

@@ -141,6 +141,14 @@ def test_sums_that_are_wrong_or_miss_a_file_are_found(tmp_path: Path) -> None:
         check.sums(tmp_path)
 
 
+def test_the_source_distribution_is_told_from_images(tmp_path: Path) -> None:
+    (tmp_path / "ikeclient-0.1.0-image-amd64.tar.gz").touch()
+    with pytest.raises(tools.ReleaseError, match="0 source distributions"):
+        sources.find(tmp_path)
+    (tmp_path / "ikeclient-0.1.0.tar.gz").touch()
+    assert sources.find(tmp_path).name == "ikeclient-0.1.0.tar.gz"
+
+
 def test_people_are_told_all_ways_to_install_a_release() -> None:
     lines = check.typed_lines()
     for way in ("pipx install", "uv tool install", "--no-index", "--require-hashes"):
