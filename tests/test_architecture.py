@@ -69,6 +69,10 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
         frozenset({"control", "profile", "errors"}),
         "commands are clients of a tunnel's socket; what carries a tunnel is imported inside the command that needs it",
     ),
+    "when": (
+        frozenset({"net", "profile.model.schema", "control", "errors"}),
+        "which network has a tunnel up; the tunnel itself is another process, which knows nothing of it",
+    ),
     "library": (
         frozenset({"process", "proxy", "stack", "tunnel", "profile", "dataplane", "control", "errors"}),
         "what a program of others sees of a tunnel in its own event loop",
@@ -94,7 +98,7 @@ ABOVE_EXCHANGES = frozenset(
 # What a command may import, but only inside a function: the start-up time of every other command depends on it.
 LAZY: dict[str, tuple[frozenset[str], str]] = {
     "cli": (
-        frozenset({"process", "tunnel", "dataplane", "net", "esp", "proxy"}),
+        frozenset({"process", "tunnel", "dataplane", "net", "esp", "proxy", "when"}),
         "what carries a tunnel needs them, `status` must not pay for them",
     ),
 }

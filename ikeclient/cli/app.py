@@ -34,6 +34,7 @@ from ikeclient.cli import (
     top,
     tunnels,
     version,
+    watch,
 )
 from ikeclient.cli.context import LogFormat, settings
 from ikeclient.cli.help import Command, Group
@@ -58,6 +59,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("up", connect.up, "The same as connect --detach."),
     ("exec", execute.execute, "Run a command whose only network is the tunnel."),
     ("proxy", proxy.proxy, "Offer the tunnel as a local SOCKS5 and HTTP proxy."),
+    ("watch", watch.watch, "Connect and disconnect by network."),
     ("disconnect", tunnels.disconnect, "End a tunnel."),
     ("down", tunnels.disconnect, "The same as disconnect."),
     ("reconnect", tunnels.reconnect, "Make a tunnel connect anew."),

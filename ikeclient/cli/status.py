@@ -15,7 +15,7 @@ from ikeclient.cli.block import closed
 from ikeclient.cli.complete import tunnel_names
 from ikeclient.cli.view import render
 from ikeclient.cli.view.rates import Rates
-from ikeclient.cli.view.terminal import emit, is_live, say, styled, until_interrupted, width
+from ikeclient.cli.view.terminal import emit, is_live, printable, say, styled, until_interrupted, width, wrapped
 from ikeclient.control import client
 from ikeclient.errors import NoResponse, NoSuchTunnel, NotConnected, UsageError
 
@@ -59,7 +59,7 @@ def status(
         if check is None:
             raise
         raise NotConnected(error.message, reason=error.reason) from error
-    _show(tunnels, as_json, fields)
+    _show(tunnels, as_json, fields, name)
     if name is None and not as_json and fields is None:
         _tell_hidden()
     if check is Check.UP:
@@ -118,7 +118,7 @@ def _require_connected(tunnels: Sequence[TunnelStatus]) -> None:
         raise NotConnected(", ".join(f"tunnel '{each.name}' is {each.state}" for each in down))
 
 
-def _show(tunnels: Sequence[TunnelStatus], as_json: bool, fields: str | None) -> None:
+def _show(tunnels: Sequence[TunnelStatus], as_json: bool, fields: str | None, name: str | None = None) -> None:
     if as_json:
         from ikeclient.control.status import document
 
@@ -130,6 +130,23 @@ def _show(tunnels: Sequence[TunnelStatus], as_json: bool, fields: str | None) ->
     else:
         for line in _lines(tunnels):
             emit(line)
+        for line in _decisions(name):
+            emit(line)
+
+
+def _decisions(name: str | None) -> list[str]:
+    """What `watch` has decided, and why."""
+    from ikeclient.control.automatic import decisions
+
+    found = [each for place in client.readable_directories() for each in decisions(place)]
+    return [
+        line
+        for each in found
+        if name in (None, each.name)
+        for line in wrapped(
+            f"{printable(each.name)}: {printable(each.action)}, because {printable(each.why)}", width(sys.stdout)
+        )
+    ]
 
 
 def _lines(tunnels: Sequence[TunnelStatus], rates: Rates | None = None) -> list[str]:
@@ -153,7 +170,7 @@ def _watch(name: str | None, as_json: bool, fields: str | None) -> None:
     while True:
         tunnels = collect(name)
         if tunnels != last:
-            _show(tunnels, as_json, fields)
+            _show(tunnels, as_json, fields, name)
             last = tunnels
         time.sleep(_WATCH_SECONDS)
 

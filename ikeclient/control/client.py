@@ -74,6 +74,11 @@ def list_tunnels(directory: Path | None = None, *, ours: bool = False) -> list[s
     return list(found)
 
 
+def readable_directories() -> list[Path]:
+    """Return the runtime directories whose tunnels are found by name."""
+    return _places()
+
+
 def _places(*, ours: bool = False) -> list[Path]:
     """Return the directories to look in, in this order."""
     machine = [] if ours and os.geteuid() != 0 else system_directories()

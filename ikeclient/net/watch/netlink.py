@@ -28,6 +28,7 @@ _ADDRESS = Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, i
 _ROUTE = Struct("=BBBBBBBBI")  # rtmsg: family, two prefix lengths, TOS, table, protocol, scope, type, flags
 _NEXT_HOP = Struct("=HBBi")  # rtnexthop: length, flags, weight, index
 _ATTRIBUTE = Struct("=HH")  # rtattr: length, type
+_NEIGHBOUR = Struct("=BxxxiHBB")  # ndmsg: family, index, state, flags, type
 _NUMBER = Struct("=I")
 _ERROR = Struct("=i")
 
@@ -36,6 +37,9 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_NEWNEIGH, _RTM_GETNEIGH = 28, 30
+_NDA_DST, _NDA_LLADDR = 1, 2
+_UNUSABLE = 0x01 | 0x20 | 0x40  # incomplete, failed, without a link-layer address
 _SOL_NETLINK, _GET_STRICT_CHECK = 270, 12
 
 # Links, addresses, routes and rules of both families, as bits: group n is bit n - 1 (linux/rtnetlink.h).
@@ -278,6 +282,17 @@ class Netlink:
     def own_addresses(self) -> set[str]:
         """Every address of this network namespace, as text."""
         return {str(address.ip) for _, address in self.interface_addresses()}
+
+    def neighbours(self, version: Version, index: int) -> dict[IPAddress, str]:
+        """The link-layer addresses that are known on an interface, `02:00:5e:10:00:01`, by IP address."""
+        found: dict[IPAddress, str] = {}
+        for kind, message in self.dump(_RTM_GETNEIGH, _NEIGHBOUR.pack(_FAMILIES[version], 0, 0, 0, 0)):
+            _, on, state, _, _ = _NEIGHBOUR.unpack_from(message)
+            values = attributes(message, _NEIGHBOUR.size)
+            address, lower = _ip(values.get(_NDA_DST, b"")), values.get(_NDA_LLADDR, b"")
+            if kind == _RTM_NEWNEIGH and on == index and address is not None and lower and not state & _UNUSABLE:
+                found[address] = lower.hex(":")
+        return found
 
     def interface_addresses(self) -> Iterator[tuple[int, IPInterface]]:
         """Every address of this network namespace with its network, and the index of its interface."""

@@ -54,7 +54,7 @@ class Draft:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        sections = ("gateway", "auth", "second_auth", "ppk", "crypto", "network", "session")
+        sections = ("gateway", "auth", "second_auth", "ppk", "crypto", "network", "session", "when")
         self.tables: dict[str, dict[str, Any]] = {section: {} for section in sections}
         self.attachments: list[Attachment] = []
         self.warnings: list[str] = []

@@ -16,6 +16,7 @@ from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.containers import open_bundle
 from ikeclient.profile.importers.draft import Ask, Draft, Fields
 from ikeclient.profile.importers.eap_host import EAP_TYPES
+from ikeclient.profile.importers.on_demand import import_rules
 from ikeclient.profile.importers.selectors import networks_of
 from ikeclient.profile.importers.swanctl import ANY_EAP, no_card
 from ikeclient.profile.model.methods import METHODS, is_eap, uses_card
@@ -319,7 +320,12 @@ def _unused(ike: Fields, payload: Fields, draft: Draft) -> None:
     """Warn about what is left; nothing is said about what is switched off."""
     on_demand = bool(ike.flag("OnDemandEnabled") or payload.flag("OnDemandEnabled"))
     if on_demand:
-        draft.lost(["OnDemandEnabled"], "a tunnel starts with `ikeclient connect`, or as a systemd service")
+        rules = ike.items("OnDemandRules") or payload.items("OnDemandRules")
+        import_rules(rules, draft)
+        if draft.has("when", "rules"):
+            draft.warn("`ikeclient watch` connects and disconnects as OnDemandRules say")
+        else:
+            draft.lost(["OnDemandEnabled"], "a tunnel starts with `ikeclient connect`, or as a systemd service")
     for fields in (ike, payload):
         fields.ignore("OnDemandEnabled", "OnDemandRules", "OnDemandUserOverrideDisabled", "OnDemandMatchDomainsAlways")
         fields.ignore("OnDemandMatchDomainsNever", "OnDemandMatchDomainsOnRetry", "ExcludeLocalNetworks")

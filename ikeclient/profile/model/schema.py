@@ -8,6 +8,7 @@ port. Whatever holds or leads to a secret has no representation.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -34,6 +35,7 @@ from ikeclient.profile.model.values import Fault, IPNetwork
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 MAX_PROPOSALS = 32
+MAX_MATCHES = 64
 CERTIFICATE_FORMS = ("pkcs7", "hash-and-url")
 
 
@@ -546,6 +548,83 @@ class Session(Section):
     )
 
 
+def _listed(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _lines(name: str, example: str, check: Callable[[str], str]) -> _Parsed:
+    def parse(value: object) -> tuple[str, ...]:
+        if (
+            not isinstance(value, list | tuple)
+            or not value
+            or not all(isinstance(item, str) and item for item in value)
+        ):
+            raise ValueError(f'must be a list of {name} such as `["{example}"]`')
+        if len(value) > MAX_MATCHES:
+            raise ValueError(f"lists {len(value)} {name}, at most {MAX_MATCHES} are possible")
+        return tuple(check(item) for item in value)
+
+    return _Parsed(parse, _list_of({"type": "string", "minLength": 1, "examples": [example]}, 1))
+
+
+def _mac(written: str) -> str:
+    digits = re.sub(r"[-:.]", "", written.lower())
+    if not re.fullmatch(r"[0-9a-f]{12}", digits):
+        raise ValueError('must list MAC addresses such as "00:00:5e:00:53:01"')
+    return ":".join(digits[at : at + 2] for at in range(0, 12, 2))
+
+
+class NetworkMatch(Section):
+    """What a network has to be like."""
+
+    interface: Literal["wired", "wifi", "cellular"] | None = Field(default=None, description="The kind of network")
+    ssid: Annotated[tuple[str, ...], _lines("names", "Office", str)] = Field(
+        default=(), description="Names of wireless networks. Anybody can give a network such a name"
+    )
+    gateway_mac: Annotated[tuple[str, ...], _lines("MAC addresses", "00:00:5e:00:53:01", _mac)] = Field(
+        default=(), description="MAC addresses of the default gateway"
+    )
+    dns_suffix: Annotated[tuple[str, ...], _lines("domains", "corp.example", str)] = Field(
+        default=(), description="Domains that names are searched in, or those above them"
+    )
+    dns_server: Annotated[tuple[str, ...], _lines("DNS servers", "10.0.0.53", str)] = Field(
+        default=(), description="DNS servers of the network; `10.0.*` covers what begins so"
+    )
+
+
+class WhenRule(NetworkMatch):
+    """What to do on a network that is like this in all that it names."""
+
+    action: Literal["connect", "disconnect", "keep"] = Field(description="`keep`: up or down, as it is")
+    trusted: bool | None = Field(default=None, description="Whether the network is one of `when.trusted`")
+
+
+class When(Section):
+    """On which networks `ikeclient watch` has the tunnel up."""
+
+    trusted: Annotated[tuple[NetworkMatch, ...], BeforeValidator(_listed)] = Field(
+        default=(),
+        max_length=MAX_MATCHES,
+        description='Networks to trust, such as `[{ gateway_mac = ["00:00:5e:00:53:01"], ssid = ["Office"] }]`; one '
+        "has to fit in all that it names",
+    )
+    rules: Annotated[tuple[WhenRule, ...], BeforeValidator(_listed)] = Field(
+        default=(),
+        max_length=MAX_MATCHES,
+        description='What to do where, such as `[{ action = "keep", interface = "cellular" }]`: the first rule that '
+        "fits decides. None: disconnect where the network is trusted",
+    )
+    otherwise: Literal["connect", "disconnect", "keep"] = Field(
+        default="connect", description="What to do where no rule fits"
+    )
+
+    @model_validator(mode="after")
+    def _trusted_is_named(self) -> When:
+        if any(match == NetworkMatch() for match in self.trusted):
+            raise Fault("trusts every network: one of `trusted` names nothing", hint="say its ssid and its gateway_mac")
+        return self
+
+
 class Profile(Section):
     """One VPN connection."""
 
@@ -559,6 +638,9 @@ class Profile(Section):
     crypto: Crypto = Crypto()
     network: Network = Network()
     session: Session = Session()
+    when: When | None = Field(
+        default=None, description="On which networks `ikeclient watch` has the tunnel up; `connect` does not ask"
+    )
 
 
 def _for_toml(schema: Any) -> Any:

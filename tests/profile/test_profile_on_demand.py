@@ -1,0 +1,75 @@
+"""Apple's OnDemandRules in a profile that is imported: what they say stays, and what cannot stay weakens nothing."""
+
+from __future__ import annotations
+
+import plistlib
+from typing import Any
+
+import pytest
+from foreign import apple_psk
+
+from ikeclient.errors import ProfileError
+from ikeclient.profile.importers.read import read_foreign
+from ikeclient.profile.load.load import parse_profile
+from ikeclient.profile.model.schema import When, WhenRule
+
+RULES: list[dict[str, Any]] = [
+    {"Action": "Disconnect", "InterfaceTypeMatch": "WiFi", "SSIDMatch": ["Office", "Office 5G"]},
+    {"Action": "Disconnect", "DNSDomainMatch": ["*.corp.example"], "DNSServerAddressMatch": ["10.*"]},
+    {"Action": "Ignore", "InterfaceTypeMatch": "Cellular"},
+    {
+        "Action": "EvaluateConnection",
+        "ActionParameters": [{"Domains": ["a.example"], "DomainAction": "ConnectIfNeeded"}],
+    },
+    {"Action": "Disconnect", "URLStringProbe": "https://inside.corp.example/"},
+    {"Action": "Connect", "InterfaceTypeMatch": "Ethernet", "URLStringProbe": "https://www.example/"},
+]
+
+
+def imported(rules: object) -> Any:
+    document = plistlib.loads(apple_psk())
+    [vpn] = [item for item in document["PayloadContent"] if "IKEv2" in item]
+    vpn["IKEv2"]["OnDemandRules"] = rules
+    return read_foreign(plistlib.dumps(document))
+
+
+def test_rules_stay_in_their_order_with_all_that_they_ask_for() -> None:
+    draft = imported(RULES)
+    text, _ = draft.toml_alone()
+    assert parse_profile(text).profile.when == When(
+        rules=(
+            WhenRule(action="disconnect", interface="wifi", ssid=("Office", "Office 5G")),
+            WhenRule(action="disconnect", dns_suffix=("*.corp.example",), dns_server=("10.*",)),
+            WhenRule(action="keep", interface="cellular"),
+            WhenRule(action="keep"),
+            WhenRule(action="connect", interface="wired"),
+        ),
+        otherwise="keep",
+    )
+    said = " ".join(draft.warnings)
+    assert "OnDemandEnabled" not in said
+    assert "ActionParameters" in said
+    assert "rule 5 of OnDemandRules, with URLStringProbe" in said, "it would have disconnected everywhere"
+    assert "rule 1 of OnDemandRules disconnects on a network that anybody can imitate" in " ".join(draft.risks)
+
+
+@pytest.mark.parametrize(
+    "rule", [{"Action": "Explode"}, {}, {"Action": "Connect", "InterfaceTypeMatch": "Carrier pigeon"}]
+)
+def test_a_rule_that_is_not_understood_is_left_out_and_said(rule: dict[str, Any]) -> None:
+    draft = imported([rule])
+    assert not draft.has("when", "rules")
+    assert "rule 1 of OnDemandRules" in " ".join(draft.warnings)
+
+
+@pytest.mark.parametrize("rules", ["no list", [7], [{"Action": 3}], [{"Action": "Connect"}] * 65])
+def test_what_is_no_list_of_rules_is_an_error(rules: object) -> None:
+    with pytest.raises(ProfileError):
+        imported(rules)
+
+
+def test_a_network_that_is_trusted_has_to_be_named() -> None:
+    text, _ = imported(RULES).toml_alone()
+    everything = text.partition("[when]")[0] + "[when]\ntrusted = [{}]\n"
+    with pytest.raises(ProfileError, match="trusts every network"):
+        parse_profile(everything)
