@@ -519,7 +519,7 @@ class Session(Section):
     ] = Field(
         default="forever",
         description="Failed attempts in a row, 0 to 1000, after which a lost connection is given up. 0: it is "
-        "never made again. The first attempt of a `connect` is not repeated",
+        "never made again. For the first connection see `connect --timeout` and `--retry-first`",
     )
     refusals: Annotated[int, _integer(1, 1000)] = Field(
         default=3,
