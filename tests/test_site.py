@@ -90,7 +90,8 @@ def test_the_site_is_built_and_fetches_nothing_from_elsewhere() -> None:
         links.feed(page.read_text())
         for link in links.fetched:
             assert not re.match(r"(https?:)?//", link), f"{page.relative_to(built)} fetches {link}"
-            assert (page.parent / link.partition("?")[0]).exists(), f"{page.relative_to(built)}: {link}"
+            base = built if link.startswith("/") else page.parent
+            assert (base / link.partition("?")[0].lstrip("/")).exists(), f"{page.relative_to(built)}: {link}"
     page = ROOT / "build" / "site" / "pages" / "docs" / "tunnel.md"
     page.write_text(page.read_text() + "\n[nowhere](nowhere.md)\n")
     mkdocs = [ROOT / "build/site/venv/bin/mkdocs", "build", "-f", ROOT / "docs/site/mkdocs.yml"]
