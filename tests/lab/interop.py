@@ -493,9 +493,8 @@ def judge(subject: Subject, only: Callable[[str], None] = lambda text: None) -> 
                 only(f"  {column}: {results[column]}")
                 if results[column] != "yes":
                     only(f"{stage.words()}\n{trial.told()}")
-                if results[column].startswith("no"):
-                    if column == "connect":
-                        break
+                if results[column].startswith("no") and column == "connect":
+                    break
     except (LabError, subprocess.SubprocessError, OSError) as error:
         results["connect"] = f"not run: {str(error).splitlines()[0][:100]}"
         only(f"  {error}")
