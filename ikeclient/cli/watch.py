@@ -15,7 +15,7 @@ from ikeclient.errors import UsageError
 Profiles = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[PROFILE]...",
+        metavar="PROFILE",
         help="Profiles with a section [when].",
         show_default="all that have one",
         autocompletion=profile_names,
