@@ -66,7 +66,7 @@ class Connection:
         self._life = Life()
         self._out = Outgoing()
         self._sender = Sender(handshake.iss + 1)
-        self._receiver = Receiver(0, scale=0, selective=False, size=0)
+        self._receiver = Receiver(0, scale=0, selective=False, size=0, windows=services.windows)
         self._left = False  # by its user
         self._starved = False  # the user was told that there is no room
 
@@ -463,7 +463,11 @@ class Connection:
             self._stamps.begin(segment.value_and_echo[0], now)
         size = handshake.mss - self._options_length
         self._receiver = Receiver(
-            handshake.position + 1, scale=handshake.scales[1], selective=handshake.selective, size=size
+            handshake.position + 1,
+            scale=handshake.scales[1],
+            selective=handshake.selective,
+            size=size,
+            windows=self._services.windows,
         )
         self._receiver.promise(handshake.window(self._receiver.tuner.capacity))
 

@@ -6,7 +6,7 @@ from ikeclient.stack.tcp.delayed_ack import DelayedAck
 from ikeclient.stack.tcp.reassembly import Range, Reassembly
 from ikeclient.stack.tcp.receive_buffer import ReceiveBuffer
 from ikeclient.stack.tcp.sequence import MASK
-from ikeclient.stack.tcp.window import LARGEST_FIELD, WindowTuner
+from ikeclient.stack.tcp.window import LARGEST_FIELD, WindowBudget, WindowTuner
 
 _UNKNOWN = -1
 
@@ -33,7 +33,7 @@ class Receiver:
         "tuner",
     )
 
-    def __init__(self, position: int, *, scale: int, selective: bool, size: int) -> None:
+    def __init__(self, position: int, *, scale: int, selective: bool, size: int, windows: WindowBudget) -> None:
         self.next = self.edge = self.acknowledged = position
         self.fin = _UNKNOWN
         self._scale = scale
@@ -43,7 +43,7 @@ class Receiver:
         self.acks = DelayedAck()
         self.buffer = ReceiveBuffer()
         self.queue = Reassembly()
-        self.tuner = WindowTuner()
+        self.tuner = WindowTuner(windows)
 
     def promise(self, window: int) -> None:
         """So much was advertised with our SYN."""

@@ -8,6 +8,7 @@ from ikeclient.stack.interfaces import Outlet
 from ikeclient.stack.tcp.frame import Flow
 from ikeclient.stack.tcp.segment import Segment
 from ikeclient.stack.tcp.timestamps import Timestamps
+from ikeclient.stack.tcp.window import WindowBudget
 
 if TYPE_CHECKING:
     from ikeclient.stack.tcp.connection import Connection
@@ -17,6 +18,7 @@ class Services(Protocol):
     """The table as a connection sees it."""
 
     outlet: Outlet
+    windows: WindowBudget
 
     def arm(self, connection: Connection, at: float) -> None:
         """Call `expire` then, or before."""

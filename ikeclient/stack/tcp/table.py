@@ -3,7 +3,7 @@
 - There is one heap of times. A connection is in it once or a few times; an entry that came too early is put back, so
   that a timer that is moved to later, as with every acknowledgement, costs nothing.
 - What could grow at the will of others is bounded: connections half open by the listener, TIME-WAIT by the table,
-  answers to segments of no connection by a queue.
+  answers to segments of no connection by a queue, what receive windows grow by together by their budget.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ikeclient.stack.tcp.refusals import Refusals
 from ikeclient.stack.tcp.segment import ACK, RST, SYN, Segment
 from ikeclient.stack.tcp.time_wait import LENGTH, TimeWait
 from ikeclient.stack.tcp.timestamps import Timestamps
+from ikeclient.stack.tcp.window import WindowBudget
 
 MOST_WAITING = 4096
 _ROOM = 64
@@ -41,6 +42,7 @@ class Tcp:
         "_segment",
         "_waiting",
         "outlet",
+        "windows",
     )
 
     def __init__(self, outlet: Outlet, entropy: Entropy, *, ask_ecn: bool = False) -> None:
@@ -54,6 +56,7 @@ class Tcp:
         self._numbers = Numbers(entropy)
         self._segment = Segment()
         self._refusals = Refusals(outlet)
+        self.windows = WindowBudget()
 
     # For users
 
