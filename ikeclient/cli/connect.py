@@ -244,6 +244,8 @@ def _prepared(wanted: _Wanted, source: ProfileSource, tell: Listener, ask: Ask |
         compiled = compile_with_secrets(
             source, wanted.password_stdin, tell, check_running=True, attended=attended, load=load
         )
+        if not helpers:  # something was too short for two things at once: alone it works, or can be told
+            load()
         options = replace(
             connect_options(compiled, wanted.timeout, wanted.keylog, tell, source, ask=ask, metrics=wanted.metrics),
             retry_first=wanted.retry_first,

@@ -49,6 +49,8 @@ class Command(StrEnum):
     EVENTS = "events"
     DISCONNECT = "disconnect"
     RECONNECT = "reconnect"
+    SUSPEND = "suspend"
+    RESUME = "resume"
     JOIN = "join"
     PING = "ping"
     RESOLVE = "resolve"

@@ -89,6 +89,8 @@ def _results() -> dict[Command, Schema]:
         Command.EVENTS: nothing,
         Command.DISCONNECT: nothing,
         Command.RECONNECT: nothing,
+        Command.SUSPEND: nothing,
+        Command.RESUME: nothing,
         Command.JOIN: _object(
             {
                 "state": _TEXT,

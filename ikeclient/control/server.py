@@ -43,13 +43,15 @@ def already_running(name: str, pid: int) -> UsageError:
 class Orders:
     """What a tunnel does for those who control it.
 
-    `disconnect` and `reconnect` are called from the event loop after the reply was written, and must not block. `join`
+    Those that return nothing are called from the event loop after the reply was written, and must not block. `join`
     tells a process that wants to run in the tunnel's namespace the way in, and `ask` answers `ping` and `resolve`; both
     may raise UsageError. A tunnel without a namespace has no `join`, one with an interface no `ask`.
     """
 
     disconnect: Callable[[], None]
     reconnect: Callable[[], None]
+    suspend: Callable[[], None]
+    resume: Callable[[], None]
     join: OnJoin | None = None
     ask: OnAsk | None = None
 
@@ -181,10 +183,15 @@ class ControlServer:
             case Command.PING | Command.RESOLVE:
                 client.answer_later(self._asked(request))
                 return True
-            case Command.DISCONNECT | Command.RECONNECT:
-                action = self._orders.disconnect if command is Command.DISCONNECT else self._orders.reconnect
+            case Command.DISCONNECT | Command.RECONNECT | Command.SUSPEND | Command.RESUME:
+                actions = {
+                    Command.DISCONNECT: self._orders.disconnect,
+                    Command.RECONNECT: self._orders.reconnect,
+                    Command.SUSPEND: self._orders.suspend,
+                    Command.RESUME: self._orders.resume,
+                }
                 client.send(protocol.encode(protocol.success()))
-                asyncio.get_running_loop().call_soon(action)
+                asyncio.get_running_loop().call_soon(actions[command])
         return False
 
     def _subscribe(self, client: _Client) -> bool:

@@ -44,7 +44,14 @@ class Audience:
         self, connection: TunnelDriver, *, join: OnJoin | None = None, ask: OnAsk | None = None
     ) -> AsyncIterator[None]:
         """Have the control socket answer meanwhile; an error that ends the tunnel is told there last."""
-        orders = Orders(disconnect=connection.stop, reconnect=connection.reconnect, join=join, ask=ask)
+        orders = Orders(
+            disconnect=connection.stop,
+            reconnect=connection.reconnect,
+            suspend=connection.suspend,
+            resume=connection.resume,
+            join=join,
+            ask=ask,
+        )
         self._control = await open_control(connection, self._options, orders, self.notice)
         try:
             yield

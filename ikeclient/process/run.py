@@ -154,7 +154,12 @@ async def _run(
             switch.open_at_the_end()
             stop()
 
-        orders = Orders(disconnect=disconnect, reconnect=connection.reconnect)
+        orders = Orders(
+            disconnect=disconnect,
+            reconnect=connection.reconnect,
+            suspend=connection.suspend,
+            resume=connection.resume,
+        )
         control = await open_control(connection, options, orders, notice)
         loop = asyncio.get_running_loop()
 

@@ -99,6 +99,14 @@ class TunnelDriver:
         """Make a new connection now; the machine's routes stay."""
         self._enter(self.tunnel.reconnect)
 
+    def suspend(self) -> None:
+        """Say goodbye to the gateway before the machine sleeps; the machine's routes stay."""
+        self._enter(self.tunnel.suspend)
+
+    def resume(self) -> None:
+        """Make the connection that `suspend` has ended."""
+        self._enter(self.tunnel.resume)
+
     def renew(self) -> bool:
         """Begin a connection that takes the place of the one in use; false if there is none."""
         return self._enter(self.tunnel.renew)

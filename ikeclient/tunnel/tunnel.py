@@ -39,6 +39,7 @@ from ikeclient.tunnel.session import Session
 from ikeclient.tunnel.state import Input
 from ikeclient.tunnel.wakeups import Wakeup, Wakeups
 
+FALLING_ASLEEP = 30.0  # seconds of being awake after which a sleep that was announced has not come
 _NO_HOOKS: Commands = {"up": (), "down": ()}
 
 
@@ -99,6 +100,22 @@ class Tunnel:
         self._wakeups.give(Wakeup.COMMAND)
         if self.links.current is not None and not self._wakeups.stopping:
             self.links.current.close()
+        self.settle()
+
+    def suspend(self) -> None:
+        """End the connection with a DELETE, because the machine is about to sleep; the machine's routes stay.
+
+        It is made again after `resume`, or once the machine has been awake for a while: the sleep may not have come.
+        """
+        if self.links.established is not None and not self._wakeups.stopping:
+            self._wakeups.give(Wakeup.SLEEP)
+            self.links.established.close()
+        self.settle()
+
+    def resume(self) -> None:
+        """The machine is awake: make the connection now that `suspend` has ended."""
+        if self._wakeups.given(Wakeup.SLEEP):
+            self._wakeups.give(Wakeup.COMMAND)
         self.settle()
 
     def adopt(self, profile: CompiledProfile) -> Task:
@@ -326,7 +343,9 @@ class Tunnel:
                 error = yield from self._over()
                 self._drop(error)
                 retries.lost(self.now(), idle=isinstance(error, EndedByGateway) and self.session.quiet_for(IDLE))
-                if self.session.profile.session.retry == 0 and not wakeups.given(Wakeup.COMMAND, Wakeup.STOP):
+                if self.session.profile.session.retry == 0 and not wakeups.given(
+                    Wakeup.COMMAND, Wakeup.STOP, Wakeup.SLEEP
+                ):
                     raise error or NoResponse("the connection ended")
             yield from self._pause(retries)
             if wakeups.stopping:
@@ -369,6 +388,11 @@ class Tunnel:
         A patient pause only gives way to a command.
         """
         wakeups = self._wakeups
+        if wakeups.given(Wakeup.SLEEP):
+            yield Wait(lambda: wakeups.given(Wakeup.COMMAND, Wakeup.STOP), self.now() + FALLING_ASLEEP)
+            wakeups.take(Wakeup.SLEEP)
+            wakeups.take(Wakeup.COMMAND)
+            return
         if retries.on_demand and not wakeups.given(Wakeup.COMMAND):
             self.session.wait_for_packets()
             wakeups.take(Wakeup.PACKET)

@@ -1,4 +1,4 @@
-"""What ends a wait of the tunnel before its time: one value for each kind, instead of an event and flags beside it."""
+"""What ends a wait of the tunnel before its time, or puts it off: one value a kind instead of an event and flags."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ class Wakeup(Enum):
     PACKET = auto()  # a packet wants to leave while there is no connection
     COMMAND = auto()  # a connection is to be made now, whatever was waited for
     STOP = auto()  # the tunnel is to end
+    SLEEP = auto()  # the machine is about to sleep: what was waited for is put off until it is awake
 
 
 class Wakeups:

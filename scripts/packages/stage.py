@@ -35,7 +35,7 @@ COPYRIGHT = re.compile(r"^\W*(Copyright\b.*\d{4}.*)$", re.IGNORECASE | re.MULTIL
 def main(tree: Path, stage: Path, version: str, epoch: int, platform: str) -> None:
     stage.mkdir(parents=True, exist_ok=True)
     plugin(stage, platform)
-    for name in ("ikeclient@.service", "ikeclient-block@.service"):
+    for name in ("ikeclient@.service", "ikeclient-block@.service", "ikeclient-sleep.service"):
         (stage / name).write_text(unit((ROOT / "docs/systemd" / name).read_text()))
     (stage / "ikeclient.1.gz").write_bytes(packed((ROOT / "docs/man/ikeclient.1").read_text()))
     (stage / "changelog.gz").write_bytes(packed(changelog(version, epoch)))

@@ -78,7 +78,7 @@ async def _run(options: ConnectOptions, on_event: Listener, mode: str) -> None:
         options.name,
         options.runtime_directory,
         status=lambda: {**status, "listeners": len(server._subscribers)},
-        orders=Orders(disconnect=stop.set, reconnect=again),
+        orders=Orders(disconnect=stop.set, reconnect=again, suspend=again, resume=again),
     )
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, lambda: (interrupted.append(True), stop.set()))

@@ -53,6 +53,8 @@ class ServerRig:
             orders=Orders(
                 disconnect=lambda: self.actions.append(f"disconnect {name}"),
                 reconnect=lambda: self.actions.append(f"reconnect {name}"),
+                suspend=lambda: self.actions.append(f"suspend {name}"),
+                resume=lambda: self.actions.append(f"resume {name}"),
                 join=on_join,
                 ask=ask,
             ),

@@ -174,7 +174,8 @@ from ikeclient.control.server import ControlServer, Orders
 
 async def main():
     stop = asyncio.Event()
-    server = ControlServer("work", Path(sys.argv[1]), status=dict, orders=Orders(disconnect=stop.set, reconnect=print))
+    orders = Orders(disconnect=stop.set, reconnect=print, suspend=print, resume=print)
+    server = ControlServer("work", Path(sys.argv[1]), status=dict, orders=orders)
     await server.start()
     print("ready", flush=True)
     await stop.wait()

@@ -17,6 +17,7 @@ from lab import booted
 from lab.booted import BootedMachine
 from lab.client import REPOSITORY
 from lab.gateway import PSK, Offer
+from lab.machines import wait_for
 from lab.network import INSIDE_DNS, INSIDE_IPV4, INTERNET_DNS, INTERNET_IPV4
 from lab.pki import Pki
 from lab.servers import DOMAIN
@@ -223,6 +224,27 @@ def test_two_services_run_side_by_side_and_end_one_by_one(work: BootedMachine) -
     assert work.show(HOME, "Result") == "success"
     assert status(work).keys() == {"work"}
     assert INSIDE_IPV4 in query(work, f"host.{DOMAIN}")
+
+
+def test_before_a_sleep_the_gateway_is_told_and_after_it_the_tunnel_is_made_anew(work: BootedMachine, lab: Lab) -> None:
+    """Systemd starts what a sleep waits for, and stops it when the machine is awake; nobody really sleeps here.
+
+    In place of systemd-suspend.service stands a unit that needs sleep.target, and does nothing.
+    """
+    before = status(work)["work"]
+    work.run("cp", f"{CLONE}/docs/systemd/ikeclient-sleep.service", "/etc/systemd/system/")
+    asleep = "[Unit]\nRequires=sleep.target\nAfter=sleep.target\n[Service]\nRemainAfterExit=yes\nExecStart=/bin/true\n"
+    work.run("tee", "/etc/systemd/system/asleep.service", stdin=asleep)
+    work.run("systemctl", "daemon-reload")
+    work.run("systemctl", "enable", "ikeclient-sleep.service")
+    work.run("systemctl", "start", "asleep.service")
+    assert "work suspended" in work.journal("ikeclient-sleep.service")
+    assert status(work)["work"]["state"] == "reconnecting"
+    assert before["ike"]["spi_i"] not in str(lab.gateway.list_sas())
+    work.run("systemctl", "stop", "asleep.service")
+    wait_for(lambda: status(work)["work"]["state"] == "connected", timeout=20, what="the tunnel")
+    assert status(work)["work"]["reconnects"] == before["reconnects"] + 1
+    work.run("systemctl", "disable", "ikeclient-sleep.service")
 
 
 def test_stopped_means_disconnected_and_nothing_left(work: BootedMachine, lab: Lab) -> None:

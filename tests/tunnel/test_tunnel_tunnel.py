@@ -279,6 +279,54 @@ def test_a_pause_ends_for_what_makes_an_attempt_worth_while(world: World, sooner
     assert len(world.ends) == 2
 
 
+def test_before_a_sleep_the_gateway_is_told_and_nothing_is_tried_until_the_machine_is_awake(world: World) -> None:
+    """The routes stay meanwhile, so that nothing leaves past the tunnel."""
+    world.connected()
+    world.tunnel.suspend()
+    assert "close" in world.ends[0].calls
+    assert world.life is State.RECONNECTING
+    assert world.machine.kernel.state
+    world.tunnel.network_changed(Change())
+    world.later(10)
+    assert len(world.ends) == 1
+    world.tunnel.resume()
+    assert len(world.ends) == 2
+    world.up()
+    assert world.life is State.CONNECTED
+
+
+def test_a_sleep_that_does_not_come_ends_the_wait_and_the_next_loss_is_one_like_every_other(world: World) -> None:
+    world.connected()
+    world.tunnel.suspend()
+    world.later(29)
+    assert len(world.ends) == 1
+    world.later(2)
+    assert len(world.ends) == 2
+    world.up()
+    world.say(Closed(error=NoResponse("silence")))
+    world.later(1)
+    assert len(world.ends) == 3
+
+
+def test_a_tunnel_that_was_not_suspended_is_not_disturbed_by_a_machine_that_wakes(world: World) -> None:
+    world.tunnel.suspend()  # nothing is there yet to be told
+    world.connected()
+    world.tunnel.resume()
+    assert world.life is State.CONNECTED
+    assert len(world.ends) == 1
+    assert "close" not in world.ends[0].calls
+
+
+def test_a_tunnel_that_is_not_made_again_outlives_a_sleep() -> None:
+    world = World(retry=0).connected()
+    world.tunnel.suspend()
+    assert world.life is State.RECONNECTING
+    world.tunnel.resume()
+    assert len(world.ends) == 2
+    world.tunnel.stop()
+    world.device.close()
+
+
 def test_a_tunnel_that_is_not_to_be_made_again_ends_with_its_connection() -> None:
     world = World(retry=0).connected()
     world.say(Closed(error=AuthenticationFailed("the account is locked")))
