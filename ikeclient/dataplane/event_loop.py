@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
 
-COALESCING_DELAY = 700e-6  # seconds: at a gigabit per second some seventy packets come in this time
+COALESCING_DELAY = 1e-3  # seconds: at a gigabit per second some hundred packets come in this time
 PACING = 300e-6  # seconds: with runs of forty full packets this is one and a half gigabits per second
 
 _TURN = 2e-3  # seconds for packets before timers and all else have theirs

@@ -19,7 +19,9 @@ from ikeclient.net.transport.recvmmsg import Arrival, Recvmmsg
 
 LONGEST = 65536  # of what one call receives
 ARENA = 4 * LONGEST
-_BURST = 131_072  # bytes after which a call ends, so that the other direction has its turn
+# Bytes after which a call ends, so that the other direction has its turn: more than come while a call waits for several
+# (`event_loop.COALESCING_DELAY`), at a gigabit per second, and while they are carried.
+_BURST = 262_144
 _MANY = 8  # datagrams, each by itself, after which it pays to wait for more at a time
 
 
