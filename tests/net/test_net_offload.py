@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
@@ -115,43 +114,6 @@ def test_a_merged_frame_reaches_a_socket_whole(device: TunDevice) -> None:
         receiver.settimeout(LONG)
         assert device.write_frames([frame]) == 1
         assert [len(receiver.recv(2000)) for _ in range(4)] == [300, 300, 300, 100]
-
-
-def test_who_reads_datagrams_has_a_turn_before_they_are_too_many(
-    device: TunDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A socket of the usual size has room for a third of these."""
-    assert device.enable_offload()
-    if not device.merges_udp:
-        pytest.skip("this kernel takes no merged UDP")
-    addresses, size, count, frames = ("10.88.0.2", "10.88.0.1"), 1300, 40, 8
-    body = packets.udp(bytes(size * count), ports=(9, 4000), addresses=addresses, partial=True)
-    frame = packets.frame(packets.ip(body, 17, addresses), kind=packets.UDP_L4, size=size, start=20, offset=6)
-    received: list[bytes] = []
-
-    def read(_: float = 0) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                received.append(receiver.recv(2000))
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
-        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 106_496)  # which the kernel doubles
-        receiver.bind(("10.88.0.1", 4000))
-        receiver.setblocking(False)
-        monkeypatch.setattr(tun_module.time, "sleep", read)
-        assert device.write_frames([frame] * frames) == frames
-        read()
-    assert len(received) == count * frames
-
-
-def test_streams_have_nobody_wait(device: TunDevice, monkeypatch: pytest.MonkeyPatch) -> None:
-    def sleep(_: float) -> None:
-        raise AssertionError("a pause")
-
-    assert device.enable_offload()
-    monkeypatch.setattr(tun_module.time, "sleep", sleep)
-    frame = packets.frame(packets.ip(bytes(40), 6, ("10.88.0.2", "10.88.0.1")))
-    assert device.write_frames([frame] * 100) == 100
 
 
 def test_answers_written_as_plain_packets_get_their_header(device: TunDevice) -> None:

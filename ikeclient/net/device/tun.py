@@ -13,9 +13,8 @@ import errno
 import fcntl
 import os
 import socket
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from struct import pack
 from typing import Any, Self
@@ -33,12 +32,6 @@ _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000  # linux/if_tun.h
 _LONGEST = 65535
 _LONGEST_NAME = 15  # IFNAMSIZ without its zero
 _NO_HEADER = bytes(vnet.HEADER)
-
-# A socket whose program has not asked for more has room for some ninety full datagrams. We are faster than most
-# programs read them, and where the processor is ours they do not read at all.
-_LONG_BURST = 32  # datagrams
-_LARGEST = 8  # frames that are looked at: a run of more has small ones
-_RESPITE = 1e-6  # seconds, of which the kernel makes some fifty microseconds (PR_SET_TIMERSLACK)
 
 
 _GONE = frozenset((errno.EBADFD, errno.EBADF, errno.ENODEV, errno.ENXIO))
@@ -66,7 +59,6 @@ class TunDevice:
         self.vnet = False
         self.merges_udp = False
         self._offloading = False
-        self._burst = 0  # datagrams since the last respite
         if offload:
             with contextlib.suppress(PlatformError):  # whatever it is, the plain device says it again
                 self._open(name, vnet.FLAG)
@@ -176,15 +168,9 @@ class TunDevice:
             return 0
 
     def write_frames(self, frames: Sequence[Packet]) -> int:
-        """As `write_batch`, for frames: each is a virtio header and a packet.
-
-        After many datagrams those who read them have their turn.
-        """
+        """As `write_batch`, for frames: each is a virtio header and a packet."""
         rest = iter(frames)
-        if self.merges_udp and any(map(vnet.datagrams, frames[:_LARGEST])):
-            work: Iterator[object] = map(self._write_datagrams, rest)
-        else:
-            work = map(os.write, repeat(self._fd), rest)
+        work = map(os.write, repeat(self._fd), rest)
         written = len(frames)
         while True:
             try:
@@ -203,13 +189,6 @@ class TunDevice:
             self._count(error)
             return False
         return True
-
-    def _write_datagrams(self, frame: Packet) -> None:
-        os.write(self._fd, frame)
-        self._burst += vnet.datagrams(frame)
-        if self._burst >= _LONG_BURST:
-            self._burst = 0
-            time.sleep(_RESPITE)
 
     def _count(self, error: OSError) -> None:
         self.counters.write_errors += 1

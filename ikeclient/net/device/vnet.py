@@ -16,8 +16,6 @@ HEADER = 10
 
 FLAG = 0x4000  # IFF_VNET_HDR
 
-_UDP_L4 = 5  # VIRTIO_NET_HDR_GSO_UDP_L4
-
 _TUNGETFEATURES = 0x800454CF
 _TUNSETOFFLOAD, _TUNSETVNETHDRSZ, _TUNSETVNETLE = 0x400454D0, 0x400454D8, 0x400454DC
 _CSUM, _TSO4, _TSO6, _TSO_ECN, _USO4, _USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
@@ -59,13 +57,6 @@ def enable(fd: int) -> tuple[bool, bool]:
     if _set(fd, _STREAMS | _DATAGRAMS):
         return True, True
     return _set(fd, _STREAMS), False
-
-
-def datagrams(frame: bytes | bytearray | memoryview) -> int:
-    """How many datagrams, or one more, a frame of merged ones has; 0 for any other frame."""
-    if frame[1] != _UDP_L4:
-        return 0
-    return len(frame) // (frame[4] | frame[5] << 8 or 1) + 1
 
 
 def disable(fd: int) -> None:
