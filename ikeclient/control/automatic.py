@@ -6,8 +6,10 @@ A tunnel that is down by decision has no process to ask. The file names the watc
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
 from pathlib import Path
 
 from ikeclient.control.directory import prepare
@@ -47,16 +49,27 @@ def remove(directory: Path, name: str) -> None:
 
 
 def decisions(directory: Path) -> list[Automatic]:
-    """Return the decisions of processes that live, by name; never raises."""
+    """Return the decisions of processes that live, by name; never raises, and waits for nobody.
+
+    Root looks into directories of users, who can put anything there.
+    """
     found = []
     with contextlib.suppress(OSError):
         for path in sorted(directory.glob(f"*{SUFFIX}")):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                with path.open("rb") as file:
-                    values = json.loads(file.read(_LARGEST))
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+                values = json.loads(_content(path))
                 action, why, since, pid = (values[key] for key in ("action", "why", "since", "pid"))
-                if isinstance(pid, int) and all(isinstance(text, str) for text in (action, why, since)):
-                    os.kill(pid, 0)
+                if isinstance(pid, int) and pid > 0 and all(isinstance(text, str) for text in (action, why, since)):
+                    with contextlib.suppress(PermissionError):  # another user's, which lives
+                        os.kill(pid, 0)
                     name = path.name.removesuffix(SUFFIX)
                     found.append(Automatic(name=name, action=action, why=why, pid=pid, since=since))
     return found
+
+
+def _content(path: Path) -> bytes:
+    """Return what an ordinary file holds. Raises OSError for anything else."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a file")
+        return file.read(_LARGEST)
