@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -210,6 +209,7 @@ def connect_options(
     *,
     ask: Ask | None = None,
     metrics: tuple[str, int] | None = None,
+    retry_first: bool = False,
 ) -> ConnectOptions:
     """Return how this run of the tunnel differs from others; where its keys go is said."""
     from ikeclient.tunnel.options import ConnectOptions
@@ -226,6 +226,7 @@ def connect_options(
         reread=source.read,
         ask=ask,
         metrics=metrics,
+        retry_first=retry_first,
     )
 
 
@@ -246,8 +247,14 @@ def _prepared(wanted: _Wanted, source: ProfileSource, tell: Listener, ask: Ask |
         )
         if not helpers:  # something was too short for two things at once: alone it works, or can be told
             load()
-        options = replace(
-            connect_options(compiled, wanted.timeout, wanted.keylog, tell, source, ask=ask, metrics=wanted.metrics),
+        options = connect_options(
+            compiled,
+            wanted.timeout,
+            wanted.keylog,
+            tell,
+            source,
+            ask=ask,
+            metrics=wanted.metrics,
             retry_first=wanted.retry_first,
         )
     except BaseException:

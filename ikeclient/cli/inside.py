@@ -39,25 +39,26 @@ class _Tally:
     """What came of the echoes so far."""
 
     sent: int = 0
-    times: list[float] = field(default_factory=lambda: [0, float("inf"), 0.0, 0.0])  # count, least, most, sum
+    received: int = 0
+    least: float = float("inf")  # milliseconds, as all of them
+    most: float = 0.0
+    total: float = 0.0
     answers: deque[dict[str, object]] = field(default_factory=lambda: deque(maxlen=_MOST_ANSWERS))
 
     def add(self, answer: PingAnswer) -> None:
         self.sent += 1
         self.answers.append({"sequence": self.sent, **answer.to_json()})
         if answer.rtt_ms is not None:
-            count, least, most, total = self.times
-            took = answer.rtt_ms
-            self.times = [count + 1, min(least, took), max(most, took), total + took]
-
-    @property
-    def received(self) -> int:
-        return int(self.times[0])
+            self.received += 1
+            self.least = min(self.least, answer.rtt_ms)
+            self.most = max(self.most, answer.rtt_ms)
+            self.total += answer.rtt_ms
 
     @property
     def summary(self) -> dict[str, float] | None:
-        count, least, most, total = self.times
-        return {"min": least, "avg": round(total / count, 3), "max": most} if count else None
+        if not self.received:
+            return None
+        return {"min": self.least, "avg": round(self.total / self.received, 3), "max": self.most}
 
 
 def ping(
@@ -85,9 +86,10 @@ def ping(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON document at the end.")] = False,
 ) -> None:
     """Ping a host through a running tunnel. Exits with 5 if nothing answered."""
-    _require_sane(count, size, ipv4=ipv4, ipv6=ipv6)
+    version = _version(ipv4=ipv4, ipv6=ipv6)
+    _require_sane(count, size)
     inside = _inside(name)
-    address = _address(inside, host, _version(ipv4=ipv4, ipv6=ipv6))
+    address = _address(inside, host, version)
     tally = _Tally()
     interrupted = False
     try:
@@ -111,9 +113,7 @@ def ping(
         raise typer.Exit(NoResponse.exit_code)
 
 
-def _require_sane(count: int, size: int, *, ipv4: bool, ipv6: bool) -> None:
-    if ipv4 and ipv6:
-        raise UsageError("-4 and -6 exclude each other")
+def _require_sane(count: int, size: int) -> None:
     if count < 0:
         raise UsageError(f"--count {count} is not a number of echoes")
     if not _SIZES[0] <= size <= _SIZES[1]:
@@ -121,6 +121,8 @@ def _require_sane(count: int, size: int, *, ipv4: bool, ipv6: bool) -> None:
 
 
 def _version(*, ipv4: bool, ipv6: bool) -> int | None:
+    if ipv4 and ipv6:
+        raise UsageError("-4 and -6 exclude each other")
     return 4 if ipv4 else 6 if ipv6 else None
 
 
@@ -158,10 +160,8 @@ def resolve(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False,
 ) -> None:
     """Look names up with the servers of a running tunnel. Exits with 5 if one of them has no address."""
-    if ipv4 and ipv6:
-        raise UsageError("-4 and -6 exclude each other")
-    inside = _inside(name)
     version = _version(ipv4=ipv4, ipv6=ipv6)
+    inside = _inside(name)
     found: list[dict[str, object]] = []
     failed = False
     for each in names:

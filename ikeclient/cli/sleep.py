@@ -14,14 +14,13 @@ from typing import Annotated
 import typer
 
 from ikeclient.cli.options import duration_option
-from ikeclient.cli.tunnels import Name
+from ikeclient.cli.tunnels import Name, for_each, require_one_or_all
 from ikeclient.cli.view.terminal import say
 from ikeclient.control import client
 from ikeclient.control.protocol import Command
-from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, UsageError
+from ikeclient.errors import NoResponse, NoSuchTunnel
 
 _SECONDS = 3.0
-_LOOK = 0.05  # seconds between two looks at a tunnel that says goodbye
 
 Every = Annotated[bool, typer.Option("--all", help="Every tunnel that may be told to.")]
 
@@ -42,12 +41,16 @@ def suspend(
         if client.status(each).state != "connected":
             say(f"{each} is not connected: there is nobody to say goodbye to")
             return
-        deadline = time.monotonic() + timeout
-        client.request(each, Command.SUSPEND)
-        while client.status(each).state == "connected":
-            if time.monotonic() > deadline:
-                raise NoResponse(f"the gateway of '{each}' has not answered to the goodbye within {timeout:g} s")
-            time.sleep(_LOOK)
+        with client.events(each, deadline=time.monotonic() + timeout) as events:  # before it is asked: none is missed
+            client.request(each, Command.SUSPEND)
+            try:
+                next(event for event in events if event.get("event") == "reconnecting")
+            except StopIteration:
+                raise NoSuchTunnel(f"tunnel '{each}' has ended", reason="it was to say goodbye") from None
+            except NoResponse:
+                raise NoResponse(
+                    f"the gateway of '{each}' has not answered to the goodbye within {timeout:g} s"
+                ) from None
         say(f"{each} suspended")
 
     _each(name, every, told)
@@ -64,16 +67,7 @@ def resume(name: Name = None, every: Every = False) -> None:
 
 def _each(name: str | None, every: bool, told: Callable[[str], None]) -> None:
     """Do something with the tunnel that is meant, or with all; the last failure is raised when all were asked."""
-    if every and name is not None:
-        raise UsageError("name one tunnel or say --all, not both")
-    failure: IkeclientError | None = None
-    for each in client.list_tunnels(ours=os.geteuid() != 0) if every else [client.resolve(name)]:
-        try:
-            told(each)
-        except NoSuchTunnel:
-            if not every:
-                raise
-        except IkeclientError as error:
-            failure = error
-    if failure is not None:
+    require_one_or_all(name, every)
+    names = client.list_tunnels(ours=os.geteuid() != 0) if every else [client.resolve(name)]
+    if (failure := for_each(names, told, may_be_gone=every)) is not None:
         raise failure

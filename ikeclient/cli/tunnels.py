@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,28 +48,22 @@ def disconnect(
     ] = _SECONDS,
 ) -> None:
     """End a tunnel: the gateway is told, the machine restored, the process gone."""
-    if every and name is not None:
-        raise UsageError("name one tunnel or say --all, not both")
+    require_one_or_all(name, every)
     if not every and (opened := _open_without_process(name)):
         say(f"{opened} disconnected; nothing is blocked any more")
         return
-    names = client.list_tunnels(ours=True) if every else [_running(name)]
-    failure: IkeclientError | None = None
-    for each in names:
-        try:
-            if not client.disconnect(each, timeout=timeout):
-                pid = client.running_pid(each)
-                raise NoResponse(
-                    f"tunnel '{each}' was told to end but is still there after {timeout:g} s",
-                    reason=f"its process is {pid}" if pid else None,
-                )
-            _require_restored(each)
-            say(f"{each} disconnected")
-        except NoSuchTunnel:
-            if not every:
-                raise
-        except IkeclientError as error:
-            failure = error
+
+    def end(each: str) -> None:
+        if not client.disconnect(each, timeout=timeout):
+            pid = client.running_pid(each)
+            raise NoResponse(
+                f"tunnel '{each}' was told to end but is still there after {timeout:g} s",
+                reason=f"its process is {pid}" if pid else None,
+            )
+        _require_restored(each)
+        say(f"{each} disconnected")
+
+    failure = for_each(client.list_tunnels(ours=True) if every else [_running(name)], end, may_be_gone=every)
     if every:
         for blocks, kept in closed():
             blocks.open(kept.block.name)
@@ -78,6 +72,29 @@ def disconnect(
         _require_restored(None)
     if failure is not None:
         raise failure
+
+
+def require_one_or_all(name: str | None, every: bool) -> None:
+    """Raise UsageError if a tunnel is named and all are asked for."""
+    if every and name is not None:
+        raise UsageError("name one tunnel or say --all, not both")
+
+
+def for_each(names: Iterable[str], do: Callable[[str], None], *, may_be_gone: bool) -> IkeclientError | None:
+    """Do something with each tunnel; a failure does not keep it from the others, and the last one is returned.
+
+    Raises NoSuchTunnel at once, unless tunnels may be gone meanwhile.
+    """
+    failure: IkeclientError | None = None
+    for name in names:
+        try:
+            do(name)
+        except NoSuchTunnel:
+            if not may_be_gone:
+                raise
+        except IkeclientError as error:
+            failure = error
+    return failure
 
 
 def _open_without_process(name: str | None) -> str | None:

@@ -19,15 +19,13 @@ from ikeclient.control.answers import PingAnswer, ResolveAnswer
 from ikeclient.errors import PrivilegeError
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.stack.interfaces import CloseReason, Handler
-from ikeclient.stack.ip.icmp import Kind
+from ikeclient.stack.ip.icmp import Kind, echo_message, read_reply
 from ikeclient.stack.resolver import Outcome, Resolver
 from ikeclient.stack.udp import End
 
 _LONGEST = 65535
 _LOOK = 0.1  # seconds between looks at the resolver's timers
 _IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h: have ICMP errors told
-_ECHO = {4: (8, 0), 6: (128, 129)}  # of a request, of a reply
-_KERNELS_CHECKSUM = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,14 +69,10 @@ def _echo_socket(version: int) -> socket.socket:
 
 
 def _echo(asking: socket.socket, version: int, timeout: float, size: int) -> PingAnswer:
-    kind, reply = _ECHO[version]
     identifier, sequence = struct.unpack("!HH", os.urandom(4))
     secret = os.urandom(min(size, 16))
-    message = struct.pack("!BBHHH", kind, 0, _KERNELS_CHECKSUM, identifier, sequence) + secret.ljust(size, b"\0")
-    if asking.type == socket.SOCK_RAW and version == 4:  # all others the kernel completes
-        message = message[:2] + _checksum(message).to_bytes(2, "big") + message[4:]
     began = time.monotonic()
-    asking.send(message)
+    asking.send(echo_message(version, identifier=identifier, sequence=sequence, data=secret.ljust(size, b"\0")))
     while (left := began + timeout - time.monotonic()) > 0:
         asking.settimeout(left)
         try:
@@ -88,17 +82,10 @@ def _echo(asking: socket.socket, version: int, timeout: float, size: int) -> Pin
         took = time.monotonic() - began
         if asking.type == socket.SOCK_RAW and version == 4:
             data = data[(data[0] & 15) * 4 :]
-        if len(data) >= 8 and data[0] == reply and data[6:8] == message[6:8] and data[8 : 8 + len(secret)] == secret:
+        reply = read_reply(version, memoryview(data))  # an unprivileged socket has an identifier of the kernel's
+        if reply is not None and reply.sequence == sequence and data[8 : 8 + len(secret)] == secret:
             return PingAnswer(rtt_ms=round(took * 1000, 3))
     return PingAnswer()
-
-
-def _checksum(message: bytes) -> int:
-    padded = message + bytes(len(message) % 2)
-    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
 
 
 def _bind(opened: socket.socket, interface: Interface) -> None:

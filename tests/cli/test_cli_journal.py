@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import Shell
 
 from ikeclient.cli.view.journal import Journal, encoded, fields_of
 from ikeclient.control.events import happened
+
+Shell = Any  # the fixture's class lives in conftest.py, which cannot be imported
 
 
 class Journald:

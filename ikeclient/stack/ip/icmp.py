@@ -131,8 +131,20 @@ def read_reply(version: int, message: memoryview) -> EchoReply | None:
 
 def echo(source: bytes, destination: bytes, *, identifier: int, sequence: int, data: bytes = b"") -> bytes:
     """An echo request as a whole packet, which may be fragmented."""
-    request = _message.pack(_ECHO[4 if len(source) == 4 else 6][0], 0, 0, identifier, sequence) + data
-    return _packet(source, destination, bytearray(request), identification=identifier)
+    request = _request(4 if len(source) == 4 else 6, identifier, sequence, data)
+    return _packet(source, destination, request, identification=identifier)
+
+
+def echo_message(version: int, *, identifier: int, sequence: int, data: bytes = b"") -> bytes:
+    """An echo request without an IP header; that of IPv6, whose checksum is about addresses, is completed elsewhere."""
+    message = _request(version, identifier, sequence, data)
+    if version == 4:
+        message[2:4] = internet_checksum(message).to_bytes(2, "big")
+    return bytes(message)
+
+
+def _request(version: int, identifier: int, sequence: int, data: bytes) -> bytearray:
+    return bytearray(_message.pack(_ECHO[version][0], 0, 0, identifier, sequence) + data)
 
 
 def echo_reply(source: bytes, destination: bytes, request: memoryview, tos: int, identification: int) -> bytes:
