@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,35 +63,40 @@ def clean(suite: str, release: Path) -> Iterator[Root]:
 
 
 def _made(suite: str) -> Path:
-    place = tools.CACHE / "roots" / f"{suite}-{tools.digest(_INCLUDE)}"
+    def make(place: Path) -> None:
+        say(f"making a root of Debian's {suite}")
+        run("debootstrap", "--variant=minbase", f"--include={_INCLUDE}", suite, place / "root", _MIRROR)
+        shutil.rmtree(place / "root/var/cache/apt/archives", ignore_errors=True)
+
+    return _kept(f"{suite}-{tools.digest(_INCLUDE)}", make) / "root"
+
+
+def _kept(name: str, make: Callable[[Path], None]) -> Path:
+    """The directory of that name in the cache, made if it is not there whole; others wait meanwhile."""
+    place = tools.CACHE / "roots" / name
     place.parent.mkdir(parents=True, exist_ok=True)
     with Path(f"{place}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (place / "ready").exists():
-            say(f"making a root of Debian's {suite}")
             shutil.rmtree(place, ignore_errors=True)
-            run("debootstrap", "--variant=minbase", f"--include={_INCLUDE}", suite, place / "root", _MIRROR)
-            shutil.rmtree(place / "root/var/cache/apt/archives", ignore_errors=True)
+            make(place)
             (place / "ready").touch()
-    return place / "root"
+    return place
 
 
 def foreign(suite: str, architecture: str) -> tuple[Path, Path]:
     """The files of another architecture's Debian, never set up, and an emulator for its programs."""
-    place = tools.CACHE / "roots" / f"{suite}-{architecture}"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{place}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "ready").exists():
-            say(f"fetching Debian's {suite} for {architecture}, and an emulator")
-            shutil.rmtree(place, ignore_errors=True)
-            root = place / "root"
-            options = ("--foreign", "--variant=minbase", f"--arch={architecture}", "--include=python3,openssl")
-            run("debootstrap", *options, suite, root, _MIRROR)
-            for package in sorted((root / "var/cache/apt/archives").glob("*.deb")):
-                run("dpkg-deb", "-x", package, root)
-            run("apt-get", "-q", "download", "qemu-user-static", cwd=place)
-            (emulator,) = place.glob("qemu-user-static_*.deb")
-            run("dpkg-deb", "-x", emulator, place / "emulator")
-            (place / "ready").touch()
+
+    def make(place: Path) -> None:
+        say(f"fetching Debian's {suite} for {architecture}, and an emulator")
+        root = place / "root"
+        options = ("--foreign", "--variant=minbase", f"--arch={architecture}", "--include=python3,openssl")
+        run("debootstrap", *options, suite, root, _MIRROR)
+        for package in sorted((root / "var/cache/apt/archives").glob("*.deb")):
+            run("dpkg-deb", "-x", package, root)
+        run("apt-get", "-q", "download", "qemu-user-static", cwd=place)
+        (emulator,) = place.glob("qemu-user-static_*.deb")
+        run("dpkg-deb", "-x", emulator, place / "emulator")
+
+    place = _kept(f"{suite}-{architecture}", make)
     return place / "root", place / "emulator/usr/bin"

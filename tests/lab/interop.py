@@ -26,6 +26,7 @@ from lab.guest import Guest
 from lab.machines import LabError, Machine, make_directory, wait_for
 from lab.network import GATEWAY_IPV4, GATEWAY_NAME, INSIDE_IPV4, INSIDE_IPV6, SECOND_GATEWAY_IPV4
 from lab.pki import CLIENT_NAME, Pki
+from lab.tools import programs
 from lab.trixie import TrixieGateway
 from lab.world import Lab
 
@@ -34,7 +35,6 @@ BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 COLUMNS = ("connect", "IPv4", "IPv6", "new keys", "IKE rekey", "move", "gateway restarts", "end")
 SHORT = {"session": {"rekey_child": "15s", "rekey_ike": "40s", "liveness": "5s"}}
 FLUSH = "ip xfrm state flush; ip xfrm policy flush; sh /cfg/run.sh"
-PVPN = REPOSITORY / "build" / "interop" / "venv"
 
 
 @dataclass(kw_only=True)
@@ -57,7 +57,7 @@ class Subject:
     version: str
     esp: str
     auth: str
-    make: Callable[[Subject, Path], contextlib.AbstractContextManager[Stage]]
+    make: Callable[[Subject, Path, Pki], contextlib.AbstractContextManager[Stage]]
     without: dict[str, str] = field(default_factory=dict)
 
 
@@ -65,8 +65,8 @@ class Subject:
 
 
 @contextlib.contextmanager
-def _strongswan(subject: Subject, folder: Path) -> Iterator[Stage]:
-    with Lab(pki=Pki(folder)) as lab:
+def _strongswan(subject: Subject, folder: Path, pki: Pki) -> Iterator[Stage]:
+    with Lab(pki=pki) as lab:
         if subject.version.startswith("6"):
             machine = lab.network.gateway
             lab.gateway = TrixieGateway(
@@ -89,14 +89,14 @@ def _strongswan(subject: Subject, folder: Path) -> Iterator[Stage]:
 
 @contextlib.contextmanager
 def _in_a_guest(
-    subject: Subject, folder: Path, files: dict[str, str | bytes], script: str, *, restart: str, log: str
+    subject: Subject, folder: Path, pki: Pki, files: dict[str, str | bytes], script: str, *, restart: str, log: str
 ) -> Iterator[Stage]:
     machine = Machine(f"ikg{os.getpid()}cl", folder)
     guest = None
     try:
         client = Client(machine, folder / "client")
         guest = Guest(machine, folder, files, script)
-        client.profiles.joinpath("work.toml").write_text(toml({**_profile(subject, client, folder), **SHORT}))
+        client.profiles.joinpath("work.toml").write_text(toml({**_profile(subject, client, pki), **SHORT}))
         running = guest
 
         def move() -> None:
@@ -113,8 +113,7 @@ def _in_a_guest(
         machine.close()
 
 
-def _profile(subject: Subject, client: Client, folder: Path) -> dict[str, dict[str, Any]]:
-    pki = _pki(folder)
+def _profile(subject: Subject, client: Client, pki: Pki) -> dict[str, dict[str, Any]]:
     gateway = pki.credential("gateway", "ecdsa256")
     tables: dict[str, dict[str, Any]] = {"gateway": {"address": GATEWAY_IPV4, "identity": GATEWAY_NAME}}
     auth: dict[str, Any] = {"method": subject.auth, "identity": CLIENT_NAME}
@@ -133,20 +132,9 @@ def _profile(subject: Subject, client: Client, folder: Path) -> dict[str, dict[s
     return {**tables, "auth": auth}
 
 
-_PKIS: dict[Path, Pki] = {}
-
-
-def _pki(folder: Path) -> Pki:
-    place = folder / "pki"
-    if place not in _PKIS:
-        place.mkdir(parents=True, exist_ok=True)
-        _PKIS[place] = Pki(place)
-    return _PKIS[place]
-
-
 @contextlib.contextmanager
-def _strongswan_with_the_kernel(subject: Subject, folder: Path) -> Iterator[Stage]:
-    gateway = _pki(folder).credential("gateway", "ecdsa256")
+def _strongswan_with_the_kernel(subject: Subject, folder: Path, pki: Pki) -> Iterator[Stage]:
+    gateway = pki.credential("gateway", "ecdsa256")
     remote = {
         "psk": f"auth = psk\nid = {CLIENT_NAME}",
         "certificate": f"auth = pubkey\nid = {CLIENT_NAME}\ncacerts = ca.crt",
@@ -215,13 +203,13 @@ swanctl --load-all --file /cfg/swanctl.conf --uri unix:///run/vici
 """,
     }
     restart = f"kill -9 $(cat /run/charon.own); sleep 1; {FLUSH}"
-    with _in_a_guest(subject, folder, files, "sh /cfg/run.sh", restart=restart, log="/run/log") as stage:
+    with _in_a_guest(subject, folder, pki, files, "sh /cfg/run.sh", restart=restart, log="/run/log") as stage:
         yield stage
 
 
 @contextlib.contextmanager
-def _libreswan(subject: Subject, folder: Path) -> Iterator[Stage]:
-    gateway = _pki(folder).credential("gateway", "ecdsa256")
+def _libreswan(subject: Subject, folder: Path, pki: Pki) -> Iterator[Stage]:
+    gateway = pki.credential("gateway", "ecdsa256")
     how = {
         "psk": f"\tauthby=secret\n\tleftid=@{GATEWAY_NAME}\n\trightid={CLIENT_NAME}\n",
         "certificate": f"\tauthby=ecdsa\n\tleftcert=gw\n\tleftid=@{GATEWAY_NAME}\n\tleftsendcert=always\n"
@@ -261,14 +249,14 @@ sleep 1; /usr/libexec/ipsec/whack --rundir /run/pluto --listen
     }
     restart = f"kill -9 $(cat /run/pluto/pluto.pid); sleep 1; rm -f /run/pluto/*; {FLUSH}"
     script = "sh /cfg/once.sh; sh /cfg/run.sh"
-    with _in_a_guest(subject, folder, files, script, restart=restart, log="/run/pluto.log") as stage:
+    with _in_a_guest(subject, folder, pki, files, script, restart=restart, log="/run/pluto.log") as stage:
         stage.inside = (INSIDE_IPV4,)
         yield stage
 
 
 @contextlib.contextmanager
-def _openiked(subject: Subject, folder: Path) -> Iterator[Stage]:
-    gateway = _pki(folder).credential("gateway", "ecdsa256")
+def _openiked(subject: Subject, folder: Path, pki: Pki) -> Iterator[Stage]:
+    gateway = pki.credential("gateway", "ecdsa256")
     how = {"psk": f'psk "{PSK}"', "eap-mschapv2": 'eap "mschap-v2"', "certificate": ""}[subject.auth]
     user = f'user "{USER}" "{PASSWORD}"\n' if subject.auth == "eap-mschapv2" else ""
     policy = (
@@ -294,7 +282,7 @@ grep -q _iked /etc/group || echo '_iked:x:990:' >>/etc/group
     }
     restart = "kill $(cat /run/iked.own); sleep 2; sh /cfg/run.sh"
     with _in_a_guest(
-        subject, folder, files, "sh /cfg/once.sh; sh /cfg/run.sh", restart=restart, log="/run/iked.log"
+        subject, folder, pki, files, "sh /cfg/once.sh; sh /cfg/run.sh", restart=restart, log="/run/iked.log"
     ) as stage:
         stage.inside = (INSIDE_IPV4,)
         yield stage
@@ -304,11 +292,9 @@ grep -q _iked /etc/group || echo '_iked:x:990:' >>/etc/group
 
 
 @contextlib.contextmanager
-def _pvpn(subject: Subject, folder: Path) -> Iterator[Stage]:
-    if not (PVPN / "bin" / "pvpn").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(PVPN)], check=True, timeout=120)
-        subprocess.run([PVPN / "bin" / "pip", "install", "-q", f"pvpn=={subject.version}"], check=True, timeout=300)
-    with Lab(pki=Pki(folder)) as lab:
+def _pvpn(subject: Subject, folder: Path, pki: Pki) -> Iterator[Stage]:
+    program = programs("interop", f"pvpn=={subject.version}") / "pvpn"
+    with Lab(pki=pki) as lab:
         lab.prepare(Offer(auth="psk"))
         lab.gateway.kill()
         profile = lab.client.profile_tables(lab.gateway)
@@ -318,7 +304,7 @@ def _pvpn(subject: Subject, folder: Path) -> Iterator[Stage]:
         log = folder / "pvpn.log"
         with log.open("w") as output:
             environment = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"}
-            command = (str(PVPN / "bin" / "pvpn"), "-p", PSK, "-v")
+            command = (str(program), "-p", PSK, "-v")
             lab.network.gateway.start(*command, stdout=output, stderr=output, env=environment)
         wait_for(lambda: "4500" in log.read_text(), timeout=20, what=f"pvpn: {log.read_text()}")
 
@@ -470,8 +456,10 @@ def judge(subject: Subject, only: Callable[[str], None] = lambda text: None) -> 
     """Run one row; a failure is its result, with the reason."""
     results = {column: subject.without.get(column, "-") for column in COLUMNS}
     folder = make_directory("interop")
+    authorities = folder / "pki"
+    authorities.mkdir()
     try:
-        with subject.make(subject, folder) as stage:
+        with subject.make(subject, folder, Pki(authorities)) as stage:
             trial = Trial(stage)
             steps: dict[str, Callable[[], str]] = {
                 "connect": trial.connect,

@@ -14,7 +14,22 @@ import struct
 import sys
 from typing import Literal, NamedTuple
 
-# System call numbers by machine (asm/unistd.h); what a machine does not have is left out.
+# System calls that are younger than 2019 have one number on every machine.
+_EVERYWHERE = {
+    "io_uring_setup": 425,
+    "io_uring_enter": 426,
+    "io_uring_register": 427,
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "fspick": 433,
+    "clone3": 435,
+    "mount_setattr": 442,
+    "quotactl_fd": 443,
+}
+# The others by machine (asm/unistd.h); what a machine does not have is left out.
 NUMBERS: dict[str, dict[str, int]] = {
     "x86_64": {
         "ioctl": 16,
@@ -66,18 +81,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "kexec_file_load": 320,
         "bpf": 321,
         "userfaultfd": 323,
-        "io_uring_setup": 425,
-        "io_uring_enter": 426,
-        "io_uring_register": 427,
-        "open_tree": 428,
-        "move_mount": 429,
-        "fsopen": 430,
-        "fsconfig": 431,
-        "fsmount": 432,
-        "fspick": 433,
-        "clone3": 435,
-        "mount_setattr": 442,
-        "quotactl_fd": 443,
+        **_EVERYWHERE,
         "syslog": 103,
     },
     "aarch64": {
@@ -123,18 +127,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "bpf": 280,
         "userfaultfd": 282,
         "kexec_file_load": 294,
-        "io_uring_setup": 425,
-        "io_uring_enter": 426,
-        "io_uring_register": 427,
-        "open_tree": 428,
-        "move_mount": 429,
-        "fsopen": 430,
-        "fsconfig": 431,
-        "fsmount": 432,
-        "fspick": 433,
-        "clone3": 435,
-        "mount_setattr": 442,
-        "quotactl_fd": 443,
+        **_EVERYWHERE,
     },
 }
 AF_NETLINK, AF_VSOCK, NETLINK_NETFILTER = 16, 40, 12

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from lab.machines import Machine, wait_for
 from lab.network import INSIDE_DNS, INSIDE_IPV4
 from lab.proxies import curl
 from lab.servers import DOMAIN
+from lab.tools import programs
 from lab.world import Lab
 
 FILES = ROOT / "docs" / "kubernetes"
@@ -39,7 +39,6 @@ mode=$3 group=$4 volume /etc/vpn-secret "$1/password" "$1/proxy-password"
 rm -r "$1" "$2"; chmod 777 /run
 """
 PROXY_PASSWORD = "of the proxy"
-TOOLS = ROOT / "build" / "kubernetes" / "venv"
 
 
 def arguments(file: str) -> list[str]:
@@ -122,11 +121,7 @@ def test_the_tunnel_beside_an_application_and_of_a_node(lab: Lab, file: str) -> 
 @pytest.fixture(scope="module")
 def tools() -> Path:
     """Schemas of Kubernetes' own kinds, and a linter, in an environment of their own."""
-    if not (TOOLS / "bin" / "kubernetes-validate").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(TOOLS)], check=True, timeout=120)
-        packages = ["kubernetes-validate", "yamllint", "podman-compose"]
-        subprocess.run([TOOLS / "bin" / "pip", "install", "-q", *packages], check=True, timeout=300)
-    return TOOLS / "bin"
+    return programs("kubernetes", "kubernetes-validate", "yamllint", "podman-compose")
 
 
 @pytest.mark.extended
