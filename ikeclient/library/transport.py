@@ -28,6 +28,7 @@ class StackTransport(asyncio.Transport):
         self._ended = False  # the peer has sent all, and the protocol knows
         self._eof = False  # ours is said, or will be behind the rest
         self._closing = False
+        self._over = False  # both ends have said everything; what waits is still for the protocol
         self._lost = False
         connection.handle(self)
         protocol.connection_made(self)
@@ -147,13 +148,17 @@ class StackTransport(asyncio.Transport):
         """See `Handler`."""
         if self._lost:
             return
-        error: Exception | None = None
-        if reason is not CloseReason.CLOSED:
-            try:
-                fail(reason)
-            except OSError as failure:
-                error = failure
-        self._lose(error)
+        if reason is CloseReason.CLOSED:
+            self._over = True
+            if self._closing:
+                self._lose(None)
+            else:
+                self._deliver()
+            return
+        try:
+            fail(reason)
+        except OSError as failure:
+            self._lose(failure)
 
     # Inside
 
@@ -165,6 +170,8 @@ class StackTransport(asyncio.Transport):
             self._ended = True
             if isinstance(self._protocol, asyncio.Protocol) and not self._protocol.eof_received():
                 self.close()
+        if self._over and self._ended and not self._lost:
+            self._lose(None)
 
     def _received(self, data: bytes) -> None:
         match self._protocol:
