@@ -221,6 +221,16 @@ class GatewayAddresses:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeardElsewhere:
+    """A genuine request of the gateway came from `address`, which is not the one in use: it may have moved there.
+
+    The address stands outside of what was authenticated, and is only worth a question (RFC 4555 sections 3.6 and 3.7).
+    """
+
+    address: IPAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReauthenticationDue:
     """The gateway soon wants a new authentication (RFC 4478), which only a new connection brings."""
 
@@ -244,7 +254,7 @@ class Closed:
     error: IkeclientError | None = None
 
 
-PathEvent = GatewayAddresses | Roamed | PathRefused | PathProbed
+PathEvent = GatewayAddresses | HeardElsewhere | Roamed | PathRefused | PathProbed
 
 Event = (
     Progress
@@ -259,6 +269,7 @@ Event = (
     | Roamed
     | PathRefused
     | GatewayAddresses
+    | HeardElsewhere
     | ReauthenticationDue
     | PathProbed
     | Closed

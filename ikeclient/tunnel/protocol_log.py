@@ -23,6 +23,7 @@ from ikeclient.ike.events import (
     Configuration,
     Event,
     GatewayAddresses,
+    HeardElsewhere,
     IkeEstablished,
     NatStatus,
     PathChanged,
@@ -155,6 +156,8 @@ def decided(event: Event) -> str | None:
             return f"the gateway refuses the path {path}: {printable(reason)}"
         case GatewayAddresses(addresses=addresses):
             return f"the gateway has further addresses: {_listed(addresses)}"
+        case HeardElsewhere(address=address):
+            return f"a request of the gateway came from {address}"
         case ReauthenticationDue():
             return "the gateway wants a new login soon"
         case Closed(error=error):

@@ -18,7 +18,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ikeclient.errors import IkeclientError
-from ikeclient.ike.events import GatewayAddresses, IPAddress, PathChanged, PathEvent, PathProbed, PathRefused, Roamed
+from ikeclient.ike.events import (
+    GatewayAddresses,
+    HeardElsewhere,
+    IPAddress,
+    PathChanged,
+    PathEvent,
+    PathProbed,
+    PathRefused,
+    Roamed,
+)
 from ikeclient.net.watch.snapshot import Change
 from ikeclient.tunnel.link import Link
 from ikeclient.tunnel.links import Links
@@ -97,6 +106,8 @@ class Roaming:
             case GatewayAddresses(addresses=addresses):
                 self._further = addresses
                 self._monitor.watch(*self._remotes(link))
+            case HeardElsewhere(address=address):
+                self._heard_at(address, link)
             case Roamed():
                 self._roamed(event, link)
                 self.path_mtu.begin(link)
@@ -115,6 +126,14 @@ class Roaming:
         self._named = tuple(named)
         self._monitor.watch(*self._remotes(link))
         self.path_mtu.begin(link)
+
+    def _heard_at(self, address: IPAddress, link: Link) -> None:
+        """Ask the gateway at `address`, unless another move is under way: it may have left the one in use."""
+        settled = self._session.status.life.state is State.CONNECTED and not self._probing
+        sources = self._monitor.sources_for(address)
+        if settled and link.ike.can_move and sources and address not in self._ours() and self._may_ask(address):
+            self._monitor.watch(address, *self._remotes(link))
+            self._move(link, (sources[0].address, address))
 
     def _roamed(self, event: Roamed, link: Link) -> None:
         session, status = self._session, self._session.status
@@ -171,10 +190,13 @@ class Roaming:
 
         Not at our own addresses, inside or outside, whatever it says.
         """
-        ours = {address.address for address in self._monitor.snapshot.addresses}
-        ours.update(address.ip for address in self._session.status.configuration.addresses)
+        ours = self._ours()
         further = (address for address in (*self._further, *self._named) if address not in ours)
         return list(dict.fromkeys((link.path.remote_address, *further)))
+
+    def _ours(self) -> set[IPAddress]:
+        inside = (address.ip for address in self._session.status.configuration.addresses)
+        return {*inside, *(address.address for address in self._monitor.snapshot.addresses)}
 
     def _may_ask(self, remote: IPAddress) -> bool:
         return remote in self._proven or self._budget.allows(remote, self._clock())

@@ -16,6 +16,7 @@ from ikeclient.ike.events import (
     Closed,
     Event,
     GatewayAddresses,
+    HeardElsewhere,
     NatStatus,
     Path,
     PathChanged,
@@ -280,3 +281,20 @@ def test_announced_addresses_are_told_and_nothing_is_sent_there() -> None:
     told = [event for event in world.events if isinstance(event, GatewayAddresses)]
     assert told == [GatewayAddresses(addresses=(ip_address("203.0.113.9"), ip_address("2001:db8::9")))]
     assert {sent.path for sent in world.log} == {HERE}
+
+
+def test_a_request_from_another_address_is_told_and_answered_there() -> None:
+    """Section 3.6: the gateway may have moved. Neither a replay nor a forgery of it says anything."""
+    world, scribe = connected()
+    request = scribe.one(INFORMATIONAL, (), message_id=0)
+    broken = bytearray(request)
+    broken[-1] ^= 1
+    world.to_client(bytes(broken), ELSEWHERE)
+    assert not any(isinstance(event, HeardElsewhere) for event in world.events)
+    for _ in range(2):
+        world.to_client(request, ELSEWHERE)
+    told = [event for event in world.events if isinstance(event, HeardElsewhere)]
+    assert told == [HeardElsewhere(address=ELSEWHERE.remote_address)]
+    world.run(5)
+    assert {sent.path for sent in world.log} == {ELSEWHERE}
+    assert world.sa.channel.path == HERE

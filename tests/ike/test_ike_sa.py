@@ -26,7 +26,14 @@ from sim_world import PATH, Weather, World, altered, assert_same_state, client_c
 
 from ikeclient.crypto.algorithms.transforms import KEY_EXCHANGE
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused, NoResponse
-from ikeclient.ike.events import ChildClosed, ChildEstablished, Closed, IkeEstablished, ReauthenticationDue
+from ikeclient.ike.events import (
+    ChildClosed,
+    ChildEstablished,
+    Closed,
+    HeardElsewhere,
+    IkeEstablished,
+    ReauthenticationDue,
+)
 from ikeclient.ike.v2.child.child_sa import ChildSa
 from ikeclient.ike.v2.exchanges.informational import delete_children, delete_ike_sa, informational
 from ikeclient.ike.v2.message.window import EXCUSE, LAST_MESSAGE_ID, MOST_EXCUSES, TIMEOUT, TIMEOUT_CLOSING
@@ -698,10 +705,11 @@ def test_a_genuine_request_from_elsewhere_is_answered_there_and_moves_nothing() 
     """S13."""
     world, scribe = connected()
     elsewhere = replace(UP, remote_address=ip_address("198.51.100.99"), remote_port=61000)
-    before = snapshot(world)
+    *before, told, path = snapshot(world)
     world.to_client(scribe.one(INFORMATIONAL, (), message_id=0), elsewhere)
     assert world.log[-1].path == elsewhere
-    assert snapshot(world) == before
+    assert world.events[told:] == [HeardElsewhere(address=elsewhere.remote_address)]
+    assert snapshot(world) == (*before, told + 1, path)
     world.at_client(lambda client, now: client.check_liveness(now))
     assert world.log[-1].path == UP
 

@@ -259,6 +259,21 @@ def test_the_outage_of_a_move_is_reported_beside_strongswans(
 
 
 @pytest.mark.waits
+def test_a_gateway_whose_own_address_changed_is_followed(lab: Lab) -> None:
+    """It loses the address in use and tells of it from another one, which stands in the IP header (RFC 4555, 3.6)."""
+    gateway = lab.network.gateway
+    gateway.sysctl("net.ipv4.conf.wan.promote_secondaries", 1)
+    gateway.ip("address", "add", "10.1.0.9/24", "dev", "wan")
+    connection = lab.connected()
+    download = Download(lab.network.client)
+    gateway.ip("address", "del", f"{GATEWAY_IPV4}/24", "dev", "wan")
+    status = wait_roams(lab, 1, timeout=20)
+    assert status["gateway"]["address"] == "10.1.0.9"  # type: ignore[index]
+    assert status["reconnects"] == 0, connection.stderr
+    assert download.sha256() == lab.servers.sha256
+
+
+@pytest.mark.waits
 def test_no_traffic_goes_to_addresses_at_which_the_gateway_has_never_answered(lab: Lab) -> None:
     """S19: it announces all addresses it has; for us they might be anybody's. Asked is with a few IKE messages each."""
     lab.network.add_second_path()

@@ -11,10 +11,19 @@ from typing import Any
 
 import pytest
 
-from ikeclient.ike.events import Configuration, GatewayAddresses, IPAddress, NatStatus, Path, PathChanged, Roamed
+from ikeclient.ike.events import (
+    Configuration,
+    GatewayAddresses,
+    HeardElsewhere,
+    IPAddress,
+    NatStatus,
+    Path,
+    PathChanged,
+    Roamed,
+)
 from ikeclient.net.watch.snapshot import Change, OuterAddress, Snapshot
 from ikeclient.tunnel.roaming import PROBES, PROBES_EACH, SILENT, ProbeBudget, Roaming, is_silent
-from ikeclient.tunnel.state import State
+from ikeclient.tunnel.state import Input, State
 from ikeclient.tunnel.status import InnerNetwork, Life, Status
 from ikeclient.tunnel.status_events import StatusEvents
 
@@ -116,6 +125,9 @@ class Rig:
     def announce(self, *addresses: IPAddress) -> None:
         self.roaming.handle(GatewayAddresses(addresses=addresses), self.opened)
 
+    def heard_at(self, address: IPAddress) -> None:
+        self.roaming.handle(HeardElsewhere(address=address), self.opened)
+
     def silence(self, seconds: float) -> None:
         """The gateway answers nothing for so long."""
         self.link.unanswered_since = self.now
@@ -174,6 +186,38 @@ def test_without_an_answer_elsewhere_it_is_asked_again_where_it_was_heard_last(r
     rig.announce(SECOND)
     rig.silence(3 * SILENT)
     assert [(remote, proven) for _, remote, proven in rig.link.moves] == [(SECOND, False), (GATEWAY, True)]
+
+
+def test_a_gateway_that_speaks_from_another_address_is_asked_there_before_traffic_follows(rig: Rig) -> None:
+    rig.heard_at(SECOND)
+    assert rig.link.moves == [(WIFI, SECOND, False)]
+    assert SECOND in rig.monitor.watched
+    assert rig.link.path == HERE
+    rig.heard_at(ip_address("203.0.113.9"))  # one question at a time
+    rig.answers(SECOND)
+    assert rig.link.path == replace(HERE, remote_address=SECOND)
+    rig.heard_at(GATEWAY)
+    assert rig.link.moves == [(WIFI, SECOND, False), (WIFI, GATEWAY, True)]
+
+
+def test_an_address_it_was_heard_at_is_not_asked_where_no_answer_can_be_of_use(rig: Rig) -> None:
+    rig.heard_at(WIFI)  # our own
+    rig.heard_at(ip_address("2001:db8::9"))  # no way there
+    rig.link.can_move = False
+    rig.heard_at(SECOND)
+    rig.link.can_move = True
+    rig.session.status.life.happens(Input.PATH_LOST)
+    rig.heard_at(SECOND)  # a move is under way
+    assert rig.link.moves == []
+
+
+def test_a_gateway_that_seems_to_be_everywhere_is_asked_at_few_places(rig: Rig) -> None:
+    for n in range(20, 60):
+        rig.heard_at(ip_address(f"203.0.113.{n}"))
+        rig.silence(SILENT + 2)
+        rig.answers(GATEWAY)
+    asked = [move for move in rig.link.moves if not move[2]]
+    assert len(asked) <= PROBES + 1
 
 
 def test_however_many_addresses_are_announced_few_are_asked_and_not_often(rig: Rig) -> None:

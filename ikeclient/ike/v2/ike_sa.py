@@ -15,6 +15,7 @@ from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import (
     Event,
     GatewayAddresses,
+    HeardElsewhere,
     Need,
     Notice,
     Path,
@@ -403,6 +404,8 @@ class IkeSa:
             return
         for effect in served:
             self._apply(effect, now)
+        if path.remote_address != self.channel.path.remote_address and self.state is State.ESTABLISHED:
+            self.events.append(HeardElsewhere(address=path.remote_address))
 
     def _apply(self, effect: Effect, now: float) -> None:
         match effect:
