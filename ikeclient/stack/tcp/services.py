@@ -11,7 +11,7 @@ from ikeclient.stack.tcp.timestamps import Timestamps
 from ikeclient.stack.tcp.window import WindowBudget
 
 if TYPE_CHECKING:
-    from ikeclient.stack.tcp.connection import Connection
+    from ikeclient.stack.tcp.control_block import ControlBlock
 
 
 class Services(Protocol):
@@ -20,13 +20,13 @@ class Services(Protocol):
     outlet: Outlet
     windows: WindowBudget
 
-    def arm(self, connection: Connection, at: float) -> None:
+    def arm(self, connection: ControlBlock, at: float) -> None:
         """Call `expire` then, or before."""
 
-    def opened(self, connection: Connection) -> bool:
+    def opened(self, flow: Flow) -> bool:
         """One that a listener began is established; whether somebody wants it."""
 
-    def gone(self, connection: Connection) -> None:
+    def gone(self, connection: ControlBlock) -> None:
         """There is no such connection any more."""
 
     def wait(self, flow: Flow, following: int, expected: int, stamps: Timestamps | None, due: bool, now: float) -> None:

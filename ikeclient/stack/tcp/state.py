@@ -101,6 +101,9 @@ CONNECTED = (
     State.CLOSING,
     State.LAST_ACK,
 )
+# Tuples, because looking for a member of an enumeration in a set calls its hash function, which is in Python.
+RECEIVING = (State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2)
+GONE = (State.CLOSED, State.TIME_WAIT)
 _OPENING = (State.SYN_SENT, State.SYN_RECEIVED)
 _IDLE = (State.CLOSED, State.LISTEN)
 _ENDED = (State.CLOSE_WAIT, State.CLOSING, State.LAST_ACK)

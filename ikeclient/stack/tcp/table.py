@@ -13,6 +13,7 @@ from heapq import heapify, heappop, heappush
 
 from ikeclient.stack.interfaces import LONGEST_PACKET, Entropy, Handler, Inbound, Outlet, Quoted
 from ikeclient.stack.tcp.connection import Connection
+from ikeclient.stack.tcp.control_block import ControlBlock
 from ikeclient.stack.tcp.frame import Flow
 from ikeclient.stack.tcp.handshake import SMALLEST_MSS, Handshake
 from ikeclient.stack.tcp.listener import Accept, Listener
@@ -51,7 +52,7 @@ class Tcp:
         self._connections: dict[bytes, Connection] = {}
         self._waiting: dict[bytes, TimeWait] = {}  # in order of their ends, almost
         self._listeners: dict[tuple[int, bytes | None], Listener] = {}
-        self._heap: list[tuple[float, int, Connection]] = []
+        self._heap: list[tuple[float, int, ControlBlock]] = []
         self._entries = 0
         self._numbers = Numbers(entropy)
         self._segment = Segment()
@@ -189,7 +190,7 @@ class Tcp:
 
     # For connections: `stack.tcp.services.Services`
 
-    def arm(self, connection: Connection, at: float) -> None:
+    def arm(self, connection: ControlBlock, at: float) -> None:
         """Call `expire` then, or before."""
         self._entries += 1
         heap = self._heap
@@ -199,10 +200,10 @@ class Tcp:
             self._heap = [entry for entry in heap if entry[2].armed == entry[0]]
             heapify(self._heap)
 
-    def opened(self, connection: Connection) -> bool:
+    def opened(self, flow: Flow) -> bool:
         """One that a listener began is established; whether somebody wants it."""
-        key = connection.flow.key
-        listener = self._listener(key)
+        key = flow.key
+        connection, listener = self._connections[key], self._listener(key)
         if listener is None or not listener.remove(key):
             return False
         handler = listener.accept(connection)
@@ -211,7 +212,7 @@ class Tcp:
         connection.adopt(handler)
         return True
 
-    def gone(self, connection: Connection) -> None:
+    def gone(self, connection: ControlBlock) -> None:
         """There is no such connection any more."""
         key = connection.flow.key
         if self._connections.get(key) is connection:
