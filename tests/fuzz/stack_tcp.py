@@ -93,7 +93,7 @@ def _use(random: Random, rig: Rig) -> None:
 
 def stack_tcp(random: Random) -> None:
     """One connection after the other gets odd segments; see the module."""
-    rig = Rig(mtu=random.choice((576, 1280, 1500, 9000)), ask_ecn=random.random() < 0.5)
+    rig = Rig(mtu=random.choice((576, 1280, 1500, 9000)))
     state = random.choice(list(State))
     stamps = of_syn(1460, 7, True, (1, 0)) if random.random() < 0.5 else b""
     if state in (State.SYN_SENT, State.CLOSED, State.LISTEN, State.SYN_RECEIVED) or not stamps:

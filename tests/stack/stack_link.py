@@ -66,11 +66,11 @@ class Clock:
 class Host:
     """A table, and the outlet that it sends through."""
 
-    def __init__(self, world: World, address: bytes, seed: int, path: Path, *, ask_ecn: bool = False) -> None:
+    def __init__(self, world: World, address: bytes, seed: int, path: Path) -> None:
         self.world, self.address, self.path = world, address, path
         self.longest = 1500
         self.random = Random(seed)
-        self.tcp = Tcp(self, self.random.randbytes, ask_ecn=ask_ecn)
+        self.tcp = Tcp(self, self.random.randbytes)
         self.peer: Host = self
         self.queue: deque[Sends] = deque()
         self.frame = memoryview(bytearray(66000))
@@ -245,12 +245,11 @@ class World:
         back: Path | None = None,
         addresses: tuple[bytes, bytes] = V4,
         merge: float = 0.0,
-        ask_ecn: bool = False,
     ) -> None:
         self.clock = Clock()
         self.random = Random(seed)
         self.merge = merge
-        self.a = Host(self, addresses[0], seed + 1, there or Path(), ask_ecn=ask_ecn)
+        self.a = Host(self, addresses[0], seed + 1, there or Path())
         self.b = Host(self, addresses[1], seed + 2, back or Path())
         self.a.peer, self.b.peer = self.b, self.a
 

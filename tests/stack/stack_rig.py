@@ -39,11 +39,11 @@ class Out:
 class Rig:
     """The TCP, the time, and what its user hears."""
 
-    def __init__(self, *, mtu: int = 1500, ask_ecn: bool = False) -> None:
+    def __init__(self, *, mtu: int = 1500) -> None:
         self.now = 5000.0
         self.longest = mtu
         self.queue: deque[Sends] = deque()
-        self.tcp = Tcp(self, Random(1).randbytes, ask_ecn=ask_ecn)
+        self.tcp = Tcp(self, Random(1).randbytes)
         self.frame = memoryview(bytearray(66000))
         self.flow = b""
         self.iss = 0

@@ -11,8 +11,9 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,11 @@ from thread_namespace import fresh_namespace
 from wire import FAR4, FAR6, LINUX4, LINUX6, OURS4, OURS6, BadPath, Wire, far_machine, run, run_joined
 
 from ikeclient.dataplane.async_host import AsyncHost, Connection
+from ikeclient.esp.packet.ecn import CE, decapsulate
 from ikeclient.stack.interfaces import CloseReason
+from ikeclient.stack.ip.header import TCP
 from ikeclient.stack.ip.icmp import Kind
+from ikeclient.stack.tcp.segment import CWR, SYN
 
 BOTH = pytest.mark.parametrize("address", [LINUX4, LINUX6])
 DATA = os.urandom(1 << 20)
@@ -261,6 +265,31 @@ def test_slow_readers_stop_senders_and_lose_nothing() -> None:
 def test_a_path_that_loses_delays_reorders_and_doubles() -> None:
     bad = BadPath(1, loss=0.02, delay=0.004, jitter=0.004, doubled=0.01)
     run_joined(lambda host, _: exchange(host, LINUX4, 1), path=bad)
+
+
+class Marking(BadPath):
+    """A router that marks some of what can be marked; `confirmed` are the ends whose segments had CWR."""
+
+    def __init__(self) -> None:
+        super().__init__(5)
+        self._every = count(1)
+        self.confirmed: set[bytes] = set()
+
+    def carry(self, packet: bytes, arrive: Callable[[bytes], object]) -> None:
+        """Mark every fiftieth packet, unless it cannot be."""
+        if packet[9] == TCP and packet[33] & CWR and not packet[33] & SYN:
+            self.confirmed.add(packet[12:16])
+        marked = bytearray(packet)
+        if not next(self._every) % 50:
+            decapsulate(CE, marked)
+        super().carry(bytes(marked), arrive)
+
+
+def test_marks_of_a_router_are_told_and_confirmed_both_ways() -> None:
+    """RFC 3168: we ask for it, and Linux accepts; CWR shows that ECE was heard."""
+    path = Marking()
+    run_joined(lambda host, _: exchange(host, LINUX4, 2), path=path)
+    assert path.confirmed == {socket.inet_aton(OURS4), socket.inet_aton(LINUX4)}
 
 
 @pytest.mark.extended

@@ -285,7 +285,7 @@ def test_reordering_costs_little() -> None:
 
 def test_marks_keep_the_queue_short_without_a_loss() -> None:
     speed = 3e6
-    world = World(there=Path(delay=0.01, rate=speed, queue=1_000_000, mark=30_000), back=Path(delay=0.01), ask_ecn=True)
+    world = World(there=Path(delay=0.01, rate=speed, queue=1_000_000, mark=30_000), back=Path(delay=0.01))
     source, sink = Source(), Sink()
     connected(world, source, sink)
     world.run(3)

@@ -52,7 +52,12 @@ def test_our_syn_offers_everything_and_an_answer_without_it_is_respected() -> No
     """RFC 7323 section 2.2, RFC 2018 section 2."""
     rig = Rig()
     syn = rig.connect()
-    assert (syn.flags, syn.options.mss, syn.options.scale, syn.options.sack_permitted) == (SYN, 1460, 8, True)
+    assert (syn.flags, syn.options.mss, syn.options.scale, syn.options.sack_permitted) == (
+        SYN | ECE | CWR,
+        1460,
+        8,
+        True,
+    )
     assert syn.options.timestamps is not None
     assert syn.window == 65535
     (ack,) = rig.put(SYN | ACK, sequence=IRS, options=of_syn(1000, None, False, None))
@@ -243,7 +248,7 @@ def test_a_window_that_was_taken_back_is_borne() -> None:
 
 def test_marks_of_congestion_shrink_the_window_once_and_are_confirmed() -> None:
     """RFC 3168 section 6.1."""
-    rig = Rig(ask_ecn=True)
+    rig = Rig()
     assert rig.connect().flags == SYN | ECE | CWR
     rig.put(SYN | ACK | ECE, sequence=IRS, options=SACK)
     assert rig.connection is not None
@@ -261,10 +266,13 @@ def test_marks_of_congestion_shrink_the_window_once_and_are_confirmed() -> None:
 
 def test_our_syn_gives_up_ecn_when_nobody_answers() -> None:
     """RFC 3168 section 6.1.1.1."""
-    rig = Rig(ask_ecn=True)
+    rig = Rig()
     rig.connect()
-    flags = [sent.flags for sent in rig.wait(8)]
-    assert flags[-1] == SYN
+    assert [sent.flags for sent in rig.wait(2)] == [SYN]
+    rig.put(SYN | ACK | ECE, sequence=IRS, options=SACK)  # of the first one, late
+    assert rig.connection is not None
+    rig.connection.send(bytes(MSS))
+    assert [sent.ecn for sent in rig.out()] == [0]
 
 
 def test_a_longer_packet_than_the_path_carries_leaves_again_in_shorter_ones() -> None:

@@ -6,6 +6,7 @@ A segment in order costs a few comparisons; whatever is unusual takes a path of 
 from __future__ import annotations
 
 from ikeclient.stack.interfaces import CloseReason
+from ikeclient.stack.tcp.ecn import EXPERIENCED
 from ikeclient.stack.tcp.opening import Opening
 from ikeclient.stack.tcp.segment import ACK, FIN, PSH, RST, SYN, Segment
 from ikeclient.stack.tcp.sequence import MASK, unwrap
@@ -67,7 +68,7 @@ class Arrival(Opening):
         position = una + ((segment.acknowledgment - una) & MASK)
         if not una < position <= sender.nxt or self.state is not State.ESTABLISHED or not sender.recovery.is_plain:
             return False
-        if segment.has_blocks or self._ecn.codepoint:
+        if segment.has_blocks:
             return False
         following = self._receiver.next
         if stamps is not None:
@@ -100,7 +101,7 @@ class Arrival(Opening):
         position, una = receiver.next, sender.una
         if segment.acknowledgment != una & MASK or self.state is not State.ESTABLISHED or self._left:
             return False
-        if not receiver.is_plain(segment.length) or segment.has_blocks or self._ecn.codepoint:
+        if not receiver.is_plain(segment.length) or segment.has_blocks or segment.ecn == EXPERIENCED:
             return False
         tuner = receiver.tuner
         if stamps is not None:

@@ -1,7 +1,8 @@
 """How a connection is opened: our SYN, the peer's, and what both agree on (RFC 9293 section 3.5, RFC 7323, RFC 2018).
 
-Our offer is always the same: window scale, timestamps and selective acknowledgements. What the peer's SYN does not have
-is not used.
+Our offer is always the same: window scale, timestamps, selective acknowledgements and ECN. What the peer's SYN does not
+have is not used. A SYN that got no answer is repeated without ECN, since a few paths lose such SYNs (RFC 3168 section
+6.1.1.1).
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ class Handshake:
 
     __slots__ = (
         "_agreed",
-        "_ask_ecn",
         "_sent_at",
         "_tries",
         "at",
@@ -32,7 +32,7 @@ class Handshake:
         "position",
     )
 
-    def __init__(self, iss: int, mss: int, *, passive: bool, ask_ecn: bool = False) -> None:
+    def __init__(self, iss: int, mss: int, *, passive: bool) -> None:
         self.iss = iss
         self.position = 0
         self.mss = mss
@@ -40,7 +40,6 @@ class Handshake:
         self.ecn = False
         self.at: float | None = None  # when the SYN is sent again; None: now
         self.peer_window = 0
-        self._ask_ecn = ask_ecn
         self._tries = 0
         self._sent_at = 0.0
         self._agreed: Options | None = None
@@ -79,17 +78,17 @@ class Handshake:
         self.position = segment.sequence
         self.peer_window = segment.window
         wanted = ECE if self.answering(segment) else ECE | CWR
-        self.ecn = segment.flags & (ECE | CWR) == wanted and (self.passive or self._ask_ecn)
+        self.ecn = segment.flags & (ECE | CWR) == wanted and (self.passive or self._tries <= 1)
 
     def answering(self, segment: Segment) -> bool:
         """Whether the peer's SYN answers ours."""
         return not self.passive and bool(segment.flags & 0x10)
 
     def flags(self) -> int:
-        """The ECN flags of our SYN; a SYN that got no answer is sent without (RFC 3168 section 6.1.1.1)."""
+        """The ECN flags of our SYN."""
         if self._agreed is not None:
             return ECE if self.ecn else 0
-        return ECE | CWR if self._ask_ecn and self._tries <= 1 else 0
+        return 0 if self._tries else ECE | CWR
 
     def options(self, timestamps: tuple[int, int]) -> bytes:
         """The options of our SYN."""

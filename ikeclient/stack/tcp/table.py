@@ -33,7 +33,6 @@ class Tcp:
     """Connections by flow (see `stack.interfaces`), listeners by port and address."""
 
     __slots__ = (
-        "_ask_ecn",
         "_connections",
         "_entries",
         "_heap",
@@ -46,9 +45,8 @@ class Tcp:
         "windows",
     )
 
-    def __init__(self, outlet: Outlet, entropy: Entropy, *, ask_ecn: bool = False) -> None:
+    def __init__(self, outlet: Outlet, entropy: Entropy) -> None:
         self.outlet = outlet
-        self._ask_ecn = ask_ecn
         self._connections: dict[bytes, Connection] = {}
         self._waiting: dict[bytes, TimeWait] = {}  # in order of their ends, almost
         self._listeners: dict[tuple[int, bytes | None], Listener] = {}
@@ -90,7 +88,7 @@ class Tcp:
         flow = Flow(key)
         mss = min(max(self.outlet.mtu(flow.remote[0]) - flow.overhead, SMALLEST_MSS), _LARGEST_MSS)
         iss = self._numbers.sequence(key, now)
-        handshake = Handshake(iss, mss, passive=passive, ask_ecn=self._ask_ecn)
+        handshake = Handshake(iss, mss, passive=passive)
         connection = Connection(flow, handshake, Timestamps(self._numbers.clock(key)), self)
         self._connections[key] = connection
         return connection
