@@ -13,12 +13,16 @@ from lab.machines import LabError, Machine, host_run, stat_fields, wait_for
 class Capture:
     """A recording of an interface of a machine; a context manager that begins and ends it.
 
-    `expression` is tcpdump's language. The recording is whole when the `with` block has ended.
+    `expression` is tcpdump's language. The recording is whole when the `with` block has ended. The kernel has 2 MiB of
+    places of `longest` bytes for packets that wait to be written, and loses what comes when all are taken.
     """
 
-    def __init__(self, machine: Machine, interface: str, path: Path, *, expression: str = "") -> None:
+    def __init__(
+        self, machine: Machine, interface: str, path: Path, *, expression: str = "", longest: int = 1 << 18
+    ) -> None:
         self.path = path
-        options = ("-i", interface, "-Z", "root", "-U", "--immediate-mode", "-n", "-w", str(path))
+        size = ("-s", str(longest))
+        options = ("-i", interface, "-Z", "root", "-U", "--immediate-mode", "-n", *size, "-w", str(path))
         self._command = ["tcpdump", *options, *([expression] if expression else [])]
         self._machine = machine
         self._process: subprocess.Popen[bytes] | None = None

@@ -1,6 +1,6 @@
 """Peers of a proxy, run as programs in a machine of the lab: a server behind the gateway, and clients.
 
-serve PORT                      an echo server, and one of bulk data on the next port
+serve PORT                      an echo server, on the next port one of bulk data, and on the one after one that resets
 many PROXY COUNT HOST PORT      that many SOCKS connections at once, each with bytes of its own to echo
 bulk PROXY HOST PORT MEGABYTES  receive, and print rate and hash
 datagram PROXY HOST PORT DATA [TRIES]   one datagram through UDP ASSOCIATE, data and answer in hexadecimal
@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import resource
 import socket
+import struct
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -61,8 +62,13 @@ async def _bulk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
+async def _reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.close()
+
+
 async def _serve(port: int) -> None:
-    for number, serve in ((port, _echo), (port + 1, _bulk)):
+    for number, serve in enumerate((_echo, _bulk, _reset), port):
         await asyncio.start_server(serve, None, number, backlog=2048)
     print("ready", flush=True)
     await asyncio.Event().wait()

@@ -12,6 +12,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,77 @@ async def put(host: AsyncHost, name: str, size: int, seconds: float = 0.0) -> di
     return {"same": same, "seconds": time.monotonic() - begun}
 
 
+def _pieces(size: int) -> Iterator[bytes]:
+    """So many bytes of which no two pieces are the same."""
+    chunk = os.urandom(_CHUNK - 8)
+    for at in range(0, size, _CHUNK):
+        yield (at.to_bytes(8, "big") + chunk)[: size - at]
+
+
+async def echo(host: AsyncHost, address: str, port: int, size: int, pause: float = 0.0) -> dict[str, Any]:
+    """Whether a server gives back what it is sent, and ends after we have: both ways at once, each ended by itself.
+
+    Nothing is read during the `pause`; `held` is how much was sent by its end.
+    """
+    connection = await host.open_connection(address, port)
+    sent, heard, count = hashlib.sha256(), hashlib.sha256(), 0
+
+    async def pour() -> None:
+        nonlocal count
+        for piece in _pieces(size):
+            sent.update(piece)
+            await connection.write(piece)
+            count += len(piece)
+        connection.shutdown()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(pour())
+        await asyncio.sleep(pause)
+        held = count
+        while data := await connection.read():
+            heard.update(data)
+    connection.close()
+    return {"same": sent.digest() == heard.digest(), "held": held}
+
+
+async def many(host: AsyncHost, address: str, port: int, count: int) -> int:
+    """How many of so many connections that are open at the same time give back what each of them was sent."""
+    connections = await asyncio.gather(*(host.open_connection(address, port) for _ in range(count)))
+
+    async def one(connection: Connection, said: bytes) -> bool:
+        await connection.write(said)
+        connection.shutdown()
+        heard = b""
+        while data := await connection.read():
+            heard += data
+        connection.close()
+        return heard == said
+
+    return sum(await asyncio.gather(*(one(each, b"%d " % n * 200) for n, each in enumerate(connections))))
+
+
+async def hear(host: AsyncHost, address: str, port: int) -> str:
+    """What a server says before it ends."""
+    connection = await host.open_connection(address, port)
+    heard = b""
+    while data := await connection.read():
+        heard += data
+    return heard.decode()
+
+
+async def leave(host: AsyncHost, address: str, port: int) -> None:
+    """Reset a connection, once the server has answered."""
+    connection = await host.open_connection(address, port)
+    await connection.write(b"hello")
+    await connection.read()
+    connection.abort()
+
+
+async def mtu(host: AsyncHost, address: str) -> int:
+    """The longest packet to an address, as far as is known."""
+    return host.host.mtu(ip_address(address).packed)
+
+
 async def udp(host: AsyncHost, address: str, size: int) -> bool:
     """Whether a datagram comes back as it was sent."""
     datagrams, data = host.open_udp(peer=(address, 7)), os.urandom(size)
@@ -95,12 +168,12 @@ async def resolve(host: AsyncHost, name: str) -> list[str]:
     return await host.resolve(name)
 
 
-COMMANDS = {"get": get, "put": put, "udp": udp, "ping": ping, "resolve": resolve}
+COMMANDS = {each.__name__: each for each in (get, put, echo, many, hear, leave, mtu, udp, ping, resolve)}
 
 
 async def _carry_out(host: AsyncHost, number: int, word: str, *arguments: Any) -> None:
     try:
-        async with asyncio.timeout(100):
+        async with asyncio.timeout(500):
             tell({"number": number, "result": await COMMANDS[word](host, *arguments)})
     except OSError as error:
         tell({"number": number, "error": str(error), "errno": error.errno})

@@ -81,7 +81,7 @@ class User:
             self._check()
             return self._results.get(number)
 
-        found = wait_for(there, timeout=110, what=f"the answer to {number}: {self.events}")
+        found = wait_for(there, timeout=510, what=f"the answer to {number}: {self.events}")
         return found["result"] if "result" in found else OSError(found["errno"], found["error"])
 
     def is_done(self, number: int) -> bool:
