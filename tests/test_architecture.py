@@ -73,6 +73,10 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
         frozenset({"net", "profile.model.schema", "control", "errors"}),
         "which network has a tunnel up; the tunnel itself is another process, which knows nothing of it",
     ),
+    "desktop": (
+        frozenset({"control", "net.watch.files", "wire.text", "errors"}),
+        "what a person is shown of tunnels; it is a client of their sockets, in a process of its own",
+    ),
     "library": (
         frozenset({"process", "proxy", "stack", "tunnel", "profile", "dataplane", "control", "errors"}),
         "what a program of others sees of a tunnel in its own event loop",
@@ -98,7 +102,7 @@ ABOVE_EXCHANGES = frozenset(
 # What a command may import, but only inside a function: the start-up time of every other command depends on it.
 LAZY: dict[str, tuple[frozenset[str], str]] = {
     "cli": (
-        frozenset({"process", "tunnel", "dataplane", "net", "esp", "proxy", "when"}),
+        frozenset({"process", "tunnel", "dataplane", "net", "esp", "proxy", "when", "desktop"}),
         "what carries a tunnel needs them, `status` must not pay for them",
     ),
 }
@@ -113,7 +117,10 @@ HOMES: dict[str, tuple[tuple[str, ...], str]] = {
     "pytun": (("ikeclient.net.device.tun",), "one device file, one owner"),
     "netifaces": (("ikeclient.net",), "what interfaces exist is a question to the machine"),
     "pydantic": (("ikeclient.profile",), "input from people is validated once, at the edge"),
-    "dbus_fast": (("ikeclient.networkmanager.service",), "one program answers calls over D-Bus"),
+    "dbus_fast": (
+        ("ikeclient.networkmanager.service", "ikeclient.desktop.notifications"),
+        "one program answers calls on the system bus, one makes some on the session's, and no tunnel does either",
+    ),
     "typer": (("ikeclient.cli",), "the command line is the only thing that talks to people"),
     "rich": (("ikeclient.cli",), "the command line is the only thing that talks to people"),
 }

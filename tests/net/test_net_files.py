@@ -80,6 +80,22 @@ def test_a_directory_that_is_not_there_yet_rings_when_it_appears(tmp_path: Path)
     bell.close()
 
 
+def test_every_name_in_a_directory_rings_if_that_is_asked_for(tmp_path: Path) -> None:
+    directory = tmp_path / "run" / "ikeclient"
+    bell = FileBell([str(directory)], inside=[str(directory)])
+    for each in (directory.parent, directory, directory / "work"):
+        each.mkdir()
+        assert rings(bell), each
+        bell.watch()
+    (directory / "work").rename(directory / "home")
+    assert rings(bell)
+    (directory / "home").rmdir()
+    assert rings(bell)
+    (directory / ".lock").touch()
+    assert not rings(bell), "what is hidden is not asked for"
+    bell.close()
+
+
 def test_the_file_that_a_link_leads_to_counts(tmp_path: Path) -> None:
     target, link = tmp_path / "run" / "stub.conf", tmp_path / "resolv.conf"
     target.parent.mkdir()

@@ -25,12 +25,15 @@ _LARGEST = 1 << 16
 class FileBell:
     """Becomes readable when something happened to one of `paths`; call `watch` after each look, and at first.
 
+    Of those that are in `inside` as well, and are directories, every name in them counts that is not hidden.
     Construction raises OSError.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, paths: Iterable[str], inside: Iterable[str] = ()) -> None:
         self._paths = tuple(paths)
+        self._inside = frozenset(inside)
         self._names: set[bytes] = set()
+        self._whole: set[int] = set()  # the watches of those directories
         self._descriptor = syscalls.file_events()
         self.watch()
 
@@ -42,7 +45,9 @@ class FileBell:
         """Watch the way to each file as it is now, as far as it exists and may be read."""
         for path in self._paths:
             for way in dict.fromkeys((path, os.path.realpath(path))):
-                if not os.path.isdir(way):
+                if path in self._inside and os.path.isdir(way):
+                    self._whole.update(self._add(way, _NAMES))
+                elif not os.path.isdir(way):
                     self._add(way, _CONTENT)
                 for below in (Path(way), *Path(way).parents[:-1]):
                     self._names.add(os.fsencode(below.name))
@@ -57,15 +62,18 @@ class FileBell:
             except BlockingIOError:
                 return found
             while data:
-                _, mask, _, length = _EVENT.unpack_from(data)
+                watch, mask, _, length = _EVENT.unpack_from(data)
                 name = data[_EVENT.size : _EVENT.size + length].rstrip(b"\0")
-                found = found or bool(mask & (_CONTENT | _OVERFLOW)) or name in self._names
+                inside = watch in self._whole and not name.startswith(b".")
+                found = found or inside or bool(mask & (_CONTENT | _OVERFLOW)) or name in self._names
                 data = data[_EVENT.size + length :]
 
     def close(self) -> None:
         """Watch no more."""
         os.close(self._descriptor)
 
-    def _add(self, path: str, mask: int) -> None:
+    def _add(self, path: str, mask: int) -> set[int]:
+        """Return the watch, or nothing if there can be none."""
         with contextlib.suppress(OSError):
-            syscalls.watch_file(self._descriptor, path, mask | _MASK_ADD)
+            return {syscalls.watch_file(self._descriptor, path, mask | _MASK_ADD)}
+        return set()
