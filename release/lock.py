@@ -1,4 +1,6 @@
-"""The lock files: `requirements.txt` for what is shipped and `tools.txt` for what builds it, with every file's hash.
+"""The lock files, with every file's hash: what is shipped, what packages hold besides, and what builds them.
+
+`requirements.txt`, `networkmanager.txt` (also the extra of that name) and `tools.txt`.
 
     python -m release.lock [--upgrade]    write them anew (scripts/lock)
 
@@ -17,9 +19,8 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 
 from release import tools
-from release.tools import LOCK, ROOT, TOOLS, run, say
+from release.tools import LOCK, PLUGIN, ROOT, TOOLS, run, say
 
-PLUGIN = ROOT / "release/networkmanager.txt"  # what packages of distributions hold besides
 _HEADER = "# Made by scripts/lock from {source}; what pip installs with --require-hashes.\n"
 _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 

@@ -47,10 +47,10 @@ class Part:
         """What the list calls it: its package URL."""
         return f"pkg:pypi/{self.name}@{self.metadata['Version']}"
 
-    def needs(self) -> set[str]:
-        """The names of what it requires, on any platform, without extras."""
+    def needs(self, *, extras: bool = False) -> set[str]:
+        """The names of what it requires, on any platform; with what its extras do if `extras`."""
         required = map(Requirement, self.metadata.get_all("Requires-Dist", []))
-        return {canonicalize_name(each.name) for each in required if "extra" not in str(each.marker or "")}
+        return {canonicalize_name(each.name) for each in required if extras or "extra" not in str(each.marker or "")}
 
     def licences(self) -> list[dict[str, Any]]:
         """As an expression where it has one."""
@@ -87,7 +87,12 @@ def document(found: dict[str, Part]) -> dict[str, Any]:
     compiled = next(each for each in read_lock(TOOLS) if each.name == "cython")
     cython = f"pkg:pypi/cython@{compiled.version}"
     own = found["ikeclient"]
-    components = [_component(part) for part in found.values() if part is not own]
+    optional = own.needs(extras=True) - own.needs()
+    components = [
+        {**_component(part), **({"scope": "optional"} if name in optional else {})}
+        for name, part in found.items()
+        if part is not own
+    ]
     inside = {
         "type": "library",
         "bom-ref": cython,
@@ -99,7 +104,8 @@ def document(found: dict[str, Part]) -> dict[str, Any]:
     }
     needs: dict[str, list[str]] = defaultdict(list)
     for part in found.values():
-        needs[part.reference] = sorted(found[name].reference for name in part.needs() if name in found)
+        names = part.needs(extras=part is own)  # what comes along with extras of ours is in the wheelhouse as well
+        needs[part.reference] = sorted(found[name].reference for name in names if name in found)
     needs[own.reference].append(cython)
     needs[cython] = []
     when = datetime.fromtimestamp(tools.commit_time(), UTC).isoformat().replace("+00:00", "Z")

@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ikeclient-release"
 LOCK = ROOT / "release/requirements.txt"  # what is shipped, with hashes
+PLUGIN = ROOT / "release/networkmanager.txt"  # what NetworkManager's plugin needs besides, likewise
 TOOLS = ROOT / "release/tools.txt"  # what builds it, with hashes
 
 

@@ -1,7 +1,7 @@
 """Every wheel that an installation without the network needs, for all platforms and Pythons.
 
-They are those of the lock file, and its hashes are what they are held against. `pip install --no-index --find-links
-wheelhouse ikeclient` chooses among them.
+They are those of the lock files, whose hashes they are held against. `pip install --no-index --find-links wheelhouse
+ikeclient` chooses among them, and `ikeclient[networkmanager]` finds there what it needs besides.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ _TAGS = {  # of the oldest first; pip is told each one by its name
 
 
 def build(out: Path) -> None:
-    """`wheelhouse` in `out`, with our own wheels in it, and the lock file."""
-    shutil.copy(tools.LOCK, out / tools.LOCK.name)
+    """`wheelhouse` in `out`, with our own wheels in it, and the lock files."""
+    for lock in (tools.LOCK, tools.PLUGIN):
+        shutil.copy(lock, out / lock.name)
     house = out / "wheelhouse"
     house.mkdir()
     for python in PYTHONS:
@@ -37,7 +38,7 @@ def build(out: Path) -> None:
 
 
 def wanted(python: str, platform: Platform) -> list[Locked]:
-    """What of the lock file is installed there."""
+    """What of the lock files is installed there, with NetworkManager's plugin."""
     environment = {
         "implementation_name": "cpython",
         "os_name": "posix",
@@ -48,7 +49,7 @@ def wanted(python: str, platform: Platform) -> list[Locked]:
         "python_version": python,
         "sys_platform": "linux",
     }
-    return [each for each in read(tools.LOCK) if each.applies(environment)]
+    return [each for each in (*read(tools.LOCK), *read(tools.PLUGIN)) if each.applies(environment)]
 
 
 def tags(platform: Platform) -> Iterator[str]:

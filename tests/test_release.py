@@ -22,12 +22,13 @@ from release.lock import Locked
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKED = {canonicalize_name(each.name): each for each in lock.read(tools.LOCK)}
+SHIPPED = (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["networkmanager"])
+LOCKED = {canonicalize_name(each.name): each for each in (*lock.read(tools.LOCK), *lock.read(tools.PLUGIN))}
 EVERYWHERE = [(python, platform) for python in wheelhouse.PYTHONS for platform in wheels.PLATFORMS]
 
 
 def test_the_lock_file_covers_every_dependency_and_has_hashes() -> None:
-    for text in PROJECT["dependencies"]:
+    for text in SHIPPED:
         requirement = Requirement(text)
         locked = LOCKED.get(canonicalize_name(requirement.name))
         assert locked is not None, f"{text}: run scripts/lock"
@@ -44,7 +45,7 @@ def test_what_is_locked_is_complete_on_every_platform(python: str, platform: whe
     asked = 0
     for name in ("ikeclient", *wanted):
         try:
-            needed = PROJECT["dependencies"] if name == "ikeclient" else requires(name) or []
+            needed = SHIPPED if name == "ikeclient" else requires(name) or []
         except PackageNotFoundError:
             continue
         asked += 1
@@ -111,10 +112,13 @@ def test_a_wheel_is_the_plain_one_with_the_module_put_in(tmp_path: Path, monkeyp
 
 def test_the_list_of_parts_says_what_the_wheels_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000001")
-    for name, more in (("ikeclient", "License-Expression: Apache-2.0\nRequires-Dist: rich>=13\n"), ("rich", "")):
+    required = ("rich>=13", 'dbus-fast>=2; extra == "networkmanager"', 'keyring; extra == "keyring"')
+    own = "License-Expression: Apache-2.0\n" + "".join(f"Requires-Dist: {each}\n" for each in required)
+    for name, more in (("ikeclient", own), ("rich", ""), ("dbus-fast", "")):
         text = f"Metadata-Version: 2.4\nName: {name}\nVersion: 1\nSummary: one\n{more}"
-        parts = {f"{name}-1.dist-info/METADATA": text.encode(), f"{name}-1.dist-info/RECORD": b""}
-        wheels.write(tmp_path / f"{name}-1-py3-none-any.whl", parts, "py3-none-any", pure=True)
+        file = name.replace("-", "_")
+        parts = {f"{file}-1.dist-info/METADATA": text.encode(), f"{file}-1.dist-info/RECORD": b""}
+        wheels.write(tmp_path / f"{file}-1-py3-none-any.whl", parts, "py3-none-any", pure=True)
     document = sbom.document(sbom.parts(tmp_path))
     assert json.loads(json.dumps(document)) == sbom.document(sbom.parts(tmp_path))
     own = document["metadata"]["component"]
@@ -123,7 +127,9 @@ def test_the_list_of_parts_says_what_the_wheels_say(tmp_path: Path, monkeypatch:
     (rich,) = (each for each in document["components"] if each["name"] == "rich")
     assert rich["externalReferences"][0]["hashes"] == [{"alg": "SHA-256", "content": digest}]
     graph = {each["ref"]: each["dependsOn"] for each in document["dependencies"]}
-    assert "pkg:pypi/rich@1" in graph["pkg:pypi/ikeclient@1"]
+    assert {"pkg:pypi/rich@1", "pkg:pypi/dbus-fast@1"} < set(graph["pkg:pypi/ikeclient@1"])
+    scopes = {each["name"]: each.get("scope") for each in document["components"]}
+    assert (scopes["rich"], scopes["dbus-fast"]) == (None, "optional")
 
 
 def test_sums_that_are_wrong_or_miss_a_file_are_found(tmp_path: Path) -> None:
