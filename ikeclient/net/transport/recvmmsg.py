@@ -24,15 +24,16 @@ Arrival = tuple[bytes | None, int, int, Source, int]
 
 SLOTS = 128
 _LONGEST = 65535
-_HEADER, _IOVEC, _NAME, _CONTROL = 64, 16, 32, 64  # bytes of struct mmsghdr, of struct iovec, and of our rooms
+_HEADER, _IOVEC = 64, 16  # bytes of struct mmsghdr and of struct iovec
+_NAME, _CONTROL = 32, 64  # bytes of our rooms for a source and for control messages, which make up a label
+_LABEL = _NAME + _CONTROL
 _NAME_LENGTH = 28  # struct sockaddr_in6
-_CONTROL_LENGTH = 40  # where it is in struct msghdr
 _header = Struct("@QI4xQQQQi4xI4x")
 _iovec = Struct("@QQQQ")
 _cmsg = Struct("@Qii")
 _SOL_UDP, _UDP_GRO = 17, 104
-_MOST_STRIDES, _MOST_SOURCES = 8, 64
-_NO_NAMES, _NO_CONTROLS = bytes(SLOTS * _NAME), bytes(SLOTS * _CONTROL)
+_MOST_STRIDES, _MOST_LABELS = 8, 64
+_NO_LABELS = bytes(SLOTS * _LABEL)
 
 
 class _Layout:
@@ -40,16 +41,14 @@ class _Layout:
 
     __slots__ = ("address", "headers", "iovecs", "lengths", "template")
 
-    def __init__(self, stride: int, arena: int, spill: int, names: int, controls: int) -> None:
+    def __init__(self, stride: int, arena: int, spill: int, labels: int) -> None:
         slots = range(SLOTS)
         iovecs = (_iovec.pack(arena + i * stride, stride, spill + i * _LONGEST, _LONGEST) for i in slots)
         self.iovecs = bytearray(b"".join(iovecs))
         at = _address(self.iovecs)
+        rooms = ((at + i * 2 * _IOVEC, labels + i * _LABEL) for i in slots)
         headers = (
-            _header.pack(
-                names + i * _NAME, _NAME_LENGTH, at + i * 2 * _IOVEC, 2, controls + i * _CONTROL, _CONTROL, 0, 0
-            )
-            for i in slots
+            _header.pack(label, _NAME_LENGTH, iovec, 2, label + _NAME, _CONTROL, 0, 0) for iovec, label in rooms
         )
         self.template = b"".join(headers)
         self.headers = bytearray(self.template)
@@ -66,10 +65,9 @@ class Recvmmsg:
         self._arena = arena
         self._view = memoryview(arena)  # also forbids that the buffer is moved
         self._spill = mmap(-1, SLOTS * _LONGEST)  # megabytes that cost nothing until they are used
-        self._names = bytearray(SLOTS * _NAME)
-        self._controls = bytearray(SLOTS * _CONTROL)
+        self._labels = bytearray(_NO_LABELS)
         self._layouts: dict[int, _Layout] = {}
-        self._sources: dict[bytes, Source] = {}
+        self._known: dict[bytes, tuple[Source, int, int]] = {}  # what labels say
         function = ctypes.CDLL(None, use_errno=True).recvmmsg
         function.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
         self._call: Callable[..., int] = function
@@ -88,8 +86,7 @@ class Recvmmsg:
             return []
         begin = first * _HEADER
         layout.headers[begin:] = layout.template[begin:]
-        self._names[:] = _NO_NAMES
-        self._controls[:] = _NO_CONTROLS
+        self._labels[:] = _NO_LABELS
         count = self._call(descriptor, layout.address + begin, most, socket.MSG_DONTWAIT, None)
         self.exhausted, self.merged = count < most, False
         if count <= 0:
@@ -101,25 +98,31 @@ class Recvmmsg:
 
     def _sort(self, layout: _Layout, stride: int, first: int, end: int) -> list[Arrival]:
         """What is in the slots from `first` to `end`, as arrivals."""
-        arrivals: list[Arrival] = []
-        uniform = self._uniform(first, end - first)
+        count, all_labels = end - first, self._labels[first * _LABEL : end * _LABEL]
         lengths = layout.lengths[first * 16 + 14 : end * 16 : 16].tolist()
-        alike = uniform and lengths.count(stride) == end - first
-        slot = first
-        while slot < end:
-            if slot == first or not uniform:
-                source, gro, tos = self._about(layout, slot)
-            stop = end if alike and not gro else slot + 1
-            if lengths[slot - first] == stride and not gro:
-                while stop < end and lengths[stop - first] == stride and (uniform or self._uniform(stop - 1, 2)):
+        label = bytes(all_labels[:_LABEL])
+        source, gro, tos = self._read(label)
+        uniform = all_labels == label * count
+        if uniform and not gro and lengths.count(stride) == count:
+            return [(None, count * stride, stride, source, tos)]
+        labels = [label] * count
+        if not uniform:
+            labels = [bytes(all_labels[at : at + _LABEL]) for at in range(0, count * _LABEL, _LABEL)]
+        arrivals: list[Arrival] = []
+        at = 0
+        while at < count:
+            source, gro, tos = self._read(labels[at])
+            stop = at + 1
+            if lengths[at] == stride and not gro:
+                while stop < count and lengths[stop] == stride and labels[stop] == labels[at]:
                     stop += 1
-                data = None if slot == first else bytes(self._view[slot * stride : stop * stride])
-                arrivals.append((data, (stop - slot) * stride, stride, source, tos))
+                data = bytes(self._view[(first + at) * stride : (first + stop) * stride]) if at else None
+                arrivals.append((data, (stop - at) * stride, stride, source, tos))
             else:
-                data = self._data(stride, slot, lengths[slot - first])
+                data = self._data(stride, first + at, lengths[at])
                 self.merged |= gro > 0
                 arrivals.append((data, len(data), gro or len(data), source, tos))
-            slot = stop
+            at = stop
         return arrivals
 
     def _layout(self, stride: int) -> _Layout:
@@ -127,43 +130,18 @@ class Recvmmsg:
         if found is None:
             if len(self._layouts) == _MOST_STRIDES:
                 self._layouts.clear()
-            rooms = (_address(room) for room in (self._arena, self._spill, self._names, self._controls))
+            rooms = (_address(room) for room in (self._arena, self._spill, self._labels))
             found = self._layouts[stride] = _Layout(stride, *rooms)
         return found
 
-    def _uniform(self, first: int, count: int) -> bool:
-        """Whether all these slots have one source and the same control messages."""
-        for room, width in ((self._names, _NAME), (self._controls, _CONTROL)):
-            one = room[first * width : (first + 1) * width]
-            if room[first * width : (first + count) * width] != one * count:
-                return False
-        return True
-
-    def _about(self, layout: _Layout, slot: int) -> tuple[Source, int, int]:
-        """Source, size of merged datagrams (0: not merged) and TOS octet of what is in a slot."""
-        name = bytes(self._names[slot * _NAME : slot * _NAME + _NAME_LENGTH])
-        source = self._sources.get(name)
-        if source is None:
-            if len(self._sources) == _MOST_SOURCES:
-                self._sources.clear()
-            source = self._sources[name] = _source(name)
-        at = slot * _HEADER + _CONTROL_LENGTH
-        length = min(int.from_bytes(layout.headers[at : at + 8], sys.byteorder), _CONTROL)
-        gro = tos = 0
-        position, start = 0, slot * _CONTROL
-        while position + _cmsg.size <= length:
-            size, level, kind = _cmsg.unpack_from(self._controls, start + position)
-            if size < _cmsg.size or position + size > length:
-                break
-            value = int.from_bytes(
-                self._controls[start + position + _cmsg.size : start + position + size], sys.byteorder
-            )
-            if (level, kind) == (_SOL_UDP, _UDP_GRO):
-                gro = value
-            else:
-                tos = value & 0xFF
-            position += (size + 7) & ~7
-        return source, gro, tos
+    def _read(self, label: bytes) -> tuple[Source, int, int]:
+        """Source, size of merged datagrams (0: not merged) and TOS octet."""
+        known = self._known.get(label)
+        if known is None:
+            if len(self._known) == _MOST_LABELS:
+                self._known.clear()
+            known = self._known[label] = _source(label), *_controls(label)
+        return known
 
     def _data(self, stride: int, slot: int, length: int) -> bytes:
         start, spilt = slot * stride, slot * _LONGEST
@@ -174,6 +152,23 @@ class Recvmmsg:
 
 def _address(buffer: bytearray | mmap) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+
+
+def _controls(label: bytes) -> tuple[int, int]:
+    """Size of merged datagrams and TOS octet, by the control messages, which zeros follow."""
+    gro = tos = 0
+    at = _NAME
+    while at + _cmsg.size <= _LABEL:
+        size, level, kind = _cmsg.unpack_from(label, at)
+        if size < _cmsg.size or at + size > _LABEL:
+            break
+        value = int.from_bytes(label[at + _cmsg.size : at + size], sys.byteorder)
+        if (level, kind) == (_SOL_UDP, _UDP_GRO):
+            gro = value
+        else:
+            tos = value & 0xFF
+        at += (size + 7) & ~7
+    return gro, tos
 
 
 def _source(name: bytes) -> Source:
