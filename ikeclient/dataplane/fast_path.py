@@ -27,6 +27,7 @@ Examined = tuple[int, int, int, int, bool]
 
 _FRAME = VNET_HEADER + 65535
 _FRAME_HEAD = VNET_HEADER + HEAD
+_SUPER = 32_768  # bytes of a frame that makes a run by itself
 _BURST = 131_072  # bytes after which a call ends, so that the other direction has its turn
 _MOST_RUNS = 8  # of as many SAs at a time, so that packets of several do not break up each other's runs
 _LONGEST_TRAILER = 257
@@ -83,6 +84,9 @@ class FastSend:
         while frames < limit and size < _BURST and (length := read(into)):
             frames += 1
             size += length
+            if length >= _SUPER and path and newest is not None and self._super_at_once(newest, length, mtu, seen=seen):
+                seen, growing = True, None
+                continue
             if growing is not None:  # what is alike and waits is read there as well
                 more, taken, length = growing.grow(frame, length, mtu, descriptor, behind - frames)
                 frames += more
@@ -130,6 +134,20 @@ class FastSend:
         if length >= LONG + VNET_HEADER:
             self._bulk.sent(self._frame[VNET_HEADER:_FRAME_HEAD], length - VNET_HEADER)
         self._sender.send_single(*sealed)
+        return True
+
+    def _super_at_once(self, sa: OutboundSa, length: int, mtu: int, *, seen: bool) -> bool:
+        """Send the packets of a super-packet as a run, after what has been collected; false as `_single_at_once`."""
+        self.flush()
+        run = self._spare[-1]
+        if not run.seal_super(sa, self._frame, length, mtu):
+            return False
+        if not seen:
+            self._bulk.sent(self._frame[VNET_HEADER:_FRAME_HEAD], length - VNET_HEADER)
+        try:
+            self._sender.send_run(run)
+        finally:
+            run.clear()
         return True
 
     def _single(self, sa: OutboundSa, length: int, examined: Examined) -> None:

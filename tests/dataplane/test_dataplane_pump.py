@@ -379,6 +379,28 @@ def test_a_super_packet_leaves_as_runs(fast: Rig, gateway: Rig, payload: int, se
     assert (counters.packets_out, counters.bytes_out) == (len(parts), sum(map(len, parts)))
 
 
+@pytest.mark.usefixtures("cipher")
+def test_super_packets_that_make_a_run_by_themselves_keep_their_place(fast: Rig, gateway: Rig) -> None:
+    """Short packets before and behind them, one that fits no run, and one that is above the MTU."""
+    fast.pump.install(child())
+    gateway.pump.install(gateway_side(child()))
+    whole, long = super_packet(1000, 40_000), super_packet(900, 40_500)
+    too_many = super_packet(250, 33_000)
+    short = [ip_packet(0, (VIP4, HOST4)) for _ in range(2)]
+    frames = [bytes(10) + packet for packet in short]
+    sent = fast.send(frames[0], whole[0], frames[1], long[0], too_many[0], whole[0])
+    numbers = [int.from_bytes(each[4:8], "big") for each in sent]
+    assert numbers == list(range(1, len(sent) + 1))
+    expected: list[bytes] = [short[0], *whole[1], short[1], *long[1], *too_many[1], *whole[1]]
+    received: list[bytes] = []
+    for at in range(0, len(sent), 60):
+        received += gateway.receive(*sent[at : at + 60])
+    assert received == expected
+    fast.pump.set_mtu(1000)
+    assert fast.send(whole[0]) == []
+    assert fast.pump.drops().too_big == len(whole[1])
+
+
 def test_segments_of_one_flow_reach_the_device_as_one_frame(fast: Rig, gateway: Rig) -> None:
     parts = tcp_segments(20)
     (frame,) = fast.receive(*gateway.send(*parts))
@@ -1007,9 +1029,9 @@ def test_worn_keys_are_named(rig: Rig) -> None:
 def test_packets_above_the_mtu_are_answered_and_not_sent(rig: Rig) -> None:
     """P11, P13, P16"""
     rig.pump.set_mtu(1400)
-    fits, too_long = ipv4(bytes(1380)), ipv4(bytes(1381))
+    fits, too_many = ipv4(bytes(1380)), ipv4(bytes(1381))
     long6 = ipv6(bytes(1361))
-    assert len(rig.send(too_long, fits, long6)) == 1
+    assert len(rig.send(too_many, fits, long6)) == 1
     four, six = rig.tun.written
     assert four[20:22] == b"\x03\x04"
     assert int.from_bytes(four[26:28], "big") == 1400

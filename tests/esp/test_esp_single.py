@@ -288,6 +288,15 @@ def test_usual_frames_are_sealed_with_one_call_and_numbers_end(suite: EspSuite) 
 SEGMENT = bytes(12) + b"\x50\x10" + bytes(6)
 CUT = bytes((1, 1, 40, 0, 38, 0, 20, 0, 16, 0))  # TCP over IPv4 in segments of 38 bytes, as long as the datagrams here
 STARTS = [bytes(10) + ipv4(udp(b"x" * 30)), CUT + ipv4(SEGMENT + bytes(38), protocol=6)]
+
+
+def super_packet(size: int, count: int) -> bytes:
+    """TCP over IPv4 in segments of so many bytes."""
+    header = bytes((1, 1, 40, 0, size & 0xFF, size >> 8, 20, 0, 16, 0))
+    return header + ipv4(SEGMENT + bytes(size * count), protocol=6)
+
+
+LONG = st.builds(super_packet, st.integers(900, 1400), st.integers(30, 45))
 ALIKE = st.integers(1, 200).map(lambda size: CUT + ipv4(SEGMENT + bytes(size), protocol=6))
 
 
@@ -333,6 +342,44 @@ def test_super_packets_make_a_run_grow_as_long_as_they_fit() -> None:
     assert left == [0] * 9 + [len(whole)]
     assert run.count == 60
     assert run.last == sa.layout.sealed_length(47)
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
+@given(
+    packets=st.sampled_from(FILTERS),
+    some=st.lists(st.one_of(frames(), ALIKE, LONG), max_size=5),
+    mtu=st.sampled_from([58, 1400]),
+)
+def test_super_packets_are_sealed_as_in_steps(
+    suite: EspSuite, packets: PacketFilter, some: list[bytes], mtu: int
+) -> None:
+    choose_cipher({})
+    ours, theirs = (OutboundSa(256, suite, keys_for(suite), filter=packets, entropy=bytes) for _ in range(2))
+    for frame in some:
+        run, steps = SendRun(), SendRun()
+        if run.seal_super(ours, bytearray(frame), len(frame), mtu):
+            examined = plain.examine(frame, len(frame))
+            assert examined[1] <= mtu
+            assert not examined[4]
+            assert of_python(packets).measure(frame[10:], len(frame) - 10) == len(frame) - 10
+            assert steps.add(theirs, bytearray(frame), len(frame), examined, 0) == examined[0]
+            assert steps.seal()
+        assert (run.count, run.end, run.tos) == (steps.count, steps.end, steps.tos)
+        assert run.slots.buffer[: run.end] == steps.slots.buffer[: run.end]
+        assert (ours.sequence, ours.counters) == (theirs.sequence, theirs.counters)
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
+def test_usual_super_packets_are_sealed_with_one_call_and_numbers_end(suite: EspSuite) -> None:
+    """P6: a call may use as many numbers as a run has packets, so the last ones are left to the steps."""
+    frame = bytearray(super_packet(1300, 40))
+    sa = OutboundSa(256, suite, keys_for(suite), filter=FILTERS[0], entropy=os.urandom, last_sequence=110)
+    assert [SendRun().seal_super(sa, frame, len(frame), 1400) for _ in range(3)] == [True, True, False]
+    assert sa.sequence == 80
+    too_long = bytearray(super_packet(1300, 48))
+    assert not SendRun().seal_super(sa, too_long, len(too_long), 1400)
+    assert not SendRun().seal_super(sa, frame, len(frame), 1300)
+    assert sa.sequence == 80
 
 
 def test_a_run_grows_until_it_is_full() -> None:

@@ -367,6 +367,10 @@ cdef class RunCipher:
     # A run
 
     def seal_run(self, uint8_t[::1] out, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t last, uint64_t first):
+        self._seal_run(out, stride, count, last, first)
+
+    cdef int _seal_run(self, uint8_t[::1] out, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t last,
+                       uint64_t first) except -1:
         cdef Py_ssize_t i, sealed = 0, over = self.gap + self.icv
         cdef const uint8_t* random
         cdef uint8_t* slot
@@ -393,6 +397,7 @@ cdef class RunCipher:
         if sealed < count:
             self.evp.clear_errors()
             raise OSError("the library refuses")
+        return 0
 
     def open_run(self, uint8_t[::1] arena, Py_ssize_t stride, Py_ssize_t first, Py_ssize_t count, Py_ssize_t last,
                  numbers, uint8_t[::1] states):

@@ -107,6 +107,18 @@ def open_single(
 def seal_single(
     cipher: RunCipher, packets: Filter, mask: int, sequence: int, frame: Buffer, length: int, mtu: int
 ) -> tuple[bytes, int] | None: ...
+def seal_super(
+    cipher: RunCipher,
+    packets: Filter,
+    mask: int,
+    most: int,
+    longest: int,
+    sequence: int,
+    frame: Buffer,
+    length: int,
+    mtu: int,
+    out: Writable,
+) -> tuple[int, int, int, int, int] | None: ...
 def pack(
     packets: Filter,
     out: Writable,

@@ -1,5 +1,5 @@
 # Part of _offload.pyx: a packet that comes alone, with one call: from the replay window to the selectors on its way
-# in, from the frame to the sealed packet on its way out.
+# in, from the frame to the sealed packet on its way out. So is a super-packet that makes a run by itself.
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 
@@ -186,3 +186,21 @@ def pack(Filter packets not None, uint8_t[::1] out, Py_ssize_t stride, Py_ssize_
             frames += 1
             taken += length
     return added, size, last, frames, taken, length
+
+
+def seal_super(RunCipher cipher not None, Filter packets not None, Py_ssize_t mask, Py_ssize_t most,
+               Py_ssize_t longest, uint64_t sequence, const uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu,
+               uint8_t[::1] out):
+    cdef Frame f
+    cdef Py_ssize_t stride, last
+    cipher._direction(True)
+    if mask < 0 or mask >= BLOCK or (cipher.mac != NULL and mask != BLOCK - 1):
+        raise ValueError("impossible alignment")
+    if not _plain(packets, frame, length, mtu, &f) or f.count > most:
+        return None
+    stride = cipher.gap + f.size + (-(f.size + 2) & mask) + 2 + cipher.icv
+    if f.count > min(longest, out.shape[0]) // stride:
+        return None
+    last = cipher.gap + _append(&f, frame, out, cipher.gap, stride, mask) + cipher.icv
+    cipher._seal_run(out, stride, f.count, last, sequence)
+    return f.count, stride, last, f.tos, (f.count - 1) * f.size + f.last

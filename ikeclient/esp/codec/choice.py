@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ikeclient.esp.codec._offload import Filter
 
 # A digest of `_offload.pyx` and the files it includes, which setup.py puts into the compiled module as well.
-SOURCES = "58d31d72717eebee"
+SOURCES = "b6b295bd702876cc"
 
 ACTIVE: Literal["compiled", "plain"]
 STALE = False  # whether there is a compiled module that was made from other sources

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from ikeclient.esp.codec.slots import Slots
 
+MOST_SEGMENTS = 64  # of one UDP_SEGMENT send (linux/udp.h)
+LONGEST_RUN = 65507  # the payload of the longest UDP datagram
+
 
 class Run:
     """Datagrams of one stride in one buffer, from `start` to `end`; the last one may be shorter.

@@ -14,8 +14,9 @@ from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, BatchCipher, 
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import EspSuite
 from ikeclient.esp.codec.choice import VNET_HEADER, stamp
+from ikeclient.esp.codec.run import MOST_SEGMENTS
 from ikeclient.esp.codec.run_cipher import BY_CRYPTOGRAPHY, run_cipher
-from ikeclient.esp.codec.single import SealSingle, single_sealer
+from ikeclient.esp.codec.single import FrameSealer, frame_sealer
 from ikeclient.esp.codec.slots import Slots
 from ikeclient.esp.codec.sums import PADS
 from ikeclient.esp.sa.counters import NEXT_HEADER, Counters, Packet
@@ -61,11 +62,11 @@ class OutboundSa:
     __slots__ = (
         "_batch",
         "_esn",
+        "_frames",
         "_last",
         "_mask",
         "_run",
         "_seal",
-        "_single",
         "_trailers",
         "byte_limit",
         "counters",
@@ -103,9 +104,9 @@ class OutboundSa:
         self._esn = suite.esn
         self.layout = esp_layout(suite)
         alignment = self.layout.alignment
-        self._single: SealSingle | None = None
+        self._frames: FrameSealer | None = None
         if self._run is not None and filter.quick is not None:
-            self._single = single_sealer(self._run, filter.quick, alignment)
+            self._frames = frame_sealer(self._run, filter.quick, alignment)
         self._mask = alignment - 1
         pads = [-(length + 2) % alignment for length in range(alignment)]
         self._trailers = {v: [PADS[n] + bytes((n, header)) for n in pads] for v, header in NEXT_HEADER.items()}
@@ -166,16 +167,35 @@ class OutboundSa:
     def seal_frame(self, frame: bytearray, length: int, mtu: int) -> tuple[bytes, int] | None:
         """The UDP payload for the packet of a frame, and its TOS octet; None if the frame needs a longer look."""
         sequence = self.sequence + 1
-        if self._single is None or sequence > self._last:
+        if self._frames is None or sequence > self._last:
             return None
         self.sequence = sequence  # taken before it is used
-        sealed = self._single(sequence, frame, length, mtu)
+        sealed = self._frames.single(sequence, frame, length, mtu)
         if sealed is None:
             self.sequence = sequence - 1  # which was not used
             return None
         self.counters.packets += 1
         self.counters.bytes += length - VNET_HEADER
         return sealed
+
+    def seal_super(self, frame: bytearray, length: int, mtu: int, slots: Slots) -> tuple[int, int, int, int] | None:
+        """Seal the packets of a super-packet into the first slots: their number, stride, last length and TOS octet.
+
+        None if the frame needs a longer look, or does not fit into one run.
+        """
+        before = self.sequence
+        if self._frames is None or before + MOST_SEGMENTS > self._last:
+            return None
+        self.sequence = before + MOST_SEGMENTS  # taken before they are used
+        sealed = self._frames.super(before + 1, frame, length, mtu, slots.buffer)
+        if sealed is None:
+            self.sequence = before
+            return None
+        count, stride, last, tos, size = sealed
+        self.sequence = before + count  # the others were not used
+        self.counters.packets += count
+        self.counters.bytes += size
+        return count, stride, last, tos
 
     def seal_run(self, slots: Slots, stride: int, count: int, last: int, size: int) -> int:
         """Seal the plaintexts in the first `count` slots where they are; returns how many had a number left.

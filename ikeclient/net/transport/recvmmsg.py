@@ -47,9 +47,7 @@ class _Layout:
         self.iovecs = bytearray(b"".join(iovecs))
         at = _address(self.iovecs)
         rooms = ((at + i * 2 * _IOVEC, labels + i * _LABEL) for i in slots)
-        headers = (
-            _header.pack(label, _NAME_LENGTH, iovec, 2, label + _NAME, _CONTROL, 0, 0) for iovec, label in rooms
-        )
+        headers = (_header.pack(label, _NAME_LENGTH, iovec, 2, label + _NAME, _CONTROL, 0, 0) for iovec, label in rooms)
         self.template = b"".join(headers)
         self.headers = bytearray(self.template)
         self.address = _address(self.headers)
