@@ -367,6 +367,6 @@ def _plan(wanted: _Wanted, progress: Progress) -> None:
 def _load() -> None:
     """Load what a tunnel consists of, which takes less long than to read a profile."""
     import ikeclient.process.run  # noqa: F401
-    from ikeclient.net.machine.kernel import load_library
+    from ikeclient.net.machine.requests import message_classes
 
-    load_library()
+    message_classes()

@@ -22,9 +22,9 @@ from ikeclient.net.block.store import SUFFIX as BLOCK_SUFFIX
 from ikeclient.net.changes.journal import SUFFIX
 from ikeclient.net.changes.steps import FIRST_TABLE
 from ikeclient.net.device.tun import TunDevice
-from ikeclient.net.machine.kernel import load_library
 from ikeclient.net.machine.machine import Machine, free_table, remove_leftovers, repair
 from ikeclient.net.machine.mender import Mender
+from ikeclient.net.machine.requests import message_classes
 from ikeclient.net.machine.unmanaged import UnmanagedMachine
 from ikeclient.net.model import MachineAdapter
 from ikeclient.net.rights.drop_privileges import drop_privileges, future_user
@@ -345,7 +345,7 @@ def _machine(options: ConnectOptions, our_helper: Helper, notice: Callable[[str]
     machine = Machine(options.runtime_directory, options.name, dns=dns, journal=journal)
     for repaired in machine.check():
         notice(repaired)
-    load_library()  # before the loop has packets to carry
+    message_classes()  # while files may be read
     return machine
 
 

@@ -24,7 +24,7 @@ from net_lab import FULL, SPLIT, Lan, a_lan, device, in_child, inside, sh, state
 from ikeclient.errors import PlatformError
 from ikeclient.ipc.messages import pack, receive
 from ikeclient.net.changes.journal import Journal, this_process
-from ikeclient.net.machine.kernel import Kernel, load_library
+from ikeclient.net.machine.kernel import Kernel
 from ikeclient.net.machine.machine import Machine, remove_leftovers, repair
 from ikeclient.process.helper.channel import HelperChannel, HelperJournal, Keeper
 
@@ -373,7 +373,6 @@ def test_hundreds_of_routes_hold_up_the_loop_for_a_moment_only(lan: Lan, state_d
             while True:
                 theirs.sendall(pack(keeper.answer(receive(theirs.recv) or {})))
         theirs.close()
-        load_library()
         machine = Machine(state_dir, "work", journal=HelperJournal(HelperChannel(ours)))
 
         async def session() -> dict[str, float]:

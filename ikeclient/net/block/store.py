@@ -497,14 +497,9 @@ def _take(kernel: Kernel, wanted: Sequence[Route | Rule]) -> None:
 
 def _lan(interface: str) -> list[IPNetwork]:
     """The private networks that this machine is on."""
-    from ikeclient.net.machine.kernel import off_loop
-
-    def look() -> list[IPNetwork]:
-        with Kernel() as kernel:
-            lan = kernel.facts(interface).lan
-        return sorted((net for net in lan if any(contains(private, net) for private in PRIVATE)), key=str)
-
-    return off_loop(look)
+    with Kernel() as kernel:
+        lan = kernel.facts(interface).lan
+    return sorted((net for net in lan if any(contains(private, net) for private in PRIVATE)), key=str)
 
 
 def _cannot_write(path: Path, error: OSError) -> PlatformError:

@@ -78,7 +78,7 @@ def default_gateways() -> dict[Version, DefaultGateway]:
 
 def _addresses_by_netlink() -> Iterator[LocalAddress]:
     with closing(Netlink()) as netlink:
-        for index, address in netlink.interface_addresses():
+        for index, address, _ in netlink.interface_addresses():
             try:
                 yield LocalAddress(socket.if_indextoname(index), address)
             except OSError:

@@ -49,7 +49,7 @@ from ikeclient.net.changes.steps import (
 )
 from ikeclient.net.dns.backends import RESOLV_CONF, Dns, DnsAdapter, acceptable
 from ikeclient.net.dns.resolv_conf import holds
-from ikeclient.net.machine.kernel import Kernel, KernelAdapter, off_loop
+from ikeclient.net.machine.kernel import Kernel, KernelAdapter
 from ikeclient.net.machine.marks import table_mark
 from ikeclient.net.model import IPAddress, MachineConfig, Version
 
@@ -91,7 +91,8 @@ class Machine:
 
     def plan(self, config: MachineConfig) -> list[str]:
         """What `apply` would do, as command lines; changes nothing. The interface need not exist."""
-        return off_loop(lambda: self._plan(config))
+        with self._kernel as kernel:
+            return [line for step in self._desired(kernel, config) for line in step.commands()]
 
     def check(self) -> list[str]:
         """Undo what a dead process of our name left. `apply` does it too, unless this was called before.
@@ -99,27 +100,37 @@ class Machine:
         That is for a process that gives up the right to read journals. Raises UsageError beside a living one.
         """
         self._checked = True
-        return off_loop(self._check_journal)
+        return self._check_journal()
 
     def apply(self, config: MachineConfig) -> None:
         """Make the machine look like `config`; nothing is touched that is right already.
 
         Raises PlatformError after undoing what this call had changed; earlier calls' changes then stand.
         """
-        off_loop(lambda: self._apply(config))
+        leftover = [] if self._undo or self._checked else self._check_journal()
+        with self._kernel as kernel:
+            steps = self._desired(kernel, config)
+            self._warn(leftover)
+            if any(isinstance(step, Link) and not step.index for step in steps):
+                raise PlatformError(f"there is no interface {config.interface}")
+            ours = any(isinstance(step, Route | Rule) and step.table == config.table for step in self._undo)
+            for table in () if ours else (config.table, backstop_table(config.table)):
+                if not kernel.table_is_free(table):
+                    raise PlatformError(
+                        f"routing table {table} is in use",
+                        hint=f"see `ip rule` and `ip route show table {table}`",
+                    )
+            self._change(kernel, steps, config)
+            self._config = config
 
     def reserve_table(self) -> int:
         """A routing table that no other tunnel uses or will use while this process lives. Raises PlatformError."""
-
-        def look() -> int:
-            with self._kernel as kernel:
-                for table in _free_tables(kernel):
-                    if self._kernel.marks.take(table_mark(table)):
-                        self._table = (table_mark(table),)
-                        return table
-            raise _no_table()
-
-        return off_loop(look)
+        with self._kernel as kernel:
+            for table in _free_tables(kernel):
+                if self._kernel.marks.take(table_mark(table)):
+                    self._table = (table_mark(table),)
+                    return table
+        raise _no_table()
 
     @property
     def extent(self) -> tuple[int, frozenset[int]]:
@@ -137,7 +148,7 @@ class Machine:
 
         Afterwards `amiss` says what is wrong all the same and not ours to change.
         """
-        return off_loop(self._uphold) if self._config is not None else []
+        return self._uphold() if self._config is not None else []
 
     def renew(self) -> None:
         """Apply the last configuration again: the interface is a new one of the same name, or DNS was overwritten.
@@ -149,11 +160,15 @@ class Machine:
 
     def revert(self) -> None:
         """Undo everything. What cannot be undone becomes a warning and stays in the journal for `repair`."""
-        off_loop(self._revert)
-
-    def _plan(self, config: MachineConfig) -> list[str]:
+        self.left = []
+        self._config = None
+        if not self._undo:
+            return
         with self._kernel as kernel:
-            return [line for step in self._desired(kernel, config) for line in step.commands()]
+            refused = self._forgiving(kernel, [*reversed(self._undo)])
+        self.left = [line for step in refused for line in step.undo_commands()]
+        self._try_to_write([*reversed(refused)])
+        self._kernel.marks.hold(self._undo, *self._table)
 
     def _desired(self, kernel: KernelAdapter, config: MachineConfig) -> list[Step]:
         self.warnings, self.servers = [], ()
@@ -183,23 +198,6 @@ class Machine:
             if isinstance(step, Link) and step.index == facts.index:
                 return replace(facts, mtu=step.old_mtu, up=step.was_up)
         return facts
-
-    def _apply(self, config: MachineConfig) -> None:
-        leftover = [] if self._undo or self._checked else self._check_journal()
-        with self._kernel as kernel:
-            steps = self._desired(kernel, config)
-            self._warn(leftover)
-            if any(isinstance(step, Link) and not step.index for step in steps):
-                raise PlatformError(f"there is no interface {config.interface}")
-            ours = any(isinstance(step, Route | Rule) and step.table == config.table for step in self._undo)
-            for table in () if ours else (config.table, backstop_table(config.table)):
-                if not kernel.table_is_free(table):
-                    raise PlatformError(
-                        f"routing table {table} is in use",
-                        hint=f"see `ip rule` and `ip route show table {table}`",
-                    )
-            self._change(kernel, steps, config)
-            self._config = config
 
     def _uphold(self) -> list[Step]:
         with self._kernel as kernel:
@@ -358,17 +356,6 @@ class Machine:
             except PlatformError as error:
                 self._warn([_not_undone(error)])
 
-    def _revert(self) -> None:
-        self.left = []
-        self._config = None
-        if not self._undo:
-            return
-        with self._kernel as kernel:
-            refused = self._forgiving(kernel, [*reversed(self._undo)])
-        self.left = [line for step in refused for line in step.undo_commands()]
-        self._try_to_write([*reversed(refused)])
-        self._kernel.marks.hold(self._undo, *self._table)
-
     def _try_to_write(self, steps: list[Step]) -> None:
         try:
             self._write(steps)
@@ -419,14 +406,10 @@ def _no_table() -> PlatformError:
 
 def free_table(kernel: KernelAdapter | None = None) -> int:
     """A routing table that nobody uses now. Raises PlatformError."""
-
-    def look() -> int:
-        with kernel or Kernel() as opened:
-            for table in _free_tables(opened):
-                return table
-        raise _no_table()
-
-    return off_loop(look)
+    with kernel or Kernel() as opened:
+        for table in _free_tables(opened):
+            return table
+    raise _no_table()
 
 
 def repair(
@@ -445,17 +428,11 @@ def repair(
     left alone: its steps mean something else here. Raises PlatformError if `state_dir` could be written by somebody
     else.
     """
-    return off_loop(lambda: _repair(state_dir, resolv_conf, kernel or Kernel(), dns, dry_run))
-
-
-def _repair(
-    state_dir: Path, resolv_conf: Path, kernel: KernelAdapter, dns: DnsAdapter | None, dry_run: bool
-) -> list[str]:
     done = []
     try:
         with open_directory(state_dir) as directory, alone_in(directory):  # two tunnels may start at once
             for filename in sorted(name for name in os.listdir(directory) if name.endswith(SUFFIX)):
-                done += _repair_one(directory, state_dir, filename, resolv_conf, kernel, dns, dry_run)
+                done += _repair_one(directory, state_dir, filename, resolv_conf, kernel or Kernel(), dns, dry_run)
     except FileNotFoundError:
         pass  # no tunnel ran since the machine started
     except OSError as error:
@@ -497,18 +474,14 @@ def remove_leftovers(kernel: KernelAdapter | None = None, *, dry_run: bool = Fal
 
     Raises PlatformError if the kernel does not tell what there is.
     """
-
-    def work() -> list[str]:
-        with kernel or Kernel() as opened:
-            found = opened.leftovers()
-            if dry_run or not found:
-                return [line for step in found for line in step.undo_commands()]
-            _, refused = _undo(opened, None, found)
-        failed = {step for step, _ in refused}
-        lines = [f"removed a leftover: {line}" for step in found if step not in failed for line in step.undo_commands()]
-        return lines + [_not_undone(error) for _, error in refused]
-
-    return off_loop(work)
+    with kernel or Kernel() as opened:
+        found = opened.leftovers()
+        if dry_run or not found:
+            return [line for step in found for line in step.undo_commands()]
+        _, refused = _undo(opened, None, found)
+    failed = {step for step, _ in refused}
+    lines = [f"removed a leftover: {line}" for step in found if step not in failed for line in step.undo_commands()]
+    return lines + [_not_undone(error) for _, error in refused]
 
 
 def _undo(

@@ -32,6 +32,7 @@ _NUMBER, _PORTS = Struct("=I"), Struct("=HH")
 _RTA_DST, _RTA_OIF, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 7, 15
 _FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE = 1, 2, 3, 6, 10, 15
 _FRA_SUPPRESS_PREFIXLEN, _FRA_FWMASK, _FRA_PAD, _FRA_PROTOCOL, _FRA_IP_PROTO, _FRA_SPORT_RANGE = 14, 16, 18, 21, 22, 23
+_FRA_OIFNAME = 17
 _FRA_SPORT_MASK = 28  # newer kernels add it, with every bit set
 _OURS_HAVE = frozenset(
     {
@@ -39,6 +40,7 @@ _OURS_HAVE = frozenset(
         *(_FRA_PAD, _FRA_PROTOCOL, _FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_SPORT_MASK),
     }
 )
+_SELECTORS = frozenset({_FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_OIFNAME, _FRA_FWMARK})
 _NO_SUPPRESSION = b"\xff\xff\xff\xff"
 
 _TO_TABLE, _BLACKHOLE = 1, 6  # actions of a rule
@@ -157,11 +159,12 @@ def forget_ipv6_routes() -> list[tuple[int, int, bytes]]:
 
 
 class Seen(NamedTuple):
-    """A rule of the kernel's; `rule` is None if it is not shaped like ours."""
+    """A rule of the kernel's, and whether it is for every packet; `rule` is None if it is not shaped like ours."""
 
     priority: int
     table: int
     protocol: int
+    for_all: bool
     rule: Rule | None
 
 
@@ -171,7 +174,8 @@ def rules(netlink: Netlink, version: Version) -> Iterator[Seen]:
         found = attributes(message, _RULE.size)
         table = _number(found, _FRA_TABLE) or message[4]
         protocol = found.get(_FRA_PROTOCOL, b"\0")[0]
-        yield Seen(_number(found, _FRA_PRIORITY), table, protocol, read_rule(message))
+        for_all = found.keys().isdisjoint(_SELECTORS)
+        yield Seen(_number(found, _FRA_PRIORITY), table, protocol, for_all, read_rule(message))
 
 
 def routes(netlink: Netlink, *tables: int) -> Iterator[Route]:

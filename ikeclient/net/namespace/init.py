@@ -75,10 +75,11 @@ def _serve(channel: socket.socket, interface: str) -> None:
 
 def _obey(channel: socket.socket, dns: NamespaceDns, covers: Covers) -> None:
     """Bring the namespace to each state that is asked for, until the other end is closed."""
-    from ikeclient.net.machine.kernel import Kernel, load_library
+    from ikeclient.net.machine.kernel import Kernel
     from ikeclient.net.machine.machine import Machine
+    from ikeclient.net.machine.requests import message_classes
 
-    load_library()  # now, while the tunnel negotiates
+    message_classes()  # now, while the tunnel negotiates
     machine = Machine(Path("/"), NAME, kernel=Kernel(), dns=dns, journal=NoJournal())
     while (message := _order(channel, covers)) is not None:
         answer: Answer

@@ -1,8 +1,8 @@
 """rtnetlink(7): snapshots, route lookups, many changes at once, and a bell that rings when something changes.
 
 Written out instead of taken from pyroute2, because these questions are asked from inside an event loop, at once and all
-day: pyroute2 brings a loop of its own, which would need a thread for every look, a fifth of a second for its import,
-and keeps a queue of parsed notifications, of which only the fact that they came is wanted here.
+day: pyroute2 brings a loop of its own, which would need a thread for every look, 5 MiB in every tunnel, and keeps a
+queue of parsed notifications, of which only the fact that they came is wanted here.
 
 The kernel's answer lies in the socket as soon as the request is sent, so nothing in here waits. The kernel is trusted
 to write well-formed messages; what is not understood is left out.
@@ -14,12 +14,12 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_interface
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
 from itertools import count
 from struct import Struct
 
-from ikeclient.net.model import VERSIONS, IPAddress, IPInterface, Version
+from ikeclient.net.model import VERSIONS, IPAddress, IPInterface, IPNetwork, Version
 from ikeclient.net.watch.snapshot import DefaultRoute, Interface, OuterAddress, RouteTo, Snapshot
 
 _HEADER = Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
@@ -45,7 +45,7 @@ _SOL_NETLINK, _GET_STRICT_CHECK = 270, 12
 # Links, addresses, routes and rules of both families, as bits: group n is bit n - 1 (linux/rtnetlink.h).
 _GROUPS = sum(1 << (group - 1) for group in (1, 5, 7, 8, 9, 11, 19))
 
-_IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
+IFF_UP, IFF_LOOPBACK, IFF_POINTOPOINT = 0x1, 0x8, 0x10
 # Up, ready, and with a carrier: the kernel notes a lost carrier at once and that it is not ready up to a second later.
 _IFF_WORKING = 0x1 | 0x40 | 0x10000
 _ETHERNET = 1
@@ -169,7 +169,7 @@ class Netlink:
         return Snapshot(
             interfaces=interfaces,
             addresses=tuple(self._addresses(working)),
-            defaults=tuple(route for version in VERSIONS for route in self._defaults(version, working)),
+            defaults=tuple(route for version in VERSIONS for route in self.defaults(version, working)),
             routes=tuple(route for remote in remotes if (route := self.route_to(remote, mark=mark))),
         )
 
@@ -213,13 +213,17 @@ class Netlink:
         return _text(attributes(message, _LINK.size).get(_IFLA_IFNAME, b""))
 
     def _interfaces(self) -> Iterator[Interface]:
+        return (interface for flags, interface in self.links() if not flags & IFF_LOOPBACK)
+
+    def links(self) -> Iterator[tuple[int, Interface]]:
+        """Every interface with its flags (`IFF_`), loopback included."""
         for kind, message in self.dump(_RTM_GETLINK, _link_request(0)):
             _, link_type, index, flags, _ = _LINK.unpack_from(message)
-            if kind != _RTM_NEWLINK or flags & _IFF_LOOPBACK:
+            if kind != _RTM_NEWLINK:
                 continue
             found = attributes(message, _LINK.size)
             virtual = _text(attributes(found.get(_IFLA_LINKINFO, b""), 0).get(_IFLA_INFO_KIND, b""))
-            yield Interface(
+            interface = Interface(
                 index=index,
                 name=_text(found.get(_IFLA_IFNAME, b"")),
                 kind="tap" if virtual == "tun" and link_type == _ETHERNET else virtual,
@@ -227,6 +231,7 @@ class Netlink:
                 mtu=_number(found.get(_IFLA_MTU, b"")),
                 carriers=_number(found.get(_IFLA_CARRIER_UP_COUNT, b"")),
             )
+            yield flags, interface
 
     def _addresses(self, working: dict[int, str]) -> Iterator[OuterAddress]:
         for kind, message in self.dump(_RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
@@ -242,7 +247,8 @@ class Netlink:
                 index=index, interface=working[index], address=address, deprecated=bool(flags & _DEPRECATED)
             )
 
-    def _defaults(self, version: Version, working: dict[int, str]) -> Iterator[DefaultRoute]:
+    def defaults(self, version: Version, names: Mapping[int, str]) -> Iterator[DefaultRoute]:
+        """The default routes of the main table by way of the interfaces in `names`, which are by index."""
         request = _ROUTE.pack(_FAMILIES[version], 0, 0, 0, _MAIN_TABLE, 0, 0, _UNICAST, 0)
         try:
             messages = self.dump(_RTM_GETROUTE, request)
@@ -259,9 +265,9 @@ class Netlink:
             found = attributes(message, _ROUTE.size)
             metric = _number(found.get(_RTA_PRIORITY, b""))
             for index, gateway in _next_hops(found):
-                if index in working:
+                if index in names:
                     yield DefaultRoute(
-                        version=version, index=index, interface=working[index], gateway=gateway, metric=metric
+                        version=version, index=index, interface=names[index], gateway=gateway, metric=metric
                     )
 
     def device(self, index: int) -> tuple[bool, int, frozenset[IPAddress]] | None:
@@ -272,8 +278,8 @@ class Netlink:
             return None
         flags = _LINK.unpack_from(message)[3]
         mtu = _number(attributes(message, _LINK.size).get(_IFLA_MTU, b""))
-        addresses = frozenset(address.ip for of, address in self.interface_addresses() if of == index)
-        return bool(flags & _IFF_UP), mtu, addresses
+        addresses = frozenset(address.ip for of, address, _ in self.interface_addresses() if of == index)
+        return bool(flags & IFF_UP), mtu, addresses
 
     def working_links(self) -> set[int]:
         """The indexes of the interfaces that are up and have a carrier; a TUN device has one while it is open."""
@@ -281,7 +287,7 @@ class Netlink:
 
     def own_addresses(self) -> set[str]:
         """Every address of this network namespace, as text."""
-        return {str(address.ip) for _, address in self.interface_addresses()}
+        return {str(address.ip) for _, address, _ in self.interface_addresses()}
 
     def neighbours(self, version: Version, index: int) -> dict[IPAddress, str]:
         """The link-layer addresses that are known on an interface, `02:00:5e:10:00:01`, by IP address."""
@@ -294,14 +300,18 @@ class Netlink:
                 found[address] = lower.hex(":")
         return found
 
-    def interface_addresses(self) -> Iterator[tuple[int, IPInterface]]:
-        """Every address of this network namespace with its network, and the index of its interface."""
+    def interface_addresses(self) -> Iterator[tuple[int, IPInterface, IPNetwork]]:
+        """Index of the interface, address and network of every address of this network namespace.
+
+        The network of a point-to-point address is where its peer is.
+        """
         for kind, message in self.dump(_RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
             found = attributes(message, _ADDRESS.size)
             address = _ip(found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b""))
             if kind == _RTM_NEWADDR and address is not None:
                 _, length, _, _, index = _ADDRESS.unpack_from(message)
-                yield index, ip_interface((address, length))
+                peer = _ip(found.get(_IFA_ADDRESS, b"")) or address
+                yield index, ip_interface((address, length)), ip_network((peer, length), strict=False)
 
     def change(self, requests: Sequence[tuple[int, int, bytes]]) -> list[int]:
         """Send requests, each of type, flags and body, and return for each 0 or the number of the kernel's refusal.
