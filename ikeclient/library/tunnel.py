@@ -74,7 +74,11 @@ class Tunnel:
         compiled = await asyncio.to_thread(self._compile)
         choose_cipher()
         options = ConnectOptions(
-            name=compiled.name, timeout=self._timeout, keylog=None, runtime_directory=client.runtime_directory()
+            name=compiled.name,
+            timeout=self._timeout,
+            keylog=None,
+            runtime_directory=client.runtime_directory(),
+            ask=self._answer if self._ask is not None else None,
         )
         self._up = loop.create_future()
         self._inner = StackTunnel(compiled, options, self._happened)
@@ -208,14 +212,30 @@ class Tunnel:
         return self._inner
 
     def _compile(self) -> CompiledProfile:
+        attended = self._ask is not None
         if isinstance(self._profile, Profile):
             if self._overrides:
                 raise UsageError("overrides go with a profile's name or path", hint="change the Profile instead")
             _require_own_keys(self._profile)
-            return compile_profile(self._profile, Path.cwd(), self._ask, name="python")
+            return compile_profile(self._profile, Path.cwd(), self._ask, name="python", attended=attended)
         with opened(os.fspath(self._profile), self._overrides, ask=self._ask, kept={}) as loaded:
             _require_own_keys(loaded.profile)
-            return compile_profile(loaded.profile, loaded.base_dir, self._ask, name=loaded.name, author=loaded.author)
+            return compile_profile(
+                loaded.profile, loaded.base_dir, self._ask, name=loaded.name, author=loaded.author, attended=attended
+            )
+
+    async def _answer(self, prompt: str) -> str:
+        """Have the program answer what a login asks. Raises UsageError if there is no answer."""
+        assert self._ask is not None
+        try:
+            answer = await asyncio.to_thread(self._ask, prompt)
+        except IkeclientError:
+            raise
+        except Exception as error:
+            raise UsageError("no answer given", reason=f"`ask` raised {type(error).__name__}") from error
+        if not answer:
+            raise UsageError("no answer given", reason="`ask` returned nothing")
+        return answer
 
     async def _run(self, tunnel: StackTunnel) -> None:
         assert self._up is not None
@@ -276,7 +296,8 @@ def open_tunnel(
     - `profile`: a profile's name, the path of a file that `ikeclient connect` takes, or a `Profile`.
     - `overrides`: `KEY=VALUE` as after `--set`.
     - `timeout`: seconds for the first connection, and for each one inside.
-    - `ask`: shows a person a prompt and returns what was typed; it is called in a thread.
+    - `ask`: shows a person a prompt and returns what was typed; it is called in a thread, also for what the gateway
+      asks at a later login.
     """
     return Tunnel(profile, overrides=overrides, timeout=timeout, ask=ask)
 

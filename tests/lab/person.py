@@ -47,11 +47,13 @@ class Person:
         return {**folders, "PATH": "/usr/bin:/bin:/usr/sbin", "PYTHONPATH": str(REPOSITORY), "LANG": "C.UTF-8"}
 
     def write_profile(self, overrides: Tables | None = None, *, name: str = "work") -> None:
-        """Write the profile for the gateway's offer, with more keys table by table."""
+        """Write the profile for the gateway's offer, with more keys table by table; None removes a key."""
         tables = self.lab.client.profile_tables(self.lab.gateway)
-        tables["auth"]["psk"] = {"file": f"{HOME}/psk"}
+        if "psk" in tables["auth"]:
+            tables["auth"]["psk"] = {"file": f"{HOME}/psk"}
         for table, keys in (overrides or {}).items():
-            tables[table] = {**tables.get(table, {}), **keys}
+            merged = {**tables.get(table, {}), **keys}
+            tables[table] = {key: value for key, value in merged.items() if value is not None}
         self.machine.write_file(f"{HOME}/config/ikeclient/profiles/{name}.toml", toml(tables))
         self.machine.run("chown", "-R", f"{UID}:{UID}", HOME)
 

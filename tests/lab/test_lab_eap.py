@@ -6,17 +6,21 @@ import os
 import pty
 import select
 import signal
+import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from cryptography import x509
+from lab import proxy_peers
 from lab.charon import PLUGINS, Conf
 from lab.gateway import PASSWORD, USER, Offer
 from lab.machines import wait_for
 from lab.network import INSIDE_IPV4, Topology
+from lab.person import HOME, Person
 from lab.pki import Credential, Pki
 from lab.radius import SECRET, FreeRadius, Hostapd
 from lab.traffic import ping
@@ -154,6 +158,69 @@ def test_a_question_of_the_server_is_answered_on_the_terminal(freeradius: Lab, p
         os.close(master)
     assert PASSWORD not in shown
     assert after == before
+
+
+ASKED = """
+import asyncio, sys, time, ikeclient
+
+asked = []
+
+def ask(prompt):
+    time.sleep(0.2)
+    asked.append(prompt)
+    return sys.argv[1]
+
+async def main():
+    async with ikeclient.open("work", ask=ask) as tunnel:
+        events = tunnel.events()
+
+        async def again():
+            tunnel.reconnect()
+            async for event in events:
+                if event["event"] in ("connected", "disconnected"):
+                    return event["event"]
+
+        async def said(data):
+            try:
+                writer.write(data)
+                return (await reader.readexactly(len(data))).decode()
+            except OSError as error:
+                return error.strerror or str(error)
+
+        reader, writer = await tunnel.open_connection("10.99.0.1", int(sys.argv[2]))
+        print(await said(b"before"), flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        speaking = asyncio.create_task(said(b"meanwhile"))
+        print(await again(), len(asked), await speaking)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("moved", [False, pytest.param(True, marks=pytest.mark.extended)])
+def test_connections_live_while_a_new_login_waits_for_an_answer(freeradius: Lab, pki: Pki, moved: bool) -> None:
+    """`ikeclient.open`: they end with an error that says why when the login brings another address."""
+    person, offer, port = Person(freeradius), behind_freeradius(), 9010 if moved else 9000
+    proxy_peers.start_peers(freeradius.network.gateway, port)
+    freeradius.gateway.serve(offer)
+    files = {"ca": freeradius.gateway.certificate(offer), "server": radius_certificate(pki)}
+    paths = {name: [f"{HOME}/{name}.pem"] for name in files}
+    for name, certificate in files.items():
+        person.machine.write_file(*paths[name], certificate.authority_file.read_text())
+    auth = account(pki, method="eap-peap", inner="gtc", password=None, server_ca=paths["server"])
+    person.write_profile({"gateway": {"ca": paths["ca"]}, "auth": auth})
+    command = (*person.ordinary, sys.executable, "-W", "error", "-c", ASKED, PASSWORD, str(port))
+    pipe = subprocess.PIPE
+    program = person.machine.start(*command, stdin=pipe, stdout=pipe, stderr=pipe, env=person.environment)
+
+    assert program.stdout is not None
+    assert program.stdout.readline() == b"before\n"
+    if moved:
+        freeradius.gateway.kill()  # which has no other pool while an address of it is in use
+        freeradius.gateway.serve(replace(offer, pool_ipv4="10.87.0.0/24"))
+    said, complaints = program.communicate(b"\n", timeout=60)
+    assert said.decode() == f"connected 2 {'the local address is gone' if moved else 'meanwhile'}\n", complaints
+    assert program.returncode == 0
 
 
 REFUSALS: dict[str, tuple[dict[str, Any], int, str]] = {
