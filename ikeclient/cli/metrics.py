@@ -11,6 +11,7 @@ from ikeclient.cli.complete import tunnel_names
 from ikeclient.cli.status import collect
 from ikeclient.cli.store import write_file
 from ikeclient.cli.view.terminal import emit
+from ikeclient.control import client
 
 
 def metrics(
@@ -33,7 +34,10 @@ def metrics(
     """
     from ikeclient.control.metrics import render
 
-    text = render(collect(name))
+    tunnels = [each for each in collect(name) if each.watch is None or each.state != "disconnected"]
+    if name is not None and not tunnels:
+        client.resolve(name)
+    text = render(tunnels)
     if textfile is None:
         emit(text.removesuffix("\n"))
     else:

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from ikeclient.cli.block import closed
 from ikeclient.cli.complete import tunnel_names
 from ikeclient.cli.view import render
 from ikeclient.cli.view.rates import Rates
-from ikeclient.cli.view.terminal import emit, is_live, printable, say, styled, until_interrupted, width, wrapped
+from ikeclient.cli.view.terminal import emit, is_live, say, styled, until_interrupted, width
 from ikeclient.control import client
 from ikeclient.errors import NoResponse, NoSuchTunnel, NotConnected, UsageError
 
@@ -44,7 +45,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Keep showing it until Ctrl-C.")] = False,
     check: Annotated[Check | None, typer.Option("--check", help="Exit with 3 unless it is connected.")] = None,
 ) -> None:
-    """Show running tunnels. Exits with 8 when NAME does not run."""
+    """Show running tunnels, and those that are watched. Exits with 8 when NAME is neither."""
     if as_json and fields is not None:
         raise UsageError("say --json or --fields, not both")
     if watch and check is not None:
@@ -59,7 +60,7 @@ def status(
         if check is None:
             raise
         raise NotConnected(error.message, reason=error.reason) from error
-    _show(tunnels, as_json, fields, name)
+    _show(tunnels, as_json, fields)
     if name is None and not as_json and fields is None:
         _tell_hidden()
     if check is Check.UP:
@@ -73,14 +74,28 @@ def _tell_hidden() -> None:
 
 
 def collect(name: str | None) -> list[TunnelStatus]:
-    """Return the status of the tunnel `name`, or of all that run. Raises NoSuchTunnel for a name that does not run."""
+    """Return the status of the tunnel `name`, or of all that run, are watched or keep something closed.
+
+    Raises NoSuchTunnel for a name that is none of these.
+    """
+    from ikeclient.control.status import down
+
+    watched = {each: decision for each, decision in client.decisions().items() if name in (None, each)}
+    running = client.list_tunnels()
+    tunnels = [each for each in _blocked(name) if each.name not in running]
+    if name is None:
+        tunnels = [*_running(running, name), *tunnels]
+    elif not tunnels and (name in running or name not in watched):
+        tunnels = _running([client.resolve(name)], name)
+    there = {each.name for each in tunnels}
+    tunnels += [down(each, decision) for each, decision in watched.items() if each not in there]
+    return [replace(each, watch=watched.get(each.name)) for each in tunnels]
+
+
+def _running(names: Sequence[str], name: str | None) -> list[TunnelStatus]:
+    """Return what tunnels say; one that has ended meanwhile is left out. Raises NoSuchTunnel if it was asked for."""
     from ikeclient.control.status import unresponsive
 
-    running = client.list_tunnels()
-    without_process = [each for each in _blocked(name) if each.name not in running]
-    if name is not None and without_process:
-        return without_process
-    names = running if name is None else [client.resolve(name)]
     tunnels = []
     for each in names:
         try:
@@ -91,7 +106,7 @@ def collect(name: str | None) -> list[TunnelStatus]:
         except NoSuchTunnel:  # it ended while we asked
             if name is not None:
                 raise
-    return [*tunnels, *without_process]
+    return tunnels
 
 
 def _is_stopped(pid: int) -> bool:
@@ -118,7 +133,7 @@ def _require_connected(tunnels: Sequence[TunnelStatus]) -> None:
         raise NotConnected(", ".join(f"tunnel '{each.name}' is {each.state}" for each in down))
 
 
-def _show(tunnels: Sequence[TunnelStatus], as_json: bool, fields: str | None, name: str | None = None) -> None:
+def _show(tunnels: Sequence[TunnelStatus], as_json: bool, fields: str | None) -> None:
     if as_json:
         from ikeclient.control.status import document
 
@@ -130,23 +145,6 @@ def _show(tunnels: Sequence[TunnelStatus], as_json: bool, fields: str | None, na
     else:
         for line in _lines(tunnels):
             emit(line)
-        for line in _decisions(name):
-            emit(line)
-
-
-def _decisions(name: str | None) -> list[str]:
-    """What `watch` has decided, and why."""
-    from ikeclient.control.automatic import decisions
-
-    found = [each for place in client.readable_directories() for each in decisions(place)]
-    return [
-        line
-        for each in found
-        if name in (None, each.name)
-        for line in wrapped(
-            f"{printable(each.name)}: {printable(each.action)}, because {printable(each.why)}", width(sys.stdout)
-        )
-    ]
 
 
 def _lines(tunnels: Sequence[TunnelStatus], rates: Rates | None = None) -> list[str]:
@@ -170,7 +168,7 @@ def _watch(name: str | None, as_json: bool, fields: str | None) -> None:
     while True:
         tunnels = collect(name)
         if tunnels != last:
-            _show(tunnels, as_json, fields, name)
+            _show(tunnels, as_json, fields)
             last = tunnels
         time.sleep(_WATCH_SECONDS)
 

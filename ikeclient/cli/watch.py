@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ikeclient.cli.complete import profile_names
 from ikeclient.cli.view.terminal import Priority, say
-from ikeclient.errors import UsageError
+from ikeclient.errors import ProfileError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ikeclient.process.service_notify import Reporter
+    from ikeclient.when.decide import Rules
+    from ikeclient.when.watch import Watched
 
 Profiles = Annotated[
     list[str] | None,
@@ -24,35 +31,107 @@ Profiles = Annotated[
 
 
 def watch(profiles: Profiles = None) -> None:
-    """Connect and disconnect by network, as [when] of each profile says, until Ctrl-C."""
+    """Connect and disconnect by network, as [when] of each profile says, until Ctrl-C.
+
+    Without PROFILE those that cannot be used are named and left out.
+    """
     import asyncio
 
-    from ikeclient.control.client import runtime_directory
-    from ikeclient.profile.load.load import load_profile
+    from ikeclient.process.service_notify import Reporter
+    from ikeclient.process.service_socket import Service
+
+    found = _named(profiles) if profiles else _all()
+    reporter = Reporter(Service())  # before tunnels are started: what they tell is not about us
+    asyncio.run(_watch([_watched(*each) for each in found], reporter))
+
+
+async def _watch(tunnels: Sequence[Watched], reporter: Reporter) -> None:
+    from ikeclient.when.watch import Watcher
+
+    reporter.start()
+    try:
+        await Watcher(tunnels, reporter.ready, reporter.stopping).run()
+    finally:
+        reporter.close()
+
+
+def _named(references: Sequence[str]) -> list[tuple[str, str, Rules]]:
+    """Return the name, the reference and the rules of each profile.
+
+    Raises ProfileError, ProfileNotFound, UsageError.
+    """
+    found = {}
+    for reference in references:
+        name, rules = _read(reference)
+        if rules is None:
+            raise UsageError(f"profile '{name}' has no section [when]", hint="docs/profile.md describes it")
+        found[name] = (name, reference, rules)
+    return list(found.values())
+
+
+def _all() -> list[tuple[str, str, Rules]]:
+    """Return the name, the reference and the rules of each profile that has any and can be used.
+
+    Raises the last one's error if there are only such that cannot be used, UsageError if there are none.
+    """
     from ikeclient.profile.load.lookup import list_profiles
-    from ikeclient.when.rules import rules_of, weak
-    from ikeclient.when.watch import Watched, Watcher
 
-    def tell(text: str) -> None:
-        say(text, priority=Priority.NOTICE)
-
-    async def work(tunnels: list[Watched]) -> None:
-        await Watcher(tunnels, runtime_directory(), tell).run()
-
-    watched = []
-    for reference in profiles or [entry.name for entry in list_profiles()]:
-        loaded = load_profile(reference)
-        if loaded.profile.when is None:
-            if profiles:
-                raise UsageError(f"profile '{loaded.name}' has no section [when]", hint="docs/profile.md describes it")
+    found = []
+    failure: ProfileError | UsageError | None = None
+    for entry in list_profiles():
+        try:
+            name, rules = _read(entry.name)
+        except (ProfileError, UsageError) as error:
+            failure = error
+            reason = f" ({error.reason})" if error.reason else ""
+            _tell(f"profile '{entry.name}' is left out: {error.message}{reason}", Priority.WARNING)
             continue
-        rules = rules_of(loaded.profile.when)
-        for match in weak(rules):
-            tell(f"{loaded.name}: anybody can make a network that is like this ({match}): add its gateway_mac")
-        watched.append(Watched(loaded.name, reference, rules, _program(), tell))
-    if not watched:
-        raise UsageError("no profile has a section [when]", hint="docs/profile.md describes it")
-    asyncio.run(work(watched))
+        if rules is not None:
+            found.append((name, entry.name, rules))
+    if not found:
+        raise failure or UsageError("no profile has a section [when]", hint="docs/profile.md describes it")
+    return found
+
+
+def _read(reference: str) -> tuple[str, Rules | None]:
+    """Return the name of a profile and its rules, if it has any; then it can connect without being asked anything.
+
+    Raises ProfileError, ProfileNotFound, UsageError.
+    """
+    from ikeclient.profile.load.check import check_profile, typed_secret
+    from ikeclient.profile.load.load import load_profile
+    from ikeclient.when.rules import rules_of
+
+    loaded = load_profile(reference)
+    if loaded.profile.when is None:
+        return loaded.name, None
+    check_profile(loaded).require()
+    if (typed := typed_secret(loaded)) is not None:
+        key, what = typed
+        raise UsageError(
+            f"profile '{loaded.name}' asks for its {what}, and `watch` starts it when nobody is there",
+            hint=f"set {key} to a file, command, keyring or credential",
+        )
+    return loaded.name, rules_of(loaded.profile.when)
+
+
+def _watched(name: str, reference: str, rules: Rules) -> Watched:
+    """Return what is watched. Raises UsageError if another process does it."""
+    from ikeclient.control import automatic
+    from ikeclient.control.client import runtime_directory
+    from ikeclient.when.rules import weak
+    from ikeclient.when.watch import Watched
+
+    other = automatic.decisions(runtime_directory()).get(name)
+    if other is not None:
+        raise UsageError(f"tunnel '{name}' is watched by process {other.pid} already")
+    for match in weak(rules):
+        _tell(f"{name}: anybody can make a network that is like this ({match}): add its gateway_mac")
+    return Watched(name, reference, rules, _program(), _tell, runtime_directory())
+
+
+def _tell(text: str, priority: Priority = Priority.NOTICE) -> None:
+    say(text, priority=priority)
 
 
 def _program() -> list[str]:

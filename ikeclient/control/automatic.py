@@ -14,27 +14,19 @@ from pathlib import Path
 
 from ikeclient.control.directory import prepare
 from ikeclient.control.events import timestamp
+from ikeclient.control.status import WatchStatus
 from ikeclient.errors import IkeclientError
-from ikeclient.lazy_dataclass import dataclass
 
 SUFFIX = ".when.json"
 _LARGEST = 1 << 14
+_START_TIME = 19  # of a process in clock ticks, among what follows its name in proc_pid_stat(5)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Automatic:
-    """A decision: `action` is connect, disconnect or keep, `why` a sentence, `pid` the process that watches."""
-
-    name: str
-    action: str
-    why: str
-    pid: int
-    since: str
-
-
-def write(directory: Path, name: str, action: str, why: str) -> None:
+def write(directory: Path, name: str, action: str, reason: str, trouble: str | None = None) -> None:
     """Keep a decision of this process; a directory that cannot be written costs it."""
-    content = json.dumps({"action": action, "why": why, "pid": os.getpid(), "since": timestamp()})
+    pid = os.getpid()
+    status = WatchStatus(action=action, reason=reason, trouble=trouble, since=timestamp(), pid=pid)
+    content = json.dumps(status.to_json() | {"started": _started(pid)})
     temporary = directory / f".{name}{SUFFIX}.new"
     with contextlib.suppress(OSError, IkeclientError):
         prepare(directory)
@@ -48,23 +40,29 @@ def remove(directory: Path, name: str) -> None:
         (directory / f"{name}{SUFFIX}").unlink()
 
 
-def decisions(directory: Path) -> list[Automatic]:
-    """Return the decisions of processes that live, by name; never raises, and waits for nobody.
+def decisions(directory: Path) -> dict[str, WatchStatus]:
+    """Return the decisions of processes that live, by the names of tunnels; never raises, and waits for nobody.
 
     Root looks into directories of users, who can put anything there.
     """
-    found = []
+    found = {}
     with contextlib.suppress(OSError):
         for path in sorted(directory.glob(f"*{SUFFIX}")):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
                 values = json.loads(_content(path))
-                action, why, since, pid = (values[key] for key in ("action", "why", "since", "pid"))
-                if isinstance(pid, int) and pid > 0 and all(isinstance(text, str) for text in (action, why, since)):
-                    with contextlib.suppress(PermissionError):  # another user's, which lives
-                        os.kill(pid, 0)
-                    name = path.name.removesuffix(SUFFIX)
-                    found.append(Automatic(name=name, action=action, why=why, pid=pid, since=since))
+                if isinstance(values, dict):
+                    status = WatchStatus.from_json(values)
+                    if status.action is not None and _started(status.pid) == values.get("started"):
+                        found[path.name.removesuffix(SUFFIX)] = status
     return found
+
+
+def _started(pid: int) -> int:
+    """Return when a process was started, which tells it from a later one with its ID. Raises OSError."""
+    if pid <= 0:
+        raise ProcessLookupError
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b") ")[2].split()[_START_TIME])
 
 
 def _content(path: Path) -> bytes:

@@ -35,10 +35,11 @@ from ikeclient.control.protocol import Command
 from ikeclient.errors import NoResponse, NoSuchTunnel, ParseError, PrivilegeError, UsageError
 
 if TYPE_CHECKING:
-    from ikeclient.control.status import TunnelStatus
+    from ikeclient.control.status import TunnelStatus, WatchStatus
 
 __all__ = [
     "Events",
+    "decisions",
     "disconnect",
     "events",
     "find",
@@ -77,6 +78,18 @@ def list_tunnels(directory: Path | None = None, *, ours: bool = False) -> list[s
 def readable_directories() -> list[Path]:
     """Return the runtime directories whose tunnels are found by name."""
     return _places()
+
+
+def decisions() -> dict[str, WatchStatus]:
+    """Return what `ikeclient watch` has decided, by the names of tunnels. Never raises."""
+    from ikeclient.control import automatic
+
+    found: dict[str, WatchStatus] = {}
+    for place in _places():
+        listed = list(automatic.decisions(place).items())
+        for name, decision in listed[:_MOST_OF_A_USER] if place in user_directories() else listed:
+            found.setdefault(name if name not in found else f"{_user_of(place)}:{name}", decision)
+    return found
 
 
 def _places(*, ours: bool = False) -> list[Path]:

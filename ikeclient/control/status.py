@@ -19,7 +19,8 @@ STATES: dict[str, str] = {
     "connected": "packets flow",
     "reconnecting": "the connection is lost and is made again; routes stay, so that nothing leaves past the tunnel",
     "blocked": "there is no connection and none is being made, and the kill switch lets nothing out",
-    "disconnected": "the tunnel has ended, and its process is about to",
+    "disconnected": "the tunnel has ended, and its process is about to; without a process (`pid` 0) `watch` has it "
+    "down, or its kill switch was opened for a while",
     "unresponsive": "its process is there but does not answer",
 }
 
@@ -168,6 +169,17 @@ class Drops(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatchStatus(Record):
+    """What `ikeclient watch` has decided for a tunnel."""
+
+    action: str | None = item("`connect`, `disconnect`, or `keep`: up or down, as it is")
+    reason: str | None = item("why: which rule, and which network")
+    trouble: str | None = item("what keeps it from having the tunnel so")
+    since: str | None = item("when it decided, or the trouble began or ended")
+    pid: int = item("the process that watches", 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelStatus(Record):
     """One entry of `tunnels`. The defaults are what is said of a tunnel of which nothing is known."""
 
@@ -210,6 +222,7 @@ class TunnelStatus(Record):
     drops: Drops | None = item("what was dropped outside of the Child SAs")
     roams: int = item("how often the tunnel moved to another pair of addresses", 0)
     reconnects: int = item("how often the connection was made again", 0)
+    watch: WatchStatus | None = item("what `ikeclient watch` has decided; null if it does not watch the tunnel")
     warnings: tuple[str, ...] = item("what is not as it should be, the last 16", ())
     last_error: str | None = item("the last error, even if it is over")
 
@@ -239,6 +252,11 @@ def blocked(name: str, means: str, *, is_open: bool) -> TunnelStatus:
         blocked=not is_open,
         kill_switch=means,
     )
+
+
+def down(name: str, watch: WatchStatus) -> TunnelStatus:
+    """Return the entry of a tunnel that is watched and has no process."""
+    return TunnelStatus(name=name, state="disconnected", since=watch.since, watch=watch)
 
 
 def document(tunnels: Iterable[TunnelStatus]) -> dict[str, object]:

@@ -1,5 +1,5 @@
-"""What the service manager hears of a tunnel: ready once it is connected, a line of status, reloads, a heartbeat, the
-end.
+"""What the service manager hears of a tunnel, or of what watches for many: ready, a line of status, reloads, a
+heartbeat, the end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ikeclient.process.service_socket import Service
 class Reporter:
     """Passes a tunnel's events on to `service`.
 
-    The heartbeat comes from the event loop that carries the tunnel, so a loop that hangs is restarted by the manager.
+    The heartbeat comes from the event loop that does the work, so a loop that hangs is restarted by the manager.
     """
 
     def __init__(self, service: Service) -> None:
@@ -37,11 +37,18 @@ class Reporter:
             return
         words = {key: _words(value) for key, value in event.items()}
         state = state.format_map({"gateway": "", "interface": "", "local": "", "error": "", **words})
-        if name == "connected" and not self._ready:
-            self._ready = True
-            self._service.tell(READY=1, STATUS=state)
+        if name == "connected":
+            self.ready(state)
         else:
             self._service.tell(STATUS=state)
+
+    def ready(self, state: str) -> None:
+        """Tell a line of status, and the first time that the start is over."""
+        if self._ready:
+            self._service.tell(STATUS=state)
+        else:
+            self._ready = True
+            self._service.tell(READY=1, STATUS=state)
 
     def reloading(self, busy: bool) -> None:
         """Tell that the profile is being read again, or that it was taken or refused: systemd shows and awaits it."""

@@ -1,7 +1,7 @@
 """What the rules of `[when]` say of a network, as pure functions.
 
-The first rule decides that fits, and one fits if all that it names does. What is not known yet of a network neither
-fits nor fails: as long as the decision hangs on it, nothing is changed. The same holds while there is no network.
+The first rule decides that fits, and one fits if all that it names does. What is not known of a network neither fits
+nor fails: as long as the decision hangs on it, nothing is changed. The same holds while there is no network.
 
 A name of a wireless network is no secret and anybody can give it to an access point of theirs, and so are DNS domains:
 a rule that disconnects on a trusted network should name the MAC address of its gateway as well. Even that can be
@@ -33,7 +33,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """The network that the machine's traffic leaves by; None is what is not known yet, empty what it has not.
+    """The network that the machine's traffic leaves by; None is what is not known, empty what it has not.
 
     `kind` is "wired", "wifi", "cellular", or "" for no network at all.
     """
@@ -45,10 +45,21 @@ class Network:
     dns_suffixes: tuple[str, ...] | None = ()
     dns_servers: tuple[str, ...] | None = ()
 
+    @property
+    def known(self) -> dict[str, tuple[str, ...] | None]:
+        """What it is like, by the keys of a profile; None is what is not known."""
+        return {
+            "interface": (self.kind,),
+            "ssid": _one(self.ssid),
+            "gateway_mac": _one(self.gateway_mac),
+            "dns_suffix": self.dns_suffixes,
+            "dns_server": self.dns_servers,
+        }
+
     def __str__(self) -> str:
         if not self.kind:
             return "no network"
-        return " ".join([self.kind, *([f"'{self.ssid}'"] if self.ssid else []), f"on {self.interface}"])
+        return " ".join(["network", *([f"'{self.ssid}'"] if self.ssid else []), f"({self.kind} on {self.interface})"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,25 +77,28 @@ class Match:
 
     def fits(self, network: Network) -> bool | None:
         """Whether the network is such a one; None if that is not known yet."""
-        answers = [
-            None if known is None else any(_like(pattern, value, key) for pattern in wanted for value in known)
-            for key, wanted, known in (
-                ("interface", (self.interface,) if self.interface else (), (network.kind,)),
-                ("ssid", self.ssid, _one(network.ssid)),
-                ("gateway_mac", self.gateway_mac, _one(network.gateway_mac)),
-                ("dns_suffix", self.dns_suffix, network.dns_suffixes),
-                ("dns_server", self.dns_server, network.dns_servers),
-            )
-            if wanted
-        ]
-        return all_of(answers)
+        known = network.known
+        return all_of(
+            None
+            if (values := known[key]) is None
+            else any(_like(each, value, key) for each in wanted for value in values)
+            for key, wanted in self.named.items()
+        )
+
+    @property
+    def named(self) -> dict[str, tuple[str, ...]]:
+        """What is asked for, by the keys of a profile."""
+        values = {
+            "interface": (self.interface,) if self.interface else (),
+            "ssid": self.ssid,
+            "gateway_mac": self.gateway_mac,
+            "dns_suffix": self.dns_suffix,
+            "dns_server": self.dns_server,
+        }
+        return {key: wanted for key, wanted in values.items() if wanted}
 
     def __str__(self) -> str:
-        names = ("interface", "ssid", "gateway_mac", "dns_suffix", "dns_server")
-        named = ((name, getattr(self, name)) for name in names)
-        return ", ".join(
-            f"{name} {value if isinstance(value, str) else ' or '.join(value)}" for name, value in named if value
-        )
+        return ", ".join(f"{key} {' or '.join(wanted)}" for key, wanted in self.named.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +121,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What to do, and why, in words."""
+    """What to do, and why, in words. `is_open` if it hangs on what is not known of the network."""
 
     action: Action
     why: str
+    is_open: bool = False
 
 
 def decide(rules: Rules, network: Network) -> Decision:
@@ -122,18 +137,24 @@ def decide(rules: Rules, network: Network) -> Decision:
     for number, rule in enumerate(listed, 1):
         wanted = [] if rule.trusted is None else [None if trusted is None else trusted is rule.trusted]
         fits = all_of([*wanted, rule.match.fits(network)])
-        where = f"rule {number}" if rules.rules else "the network is trusted"
         if fits is None:
-            return Decision(action=Action.KEEP, why=f"it is not known yet whether {where} fits {network}")
+            question = f"whether rule {number} fits {network}" if rules.rules else f"whether {network} is trusted"
+            why = f"it is not known {question}, which lacks {' and '.join(_lacking(rules, network))}"
+            return Decision(action=Action.KEEP, why=why, is_open=True)
         if fits:
             if not rules.rules:
-                return Decision(action=rule.action, why=f"{network} is trusted")
+                return Decision(action=rule.action, why=f"trusted {network}")
             words = [*(["trusted" if rule.trusted else "not trusted"] if rule.trusted is not None else [])]
             words += [str(rule.match)] if str(rule.match) else []
-            return Decision(action=rule.action, why=f"{where} ({', '.join(words) or 'any network'}) fits {network}")
-    return Decision(
-        action=rules.otherwise, why=f"no rule fits {network}" if rules.rules else f"{network} is not trusted"
-    )
+            what = ", ".join(words) or "any network"
+            return Decision(action=rule.action, why=f"rule {number} ({what}) fits {network}")
+    return Decision(action=rules.otherwise, why=f"no rule fits {network}" if rules.rules else f"untrusted {network}")
+
+
+def _lacking(rules: Rules, network: Network) -> list[str]:
+    """Return what the rules ask for and is not known."""
+    asked = [key for match in (*rules.trusted, *(rule.match for rule in rules.rules)) for key in match.named]
+    return [key for key, values in network.known.items() if values is None and key in asked]
 
 
 def all_of(answers: Iterable[bool | None]) -> bool | None:

@@ -1,8 +1,6 @@
 """Looks at the network that the machine's traffic leaves by: what kind it is, whose gateway, which names.
 
-Interfaces of tunnels do not count. What the tunnel itself has changed must not count either: while it is up,
-`/etc/resolv.conf` may be its own, so name servers are taken from whom they came, of the interface alone:
-systemd-networkd or NetworkManager; without either, what the file says while it is not ours.
+Interfaces of tunnels do not count, and what a tunnel has changed does not either (`when.names`).
 """
 
 from __future__ import annotations
@@ -17,55 +15,55 @@ from ikeclient.net.watch import wireless
 from ikeclient.net.watch.netlink import Netlink
 from ikeclient.net.watch.snapshot import DefaultRoute, Snapshot, is_tunnel
 from ikeclient.when.decide import Network
+from ikeclient.when.names import Names, NamesOf, read
 
-NETWORKD = "/run/systemd/netif/links"
-NETWORK_MANAGER = "/run/NetworkManager/no-stub-resolv.conf"
-RESOLVER = "/etc/resolv.conf"
-OURS = "# Written by ikeclient "
-FILES = (RESOLVER, NETWORK_MANAGER)  # that tell by their change that there is something to look at
+_INTERFACES = "/sys/class/net"
+_WITHOUT_ADDRESSES = 0x80  # IFF_NOARP
 _DISCARD = 9  # the port of a datagram that nobody has to read
-_LARGEST = 1 << 16
 
 
 class Looker:
-    """Looks at the network. `nudge` has the kernel find out the gateway's MAC address, which it may not know yet."""
+    """Looks at the network. `files` are those whose change tells that there is something to look at."""
 
-    def __init__(self) -> None:
-        self._dns: tuple[tuple[object, ...], tuple[tuple[str, ...], tuple[str, ...]]] | None = None
+    def __init__(self, names: NamesOf | None = None) -> None:
+        self._names_of = names or NamesOf()
+        self._last: tuple[object, Names] | None = None
+        self.files = self._names_of.files(0)
 
-    def look(self, *, settled: bool) -> Network:
-        """Return the network as it is; `settled` if what is not known by now is not there. Raises OSError."""
+    def look(self) -> Network:
+        """Return the network as it is. Raises OSError.
+
+        If the gateway's MAC address is not known, the kernel is made to find it out for the next look.
+        """
         kernel = Netlink()
         try:
             snapshot = kernel.snapshot()
             way = way_out(snapshot)
             if way is None:
                 return Network()
-            mac = kernel.neighbours(way.version, way.index).get(way.gateway) if way.gateway is not None else ""
-            if mac is None and not settled and way.gateway is not None:
-                nudge(way.gateway, way.interface)
+            mac = _gateway_mac(kernel, way)
         finally:
             kernel.close()
-        names: dict[int, str] = {}
-        with contextlib.suppress(OSError):
-            names = wireless.networks()
-        dns = self._names(way)
+        self.files = self._names_of.files(way.index)
+        kind, ssid = kind_of(way)
+        names = self._names(snapshot, way)
         return Network(
-            kind="wifi" if way.index in names else _kind(way.interface),
+            kind=kind,
             interface=way.interface,
-            ssid=names.get(way.index, ""),
-            gateway_mac="" if mac is None and settled else mac,
-            dns_suffixes=None if dns is None else dns[0],
-            dns_servers=None if dns is None else dns[1],
+            ssid=ssid,
+            gateway_mac=mac,
+            dns_suffixes=None if names is None else names.domains,
+            dns_servers=None if names is None else names.servers,
         )
 
-    def _names(self, way: DefaultRoute) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-        """The domains and the servers of the network; None if only a file of ours could tell."""
-        here = (way.interface, way.gateway)
-        found = names_of(way.index)
+    def _names(self, snapshot: Snapshot, way: DefaultRoute) -> Names | None:
+        """The names of the network; what they were, while only a file of a tunnel's could tell."""
+        carriers = [each.carriers for each in snapshot.interfaces if each.index == way.index]
+        here = (way, carriers)
+        found = self._names_of.find(way.interface, way.index)
         if found is None:
-            return self._dns[1] if self._dns is not None and self._dns[0] == here else None
-        self._dns = (here, found)
+            return self._last[1] if self._last is not None and self._last[0] == here else None
+        self._last = (here, found)
         return found
 
 
@@ -76,18 +74,32 @@ def way_out(snapshot: Snapshot) -> DefaultRoute | None:
     return min(eligible, key=lambda route: (route.version, route.metric), default=None)
 
 
-def names_of(index: int) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """The DNS domains and servers of an interface's network; None if all there is are a tunnel's."""
-    link = _read(f"{NETWORKD}/{index}")
-    values = dict(line.split("=", 1) for line in link.splitlines() if "=" in line and not line.startswith("#"))
-    if values.get("DNS"):
-        return tuple(values.get("DOMAINS", "").split()), tuple(values["DNS"].split())
-    text = _read(NETWORK_MANAGER) or _read(RESOLVER)
-    if text.startswith(OURS):
-        return None
-    words = [line.split() for line in text.splitlines()]
-    suffixes = [word for line in words if line and line[0] in ("search", "domain") for word in line[1:]]
-    return tuple(suffixes), tuple(line[1] for line in words if len(line) > 1 and line[0] == "nameserver")
+def kind_of(way: DefaultRoute) -> tuple[str, str | None]:
+    """The kind of network, and its name if it is wireless: None if that is not known, "" if it has none."""
+    names: dict[int, str] = {}
+    with contextlib.suppress(OSError):
+        names = wireless.networks()
+    place = f"{_INTERFACES}/{way.interface}"
+    if way.index in names or os.path.exists(f"{place}/wireless") or os.path.exists(f"{place}/phy80211"):
+        return "wifi", names.get(way.index) or None  # traffic leaves by it, so it has a name
+    cellular = "DEVTYPE=wwan" in read(Path(place, "uevent")).splitlines()
+    return "cellular" if cellular else "wired", ""
+
+
+def _gateway_mac(kernel: Netlink, way: DefaultRoute) -> str | None:
+    """The gateway's MAC address: None if it is not known, "" where there is none. Raises OSError."""
+    if way.gateway is None or _has_no_addresses(way.interface):
+        return ""
+    mac = kernel.neighbours(way.gateway.version, way.index).get(way.gateway)
+    if mac is None:
+        nudge(way.gateway, way.interface)
+    return mac
+
+
+def _has_no_addresses(interface: str) -> bool:
+    """Whether neighbours on an interface have no MAC addresses, as in cellular networks."""
+    flags = read(Path(_INTERFACES, interface, "flags")).strip()
+    return bool(int(flags, 16) & _WITHOUT_ADDRESSES) if flags else False
 
 
 def nudge(gateway: IPAddress, interface: str) -> None:
@@ -97,18 +109,3 @@ def nudge(gateway: IPAddress, interface: str) -> None:
         scope = (0, socket.if_nametoindex(interface)) if gateway.version == 6 else ()
         asking.setsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)
         asking.sendto(b"", (str(gateway), _DISCARD, *scope))
-
-
-def _kind(interface: str) -> str:
-    place = f"/sys/class/net/{interface}"
-    if os.path.exists(f"{place}/wireless") or os.path.exists(f"{place}/phy80211"):
-        return "wifi"
-    return "cellular" if "DEVTYPE=wwan" in _read(f"{place}/uevent").splitlines() else "wired"
-
-
-def _read(path: str) -> str:
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(_LARGEST).decode("utf-8", "replace")
-    except OSError:
-        return ""

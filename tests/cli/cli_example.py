@@ -107,6 +107,7 @@ _EXAMPLE: dict[str, Any] = {
     },
     "roams": 0,
     "reconnects": 0,
+    "watch": None,
     "warnings": [],
     "last_error": None,
 }

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ikeclient.cli.view import render
-from ikeclient.control.status import TunnelStatus
+from ikeclient.control.status import TunnelStatus, WatchStatus
 from ikeclient.errors import UsageError
 
 NOW = datetime(2026, 11, 23, 10, 14, 30, tzinfo=UTC)
@@ -75,6 +75,27 @@ def test_a_tunnel_without_the_fast_lane_says_so() -> None:
 def test_a_tunnel_that_is_not_up_shows_what_it_knows() -> None:
     tunnel = TunnelStatus(name="work", pid=7, state="connecting", last_error="nobody answers")
     assert text(tunnel.to_json()) == ["connecting  work", "  error      nobody answers"]
+
+
+@pytest.mark.parametrize(
+    ("state", "action", "trouble", "shown"),
+    [
+        ("disconnected", "disconnect", None, "not connected: trusted network 'Home'"),
+        ("reconnecting", "disconnect", None, "to be ended: trusted network 'Home'"),
+        ("reconnecting", "connect", None, "kept up: trusted network 'Home'"),
+        (
+            "disconnected",
+            "connect",
+            "was\x1b ended",
+            "to be connected: trusted network 'Home'; the tunnel was\\x1b ended",
+        ),
+        ("disconnected", "keep", None, "left as it is: trusted network 'Home'"),
+    ],
+)
+def test_what_watch_has_decided_is_told(state: str, action: str, trouble: str | None, shown: str) -> None:
+    watch = WatchStatus(action=action, reason="trusted network 'Home'", trouble=trouble, pid=7)
+    tunnel = TunnelStatus(name="work", state=state, watch=watch)
+    assert " ".join(" ".join(text(tunnel.to_json())[1:]).split()) == f"watch {shown}"
 
 
 @pytest.mark.parametrize("state", ["connected", "connecting", "reconnecting", "disconnected"])

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from lab.machines import wait_for
 from lab.network import INSIDE_IPV4
 from lab.traffic import reaches
 from lab.world import Lab
+
+from ikeclient.when.decide import SETTLE
 
 
 class Watching:
@@ -42,8 +45,12 @@ class Watching:
 
         return wait_for(found, timeout=60, what=f"a tunnel\n{self.said}", interval=0.2)
 
-    def down(self) -> None:
-        wait_for(lambda: self.lab.client.status() is None, timeout=60, what=f"no tunnel\n{self.said}", interval=0.2)
+    def down(self) -> dict[str, Any]:
+        def found() -> dict[str, Any] | None:
+            status = self.lab.client.status()
+            return status if status and status["pid"] == 0 else None
+
+        return wait_for(found, timeout=60, what=f"no tunnel\n{self.said}", interval=0.2)
 
 
 @pytest.fixture
@@ -70,18 +77,18 @@ def test_the_tunnel_is_up_where_the_network_is_not_trusted_and_status_says_why(w
     before = lab.client.traces()
     first = watching.up()
     assert reaches(network.client, INSIDE_IPV4)
-    assert "work: connect, because wired on wan is not trusted" in lab.client.run("status").stdout
+    assert "kept up: untrusted network (wired on wan)" in lab.client.run("status").stdout
+    assert first["watch"]["reason"] == "untrusted network (wired on wan)"
     network.use_second_path()
-    watching.down()
-    assert "work: disconnect, because wired on wan2 is trusted" in lab.client.run("status").stdout
+    assert watching.down()["state"] == "disconnected"
+    assert "not connected: trusted network (wired on wan2)" in lab.client.run("status").stdout
     wait_for(lambda: "received DELETE for IKE_SA" in lab.gateway.log, timeout=10, what="the gateway to be told")
     network.use_first_path()
     again = watching.up()
     assert again["pid"] != first["pid"]
     watching.process.terminate()
     assert watching.process.wait(timeout=30) == 0
-    watching.down()
-    assert "because" not in lab.client.run("status").stdout
+    assert lab.client.status() is None
     after = lab.client.traces()
     assert {name: after[name] for name in ("rules", "firewall", "resolver")} == {
         name: before[name] for name in ("rules", "firewall", "resolver")
@@ -94,7 +101,7 @@ def test_what_a_person_ended_or_the_gateway_refused_is_not_started_again(watchin
     lab = watching.lab
     watching.up()
     assert lab.client.run("disconnect", "work").returncode == 0
-    wait_for(lambda: "is not started again" in watching.said, timeout=20, what="the end to be noticed")
+    wait_for(lambda: "stays down" in watching.said, timeout=20, what="the end to be noticed")
     watching.process.terminate()
     watching.process.wait(timeout=30)
     lab.client.secret_file("psk", "not the right one")
@@ -103,7 +110,8 @@ def test_what_a_person_ended_or_the_gateway_refused_is_not_started_again(watchin
     wait_for(lambda: "exit code 4" in again.said, timeout=60, what="the refusal")
     lab.network.client.ip("address", "add", "10.1.0.77/24", "dev", "wan")  # which moves no decision
     lab.network.client.ip("address", "del", "10.1.0.77/24", "dev", "wan")
-    assert lab.client.status() is None
+    [tunnel] = json.loads(lab.client.run("status", "--json").stdout)["tunnels"]
+    assert (tunnel["pid"], "exit code 4" in tunnel["watch"]["trouble"]) == (0, True)
     assert lab.gateway.log.count("parsed IKE_AUTH request 1") == logins + 1
     again.process.terminate()
     assert again.process.wait(timeout=30) == 0
@@ -113,3 +121,33 @@ def test_a_profile_without_rules_is_not_watched(lab: Lab) -> None:
     lab.prepare(Offer())
     done = lab.client.run("watch", "work")
     assert (done.returncode, "[when]" in done.stderr) == (2, True)
+
+
+@pytest.mark.waits
+def test_the_domain_of_a_network_is_that_of_its_interface_and_never_the_tunnels(lab: Lab, tmp_path: Path) -> None:
+    """The tunnel's own domain is the one that is trusted: with it up, the network below is no other than before."""
+    client = lab.network.client
+    dns = {"dns": "all", "dns_servers": ["10.99.0.53"], "dns_domains": ["corp.example"]}
+    lab.prepare(Offer(), network=dns, when={"trusted": [{"dns_suffix": ["corp.example"]}]})
+    before = client.run("cat", "/etc/resolv.conf").stdout
+    index = json.loads(client.run("ip", "-j", "link", "show", "wan").stdout)[0]["ifindex"]
+    links = "/run/systemd/netif/links"
+    watching = Watching(lab, tmp_path)
+    try:
+        first = watching.up()
+        assert "search corp.example" in client.run("cat", "/etc/resolv.conf").stdout
+        time.sleep(2 * SETTLE)
+        assert watching.up()["pid"] == first["pid"]
+        client.run("mkdir", "-p", links)  # as systemd-networkd does, whose DHCP client was told a domain at last
+        client.run("sh", "-c", f"printf 'ADMIN_STATE=configured\\nDOMAINS=a.corp.example\\n' > {links}/{index}")
+        assert watching.down()["watch"]["reason"] == "trusted network (wired on wan)"
+        assert client.run("cat", "/etc/resolv.conf").stdout == before
+        client.run("rm", f"{links}/{index}")
+        watching.up()
+        client.run("sh", "-c", "printf 'search corp.example\\n' > /etc/resolv.conf")  # a DHCP client of another kind
+        watching.down()
+    finally:
+        watching.process.terminate()
+        assert watching.process.wait(timeout=30) == 0
+        client.run("rm", "-rf", links)
+        client.run("sh", "-c", f"printf %s '{before}' > /etc/resolv.conf")

@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from virtual_time import VirtualLoop
 
 from ikeclient.net.model import IPAddress
 from ikeclient.net.watch import netlink
@@ -28,29 +29,6 @@ from ikeclient.net.watch.snapshot import Change, OuterAddress, RouteTo, Snapshot
 ETH = OuterAddress(index=2, interface="eth0", address=ip_address("192.0.2.10"))
 WIFI = OuterAddress(index=3, interface="wlan0", address=ip_address("198.51.100.3"))
 GATEWAY = ip_address("203.0.113.7")
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Time passes only when there is nothing to do, and then at once."""
-
-    now = 1000.0
-    turns = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        select = self._selector.select  # type: ignore[attr-defined]
-
-        def skip(timeout: float | None = None) -> Any:
-            self.turns += 1
-            ready = select(0)
-            if not ready and timeout:
-                self.now += timeout
-            return ready
-
-        self._selector.select = skip  # type: ignore[attr-defined]
-
-    def time(self) -> float:
-        return self.now
 
 
 class ClockOfValues:

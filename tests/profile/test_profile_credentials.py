@@ -12,7 +12,7 @@ from ikeclient.errors import IkeclientError, ProfileError, UsageError
 from ikeclient.ike.config import CertificateAuth, PskAuth, TrustedCertificate
 from ikeclient.profile.compile import compile_profile
 from ikeclient.profile.compiled import CompiledProfile
-from ikeclient.profile.load.check import check_profile
+from ikeclient.profile.load.check import check_profile, typed_secret
 from ikeclient.profile.load.load import load_profile, parse_profile
 from ikeclient.profile.secrets import credentials
 from ikeclient.profile.secrets.secrets import Ask
@@ -217,6 +217,32 @@ def test_an_encrypted_key_without_a_source_asks_once(write: Write, place: Path, 
     asked = Asked()
     assert own(build(CERTIFICATE, place, asked)).key
     assert asked.prompts == ["Passphrase for alice.key: "]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (CERTIFICATE, ("auth.key_passphrase", "passphrase")),
+        (CERTIFICATE + PASSPHRASE, None),
+        (PSK, None),
+        (PSK.replace('{ file = "psk" }', "{ prompt = true }"), ("auth.psk", "pre-shared key")),
+        (PSK.replace('{ file = "psk" }', '{ keyring = "vpn" }'), None),
+        (EAP.replace('{ file = "pw" }', "{ prompt = true }"), ("auth.password", "password")),
+        (EAP.replace('{ file = "pw" }', '{ command = ["/bin/false"] }'), None),
+        (
+            PSK.replace('{ file = "psk" }', '{ credential = "psk" }') + '[ppk]\nid = "a"\nsecret = { prompt = true }\n',
+            ("ppk.secret", "post-quantum key"),
+        ),
+    ],
+)
+def test_a_secret_that_a_person_would_type_is_known_before(
+    write: Write, place: Path, alice: Owner, text: str, found: tuple[str, str] | None
+) -> None:
+    write("alice.key", alice.key_pem(CANARY.encode()))
+    write("passphrase", CANARY)
+    write("psk", CANARY)
+    write("pw", CANARY)
+    assert typed_secret(load_profile(str(write("work.toml", text)))) == found
 
 
 def test_a_wrong_passphrase_is_precise_and_asked_for_once(write: Write, place: Path, alice: Owner) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ikeclient.when.decide import Action, Match, Network, Rule, Rules, Settling, decide
@@ -87,9 +89,23 @@ def test_a_name_of_a_network_is_compared_to_the_letter() -> None:
 
 
 def test_why_names_the_rule_and_the_network() -> None:
-    assert decide(LISTED, OFFICE).why == "rule 1 (dns_suffix corp.example) fits wifi 'Office' on wlan0"
-    assert decide(TRUST, CAFE).why == "wifi 'Free' on wlan0 is not trusted"
-    assert decide(TRUST, OFFICE).why == "wifi 'Office' on wlan0 is trusted"
+    assert decide(LISTED, OFFICE).why == "rule 1 (dns_suffix corp.example) fits network 'Office' (wifi on wlan0)"
+    assert decide(TRUST, CAFE).why == "untrusted network 'Free' (wifi on wlan0)"
+    assert decide(TRUST, OFFICE).why == "trusted network 'Office' (wifi on wlan0)"
+    assert decide(UNTRUSTED, DESK).why == "rule 1 (not trusted) fits network (wired on eth0)"
+    assert decide(LISTED, TWIN).why == "no rule fits network 'Office' (wifi on wlan0)"
+
+
+def test_what_is_not_known_decides_nothing_and_is_named_if_the_rules_ask_for_it() -> None:
+    nameless = Network(kind="wifi", interface="wlan0", ssid=None, gateway_mac=MAC, dns_suffixes=None)
+    decision = decide(TRUST, nameless)
+    assert (decision.action, decision.is_open) == (KEEP, True)
+    assert decision.why == "it is not known whether network (wifi on wlan0) is trusted, which lacks ssid"
+    assert decide(UNTRUSTED, nameless).action is KEEP
+    by_name = Rules(rules=(Rule(action=DISCONNECT, match=Match(ssid=("Office",))),))
+    assert decide(by_name, nameless).why.startswith("it is not known whether rule 1 fits")
+    elsewhere = replace(nameless, gateway_mac=OTHER_MAC)  # what else is asked for fails already
+    assert decide(TRUST, elsewhere).action is CONNECT
 
 
 # Networks that come and go

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _LABEL = 11  # columns of a label in the text form
 _STATE_STYLES = {"connected": "good", "connecting": "busy", "reconnecting": "busy", "blocked": "bad"}
 _ROW_STYLES = {"warning": "busy", "error": "bad"}
+_LONGEST = 300  # characters of what a file says
 _ESSENTIAL = 3  # parts of the first line that stay in a narrow terminal
 _NOTHING: tuple[object, ...] = (None, "", [], {})
 
@@ -163,6 +164,7 @@ def _rows(tunnel: TunnelStatus, rate: Rate | None) -> Iterator[tuple[str, str]]:
     if tunnel.blocked:
         yield "closed", f"nothing leaves but through the tunnel; `ikeclient unblock {printable(tunnel.name)}` opens it"
     yield "switch", printable(tunnel.kill_switch) if tunnel.kill_switch else ""
+    yield "watch", _decided(tunnel)
     gateway, local, dns, ike = tunnel.gateway, tunnel.local, tunnel.dns, tunnel.ike
     nat = "behind NAT"
     yield (
@@ -211,6 +213,19 @@ def _rows(tunnel: TunnelStatus, rate: Rate | None) -> Iterator[tuple[str, str]]:
     for warning in tunnel.warnings:
         yield "warning", printable(warning)
     yield "error", _plain(tunnel.last_error)
+
+
+def _decided(tunnel: TunnelStatus) -> str:
+    """Say what `watch` has decided, and whether it is so."""
+    watch = tunnel.watch
+    if watch is None:
+        return ""
+    is_down = tunnel.state == "disconnected"
+    head = {"disconnect": "not connected" if is_down else "to be ended", "keep": "left as it is"}.get(
+        watch.action or "", "to be connected" if is_down else "kept up"
+    )
+    trouble = f"; the tunnel {printable(watch.trouble, _LONGEST)}" if watch.trouble else ""
+    return f"{head}: {printable(watch.reason or '', _LONGEST)}{trouble}"
 
 
 def _proof(auth: AuthStatus) -> str:

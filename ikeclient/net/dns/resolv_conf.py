@@ -63,6 +63,25 @@ def holds(path: Path, step: ResolvConfFile) -> bool:
     return content is not None and not path.is_symlink() and step.text.encode().startswith(content)
 
 
+def before_tunnel(path: Path) -> bytes | None:
+    """What stood in the file before a tunnel wrote it, by the journal beside it; None if that does not tell."""
+    found = _recorded(path.parent, _journal_of(path))
+    steps = [] if found is None else [step for step in found.steps if isinstance(step, ResolvConfFile)]
+    return steps[-1].content or b"" if steps and holds(path, steps[-1]) else None
+
+
+def _recorded(place: Path, journal: str) -> Found | None:
+    try:
+        with open_directory(place) as directory:
+            return load(directory, journal)
+    except (OSError, JournalError, PlatformError):
+        return None
+
+
+def _journal_of(path: Path) -> str:
+    return path.name + ".ikeclient" + _own_mount(path) + SUFFIX
+
+
 def _own_mount(path: Path) -> str:
     """What tells a file that is mounted there alone from others below the same directory; else nothing.
 
@@ -92,7 +111,7 @@ class ResolvConf:
     def __init__(self, path: Path, owner: Owner) -> None:
         self.path = path
         self._owner = owner
-        self._sidecar = path.name + ".ikeclient" + _own_mount(path) + SUFFIX
+        self._sidecar = _journal_of(path)
         self._journal = Journal(path.parent, self._sidecar, owner)
 
     def read(self) -> bytes | None:
@@ -101,7 +120,7 @@ class ResolvConf:
 
     def prepare(self, config: DnsConfig, previous: ResolvConfFile | None) -> tuple[ResolvConfFile | None, list[str]]:
         """The step that makes the file serve `config`, remembering what stands there now; and warnings."""
-        other = self._recorded()
+        other = _recorded(self.path.parent, self._sidecar)
         if other and other.owner != self._owner and other.alive:
             return None, [f"DNS is left alone: {self.path} serves the tunnel {other.owner.name}"]
         content = self.read()
@@ -158,7 +177,7 @@ class ResolvConf:
 
     def repair(self, *, dry_run: bool = False) -> list[str]:
         """Undo what the journal beside the file tells of a dead process; returns what was done."""
-        recorded = self._recorded()
+        recorded = _recorded(self.path.parent, self._sidecar)
         if recorded is None or recorded.alive:
             return []
         if dry_run:
@@ -178,16 +197,9 @@ class ResolvConf:
             return  # it guards against power loss alone; a container's /etc may well be read-only
 
     def _forget(self) -> None:
-        recorded = self._recorded()
+        recorded = _recorded(self.path.parent, self._sidecar)
         if recorded is None or recorded.owner == self._owner or not recorded.alive:
             self._record([])
-
-    def _recorded(self) -> Found | None:
-        try:
-            with open_directory(self.path.parent) as directory:
-                return load(directory, self._sidecar)
-        except (OSError, JournalError, PlatformError):
-            return None
 
     def _snapshot(self, content: bytes | None) -> ResolvConfFile:
         try:

@@ -23,7 +23,7 @@ _LARGEST = 1 << 16
 
 
 class FileBell:
-    """Becomes readable when something happened to one of `paths`; call `watch` after each look, and at first.
+    """Becomes readable when something happened to one of `paths`; call `watch` after each look.
 
     Of those that are in `inside` as well, and are directories, every name in them counts that is not hidden.
     Construction raises OSError.
@@ -41,8 +41,13 @@ class FileBell:
         """Return the descriptor for poll(2)."""
         return self._descriptor
 
-    def watch(self) -> None:
-        """Watch the way to each file as it is now, as far as it exists and may be read."""
+    def watch(self, paths: Iterable[str] | None = None) -> None:
+        """Watch the way to each file as it is now, as far as it exists and may be read; `paths` are others from now on.
+
+        What happens to former ones may go on to ring.
+        """
+        if paths is not None:
+            self._paths = tuple(paths)
         for path in self._paths:
             for way in dict.fromkeys((path, os.path.realpath(path))):
                 if path in self._inside and os.path.isdir(way):

@@ -12,12 +12,14 @@ from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.compile import compile_profile, gateway_method, unsupported
+from ikeclient.profile.load.author import Key
 from ikeclient.profile.load.files import shown_path
 from ikeclient.profile.load.load import LoadedProfile
 from ikeclient.profile.model.methods import SUPPORTED, has_card, is_eap, needs_password, uses_card, uses_certificate
 from ikeclient.profile.model.problems import InvalidProfile, Problem
 from ikeclient.profile.model.schema import Auth, SecretSource
 from ikeclient.profile.secrets.credentials import MAX_KEY_FILE, is_pkcs12
+from ikeclient.profile.secrets.secrets import Secret
 from ikeclient.profile.secrets.sources import SecretNotRead, Sources
 
 
@@ -78,6 +80,35 @@ def check_profile(loaded: LoadedProfile) -> Check:
     except IkeclientError as error:
         return Check(error=ProfileError(error.message, reason=error.reason, hint=error.hint))
     return Check(warnings=compiled.warnings)
+
+
+def typed_secret(loaded: LoadedProfile) -> tuple[str, str] | None:
+    """Return the key of a secret that a person would have to type, and its name; None if none is known of.
+
+    Nothing but files is read: what else the profile names is taken for right.
+    """
+    given: dict[Key, Secret] = {}
+    while True:
+        try:
+            compile_profile(
+                loaded.profile,
+                loaded.base_dir,
+                None,
+                name=loaded.name,
+                author=loaded.author,
+                files_only=True,
+                given=given,
+            )
+        except SecretNotRead as unread:
+            if unread.typed:
+                return ".".join(unread.key), unread.name
+            if unread.key in given:
+                return None
+            given[unread.key] = Secret(b"0")
+        except IkeclientError:  # perhaps because of what was taken for a passphrase
+            return None
+        else:
+            return None
 
 
 def _missing(loaded: LoadedProfile) -> Iterator[tuple[str, str]]:

@@ -52,7 +52,7 @@ def find(auth: Auth, source: KeySource, sources: Sources, known: bytes | None) -
     """
     reference = _agent_key(auth, source, sources) if source.agent else _token_key(auth, source, sources)
     if sources.files_only:
-        raise SecretNotRead("PIN", (auth.SECTION, "key", "pin"))
+        raise SecretNotRead("PIN", (auth.SECTION, "key", "pin"), typed=_is_prompt(source.pin))
     try:
         with worker(reference.user) as process:
             if isinstance(reference, TokenKey):
@@ -86,7 +86,7 @@ def _with_pin(process: Worker, reference: TokenKey, auth: Auth, source: KeySourc
 
 def _pin(seen: Seen, source: SecretSource | None, key: Key, sources: Sources) -> bytes:
     """Read the PIN that a token or a card wants. Raises ProfileError, or UsageError if nobody can be asked."""
-    typed = source is None or source.prompt is not None
+    typed = source is None or _is_prompt(source)
     if seen.last_try and not typed:
         raise ProfileError(
             f"the PIN of {seen.name} has one try left before it locks, which is kept for a person",
@@ -95,6 +95,11 @@ def _pin(seen: Seen, source: SecretSource | None, key: Key, sources: Sources) ->
     left = " (the last try before it locks)" if seen.last_try else " (few tries are left)" if seen.few_tries else ""
     own = replace(sources, stdin_password=sources.stdin_password if typed else None)
     return own.secret(source, "PIN", f"{seen.name}{left}", key).reveal()
+
+
+def _is_prompt(source: SecretSource | None) -> bool:
+    """Whether a person is asked for sure: a token or a card without a source for its PIN may want none."""
+    return source is not None and source.prompt is not None
 
 
 def find_card(auth: Auth, source: SimSource, sources: Sources) -> bytes:
@@ -110,7 +115,7 @@ def find_card(auth: Auth, source: SimSource, sources: Sources) -> bytes:
             hint="pip install 'ikeclient[pcsc]', or name a program that asks the card as sim.command",
         )
     if sources.files_only:
-        raise SecretNotRead("PIN", (auth.SECTION, "sim", "pin"))
+        raise SecretNotRead("PIN", (auth.SECTION, "sim", "pin"), typed=_is_prompt(source.pin))
     try:
         with worker(reference.user) as process:
             seen = result(process.ask(Look(reference=pack_reference(reference))))

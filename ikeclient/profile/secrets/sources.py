@@ -19,14 +19,17 @@ from ikeclient.profile.secrets.typed import TypedSecret
 class SecretNotRead(Exception):
     """A secret has to be asked for, or comes from elsewhere than a file; everything before it was right.
 
-    `key` is the secret's in the profile; `warnings` are sentences for people about what was read until then.
+    `key` is the secret's in the profile, `name` what people call it; `warnings` are sentences for people about what was
+    read until then. `typed`: a person is to type it.
     """
 
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, name: str, key: Key) -> None:
+    def __init__(self, name: str, key: Key, *, typed: bool) -> None:
         super().__init__(name)
+        self.name = name
         self.key = key
+        self.typed = typed
 
     def after(self, warnings: Iterable[str]) -> Self:
         """Tell what was found before; returns the exception itself."""
@@ -74,7 +77,7 @@ class Sources:
             return self.stdin_password
         known = self.given.get(key)
         if known is None and self.files_only and (source is None or source.file is None):
-            raise SecretNotRead(name, key)
+            raise SecretNotRead(name, key, typed=is_typed(source))
         wanted = Wanted(
             name=name,
             account=account,
