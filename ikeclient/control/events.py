@@ -69,7 +69,7 @@ EVENTS: dict[str, EventKind] = {
             "gateway": "",
             "p_cscf": "list, the operator's servers for calls (RFC 7651)",
         },
-        when="packets flow; also after a reconnection",
+        when="packets flow; also after a reconnection, and when the gateway answers again on the same path",
         sentences=(
             "connected in {elapsed_ms} ms: {addresses} on {interface}, gateway {gateway}",
             "connected in {elapsed_ms} ms: {interface}, gateway {gateway}",

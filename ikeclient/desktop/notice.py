@@ -3,8 +3,8 @@
 A tunnel has at most one notice at a time: what holds now takes the place of what held before. Few things are worth a
 notice, so that it is read when there is one:
 
-- a loss counts when it has lasted for `GRACE` seconds, since most are over before anybody has noticed; further failed
-  attempts are no news;
+- a loss counts when it has lasted for `GRACE` seconds, since most are over before anybody has noticed, and every start
+  of a tunnel with a kill switch closes it for a moment; further failed attempts are no news;
 - coming up is told once, and only of tunnels of the whole machine: `exec` and `proxy` begin and end with a command;
 - the end is told only when nobody asked for it, and ends every other notice.
 """
@@ -64,20 +64,21 @@ class TunnelNotices:
         self._name = printable(name, _LONGEST)
         self._quiet = quiet
         self._announced = False  # coming up is told
+        self._good: Notice | None = None  # while it is up
         self._alive = False  # it runs, or has ended without a word
         self._error: IkeclientError | None = None
         self._why: Sequence[str] = ()
-        self._held = False
+        self._soon: Notice | None = None  # at `due`
 
     def found(self, status: TunnelStatus, now: float, *, news: bool) -> None:
         """Take a running tunnel's own word for how it is; `news`: it did not run before."""
         self._alive, self._error = status.state != "disconnected", None
+        self.due = None
         self._announced = status.mode == "tun" and not self._quiet
+        self._reached(status.addresses, status.gateway.identity or status.gateway.address)
         match status.state:
-            case "connected" if news:
-                self._up(status.addresses, status.gateway.identity or status.gateway.address)
             case "connected":
-                self.notice, self.due = None, None
+                self._at_once(self._good if news else None)
             case "reconnecting" | "blocked":
                 self._down([status.last_error] if status.last_error else [], now, blocked=status.blocked)
 
@@ -87,11 +88,14 @@ class TunnelNotices:
             case "connected":
                 gateway = event.get("gateway")
                 known = gateway if isinstance(gateway, Mapping) else {}
-                self._up(_texts(event.get("addresses")), known.get("identity") or known.get("address"))
+                self._reached(_texts(event.get("addresses")), known.get("identity") or known.get("address"))
+                self._up()
+            case "roamed":
+                self._up()
             case "reconnecting" | "retrying":
                 self._down(_texts(event.get("error")), now, blocked=blocked)
-            case "blocked" | "unblocked":
-                self._hold(blocked)
+            case "blocked" | "unblocked" if self._told_of_loss or self.due is not None:
+                self._lost(now, blocked=blocked)
             case "error":
                 self._error = error_of(event)
             case "disconnected":
@@ -100,52 +104,57 @@ class TunnelNotices:
     def tick(self, now: float) -> None:
         """Tell of a loss that has lasted."""
         if self.due is not None and now >= self.due:
-            self.due = None
-            self.notice = self._loss()
+            self.notice, self.due = self._soon, None
 
-    def ended(self, *, blocked: bool) -> None:
+    def ended(self, now: float, *, blocked: bool) -> None:
         """Take note that the tunnel does not run; `blocked`: its kill switch is closed all the same."""
-        self.due = None
-        held = [_HELD, f"`ikeclient unblock {self._name}` opens it."] if blocked else []
         if self._error is not None:
             refusal = _REFUSALS.get(self._error.exit_code)
             kind = Kind.REFUSED if refusal is not None else Kind.BLOCKED if blocked else Kind.ENDED
-            self.notice = self._made(kind, refusal or "not connected", *self._error.lines(), *held[:1])
+            held = [_HELD] if blocked else []
+            self._at_once(self._made(kind, refusal or "not connected", *self._error.lines(), *held))
         elif blocked:
-            self.notice = self._made(Kind.BLOCKED, "not connected", *held)
+            how = f"`ikeclient unblock {self._name}` opens it."
+            self._when_it_lasts(self._made(Kind.BLOCKED, "not connected", _HELD, how), now)
             self._alive = False  # when it is opened, there is nothing more to tell
         elif self._alive:
             left = "Its process is gone. `ikeclient repair` clears up what it left."
-            self.notice = self._made(Kind.ENDED, "not connected", left)
+            self._at_once(self._made(Kind.ENDED, "not connected", left))
         else:
-            self.notice = None
+            self._at_once(None)
+
+    def _at_once(self, notice: Notice | None) -> None:
+        self.notice, self.due = notice, None
+
+    def _when_it_lasts(self, notice: Notice, now: float) -> None:
+        """Tell of a loss, at once if one has been told of."""
+        if self._told_of_loss:
+            self._at_once(notice)
+        else:
+            self._soon = notice
+            self.due = now + GRACE if self.due is None else self.due
 
     @property
     def _told_of_loss(self) -> bool:
         return self.notice is not None and self.notice.kind in (Kind.LOST, Kind.BLOCKED)
 
-    def _up(self, addresses: Sequence[str], gateway: object) -> None:
-        self.due = None
-        if not self._announced:
-            self.notice = None
-        elif self.notice is None or self.notice.kind is not Kind.UP:
-            self.notice = self._made(Kind.UP, "connected", f"Gateway {gateway}", ", ".join(addresses))
+    def _reached(self, addresses: Sequence[str], gateway: object) -> None:
+        known = f"Gateway {gateway}" if gateway else ""
+        self._good = self._made(Kind.UP, "connected", known, ", ".join(addresses)) if self._announced else None
+
+    def _up(self) -> None:
+        told = self.notice is not None and self.notice.kind is Kind.UP
+        self._at_once(self.notice if told else self._good)
 
     def _down(self, why: Sequence[str], now: float, *, blocked: bool) -> None:
         if not self._told_of_loss:
             self._why = why
-            self.due = now + GRACE if self.due is None else self.due
-        self._hold(blocked)
+        self._lost(now, blocked=blocked)
 
-    def _hold(self, blocked: bool) -> None:
-        """Take note of whether the kill switch is closed; a loss that was told of is told again with it."""
-        self._held = blocked
-        if self._told_of_loss:
-            self.notice = self._loss()
-
-    def _loss(self) -> Notice:
-        kind, held = (Kind.BLOCKED, [_HELD]) if self._held else (Kind.LOST, [])
-        return self._made(kind, "not connected", *self._why, *held, "It is tried again until it works.")
+    def _lost(self, now: float, *, blocked: bool) -> None:
+        kind, held = (Kind.BLOCKED, [_HELD]) if blocked else (Kind.LOST, [])
+        again = "It is tried again until it works."
+        self._when_it_lasts(self._made(kind, "not connected", *self._why, *held, again), now)
 
     def _made(self, kind: Kind, headline: str, *lines: str) -> Notice:
         body = "\n".join(printable(line, _LONGEST) for line in lines if line)

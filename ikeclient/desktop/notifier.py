@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ikeclient.control import client
 from ikeclient.desktop.notice import Notice, TunnelNotices
-from ikeclient.errors import IkeclientError
+from ikeclient.errors import IkeclientError, NoSuchTunnel
 from ikeclient.net.watch.files import FileBell
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LOOKS = (0.02, 0.1, 0.5, 2.0)  # seconds of each wait for a change after which it is looked all the same
 _AGAIN = 5.0  # seconds until a tunnel is asked again that would not have us listen
+_ENDING = 0.1  # and one whose process is just ending
 _MAY_BLOCK = ("reconnecting", "retrying", "blocked", "unblocked")
 
 Show = Callable[[str, Notice | None], None]
@@ -91,7 +92,7 @@ class Notifier:
         for name in running - self._followed:
             self._follow(name, news=self._began)
         for name in (blocked | self._notices.keys()) - running - self._followed:
-            self._of(name).ended(blocked=name in blocked)
+            self._of(name).ended(asyncio.get_running_loop().time(), blocked=name in blocked)
             self._tell(name)
         self._began = True
 
@@ -116,9 +117,12 @@ class Notifier:
             pause = 0.0
             try:
                 with client.events(name) as events:
-                    post(self._found, client.status(name), news)
+                    with contextlib.suppress(IkeclientError):  # it is ending, as its events tell
+                        post(self._found, client.status(name), news)
                     for event in events:
                         post(self._heard, event, event.get("event") in _MAY_BLOCK and _is_blocked(name))
+            except NoSuchTunnel:
+                pause = _ENDING
             except IkeclientError:
                 pause = _AGAIN
             post(self._over, pause)

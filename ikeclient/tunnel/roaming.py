@@ -84,6 +84,7 @@ class Roaming:
         self._named: tuple[IPAddress, ...] = ()
         self._tried: list[tuple[IPAddress, IPAddress]] = []
         self._left_at: float | None = None
+        self._doubted_at = 0.0  # when MOVING began
         self._try_next_at = 0.0
         self._proven: set[IPAddress] = set()  # where the gateway has answered in this connection
         self._clock = session.ports.clock
@@ -141,15 +142,17 @@ class Roaming:
         self._probing = False
         if event.path != link.path:
             session.handle(PathChanged(path=event.path), link)
-        moved = session.confirm(event.path)
+        moved, in_doubt = session.confirm(event.path), status.life.state is State.MOVING
         self._tried.clear()
         status.path_confirmed(event.nat, moved=moved)
         status.life.happens(Input.PATH_CONFIRMED)
         if moved:
-            took = round((self._clock() - self._left_at) * 1000) if self._left_at is not None else None
+            took = self._milliseconds_since(self._left_at) if self._left_at is not None else None
             session.events.emit(
                 "roamed", local=str(event.path.local_address), gateway=str(event.path.remote_address), took_ms=took
             )
+        elif in_doubt:
+            session.tell_connected(self._milliseconds_since(self._doubted_at))
         self._left_at = None
         try:
             session.configure(link)
@@ -167,7 +170,7 @@ class Roaming:
         path = link.path
         best = self._best(link)
         if best is None:
-            self._offline()
+            self._doubt("there is no network that leads to the gateway")
             if any(map(self._monitor.sources_for, self._named)):
                 link.abandon()  # the network leads to an address that may not be asked now: begin anew
             return
@@ -179,11 +182,15 @@ class Roaming:
         if change.resumed or change.stalled:
             link.ike.check_liveness(self._clock(), suspicious=True)
 
-    def _offline(self) -> None:
+    def _doubt(self, why: str) -> None:
         session = self._session
         if session.status.life.state is State.CONNECTED:
             session.status.life.happens(Input.PATH_LOST)
-            session.events.emit("reconnecting", error=["there is no network that leads to the gateway"])
+            self._doubted_at = self._clock()
+            session.events.emit("reconnecting", error=[why])
+
+    def _milliseconds_since(self, moment: float) -> int:
+        return round((self._clock() - moment) * 1000)
 
     def _remotes(self, link: Link) -> list[IPAddress]:
         """Where the gateway may be reached, the best first (RFC 4555 section 3.10 leaves the order to us).
@@ -246,10 +253,9 @@ class Roaming:
         if not is_silent(since, link.ike.last_heard, now, deaf=self._session.pump.deaf()):
             if status.life.state is State.MOVING and since is None and self._best(link) is not None:
                 status.life.happens(Input.PATH_CONFIRMED)
+                self._session.tell_connected(self._milliseconds_since(self._doubted_at))
             return
-        if status.life.state is State.CONNECTED:
-            status.life.happens(Input.PATH_LOST)
-            self._session.events.emit("reconnecting", error=["the gateway is silent"])
+        self._doubt("the gateway is silent")
         if now >= self._try_next_at:
             self._try_another(link)
 

@@ -179,6 +179,10 @@ class Session:
         link.establish()
         took = round((self.ports.clock() - self.started) * 1000)
         self.status.connected_in(took)
+        self.tell_connected(took)
+
+    def tell_connected(self, took: int) -> None:
+        """Tell that packets flow, after so many milliseconds in which they did not."""
         now = self.snapshot()
         self.events.emit(
             "connected",

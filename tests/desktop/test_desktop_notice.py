@@ -102,6 +102,18 @@ def test_a_short_loss_is_none() -> None:
     assert (notices.notice, notices.due) == (UP, None)
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_a_move_ends_a_loss(told: bool) -> None:
+    notices = begun()
+    notices.heard(CONNECTED, 1.0, blocked=False)
+    notices.heard(SILENT, 10.0, blocked=False)
+    if told:
+        notices.tick(10.0 + GRACE)
+    notices.heard(happened("roamed", "work", local="192.0.2.2"), 20.0, blocked=False)
+    notices.tick(30.0)
+    assert (notices.notice, notices.due) == (UP, None)
+
+
 def test_a_loss_with_a_closed_kill_switch_is_another_matter() -> None:
     notices = begun()
     told = lost(notices, blocked=True)
@@ -125,7 +137,7 @@ def test_a_loss_with_a_closed_kill_switch_is_another_matter() -> None:
 def test_a_refusal_is_told_with_its_reason(kind: type[IkeclientError], headline: str) -> None:
     notices = begun()
     notices.heard(failed(kind("what", reason="why", hint="try this"), "work"), 1.0, blocked=False)
-    notices.ended(blocked=False)
+    notices.ended(20.0, blocked=False)
     assert notices.notice == Notice(kind=Kind.REFUSED, summary=f"VPN work: {headline}", body="what\nwhy\ntry this")
     notices.found(status("connecting"), 20.0, news=True)
     assert notices.notice is not None, "it stands until the next attempt has come to something"
@@ -137,31 +149,43 @@ def test_the_end_that_was_asked_for_is_not_told_and_ends_what_stood() -> None:
     notices = begun()
     lost(notices)
     notices.heard(happened("disconnected", "work"), 20.0, blocked=False)
-    notices.ended(blocked=False)
+    notices.ended(20.0, blocked=False)
     assert notices.notice is None
 
 
 def test_the_end_that_was_not_is_told() -> None:
     notices = begun()
     notices.heard(failed(NoResponse("no answer"), "work"), 1.0, blocked=False)
-    notices.ended(blocked=False)
+    notices.ended(20.0, blocked=False)
     assert notices.notice == Notice(kind=Kind.ENDED, summary="VPN work: not connected", body="no answer")
     killed = begun(quiet=True)
     killed.heard(CONNECTED, 1.0, blocked=False)
     for _ in range(2):
-        killed.ended(blocked=False)
+        killed.ended(20.0, blocked=False)
     assert killed.notice is not None
     assert (killed.notice.kind, "ikeclient repair" in killed.notice.body) == (Kind.ENDED, True)
 
 
 def test_a_kill_switch_that_outlives_its_tunnel_is_told_until_it_is_opened() -> None:
     for notices in (begun(quiet=True), TunnelNotices("work")):  # one was killed, one blocks since before we came
-        notices.ended(blocked=True)
+        notices.ended(10.0, blocked=True)
+        assert notices.notice is None, "a start closes before there is a tunnel to be seen"
+        notices.ended(12.0, blocked=True)
+        notices.tick(10.0 + GRACE)
         assert notices.notice is not None
         assert (notices.notice.kind, "`ikeclient unblock work`" in notices.notice.body) == (Kind.BLOCKED, True)
         for _ in range(2):
-            notices.ended(blocked=False)
+            notices.ended(20.0, blocked=False)
             assert notices.notice is None
+
+
+def test_a_kill_switch_that_is_closed_for_a_start_is_not_told() -> None:
+    notices = TunnelNotices("work")
+    notices.ended(10.0, blocked=True)
+    notices.found(status("connecting", blocked=True), 10.2, news=True)
+    notices.heard(CONNECTED, 10.4, blocked=False)
+    notices.tick(10.0 + GRACE)
+    assert notices.notice == UP
 
 
 def test_a_tunnel_that_is_found_is_told_of_only_if_something_is_wrong() -> None:
@@ -187,7 +211,7 @@ def test_what_a_gateway_says_cannot_move_anything() -> None:
     notices = begun()
     said = "the gateway says: \x1b[2J\u202eevil" + "x" * 1000
     notices.heard(failed(AuthenticationFailed("refused", reason=said), "work"), 1.0, blocked=False)
-    notices.ended(blocked=False)
+    notices.ended(20.0, blocked=False)
     assert notices.notice is not None
     assert notices.notice.body.startswith("refused\nthe gateway says: \\x1b[2J\\u202eevil")
     assert len(notices.notice.body) < 400

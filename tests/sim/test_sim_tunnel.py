@@ -134,6 +134,7 @@ def test_a_short_silence_is_over_without_another_login() -> None:
         world.network.cut.clear()
         await world.until(lambda: world.connected, 60)
         assert len(world.gateway.connected) == 1
+        assert world.heard == ["connected", "reconnecting", "connected"], "who was told of the loss is told of its end"
         await world.stop()
 
     play(scenario)

@@ -108,6 +108,9 @@ class Session:
     def handle(self, event: PathChanged, opened: Link) -> None:
         opened.follow(event.path)
 
+    def tell_connected(self, took: int) -> None:
+        self.events.emit("connected", elapsed_ms=took)
+
 
 class Rig:
     def __init__(self) -> None:
@@ -186,6 +189,21 @@ def test_without_an_answer_elsewhere_it_is_asked_again_where_it_was_heard_last(r
     rig.announce(SECOND)
     rig.silence(3 * SILENT)
     assert [(remote, proven) for _, remote, proven in rig.link.moves] == [(SECOND, False), (GATEWAY, True)]
+
+
+@pytest.mark.parametrize("how", ["it answers", "it confirms a move to where it was"])
+def test_a_gateway_that_answers_again_where_it_was_ends_the_loss_that_was_told(rig: Rig, how: str) -> None:
+    rig.silence(SILENT + 1)
+    rig.link.unanswered_since = None
+    rig.now += 2.0
+    if how == "it answers":
+        rig.roaming.look_after(rig.opened, rig.now, swallowed=False)
+    else:
+        rig.answers(GATEWAY)
+    rig.roaming.look_after(rig.opened, rig.now, swallowed=False)
+    assert [each["event"] for each in rig.session.said] == ["reconnecting", "connected"]
+    assert rig.session.said[-1]["elapsed_ms"] == 3000
+    assert rig.session.status.life.word == "connected"
 
 
 def test_a_gateway_that_speaks_from_another_address_is_asked_there_before_traffic_follows(rig: Rig) -> None:
