@@ -337,6 +337,27 @@ class User:
         self.reason = reason
 
 
+class Source(User):
+    """Sends for ever."""
+
+    block = bytes(65536)
+
+    def push(self) -> None:
+        assert self.connection is not None
+        while self.connection.send(self.block):
+            pass
+
+
+class Sink(User):
+    """Counts."""
+
+    size = 0
+
+    def on_data(self, data: memoryview) -> int:
+        self.size += len(data)
+        return len(data)
+
+
 PORT = 443
 
 
@@ -357,3 +378,21 @@ def listen(world: World, server: User) -> None:
 
 def start(world: World, client: User) -> None:
     client.connection = world.a.tcp.connect(world.b.address, PORT, client, world.now)
+
+
+def join(world: World, count: int) -> list[Sink]:
+    """Open connections from a to b, which a sends into for ever; where their data arrives."""
+    sinks = [Sink() for _ in range(count)]
+    waiting = list(sinks)
+
+    def accept(connection: Connection) -> Sink:
+        sink = waiting.pop(0)
+        sink.connection = connection
+        return sink
+
+    listener = world.b.tcp.listen(PORT, accept)
+    for _ in sinks:
+        start(world, Source())
+    assert world.run(60.0, lambda: not waiting)
+    listener.close()
+    return sinks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import sqrt
 
 import pytest
-from stack_link import Path, User, World, connected
+from stack_link import Path, Sink, Source, World, connected, join
 
 from ikeclient.stack.tcp.cubic import BETA, Cubic
 from ikeclient.stack.tcp.hystart import HyStart
@@ -213,27 +213,6 @@ def test_rack_believes_no_acknowledgement_that_came_too_soon_after_a_retransmiss
     assert rack.detect(board, trip, 10.05, recovering=True, size=MSS) == (False, 0.0)
 
 
-class Source(User):
-    """Sends for ever."""
-
-    block = bytes(65536)
-
-    def push(self) -> None:
-        assert self.connection is not None
-        while self.connection.send(self.block):
-            pass
-
-
-class Sink(User):
-    """Counts."""
-
-    size = 0
-
-    def on_data(self, data: memoryview) -> int:
-        self.size += len(data)
-        return len(data)
-
-
 def rate(there: Path, back: Path, seconds: float, *, merge: float = 0.0005, seed: int = 1) -> float:
     """Bytes a second, after a third of the time."""
     world = World(seed, there=there, back=back, merge=merge)
@@ -298,19 +277,11 @@ def test_marks_keep_the_queue_short_without_a_loss() -> None:
 def test_two_connections_share_a_link() -> None:
     speed = 1e6
     world = World(there=Path(delay=0.01, rate=speed, queue=20_000), back=Path(delay=0.01), merge=0.0005)
-    pairs = [(Source(), Sink()) for _ in range(2)]
-    waiting = [sink for _, sink in pairs]
-
-    def accept(connection: object) -> Sink:
-        sink = waiting.pop(0)
-        sink.connection = connection  # type: ignore[assignment]
-        return sink
-
-    world.b.tcp.listen(443, accept)
-    for source, _ in pairs:
-        source.connection = world.a.tcp.connect(world.b.address, 443, source, world.now)
-        world.run(1.0)
+    (first,) = join(world, 1)
+    world.run(1.0)
+    (second,) = join(world, 1)
+    world.run(1.0)
     world.run(20)
-    sizes = sorted(sink.size for _, sink in pairs)
+    sizes = sorted((first.size, second.size))
     assert sum(sizes) > 0.85 * 21 * speed
     assert sizes[0] > 0.2 * sum(sizes)

@@ -6,9 +6,11 @@ import pytest
 from stack_rig import IRS, Rig
 
 from ikeclient.stack.tcp.options import of_segment, of_syn
+from ikeclient.stack.tcp.receiver import Receiver
 from ikeclient.stack.tcp.segment import ACK, ECE, FIN, RST, SYN
 from ikeclient.stack.tcp.sequence import MASK
 from ikeclient.stack.tcp.state import State
+from ikeclient.stack.tcp.window import LARGEST, SMALLEST, WindowBudget
 
 MSS = 1460
 SACK = of_syn(MSS, 8, True, None)
@@ -150,7 +152,7 @@ def test_the_window_closes_when_nobody_reads_and_opens_when_somebody_does() -> N
         assert at < 2_000_000
     assert rig.connection is not None
     kept = rig.connection.waiting
-    assert 256 * 1024 <= kept < 256 * 1024 + 512
+    assert SMALLEST <= kept < SMALLEST + 512
     (ack,) = put(rig, kept, 1)  # a probe of one byte
     assert (ack.window, rig.connection.waiting) == (0, kept)
     assert len(rig.connection.receive(100)) == 100
@@ -182,7 +184,7 @@ def test_a_fin_counts_only_when_everything_before_it_is_here() -> None:
 
 
 def test_the_receive_buffer_grows_with_what_is_read_and_only_then() -> None:
-    """From 256 KiB to 8 MiB."""
+    """From 64 KiB to 8 MiB."""
     rig = Rig()
     rig.establish(of_syn(MSS, 8, True, (1, 0)))
     at, value = 0, 2
@@ -192,7 +194,7 @@ def test_the_receive_buffer_grows_with_what_is_read_and_only_then() -> None:
         rig.now += 0.05
         limit = rig.connection._receiver.edge - rig.connection._receiver.next  # type: ignore[union-attr]
         out = []
-        while limit > 60_000:
+        while limit >= 58_400:
             value += 1
             echo = int(sent * 1000) + rig.connection._stamps._offset & MASK  # type: ignore[union-attr]
             options = of_segment((value, echo), [])
@@ -200,8 +202,20 @@ def test_the_receive_buffer_grows_with_what_is_read_and_only_then() -> None:
             at += 58_400
             limit -= 58_400
         windows.append(out[-1].window << 8)
-    assert windows[0] < 300_000
+    assert windows[0] <= 2 * SMALLEST
     assert 7 << 20 < windows[-1] <= 8 << 20
+
+
+def test_what_was_promised_is_kept_behind_a_gap_when_the_window_has_shrunk_meanwhile() -> None:
+    receiver = Receiver(0, scale=8, selective=True, size=MSS, windows=WindowBudget())
+    receiver.tuner.capacity = LARGEST
+    receiver.advertise()
+    receiver.tuner.capacity = SMALLEST
+    block = 40 * MSS
+    for start in range(MSS, LARGEST - block, block):
+        assert receiver.place(start, memoryview(bytes(block)), 40, 0.0) == []
+    ready = receiver.place(0, memoryview(bytes(MSS)), 1, 0.0)
+    assert sum(map(len, ready)) > LARGEST - 2 * block
 
 
 def test_marks_are_echoed_until_the_sender_says_that_it_knows() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ikeclient.stack.tcp.window import LARGEST, SMALLEST, WindowBudget, WindowTuner
 
-TRIP = 0.1
+TRIP = 0.125
 
 
 def read_all(tuner: WindowTuner, trips: int, start: float = 0.0) -> None:
@@ -12,7 +12,7 @@ def read_all(tuner: WindowTuner, trips: int, start: float = 0.0) -> None:
     tuner.measure(TRIP)
     for trip in range(trips):
         tuner.read(tuner.capacity)
-        tuner.look(start + (trip + 1) * TRIP)
+        tuner.look(start + (trip + 1) * TRIP, 0)
 
 
 def test_a_window_grows_while_it_is_read_and_up_to_its_bound() -> None:
@@ -27,8 +27,67 @@ def test_a_window_that_is_not_read_does_not_grow() -> None:
     tuner = WindowTuner(WindowBudget())
     tuner.measure(TRIP)
     for trip in range(20):
-        tuner.look(trip * TRIP)
+        tuner.look(trip * TRIP, 0)
     assert tuner.capacity == SMALLEST
+
+
+def test_a_window_is_not_the_bound_of_a_sender_that_doubles_in_each_round_trip() -> None:
+    tuner = WindowTuner(WindowBudget())
+    tuner.measure(TRIP)
+    size = 14_000  # ten segments
+    for trip in range(1, 8):
+        assert tuner.capacity >= min(2 * size, LARGEST)
+        tuner.read(size)
+        tuner.look(trip * TRIP, 0)
+        size *= 2
+
+
+def carry(tuners: list[WindowTuner], size: int, trips: int, start: float) -> None:
+    """Each reads so much in every round trip, or what its window has."""
+    for number in range(1, trips + 1):
+        for tuner in tuners:
+            tuner.measure(TRIP)
+            tuner.read(min(size, tuner.capacity))
+            tuner.look(start + number * TRIP, 0)
+
+
+def test_those_that_carry_much_share_what_one_may_have_and_the_others_do_not_count() -> None:
+    """The round trip is ten times as long as the path, so everything else waits in queues."""
+    budget = WindowBudget()
+    busy, idle = [WindowTuner(budget) for _ in range(16)], [WindowTuner(budget) for _ in range(100)]
+    for tuner in busy + idle:
+        tuner.measure(TRIP / 10)
+    carry(busy[:1], LARGEST, 20, 0.0)
+    assert busy[0].capacity == LARGEST
+    carry(idle, 1000, 40, 3.0)
+    carry(busy, LARGEST, 40, 3.0)
+    assert [tuner.capacity for tuner in busy] == [LARGEST // 16] * 16
+    assert {tuner.capacity for tuner in idle} == {SMALLEST}
+    carry(busy[:1], LARGEST, 40, 8.0)  # the others have stopped
+    assert busy[0].capacity == LARGEST
+
+
+def test_a_window_that_shrinks_leaves_room_for_others_only_when_nothing_more_may_come() -> None:
+    budget = WindowBudget(LARGEST)
+    first, *others = (WindowTuner(budget) for _ in range(8))
+    carry([first], LARGEST, 20, 0.0)
+    for number in range(10):
+        carry(others, SMALLEST, 1, 3.0 + number * TRIP)
+        first.read(LARGEST // 64)
+        first.look(3.0 + (number + 1) * TRIP, LARGEST)
+    assert first.capacity == LARGEST // 8
+    assert not budget.take(LARGEST // 8)
+    first.read(LARGEST // 64)
+    first.look(5.0, 0)
+    assert budget.take(LARGEST // 8)
+
+
+def test_many_have_more_than_their_share_on_a_long_path() -> None:
+    """Twice what arrives in the shortest round trip."""
+    budget = WindowBudget()
+    tuners = [WindowTuner(budget) for _ in range(64)]
+    carry(tuners, 500_000, 40, 0.0)
+    assert all(900_000 < tuner.capacity <= 1_000_000 for tuner in tuners)
 
 
 def test_all_windows_together_are_bounded_and_one_that_is_gone_leaves_room() -> None:

@@ -103,16 +103,14 @@ class Arrival(Opening):
             return False
         if not receiver.is_plain(segment.length) or segment.has_blocks or segment.ecn == EXPERIENCED:
             return False
-        tuner = receiver.tuner
         if stamps is not None:
-            value, echo = segment.value_and_echo
+            value = segment.value_and_echo[0]
             if not segment.stamped or stamps.is_old(value, now):
                 return False
             if position == receiver.acknowledged:
                 stamps.update(value, now)
-            if tuner.is_due(now) and (sent := stamps.when(echo, now)) is not None:
-                tuner.measure(now - sent)
-        tuner.look(now)
+        if receiver.tuner.is_due(now):
+            self._tune(segment, now)
         if self._life.at is not None:
             self._life.heard(now)
         if sender.peer.update(segment.window, position, una):
@@ -181,12 +179,8 @@ class Arrival(Opening):
         if self._left and start + len(data) > receiver.next:
             self._reset(CloseReason.RESET)  # nobody reads it (section 3.6.1)
             return
-        tuner = receiver.tuner
-        if segment.stamped and self._stamps is not None:
-            sent = self._stamps.when(segment.value_and_echo[1], now)
-            if sent is not None:
-                tuner.measure(now - sent)
-        tuner.look(now)
+        if receiver.tuner.is_due(now):
+            self._tune(segment, now)
         for part in receiver.place(start, data, segment.count, now):
             if self._left:  # meanwhile
                 self._reset(CloseReason.RESET)
@@ -194,6 +188,13 @@ class Arrival(Opening):
             self._hand_over(part)
             if self.state in GONE:
                 return
+
+    def _tune(self, segment: Segment, now: float) -> None:
+        """Fit the receive window to what a round trip has brought."""
+        receiver, stamps = self._receiver, self._stamps
+        if stamps is not None and (sent := stamps.when(segment.value_and_echo[1], now)) is not None:
+            receiver.tuner.measure(now - sent)
+        receiver.tuner.look(now, receiver.promised)
 
     def _hand_over(self, part: memoryview) -> None:
         """Let the user have what is next in order; what is not taken waits. The connection may be over afterwards."""

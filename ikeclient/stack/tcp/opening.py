@@ -93,6 +93,8 @@ class Opening(ControlBlock):
         mss = handshake.segment_size(FALLBACK_MTU[overhead > 40] - overhead)
         sender.open(mss, handshake.peer_window, handshake.scales[0], handshake.position, selective=handshake.selective)
         handshake.measure(sender.trip, now)
+        if sender.trip.smoothed:
+            self._receiver.tuner.measure(sender.trip.smoothed)
         if handshake.ecn:
             self._ecn.enable()
         if handshake.passive and not self._services.opened(self.flow):

@@ -66,6 +66,11 @@ class Receiver:
         field = (window + (1 << self._scale) - 1) >> self._scale
         return field if field < LARGEST_FIELD else LARGEST_FIELD
 
+    @property
+    def promised(self) -> int:
+        """Bytes that are kept or may come."""
+        return self.edge - self.next + self.buffer.size
+
     def has_opened(self) -> bool:
         """Whether the window has grown so much that the sender should be told, without data to acknowledge."""
         free, left = self.tuner.capacity - self.buffer.size, max(self.edge - self.next, 0)
@@ -124,7 +129,7 @@ class Receiver:
             if not data:
                 return []
         if start > position:
-            duplicate = self.queue.insert(start, data, 2 * self.tuner.capacity)
+            duplicate = self.queue.insert(start, data, 2 * max(self.tuner.capacity, right - position))
             if duplicate is not None:
                 self._duplicate = duplicate
             # Without selective acknowledgements the sender counts duplicates (RFC 5681 section 3.2).

@@ -1,49 +1,71 @@
 """The receive window: how much may arrive, and how that grows with what the user reads.
 
-The window begins small, because most connections never need more. If in one round trip more than half of it was
-read, the sender may have been held up by it, and it doubles. What all windows have grown by together is bounded: peers
-with many connections whose users stop reading could otherwise fill the memory.
+The window begins small, because most connections never need more. It doubles if a fourth of it was read in one round
+trip: a sender may double what it sends in each, and one more passes until it hears of a larger window. Two bounds keep
+windows from filling queues on the way, which carries nothing faster and ends in losses:
+
+- Those that carry much at the moment share what one alone may have, however many they are.
+- A long path holds more: twice what arrives in its shortest round trip does not wait in queues.
+
+What all windows have grown by together is bounded, too: peers with many connections whose users stop reading could
+otherwise fill the memory.
 """
 
 from __future__ import annotations
 
-SMALLEST, LARGEST = 256 * 1024, 8 * 1024 * 1024
+SMALLEST, LARGEST = 64 * 1024, 8 * 1024 * 1024
 SCALE = 8  # LARGEST fits into 16 bits
 LARGEST_FIELD = 0xFFFF
 TOGETHER = 128 * 1024 * 1024
+_AHEAD = 4  # times what was read in a round trip
+_PERIOD = 1.0  # seconds: who has carried much in this one or the last one is counted
 
 
 class WindowBudget:
-    """What the windows of all connections may grow by together, in bytes."""
+    """What the windows of all connections may be together, in bytes."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_active", "_before", "_left", "_period", "_until")
 
     def __init__(self, size: int = TOGETHER) -> None:
         self._left = size
+        self._active = self._before = 0  # how many, in this period and in the one before
+        self._period, self._until = 0, 0.0
+
+    def share(self, counted: int, now: float) -> tuple[int, int]:
+        """What one that carries much may have, and the period; `counted` is the last one that it was told."""
+        if now >= self._until:
+            self._before = self._active if now < self._until + _PERIOD else 0
+            self._active = 0
+            self._period += 1
+            self._until = now + _PERIOD
+        if counted != self._period:
+            self._active += 1
+        return LARGEST // max(self._active, self._before), self._period
 
     def take(self, size: int) -> bool:
-        """Whether there was so much left; then it is taken."""
+        """Whether there was so much left to grow by; then it is taken."""
         if size > self._left:
             return False
         self._left -= size
         return True
 
     def give_back(self, size: int) -> None:
-        """A window that had grown is no more."""
+        """A window has shrunk, or one that had grown is no more."""
         self._left += size
 
 
 class WindowTuner:
     """The capacity of a connection's receive buffer, in bytes; the budget has its growth back when it is gone."""
 
-    __slots__ = ("_budget", "_mark", "_read", "_trip", "capacity")
+    __slots__ = ("_budget", "_counted", "_held", "_least", "_mark", "_read", "_trip", "capacity")
 
     def __init__(self, budget: WindowBudget) -> None:
-        self.capacity = SMALLEST
+        self.capacity = self._held = SMALLEST  # what the budget knows, which is more while a window shrinks
         self._budget = budget
+        self._counted = 0  # the period
         self._read = 0  # since the mark
         self._mark = 0.0
-        self._trip = 0.0  # the round-trip time as a receiver sees it; 0: not known
+        self._trip = self._least = 0.0  # the round-trip time as a receiver sees it, and the shortest; 0: not known
 
     def is_due(self, now: float) -> bool:
         """Whether a round trip is over, which one more measurement is for."""
@@ -51,24 +73,46 @@ class WindowTuner:
 
     def measure(self, sample: float) -> None:
         """A round-trip time: of an acknowledgement and the data that it let go (by timestamps)."""
-        trip = self._trip
-        self._trip = sample if not trip else trip + (sample - trip) / 8
+        if not self._trip:
+            self._trip = self._least = sample
+        else:
+            self._trip += (sample - self._trip) / 8
+            self._least = min(self._least, sample)
 
     def read(self, size: int) -> None:
         """The user has taken so many bytes."""
         self._read += size
 
-    def look(self, now: float) -> None:
-        """Data has arrived: grow if it is time and there is reason to."""
+    def look(self, now: float, promised: int) -> None:
+        """Data has arrived: fit the window if it is time and there is reason to. The peer was `promised` so much."""
         elapsed = now - self._mark
         if elapsed >= self._trip:
-            if self._read * 2 > self.capacity < LARGEST and elapsed < 4 * self._trip + 0.01:
-                capacity = min(max(self.capacity, self._read) * 2, LARGEST)
-                if self._budget.take(capacity - self.capacity):
-                    self.capacity = capacity
+            if self._read * _AHEAD > SMALLEST:
+                self._fit(elapsed, now)
+                self._settle(promised)
             self._read, self._mark = 0, now
+
+    def _fit(self, elapsed: float, now: float) -> None:
+        read, capacity = self._read, self.capacity
+        share, self._counted = self._budget.share(self._counted, now)
+        path = int(2 * read * self._least / elapsed) if elapsed else 0
+        bound = min(max(share, path, SMALLEST), LARGEST)
+        if capacity > bound:
+            self.capacity = max(bound, capacity // 2)  # half, because one round trip may tell little of the path
+        elif read * _AHEAD > capacity and elapsed < 4 * self._trip + 0.01:
+            larger = min(capacity * 2, bound)
+            if larger <= self._held or self._budget.take(larger - self._held):
+                self.capacity = larger
+                self._held = max(self._held, larger)
+
+    def _settle(self, promised: int) -> None:
+        """Give back what neither the window nor a promise needs any more."""
+        held = max(self.capacity, min(promised, self._held))
+        if held < self._held:
+            self._budget.give_back(self._held - held)
+            self._held = held
 
     def __del__(self) -> None:
         """Give back what was taken: with the tuner the buffer is gone, too."""
-        if self.capacity > SMALLEST:
-            self._budget.give_back(self.capacity - SMALLEST)
+        if self._held > SMALLEST:
+            self._budget.give_back(self._held - SMALLEST)

@@ -1,0 +1,64 @@
+"""Many connections on one link: their receive windows together fill a queue no further than one does."""
+
+from __future__ import annotations
+
+from stack_link import Path, Sink, World, join
+
+from ikeclient.stack.tcp.window import LARGEST
+
+SPEED = 100e6  # bytes a second
+JUMBO = 9000  # bytes a packet, so that there are fewer
+
+
+def link(delay: float, queue: int) -> World:
+    world = World(there=Path(delay=delay, rate=SPEED, queue=queue), back=Path(delay=delay))
+    world.a.longest = world.b.longest = JUMBO
+    return world
+
+
+def goodput(world: World, sinks: list[Sink], seconds: float) -> float:
+    """Of all of them, in bytes a second."""
+    before = sum(sink.size for sink in sinks)
+    world.run(seconds)
+    return (sum(sink.size for sink in sinks) - before) / seconds
+
+
+def windows(sinks: list[Sink]) -> int:
+    """What all of them may be sent, in bytes."""
+    assert all(sink.connection is not None for sink in sinks)
+    return sum(sink.connection._receiver.tuner.capacity for sink in sinks)  # type: ignore[union-attr]
+
+
+def test_sixty_four_connections_pass_a_queue_that_one_passes_without_a_loss() -> None:
+    """The queue has room for what one may be sent, on a path so short that everything else waits there."""
+    speeds, queue = [], LARGEST + LARGEST // 8
+    for count in (1, 64):
+        world = link(0.0005, queue)
+        sinks = join(world, count)
+        world.run(0.3)
+        speeds.append(goodput(world, sinks, 0.5))
+        assert windows(sinks) <= queue
+        assert world.a.lost == 0
+    one, many = speeds
+    assert many >= 0.8 * one
+
+
+def test_one_that_had_the_path_alone_shares_with_those_that_come() -> None:
+    world = link(0.0005, 4 * LARGEST)
+    first = join(world, 1)
+    world.run(0.4)
+    assert windows(first) == LARGEST
+    others = join(world, 7)
+    world.run(1.2)
+    assert windows(first) == LARGEST // 8
+    assert windows(others) <= 2 * LARGEST  # to those that found a queue the path is a long one
+    assert world.a.lost == 0
+
+
+def test_several_together_may_have_more_on_a_long_path() -> None:
+    """Here it takes twice as much to fill it as one may be sent."""
+    delay = LARGEST / SPEED
+    world = link(delay, LARGEST)
+    sinks = join(world, 8)
+    world.run(2.2)
+    assert goodput(world, sinks, 0.5) > 0.8 * SPEED
