@@ -8,8 +8,9 @@ user's, `NoResponse` where it does not answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from ikeclient.control import client as control
 from ikeclient.control.protocol import Command
@@ -52,10 +53,12 @@ def reconnect(name: str) -> None:
     control.request(control.resolve(name), Command.RECONNECT)
 
 
-def events(name: str) -> Iterator[Mapping[str, object]]:
-    """Yield what happens to a tunnel from now on, until it ends. Raises NoSuchTunnel."""
-    with control.events(control.resolve(name)) as listening:
-        yield from listening
+def events(name: str) -> control.Events:
+    """Listen to what happens to a tunnel from now on, until it ends: an iterator, and a context manager that closes it.
+
+    Raises NoSuchTunnel.
+    """
+    return control.events(control.resolve(name))
 
 
 async def list_async() -> list[str]:
@@ -79,7 +82,7 @@ async def reconnect_async(name: str) -> None:
 
 
 async def events_async(name: str) -> AsyncIterator[Mapping[str, object]]:
-    """As `events`; a thread listens until the tunnel ends or the iteration is left."""
+    """As `events`, from the first step on; a thread listens until the tunnel ends or the generator is closed."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Mapping[str, object] | BaseException | None] = asyncio.Queue()
     listening = await asyncio.to_thread(lambda: control.events(control.resolve(name)))
@@ -91,7 +94,8 @@ async def events_async(name: str) -> AsyncIterator[Mapping[str, object]]:
                 loop.call_soon_threadsafe(queue.put_nowait, event)
         except Exception as error:
             end = error
-        loop.call_soon_threadsafe(queue.put_nowait, end)
+        with contextlib.suppress(RuntimeError):  # the loop has ended before
+            loop.call_soon_threadsafe(queue.put_nowait, end)
 
     threading.Thread(target=read, name="ikeclient-events", daemon=True).start()
     try:

@@ -415,7 +415,9 @@ class _Connection:
         self._deadline = deadline
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; a thread that reads from it is woken."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def __enter__(self) -> Self:

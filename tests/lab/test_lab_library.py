@@ -10,7 +10,7 @@ import pytest
 from lab.client import REPOSITORY
 from lab.network import INSIDE_IPV4
 from lab.person import HOME, ORDINARY, UID, Person
-from lab.proxies import IN_CONTAINER
+from lab.proxies import IN_CONTAINER, running
 from lab.test_lab_proxy_programs import serve_ssh
 from lab.world import Lab
 
@@ -66,6 +66,49 @@ async def main():
 asyncio.run(main())
 """
 
+CLIENT = """
+import asyncio, sys, threading, time
+from ikeclient import client
+from ikeclient.errors import NoSuchTunnel
+
+def blocking():
+    (name,) = client.list_tunnels()
+    print(name, client.status(name).state, client.status(name).mode)
+    with client.events(name) as events:
+        client.reconnect(name)
+        print(next(events)["event"], next(event["event"] for event in events if event["event"] == "connected"))
+
+async def main():
+    (name,) = await client.list_async()
+    status = await client.status_async(name)
+    print(name, status.state, status.mode)
+    events = client.events_async(name)
+    first = asyncio.create_task(anext(events))
+    await asyncio.sleep(0.3)
+    await client.reconnect_async(name)
+    print((await first)["event"], end=" ")
+    async for event in events:
+        if event["event"] == "connected":
+            print("connected", await client.disconnect_async(name), await client.list_async())
+    print(event["event"])
+
+async def leave():
+    (name,) = await client.list_async()
+    first = asyncio.create_task(anext(client.events_async(name)))
+    await asyncio.sleep(0.3)
+    first.cancel()
+
+blocking()
+asyncio.run(leave())  # a thread of it that still listened would find no loop
+asyncio.run(main())
+try:
+    client.events("work")
+except NoSuchTunnel:
+    print(client.list_tunnels())
+while threading.active_count() > 1:
+    time.sleep(0.01)
+"""
+
 
 @pytest.fixture
 def person(person: Person) -> Person:
@@ -107,3 +150,15 @@ def test_a_program_sees_what_sockets_would_show_it(lab: Lab, person: Person) -> 
         "the tunnel is not open",
         "exit 4",
     ]
+
+
+def test_a_program_asks_a_tunnel_that_runs(lab: Lab, person: Person) -> None:
+    """`ikeclient.client`, blocking and not: what there is, how it is, what happens to it, and its end."""
+    with running(person, "--socks", "0", "--stack") as proxy:
+        proxy.wait("connected")
+        done = run(person, "-c", CLIENT)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines() == [
+            *("work connected stack", "reconnecting connected"),
+            *("work connected stack", "reconnecting connected True []", "disconnected", "[]"),
+        ]
