@@ -1,25 +1,27 @@
-"""The image of docs/container/Containerfile, run by podman with the words of docs/containers.md.
+"""The image, run by container engines with the words of docs/containers.md.
 
-It carries a tunnel to a real gateway, its health check is asked, and a second container shares its network. Podman
-takes docker's words; what it needs besides is the network of a lab machine. `scripts/container-check` builds the image.
+It carries a tunnel to a real gateway, its health check is asked, and a second container shares its network: under
+podman started by root, podman of an ordinary user, and docker with its default filter of system calls. The image is the
+one that podman has: `scripts/container-check` builds it, `scripts/packages/check` takes that of a release.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from documents import ROOT, blocks
+from lab import engines
 from lab.bookshelf import AUTHORITY, REPORT, Bookshelf
+from lab.engines import Engine
 from lab.gateway import PASSWORD
 from lab.machines import wait_for
-from lab.network import INSIDE_IPV4, INTERNET_DNS
+from lab.network import INSIDE_IPV4
 from lab.pki import Pki
 from lab.traffic import carries
 from lab.world import Lab
@@ -27,121 +29,130 @@ from lab.world import Lab
 PAGE = {(block.section, block.language): block for block in blocks(ROOT / "docs/containers.md")}
 RUN, SHARE = PAGE["docker and podman", "sh"].text.replace("\\\n", " ").splitlines()
 PROFILE = PAGE["The profile", "toml"]
-OPTIONS = os.environ.get("RUN_OPTIONS", "--cgroups=disabled --ulimit nofile=1024:1024 --ulimit nproc=1024:1024")
-DOCKER = """#!/bin/sh
-first=$1; shift
-case " $* " in
-*" --network "*) exec {podman} "$first" {options} "$@" ;;
-*) exec {podman} "$first" {options} --network ns:/run/netns/{machine} --dns {dns} "$@" ;;
-esac
-"""
-# crun wants the second version of control groups alone, which not every machine has there.
-ALONE = ("unshare", "-m", "sh", "-c", 'mount -t cgroup2 lab /sys/fs/cgroup && exec podman "$@"', "podman")
-PODMAN = ("podman",) if Path("/sys/fs/cgroup/cgroup.controllers").exists() else ALONE
+PROGRAMS = {"podman": (), "rootless": ("newuidmap", "slirp4netns", "setpriv"), "docker": ("dockerd", "docker")}
 
 
-def podman(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PODMAN, *words], capture_output=True, text=True, timeout=120, check=False)
+def _has_image() -> bool:
+    known = ("podman", "image", "exists", engines.IMAGE)
+    return shutil.which("podman") is not None and subprocess.run(known, check=False, timeout=60).returncode == 0
 
 
 pytestmark = [
     pytest.mark.extended,
-    pytest.mark.timeout(400),
-    pytest.mark.skipif(
-        shutil.which("podman") is None or podman("image", "exists", "ikeclient").returncode != 0,
-        reason="no podman, or no image yet: scripts/container-check builds it",
-    ),
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not _has_image(), reason="no podman, or no image yet: scripts/container-check builds it"),
 ]
 
 
+@pytest.fixture(scope="module")
+def archive() -> Iterator[Path]:
+    """The image as a file, for other engines than the one that has it."""
+    with tempfile.TemporaryDirectory(prefix="ikeclient-image-") as directory:
+        Path(directory).chmod(0o755)
+        file = Path(directory, "image.tar")
+        words = ("podman", "save", "-q", "--format", "docker-archive", "-o", str(file), engines.IMAGE)
+        subprocess.run(words, check=True, timeout=240)
+        file.chmod(0o644)
+        yield file
+
+
 @pytest.fixture
-def reader(lab: Lab, pki: Pki, tmp_path: Path) -> Iterator[Path]:
-    """A directory with the page's profile, the secret beside it, and `docker`."""
+def directory(lab: Lab, pki: Pki) -> Iterator[Path]:
+    """What the page's reader has made: the profile, and the secret beside it. Everybody may go there."""
     shelf = Bookshelf(pki=pki)
     lab.gateway.serve(shelf.offer)
     (lab.servers.files / "index.html").write_text(REPORT)
-    (tmp_path / "profiles").mkdir()
-    (tmp_path / PROFILE.how).write_text(PROFILE.text)
-    (tmp_path / "profiles" / AUTHORITY).write_text(shelf.authority)
-    (tmp_path / "vpn-password").write_text(PASSWORD)
-    program = tmp_path / "bin" / "docker"
-    program.parent.mkdir()
-    program.write_text(
-        DOCKER.format(podman=shlex.join(PODMAN), options=OPTIONS, machine=lab.network.client.name, dns=INTERNET_DNS)
-    )
-    program.chmod(0o755)
-    made = 'FROM localhost/ikeclient-base\nENTRYPOINT ["curl", "-sS"]\n'
-    words = [
-        "podman",
-        "build",
-        "--isolation",
-        "chroot",
-        "-q",
-        "-t",
-        "localhost/curlimages/curl",
-        "-f",
-        "-",
-        str(tmp_path),
-    ]
-    subprocess.run(words, input=made, text=True, check=True, capture_output=True, timeout=120)
-    yield tmp_path
-    podman("rm", "-f", "-t", "5", "vpn")
+    with tempfile.TemporaryDirectory(prefix="ikeclient-engine-") as place:
+        directory = Path(place)
+        directory.chmod(0o755)
+        (directory / "profiles").mkdir()
+        (directory / PROFILE.how).write_text(PROFILE.text)
+        (directory / "profiles" / AUTHORITY).write_text(shelf.authority)
+        (directory / "vpn-password").write_text(PASSWORD)
+        yield directory
 
 
-def as_written(reader: Path, line: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PATH": f"{reader}/bin:{os.environ['PATH']}"}
-    return subprocess.run(
-        ["bash", "-c", line], cwd=reader, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+@pytest.fixture
+def podman(lab: Lab, directory: Path) -> Iterator[Engine]:
+    engine = engines.podman(directory, Path("/run/netns", lab.network.client.name))
+    engine.prepare()
+    yield engine
+    engine("rm", "-f", "-t", "5", "vpn")
 
 
-def test_the_image_carries_a_tunnel_and_is_healthy(lab: Lab, reader: Path) -> None:
-    """The commands of the page, one after the other; then SIGTERM, after which the network is as before."""
-    before = lab.client.traces()
-    started = as_written(reader, RUN)
+@pytest.fixture(params=PROGRAMS)
+def engine(request: pytest.FixtureRequest, lab: Lab, directory: Path, archive: Path) -> Iterator[Engine]:
+    """Each of them, with the image of `podman`."""
+    missing = [name for name in PROGRAMS[request.param] if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)} here")
+    if request.param == "podman":
+        yield request.getfixturevalue("podman")
+        return
+    make = engines.rootless if request.param == "rootless" else engines.docker
+    with make(directory, Path("/run/netns", lab.network.client.name), archive) as engine:
+        engine.prepare()
+        yield engine
+
+
+def connect(engine: Engine, line: str) -> None:
+    """Start the tunnel's container with a line of the page, and wait for the tunnel."""
+    started = engine.as_written(line)
     assert started.returncode == 0, started.stderr
 
     def connected() -> bool:
-        return "connected in" in podman("logs", "vpn").stderr
+        return "connected in" in engine("logs", "vpn").stderr
 
-    wait_for(connected, timeout=40, what=f"the tunnel: {podman('logs', 'vpn').stderr}", interval=0.5)
-    health = podman("healthcheck", "run", "vpn")
-    assert health.returncode == 0, health.stdout + health.stderr
-    assert podman("exec", "vpn", "ikeclient", "status", "--check", "up", "-f", "state").stdout == "connected\n"
-    shared = as_written(reader, SHARE)
+    wait_for(connected, timeout=40, what="the tunnel", interval=0.5)
+
+
+def healthy(engine: Engine) -> None:
+    """Ask the health check: podman has to be told when, docker looks by itself."""
+    if engine.name != "docker":
+        engine.must("healthcheck", "run", "vpn")
+        return
+    state = ("inspect", "vpn", "--format", "{{.State.Health.Status}}")
+    wait_for(lambda: engine.must(*state) == "healthy\n", timeout=30, what="docker's health check", interval=0.5)
+
+
+def ends_well(engine: Engine) -> None:
+    """SIGTERM, by the engine's own word for it."""
+    engine.must("stop", "-t", "10", "vpn")
+    assert engine.must("inspect", "vpn", "--format", "{{.State.ExitCode}}").strip() == "0"
+
+
+def test_the_image_carries_a_tunnel_and_is_healthy(lab: Lab, engine: Engine) -> None:
+    """The commands of the page, one after the other; then SIGTERM, after which the network is as before."""
+    before = lab.client.traces()
+    connect(engine, RUN)
+    healthy(engine)
+    assert engine.must("exec", "vpn", "ikeclient", "status", "--check", "up", "-f", "state") == "connected\n"
+    shared = engine.as_written(SHARE)
     assert shared.stdout == REPORT, shared.stderr
     lab.gateway.kill()
-    assert podman("stop", "-t", "10", "vpn").returncode == 0
-    assert podman("inspect", "vpn", "--format", "{{.State.ExitCode}}").stdout.strip() == "0"
-    assert lab.client.traces() == before
+    ends_well(engine)
+    if engine.name != "docker":  # whose bridge only comes up with its first container
+        assert lab.client.traces() == before
 
 
-def test_podman_gives_the_images_own_user_the_capability(lab: Lab, reader: Path) -> None:
+def test_podman_gives_the_images_own_user_the_capability(lab: Lab, podman: Engine) -> None:
     """Without `--user 0` nothing runs as root, with no new privileges, and the tunnel is healthy all the same."""
-    started = as_written(reader, RUN.replace("--user 0 ", "--read-only "))
-    assert started.returncode == 0, started.stderr
-    wait_for(
-        lambda: "connected in" in podman("logs", "vpn").stderr,
-        timeout=40,
-        what=f"the tunnel: {podman('logs', 'vpn').stderr}",
-        interval=0.5,
-    )
-    assert podman("healthcheck", "run", "vpn").returncode == 0
-    assert podman("exec", "vpn", "ikeclient", "status", "-f", "user").stdout.split() == ["ikeclient"]
-    pid = podman("inspect", "vpn", "--format", "{{.State.Pid}}").stdout.strip()
+    connect(podman, RUN.replace("--user 0 ", "--read-only "))
+    healthy(podman)
+    assert podman.must("exec", "vpn", "ikeclient", "status", "-f", "user").split() == ["ikeclient"]
+    pid = podman.must("inspect", "vpn", "--format", "{{.State.Pid}}").strip()
     assert re.search(r"^Uid:\s+7400\s+7400\s+7400\s+7400$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     carries(lab.client.machine, INSIDE_IPV4)
-    assert podman("stop", "-t", "10", "vpn").returncode == 0
-    assert podman("inspect", "vpn", "--format", "{{.State.ExitCode}}").stdout.strip() == "0"
+    ends_well(podman)
 
 
-def test_without_its_device_or_its_right_it_says_what_grants_them(reader: Path) -> None:
+def test_without_its_device_or_its_right_it_says_what_grants_them(engine: Engine) -> None:
     """O1"""
     for option, words in (
         ("--device /dev/net/tun", "there is no /dev/net/tun"),
         ("--cap-add NET_ADMIN", "CAP_NET_ADMIN is missing"),
     ):
-        done = as_written(reader, RUN.replace(option, "").replace(" -d ", " --rm "))
+        done = engine.as_written(RUN.replace(option, "").replace(" -d ", " --rm "))
         assert done.returncode == 11, done.stderr
         assert words in done.stderr
         assert option in done.stderr.replace("`", "")
