@@ -336,6 +336,63 @@ def test_a_longer_datagram_is_not_appended(codec: ModuleType) -> None:
     assert [cut(codec, merged) for merged in merge(codec, packets)] == [packets[:1], packets[1:]]
 
 
+def acknowledgement(number: int, *, addresses: tuple[str, str] = V4, **options: int | bytes) -> bytes:
+    """A packet without data as `ip(tcp(...))` builds it."""
+    head = {name: options.pop(name) for name in ("tos", "ttl", "fragment", "label", "id") if name in options}
+    body = tcp(b"", acknowledgement=number % 2**32, addresses=addresses, **options)  # type: ignore[arg-type]
+    return ip(body, 6, addresses, **head)  # type: ignore[arg-type]
+
+
+def at_time(value: int) -> bytes:
+    """The options of a TCP header that has a timestamp only."""
+    return bytes.fromhex("0101080a") + (value % 2**32).to_bytes(4, "big") + bytes(4)
+
+
+@pytest.mark.parametrize("addresses", [V4, V6], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("start", [1000, 2**32 - 300])
+@pytest.mark.parametrize("timed", [False, True])
+def test_of_acknowledgements_that_say_ever_more_the_last_one_stands_for_all(
+    codec: ModuleType, addresses: tuple[str, str], start: int, timed: bool
+) -> None:
+    packets = [
+        acknowledgement(
+            start + 200 * n, addresses=addresses, window=500 - n, options=at_time(start + n // 2) if timed else b""
+        )
+        for n in range(4)
+    ]
+    assert merge(codec, packets) == [frame(packets[-1])]
+    other = acknowledgement(9, addresses=addresses, ports=OTHER)  # type: ignore[arg-type]
+    assert merge(codec, [*packets[:2], other, *packets[2:]]) == [frame(packets[-1]), frame(other)]
+
+
+SECOND: dict[str, bytes] = {
+    "the same": acknowledgement(1000, options=at_time(50)),
+    "less": acknowledgement(900, options=at_time(50)),
+    "half of all numbers more": acknowledgement(1000 + 2**31, options=at_time(50)),
+    "an earlier time": acknowledgement(1200, options=at_time(49)),
+    "no time": acknowledgement(1200),
+    "what is no time": acknowledgement(1200, options=bytes.fromhex("01010112") + bytes(8)),
+    "another sequence number": acknowledgement(1200, options=at_time(50), sequence=999),
+    "selective": acknowledgement(1200, options=bytes.fromhex("0101050a0000000100000002")),
+    "time and selective": acknowledgement(1200, options=at_time(50) + bytes.fromhex("0101050a0000000100000002")),
+    "congestion seen": acknowledgement(1200, options=at_time(50), flags=ACK | ECE),
+    "PSH": acknowledgement(1200, options=at_time(50), flags=ACK | PSH),
+    "FIN": acknowledgement(1200, options=at_time(50), flags=ACK | FIN),
+    "another TOS": acknowledgement(1200, options=at_time(50), tos=4),
+    "an ECN mark": acknowledgement(1200, options=at_time(50), tos=3),
+    "another TTL": acknowledgement(1200, options=at_time(50), ttl=63),
+    "data": ip(tcp(b"data", acknowledgement=1200, options=at_time(50)), 6),
+    "a wrong checksum": acknowledgement(1200, options=at_time(50))[:-1] + b"\1",
+}
+
+
+@pytest.mark.parametrize("second", SECOND.values(), ids=SECOND.keys())
+def test_an_acknowledgement_that_says_anything_else_is_kept(codec: ModuleType, second: bytes) -> None:
+    """What three of the same mean, or an echo of congestion, is not lost (RFC 5681 section 3.2, RFC 3168)."""
+    packets = [acknowledgement(800, options=at_time(50)), acknowledgement(1000, options=at_time(50)), second]
+    assert merge(codec, packets) == [frame(packet) for packet in packets[1:]]
+
+
 BREAKS: dict[str, list[bytes]] = {
     "a gap in the sequence": stream(3, start=1301),
     "another acknowledgement": stream(3, start=1300, acknowledgement=78),

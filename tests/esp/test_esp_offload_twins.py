@@ -152,6 +152,13 @@ def test_collections(arena: bytearray, stride: int, first: int, count: int, salt
     same("collect", arena, stride, first, count, salt, nonces)
 
 
+ACKNOWLEDGED = st.sampled_from([77] * 7 + [78, 2077, 2**31 + 77, 2**32 - 1])
+TIMES = [bytes.fromhex("0101080a") + time.to_bytes(4, "big") + bytes(4) for time in (7, 8, 2**32 - 1)]
+OPTIONS = st.sampled_from(
+    [b""] * 6 + TIMES + [bytes(4), bytes.fromhex("0101050a0000000100000002"), TIMES[0] + bytes(4)]
+)
+
+
 @st.composite
 def flows(draw: st.DrawFn) -> list[bytes]:
     """Packets of a few flows, mostly consecutive."""
@@ -159,12 +166,20 @@ def flows(draw: st.DrawFn) -> list[bytes]:
     packets = []
     for flow in draw(st.lists(st.integers(0, 3), max_size=20)):
         addresses = V6 if flow % 2 else V4
-        payload = b"p" * draw(st.sampled_from([0, 20, 40, 40, 40, 40, 41]))
+        payload = b"p" * draw(st.sampled_from([0, 0, 0, 20, 40, 40, 40, 40, 41]))
         if flow < 2:
             flags = draw(st.sampled_from([0x10] * 6 + [0x18, 0x11, 0x12, 0x90]))
             sequence = sequences[flow] + draw(st.sampled_from([0] * 9 + [1])) & 0xFFFFFFFF
             window = draw(st.sampled_from([500] * 9 + [501]))
-            body = tcp(payload, sequence=sequence, flags=flags, window=window, addresses=addresses)
+            body = tcp(
+                payload,
+                sequence=sequence,
+                acknowledgement=draw(ACKNOWLEDGED),
+                flags=flags,
+                window=window,
+                options=draw(OPTIONS),
+                addresses=addresses,
+            )
             sequences[flow] = sequence + len(payload) & 0xFFFFFFFF
         else:
             body = udp(payload, addresses=addresses)

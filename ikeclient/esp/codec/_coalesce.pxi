@@ -1,5 +1,8 @@
 # Part of _offload.pyx: decrypted packets of one flow become a super-packet again.
 
+cdef enum:
+    TIMESTAMP = 0x0101080A  # how a TCP header begins its options if a time is the only one
+
 cdef struct Slot:
     Py_ssize_t at, length, head, payload, next
     int protocol     # 6 or 17 where the flow is plain to see, 0 where it is not
@@ -70,10 +73,12 @@ cdef int _classify(const uint8_t[::1] arena, Slot* s) except -1:
     if s.protocol == 6 and rest >= 20:
         s.head = l4 + (arena[at + l4 + 12] >> 4) * 4
         s.payload = s.length - s.head
-        if s.head < l4 + 20 or s.payload <= 0 or arena[at + l4 + 12] & 15:
+        if s.head < l4 + 20 or s.payload < 0 or arena[at + l4 + 12] & 15:
             return 0
         flags = arena[at + l4 + 13]
-        if flags != 0x10 and flags != 0x18:
+        if flags != 0x10 and (flags != 0x18 or s.payload == 0):
+            return 0
+        if s.payload == 0 and s.head != l4 + 20 and (s.head != l4 + 32 or _get32(arena, at + l4 + 20) != TIMESTAMP):
             return 0
     elif s.protocol == 17 and rest >= 8:
         s.head = l4 + 8
@@ -118,6 +123,8 @@ cdef bint _fits(const uint8_t[::1] arena, Slot* head, Slot* tail, Slot* s, Group
         l4 = 40
         if not _same(arena, a, b, 4) or arena[a + 7] != arena[b + 7]:
             return False
+    if s.payload == 0:
+        return g.size == 0 and _supersedes(arena, tail.at + l4, b + l4, s.head - l4)
     if s.protocol == 17:
         return g.count < 64
     if _get32(arena, b + l4 + 4) != <uint32_t>(_get32(arena, tail.at + l4 + 4) + <uint32_t>tail.payload):
@@ -127,9 +134,16 @@ cdef bint _fits(const uint8_t[::1] arena, Slot* head, Slot* tail, Slot* s, Group
     return _same(arena, a + l4 + 18, b + l4 + 18, 2) and _same(arena, a + l4 + 20, b + l4 + 20, s.head - l4 - 20)
 
 
+cdef bint _supersedes(const uint8_t[::1] arena, Py_ssize_t a, Py_ssize_t b, Py_ssize_t head) except -1:
+    """Whether the acknowledgement at `b` says more than the one at `a`, and takes back nothing of what that says."""
+    cdef uint32_t more = _get32(arena, b + 8) - _get32(arena, a + 8)
+    cdef uint32_t later = _get32(arena, b + 24) - _get32(arena, a + 24) if head == 32 else 0
+    return more != 0 and (more | later) >> 31 == 0 and _same(arena, a + 4, b + 4, 4)
+
+
 cdef Py_ssize_t _emit(const uint8_t[::1] arena, Slot* slots, Group* g, uint8_t[::1] out, Py_ssize_t to) except -1:
-    """Write one frame; returns where it ends."""
-    cdef Slot* s = &slots[g.first]
+    """Write one frame; returns where it ends. Of acknowledgements that is the last one."""
+    cdef Slot* s = &slots[g.first if g.size else g.tail]
     cdef Py_ssize_t at = to + HEADER, l4, end = to + HEADER + s.length, i, total
     cdef int sum_of_addresses
     cdef bint four = arena[s.at] >> 4 == 4
@@ -138,7 +152,7 @@ cdef Py_ssize_t _emit(const uint8_t[::1] arena, Slot* slots, Group* g, uint8_t[:
     for i in range(HEADER):
         out[to + i] = 0
     _copy(out, at, arena, s.at, s.length)
-    if g.count == 1:
+    if g.count == 1 or g.size == 0:
         return end
     l4 = 20 if four else 40
     i = s.next

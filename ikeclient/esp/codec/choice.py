@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ikeclient.esp.codec._offload import Filter
 
 # A digest of `_offload.pyx` and the files it includes, which setup.py puts into the compiled module as well.
-SOURCES = "b6b295bd702876cc"
+SOURCES = "16d45c35a73a2d23"
 
 ACTIVE: Literal["compiled", "plain"]
 STALE = False  # whether there is a compiled module that was made from other sources

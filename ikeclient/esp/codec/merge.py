@@ -1,7 +1,8 @@
 """Coalescing of inner packets in plain Python: packets of one flow become one again (see `offload_plain`).
 
 The rules are those of a careful receiver: what is merged would come apart into the same packets, and a packet that is
-wrong or unusual in any way stays alone, so that merging neither hides nor repairs anything.
+wrong or unusual in any way stays alone, so that merging neither hides nor repairs anything. Of plain acknowledgements
+that follow each other and each acknowledge more, the last one stands for all (RFC 3449 section 5.2.1).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ _LONGEST = 65535
 _TCPV4, _TCPV6, _UDP = 1, 4, 5  # VIRTIO_NET_HDR_GSO_TCPV4, _TCPV6, _UDP_L4
 _TCP_PROTOCOL, _UDP_PROTOCOL = 6, 17
 _PSH = 0x08
+_HALF = 1 << 31  # of the space of sequence numbers
+_TIMESTAMP = bytes.fromhex("0101080a")  # how a TCP header begins its options if a time is the only one
 _MOST_DATAGRAMS = 64
 
 
@@ -112,7 +115,7 @@ def coalesce(
             group = _sort(_classify(found, udp), groups, latest)
             if not latest:
                 express.clear()
-            elif group.closed or not group.payloads:  # most of one packet stay so
+            elif group.closed or not group.size or not group.payloads:  # most of one packet stay so
                 express.pop(key, None)
             else:
                 express[key] = _expect(text, group)
@@ -227,9 +230,14 @@ def _classify(data: bytes, udp: bool) -> _Packet:
         p.protocol, p.head = protocol, l4 + (data[l4 + 12] >> 4) * 4
         p.flow = bytes((protocol,)) + addresses + data[l4 : l4 + 4]
         p.payload = len(data) - p.head
-        if p.head < l4 + 20 or p.payload <= 0 or data[l4 + 12] & 15 or data[l4 + 13] & ~_PSH != 0x10:
+        if p.head < l4 + 20 or p.payload < 0 or data[l4 + 12] & 15 or data[l4 + 13] & ~_PSH != 0x10:
             return p
-        likeness += data[l4 + 8 : l4 + 13] + data[l4 + 14 : l4 + 16] + data[l4 + 18 : p.head]
+        if p.payload:
+            likeness += data[l4 + 8 : l4 + 13] + data[l4 + 14 : l4 + 16] + data[l4 + 18 : p.head]
+        elif data[l4 + 13] & _PSH or data[l4 + 20 :][:4] not in (b"", _TIMESTAMP) or p.head not in (l4 + 20, l4 + 32):
+            return p
+        else:
+            likeness += data[l4 + 4 : l4 + 8]
     elif protocol == _UDP_PROTOCOL and rest >= 8:
         p.protocol, p.head, p.payload = protocol, l4 + 8, rest - 8
         p.flow = bytes((protocol,)) + addresses + data[l4 : l4 + 4]
@@ -276,15 +284,26 @@ def _fits(p: _Packet, group: _Group) -> bool:
         return False
     if p.protocol == _UDP_PROTOCOL:
         return len(group.payloads) < _MOST_DATAGRAMS - 1
+    if not p.payload:
+        return not group.size and _supersedes(tail[l4:], p.data[l4:])
     # An open group has only full packets.
     before = int.from_bytes(tail[l4 + 4 : l4 + 8], "big")
     return int.from_bytes(p.data[l4 + 4 : l4 + 8], "big") == before + group.size & 0xFFFFFFFF
 
 
+def _supersedes(before: bytes, after: bytes) -> bool:
+    """Whether an acknowledgement says more than the one before, and takes back nothing of what that says."""
+    more, later = (
+        int.from_bytes(after[at : at + 4], "big") - int.from_bytes(before[at : at + 4], "big") & 0xFFFFFFFF
+        for at in (8, 24)
+    )
+    return 0 < more < _HALF and later < _HALF
+
+
 def _emit(group: _Group) -> bytes:
     p = group.first
-    if not group.payloads:
-        return bytes(VNET_HEADER) + p.data
+    if not group.payloads or not group.size:
+        return bytes(VNET_HEADER) + group.tail
     l4 = p.l4
     merged = bytearray(b"".join((p.data, *group.payloads)))
     udp, length = p.protocol == _UDP_PROTOCOL, len(merged)
