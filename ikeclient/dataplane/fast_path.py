@@ -138,7 +138,8 @@ class FastSend:
 
     def _super_at_once(self, sa: OutboundSa, length: int, mtu: int, *, seen: bool) -> bool:
         """Send the packets of a super-packet as a run, after what has been collected; false as `_single_at_once`."""
-        self.flush()
+        if self._runs:
+            self.flush()
         run = self._spare[-1]
         if not run.seal_super(sa, self._frame, length, mtu):
             return False

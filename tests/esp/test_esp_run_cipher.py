@@ -23,8 +23,9 @@ from ikeclient.crypto.algorithms.esp_ciphers import EspCipher, esp_cipher, esp_l
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSuite
 from ikeclient.dataplane.cipher import LIBRARIES, VARIABLE, choose_cipher, describe
-from ikeclient.esp.codec import run_cipher
+from ikeclient.esp.codec import plain, run_cipher
 from ikeclient.esp.codec.run_cipher import BY_CRYPTOGRAPHY
+from ikeclient.esp.codec.send import SendRun
 from ikeclient.esp.codec.slots import Slots
 from ikeclient.esp.sa.pair import InboundSa, OutboundSa
 from ikeclient.esp.sa.selectors import PacketFilter, Selector
@@ -338,11 +339,15 @@ def test_contexts_are_given_back_when_an_sa_ends() -> None:
     """K14: the library wipes the keys of a context that is given back."""
     gc.collect()
     before = compiled.live()
-    table = SaTable()
+    table, run, frame = SaTable(), SendRun(), bytearray(bytes(10) + ipv4(b"payload"))
     for suite in SUITES:
         outbound, inbound = sas(suite)
         table.install(inbound, outbound)
         inbound.open(outbound.seal([ipv4(b"payload")]))
+        run.add(outbound, frame, len(frame), plain.examine(frame, len(frame)), 0)
+        run.grow(frame, len(frame), MTU)
+        assert run.seal()
+        run.clear()
     assert compiled.live() > before
     del outbound, inbound
     table.remove(SPI)

@@ -6,6 +6,8 @@ are taken when the run is sealed.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH
 from ikeclient.esp.codec.choice import segment
 from ikeclient.esp.codec.run import LONGEST_RUN, MOST_SEGMENTS, Run
@@ -13,20 +15,24 @@ from ikeclient.esp.codec.single import Pack, packer
 from ikeclient.esp.codec.slots import Slots
 from ikeclient.esp.sa.pair import OutboundSa
 
+if TYPE_CHECKING:
+    from ikeclient.esp.codec._offload import Filter
+
 _ROOM = 65535 + 4096  # one datagram of any length fits, too
 
 
 class SendRun(Run):
     """The run in the making; empty while `count` is 0. `last` is the length of its last datagram."""
 
-    __slots__ = ("_bytes", "_pack", "_room", "sa")
+    __slots__ = ("_bytes", "_pack", "_packed", "_room", "sa")
 
     def __init__(self) -> None:
         super().__init__(Slots(_ROOM))
         self.sa: OutboundSa | None = None
         self._bytes = 0  # of inner packets
         self._room = 0  # for datagrams
-        self._pack: Pack | None = None
+        self._pack: Pack | None = None  # made for runs of `_packed`: a filter, a stride and a TOS octet
+        self._packed: tuple[Filter | None, int, int] | None = None
 
     def add(
         self, sa: OutboundSa, frame: bytearray, length: int, examined: tuple[int, int, int, int, bool], first: int
@@ -43,7 +49,6 @@ class SendRun(Run):
             self.sa, self.tos, self.stride, self.last = sa, tos, whole, whole
             self._room = max(min(MOST_SEGMENTS, LONGEST_RUN // whole), 1)
             self._bytes = 0
-            self._pack = None
         else:
             longer = whole > self.stride or (count > 1 and whole != self.stride)
             if longer or sa is not self.sa or tos != self.tos or self.last != self.stride:
@@ -73,13 +78,13 @@ class SendRun(Run):
         """
         if not 0 < self.count < self._room or self.last != self.stride:
             return 0, 0, length
+        assert self.sa is not None
+        quick = self.sa.filter.quick  # each SA has its own
+        if (alike := (quick, self.stride, self.tos)) != self._packed:
+            self._pack = packer(quick, self.slots.buffer, self.stride, self.tos, self._room, self.sa.layout)
+            self._packed = alike
         if (pack := self._pack) is None:
-            assert self.sa is not None
-            layout = self.sa.layout
-            pack = packer(self.sa.filter.quick, self.slots.buffer, self.stride, self.tos, self._room, layout)
-            if pack is None:
-                return 0, 0, length
-            self._pack = pack
+            return 0, 0, length
         added, size, self.last, frames, taken, left = pack(self.count, frame, length, mtu, descriptor, most)
         self.count += added
         self._bytes += size
@@ -109,6 +114,6 @@ class SendRun(Run):
         return sealed > 0
 
     def clear(self) -> None:
-        """Empty the run."""
+        """Empty the run, and let go of its SA, whose key may have to be wiped."""
         self.count = 0
-        self._pack = None
+        self.sa = None
