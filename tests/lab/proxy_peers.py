@@ -1,8 +1,8 @@
 """Peers of a proxy, run as programs in a machine of the lab: a server behind the gateway, and clients.
 
 serve PORT                      an echo server, on the next port one of bulk data, and on the one after one that resets
-many PROXY COUNT HOST PORT      that many SOCKS connections at once, each with bytes of its own to echo
-bulk PROXY HOST PORT MEGABYTES  receive, and print rate and hash
+many PROXY COUNT HOST PORT      that many SOCKS connections at once, each with bytes of its own to echo; PROXY 0: direct
+bulk PROXY HOST PORT MEGABYTES  receive, and print rate and hash; likewise
 datagram PROXY HOST PORT DATA [TRIES]   one datagram through UDP ASSOCIATE, data and answer in hexadecimal
 """
 
@@ -95,11 +95,15 @@ def _be_connected(connection: socket.socket) -> bytes:
 
 
 async def _one(proxy: int, host: str, port: int, number: int, all_there: asyncio.Barrier) -> bool:
-    reader, writer = await asyncio.open_connection("127.0.0.1", proxy)
-    writer.write(_request(1, host, port))
-    reply = await reader.readexactly(6)
-    ready = reply[3] == 0
-    await reader.readexactly(_ADDRESS[reply[5]])
+    ready = True
+    if proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy)
+        writer.write(_request(1, host, port))
+        reply = await reader.readexactly(6)
+        ready = reply[3] == 0
+        await reader.readexactly(_ADDRESS[reply[5]])
+    else:
+        reader, writer = await asyncio.open_connection(host, port)
     await all_there.wait()  # so that they exist at the same time
     mine = b"%08d" % number * 500
     writer.write(mine)
@@ -117,7 +121,6 @@ async def _many(proxy: int, count: int, host: str, port: int) -> None:
 
 
 def _receive_bulk(proxy: int, host: str, port: int, megabytes: int) -> None:
-    """Without a proxy (0): directly."""
     if proxy:
         connection = socket.create_connection(("127.0.0.1", proxy), timeout=PATIENCE)
         connection.sendall(_request(1, host, port))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
-from lab import proxy_peers
+import pytest
+from lab import proxy_peers, syn_flood
+from lab.client import REPOSITORY
 from lab.machines import wait_for
 from lab.network import INSIDE_DNS, INSIDE_IPV4, INSIDE_IPV6
 from lab.person import Person
@@ -106,6 +110,27 @@ def test_a_port_inside_the_tunnel_leads_to_a_service_of_this_machine(lab: Lab, p
         proxy.process.send_signal(signal.SIGINT)
         assert proxy.ended() == 130
     assert proxy.events[-1]["event"] == "disconnected"
+
+
+def resident(pid: int) -> int:
+    """The memory of a process in KiB."""
+    return int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0])
+
+
+@pytest.mark.parametrize("number", [3000, pytest.param(60_000, marks=pytest.mark.extended)])
+def test_floods_from_inside_are_bounded_and_others_are_served(lab: Lab, person: Person, number: int) -> None:
+    """SYNs from addresses that do not exist to a port inside the tunnel, and segments outside of a window."""
+    gateway = lab.network.gateway
+    proxy_peers.start_peers(lab.network.client)
+    gateway.ip("route", "add", "blackhole", syn_flood.SPOOFED)
+    with running(person, *BOTH, "--remote-forward", "8080:localhost:9000") as proxy:
+        proxy.wait("connected")
+        peers(gateway, "many", 0, 50, "10.88.0.1", 8080)
+        before = resident(proxy.process.pid)
+        command = (sys.executable, syn_flood.__file__, "10.88.0.1", "8080", str(number), str(number))
+        assert gateway.run(*command, env={"PYTHONPATH": str(REPOSITORY)}, timeout=110).stdout == "ok\n"
+        assert resident(proxy.process.pid) - before < 16 << 10
+    assert not proxy.noise
 
 
 def test_a_command_with_proxy_variables_when_that_is_asked_for(lab: Lab, person: Person) -> None:
