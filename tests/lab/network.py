@@ -31,6 +31,7 @@ CLIENT_PRIVATE, CLIENT_ROUTER = "192.168.7.2", "192.168.7.1"
 SECOND_GATEWAY_IPV4, SECOND_GATEWAY_IPV6 = "10.2.0.1", "fd02::1"
 SECOND_CLIENT_IPV4, SECOND_CLIENT_IPV6 = "10.2.0.2", "fd02::2"
 INSIDE_IPV4, INSIDE_IPV6, INSIDE_DNS = "10.99.0.1", "fd99::1", "10.99.0.53"
+FURTHER_IPV4, FURTHER_IPV6 = "10.99.0.130", "fd99::2:2"
 INSIDE_NETWORKS = ("10.99.0.0/24", "fd99::/64")
 HIDDEN_NETWORKS = ("10.99.0.0/16", "fd99::/64")  # in the clear nothing of these answers
 INTERNET_IPV4, INTERNET_IPV6, INTERNET_DNS = "203.0.113.1", "2001:db8:113::1", "203.0.113.53"
@@ -79,6 +80,20 @@ class Network:
     def add_machine(self, role: str) -> Machine:
         """A further machine, without a cable yet."""
         return self._machine(role)
+
+    def add_further_machine(self, *, mtu: int = 1500) -> Machine:
+        """A machine behind the gateway, FURTHER_IPV4 and FURTHER_IPV6.
+
+        `mtu` is that of the gateway's end of the cable. The machine sends no longer packets, and does not tell so.
+        """
+        machine = self._machine("fu")
+        plug(self.gateway, "further", machine, "lan")
+        self.gateway.set_link("further", mtu=mtu)
+        addresses(self.gateway, "further", "10.99.0.129/25", "fd99::2:1/112")
+        addresses(machine, "lan", f"{FURTHER_IPV4}/25", f"{FURTHER_IPV6}/112")
+        for version, way in (("-4", "10.99.0.129"), ("-6", "fd99::2:1")):
+            machine.ip(version, "route", "add", "default", "via", way, "mtu", str(mtu), "advmss", "1340")
+        return machine
 
     def _machine(self, role: str) -> Machine:
         machine = Machine(f"{self._name}{role}", self.directory)

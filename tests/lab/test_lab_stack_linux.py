@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from lab import proxy_peers
 from lab.capture import Capture
-from lab.machines import Machine, addresses, plug, wait_for
-from lab.network import INSIDE_IPV4, INSIDE_IPV6, Topology
+from lab.machines import Machine, wait_for
+from lab.network import FURTHER_IPV4, FURTHER_IPV6, INSIDE_IPV4, INSIDE_IPV6, Topology
 from lab.stack_users import using
 from lab.world import Lab, MakeLab
 
@@ -18,7 +18,6 @@ PORT = 9000
 ECHO, RESETTING, CLOSED = PORT, PORT + 2, PORT + 9
 BOTH = pytest.mark.parametrize("address", [INSIDE_IPV4, INSIDE_IPV6])
 TIMES = 8
-FAR4, FAR6 = "10.99.0.130", "fd99::2:2"
 
 
 @pytest.fixture(scope="module")
@@ -62,29 +61,16 @@ def test_a_gigabyte_each_way(lab: Lab, address: str) -> None:
         assert user.ask("echo", address, ECHO, 1 << 30)["same"]
 
 
-@pytest.fixture
-def far(make_lab: MakeLab) -> Lab:
-    """A lab with peers on a machine behind the gateway, over a cable of 1280 bytes that it does not know of."""
-    lab = make_lab(Topology())
-    machine, gateway = lab.network.add_machine("far"), lab.network.gateway
-    plug(gateway, "far", machine, "lan")
-    gateway.set_link("far", mtu=1280)
-    addresses(gateway, "far", "10.99.0.129/25", "fd99::2:1/112")
-    addresses(machine, "lan", f"{FAR4}/25", f"{FAR6}/112")
-    for version, way in (("-4", "10.99.0.129"), ("-6", "fd99::2:1")):
-        machine.ip(version, "route", "add", "default", "via", way, "mtu", "1280", "advmss", "1340")
-    proxy_peers.start_peers(machine, PORT)
-    return lab
-
-
 @pytest.mark.parametrize("told", [True, pytest.param(False, marks=pytest.mark.extended)])
-def test_a_path_inside_that_carries_less_is_found_out(far: Lab, told: bool) -> None:
+def test_a_path_inside_that_carries_less_is_found_out(make_lab: MakeLab, told: bool) -> None:
     """By the error of a router behind the gateway, and where that is filtered, by what does not arrive (RFC 8899)."""
+    lab = make_lab(Topology())
+    proxy_peers.start_peers(lab.network.add_further_machine(mtu=1280), PORT)
     if not told:
         errors = "icmp type destination-unreachable drop", "icmpv6 type packet-too-big drop"
-        far.network.gateway.add_rules("output", *errors)
-    with using(far) as (user, person):
-        for address in (FAR4, FAR6):
+        lab.network.gateway.add_rules("output", *errors)
+    with using(lab) as (user, person):
+        for address in (FURTHER_IPV4, FURTHER_IPV6):
             assert user.ask("echo", address, ECHO, 2_000_000)["same"]
             status = person.status()
             assert status is not None

@@ -33,6 +33,7 @@ TOOLS = (
     "ssh",
     "git",
     "dropbear",
+    "dnsmasq",
 )
 
 
