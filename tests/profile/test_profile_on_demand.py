@@ -1,4 +1,6 @@
-"""Apple's OnDemandRules in a profile that is imported: what they say stays, and what cannot stay weakens nothing."""
+"""When a VPN of Apple's or Windows' is up by itself: in a profile that is imported what is said of it stays, and what
+cannot stay weakens nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from foreign import apple_psk
 from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.read import read_foreign
 from ikeclient.profile.load.load import parse_profile
-from ikeclient.profile.model.schema import When, WhenRule
+from ikeclient.profile.model.schema import NetworkMatch, When, WhenRule
 
 RULES: list[dict[str, Any]] = [
     {"Action": "Disconnect", "InterfaceTypeMatch": "WiFi", "SSIDMatch": ["Office", "Office 5G"]},
@@ -24,6 +26,23 @@ RULES: list[dict[str, Any]] = [
     {"Action": "Disconnect", "URLStringProbe": "https://inside.corp.example/"},
     {"Action": "Connect", "InterfaceTypeMatch": "Ethernet", "URLStringProbe": "https://www.example/"},
 ]
+PROFILE_XML = """<VPNProfile>
+  <ProfileName>Work</ProfileName>
+  <AlwaysOn>true</AlwaysOn>
+  <TrustedNetworkDetection>{}</TrustedNetworkDetection>
+  <NativeProfile>
+    <Servers>vpn.example.com</Servers>
+    <NativeProtocolType>IKEv2</NativeProtocolType>
+    <Authentication><UserMethod>Eap</UserMethod></Authentication>
+  </NativeProfile>
+</VPNProfile>
+"""
+SCRIPT = """
+Add-VpnConnection -Name "Work" -ServerAddress vpn.example.com -TunnelType IKEv2 -AuthenticationMethod Eap
+Add-VpnConnectionTriggerDnsConfiguration -ConnectionName "Work" -DnsSuffix ".corp.example" -DnsIPAddress 10.0.0.53
+Add-VpnConnectionTriggerDnsConfiguration -ConnectionName "Work" -DnsSuffix "out.corp.example"
+Add-VpnConnectionTriggerTrustedNetwork -ConnectionName "Home" -DnsSuffix "home.example"
+"""
 
 
 def imported(rules: object) -> Any:
@@ -73,3 +92,37 @@ def test_a_network_that_is_trusted_has_to_be_named() -> None:
     everything = text.partition("[when]")[0] + "[when]\ntrusted = [{}]\n"
     with pytest.raises(ProfileError, match="trusts every network"):
         parse_profile(everything)
+
+
+@pytest.mark.parametrize(
+    ("file", "trusted"),
+    [
+        (PROFILE_XML.format("corp.example, lab.example,"), ("corp.example", "lab.example")),
+        (
+            SCRIPT + 'Add-VpnConnectionTriggerTrustedNetwork "Work" -DnsSuffix "a.example","b.example" -PassThru',
+            ("a.example", "b.example"),
+        ),
+        (SCRIPT + 'Add-VpnConnectionTriggerTrustedNetwork "Work" a.example', ("a.example",)),
+        (
+            SCRIPT + 'Set-VpnConnectionTriggerTrustedNetwork -ConnectionName "Work" -DefaultDnsSuffixes',
+            (".corp.example",),
+        ),
+    ],
+    ids=["ProfileXML", "PowerShell", "by position", "those of its name servers"],
+)
+def test_networks_that_windows_trusts_are_trusted_by_their_suffixes(file: str, trusted: tuple[str, ...]) -> None:
+    draft = read_foreign(file.encode())
+    text, _ = draft.toml_alone()
+    assert parse_profile(text).profile.when == When(trusted=(NetworkMatch(dns_suffix=trusted),))
+    assert "anybody can imitate: add its gateway_mac to when.trusted" in " ".join(draft.risks)
+    assert "`ikeclient watch` has the tunnel up elsewhere" in " ".join(draft.warnings)
+
+
+@pytest.mark.parametrize("file", [PROFILE_XML.format(" "), SCRIPT])
+def test_a_file_of_windows_that_trusts_no_network_has_no_rules(file: str) -> None:
+    assert not read_foreign(file.encode()).has("when", "trusted")
+
+
+def test_more_trusted_networks_than_there_can_be_are_an_error() -> None:
+    with pytest.raises(ProfileError, match="TrustedNetworkDetection has 65 entries"):
+        read_foreign(PROFILE_XML.format(",".join(f"{number}.example" for number in range(65))).encode())

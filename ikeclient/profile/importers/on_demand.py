@@ -1,12 +1,13 @@
-"""Apple's rules of when a VPN is up by itself (`OnDemandRules`), as our `[when]`.
+"""Other clients' rules of when a VPN is up by itself, as our `[when]`.
 
-The first rule that fits decides there as here, and nothing happens if none does. What a rule asks that cannot be asked
-here (a server to reach, the names that programs look up) makes it weaker, so such a rule may lead to the tunnel, and
-never away from it.
+Of Apple's `OnDemandRules` the first that fits decides there as here, and nothing happens if none does. What a rule asks
+that cannot be asked here (a server to reach, the names that programs look up) makes it weaker, so such a rule may lead
+to the tunnel, and never away from it. Windows names the DNS suffixes of networks that need no tunnel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ikeclient.errors import ProfileError
@@ -35,6 +36,17 @@ def import_rules(listed: list[object], draft: Draft) -> None:
     if rules:
         draft.set("when", "rules", rules)
         draft.set("when", "otherwise", "keep")
+
+
+def trust_domains(suffixes: Sequence[str], where: str, draft: Draft) -> None:
+    """Trust networks by their DNS suffixes; `where` the file says so. Raises ProfileError if there are too many."""
+    wanted = list(dict.fromkeys(suffix.strip() for suffix in suffixes if suffix.strip(" .*")))
+    if len(wanted) > MAX_MATCHES:
+        raise ProfileError(f"{where} has {len(wanted)} entries, at most {MAX_MATCHES} are possible")
+    if wanted:
+        draft.set("when", "trusted", [{"dns_suffix": wanted}])
+        draft.risk(f"{where} trusts a network that anybody can imitate: add its gateway_mac to when.trusted")
+        draft.warn(f"{where} is kept in [when]: `ikeclient watch` has the tunnel up elsewhere, `connect` does not ask")
 
 
 def _rule(fields: Fields, number: int, draft: Draft) -> dict[str, Any] | None:

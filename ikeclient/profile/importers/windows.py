@@ -14,6 +14,7 @@ from ikeclient.errors import ProfileError
 from ikeclient.profile.importers.containers import open_bundle
 from ikeclient.profile.importers.draft import Ask, Draft, decode_base64
 from ikeclient.profile.importers.eap_host import EAP_TYPES, read_eap_host
+from ikeclient.profile.importers.on_demand import trust_domains
 from ikeclient.profile.importers.selectors import networks_of
 from ikeclient.profile.importers.swanctl import choose, decode_text
 from ikeclient.profile.importers.xml import Element, parse_xml
@@ -64,7 +65,6 @@ _POLICY: tuple[tuple[str, ...], ...] = (
 )
 _POLICY_PFS_AS_IKE = 6  # the group of the IKE SA again
 _TTLS = {"pap": "pap", "mschapv2": "mschapv2", "eap": "eap-mschapv2"}
-_SWITCHES = ("splittunneling", "force", "passthru", "allusersconnection", "alluserconnection", "remembercredential")
 _TOKEN = re.compile(
     r"""(?P<skip>[ \t]+|`\r?\n|\#[^\n]*)
       | (?P<block><\#|@'\r?\n|@"\r?\n)
@@ -230,6 +230,7 @@ def read_powershell(data: bytes, connection: str | None, fallback: str, ask: Ask
             and (_first(each, "connectionname", "name", "") or name) == name
         ):
             _suites({key: values[0] for key, values in each.items() if values}, draft)
+    trust_domains(_trusted(script, name), "Add-VpnConnectionTriggerTrustedNetwork", draft)
     if suffix := _first(options, "dnssuffix"):
         draft.lost([f"-DnsSuffix {suffix}"], "it is a search list, which the gateway may give")
     if options.get("l2tppsk"):
@@ -237,6 +238,23 @@ def read_powershell(data: bytes, connection: str | None, fallback: str, ask: Ask
     _store(draft)
     _embedded(script.variables, draft, ask)
     return draft
+
+
+def _trusted(script: _Script, connection: str) -> list[str]:
+    """The DNS suffixes of networks on which a connection is not started."""
+    found: list[str] = []
+    configured: list[str] = []
+    for command, options in script.commands:
+        if (_first(options, "connectionname", "name", "") or connection) != connection:
+            continue
+        named = options.get("dnssuffix") or options.get("", [])[0 if "connectionname" in options else 1 :]
+        if command == "add-vpnconnectiontriggerdnsconfiguration" and "dnsipaddress" in options:
+            configured += named
+        elif command == "add-vpnconnectiontriggertrustednetwork":
+            found += named
+        elif command == "set-vpnconnectiontriggertrustednetwork" and "defaultdnssuffixes" in options:
+            found += configured
+    return found
 
 
 def _without_shell(text: str) -> str:
@@ -368,13 +386,14 @@ def read_profile_xml(data: bytes, connection: str | None, fallback: str) -> Draf
     if suite is not None:
         _suites({child.name.lower(): child.text.strip() for child in suite.children}, draft)
     _names(root, draft)
+    trust_domains(root.value("TrustedNetworkDetection").split(","), "TrustedNetworkDetection", draft)
     for key, what in (
         (
             "LockDown",
             "LockDown: traffic without the tunnel is dropped there; session.kill_switch = true lets nothing past it "
             "here, from `connect` on",
         ),
-        ("AlwaysOn", "AlwaysOn: the tunnel starts by itself there"),
+        ("AlwaysOn", "AlwaysOn: the tunnel starts by itself there; with [when], `ikeclient watch` starts it here"),
         ("DeviceTunnel", "DeviceTunnel"),
     ):
         if root.value(key).lower() in ("true", "1"):
