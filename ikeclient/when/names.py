@@ -92,8 +92,7 @@ class NamesOf:
         link = _values(self._read(f"{_RESOLVED}/netif/{index}"))
         if not link.keys() & {"SERVERS", "DOMAINS"}:
             return None
-        searched = [domain for domain in link.get("DOMAINS", "").split() if not domain.startswith("~")]
-        return _names(searched, link.get("SERVERS", "").split())
+        return _names(link.get("DOMAINS", "").split(), link.get("SERVERS", "").split())
 
     def _of_resolvconf(self, interface: str) -> Names | None:
         """Read the records of an interface, `eth0.dhclient`; None without resolvconf."""
@@ -151,9 +150,12 @@ def of_resolver_file(text: str) -> Names:
 
 
 def _names(domains: Iterable[str], servers: Iterable[str]) -> Names:
-    """Put names together; a server may come with its interface and with a name for TLS."""
+    """Put names together: domains that say where names are asked (`~`) are not searched, and a server may come with its
+    interface and with a name for TLS.
+    """
+    searched = (domain for domain in domains if not domain.startswith("~"))
     addresses = (server.partition("#")[0].partition("%")[0] for server in servers)
-    return Names(domains=tuple(dict.fromkeys(domains)), servers=tuple(dict.fromkeys(addresses)))
+    return Names(domains=tuple(dict.fromkeys(searched)), servers=tuple(dict.fromkeys(addresses)))
 
 
 def _values(text: str) -> dict[str, str]:

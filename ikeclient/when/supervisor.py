@@ -146,7 +146,7 @@ class Supervisor:
                 self._look_for_end()
                 if self._ordered:
                     await self._obey()
-                if self._start_at is not None and self._start_at <= self._now and not self._ordered:
+                if self._start_at is not None and self._start_at <= self._now:
                     await self._start()
                 await self._wait()
         finally:
@@ -194,8 +194,6 @@ class Supervisor:
         self._ours = None
         code = ours.exit.result()
         how = f"was ended by signal {-code}" if code < 0 else f"has ended with exit code {code}"
-        if self._ordered:
-            return  # which decides anew
         if code in _ASKED_FOR:
             self._report("was ended by somebody, and stays down until the rules decide otherwise")
         elif code in _REFUSED:

@@ -63,7 +63,7 @@ class Watched:
             self._keep()
         if (action := self._settling.act(now)) is not None:
             self.supervisor.order(up=action is Action.CONNECT)
-        self._moved = (self._moved or moved) and decision.action is not Action.DISCONNECT
+        self._moved = self._moved or moved
         if self._moved and decision.action is Action.CONNECT:
             self._moved = False
             self.supervisor.moved()
@@ -78,8 +78,6 @@ class Watched:
         return f"{self.name}: {decided}" + (f" ({self._trouble})" if self._trouble else "")
 
     def _is_in_trouble(self, trouble: str) -> None:
-        if trouble == self._trouble:
-            return
         self._trouble = trouble
         if trouble:
             self._tell(f"tunnel '{self.name}' {trouble}")
@@ -190,7 +188,6 @@ class Watcher:
         if self._bell is not None and self._files != self._looker.files:
             self._files = self._looker.files
             self._bell.watch(self._files)
-            return self._network()  # what came before they were watched
         return network
 
     def _next_look(self, network: Network | None, now: float) -> float | None:

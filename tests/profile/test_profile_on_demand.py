@@ -123,6 +123,13 @@ def test_a_file_of_windows_that_trusts_no_network_has_no_rules(file: str) -> Non
     assert not read_foreign(file.encode()).has("when", "trusted")
 
 
+def test_trusted_networks_of_a_phone_book_are_said_to_be_missing() -> None:
+    """Their names are not among what is known of the format."""
+    book = "[Work]\r\nVpnStrategy=7\r\nNumTrustedNetworks={}\r\nDEVICE=vpn\r\nPhoneNumber=vpn.example.com\r\n"
+    assert "set when.trusted" in " ".join(read_foreign(book.format(1).encode()).warnings)
+    assert "set when.trusted" not in " ".join(read_foreign(book.format(0).encode()).warnings)
+
+
 def test_more_trusted_networks_than_there_can_be_are_an_error() -> None:
     with pytest.raises(ProfileError, match="TrustedNetworkDetection has 65 entries"):
         read_foreign(PROFILE_XML.format(",".join(f"{number}.example" for number in range(65))).encode())

@@ -46,7 +46,8 @@ def root(tmp_path: Path) -> Root:
 
 def test_networkd_is_asked_for_the_link_and_for_its_lease(root: Root) -> None:
     root.put(
-        "run/systemd/netif/links/3", "# private\nADMIN_STATE=configured\nDNS=10.0.0.53 fe80::1%3\nDOMAINS=a.example\n"
+        "run/systemd/netif/links/3",
+        "# private\nADMIN_STATE=configuring\nDNS=10.0.0.53#dns.corp.example fe80::1%3\nDOMAINS=a.example\n",
     )
     root.put("run/systemd/netif/links/4", "ADMIN_STATE=configured\nDNS=10.99.0.53\nDOMAINS=inside.example\n")
     root.put("run/systemd/netif/leases/3", "DOMAINNAME=corp.example\nDOMAIN_SEARCH_LIST=b.example a.example\n")
@@ -77,7 +78,7 @@ def test_network_manager_is_asked_for_the_device_and_its_file_is_not_believed(ro
     root.put("run/NetworkManager/no-stub-resolv.conf", TUNNELS)
     root.manager = (
         "GENERAL.STATE:100 (connected)\nIP4.ADDRESS[1]:10.0.0.7/24\nIP4.DNS[1]:10.0.0.53\n"
-        "IP4.DOMAIN[1]:corp.example\nIP6.GATEWAY:\nIP6.DNS[1]:fd00::53\nIP6.SEARCHES[1]:lab.example\n"
+        "IP4.DOMAIN[1]:corp.example\nIP6.GATEWAY:\nIP6.DNS[1]:fd00::53\nIP4.SEARCHES[1]:~routed.example\nIP6.SEARCHES[1]:lab.example\n"
     )
     assert root.find() == Names(domains=("corp.example", "lab.example"), servers=("10.0.0.53", "fd00::53"))
     assert root.asked == [INTERFACE]
@@ -103,6 +104,12 @@ def test_of_resolvconf_the_records_of_the_interface_count(root: Root, place: str
     root.put(f"{place}/tun0.ike0.ikeclient", TUNNELS)
     root.put(f"{place}/eth0.100", TUNNELS)
     root.put(f"{place}/eth0.100.dhclient", TUNNELS)
+    assert root.find() == OFFICE
+
+
+def test_resolvconf_without_records_is_not_in_use(root: Root) -> None:
+    (root.path / "run/resolvconf/interface").mkdir(parents=True)
+    root.put("etc/resolv.conf", "search corp.example\nnameserver 10.0.0.53\n")
     assert root.find() == OFFICE
 
 

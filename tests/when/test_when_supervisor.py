@@ -81,6 +81,32 @@ def test_a_network_that_is_back_while_the_tunnel_is_still_ending_has_it_up_again
     run(work())
 
 
+def test_an_order_that_stands_already_starts_nothing() -> None:
+    async def work() -> None:
+        bench = Bench(FakePrograms())
+        await bench.order(up=True)
+        await bench.order(up=True)
+        assert bench.programs.seen == ["connect"]
+        await bench.close()
+
+    run(work())
+
+
+@pytest.mark.parametrize("code", [1, 7])
+def test_nothing_is_started_that_is_to_be_down(code: int) -> None:
+    async def work() -> None:
+        bench = Bench(FakePrograms())
+        await bench.order(up=True)
+        await bench.ends(code)
+        await bench.order(up=False)
+        bench.supervisor.moved()
+        await asyncio.sleep(1000)
+        assert len(bench.programs.tunnels) == 1
+        await bench.close()
+
+    run(work())
+
+
 def test_a_program_that_cannot_be_started_is_said_and_tried_again() -> None:
     async def work() -> None:
         programs = FakePrograms()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,11 +186,14 @@ def test_a_domain_that_comes_late_is_noticed_by_its_file(tmp_path: Path) -> None
     async def work() -> None:
         nameless = Network(kind="wired", interface="eth0", gateway_mac=MAC)
         world = World(tmp_path, nameless, TRUST_NAME)
-        world.looker.files = (str(tmp_path / "links" / "3"),)  # known after the first look
         await asyncio.sleep(100)
         assert world.running == 1
-        world.looker.network = Network(kind="wired", interface="eth0", gateway_mac=MAC, dns_suffixes=("home.example",))
+        world.looker.files = (str(tmp_path / "links" / "3"),)
+        FakeMonitor.now.ring()
+        await asyncio.sleep(100)
         (tmp_path / "links").mkdir()
+        await asyncio.sleep(100)
+        world.looker.network = Network(kind="wired", interface="eth0", gateway_mac=MAC, dns_suffixes=("home.example",))
         (tmp_path / "links" / "3").write_text("DOMAINS=home.example\n")
         await asyncio.sleep(5)
         assert world.running == 0
@@ -208,7 +212,9 @@ def test_trouble_is_said_and_kept_and_another_network_may_be_better(tmp_path: Pa
         assert world.decision == ("connect", "untrusted network 'Free' (wifi on wlan0)", trouble)
         assert world.said[-1] == f"tunnel 'work' {trouble}"
         await asyncio.sleep(100)
-        assert world.running == 0
+        await world.moves_to(replace(CAFE, gateway_mac=None))
+        await world.moves_to(CAFE)
+        assert world.running == 0, "it is the same network as before"
         await world.moves_to(HOTEL)
         assert world.running == 1
         assert world.decision[2] is None

@@ -511,6 +511,8 @@ def read_phonebook(data: bytes, connection: str | None, fallback: str) -> Draft:
     _routes([], split=entry.get("ipprioritizeremote", "1") == "0", draft=draft)
     if entry.get("customipsecpolicies") and entry.get("numcustompolicy", "1") != "0":
         _policy(entry["customipsecpolicies"], draft)
+    if entry.get("numtrustednetworks", "0") != "0":
+        draft.warn("not carried over: the networks that the phone book trusts (set when.trusted)")
     if any("eaphostconfig" in value.lower() for value in entry.values()):
         draft.warn("not carried over: the settings of EAP in the phone book (set auth.server_name and auth.server_ca)")
     _store(draft)
