@@ -27,7 +27,8 @@ def _match(match: NetworkMatch) -> Match:
 
 def weak(rules: Rules) -> list[Match]:
     """Return what is trusted, or disconnected on, by names alone that anybody can give a network of theirs."""
-    matches = [*rules.trusted, *(rule.match for rule in rules.rules if rule.action is Action.DISCONNECT)]
+    ending = (rule for rule in rules.rules if rule.action is Action.DISCONNECT and not rule.trusted)
+    matches = [*rules.trusted, *(rule.match for rule in ending)]
     return [
         match for match in matches if (match.ssid or match.dns_suffix or match.dns_server) and not match.gateway_mac
     ]

@@ -114,10 +114,11 @@ class Watcher:
         self._stopped = asyncio.Event()
 
     async def run(self) -> None:
-        """Watch, and act, until SIGINT or SIGTERM; the tunnels that were started here end with it."""
+        """Watch, and act, until a signal says to end; the tunnels that were started here end with it."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stop)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
+                loop.add_signal_handler(number, self.stop)
         try:
             async with asyncio.TaskGroup() as group:
                 for each in self._tunnels:

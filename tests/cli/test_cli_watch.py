@@ -67,6 +67,17 @@ def test_what_is_watched_is_seen_in_status_and_by_the_service_manager(shell: She
     assert json.loads(shell.run("status", "--json").stdout)["tunnels"] == []
 
 
+def test_a_terminal_that_is_closed_ends_it(shell: Shell, profiles: Path) -> None:
+    def watched() -> bool:
+        return bool(json.loads(shell.run("status", "--json").stdout)["tunnels"])
+
+    process = shell.start("watch")
+    shell.until(watched)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=30) == 0
+    assert not watched()
+
+
 def test_a_profile_that_is_named_and_broken_is_an_error_at_once(shell: Shell, profiles: Path) -> None:
     broken(profiles)
     done = shell.run("watch", "work", "old")
