@@ -21,7 +21,8 @@ from virtual_time import VirtualLoop
 
 from ikeclient.net.model import IPAddress
 from ikeclient.net.watch import netlink
-from ikeclient.net.watch.monitor import POLL, TICK, NetworkMonitor, SleepWatch, Source, boottime, netlink_or_probes
+from ikeclient.net.watch.clock import POLL
+from ikeclient.net.watch.monitor import TICK, NetworkMonitor, SleepWatch, Source, boottime, netlink_or_probes
 from ikeclient.net.watch.netlink import Netlink
 from ikeclient.net.watch.probe import Probes
 from ikeclient.net.watch.snapshot import Change, OuterAddress, RouteTo, Snapshot

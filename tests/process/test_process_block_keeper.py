@@ -89,6 +89,7 @@ class Rig:
         self.told = 0
         self._news = asyncio.Event()
         self.keeper = BlockKeeper(directory, "work", self.blocks, self.tell)  # type: ignore[arg-type]
+        self.keeper.watch(asyncio.get_running_loop())
 
     def tell(self) -> None:
         self.told += 1

@@ -21,10 +21,10 @@ from ikeclient.ike.config import CertificateAuth
 from ikeclient.net.changes.journal import SUFFIX
 from ikeclient.net.changes.steps import Link
 from ikeclient.process.helper import client
-from ikeclient.process.helper.channel import HelperJournal
+from ikeclient.process.helper.channel import HelperJournal, Read
 from ikeclient.process.helper.client import Helper, HookRunner
 from ikeclient.process.helper.messages import Remembered, WriteJournal
-from ikeclient.process.helper.process import HelperProcess, Read
+from ikeclient.process.helper.process import HelperProcess
 from ikeclient.profile.compile import compile_profile
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.author import Author
@@ -267,6 +267,13 @@ NOT_FOR_HELPERS = (
     "ikeclient.ike",
 )
 NOT_FOR_HELPERS += ("ikeclient.eap", "ikeclient.esp", "ikeclient.dataplane", "ikeclient.tunnel", "ikeclient.signer")
+NOT_FOR_HELPERS += (
+    "asyncio",
+    "concurrent",
+    "ssl",
+    "_hashlib",
+    "ikeclient.process.helper.serve",
+)  # before they are asked
 
 
 def test_a_helper_holds_nothing_of_what_a_tunnel_consists_of() -> None:

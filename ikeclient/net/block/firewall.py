@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import re
 import socket
 from collections.abc import Iterator, Sequence
@@ -142,6 +141,8 @@ class Nft:
         The table's own message counts too: it may have been made dormant. The heads of messages do not: they count the
         changes of anybody's tables.
         """
+        import hashlib  # with the whole library of OpenSSL, for machines that are closed only
+
         digest = hashlib.sha256()
         found = False
         with contextlib.suppress(OSError), self._netlink() as netlink:

@@ -23,8 +23,8 @@ from ikeclient.errors import PlatformError
 from ikeclient.net.changes.steps import Address, DnsStep, Link, LocalRuleLast, Route, Rule, Step
 from ikeclient.net.machine.machine import Machine
 from ikeclient.net.watch import netlink
+from ikeclient.net.watch.clock import POLL, next_round
 from ikeclient.net.watch.files import FileBell
-from ikeclient.net.watch.monitor import POLL, next_round
 
 APART = 0.02  # seconds between two looks that notifications cause
 PERIOD = POLL  # seconds between looks without any

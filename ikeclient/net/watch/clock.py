@@ -1,10 +1,20 @@
-"""Tells at once that the clock on the wall was set, as also happens when the machine wakes up (timerfd_create(2))."""
+"""When to look without being told, and what tells at once that the clock on the wall was set (timerfd_create(2)).
+
+That also happens when the machine wakes up.
+"""
 
 from __future__ import annotations
 
 import os
 
 from ikeclient.net import syscalls
+
+POLL = 60.0  # seconds between looks at a kernel that tells of what changes
+
+
+def next_round(now: float, period: float) -> float:
+    """The next multiple of `period`: timers that are not exact and come then share a wakeup."""
+    return (now // period + 1) * period
 
 
 class ClockBell:

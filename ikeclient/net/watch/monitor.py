@@ -31,14 +31,13 @@ from typing import Protocol
 
 from ikeclient.net.model import IPAddress
 from ikeclient.net.watch import netlink
-from ikeclient.net.watch.clock import ClockBell
+from ikeclient.net.watch.clock import POLL, ClockBell, next_round
 from ikeclient.net.watch.probe import Probes
 from ikeclient.net.watch.snapshot import Change, OuterAddress, RouteTo, Snapshot, candidates, difference
 
 Clock = Callable[[], float]
 
 TICK = 1.0
-POLL = 60.0
 TOLERANCE = 2.0
 PACE = 0.25
 BURST = 5
@@ -61,11 +60,6 @@ class Source(Protocol):
 def boottime() -> float:
     """Seconds since the machine started, sleep included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def next_round(now: float, period: float) -> float:
-    """The next multiple of `period`: timers that are not exact and come then share a wakeup."""
-    return (now // period + 1) * period
 
 
 class SleepWatch:

@@ -9,12 +9,12 @@ and for the socket mark that all tunnels have.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ikeclient.control.directory import system_directories
 from ikeclient.errors import PlatformError
@@ -24,9 +24,12 @@ from ikeclient.net.block.store import SUFFIX, Blocks, Closed, now
 from ikeclient.net.changes.surroundings import network_namespace
 from ikeclient.net.model import ANYWHERE, MARK
 from ikeclient.net.watch import netlink
+from ikeclient.net.watch.clock import POLL, next_round
 from ikeclient.net.watch.files import FileBell
-from ikeclient.net.watch.monitor import POLL, next_round
 from ikeclient.process.helper.messages import Blocked, CloseMachine, OpenMachine
+
+if TYPE_CHECKING:
+    import asyncio
 
 APART = 0.01  # seconds between two looks that notifications cause
 PERIOD = POLL  # seconds between looks without any
@@ -59,6 +62,7 @@ class BlockKeeper:
         self._bells: list[socket.socket] = []
         self._firewall_rang = False  # since the last look
         self._files: FileBell | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._looked = 0.0  # when, by the clock of the loop
 
@@ -100,7 +104,8 @@ class BlockKeeper:
             self._release()
         else:
             self._closed = closed
-            self._watch()
+            if self._loop is not None:
+                self._begin_to_watch(self._loop)
         return self._answer()
 
     def open(self, request: OpenMachine) -> Blocked:
@@ -141,13 +146,19 @@ class BlockKeeper:
 
     # What others do
 
-    def _watch(self) -> None:
-        """Listen to the kernel from now on, where there is an event loop."""
+    @property
+    def is_closed(self) -> bool:
+        """Whether there is something to watch over, for which `watch` is to be called."""
+        return self._closed is not None
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Listen to the kernel in this event loop whenever something is closed, also now."""
+        self._loop = loop
+        if self._closed is not None:
+            self._begin_to_watch(loop)
+
+    def _begin_to_watch(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._timer is not None:
-            return
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
             return
         for listen in (netlink.listen, firewall.listen):
             with contextlib.suppress(OSError):  # a kernel without nftables has nothing to tell of it
@@ -159,18 +170,20 @@ class BlockKeeper:
         with contextlib.suppress(OSError):
             self._files = FileBell([self._file])
             loop.add_reader(self._files, self._file_changed)
-        self._timer = loop.call_at(self._next_look(), self._look)
+        self._timer = loop.call_at(self._next_look(loop), self._look)
 
     def _stop(self) -> None:
+        if self._loop is None:
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         for bell in self._bells:
-            asyncio.get_running_loop().remove_reader(bell)
+            self._loop.remove_reader(bell)
             bell.close()
         self._bells = []
         if self._files is not None:
-            asyncio.get_running_loop().remove_reader(self._files)
+            self._loop.remove_reader(self._files)
             self._files.close()
             self._files = None
 
@@ -181,7 +194,8 @@ class BlockKeeper:
             concerns = netlink.concerns(bell, -1, BLOCK_TABLES) if not any_change else True
             netlink.drain(bell)
         except OSError:
-            asyncio.get_running_loop().remove_reader(bell)
+            if self._loop is not None:
+                self._loop.remove_reader(bell)
             return
         if concerns:
             self._look_soon()
@@ -191,15 +205,16 @@ class BlockKeeper:
             self._look_soon()
 
     def _look_soon(self) -> None:
-        loop = asyncio.get_running_loop()
-        when = max(loop.time(), self._looked + APART)
-        if self._timer is not None and self._timer.when() > when:
+        if self._loop is None or self._timer is None:
+            return
+        when = max(self._loop.time(), self._looked + APART)
+        if self._timer.when() > when:
             self._timer.cancel()
-            self._timer = loop.call_at(when, self._look)
+            self._timer = self._loop.call_at(when, self._look)
 
-    def _next_look(self) -> float:
+    def _next_look(self, loop: asyncio.AbstractEventLoop) -> float:
         """When to look without a notification."""
-        present = asyncio.get_running_loop().time()
+        present = loop.time()
         deaf = self._files is None or not any(map(_is_of_routes, self._bells))
         times = [present + DEAF if deaf else next_round(present, PERIOD)]
         if (
@@ -219,7 +234,7 @@ class BlockKeeper:
             self._tell()
 
     def _uphold(self) -> None:
-        if self._timer is None or self._closed is None:
+        if self._loop is None or self._timer is None or self._closed is None:
             return
         self._timer.cancel()
         with contextlib.suppress(PlatformError, OSError):  # tried again at the next look
@@ -232,10 +247,10 @@ class BlockKeeper:
                 return
             self._closed = self._blocks.in_force(block)
         self._firewall_rang = False
-        self._looked = asyncio.get_running_loop().time()
+        self._looked = self._loop.time()
         if self._files is not None:
             self._files.watch()
-        self._timer = asyncio.get_running_loop().call_at(self._next_look(), self._look)
+        self._timer = self._loop.call_at(self._next_look(self._loop), self._look)
 
 
 def _is_of_routes(bell: socket.socket) -> bool:

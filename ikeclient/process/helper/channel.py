@@ -14,7 +14,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, assert_never, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, assert_never, cast
 
 from ikeclient.errors import PlatformError
 from ikeclient.ipc.failure import Failure
@@ -43,12 +43,29 @@ from ikeclient.process.helper.messages import (
     WriteJournal,
 )
 
+if TYPE_CHECKING:
+    import asyncio
+
+    from ikeclient.profile.compiled import CompiledProfile
+
 CRASH = "crash.log"
 PATIENCE = 90.0  # seconds for an answer; name resolution may run four commands of 15 seconds
 
 _LARGEST_CRASH = 64 << 10
 
 CODEC = Codec()
+
+Read = Callable[[], "CompiledProfile"]  # reads the profile again
+
+
+class Sockets(NamedTuple):
+    """What the helper speaks with the tunnel by, each socket about one thing."""
+
+    channel: socket.socket  # changes of the machine
+    hooks: socket.socket
+    card: socket.socket
+    reading: socket.socket  # of the profile
+    lifeline: socket.socket  # which ends with the helper
 
 
 class Keeper:
@@ -74,6 +91,15 @@ class Keeper:
         self._prepared: list[DnsStep] = []
         self._written: list[Step] = []
         self._blocks = BlockKeeper(state_dir, owner.name, tell=tell)
+
+    @property
+    def has_to_watch(self) -> bool:
+        """Whether something is closed that others may open, for which `watch` is to be called."""
+        return self._blocks.is_closed
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Keep closed from now on what is closed or will be, in this event loop."""
+        self._blocks.watch(loop)
 
     def answer(self, message: Message) -> Message:
         """Do what is asked; the answer tells of a failure. Never raises for anything a tunnel can send."""
