@@ -1,7 +1,8 @@
 """The command `ikeclient`: its commands, its global options and its one error handler.
 
-This module and what it imports at load time decide how fast every command starts. Whatever is slow (cryptography,
-netlink, profiles, asyncio, rich) is imported by the function that needs it.
+This module and what it imports at load time decide how fast every command starts, and the processes of a tunnel keep
+it in memory. So each command is imported when it is asked for, and whatever is slow (cryptography, netlink, profiles,
+asyncio, rich) by the function that needs it.
 """
 
 from __future__ import annotations
@@ -9,35 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Annotated, TextIO
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Any, TextIO
 
 import typer
-from typer.main import get_command
+from typer.main import get_command, get_group
 
-from ikeclient.cli import (
-    block,
-    completion,
-    connect,
-    doctor,
-    events,
-    execute,
-    inside,
-    metrics,
-    notify,
-    probe,
-    profile,
-    proxy,
-    repair,
-    report,
-    secret,
-    sleep,
-    status,
-    top,
-    tunnels,
-    version,
-    watch,
-)
+from ikeclient.cli import completion
 from ikeclient.cli.context import LogFormat, settings
 from ikeclient.cli.help import Command, Group
 from ikeclient.cli.options import ChosenLogFormat, Verbose
@@ -47,47 +27,86 @@ from ikeclient.errors import READER_GONE, IkeclientError, Interrupted, UsageErro
 # What typer raises for a command line it does not understand; it does not export the class itself.
 _NotUnderstood: type[Exception] = typer.BadParameter.__mro__[2]
 
+_COMMANDS = {  # by name: the module of `cli`, the function or group in it, and what it does; groups say that themselves
+    "connect": ("connect", "connect", "Connect to a VPN gateway."),
+    "up": ("connect", "up", "The same as connect --detach."),
+    "exec": ("execute", "execute", "Run a command whose only network is the tunnel."),
+    "proxy": ("proxy", "proxy", "Offer the tunnel as a local SOCKS5 and HTTP proxy."),
+    "watch": ("watch", "watch", "Connect and disconnect by network."),
+    "disconnect": ("tunnels", "disconnect", "End a tunnel."),
+    "down": ("tunnels", "disconnect", "The same as disconnect."),
+    "reconnect": ("tunnels", "reconnect", "Make a tunnel connect anew."),
+    "suspend": ("sleep", "suspend", "Say goodbye to gateways before the machine sleeps."),
+    "resume": ("sleep", "resume", "Connect what was suspended again."),
+    "wait": ("tunnels", "wait", "Wait until a tunnel is up, or gone."),
+    "repair": ("repair", "repair", "Undo what tunnels left that died."),
+    "block": ("block", "block", "Close the machine as a kill switch does."),
+    "unblock": ("block", "unblock", "Open what a kill switch keeps closed."),
+    "status": ("status", "status", "Show running tunnels (the default)."),
+    "top": ("top", "top", "Show all tunnels as they go on: rates, round-trip time, drops."),
+    "events": ("events", "events", "Show what happens to a tunnel."),
+    "notify": ("notify", "notify", "Show on a desktop what happens to tunnels."),
+    "ping": ("inside", "ping", "Ping a host through a tunnel."),
+    "resolve": ("inside", "resolve", "Look names up with a tunnel's servers."),
+    "metrics": ("metrics", "metrics", "Print what tunnels count, for Prometheus."),
+    "probe": ("probe", "probe", "Ask a gateway what it speaks."),
+    "doctor": ("doctor", "doctor", "Check what this machine can do."),
+    "report": ("report", "report", "Write a file for a report of a fault."),
+    "completion": ("completion", "completion", "Print a script for a shell to complete with."),
+    "version": ("version", "version", "Show the version."),
+    "profile": ("profile", "app", ""),
+    "secret": ("secret", "app", ""),
+}
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each imported when it is asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = _make(name)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMANDS)
+
+    def __len__(self) -> int:
+        return len(_COMMANDS)
+
+
+def _make(name: str) -> Any:
+    """Import a command. Raises KeyError."""
+    module_name, attribute, about = _COMMANDS[name]
+    module = import_module(f"ikeclient.cli.{module_name}")
+    found = getattr(module, attribute)
+    holder = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+    if isinstance(found, typer.Typer):
+        holder.add_typer(found, name=name)
+    else:
+        holder.command(name, cls=module.ExecCommand if name == "exec" else Command, short_help=about)(found)
+    return get_group(holder).commands[name]
+
+
+class _Program(Group):
+    """The group of all commands."""
+
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**named)
+        self.commands: Any = _Commands()
+
+
 app = typer.Typer(
     name="ikeclient",
     help="VPN access over IKEv2, entirely in userspace.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # importing rich would triple the time of --help
-    cls=Group,
+    cls=_Program,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-_COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
-    ("connect", connect.connect, "Connect to a VPN gateway."),
-    ("up", connect.up, "The same as connect --detach."),
-    ("exec", execute.execute, "Run a command whose only network is the tunnel."),
-    ("proxy", proxy.proxy, "Offer the tunnel as a local SOCKS5 and HTTP proxy."),
-    ("watch", watch.watch, "Connect and disconnect by network."),
-    ("disconnect", tunnels.disconnect, "End a tunnel."),
-    ("down", tunnels.disconnect, "The same as disconnect."),
-    ("reconnect", tunnels.reconnect, "Make a tunnel connect anew."),
-    ("suspend", sleep.suspend, "Say goodbye to gateways before the machine sleeps."),
-    ("resume", sleep.resume, "Connect what was suspended again."),
-    ("wait", tunnels.wait, "Wait until a tunnel is up, or gone."),
-    ("repair", repair.repair, "Undo what tunnels left that died."),
-    ("block", block.block, "Close the machine as a kill switch does."),
-    ("unblock", block.unblock, "Open what a kill switch keeps closed."),
-    ("status", status.status, "Show running tunnels (the default)."),
-    ("top", top.top, "Show all tunnels as they go on: rates, round-trip time, drops."),
-    ("events", events.events, "Show what happens to a tunnel."),
-    ("notify", notify.notify, "Show on a desktop what happens to tunnels."),
-    ("ping", inside.ping, "Ping a host through a tunnel."),
-    ("resolve", inside.resolve, "Look names up with a tunnel's servers."),
-    ("metrics", metrics.metrics, "Print what tunnels count, for Prometheus."),
-)
-for _name, _function, _about in _COMMANDS:
-    app.command(_name, cls=execute.ExecCommand if _name == "exec" else Command, short_help=_about)(_function)
-app.add_typer(profile.app, name="profile")
-app.add_typer(secret.app, name="secret")
-app.command("probe", cls=Command, short_help="Ask a gateway what it speaks.")(probe.probe)
-app.command("doctor", cls=Command, short_help="Check what this machine can do.")(doctor.doctor)
-app.command("report", cls=Command, short_help="Write a file for a report of a fault.")(report.report)
-app.command("completion", cls=Command, short_help="Print a script for a shell to complete with.")(completion.completion)
-app.command("version", cls=Command, short_help="Show the version.")(version.version)
 
 
 @app.callback(invoke_without_command=True)
@@ -102,10 +121,14 @@ def _global_options(
     settings.choose(verbosity=verbose, debug=debug, log_format=log_format)
     use_format(log_format)
     if show_version:
-        version.version(as_json=False)
+        from ikeclient.cli.version import version
+
+        version(as_json=False)
         raise typer.Exit
     if context.invoked_subcommand is None:
-        status.status()
+        from ikeclient.cli.status import status
+
+        status()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

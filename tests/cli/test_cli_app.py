@@ -255,3 +255,16 @@ def test_a_usual_command_line_loads_no_library_for_its_values(arguments: list[st
     environment = {"HOME": str(tmp_path), "IKECLIENT_RUNTIME_DIR": str(tmp_path / "run"), "PATH": "/usr/bin:/bin"}
     shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment)
     assert shown.stdout.splitlines()[-1] == "[]", shown.stderr
+
+
+def test_a_command_loads_no_other_command() -> None:
+    """Each process of a tunnel would keep them in memory."""
+    program = (
+        "import sys\n"
+        "from ikeclient.cli.app import _COMMANDS, main\n"
+        "main(['connect', '--help'])\n"
+        "modules = {module for module, _, _ in _COMMANDS.values()}\n"
+        "print(sorted(module for module in modules if f'ikeclient.cli.{module}' in sys.modules))\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    assert shown.stdout.splitlines()[-1] == "['completion', 'connect']"
