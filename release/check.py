@@ -105,7 +105,8 @@ def _works(root: Root, program: str) -> None:
     prefix = root.run("sh", "-c", f'dirname "$(dirname "$(realpath {program})")"').strip()
     for name in ("man/man1/ikeclient.1", "bash-completion/completions/ikeclient", "ikeclient/docs/systemd/README.md"):
         root.run("test", "-s", f"{prefix}/share/{name}")
-    root.run("test", "-s", f"{prefix}/share/ikeclient/docs/systemd/ikeclient.sysusers.conf")
+    for name in ("systemd/ikeclient.sysusers.conf", "systemd-user/ikeclient-notify.service"):
+        root.run("test", "-s", f"{prefix}/share/ikeclient/docs/{name}")
 
 
 def _no_compiler(root: Root) -> None:

@@ -47,9 +47,9 @@ class Service:
         bus.add_message_handler(self._handle)
 
     @classmethod
-    async def on(cls, bus: SessionBus, *capabilities: str, first: int = 1) -> Service:
-        """Start one; `first` is the number of its first notification."""
-        service = cls(await MessageBus(bus_address=bus.address).connect(), capabilities, first)
+    async def on(cls, address: str, *capabilities: str, first: int = 1) -> Service:
+        """Start one on the bus at `address`; `first` is the number of its first notification."""
+        service = cls(await MessageBus(bus_address=address).connect(), capabilities, first)
         await service._bus.request_name(NAME)
         return service
 

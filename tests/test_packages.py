@@ -73,10 +73,14 @@ def test_libraries_are_chosen_for_the_machine_that_the_package_is_for() -> None:
     assert not any(each.startswith("python-pytun") for each in trees.requirements("aarch64", "3.11"))
 
 
-@pytest.mark.parametrize("name", ["ikeclient@.service", "ikeclient-block@.service"])
-def test_the_units_run_the_program_of_the_package(name: str) -> None:
-    made = stage.unit((ROOT / "docs/systemd" / name).read_text())
-    assert re.search(r"^ExecStart=/usr/bin/ikeclient ", made, re.MULTILINE)
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("docs/systemd*/*.service")), ids=lambda path: path.parent.name + path.name
+)
+def test_the_units_run_the_program_of_the_package_and_are_packed(path: Path) -> None:
+    place = "user" if path.parent.name == "systemd-user" else "system"
+    assert f"dst: /usr/lib/systemd/{place}/{path.name}" in (PACKAGES / "nfpm.yaml").read_text()
+    made = stage.unit(path.read_text())
+    assert re.search(r"^ExecStart=-?/usr/bin/ikeclient ", made, re.MULTILINE)
     assert "/opt" not in made
 
 

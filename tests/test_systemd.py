@@ -12,6 +12,7 @@ import pytest
 from ikeclient import errors
 
 DIRECTORY = Path(__file__).resolve().parent.parent / "docs" / "systemd"
+OF_USERS = DIRECTORY.with_name("systemd-user")
 UNIT = DIRECTORY / "ikeclient@.service"
 PAGE = DIRECTORY / "README.md"
 ANALYZE = shutil.which("systemd-analyze")
@@ -53,6 +54,23 @@ def test_systemd_understands_every_line(tmp_path: Path, unit: str) -> None:
     done = analyze("verify", str(tmp_path / f"{unit}.service"), "--man=no", "--recursive-errors=no")
     complaints = [line for line in done.stderr.splitlines() if unit.partition("@")[0] in line]
     assert complaints == []
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", ["ikeclient@work", "ikeclient-proxy@work", "ikeclient-watch", "ikeclient-notify"])
+def test_systemd_understands_every_line_of_a_users_unit(tmp_path: Path, unit: str) -> None:
+    for source in OF_USERS.glob("*.service"):
+        (tmp_path / source.name).write_text(source.read_text().replace("/opt/ikeclient/bin/ikeclient", "/bin/true"))
+    done = analyze("--user", "verify", str(tmp_path / f"{unit}.service"), "--man=no", "--recursive-errors=no")
+    complaints = [line for line in done.stderr.splitlines() if unit.partition("@")[0] in line]
+    assert complaints == []
+
+
+@pytest.mark.parametrize("name", ["ikeclient@.service", "ikeclient-proxy@.service"])
+def test_a_user_has_the_same_rules_for_another_start(name: str) -> None:
+    text = (OF_USERS / name).read_text()
+    for key in ("Restart", "RestartSec", "RestartPreventExitStatus", "KillMode", "TimeoutStartSec", "TimeoutStopSec"):
+        assert f"\n{key}={settings()[key][0]}\n" in text
 
 
 def test_the_machine_is_closed_before_there_is_a_network_and_by_the_directory_of_the_tunnel() -> None:

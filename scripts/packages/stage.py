@@ -37,6 +37,9 @@ def main(tree: Path, stage: Path, version: str, epoch: int, platform: str) -> No
     plugin(stage, platform)
     for name in ("ikeclient@.service", "ikeclient-block@.service", "ikeclient-sleep.service"):
         (stage / name).write_text(unit((ROOT / "docs/systemd" / name).read_text()))
+    (stage / "user").mkdir(exist_ok=True)
+    for path in (ROOT / "docs/systemd-user").glob("*.service"):
+        (stage / "user" / path.name).write_text(unit(path.read_text()))
     (stage / "ikeclient.1.gz").write_bytes(packed((ROOT / "docs/man/ikeclient.1").read_text()))
     (stage / "changelog.gz").write_bytes(packed(changelog(version, epoch)))
     (stage / "CHANGELOG.md.gz").write_bytes(packed((ROOT / "CHANGELOG.md").read_text()))

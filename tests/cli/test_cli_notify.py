@@ -30,7 +30,7 @@ def bus(tmp_path: Path) -> Iterator[SessionBus]:
 @needs_bus
 def test_a_tunnel_is_told_of_and_sigterm_ends_it_in_order(shell: Shell, bus: SessionBus) -> None:
     async def told() -> None:
-        service = await Service.on(bus, "body", "body-markup")
+        service = await Service.on(bus.address, "body", "body-markup")
         notify = shell.start("notify", DBUS_SESSION_BUS_ADDRESS=bus.address)
         tunnel = await asyncio.to_thread(shell.connected)
         await until(lambda: service.calls, "a notification")
@@ -51,7 +51,7 @@ def test_a_tunnel_is_told_of_and_sigterm_ends_it_in_order(shell: Shell, bus: Ses
 @needs_bus
 def test_the_end_of_the_session_ends_it(shell: Shell, bus: SessionBus) -> None:
     async def told() -> None:
-        service = await Service.on(bus)
+        service = await Service.on(bus.address)
         notify = shell.start("notify", DBUS_SESSION_BUS_ADDRESS=bus.address)
         await asyncio.to_thread(shell.connected)
         await until(lambda: service.calls, "a notification")

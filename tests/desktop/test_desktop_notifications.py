@@ -46,7 +46,7 @@ def notice(summary: str = "VPN work: connected", kind: Kind = Kind.UP, body: str
 
 def test_each_key_has_one_notification_which_is_replaced(bus: SessionBus) -> None:
     async def told() -> None:
-        service = await Service.on(bus, "body")
+        service = await Service.on(bus.address, "body")
         async with working() as shows:
             shows.show("work", notice("up"))
             shows.show("home", notice("home is up"))
@@ -68,7 +68,7 @@ def test_each_key_has_one_notification_which_is_replaced(bus: SessionBus) -> Non
 
 def test_of_many_changes_the_last_one_is_shown(bus: SessionBus) -> None:
     async def told() -> None:
-        service = await Service.on(bus)
+        service = await Service.on(bus.address)
         async with working() as shows:
             for number in range(1000):
                 shows.show("work", notice(f"number {number}"))
@@ -85,7 +85,7 @@ def test_of_many_changes_the_last_one_is_shown(bus: SessionBus) -> None:
 )
 def test_markup_of_a_gateway_is_text(bus: SessionBus, capabilities: tuple[str, ...], body: str) -> None:
     async def told() -> None:
-        service = await Service.on(bus, *capabilities)
+        service = await Service.on(bus.address, *capabilities)
         async with working() as shows:
             shows.show("work", notice(body="<b>a & b</b>"))
             await until(lambda: service.calls)
@@ -99,7 +99,7 @@ def test_one_that_a_person_closed_is_not_replaced_and_not_shown_again(bus: Sessi
     """Its number may be another program's by then."""
 
     async def told() -> None:
-        service = await Service.on(bus)
+        service = await Service.on(bus.address)
         async with working() as shows:
             shows.show("work", notice("lost", Kind.LOST))
             await until(lambda: service.calls)
@@ -122,7 +122,7 @@ def test_a_service_that_comes_later_shows_what_holds_then(bus: SessionBus) -> No
             await until(lambda: shows._again is not None)
             shows.show("work", notice("refused", Kind.REFUSED))
             shows.show("home", None)
-            service = await Service.on(bus)
+            service = await Service.on(bus.address)
             await until(lambda: service.calls)
             await asyncio.sleep(0.05)
             assert service.summaries == ["refused"]
@@ -133,12 +133,12 @@ def test_a_service_that_comes_later_shows_what_holds_then(bus: SessionBus) -> No
 
 def test_a_service_that_is_started_anew_is_told_what_is_new_and_by_new_numbers(bus: SessionBus) -> None:
     async def told() -> None:
-        first = await Service.on(bus, "body-markup")
+        first = await Service.on(bus.address, "body-markup")
         async with working() as shows:
             shows.show("work", notice("up"))
             await until(lambda: first.calls)
             await first.leave()
-            second = await Service.on(bus, first=7)
+            second = await Service.on(bus.address, first=7)
             await until(lambda: not shows._numbers)
             shows.show("work", notice("lost", Kind.LOST, "<a>"))
             await until(lambda: second.calls)
@@ -151,7 +151,7 @@ def test_a_service_that_is_started_anew_is_told_what_is_new_and_by_new_numbers(b
 
 def test_a_service_that_refuses_one_is_not_pressed(bus: SessionBus) -> None:
     async def told() -> None:
-        service = await Service.on(bus)
+        service = await Service.on(bus.address)
         service.refuses = True
         async with working() as shows:
             shows.show("work", notice("up"))

@@ -36,6 +36,8 @@ PACKAGES = (
     "systemd",
     "dbus",
     "polkitd",
+    "libpam-systemd",
+    "dbus-user-session",
     "systemd-resolved",
     "libnss-resolve",
     "sudo",

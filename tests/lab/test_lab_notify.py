@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(shutil.which("dbus-daemon") is None, reason="nee
 async def desktop(lab: Lab, directory: Path) -> AsyncIterator[Service]:
     """A desktop whose user runs `ikeclient notify` on the client's machine."""
     bus = SessionBus(directory)
-    service = await Service.on(bus, "body", "body-markup")
+    service = await Service.on(bus.address, "body", "body-markup")
     environment = {**lab.client.environment, "DBUS_SESSION_BUS_ADDRESS": bus.address}
     notify = lab.network.client.start(sys.executable, "-m", "ikeclient", "notify", env=environment)
     try:
