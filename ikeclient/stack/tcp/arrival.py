@@ -46,14 +46,14 @@ class Arrival(Opening):
             return
         if not flags & ACK:
             return
-        if stamps is not None and start <= receiver.acknowledged:
-            stamps.update(segment.value_and_echo[0], now)
         if not self._acknowledge(segment, start, now):
             return
-        if segment.data and self.state in RECEIVING:
-            self._take(segment, start, now)
+        if stamps is not None and start <= receiver.acknowledged:
+            stamps.update(segment.value_and_echo[0], now)  # not before the ACK field has shown that it is the peer's
         if flags & FIN and self.state in RECEIVING:
             receiver.note_fin(start + len(segment.data))
+        if segment.data and self.state in RECEIVING:
+            self._take(segment, start, now)
         if receiver.fin == receiver.next and self.state in RECEIVING and receiver.take_fin():
             self._peer_finished(now)
         if self.state not in GONE:

@@ -38,6 +38,11 @@ class Reassembly:
     def __bool__(self) -> bool:
         return bool(self._islands)
 
+    @property
+    def end(self) -> int:
+        """Where the last island ends; 0 without one."""
+        return self._islands[-1].end if self._islands else 0
+
     def insert(self, start: int, data: memoryview, budget: int) -> Range | None:
         """Copy what is new of the data; return the first range that was here already (RFC 2883).
 

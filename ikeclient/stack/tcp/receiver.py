@@ -101,6 +101,11 @@ class Receiver:
 
     def place(self, start: int, data: memoryview, segments: int, now: float) -> list[memoryview]:
         """Sort data in; return what follows in order, now that it is here."""
+        if 0 <= self.fin < start + len(data):
+            data = data[: max(self.fin - start, 0)]  # nothing follows a FIN
+            if not data:
+                self.acks.at_once()
+                return []
         if start == self.next and not self.queue:
             size = len(data)
             right = self.edge + (1 << self._scale) - 1
@@ -159,8 +164,8 @@ class Receiver:
         return [(start & MASK, end & MASK) for start, end in found]
 
     def note_fin(self, position: int) -> None:
-        """The peer's FIN stands there."""
-        if self.fin < 0:
+        """The peer's FIN stands there, unless data behind it is here already."""
+        if self.fin < 0 and position >= self.queue.end:
             self.fin = position
 
     def clear(self) -> None:
