@@ -22,6 +22,7 @@ ARENA = 4 * LONGEST
 # Bytes after which a call ends, so that the other direction has its turn: more than come while a call waits for several
 # (`event_loop.COALESCING_DELAY`), at a gigabit per second, and while they are carried.
 _BURST = 262_144
+_ALONE = 2  # datagrams in a row that nobody had merged, after which recvmmsg pays; one ends a burst that was merged
 _MANY = 8  # datagrams, each by itself, after which it pays to wait for more at a time
 
 
@@ -44,7 +45,7 @@ class Receiver:
         self._run = Run(self.slots)
         self._recvmmsg = Recvmmsg(self.slots.buffer)
         self._busy = False  # whether the last call found several; if not, the first one is not kept waiting for more
-        self._merged = True  # whether datagrams seem to arrive merged: then recvmmsg has nothing to do
+        self._alone = 0  # datagrams in a row that nobody had merged
         self._stride = 1  # of the longest datagrams of late
 
     def drain(self, transport: RunTransport, limit: int, *, again: bool) -> int:
@@ -76,14 +77,15 @@ class Receiver:
         stride, tos = 1, 0
         source: Address | None = None  # None while the run is empty
         while reads < limit and taken < _BURST:
-            several = first is None and self._busy and not self._merged
+            several = first is None and self._busy and self._alone >= _ALONE
             arrivals = (first,) if first is not None else self._arrivals(transport, several, end, stride, limit - reads)
             first = None
             for data, length, size, sender, octet in arrivals:
-                self._merged = self._recvmmsg.merged if several else size != length
-                count = -(-length // size) if several and size and not self._merged else 1
+                merged = self._recvmmsg.merged if several else size != length
+                self._alone = 0 if merged else self._alone + 1
+                count = -(-length // size) if several and size and not merged else 1
                 reads += count
-                loose += 0 if self._merged else count
+                loose += 0 if merged else count
                 taken += length
                 fits = source is not None and end % stride == 0 and sender == source and octet == tos
                 fits = fits and end + length <= ARENA

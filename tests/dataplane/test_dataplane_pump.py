@@ -716,6 +716,26 @@ def test_a_delay_pays_after_many_datagrams_that_nobody_merged(
     assert not fast.pump.wants_delay()
 
 
+def test_one_that_ends_a_merged_burst_does_not_tell_of_datagrams_that_nobody_merged(fast: Rig, gateway: Rig) -> None:
+    """A burst of 46 segments comes as 45 and 1; a call for many at once would copy what is merged."""
+    sealed = [gateway.send(back(bytes(500)))[0] for _ in range(12)]
+    waiting = [part for at in range(0, 12, 3) for part in (sealed[at] + sealed[at + 1], sealed[at + 2])]
+
+    def receive(buffer: memoryview) -> tuple[int, int, tuple[str, int], int] | None:
+        if not waiting:
+            return None
+        data = waiting.pop(0)
+        buffer[: len(data)] = data
+        return len(data), len(sealed[0]), GATEWAY, 0
+
+    def recvmmsg(*_: object) -> list[Arrival]:
+        raise AssertionError
+
+    fast.socket.receive_into, fast.socket.recvmmsg = receive, recvmmsg  # type: ignore[attr-defined]
+    fast.pump.drain_udp(fast.socket, True)
+    assert fast.pump.table.inbound[0xC0000001].counters.packets == 12
+
+
 def test_long_runs_are_paced_while_packets_get_lost(fast: Rig, gateway: Rig) -> None:
     """The other end's TCP tells; forged packets do not."""
     options = bytes.fromhex("0101050a0000000100000002")
