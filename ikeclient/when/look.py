@@ -91,7 +91,7 @@ def _gateway_mac(kernel: Netlink, way: DefaultRoute) -> str | None:
     if way.gateway is None or _has_no_addresses(way.interface):
         return ""
     mac = kernel.neighbours(way.gateway.version, way.index).get(way.gateway)
-    if mac is None:
+    if mac is None and not kernel.solicit(way.gateway, way.index):
         nudge(way.gateway, way.interface)
     return mac
 
@@ -103,7 +103,10 @@ def _has_no_addresses(interface: str) -> bool:
 
 
 def nudge(gateway: IPAddress, interface: str) -> None:
-    """Send an empty datagram to the gateway, for which the kernel has to ask for its MAC address."""
+    """Send an empty datagram to the gateway, for which the kernel has to ask for its MAC address.
+
+    That takes no rights, and the firewall of a kill switch stops it.
+    """
     family = socket.AF_INET if gateway.version == 4 else socket.AF_INET6
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as asking:
         scope = (0, socket.if_nametoindex(interface)) if gateway.version == 6 else ()

@@ -123,6 +123,42 @@ def test_a_profile_without_rules_is_not_watched(lab: Lab) -> None:
     assert (done.returncode, "[when]" in done.stderr) == (2, True)
 
 
+@pytest.mark.extended
+def test_a_kill_switch_is_opened_where_the_tunnel_is_to_be_down_and_one_that_hangs_is_killed(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """What refused credentials, or a process that had to be killed, keep closed would cut off a trusted network."""
+    links = json.loads(lab.network.gateway.run("ip", "-j", "link", "show", "wan2").stdout)
+    trusted = [{"gateway_mac": [links[0]["address"]]}]
+    lab.prepare(Offer(), when={"trusted": trusted}, session={"kill_switch": True})
+    lab.client.secret_file("psk", "not the right one")
+    watching = Watching(lab, tmp_path)
+
+    def is_open() -> bool:
+        status = lab.client.status()
+        return status is not None and status["state"] == "disconnected" and not status["blocked"]
+
+    try:
+        wait_for(lambda: "exit code 4" in watching.said, timeout=60, what="the refusal")
+        status = lab.client.status()
+        assert status is not None
+        assert (status["state"], status["watch"]["action"]) == ("blocked", "connect")
+        lab.network.use_second_path()
+        wait_for(is_open, timeout=60, what=f"the kill switch to be opened\n{watching.said}", interval=0.2)
+        lab.prepare(Offer(), when={"trusted": trusted}, session={"kill_switch": True})
+        lab.network.use_first_path()
+        hanging = watching.up()
+        lab.network.client.run("kill", "-STOP", str(hanging["pid"]))
+        lab.network.use_second_path()
+        wait_for(is_open, timeout=60, what=f"the kill switch to be opened\n{watching.said}", interval=0.2)
+        assert "was killed" in watching.said
+        assert lab.client.run("repair").stdout == "", "nothing was left to repair"
+    finally:
+        watching.process.terminate()
+        assert watching.process.wait(timeout=30) == 0
+        lab.client.run("unblock", "--all")
+
+
 @pytest.mark.waits
 def test_the_domain_of_a_network_is_that_of_its_interface_and_never_the_tunnels(lab: Lab, tmp_path: Path) -> None:
     """The tunnel's own domain is the one that is trusted: with it up, the network below is no other than before."""

@@ -68,6 +68,16 @@ def test_addresses_that_cannot_be_spoken_from_are_left_out(kernel: Netlink) -> N
     assert [str(a.address) for a in found.addresses if a.deprecated] == ["2001:db8::11"]
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_the_kernel_is_made_to_ask_for_a_neighbour(kernel: Netlink, address: str) -> None:
+    index = socket.if_nametoindex("a0")
+    assert address not in sh("ip neigh show dev a0 nud all")
+    assert kernel.solicit(ip_address(address), index)
+    assert address in sh("ip neigh show dev a0 nud all")
+    assert kernel.neighbours(ip_address(address).version, index) == {}, "nobody has answered"
+    assert not kernel.solicit(ip_address(address), 9999)
+
+
 def test_an_address_is_left_out_when_a_neighbour_has_it_already(kernel: Netlink) -> None:
     sh("ip address add 2001:db8::77/64 dev b0 nodad; ip address add 2001:db8::77/64 dev a0")
     poll = select.poll()

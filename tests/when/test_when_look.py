@@ -43,7 +43,9 @@ class Machine:
         self.now = HOME
         self.neighbours_of: dict[tuple[int, int], dict[IPAddress, str]] = {(4, 3): {GATEWAY: MAC}}
         self.wireless: dict[int, str] | None = {3: "Home"}
+        self.solicited: list[tuple[str, int]] = []
         self.nudged: list[str] = []
+        self.is_root = True
         self.names = FakeNames()
         self.looker = Looker(self.names)
         self._place = place
@@ -59,6 +61,10 @@ class Machine:
 
     def neighbours(self, version: int, index: int) -> dict[IPAddress, str]:
         return self.neighbours_of.get((version, index), {})
+
+    def solicit(self, address: IPAddress, index: int) -> bool:
+        self.solicited.append((str(address), index))
+        return self.is_root
 
     def close(self) -> None:
         pass
@@ -116,7 +122,10 @@ def test_a_wired_network_has_no_name_whatever_is_told_of_others(machine: Machine
 def test_a_gateway_that_has_not_answered_is_not_known_however_long_it_takes_and_asked_for(machine: Machine) -> None:
     machine.neighbours_of = {}
     assert [machine.looker.look().gateway_mac for _ in range(3)] == [None, None, None]
-    assert machine.nudged == ["192.0.2.1"] * 3
+    assert (machine.solicited, machine.nudged) == ([("192.0.2.1", 3)] * 3, [])
+    machine.is_root = False
+    machine.looker.look()
+    assert machine.nudged == ["192.0.2.1"], "which takes no rights"
 
 
 def test_a_gateway_of_the_other_family_is_looked_for_there(machine: Machine) -> None:
@@ -130,7 +139,7 @@ def test_where_neighbours_have_no_addresses_the_gateway_has_none(machine: Machin
     machine.interface("wwan0", flags="0x10d1", uevent="DEVTYPE=wwan\nINTERFACE=wwan0\n")
     machine.leaves_by(DefaultRoute(version=4, index=5, interface="wwan0", gateway=GATEWAY))
     network = machine.looker.look()
-    assert (network.kind, network.gateway_mac, machine.nudged) == ("cellular", "", [])
+    assert (network.kind, network.gateway_mac, machine.solicited) == ("cellular", "", [])
     machine.leaves_by(replace(WIFI, gateway=None))
     assert machine.looker.look().gateway_mac == ""
 

@@ -32,13 +32,14 @@ _NEIGHBOUR = Struct("=BxxxiHBB")  # ndmsg: family, index, state, flags, type
 _NUMBER = Struct("=I")
 _ERROR = Struct("=i")
 
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP_INTR, _NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP_INTR, _NLM_F_DUMP, _NLM_F_CREATE = 0x1, 0x4, 0x10, 0x300, 0x400
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _RTM_NEWNEIGH, _RTM_GETNEIGH = 28, 30
 _NDA_DST, _NDA_LLADDR = 1, 2
+_NTF_USE = 0x01
 _UNUSABLE = 0x01 | 0x20 | 0x40  # incomplete, failed, without a link-layer address
 _SOL_NETLINK, _GET_STRICT_CHECK = 270, 12
 
@@ -299,6 +300,15 @@ class Netlink:
             if kind == _RTM_NEWNEIGH and on == index and address is not None and lower and not state & _UNUSABLE:
                 found[address] = lower.hex(":")
         return found
+
+    def solicit(self, address: IPAddress, index: int) -> bool:
+        """Have the kernel ask for a neighbour's link-layer address; false if it refuses: it takes CAP_NET_ADMIN.
+
+        Raises OSError.
+        """
+        body = _NEIGHBOUR.pack(_FAMILIES[address.version], index, 0, _NTF_USE, 0)
+        [code] = self.change([(_RTM_NEWNEIGH, _NLM_F_CREATE, body + attribute(_NDA_DST, address.packed))])
+        return code == 0
 
     def interface_addresses(self) -> Iterator[tuple[int, IPInterface, IPNetwork]]:
         """Index of the interface, address and network of every address of this network namespace.
