@@ -366,6 +366,9 @@ def _plan(wanted: _Wanted, progress: Progress) -> None:
 
 def _load() -> None:
     """Load what a tunnel consists of, which takes less long than to read a profile."""
+    from ikeclient.process.lean_asyncio import import_asyncio
+
+    import_asyncio()
     import ikeclient.process.run  # noqa: F401
     from ikeclient.net.machine.requests import message_classes
 

@@ -23,6 +23,7 @@ from ikeclient.net.transport.icmp_errors import PathHint
 from ikeclient.net.watch.snapshot import Change
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.tunnel.commands import Answer, Command, Lookup, Question, Retype, RunHook, Signing, StopHook
+from ikeclient.tunnel.late_modules import load_for
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports, Socket
 from ikeclient.tunnel.session import Session
@@ -37,6 +38,7 @@ class TunnelDriver:
     """A tunnel that lives in the running event loop. `run` returns after `stop`, or raises what ended it."""
 
     def __init__(self, profile: CompiledProfile, options: ConnectOptions, ports: Ports, publish: Publish) -> None:
+        load_for(profile)
         self._ports = ports
         self._publish = publish
         self._loop = asyncio.get_running_loop()
@@ -113,6 +115,7 @@ class TunnelDriver:
 
     async def adopt(self, profile: CompiledProfile) -> None:
         """Go on with another profile. Raises IkeclientError, and then the tunnel goes on as before."""
+        load_for(profile)
         task = self._enter(partial(self.tunnel.adopt, profile))
         await self._until(lambda: task.done)
         if task.error is not None:

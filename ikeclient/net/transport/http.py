@@ -9,7 +9,6 @@ longer than the limit is cut off. Redirects are not followed here.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import io
 import os
 import socket
@@ -165,8 +164,12 @@ def exchange(
         raise HttpError("it does not answer in time") from None
     except OSError as error:
         raise HttpError((error.strerror or "the connection broke").lower()) from None
-    except (http.client.HTTPException, ValueError) as error:
-        raise HttpError(f"its answer is not HTTP ({type(error).__name__})") from None
+    except ValueError as error:
+        raise _not_http(error) from None
+
+
+def _not_http(error: Exception) -> HttpError:
+    return HttpError(f"its answer is not HTTP ({type(error).__name__})")
 
 
 def _left(deadline: float) -> float:
@@ -177,15 +180,20 @@ def _left(deadline: float) -> float:
 
 
 def _answer(connection: socket.socket, deadline: float, limit: int) -> HttpAnswer:
+    from http.client import HTTPException, HTTPResponse  # 1 MiB with what it imports: see `tunnel.late_modules`
+
     source = _Source(connection, deadline, 2 * limit + (1 << 18))  # with room for headers and the marks of chunks
-    answer = http.client.HTTPResponse(source)  # type: ignore[arg-type]  # makefile is all that it calls
+    answer = HTTPResponse(source)  # type: ignore[arg-type]  # makefile is all that it calls
     with contextlib.closing(answer):
-        answer.begin()
-        if answer.status in (301, 302, 303, 307, 308):
-            return HttpAnswer(status=answer.status, body=b"", location=answer.getheader("Location"))
-        if answer.length is not None and answer.length > limit:
-            raise HttpError(f"its answer of {answer.length} bytes is too long")
-        body = answer.read(limit + 1)
+        try:
+            answer.begin()
+            if answer.status in (301, 302, 303, 307, 308):
+                return HttpAnswer(status=answer.status, body=b"", location=answer.getheader("Location"))
+            if answer.length is not None and answer.length > limit:
+                raise HttpError(f"its answer of {answer.length} bytes is too long")
+            body = answer.read(limit + 1)
+        except HTTPException as error:
+            raise _not_http(error) from None
         if len(body) > limit:
             raise HttpError(f"its answer of more than {limit} bytes is too long")
         return HttpAnswer(status=answer.status, body=body)

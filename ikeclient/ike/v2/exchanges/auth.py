@@ -21,7 +21,6 @@ from ikeclient.crypto.pki.revocation import (
 )
 from ikeclient.crypto.sign.schemes import Scheme
 from ikeclient.eap.method import NeedCredential, method_name
-from ikeclient.eap.peer import EapPeer
 from ikeclient.eap.traits import MUTUAL
 from ikeclient.errors import (
     AuthenticationFailed,
@@ -361,6 +360,8 @@ class AuthExchange:
         expected = self._config.gateway.identity or identity
         tls = auth.tls and auth.tls.expecting(expected.type, expected.data)
         sources = self._sources
+        from ikeclient.eap.peer import EapPeer  # for few profiles, with all of TLS: see `tunnel.late_modules`
+
         peer = EapPeer(
             auth.identity,
             self._methods(auth),
