@@ -27,7 +27,7 @@ Examined = tuple[int, int, int, int, bool]
 
 _FRAME = VNET_HEADER + 65535
 _FRAME_HEAD = VNET_HEADER + HEAD
-_SUPER = 32_768  # bytes of a frame that makes a run by itself
+_SUPER = 16_384  # bytes of a frame that makes a run by itself
 _BURST = 131_072  # bytes after which a call ends, so that the other direction has its turn
 _MOST_RUNS = 8  # of as many SAs at a time, so that packets of several do not break up each other's runs
 _LONGEST_TRAILER = 257
