@@ -199,6 +199,10 @@ def test_nothing_is_done_while_nothing_happens(directory: Path, monkeypatch: pyt
         assert len(looks) == before, "what lies beside the directory is no reason"
         directory.mkdir()  # noqa: ASYNC240 - of a file system in memory
         await until(lambda: len(looks) > before)
+        await asyncio.sleep(0.1)  # for the looks that follow
+        before = len(looks)
+        (directory / "work.sock").touch()
+        await until(lambda: len(looks) > before)
         work.cancel()
         with suppress(asyncio.CancelledError):
             await work
