@@ -338,7 +338,7 @@ def read_netlink(data: bytes) -> object:
     links = {each.index: each.name for each in answers._interfaces()}
     for name in links.values():
         printable(name)
-    return len(list(answers._addresses(links))) + len([*answers._defaults(4, links), *answers._defaults(6, links)])
+    return len(list(answers._addresses(links))) + len([*answers.defaults(4, links), *answers.defaults(6, links)])
 
 
 ERRORS = [struct.pack("=IBBBxII", number, 2, 3, 4, mtu, 0) for number in (111, 90, 113, 1, 5) for mtu in (0, 68, 1300)]
