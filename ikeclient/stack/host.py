@@ -11,11 +11,25 @@ from struct import Struct
 
 from ikeclient.errors import IkeclientError
 from ikeclient.esp.codec.sums import fold, ones_sum
+from ikeclient.esp.packet.inner import IPV4_HEADER
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.stack.control import Control
 from ikeclient.stack.interfaces import FRAME_HEADER, Entropy, Handler, Inbound, Quoted, Sends, Stream
 from ikeclient.stack.ip import icmp
-from ikeclient.stack.ip.header import DONT_FRAGMENT, ICMP, ICMPV6, TCP, UDP, Packet, Parsed, presentation, pseudo_sum
+from ikeclient.stack.ip.header import (
+    DONT_FRAGMENT,
+    FRAGMENT,
+    ICMP,
+    ICMPV6,
+    LONGEST,
+    TCP,
+    UDP,
+    Packet,
+    Parsed,
+    header,
+    presentation,
+    pseudo_sum,
+)
 from ikeclient.stack.ip.path_mtu import PathMtus, least_mtu
 from ikeclient.stack.ip.reassembly import Fragment, Reassembly
 from ikeclient.stack.ping import Done
@@ -234,8 +248,20 @@ class Host:
         key = parsed.source, parsed.destination, parsed.protocol, name
         whole = self._fragments.add(Fragment(key=key, at=at, more=more, data=bytes(segment), tos=parsed.tos), now)
         if whole is not None:
-            data, tos = whole
-            self._demultiplex(packet[: parsed.end], memoryview(data), tos, 0, False)
+            self._take_whole(*whole)
+
+    def _take_whole(self, data: bytes, tos: int) -> None:
+        """Take a packet that came in fragments, of which the last one was parsed, as one that came whole.
+
+        Its further extension headers are read, and what an error quotes of it is its beginning.
+        """
+        parsed = self._parsed
+        nested = parsed.protocol == FRAGMENT and len(parsed.source) == 16
+        if nested or (len(parsed.source) == 4 and IPV4_HEADER + len(data) > LONGEST):
+            self.counters.malformed += 1
+            return
+        head = header(parsed.source, parsed.destination, parsed.protocol, len(data), tos=tos, flags=0)
+        self._take(memoryview(head + data), self._now, 0, False)
 
     def _demultiplex(self, packet: memoryview, segment: memoryview, tos: int, size: int, checked: bool) -> None:
         """Hand over what is behind the header; `packet` is what an error would quote."""

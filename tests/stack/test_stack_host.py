@@ -284,6 +284,31 @@ def test_what_is_damaged_or_for_somebody_else_is_dropped_and_counted() -> None:
     assert there.receive() == (b"data", (THEIRS, 9))
 
 
+def test_a_packet_in_fragments_is_read_as_a_whole_one() -> None:
+    """RFC 8200 section 4.5: extension headers may follow the fragment header. Nothing is too long or nested."""
+    pair = Pair()
+    there = pair.ours.open_udp(53)
+    segment = pack(">HHHH", 9, 53, 1008, 0) + bytes(1000)
+    check = transport_checksum(packed(THEIRS6), packed(OURS6), UDP, segment)
+    padding = bytes((UDP, 0, 1, 4, 0, 0, 0, 0))
+    chain = padding + segment[:6] + check.to_bytes(2, "big") + segment[8:]
+
+    def put(data: bytes, protocol: int) -> None:
+        for at in (512, 0):
+            head = pack(">BxHI", protocol, at | (not at), 7)
+            part = ipv6(head + data[at : at + 512 or None], source=THEIRS6, destination=OURS6, next_header=FRAGMENT)
+            pair.ours.write_packet(part, pair.now)
+
+    put(chain, 60)
+    assert there.receive() == (bytes(1000), (packed(THEIRS6), 9))
+    put(pack(">BxHI", UDP, 1, 8) + bytes(1000), FRAGMENT)
+    assert pair.ours.counters.malformed == 1
+    for at, size in ((0, 65_504), (65_504, 24)):  # together more than any packet has
+        place = at >> 3 | (0 if at else 0x2000)
+        pair.ours.write_packet(ipv4(bytes(size), source=THEIRS4, destination=OURS4, flags_offset=place), pair.now)
+    assert pair.ours.counters.malformed == 2
+
+
 def test_errors_of_ours_are_rationed() -> None:
     """RFC 4443 section 2.4 (f), RFC 1812 section 4.3.2.8."""
     pair = Pair()

@@ -423,16 +423,19 @@ def test_datagrams_and_pings_of_any_length_are_carried(address: str, offload: bo
 
 
 @BOTH
-def test_errors_about_datagrams_are_told_in_both_directions(address: str) -> None:
+@pytest.mark.parametrize("size", [9, 5000])
+def test_errors_about_datagrams_are_told_in_both_directions(address: str, size: int) -> None:
+    """Also about those that came in fragments."""
+
     async def main(host: AsyncHost, _: Wire) -> None:
         loop, ours = asyncio.get_running_loop(), host.open_udp()
-        ours.send(b"to nobody", (address, 9))
+        ours.send(bytes(size), (address, 9))
         with pytest.raises(ConnectionRefusedError):
             await ours.read()
         with socket.socket(family(address), socket.SOCK_DGRAM) as theirs:
             theirs.setblocking(False)
             theirs.connect((OURS4 if address == LINUX4 else OURS6, 9))
-            theirs.send(b"to nobody")
+            theirs.send(bytes(size))
             with pytest.raises(ConnectionRefusedError):
                 await loop.sock_recv(theirs, 100)
 
