@@ -233,18 +233,20 @@ def request(
 
 
 def status(name: str, *, directory: Path | None = None, timeout: float = 5.0) -> TunnelStatus:
-    """Return what the tunnel `name` tells about itself.
+    """Return what the tunnel `name` tells about itself, with what `ikeclient watch` has decided for it beside it.
 
     Raises NoSuchTunnel when it does not run, NoResponse when it does not answer in time or makes no sense, UsageError
     when it refuses.
     """
+    from ikeclient.control import automatic
     from ikeclient.control.status import TunnelStatus
 
     with _Connection(name, directory, timeout) as connection:
         answer = connection.ask(Command.STATUS)
     if not isinstance(answer, Mapping):
         raise _nonsense(name, ParseError("it is no object"))
-    return replace(TunnelStatus.from_json(answer), user=connection.user)
+    watch = automatic.decisions(connection.place).get(connection.own_name)
+    return replace(TunnelStatus.from_json(answer), user=connection.user, watch=watch)
 
 
 def join(name: str, *, directory: Path | None = None, timeout: float = 10.0) -> object | None:
@@ -339,8 +341,8 @@ class _Connection:
         self.name = name
         self._deadline: float | None = time.monotonic() + timeout
         self._buffer = bytearray()
-        place, own = _at(name, directory)
-        self._socket = self._open(protocol.socket_path(place, own), directory)
+        self.place, self.own_name = _at(name, directory)
+        self._socket = self._open(protocol.socket_path(self.place, self.own_name), directory)
         who = peer(self._socket)
         self.pid = who.pid
         self.user = _user_name(who.uid)

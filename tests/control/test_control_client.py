@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ikeclient.control import client, protocol
+from ikeclient.control import automatic, client, protocol
 from ikeclient.control.directory import Peer
 from ikeclient.control.protocol import Command
 from ikeclient.control.status import TunnelStatus
@@ -130,6 +130,10 @@ def test_the_status_of_a_tunnel_is_one_value(rig: Rig) -> None:
     user = pwd.getpwuid(os.geteuid()).pw_name
     shown = TunnelStatus(name="work", user=user, state="connected", roams=2)
     assert client.status("work", directory=rig.directory) == shown
+    automatic.write(rig.directory, "work", "connect", "untrusted network 'Free'")
+    watched = client.status("work", directory=rig.directory).watch
+    assert watched is not None
+    assert watched.reason == "untrusted network 'Free'"
 
 
 def test_a_tunnel_that_ends_instead_of_answering_is_said_as_such(directory: Path) -> None:
