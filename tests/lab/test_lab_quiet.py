@@ -13,6 +13,7 @@ from lab.world import Lab
 pytestmark = pytest.mark.waits
 
 WINDOW, WINDOWS = 5.0, 2
+LARGEST_MIB = 42.0  # 37 with CPython 3.11; it was 48 before much was loaded on demand
 SETTLING = 27.0  # seconds after the last packet in which its consequences are looked for
 
 
@@ -49,3 +50,12 @@ def test_an_idle_tunnel_sleeps(lab: Lab) -> None:
     found = quietest(connection)
     assert len(found) == 2
     assert sum(found.values()) <= 2, found
+
+
+@pytest.mark.extended
+def test_a_tunnel_takes_little_memory(lab: Lab) -> None:
+    """What its processes have for themselves; pages that they share count once, and those of libraries not at all."""
+    connection = lab.connected()
+    rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii") for pid in family(connection.process.pid)]
+    taken = [int(rollup.partition("\nPss_Anon:")[2].split()[0]) / 1024 for rollup in rollups]
+    assert sum(taken) < LARGEST_MIB, taken

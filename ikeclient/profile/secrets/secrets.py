@@ -14,7 +14,6 @@ and cannot be pickled. Nothing that was read is quoted in an error. The ways in:
 from __future__ import annotations
 
 import ctypes
-import hmac
 import importlib
 import os
 import re
@@ -57,6 +56,8 @@ class Secret:
         return self._value
 
     def __eq__(self, other: object) -> bool:
+        import hmac  # with all of OpenSSL, which a tunnel's helper would keep
+
         return isinstance(other, Secret) and hmac.compare_digest(self._value, other._value)
 
     __hash__ = None  # type: ignore[assignment]  # a hash of a secret tells about it
