@@ -24,6 +24,7 @@ PACKAGE = str(ROOT / "ikeclient") + "/"
 GATEWAY = str(ROOT / "tests" / "sim" / "sim_gateway.py")  # which is made of the same code
 
 LEAVES: dict[str, str] = {
+    "lazy_dataclass.py": "makes a class when it is first used",
     "wire/": "bytes to values",
     "crypto/": "bytes to bytes",
     "esp/": "the walk of a datagram",
