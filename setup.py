@@ -17,6 +17,7 @@ SOURCES = (
     "ikeclient/esp/codec/_coalesce.pxi",
     "ikeclient/esp/codec/_evp.pxi",
     "ikeclient/esp/codec/_filter.pxi",
+    "ikeclient/esp/codec/_relay.pxi",
     "ikeclient/esp/codec/_single.pxi",
 )
 elsewhere = None if os.access(HERE, os.W_OK) else tempfile.TemporaryDirectory(prefix="ikeclient-build-")

@@ -139,7 +139,7 @@ async def main(options: argparse.Namespace) -> None:
     if source is not None:
         SourceWatch(source, pump.drain_tun)
     else:
-        watch(device.fileno(), pump.drain_tun)
+        watch(device.fileno(), pump.drain_tun, relay=pump.relay)
     watch(socket.fileno(), partial(pump.drain_udp, socket), pump.wants_delay)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(

@@ -15,7 +15,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from ipaddress import IPv4Network
 from struct import pack
 
@@ -24,7 +23,9 @@ from ikeclient.crypto.algorithms.transforms import ENCRYPTION, EspSuite
 from ikeclient.dataplane.pump import Pump, PumpCallbacks
 from ikeclient.esp.codec import run_cipher
 from ikeclient.esp.codec.choice import ACTIVE
+from ikeclient.esp.codec.single import single_opener
 from ikeclient.esp.sa.pair import InboundSa, SaPair
+from ikeclient.esp.sa.replay import ReplayWindow
 from ikeclient.esp.sa.selectors import Selector
 from ikeclient.net.device.tun import TunCounters
 
@@ -74,6 +75,7 @@ class Socket:
 
     local = ("192.0.2.10", 4500)
     segments = merges = True
+    descriptor = -1
 
     def __init__(self) -> None:
         self.waiting: list[tuple[bytes, int]] = []
@@ -180,10 +182,12 @@ def sent(frames: list[bytes]) -> list[tuple[bytes, int]]:
 
 def renew(sa: InboundSa) -> None:
     """Let an SA receive the same packets again."""
-    sa._window = type(sa._window)(4096)
-    if sa._single is not None:
-        cipher, _, *rest = sa._single.args
-        sa._single = partial(sa._single.func, cipher, sa._window, *rest)
+    if sa._single is None:
+        sa._window = ReplayWindow(4096)
+    else:
+        cipher, _, packets, alignment = sa._single.open.args
+        sa._single = single_opener(cipher, packets, alignment, 4096, esn=False)
+        sa._window = sa._single.window
 
 
 class Case:

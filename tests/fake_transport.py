@@ -6,6 +6,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ikeclient.esp.codec import plain as offload_plain
 from ikeclient.net.device.tun import TunCounters
@@ -113,15 +114,26 @@ class QueueTun(FrameTun):
         super().__init__()
         self._there, self._here = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._here.setblocking(False)
-        self.descriptor = self._here.fileno()
+
+    @property
+    def descriptor(self) -> int:  # type: ignore[override]
+        while self.waiting:
+            self._there.send(bytes(10) + self.waiting.popleft(), socket.MSG_DONTWAIT)
+        return self._here.fileno()
+
+    def taken(self) -> list[bytes]:
+        """The frames that were written to the descriptor."""
+        frames = []
+        with suppress(BlockingIOError):
+            while True:
+                frames.append(self._there.recv(1 << 17, socket.MSG_DONTWAIT))
+        return frames
 
     def __del__(self) -> None:
         self._there.close()
         self._here.close()
 
     def read_into(self, buffers: Sequence[bytearray]) -> int:
-        while self.waiting:
-            self._there.send(bytes(10) + self.waiting.popleft(), socket.MSG_DONTWAIT)
         try:
             return os.readv(self.descriptor, buffers)
         except BlockingIOError:
@@ -134,6 +146,7 @@ class RunSocket(FakeSocket):
     errors_drained = 0
     merging = False
     segments = merges = True
+    descriptor = -1
 
     def runs(self) -> RunSocket | None:
         return self

@@ -11,11 +11,14 @@ before the next look at the descriptors, once for all that happened meanwhile; a
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 import selectors
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
+
+from ikeclient.dataplane.interfaces import Relayed
 
 COALESCING_DELAY = 1e-3  # seconds: at a gigabit per second some hundred packets come in this time
 PACING = 300e-6  # seconds: with runs of forty full packets this is one and a half gigabits per second
@@ -23,6 +26,7 @@ PACING = 300e-6  # seconds: with runs of forty full packets this is one and a ha
 _TURN = 2e-3  # seconds for packets before timers and all else have theirs
 _MOST_EVENTS = 16
 Carry = Callable[[bool], object]
+Relay = Callable[[int, int], Relayed | None]
 _Result = TypeVar("_Result")
 
 
@@ -39,22 +43,39 @@ class PacketSelector(selectors.BaseSelector):
         self._poll.register(self._others.fileno(), select.EPOLLIN)
         self._packets: dict[int, tuple[Carry, Callable[[], bool] | None]] = {}
         self._next: list[Callable[[], None]] = []
+        self._relay: tuple[int, Relay] | None = None  # and whose it is
 
     def call_next(self, call: Callable[[], None]) -> None:
         """Call this once before the next look at the descriptors."""
         self._next.append(call)
 
-    def watch(self, descriptor: int, carry: Carry, wants_delay: Callable[[], bool] | None = None) -> None:
+    def watch(
+        self,
+        descriptor: int,
+        carry: Carry,
+        wants_delay: Callable[[], bool] | None = None,
+        relay: Relay | None = None,
+    ) -> None:
         """Call `carry` whenever the descriptor is readable, and then wait a moment if `wants_delay` says so.
 
         Its argument tells whether the descriptor was found readable again right after the last call.
+
+        `relay(poll, timeout)` may wait in our place, as epoll_wait(2), and carry packets that come alone meanwhile. It
+        returns the descriptors and events that are ready then, and those whose packets it has carried just before; None
+        if it has not waited. There is one.
         """
+        if relay is not None:
+            self._relay = descriptor, relay
+        elif self._relay is not None and self._relay[0] == descriptor:
+            self._relay = None
         if descriptor not in self._packets:
             self._poll.register(descriptor, select.EPOLLIN)
         self._packets[descriptor] = carry, wants_delay
 
     def unwatch(self, descriptor: int) -> None:
         """Stop that; nothing happens where it is not watched. To be called before the descriptor is closed."""
+        if self._relay is not None and self._relay[0] == descriptor:
+            self._relay = None
         if self._packets.pop(descriptor, None) is not None:
             self._poll.unregister(descriptor)
 
@@ -68,7 +89,8 @@ class PacketSelector(selectors.BaseSelector):
             self._call_next()
             timeout = 0
         poll, carry = self._poll.poll, self._carry
-        others, carried = carry(poll(timeout, _MOST_EVENTS), ())
+        relayed = self._wait(self._relay[1], timeout) if self._relay is not None and timeout != 0 else None
+        others, carried = carry(*(relayed or (poll(timeout, _MOST_EVENTS), ())))
         if carried:
             end = time.monotonic() + _TURN
             while carried and not others and not self._next and (ready := poll(0, _MOST_EVENTS)):
@@ -76,6 +98,13 @@ class PacketSelector(selectors.BaseSelector):
                 if time.monotonic() >= end:
                     break
         return self._others.select(0) if others else []
+
+    def _wait(self, relay: Relay, timeout: float | None) -> Relayed | None:
+        try:
+            return relay(self._poll.fileno(), -1 if timeout is None else math.ceil(max(timeout, 0) * 1000))
+        except Exception as error:
+            self._failed(error)
+            return [], ()
 
     def _call_next(self) -> None:
         calls, self._next = self._next, []
@@ -161,11 +190,13 @@ def run_loop(main: Coroutine[Any, Any, _Result]) -> _Result:
         return runner.run(main)
 
 
-def watch(descriptor: int, carry: Carry, wants_delay: Callable[[], bool] | None = None) -> None:
+def watch(
+    descriptor: int, carry: Carry, wants_delay: Callable[[], bool] | None = None, relay: Relay | None = None
+) -> None:
     """Have the running loop call `carry` when the descriptor is readable; see `PacketSelector.watch`."""
     loop = asyncio.get_running_loop()
     if isinstance(loop, PacketLoop):
-        loop.packets.watch(descriptor, carry, wants_delay)
+        loop.packets.watch(descriptor, carry, wants_delay, relay)
     else:
         loop.add_reader(descriptor, carry, True)
 

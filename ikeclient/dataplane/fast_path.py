@@ -8,20 +8,25 @@ a longer look. A packet that comes alone is carried by itself (`single`), becaus
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from struct import Struct
+from typing import Any, NamedTuple
 
 from ikeclient.dataplane.bulk import HEAD, LONG, Bulk
-from ikeclient.dataplane.interfaces import IKE_PORT, Address, FrameDevice, PumpCounters
+from ikeclient.dataplane.interfaces import IKE_PORT, Address, FrameDevice, PumpCounters, RunTransport
 from ikeclient.dataplane.limits import Limits
 from ikeclient.dataplane.receiver import ARENA, LONGEST, Receiver
 from ikeclient.dataplane.sender import Sender
 from ikeclient.esp.codec.choice import VNET_HEADER, examine, segment, survey
 from ikeclient.esp.codec.run import Run
 from ikeclient.esp.codec.send import SendRun
+from ikeclient.esp.codec.single import CARRIED, NOTHING, UNOPENED, Received, Sent
 from ikeclient.esp.packet.mss import clamp_one
 from ikeclient.esp.sa.inbound import Frame
 from ikeclient.esp.sa.pair import InboundSa, OutboundSa, Packet
 from ikeclient.esp.sa.table import SaTable
+from ikeclient.net.transport import sockaddr
+from ikeclient.net.transport.recvmmsg import Arrival
 
 Examined = tuple[int, int, int, int, bool]
 
@@ -34,6 +39,18 @@ _LONGEST_TRAILER = 257
 _SHORTEST_ESP = 8
 _NO_HEADER = bytes(VNET_HEADER)
 _spi = Struct(">I").unpack_from
+
+
+class Prepared(NamedTuple):
+    """A packet alone, before it comes by a descriptor.
+
+    `call()` carries it as far as one call does. `finish(result)` goes on from there, and returns how many came; it has
+    to be called in any case, with None if `call` was not.
+    """
+
+    descriptor: int
+    call: Callable[[], Any]
+    finish: Callable[[Any], int]
 
 
 class FastSend:
@@ -74,14 +91,60 @@ class FastSend:
         Unless this is called `again`, the last call having left something, a packet alone is sent at once, and nobody
         looks for a second one.
         """
+        if not again and (prepared := self.prepare(limit)) is not None:
+            return prepared.finish(prepared.call())
+        return self._drain(limit, 0, alone=not (again or self._busy))
+
+    def _drain(self, limit: int, first: int, *, alone: bool) -> int:
+        frames = self._collect(limit, first, alone=alone)
+        self._busy = frames > 1
+        return frames
+
+    def prepare(self, limit: int) -> Prepared | None:
+        """Prepare to send the packet of the next frame by itself; None if no call does that, or several came."""
+        table, sender = self._table, self._sender
+        sa = table.newest
+        if self._busy or sa is None or (sealer := sa.frames) is None or not sender.open:
+            return None
+        number = sa.take_number()
+        if not number:
+            return None
+        device = self._device.descriptor
+        length = 0 if device >= 0 else self._device.read_into(self._into)
+        mtu, transport, name = self._limits.mtu, sender.descriptor, sender.name
+        return Prepared(
+            device,
+            partial(sealer.single, number, self._frame, length, mtu, device, transport, name),
+            partial(self._sent, sa, number, limit),
+        )
+
+    def _sent(self, sa: OutboundSa, number: int, limit: int, sent: Sent | None) -> int:
+        if sent is None:
+            sa.give_back(number)
+            return 0
+        what, length, payload, tos = sent
+        if what == UNOPENED:
+            sa.give_back(number)
+            return self._drain(limit, length, alone=True)
+        sa.count_frame(length)
+        if what == CARRIED:
+            self._sender.note_sent()
+        else:
+            self._sender.send_single(payload, tos)
+        if length >= LONG + VNET_HEADER:
+            self._bulk.sent(self._frame[VNET_HEADER:_FRAME_HEAD], length - VNET_HEADER)
+        return 1
+
+    def _collect(self, limit: int, first: int, *, alone: bool) -> int:
+        """As `drain`, with runs; the frame of `first` bytes has been read already. `alone`: as long as there is one."""
         frames = size = 0
         seen = False
         growing: SendRun | None = None  # what the last packet was appended to
         read, into, frame, table = self._device.read_into, self._into, self._frame, self._table
         path, mtu, newest, descriptor = self._sender.open, self._limits.mtu, table.newest, self._device.descriptor
         behind = limit if descriptor >= 0 else 0  # how many frames may be read there
-        single = path and not again and not self._busy
-        while frames < limit and size < _BURST and (length := read(into)):
+        while frames < limit and size < _BURST and (length := first or read(into)):
+            first = 0
             frames += 1
             size += length
             if length >= _SUPER and path and newest is not None and self._super_at_once(newest, length, mtu, seen=seen):
@@ -96,8 +159,6 @@ class FastSend:
                 if not length:
                     continue
                 growing = None
-            if frames == 1 and single and newest is not None and self._single_at_once(newest, length, mtu):
-                return 1
             examined = examine(frame, length)
             count, longest, _, _, look = examined
             if longest >= LONG and not seen:
@@ -116,28 +177,17 @@ class FastSend:
                     self._slow_path(self._split(length, examined))
                 else:
                     table.miss(count or 1)
-            elif frames == count == 1 and single:
+            elif frames == count == 1 and alone:
                 self._single(sa, length, examined)
                 return 1
             else:
                 run = self._append(sa, length, examined)
                 growing = run if sa is newest else None
         self.flush()
-        self._busy = frames > 1
         return frames
 
-    def _single_at_once(self, sa: OutboundSa, length: int, mtu: int) -> bool:
-        """Send one plain packet by itself, if the newest SA accepts it; false if it needs a longer look."""
-        sealed = sa.seal_frame(self._frame, length, mtu)
-        if sealed is None:
-            return False
-        if length >= LONG + VNET_HEADER:
-            self._bulk.sent(self._frame[VNET_HEADER:_FRAME_HEAD], length - VNET_HEADER)
-        self._sender.send_single(*sealed)
-        return True
-
     def _super_at_once(self, sa: OutboundSa, length: int, mtu: int, *, seen: bool) -> bool:
-        """Send the packets of a super-packet as a run, after what has been collected; false as `_single_at_once`."""
+        """Send the packets of a super-packet as a run, after what has been collected; false if it needs a look."""
         if self._runs:
             self.flush()
         run = self._spare[-1]
@@ -199,7 +249,7 @@ class FastSend:
 
 
 class FastReceive:
-    """From a transport to the device: what `receiver` has received.
+    """From a transport to the device: a datagram alone, or what `receiver` makes runs of.
 
     - `heard()` is called after genuine ESP, and `missed()` when it tells that packets of ours got lost.
     - `other(data, source, local)` takes each datagram that is not ESP of ours, and the transport's own address.
@@ -216,7 +266,7 @@ class FastReceive:
         limits: Limits,
         bulk: Bulk,
     ) -> None:
-        self.receiver = Receiver(self._take_single, self._take)
+        self.receiver = Receiver(self._take)
         self._bulk = bulk
         self._table = table
         self._device = device
@@ -227,6 +277,58 @@ class FastReceive:
         self._view = self.receiver.slots.view
         self._buffer = self.receiver.slots.buffer
         self._out = memoryview(bytearray(ARENA + LONGEST))
+
+    def drain(self, transport: RunTransport, limit: int, *, again: bool) -> int:
+        """Carry what is waiting; returns how many datagrams were read, merged ones counted as one.
+
+        Unless this is called `again`, the last call having left something, a datagram alone is carried at once, and
+        nobody looks for a second one.
+        """
+        receiver = self.receiver
+        if again or receiver.busy:
+            return receiver.drain(transport, limit, again=again)
+        if (prepared := self.prepare(transport, limit)) is not None:
+            return prepared.finish(prepared.call())
+        return self._receive_first(transport, limit)
+
+    def prepare(self, transport: RunTransport, limit: int) -> Prepared | None:
+        """Prepare to carry the next datagram by itself; None if no call does that, or several came."""
+        sa, descriptor = self._table.newest_inbound, transport.descriptor
+        if self.receiver.busy or sa is None or descriptor < 0:
+            return None
+        clamp = self._limits.segments is not None
+        receive = sa.receiver(self._buffer, descriptor, self._device.descriptor, clamp=clamp)
+        if receive is None:
+            return None
+        return Prepared(descriptor, receive, partial(self._received, sa, transport, limit))
+
+    def _received(self, sa: InboundSa, transport: RunTransport, limit: int, received: Received | None) -> int:
+        if received is None:
+            return 0
+        what, opened, length, size, tos, name = received
+        if what == NOTHING:
+            return self._receive_first(transport, limit)
+        if what == UNOPENED:
+            return self._take_first(transport, limit, (None, length, size, sockaddr.unpack(name), tos))
+        before = sa.authenticated
+        packet = sa.received(what, opened, tos)
+        self._opened(sa, before, packet, written=what == CARRIED)
+        return 1
+
+    def _receive_first(self, transport: RunTransport, limit: int) -> int:
+        """Receive a datagram as all transports can."""
+        got = transport.receive_into(self._view)
+        if got is None:
+            transport.drain_errors()
+            return 0
+        return self._take_first(transport, limit, (None, *got))
+
+    def _take_first(self, transport: RunTransport, limit: int, first: Arrival) -> int:
+        """Carry what has been received: by itself, or in a run with what waits behind it."""
+        _, length, size, source, tos = first
+        if size == length and self._take_single(length, source, tos):
+            return 1
+        return self.receiver.drain(transport, limit, first)
 
     def _take_single(self, length: int, source: Address, tos: int) -> bool:
         """Carry the datagram that came alone; false if it is not ESP of ours."""
@@ -281,14 +383,19 @@ class FastReceive:
     def _single(self, sa: InboundSa, at: int, length: int, ecn: int) -> None:
         """One datagram alone, such as a ping's: nothing to merge, so nothing is prepared for merging."""
         before = sa.authenticated
-        packet = sa.open_at(self._buffer, at, length, ecn)
+        self._opened(sa, before, sa.open_at(self._buffer, at, length, ecn), written=False)
+
+    def _opened(self, sa: InboundSa, before: int, packet: Packet | None, *, written: bool) -> None:
+        """Hand over the packet of an SA that had `before` genuine ones, unless the device has it already."""
         if sa.authenticated != before:
             self._heard()
-        if packet is not None:
-            if (segments := self._limits.segments) is not None:
-                packet = clamp_one(packet, *segments)
-            if len(packet) >= LONG:
-                self._bulk.received(packet if type(packet) is bytes else bytes(packet), len(packet))
+        if packet is None:
+            return
+        if not written and (segments := self._limits.segments) is not None:
+            packet = clamp_one(packet, *segments)
+        if len(packet) >= LONG:
+            self._bulk.received(packet if type(packet) is bytes else bytes(packet), len(packet))
+        if not written:
             self._device.write_frame(b"".join((_NO_HEADER, packet)))
 
     def _write(self, frames: list[Frame], look: bool) -> None:
@@ -316,3 +423,10 @@ class FastPath:
         self.device = device
         self.send = send
         self.receive = receive
+
+    def prepare(self, transport: RunTransport, limit: int) -> list[Prepared]:
+        """Prepare for a packet that comes alone, in either direction, by a descriptor."""
+        if self.device.descriptor < 0:
+            return []
+        found = self.send.prepare(limit), self.receive.prepare(transport, limit)
+        return [prepared for prepared in found if prepared is not None]

@@ -6,7 +6,7 @@ is attached. Methods that read never block, and none raises: what is lost is cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from ikeclient.esp.sa.pair import Packet
@@ -14,6 +14,8 @@ from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.transport.recvmmsg import Arrival, Recvmmsg
 
 Address = tuple[str, int]
+
+Relayed = tuple[list[tuple[int, int]], Collection[int]]  # see `event_loop.PacketSelector.watch`
 
 IKE_PORT = 500
 
@@ -54,7 +56,7 @@ class FrameDevice(Protocol):
 
     @property
     def descriptor(self) -> int:
-        """What frames can be read from with read(2), too; -1: nothing."""
+        """What frames can be read from and written to with read(2) and write(2), too; -1: nothing."""
 
     def read_into(self, buffers: Sequence[bytearray | memoryview]) -> int:
         """Read one frame; 0 where none is waiting."""
@@ -98,6 +100,10 @@ class RunTransport(Transport, Protocol):
 
     segments: bool
     merges: bool
+
+    @property
+    def descriptor(self) -> int:
+        """What datagrams can be received from and sent by with recvmsg(2) and sendmsg(2), too; -1: nothing."""
 
     def enable_merging(self) -> None:
         """Let datagrams arrive in runs; from now on only the methods below may receive."""

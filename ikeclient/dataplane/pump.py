@@ -21,6 +21,7 @@ from ikeclient.dataplane.interfaces import (
     Device,
     PumpCallbacks,
     PumpCounters,
+    Relayed,
     RunTransport,
     Transport,
 )
@@ -29,6 +30,7 @@ from ikeclient.dataplane.not_esp import NotEsp
 from ikeclient.dataplane.reception import Reception
 from ikeclient.dataplane.sender import Sender
 from ikeclient.dataplane.slow_path import SlowPath, SlowReceive, SlowSend
+from ikeclient.esp.codec.single import relay
 from ikeclient.esp.sa.pair import SaPair
 from ikeclient.esp.sa.table import SaTable
 
@@ -273,23 +275,39 @@ class Pump:
             count = fast.send.drain(self._batch, again=again)
         else:
             count = self._slow.send.drain(self._batch, self.bulk)
+        self._after_send(count)
+        return count
+
+    def _after_send(self, count: int) -> None:
         if not count:
             self._check_device()
         elif self._children.table.waiting:
             self._on_waiting()
-        return count
 
     def drain_udp(self, transport: Transport, again: bool = True) -> int:
         """Carry waiting datagrams to the TUN device or to IKE; returns how many were read. As `drain_tun`."""
         limit = self._not_esp.limit(self._batch) if self._not_esp.taken else self._batch
         runs = self._reception.transports.get(transport)
         if runs is not None and (fast := self._fast) is not None:
-            reads = fast.receive.receiver.drain(runs, limit, again=again)
+            reads = fast.receive.drain(runs, limit, again=again)
         else:
             reads = self._slow.receive.drain(transport, limit)
         if self._device.lost:
             self._check_device()
         return reads
+
+    def relay(self, poll: int, timeout: int) -> Relayed | None:
+        """Wait for `poll`, and carry packets that come alone meanwhile; see `event_loop.PacketSelector.watch`."""
+        fast, runs = self._fast, self._sender.runs
+        prepared = fast.prepare(runs, self._batch) if fast is not None and runs is not None else []
+        if not prepared:
+            return None
+        ready, results, later = relay(poll, timeout, {each.descriptor: each.call for each in prepared})
+        for each in prepared:
+            each.finish(results.get(each.descriptor))
+        if results:
+            self._after_send(0 if self._device.lost else len(results))
+        return ready, () if later else results.keys()
 
     def wants_delay(self) -> bool:
         """Whether the last datagrams were several, each by itself: a short delay then saves more than it costs.

@@ -29,55 +29,41 @@ _MANY = 8  # datagrams, each by itself, after which it pays to wait for more at 
 class Receiver:
     """Receives into one buffer.
 
-    - `single(length, source, tos)`: a datagram that came alone lies at the start of `slots`; false if it has to be
-      part of a run.
-    - `take(run, local)`: a run, and the transport's own address. A run without a byte is an empty datagram.
+    `take(run, local)` is called with a run, and the transport's own address. A run without a byte is an empty datagram.
 
     `unmerged` tells whether the last call found several datagrams that neither sender nor network had merged: the
-    longer one waits then, the more of them share a call.
+    longer one waits then, the more of them share a call. While it is `busy`, the last call having found several, the
+    first one is not kept waiting for more.
     """
 
-    def __init__(self, single: Callable[[int, Address, int], bool], take: Callable[[Run, Address], None]) -> None:
+    def __init__(self, take: Callable[[Run, Address], None]) -> None:
         self.slots = Slots(ARENA)
         self.unmerged = False
-        self._single = single
         self._take = take
         self._run = Run(self.slots)
         self._recvmmsg = Recvmmsg(self.slots.buffer)
-        self._busy = False  # whether the last call found several; if not, the first one is not kept waiting for more
+        self.busy = False
         self._alone = 0  # datagrams in a row that nobody had merged
         self._stride = 1  # of the longest datagrams of late
 
-    def drain(self, transport: RunTransport, limit: int, *, again: bool) -> int:
+    def drain(self, transport: RunTransport, limit: int, first: Arrival | None = None, *, again: bool = False) -> int:
         """Hand over what is waiting; returns how many datagrams were read, merged ones counted as one.
 
-        Unless this is called `again`, the last call having left something, a datagram alone is handed over at once, and
-        nobody looks for a second one.
+        `first` has been received already. `again` says that the last call left something.
         """
-        first: Arrival | None = None
-        self.unmerged = False
-        self._busy |= again
-        if not self._busy:
-            got = transport.receive_into(self.slots.view)
-            if got is None:
-                transport.drain_errors()
-                return 0
-            length, size, source, tos = got
-            if size == length and self._single(length, source, tos):
-                return 1
-            first = None, length, size, source, tos
+        self.busy |= again
         reads = self._collect(transport, limit, first)
-        self._busy = reads > 1
+        self.busy = reads > 1
         return reads
 
     def _collect(self, transport: RunTransport, limit: int, first: Arrival | None) -> int:
-        """As `drain`, with runs made of datagrams that can share one; `first` has been received already."""
+        """As `drain`, with runs made of datagrams that can share one."""
         run, view, take, local = self._run, self.slots.view, self._take, transport.local
         reads = loose = widest = taken = end = 0
         stride, tos = 1, 0
         source: Address | None = None  # None while the run is empty
         while reads < limit and taken < _BURST:
-            several = first is None and self._busy and self._alone >= _ALONE
+            several = first is None and self.busy and self._alone >= _ALONE
             arrivals = (first,) if first is not None else self._arrivals(transport, several, end, stride, limit - reads)
             first = None
             for data, length, size, sender, octet in arrivals:

@@ -9,6 +9,7 @@ from ikeclient.dataplane.interfaces import IKE_PORT, Address, PumpCounters, RunT
 from ikeclient.esp.codec.choice import ACTIVE
 from ikeclient.esp.codec.run import Run
 from ikeclient.esp.sa.pair import Packet
+from ikeclient.net.transport import sockaddr
 
 NON_ESP_MARKER = bytes(4)  # RFC 3948 section 2.2
 KEEPALIVE = b"\xff"  # RFC 3948 section 2.3
@@ -22,6 +23,7 @@ class Sender:
 
     - `pace`: called before each long run while packets get lost on their way; it may wait, so that runs are kept
       apart. A gateway that takes datagrams one by one has no room for several.
+    - `name`: the end point as a struct sockaddr, if there is a `descriptor` to send by.
     - `open`: whether ESP can be sent; to port 500 it cannot (RFC 3948).
     - `last_outbound`: when ESP was last sent, `last_sent`: when anything was; None before the first time.
     """
@@ -31,12 +33,13 @@ class Sender:
         "_now",
         "_pace",
         "_paced",
-        "_runs",
         "_to_pace",
         "last_outbound",
         "last_sent",
+        "name",
         "open",
         "remote",
+        "runs",
         "transport",
     )
 
@@ -46,22 +49,29 @@ class Sender:
         self._counters = counters
         self._to_pace = 0  # how many of the next long runs are kept apart
         self._paced = False
-        self._runs: RunTransport | None = None
+        self.runs: RunTransport | None = None  # the same as `transport`, for the fast path
         self.transport: Transport | None = None
         self.remote: Address | None = None
+        self.name = b""
         self.open = False
         self.last_outbound: float | None = None
         self.last_sent: float | None = None
 
     def use(self, transport: Transport | None, runs: RunTransport | None) -> None:
         """Send on this transport from now on; `runs` is the same for the fast path, if it is one for it."""
-        self.transport, self._runs = transport, runs
+        self.transport, self.runs = transport, runs
         self.set_remote(self.remote)
 
     def set_remote(self, remote: Address | None) -> None:
         """Send ESP to this end point; None stops sending."""
         self.remote = remote
+        self.name = sockaddr.pack(remote) if remote is not None else b""
         self.open = self.transport is not None and remote is not None and remote[1] != IKE_PORT
+
+    @property
+    def descriptor(self) -> int:
+        """What a datagram can be sent by to `name`, with a system call; -1: nothing."""
+        return self.runs.descriptor if self.runs is not None else -1
 
     def pace(self) -> None:
         """Keep the next long runs apart, since packets get lost."""
@@ -74,7 +84,7 @@ class Sender:
 
     def offload(self, *, fast: bool, tun_udp: bool) -> OffloadStatus:
         """What the fast path has to work with."""
-        runs = self._runs
+        runs = self.runs
         return OffloadStatus(
             fast=fast,
             codec=ACTIVE,
@@ -92,7 +102,7 @@ class Sender:
             self._to_pace -= 1
             self._paced = True
             self._pace()
-        remote, transport, payloads = self.remote, self._runs, run.slots.view[: run.end]
+        remote, transport, payloads = self.remote, self.runs, run.slots.view[: run.end]
         if remote is not None and transport is not None:
             sent = transport.send_run(payloads, run.stride, remote, run.tos)
         else:
@@ -100,19 +110,23 @@ class Sender:
         if sent < count:
             self._counters.not_sent += count - sent
         if sent:
-            self.last_outbound = self.last_sent = self._now()
+            self.note_sent()
 
     def send_single(self, payload: Packet, tos: int) -> None:
         """Send a sealed datagram: the fast path for a packet that came alone."""
-        remote, transport = self.remote, self._runs
+        remote, transport = self.remote, self.runs
         if remote is not None and transport is not None:
             sent = transport.send_run(payload, len(payload), remote, tos)
         else:
             sent = self._send_batch([payload], tos)
         if sent:
-            self.last_outbound = self.last_sent = self._now()
+            self.note_sent()
         else:
             self._counters.not_sent += 1
+
+    def note_sent(self) -> None:
+        """Note that ESP has been sent."""
+        self.last_outbound = self.last_sent = self._now()
 
     def send_batch(self, payloads: Sequence[Packet], tos: int, *, probe: bool = False) -> None:
         """Send sealed datagrams one by one: the slow path. A `probe` is not traffic that wants an answer."""

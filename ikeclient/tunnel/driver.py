@@ -336,7 +336,8 @@ class WatchedSockets:
         carry = self._carry(self._pump.drain_tun)
         source = self._ports.device.source()
         if source is None:
-            watch(self._ports.device.fileno(), carry)
+            relay = None if self._telling else self._pump.relay
+            watch(self._ports.device.fileno(), carry, relay=relay)
             return
         if self._source is not None:
             self._source.close()

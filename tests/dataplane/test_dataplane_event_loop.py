@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from ikeclient.dataplane.event_loop import (
     unwatch,
     watch,
 )
+from ikeclient.dataplane.interfaces import Relayed
 
 
 @pytest.fixture
@@ -52,6 +54,61 @@ def test_a_callback_hears_whether_its_descriptor_is_still_readable(pair: tuple[s
 
     run_loop(main())
     assert seen == [(b"one", False), (b"two", True), (b"three", True), (b"later", False)]
+
+
+def test_who_relays_waits_in_place_of_the_loop(pair: tuple[socket.socket, socket.socket]) -> None:
+    """As long as there is time to wait. What is readable just after it has carried is no first packet."""
+    seen: list[tuple[bytes, bool]] = []
+    waits: list[int] = []
+    descriptor = pair[0].fileno()
+
+    def relay(poll: int, timeout: int) -> Relayed | None:
+        waits.append(timeout)
+        if not seen:
+            return None
+        with select.epoll.fromfd(os.dup(poll)) as waiting:
+            ready = waiting.poll(timeout / 1000)
+        return ready, (descriptor,) if len(seen) == 1 else ()
+
+    async def main() -> None:
+        pair[1].send(b"one")
+        watch(descriptor, taking(pair[0], seen), relay=relay)
+        await asyncio.sleep(0.05)
+        pair[1].send(b"two")
+        await asyncio.sleep(0.05)
+        pair[1].send(b"three")
+        await asyncio.sleep(0.05)
+        watch(descriptor, taking(pair[0], seen))
+        count = len(waits)
+        await asyncio.sleep(0.01)
+        watch(descriptor, taking(pair[0], seen), relay=relay)
+        unwatch(descriptor)
+        await asyncio.sleep(0.01)
+        assert len(waits) == count
+
+    run_loop(main())
+    assert seen == [(b"one", False), (b"two", True), (b"three", False)]
+    assert all(0 < timeout <= 50 for timeout in waits)
+
+
+def test_an_error_of_who_relays_is_reported_and_packets_go_on(pair: tuple[socket.socket, socket.socket]) -> None:
+    seen: list[tuple[bytes, bool]] = []
+    failures: list[str] = []
+
+    def relay(_poll: int, _timeout: int) -> Relayed | None:
+        if not failures:
+            raise ValueError("broken")
+        return None
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failures.append(str(context["exception"])))
+        watch(pair[0].fileno(), taking(pair[0], seen), relay=relay)
+        pair[1].send(b"one")
+        await asyncio.sleep(0.02)
+
+    run_loop(main())
+    assert (failures, seen) == (["broken"], [(b"one", False)])
 
 
 def test_what_a_callback_caused_is_seen_at_once(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from functools import partial
 from itertools import takewhile
 
 import pytest
@@ -19,12 +21,15 @@ from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSui
 from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.esp.codec import plain, run_cipher
 from ikeclient.esp.codec.send import SendRun
+from ikeclient.esp.codec.single import ACCEPTED, CARRIED, NOTHING, UNOPENED, Received, Sent
 from ikeclient.esp.sa.pair import InboundSa, OutboundSa
 from ikeclient.esp.sa.replay import ReplayWindow
 from ikeclient.esp.sa.selectors import PacketFilter, Selector
+from ikeclient.net.transport import sockaddr
+from ikeclient.net.transport.udp import UdpSocket
 
 try:
-    from ikeclient.esp.codec._offload import Filter, Window, open_single, pack, seal_single
+    from ikeclient.esp.codec._offload import Filter, Window, open_single, pack, receive_single, relay, send_single
 except ImportError:
     if os.environ.get("CI") == "true":
         raise
@@ -178,6 +183,8 @@ def test_nothing_outside_the_buffer_is_read(at: int, length: int) -> None:
     assert cipher is not None
     with pytest.raises(IndexError):
         open_single(cipher, Window(), EMPTY, 4, bytes(100), at, length, True)
+    with pytest.raises(IndexError):
+        receive_single(cipher, Window(), EMPTY, 4, bytearray(), -1, -1, True, True)
 
 
 @pytest.mark.parametrize("size", [0, 32, 63, 65, 1 << 32])
@@ -235,6 +242,38 @@ def of_python(packets: PacketFilter) -> PacketFilter:
     return found
 
 
+def sealed_at_once(sa: OutboundSa, frame: bytes | bytearray, mtu: int) -> tuple[bytes, int] | None:
+    """What one call makes of a frame that has been read, where there is no descriptor to send by."""
+    what, length, payload, tos = send_frame(sa, bytearray(frame), len(frame), mtu)
+    assert length == len(frame)
+    return (payload, tos) if what == ACCEPTED else None
+
+
+def send_frame(
+    sa: OutboundSa, frame: bytearray, length: int, mtu: int, *, device: int = -1, transport: int = -1, name: bytes = b""
+) -> Sent:
+    """What one call makes of a frame, with a number that is given back if it was not used."""
+    assert sa.frames is not None
+    number = sa.take_number()
+    if not number:
+        return UNOPENED, length, b"", 0
+    sent = sa.frames.single(number, frame, length, mtu, device, transport, name)
+    if sent[0] == UNOPENED:
+        sa.give_back(number)
+    else:
+        sa.count_frame(sent[1])
+    return sent
+
+
+def receive(sa: InboundSa, buffer: bytearray, transport: int, device: int, *, clamp: bool) -> Received:
+    """What one call makes of the next datagram, with the packet as it is after a longer look."""
+    call = sa.receiver(buffer, transport, device, clamp=clamp)
+    assert call is not None
+    what, opened, length, size, tos, name = call()
+    packet = None if what in (UNOPENED, NOTHING) else sa.received(what, opened, tos)
+    return what, packet, length, size, tos, name  # type: ignore[return-value]
+
+
 @given(st.sampled_from(FILTERS), frames(), st.integers(-3, 3))
 def test_the_compiled_filter_says_what_the_one_in_python_says_or_nothing(
     packets: PacketFilter, frame: bytes, more: int
@@ -265,7 +304,7 @@ def test_single_frames_are_sealed_as_in_steps(
     choose_cipher({})
     ours, theirs = (OutboundSa(256, suite, keys_for(suite), filter=packets, entropy=bytes) for _ in range(2))
     for frame in some:
-        sealed = ours.seal_frame(bytearray(frame), len(frame), mtu)
+        sealed = sealed_at_once(ours, frame, mtu)
         if sealed is not None:
             assert sealed == sealed_in_steps(theirs, frame, mtu)
         assert (ours.sequence, ours.counters) == (theirs.sequence, theirs.counters)
@@ -279,7 +318,7 @@ def test_usual_frames_are_sealed_with_one_call_and_numbers_end(suite: EspSuite) 
     receiver = InboundSa(256, suite, keys, filter=FILTERS[0])
     packet = marked(ipv4(udp(b"x" * 100)), 7)
     frame, unusual = bytearray(bytes(10) + packet), bytearray(bytes(10) + ipv4(udp(), options=b"\1\1\1\1"))
-    sealed = [sa.seal_frame(f, len(f), 1400) for f in (frame, unusual, frame, frame, frame)]
+    sealed = [sealed_at_once(sa, each, 1400) for each in (frame, unusual, frame, frame, frame)]
     assert [found and found[1] for found in sealed] == [7, None, 7, 7, None]
     assert receiver.open([found[0] for found in sealed if found]) == [packet] * 3
     assert sa.sequence == 3
@@ -399,7 +438,16 @@ class Waiting:
         for frame in frames:
             self._there.send(frame)
         self._here.setblocking(False)
+        self._there.setblocking(False)
         self.descriptor = self._here.fileno()
+
+    def taken(self) -> list[bytes]:
+        """The frames that were written to the descriptor."""
+        frames = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                frames.append(self._there.recv(1 << 17))
+        return frames
 
     def rest(self) -> Iterator[bytes]:
         with contextlib.suppress(BlockingIOError):
@@ -482,4 +530,286 @@ def test_nothing_is_written_outside_the_buffer(stride: int, count: int) -> None:
     cipher = run_cipher.run_cipher(SUITES[0], keys_for(SUITES[0]), 256, os.urandom, sealing=False)
     assert cipher is not None
     with pytest.raises(ValueError, match="other direction"):
-        seal_single(cipher, packets, 3, 1, frame, len(frame), 1400)
+        send_single(cipher, packets, 3, 1, bytearray(frame), len(frame), 1400, -1, -1, b"")
+
+
+# From one descriptor to the other
+
+LOOPBACK = {4: "127.0.0.1", 6: "::1"}
+
+
+class Path:
+    """Two sockets that can send to each other."""
+
+    def __init__(self, version: int, port: int = 0) -> None:
+        self.near, self.far = (UdpSocket(version=version, local_address=LOOPBACK[version], port=p) for p in (port, 0))
+        self.near.enable_merging()
+
+    def close(self) -> None:
+        self.near.close()
+        self.far.close()
+
+
+@pytest.fixture(scope="module", params=[4, 6], ids=["over IPv4", "over IPv6"])
+def path(request: pytest.FixtureRequest) -> Iterator[Path]:
+    with contextlib.closing(Path(request.param)) as made:
+        yield made
+
+
+@given(
+    packets=st.sampled_from(FILTERS), some=st.lists(frames().filter(len), max_size=5), mtu=st.sampled_from([58, 1400])
+)
+def test_frames_are_read_sealed_and_sent_as_in_steps(
+    path: Path, packets: PacketFilter, some: list[bytes], mtu: int
+) -> None:
+    """With the TOS octet, and nothing else leaves."""
+    choose_cipher({})
+    suite = SUITES[0]
+    ours, theirs = (OutboundSa(256, suite, keys_for(suite), filter=packets, entropy=bytes) for _ in range(2))
+    buffer = bytearray(70_000)
+    where = {"transport": path.far.descriptor, "name": sockaddr.pack(path.near.local)}
+    with contextlib.closing(Waiting(some)) as waiting:
+        for frame in some:
+            what, length, payload, tos = send_frame(ours, buffer, 0, mtu, device=waiting.descriptor, **where)
+            assert buffer[:length] == frame
+            arrived = path.near.receive_batch(9)
+            if what == UNOPENED:
+                assert not arrived
+                continue
+            assert (what, payload) == (CARRIED, b"")
+            expected = sealed_in_steps(theirs, frame, mtu)
+            assert expected is not None
+            assert [(data, octet) for data, _, octet in arrived] == [expected]
+            assert tos == expected[1]
+        assert send_frame(ours, buffer, 0, mtu, device=waiting.descriptor, **where) == (UNOPENED, 0, b"", 0)
+    assert (ours.sequence, ours.counters) == (theirs.sequence, theirs.counters)
+
+
+@pytest.mark.parametrize("name", [b"", b"x", bytes(28), sockaddr.pack(("127.0.0.1", 0))])
+def test_what_the_kernel_does_not_take_is_handed_back_and_can_be_sent(name: bytes) -> None:
+    suite = SUITES[0]
+    sa = OutboundSa(256, suite, keys_for(suite), filter=FILTERS[0], entropy=bytes)
+    receiver = InboundSa(256, suite, keys_for(suite), filter=FILTERS[0])
+    frame = bytearray(bytes(10) + ipv4(udp(b"x" * 100)))
+    with contextlib.closing(Path(4)) as made:
+        made.near.close()
+        for descriptor in (made.near.descriptor, made.far.descriptor):
+            what, length, payload, _ = send_frame(sa, frame, len(frame), 1400, transport=descriptor, name=name)
+            assert (what, length, receiver.open([payload])) == (ACCEPTED, len(frame), [frame[10:]])
+    assert sa.sequence == sa.counters.packets == 2
+
+
+SYN = bytes(12) + b"\x60\x02" + bytes(6) + b"\2\4\5\xb4"
+INNER = st.sampled_from(
+    [
+        ipv4(udp(b"x" * 30)),
+        ipv4(udp(b"x" * 1300)),
+        ipv4(udp(), options=b"\1\1\1\1"),
+        ipv4(SYN, protocol=6),
+        ipv4(SYN[:12] + b"\x60\x10" + SYN[14:], protocol=6),
+        ipv4(SYN[:20], protocol=6),
+        ipv4(b"\x08" + bytes(7), protocol=1),
+        ipv4(udp(), source="127.0.0.1"),
+        ipv6(udp()),
+        ipv6(SYN, next_header=6),
+        ipv6(b"\x81" + bytes(7), next_header=58),
+    ]
+)
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
+@given(data=st.data())
+def test_datagrams_are_received_opened_and_written_as_in_python(
+    path: Path, suite: EspSuite, data: st.DataObject
+) -> None:
+    """P1, P2, P10: damaged, repeated, marked or too short; and only what Python has accepted reaches the device."""
+    choose_cipher({})
+    packets, clamp = data.draw(st.sampled_from(FILTERS)), data.draw(st.booleans())
+    keys = keys_for(suite)
+    sender = OutboundSa(256, suite, keys, filter=packets, entropy=os.urandom)
+    ours = InboundSa(256, suite, keys, filter=packets)
+    run_cipher.load(())
+    theirs = InboundSa(256, suite, keys, filter=packets)
+    buffer = bytearray(70_000)
+    written = 0
+    with contextlib.closing(Waiting([])) as device:
+        for _ in range(data.draw(st.integers(1, 6))):
+            inner = data.draw(INNER)
+            (sealed,) = sender.seal([inner + bytes(data.draw(st.integers(0, 20)))])
+            times, tos = data.draw(st.sampled_from([1, 1, 2])), data.draw(st.sampled_from([0, 0, 1, 2, 3, 0xB8]))
+            if data.draw(st.integers(0, 4)) == 0:
+                at = data.draw(st.integers(4, len(sealed) - 1))
+                sealed = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+            elif data.draw(st.integers(0, 4)) == 0:
+                sealed = sealed[: data.draw(st.integers(8, len(sealed)))]
+            for _ in range(times):
+                assert path.far.send_batch([sealed], path.near.local, tos) == 1
+                what, packet, length, size, octet, name = receive(
+                    ours, buffer, path.near.descriptor, device.descriptor, clamp=clamp
+                )
+                assert (buffer[:length], length, octet) == (sealed, size, tos)
+                assert sockaddr.unpack(name)[:2] == path.far.local
+                assert packet == theirs.open_one(sealed, tos & 3)
+                if what == CARRIED:
+                    written += 1
+                    assert device.taken() == [bytes(10) + bytes(packet or b"")]
+                    assert not (clamp and packet in (ipv4(SYN, protocol=6), ipv6(SYN, next_header=6)))
+                assert device.taken() == []
+        assert receive(ours, buffer, path.near.descriptor, device.descriptor, clamp=clamp)[0] == NOTHING
+    assert ours.counters == theirs.counters
+    assert (ours.authenticated, ours._window.top) == (theirs.authenticated, theirs._window.top)
+
+
+def test_what_is_not_of_the_sa_is_left_in_the_buffer(path: Path) -> None:
+    """Another SPI, what is too short for one, several that the kernel has merged, and nothing at all."""
+    suite = SUITES[0]
+    sender = OutboundSa(257, suite, keys_for(suite), filter=FILTERS[0], entropy=os.urandom)
+    same = OutboundSa(256, suite, keys_for(suite), filter=FILTERS[0], entropy=os.urandom)
+    ours = InboundSa(256, suite, keys_for(suite), filter=FILTERS[0])
+    buffer = bytearray(70_000)
+    packet = ipv4(udp(b"x" * 30))
+    for payload in (*sender.seal([packet]), b"", b"\xff", bytes(4) + b"ike"):
+        assert path.far.send(payload, path.near.local)
+        what, opened, length, size, _, name = receive(ours, buffer, path.near.descriptor, -1, clamp=True)
+        assert (what, opened, buffer[:length], size) == (UNOPENED, None, payload, length)
+        assert sockaddr.unpack(name)[:2] == path.far.local
+    merged = b"".join(same.seal([packet] * 3))
+    assert path.far.send_run(merged, len(merged) // 3, path.near.local) == 3
+    what, opened, length, size, _, _ = receive(ours, buffer, path.near.descriptor, -1, clamp=True)
+    if path.near.merges and length > size:
+        assert (what, opened, buffer[:length], size) == (UNOPENED, None, merged, len(merged) // 3)
+        assert not ours.authenticated
+
+
+def test_nothing_from_port_500_is_taken_for_esp() -> None:
+    """N25"""
+    suite = SUITES[0]
+    sender = OutboundSa(256, suite, keys_for(suite), filter=FILTERS[0], entropy=os.urandom)
+    ours = InboundSa(256, suite, keys_for(suite), filter=FILTERS[0])
+    with contextlib.closing(Path(4, 500)) as made:
+        if made.near.local[1] != 500:
+            pytest.skip("port 500 is taken")
+        assert made.near.send(sender.seal([ipv4(udp())])[0], made.far.local)
+        assert receive(ours, bytearray(2000), made.far.descriptor, -1, clamp=True)[:2] == (UNOPENED, None)
+
+
+def test_a_packet_that_a_device_does_not_take_is_handed_back(path: Path) -> None:
+    suite = SUITES[0]
+    sender = OutboundSa(256, suite, keys_for(suite), filter=FILTERS[0], entropy=os.urandom)
+    ours = InboundSa(256, suite, keys_for(suite), filter=FILTERS[0])
+    device = Waiting([])
+    device.close()
+    packet = ipv4(udp(b"x" * 30))
+    for descriptor in (device.descriptor, -1):
+        assert path.far.send(sender.seal([packet])[0], path.near.local)
+        assert receive(ours, bytearray(2000), path.near.descriptor, descriptor, clamp=True)[:2] == (ACCEPTED, packet)
+    assert ours.counters.packets == 2
+
+
+def test_a_number_is_given_back_only_if_no_other_has_been_taken() -> None:
+    """P6: a number that was used meanwhile is never used again."""
+    sa = OutboundSa(256, SUITES[0], keys_for(SUITES[0]), filter=FILTERS[0], entropy=os.urandom, last_sequence=3)
+    first = sa.take_number()
+    sa.give_back(first)
+    assert (first, sa.take_number(), sa.take_number()) == (1, 1, 2)
+    sa.give_back(1)
+    assert (sa.take_number(), sa.take_number()) == (3, 0)
+
+
+# Waiting
+
+
+class Two:
+    """Two descriptors that are waited for, and what happens when one of them has something."""
+
+    def __init__(self) -> None:
+        self.poll = select.epoll()
+        self.pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)]
+        self.first, self.second = (here.fileno() for here, _ in self.pairs)
+        for descriptor in (self.first, self.second):
+            self.poll.register(descriptor, select.EPOLLIN)
+        self.called: list[int] = []
+        self.result = CARRIED
+
+    def tell(self, descriptor: int, times: int = 1) -> None:
+        for _ in range(times):
+            self.pairs[descriptor == self.second][1].send(b"x")
+
+    def calls(self, *, then: int | None = None) -> dict[int, Callable[[], tuple[int, int]]]:
+        """Take one each; what the first takes makes the descriptor `then` readable."""
+
+        def take(descriptor: int) -> tuple[int, int]:
+            self.called.append(descriptor)
+            self.pairs[descriptor == self.second][0].recv(9)
+            if then is not None and len(self.called) == 1:
+                self.tell(then)
+            return self.result, len(self.called)
+
+        return {each: partial(take, each) for each in (self.first, self.second)}
+
+    def close(self) -> None:
+        self.poll.close()
+        for pair in self.pairs:
+            for end in pair:
+                end.close()
+
+
+@pytest.fixture
+def two() -> Iterator[Two]:
+    with contextlib.closing(Two()) as made:
+        yield made
+
+
+def test_what_one_packet_causes_is_carried_before_anything_else(two: Two) -> None:
+    two.tell(two.first)
+    results = {two.first: (CARRIED, 1), two.second: (CARRIED, 2)}
+    assert relay(two.poll.fileno(), -1, two.calls(then=two.second)) == ([], results, False)
+
+
+def test_a_packet_that_causes_nothing_is_told_of_after_a_moment(two: Two) -> None:
+    two.tell(two.second)
+    assert relay(two.poll.fileno(), -1, two.calls()) == ([], {two.second: (CARRIED, 1)}, True)
+    two.tell(two.second)
+    assert relay(two.poll.fileno(), 0, two.calls()) == ([], {two.second: (CARRIED, 2)}, False)
+
+
+def test_more_of_the_same_is_left(two: Two) -> None:
+    two.tell(two.first, 2)
+    ready = [(two.first, select.EPOLLIN)]
+    assert relay(two.poll.fileno(), -1, two.calls()) == (ready, {two.first: (CARRIED, 1)}, False)
+
+
+@pytest.mark.parametrize("result", [ACCEPTED, UNOPENED, NOTHING])
+def test_nobody_waits_while_there_is_something_left_to_do(two: Two, result: int) -> None:
+    two.result = result
+    two.tell(two.first)
+    assert relay(two.poll.fileno(), -1, two.calls(then=two.second)) == ([], {two.first: (result, 1)}, False)
+
+
+def test_several_at_once_and_strangers_are_left(two: Two) -> None:
+    two.tell(two.first)
+    calls = two.calls()
+    del calls[two.first]
+    assert relay(two.poll.fileno(), -1, calls) == ([(two.first, select.EPOLLIN)], {}, False)
+    two.tell(two.second)
+    ready, results, later = relay(two.poll.fileno(), -1, two.calls())
+    assert (sorted(ready), results, later) == (
+        sorted((each, select.EPOLLIN) for each in (two.first, two.second)),
+        {},
+        False,
+    )
+
+
+def test_nothing_comes_in_time(two: Two) -> None:
+    assert relay(two.poll.fileno(), 0, two.calls()) == relay(two.poll.fileno(), 2, two.calls()) == ([], {}, False)
+    two.poll.close()
+    assert relay(-1, -1, two.calls()) == ([], {}, False)
+
+
+def test_an_error_of_a_call_leaves_it(two: Two) -> None:
+    def fail() -> None:
+        raise OSError("no")
+
+    two.tell(two.first)
+    with pytest.raises(OSError, match="no"):
+        relay(two.poll.fileno(), -1, {two.first: fail})

@@ -1,6 +1,9 @@
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from ikeclient.esp.codec.sums import Buffer, Writable
+
+_Result = TypeVar("_Result", bound=tuple[object, ...])
 
 SOURCES: str
 VNET_HEADER: int
@@ -104,9 +107,6 @@ def open_single(
     length: int,
     judge: bool,
 ) -> tuple[int, bytes]: ...
-def seal_single(
-    cipher: RunCipher, packets: Filter, mask: int, sequence: int, frame: Buffer, length: int, mtu: int
-) -> tuple[bytes, int] | None: ...
 def seal_super(
     cipher: RunCipher,
     packets: Filter,
@@ -119,6 +119,32 @@ def seal_super(
     mtu: int,
     out: Writable,
 ) -> tuple[int, int, int, int, int] | None: ...
+def receive_single(
+    cipher: RunCipher,
+    window: Window,
+    packets: Filter,
+    alignment: int,
+    arena: Writable,
+    transport: int,
+    device: int,
+    judge: bool,
+    clamp: bool,
+) -> tuple[int, bytes, int, int, int, bytes]: ...
+def send_single(
+    cipher: RunCipher,
+    packets: Filter,
+    mask: int,
+    sequence: int,
+    frame: Writable,
+    length: int,
+    mtu: int,
+    device: int,
+    transport: int,
+    name: Buffer,
+) -> tuple[int, int, bytes, int]: ...
+def relay(
+    poll: int, timeout: int, calls: dict[int, Callable[[], _Result]]
+) -> tuple[list[tuple[int, int]], dict[int, _Result], bool]: ...
 def pack(
     packets: Filter,
     out: Writable,

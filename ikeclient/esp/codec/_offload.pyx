@@ -7,7 +7,7 @@ other way. There are no negative indexes, so wraparound is off; boundscheck stay
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 import sys
 
@@ -320,3 +320,4 @@ include "_coalesce.pxi"
 include "_evp.pxi"
 include "_filter.pxi"
 include "_single.pxi"
+include "_relay.pxi"

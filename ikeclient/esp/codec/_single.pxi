@@ -5,11 +5,14 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 
 cdef extern from "unistd.h":
     Py_ssize_t read(int descriptor, void* to, size_t room)
+    Py_ssize_t write(int descriptor, const void* data, size_t length)
 
 cdef enum:
-    ACCEPTED, UNJUDGED, MISSHAPEN, REPLAYED, FORGED
+    ACCEPTED, UNJUDGED, MISSHAPEN, REPLAYED, FORGED, CARRIED, UNOPENED, NOTHING
 
-cdef uint8_t _scratch[ESP + BLOCK + LONGEST_TEXT + DIGEST]  # one thread, which holds the GIL
+# One thread, which holds the GIL, uses them. Before the packet there is room for the header of a frame.
+cdef uint8_t _room[HEADER + ESP + BLOCK + LONGEST_TEXT + DIGEST]
+cdef uint8_t* _scratch = _room + HEADER
 
 
 cdef class Window:
@@ -92,30 +95,43 @@ cdef class Window:
         return self._commit(sequence)
 
 
-def open_single(RunCipher cipher not None, Window window not None, Filter packets not None, Py_ssize_t alignment,
-                const uint8_t[::1] arena, Py_ssize_t at, Py_ssize_t length, bint judge):
-    cdef Py_ssize_t text = length - cipher.gap - cipher.icv, end, inner
-    cdef const uint8_t* packet
-    cdef uint64_t sequence
-    cipher._direction(False)
-    if alignment < 1 or (cipher.mac != NULL and alignment % BLOCK):
-        raise ValueError("impossible alignment")
-    if text < 2 or text < alignment or text % alignment or text > LONGEST_TEXT:
-        return MISSHAPEN, b""
-    packet = _span(arena, at, length)
-    sequence = window._check(_read32(packet + 4))
+cdef int _open_one(RunCipher cipher, Window window, Filter packets, const uint8_t* packet, Py_ssize_t text, bint judge,
+                   Py_ssize_t* inner) except -1:
+    """Open the packet with a text of that many bytes into `_scratch`; what became of it, and how long what is there is."""
+    cdef Py_ssize_t end
+    cdef uint64_t sequence = window._check(_read32(packet + 4))
+    inner[0] = 0
     if not sequence:
-        return REPLAYED, b""
+        return REPLAYED
     if not cipher._open(packet, text, sequence, _scratch):
         cipher.evp.clear_errors()
-        return FORGED, b""
+        return FORGED
     window._commit(sequence)
     end = text - 2 - _scratch[text - 2]
     if judge and end > 0 and _scratch[text - 1] == (4 if _scratch[0] >> 4 == 4 else 41):
-        inner = packets._measure(_scratch, end)
-        if inner > 0:
-            return ACCEPTED, PyBytes_FromStringAndSize(<char*>_scratch, inner)
-    return UNJUDGED, PyBytes_FromStringAndSize(<char*>_scratch, text)
+        inner[0] = packets._measure(_scratch, end)
+        if inner[0] > 0:
+            return ACCEPTED
+    inner[0] = text
+    return UNJUDGED
+
+
+cdef bint _shaped(RunCipher cipher, Py_ssize_t alignment, Py_ssize_t text) except -1:
+    """Whether a packet may have a text of that many bytes."""
+    cipher._direction(False)
+    if alignment < 1 or (cipher.mac != NULL and alignment % BLOCK):
+        raise ValueError("impossible alignment")
+    return text >= 2 and text >= alignment and text % alignment == 0 and text <= LONGEST_TEXT
+
+
+def open_single(RunCipher cipher not None, Window window not None, Filter packets not None, Py_ssize_t alignment,
+                const uint8_t[::1] arena, Py_ssize_t at, Py_ssize_t length, bint judge):
+    cdef Py_ssize_t text = length - cipher.gap - cipher.icv, inner
+    cdef int what
+    if not _shaped(cipher, alignment, text):
+        return MISSHAPEN, b""
+    what = _open_one(cipher, window, packets, _span(arena, at, length), text, judge, &inner)
+    return what, PyBytes_FromStringAndSize(<char*>_scratch, inner)
 
 
 cdef bint _plain(Filter packets, const uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu, Frame* f) except -1:
@@ -126,23 +142,21 @@ cdef bint _plain(Filter packets, const uint8_t[::1] frame, Py_ssize_t length, Py
     return packets._measure(_span(frame, HEADER, f.inner), f.inner) == f.inner
 
 
-def seal_single(RunCipher cipher not None, Filter packets not None, Py_ssize_t mask, uint64_t sequence,
-                const uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu):
-    cdef Frame f
+cdef Py_ssize_t _seal_one(RunCipher cipher, Py_ssize_t mask, uint64_t sequence, const uint8_t[::1] frame,
+                          Frame* f) except -1:
+    """Seal the packet of a frame into `_scratch`; its length then."""
     cdef Py_ssize_t pad, text
-    cipher._direction(True)
-    if not _plain(packets, frame, length, mtu, &f) or f.kind != 0:
-        return None
+    cdef const uint8_t* random = cipher._random(1)  # before `_scratch` is used, since another thread may run meanwhile
     if mask < 0 or mask >= BLOCK or (cipher.mac != NULL and mask != BLOCK - 1):
         raise ValueError("impossible alignment")
     pad = -(f.inner + 2) & mask
     text = f.inner + pad + 2
-    _one(frame, &f, _scratch + cipher.gap)
+    _one(frame, f, _scratch + cipher.gap)
     _pad(_scratch + cipher.gap + f.inner, pad, frame[HEADER])
-    if not cipher._seal(_scratch, text, sequence, cipher._random(1)):
+    if not cipher._seal(_scratch, text, sequence, random):
         cipher.evp.clear_errors()
         raise OSError("the library refuses")
-    return PyBytes_FromStringAndSize(<char*>_scratch, cipher.gap + text + cipher.icv), f.tos
+    return cipher.gap + text + cipher.icv
 
 
 cdef Py_ssize_t _append(Frame* f, const uint8_t[::1] frame, uint8_t[::1] out, Py_ssize_t to, Py_ssize_t stride,

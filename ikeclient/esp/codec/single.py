@@ -1,15 +1,15 @@
 """A packet that comes alone, carried by the compiled module with one call.
 
-Inbound that goes from the replay window to the selectors, outbound from the frame to the sealed packet. A super-packet
-that makes a run by itself is sealed with one call as well (`SealSuper`), and a run of equal packets grows with one by
-all frames that are waiting (`Pack`).
+Inbound that goes from the socket to the device, outbound from the device to the socket: these calls are where `esp`
+reads and writes by itself. A super-packet that makes a run by itself is sealed with one call as well (`SealSuper`), and
+a run of equal packets grows with one by all frames that are waiting (`Pack`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, EspLayout
 from ikeclient.esp.codec.run import LONGEST_RUN, MOST_SEGMENTS
@@ -19,51 +19,71 @@ if TYPE_CHECKING:
     from ikeclient.esp.codec._offload import Filter, RunCipher, Window
 
 # What became of a packet. UNJUDGED: it is genuine and new, and its plaintext, with the trailer, needs a longer look.
-ACCEPTED, UNJUDGED, MISSHAPEN, REPLAYED, FORGED = range(5)
-
+# CARRIED: it was accepted, and has been written or sent. UNOPENED: what has come is for others to look at.
+ACCEPTED, UNJUDGED, MISSHAPEN, REPLAYED, FORGED, CARRIED, UNOPENED, NOTHING = range(8)
 
 OpenSingle = Callable[[Buffer, int, int, bool], tuple[int, bytes]]
-SealSingle = Callable[[int, Buffer, int, int], tuple[bytes, int] | None]
+Received = tuple[int, bytes, int, int, int, bytes]
+ReceiveSingle = Callable[[Writable, int, int, bool, bool], Received]
+Sent = tuple[int, int, bytes, int]
+SendSingle = Callable[[int, Writable, int, int, int, int, Buffer], Sent]
 SealSuper = Callable[[int, Buffer, int, int, Writable], tuple[int, int, int, int, int] | None]
+_Result = TypeVar("_Result", bound=tuple[object, ...])
 Pack = Callable[[int, Writable, int, int, int, int], tuple[int, int, int, int, int, int]]
 
 
-def single_opener(
-    cipher: RunCipher, packets: Filter, alignment: int, size: int, *, esn: bool
-) -> tuple[Window, OpenSingle]:
-    """The replay window of an SA, of `size` numbers, and what opens its single packets.
+class SingleOpener(NamedTuple):
+    """What opens and what receives the single packets of an SA, and their replay window.
 
     `open(buffer, at, length, judge)` returns what became of the packet there, and the packet or its plaintext. With
     `judge` it accepts plain TCP, UDP and pings; all other judgement is left to the caller.
+
+    `receive(buffer, transport, device, judge, clamp)` does the same with the next datagram of a descriptor, unless it
+    is marked with ECN, and writes an accepted packet to the other descriptor, if that is one; with `clamp` no SYN. It
+    returns what became of the packet, the packet or its plaintext; and of the datagram, which is in the buffer, length,
+    size and TOS octet as `net.transport.udp.UdpSocket.receive_into`, and its source as a struct sockaddr.
     """
-    from ikeclient.esp.codec._offload import Window, open_single
+
+    window: Window
+    open: OpenSingle
+    receive: ReceiveSingle
+
+
+def single_opener(cipher: RunCipher, packets: Filter, alignment: int, size: int, *, esn: bool) -> SingleOpener:
+    """Make it, with a window of `size` numbers."""
+    from ikeclient.esp.codec._offload import Window, open_single, receive_single
 
     window = Window(size, extended=esn)
-    return window, partial(open_single, cipher, window, packets, alignment)
+    fixed = cipher, window, packets, alignment
+    return SingleOpener(window, partial(open_single, *fixed), partial(receive_single, *fixed))
 
 
 class FrameSealer(NamedTuple):
     """What seals frames of one SA.
 
-    - `single(sequence, frame, length, mtu)` returns the UDP payload for the packet of a frame, and its TOS octet. None
-      if the frame is not one plain packet of TCP or UDP, or a ping, inside the selectors and within the MTU: nothing
-      was sealed then, and the sequence number is not used.
-    - `super(sequence, frame, length, mtu, out)` writes the packets of a super-packet into slots of one stride, and
-      returns how many there are, the stride, the length of the last one, their TOS octet, and the bytes of the inner
-      packets. None if they do not fit into one run, or are not plain as for `single`; no sequence number is used then.
+    `single(sequence, frame, length, mtu, device, transport, name)` takes the packet of a frame of `length` bytes, or if
+    that is 0 of one that it reads from the descriptor `device`. It sends the UDP payload by the descriptor `transport`
+    to the struct sockaddr `name`. It returns what became of it, the frame's length, the payload and the TOS octet.
+    ACCEPTED: the payload has not been sent, since a descriptor is -1, or the kernel did not take it. UNOPENED: the
+    frame is not one plain packet of TCP or UDP, or a ping, inside the selectors and within the MTU, or it has length 0
+    and none is waiting; nothing was sealed then, and the sequence number is not used.
+
+    `super(sequence, frame, length, mtu, out)` writes the packets of a super-packet into slots of one stride, and
+    returns how many there are, the stride, the length of the last one, their TOS octet, and the bytes of the inner
+    packets. None if they do not fit into one run, or are not plain as for `single`; no sequence number is used then.
     """
 
-    single: SealSingle
+    single: SendSingle
     super: SealSuper
 
 
 def frame_sealer(cipher: RunCipher, packets: Filter, alignment: int) -> FrameSealer:
     """What seals frames of an SA."""
-    from ikeclient.esp.codec._offload import seal_single, seal_super
+    from ikeclient.esp.codec._offload import seal_super, send_single
 
     mask = alignment - 1
     return FrameSealer(
-        partial(seal_single, cipher, packets, mask),
+        partial(send_single, cipher, packets, mask),
         partial(seal_super, cipher, packets, mask, MOST_SEGMENTS, LONGEST_RUN),
     )
 
@@ -86,3 +106,17 @@ def packer(packets: Filter | None, out: Writable, stride: int, tos: int, room: i
 
     gap = HEADER_LENGTH + layout.iv_length
     return partial(pack, packets, out, stride, gap, layout.alignment - 1, layout.icv_length, tos, room)
+
+
+def relay(
+    poll: int, timeout: int, calls: dict[int, Callable[[], _Result]]
+) -> tuple[list[tuple[int, int]], dict[int, _Result], bool]:
+    """Wait as epoll_wait(2), and carry a packet that comes alone, and the one that answers it, before anything else.
+
+    If one descriptor alone is ready, its call is made, each once at the most. If the packet was CARRIED, a millisecond
+    is waited for what that causes, as long as there is a call left. Returns the descriptors and events that are left,
+    what the calls returned, and whether nothing was ready right after one of them. Compiled only.
+    """
+    from ikeclient.esp.codec import _offload
+
+    return _offload.relay(poll, timeout, calls)

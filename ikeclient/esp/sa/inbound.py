@@ -7,6 +7,7 @@ is authenticated. Here everything is, and some gateways pad with zeros or random
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,17 @@ from ikeclient.crypto.algorithms.transforms import EspSuite
 from ikeclient.esp.codec.choice import VNET_HEADER, coalesce, collect, review
 from ikeclient.esp.codec.run import Run
 from ikeclient.esp.codec.run_cipher import run_cipher
-from ikeclient.esp.codec.single import ACCEPTED, MISSHAPEN, REPLAYED, UNJUDGED, OpenSingle, single_opener
+from ikeclient.esp.codec.single import (
+    ACCEPTED,
+    CARRIED,
+    FORGED,
+    MISSHAPEN,
+    REPLAYED,
+    UNJUDGED,
+    Received,
+    SingleOpener,
+    single_opener,
+)
 from ikeclient.esp.packet.ecn import CE, MARKS, PathMarks
 from ikeclient.esp.sa.counters import NEXT_HEADER, NO_NEXT_HEADER, Counters, Packet
 from ikeclient.esp.sa.replay import ReplayWindow
@@ -29,6 +40,7 @@ Frame = tuple[int, int, int, int]  # start, end, packets, bytes
 
 _sequence_low = Struct(">I").unpack_from
 _associated = Struct(">IQ").pack_into
+ReceiveNext = Callable[[], Received]
 
 
 class InboundSa:
@@ -79,11 +91,12 @@ class InboundSa:
         self._batch: BatchCipher | None = None
         self._open: Callable[[int, bytes | memoryview], bytes | None]
         self._run = run_cipher(suite, keys, spi, _no_entropy, sealing=False)
-        self._single: OpenSingle | None = None
+        self._single: SingleOpener | None = None
         if self._run is not None:
             self._open = self._run.open
             assert filter.quick is not None
-            self._window, self._single = single_opener(self._run, filter.quick, layout.alignment, window, esn=suite.esn)
+            self._single = single_opener(self._run, filter.quick, layout.alignment, window, esn=suite.esn)
+            self._window = self._single.window
         else:
             cipher = esp_cipher(suite, keys, spi, _no_entropy)
             self._open, self._batch = cipher.open, cipher.batch
@@ -107,11 +120,29 @@ class InboundSa:
         return self._open_single(self._single, buffer, at, length, ecn)
 
     def _open_single(
-        self, single: OpenSingle, buffer: bytes | bytearray | memoryview, at: int, length: int, ecn: int
+        self, single: SingleOpener, buffer: bytes | bytearray | memoryview, at: int, length: int, ecn: int
     ) -> Packet | None:
+        what, packet = single.open(buffer, at, length, not (ecn & 1 or self._marks.losses))
+        return self._judged(what, packet, ecn)
+
+    def receiver(self, buffer: bytearray, transport: int, device: int, *, clamp: bool) -> ReceiveNext | None:
+        """What receives the next datagram, and carries its packet to a device if all that is plain.
+
+        It is called once, and `received` hears what it returns: see `single.SingleOpener`. None without a compiled
+        module.
+        """
+        if self._single is None:
+            return None
+        return partial(self._single.receive, buffer, transport, device, not self._marks.losses, clamp)
+
+    def received(self, what: int, packet: bytes, tos: int) -> Packet | None:
+        """Count what became of a packet; the packet as `open` gives it."""
+        return self._judged(what, packet, tos & 3)
+
+    def _judged(self, what: int, packet: bytes, ecn: int) -> Packet | None:
+        """Count what became of a packet, and look longer at what needs it."""
         counters = self.counters
-        what, packet = single(buffer, at, length, not (ecn & 1 or self._marks.losses))
-        if what == ACCEPTED:
+        if what in (CARRIED, ACCEPTED):
             self.authenticated += 1
             counters.packets += 1
             counters.bytes += len(packet)
@@ -122,7 +153,7 @@ class InboundSa:
             counters.malformed += 1
         elif what == REPLAYED:
             counters.replays += 1
-        else:
+        elif what == FORGED:
             counters.auth_failures += 1
         return None
 

@@ -56,13 +56,13 @@ class SaPair:
 class OutboundSa:
     """Seals inner packets. `filter` says which ones belong here; it is consulted by whoever chooses the SA.
 
+    `frames` is what seals frames, if the compiled module does; its `single` wants numbers of `take_number`.
     `entropy` gives random bytes for the IVs of AES-CBC. `last_sequence` and `byte_limit` are for tests.
     """
 
     __slots__ = (
         "_batch",
         "_esn",
-        "_frames",
         "_last",
         "_mask",
         "_run",
@@ -71,6 +71,7 @@ class OutboundSa:
         "byte_limit",
         "counters",
         "filter",
+        "frames",
         "layout",
         "sequence",
         "spi",
@@ -104,9 +105,9 @@ class OutboundSa:
         self._esn = suite.esn
         self.layout = esp_layout(suite)
         alignment = self.layout.alignment
-        self._frames: FrameSealer | None = None
+        self.frames: FrameSealer | None = None
         if self._run is not None and filter.quick is not None:
-            self._frames = frame_sealer(self._run, filter.quick, alignment)
+            self.frames = frame_sealer(self._run, filter.quick, alignment)
         self._mask = alignment - 1
         pads = [-(length + 2) % alignment for length in range(alignment)]
         self._trailers = {v: [PADS[n] + bytes((n, header)) for n in pads] for v, header in NEXT_HEADER.items()}
@@ -164,19 +165,22 @@ class OutboundSa:
         counters.bytes += size
         return self._seal(sequence, text)
 
-    def seal_frame(self, frame: bytearray, length: int, mtu: int) -> tuple[bytes, int] | None:
-        """The UDP payload for the packet of a frame, and its TOS octet; None if the frame needs a longer look."""
-        sequence = self.sequence + 1
-        if self._frames is None or sequence > self._last:
-            return None
-        self.sequence = sequence  # taken before it is used
-        sealed = self._frames.single(sequence, frame, length, mtu)
-        if sealed is None:
-            self.sequence = sequence - 1  # which was not used
-            return None
+    def take_number(self) -> int:
+        """Take a sequence number before it is used, so that whatever goes wrong none is repeated; 0 if none is left."""
+        if self.sequence >= self._last:
+            return 0
+        self.sequence += 1
+        return self.sequence
+
+    def give_back(self, number: int) -> None:
+        """Take back a number that was not used, unless another one has been taken since."""
+        if self.sequence == number:
+            self.sequence = number - 1
+
+    def count_frame(self, length: int) -> None:
+        """Count a frame of one packet that `frames` has sealed."""
         self.counters.packets += 1
         self.counters.bytes += length - VNET_HEADER
-        return sealed
 
     def seal_super(self, frame: bytearray, length: int, mtu: int, slots: Slots) -> tuple[int, int, int, int] | None:
         """Seal the packets of a super-packet into the first slots: their number, stride, last length and TOS octet.
@@ -184,10 +188,10 @@ class OutboundSa:
         None if the frame needs a longer look, or does not fit into one run.
         """
         before = self.sequence
-        if self._frames is None or before + MOST_SEGMENTS > self._last:
+        if self.frames is None or before + MOST_SEGMENTS > self._last:
             return None
         self.sequence = before + MOST_SEGMENTS  # taken before they are used
-        sealed = self._frames.super(before + 1, frame, length, mtu, slots.buffer)
+        sealed = self.frames.super(before + 1, frame, length, mtu, slots.buffer)
         if sealed is None:
             self.sequence = before
             return None

@@ -22,14 +22,28 @@ MOST_WAITING = 16
 class SaTable:
     """`inbound` maps SPIs to SAs and is for reading only. `unrouted` counts packets that no outbound SA accepts.
 
-    While there is no SA but one can be made, `awaited` is what it will accept, and `waiting` the last such packets.
+    `newest` is the SA that is asked first whether a packet is its own, `newest_inbound` the one that most likely
+    receives; None if there is none. While there is no SA but one can be made, `awaited` is what it will accept, and
+    `waiting` the last such packets.
     """
 
-    __slots__ = ("_known", "_outbound", "_pairs", "awaited", "inbound", "unrouted", "waiting")
+    __slots__ = (
+        "_known",
+        "_outbound",
+        "_pairs",
+        "awaited",
+        "inbound",
+        "newest",
+        "newest_inbound",
+        "unrouted",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self._known: dict[bytes, OutboundSa] = {}
         self.inbound: dict[int, InboundSa] = {}
+        self.newest: OutboundSa | None = None
+        self.newest_inbound: InboundSa | None = None
         self.unrouted = 0
         self.awaited: PacketFilter | None = None
         self.waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
@@ -42,19 +56,25 @@ class SaTable:
         self.inbound[inbound.spi] = inbound
         self._pairs[inbound.spi] = outbound
         self._outbound.insert(0, outbound)
-        self._known.clear()
+        self._changed()
 
     def retire(self, spi_in: int) -> None:
         """Send nothing more on this Child SA, but go on receiving."""
         outbound = self._pairs.get(spi_in)
         self._outbound = [sa for sa in self._outbound if sa is not outbound]
-        self._known.clear()
+        self._changed()
 
     def remove(self, spi_in: int) -> None:
         """Forget this Child SA; nothing happens where there is none."""
         self.retire(spi_in)
         self.inbound.pop(spi_in, None)
         self._pairs.pop(spi_in, None)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._known.clear()
+        self.newest = self._outbound[0] if self._outbound else None
+        self.newest_inbound = next(reversed(self.inbound.values()), None)
 
     def pair(self, spi_in: int) -> tuple[InboundSa, OutboundSa]:
         """Both directions of a Child SA. Raises KeyError where there is none."""
@@ -67,11 +87,6 @@ class SaTable:
     def cipher(self) -> str:
         """What seals the packets of the newest SA, or would seal those of the first."""
         return self._outbound[0].cipher if self._outbound else run_cipher.version() or BY_CRYPTOGRAPHY
-
-    @property
-    def newest(self) -> OutboundSa | None:
-        """The SA that is asked first whether a packet is its own."""
-        return self._outbound[0] if self._outbound else None
 
     def choose(self, packet: Packet, length: int) -> OutboundSa | None:
         """The SA that sends the packet in the first `length` bytes, or None where no SA accepts it.

@@ -51,7 +51,9 @@ class TunDevice:
     `name` may hold `%d`, which the kernel fills in; the attribute `name` is what it became. `lost` turns true when
     somebody deletes the interface: no packet will ever come or go again, and the descriptor stays readable for ever,
     so that a reader has to be removed from the event loop. `offload` asks for the ability to carry large packets;
-    whether the kernel has it is the attribute `vnet`. Raises PrivilegeError or PlatformError, saying what is missing.
+    whether the kernel has it is the attribute `vnet`. Frames may be read from and written to `descriptor` in place of
+    `read_into` and `write_frame`; it is -1 once the device is closed. Raises PrivilegeError or PlatformError, saying
+    what is missing.
     """
 
     def __init__(self, name: str = "ike%d", *, offload: bool = True) -> None:
@@ -62,14 +64,14 @@ class TunDevice:
         if offload:
             with contextlib.suppress(PlatformError):  # whatever it is, the plain device says it again
                 self._open(name, vnet.FLAG)
-                self.vnet = vnet.prepare(self._fd)
+                self.vnet = vnet.prepare(self.descriptor)
                 if not self.vnet:
                     self._device.close()
         if not self.vnet:
             self._open(name, 0)
         self.lost = False
         self.counters = TunCounters()
-        os.set_blocking(self._fd, False)
+        os.set_blocking(self.descriptor, False)
 
     def _open(self, name: str, flags: int) -> None:
         make, refusal = _maker()
@@ -78,7 +80,7 @@ class TunDevice:
         except refusal as error:
             raise _refused(name, error) from None
         self.name: str = self._device.name
-        self._fd: int = self._device.fileno()
+        self.descriptor: int = self._device.fileno()
 
     def enable_offload(self) -> bool:
         """Let large packets come and go, from now on through `read_into` and `write_frames`; false where it cannot be.
@@ -87,7 +89,7 @@ class TunDevice:
         """
         if not self.vnet:
             return False
-        self._offloading, self.merges_udp = vnet.enable(self._fd)
+        self._offloading, self.merges_udp = vnet.enable(self.descriptor)
         if self._offloading:
             vnet.limit_bursts(self.name)
         return self._offloading
@@ -106,34 +108,29 @@ class TunDevice:
         """
         flags = _IFF_TUN | _IFF_NO_PI | (vnet.FLAG if self.vnet else 0)
         try:
-            fcntl.ioctl(self._fd, _TUNSETIFF, pack("16sH14x", self.name.encode("ascii"), flags))
+            fcntl.ioctl(self.descriptor, _TUNSETIFF, pack("16sH14x", self.name.encode("ascii"), flags))
         except OSError:
             return False
         self.lost = False
         if not self.vnet:
             return True
         # What is read and written from now on must look as before.
-        return vnet.prepare(self._fd) and (not self._offloading or self.enable_offload())
+        return vnet.prepare(self.descriptor) and (not self._offloading or self.enable_offload())
 
     def disable_offload(self) -> None:
         """Go back to packets of ordinary size."""
         self._offloading = False
         if self.vnet:
-            vnet.disable(self._fd)
+            vnet.disable(self.descriptor)
 
     def fileno(self) -> int:
         """The descriptor, for an event loop; it is non-blocking."""
-        return self._fd
-
-    @property
-    def descriptor(self) -> int:
-        """The same; frames may be read from it in place of `read_into`."""
-        return self._fd
+        return self.descriptor
 
     def read_batch(self, limit: int) -> list[bytes]:
         """At most `limit` packets that are waiting; never blocks, never raises."""
         packets: list[bytes] = []
-        append, read, fd = packets.append, os.read, self._fd
+        append, read, fd = packets.append, os.read, self.descriptor
         start, longest = (vnet.HEADER, _LONGEST + vnet.HEADER) if self.vnet else (0, _LONGEST)
         try:
             for _ in range(limit):
@@ -159,7 +156,7 @@ class TunDevice:
     def read_into(self, buffers: Sequence[bytearray | memoryview]) -> int:
         """Read one frame, a virtio header and a packet; its length, or 0 where none is waiting. Never raises."""
         try:
-            return os.readv(self._fd, buffers)
+            return os.readv(self.descriptor, buffers)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -170,7 +167,7 @@ class TunDevice:
     def write_frames(self, frames: Sequence[Packet]) -> int:
         """As `write_batch`, for frames: each is a virtio header and a packet."""
         rest = iter(frames)
-        work = map(os.write, repeat(self._fd), rest)
+        work = map(os.write, repeat(self.descriptor), rest)
         written = len(frames)
         while True:
             try:
@@ -184,7 +181,7 @@ class TunDevice:
     def write_frame(self, frame: Packet) -> bool:
         """As `write_frames`, for one; whether it was taken."""
         try:
-            os.write(self._fd, frame)
+            os.write(self.descriptor, frame)
         except OSError as error:
             self._count(error)
             return False
@@ -196,6 +193,7 @@ class TunDevice:
 
     def close(self) -> None:
         """Close the descriptor; the interface is then gone, with its addresses and routes."""
+        self.descriptor = -1
         self._device.close()
 
 

@@ -36,14 +36,14 @@ class PassedTun(TunDevice):
         self.lost = False
         self.counters = TunCounters()
         self._plain = not with_headers
-        self._fd = descriptor
+        self.descriptor = descriptor
         os.set_blocking(descriptor, False)
 
     def enable_offload(self) -> bool:
         """Enable it as for every TUN device; the namespace's init has bounded the bursts already."""
         if self._plain:
             return False
-        enabled, self.merges_udp = vnet.enable(self._fd)
+        enabled, self.merges_udp = vnet.enable(self.descriptor)
         return enabled
 
     def reopen(self) -> bool:
@@ -56,9 +56,9 @@ class PassedTun(TunDevice):
 
     def close(self) -> None:
         """Close the descriptor. With its last copy the interface is gone."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
 
 class Namespace:

@@ -15,9 +15,10 @@ import sys
 from collections.abc import Callable
 from mmap import mmap
 from struct import Struct
-from typing import cast
 
-Source = tuple[str, int]  # over IPv6 with two more numbers, as the socket module gives it
+from ikeclient.net.transport import sockaddr
+
+Source = sockaddr.Address
 # (data, length, size, source, tos): `data` is None for datagrams in their slots; as
 # `net.transport.udp.UdpSocket.receive_into`
 Arrival = tuple[bytes | None, int, int, Source, int]
@@ -27,7 +28,6 @@ _LONGEST = 65535
 _HEADER, _IOVEC = 64, 16  # bytes of struct mmsghdr and of struct iovec
 _NAME, _CONTROL = 32, 64  # bytes of our rooms for a source and for control messages, which make up a label
 _LABEL = _NAME + _CONTROL
-_NAME_LENGTH = 28  # struct sockaddr_in6
 _header = Struct("@QI4xQQQQi4xI4x")
 _iovec = Struct("@QQQQ")
 _cmsg = Struct("@Qii")
@@ -47,7 +47,9 @@ class _Layout:
         self.iovecs = bytearray(b"".join(iovecs))
         at = _address(self.iovecs)
         rooms = ((at + i * 2 * _IOVEC, labels + i * _LABEL) for i in slots)
-        headers = (_header.pack(label, _NAME_LENGTH, iovec, 2, label + _NAME, _CONTROL, 0, 0) for iovec, label in rooms)
+        headers = (
+            _header.pack(label, sockaddr.LENGTH, iovec, 2, label + _NAME, _CONTROL, 0, 0) for iovec, label in rooms
+        )
         self.template = b"".join(headers)
         self.headers = bytearray(self.template)
         self.address = _address(self.headers)
@@ -138,7 +140,7 @@ class Recvmmsg:
         if known is None:
             if len(self._known) == _MOST_LABELS:
                 self._known.clear()
-            known = self._known[label] = _source(label), *_controls(label)
+            known = self._known[label] = sockaddr.unpack(label), *_controls(label)
         return known
 
     def _data(self, stride: int, slot: int, length: int) -> bytes:
@@ -167,12 +169,3 @@ def _controls(label: bytes) -> tuple[int, int]:
             tos = value & 0xFF
         at += (size + 7) & ~7
     return gro, tos
-
-
-def _source(name: bytes) -> Source:
-    """The address in a struct sockaddr, as the socket module gives it."""
-    port = int.from_bytes(name[2:4], "big")
-    if int.from_bytes(name[:2], sys.byteorder) == socket.AF_INET:
-        return socket.inet_ntop(socket.AF_INET, name[4:8]), port
-    flow, scope = int.from_bytes(name[4:8], "big"), int.from_bytes(name[24:28], sys.byteorder)
-    return cast("Source", (socket.inet_ntop(socket.AF_INET6, name[8:24]), port, flow, scope))

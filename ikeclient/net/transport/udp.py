@@ -206,6 +206,11 @@ class UdpSocket:
         """The descriptor, for an event loop."""
         return self._socket.fileno()
 
+    @property
+    def descriptor(self) -> int:
+        """The same, for system calls in place of the methods here; -1 once the socket is closed."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()

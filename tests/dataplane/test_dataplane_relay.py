@@ -1,0 +1,172 @@
+"""Packets that come alone, carried while the loop waits: they arrive, leave and count as they would otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from collections.abc import Iterator
+from functools import partial
+
+import offload_packets as packets
+import pytest
+from fake_transport import FakeSocket, QueueTun
+from test_dataplane_pump import HOST4, VIP4, back, child, gateway_side, ipv4
+
+from ikeclient.dataplane.cipher import choose_cipher
+from ikeclient.dataplane.event_loop import PacketLoop
+from ikeclient.dataplane.interfaces import Relayed
+from ikeclient.dataplane.pump import Pump, PumpCallbacks
+from ikeclient.dataplane.sender import NON_ESP_MARKER
+from ikeclient.esp.codec import run_cipher
+from ikeclient.esp.sa.pair import SaPair
+from ikeclient.net.transport.udp import UdpSocket
+
+IKE = bytes(range(1, 41))
+
+
+class End:
+    """One end of a tunnel over the loopback interface."""
+
+    def __init__(self, pair: SaPair) -> None:
+        self.tun = QueueTun()
+        self.socket = UdpSocket(local_address="127.0.0.1")
+        self.ike: list[bytes] = []
+        self.time = 1.0
+        callbacks = PumpCallbacks(on_ike=lambda data, *_: self.ike.append(data) is None)
+        self.pump = Pump(self.tun, callbacks, lambda: self.time, entropy=os.urandom)
+        self.pump.attach(self.socket)
+        self.pump.set_mtu(1300)
+        self.pump.install(pair)
+        self.spi = pair.spi_in
+        self.poll = select.epoll()
+        for descriptor in (self.tun.descriptor, self.socket.fileno()):
+            self.poll.register(descriptor, select.EPOLLIN)
+
+    def relay(self) -> Relayed | None:
+        assert self.tun.descriptor >= 0  # and what is waiting is behind it now
+        return self.pump.relay(self.poll.fileno(), 2000)
+
+    def close(self) -> None:
+        self.poll.close()
+        self.socket.close()
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[End, End]]:
+    choose_cipher({})
+    if run_cipher.version() is None:
+        pytest.skip("there is no compiled module, or no OpenSSL to be opened; NOTHING was tried")
+    here, there = End(child()), End(gateway_side(child()))
+    here.pump.set_remote(there.socket.local)
+    there.pump.set_remote(here.socket.local)
+    yield here, there
+    here.close()
+    there.close()
+    run_cipher.load(())
+
+
+def test_packets_alone_cross_while_both_ends_wait(ends: tuple[End, End]) -> None:
+    here, there = ends
+    for count in range(1, 4):
+        here.time = there.time = float(count)
+        out, home = ipv4(bytes(count)), back(bytes(count))
+        here.tun.waiting.append(out)
+        assert here.relay() == ([], ())
+        assert there.relay() == ([], ())
+        assert there.tun.taken() == [bytes(10) + out]
+        there.tun.waiting.append(home)
+        assert there.relay() == ([], ())
+        assert here.relay() == ([], ())
+        assert here.tun.taken() == [bytes(10) + home]
+        assert (here.pump.last_outbound, there.pump.last_inbound) == (count, count)
+        counters = here.pump.child_counters(here.spi), there.pump.child_counters(there.spi)
+        assert [(c.packets_in, c.packets_out) for c in counters] == [(count, count)] * 2
+        assert counters[0].bytes_out == counters[1].bytes_in == sum(20 + n for n in range(1, count + 1))
+
+
+def test_nothing_that_came_leaves_no_trace(ends: tuple[End, End]) -> None:
+    """P6: not even a gap in the sequence numbers."""
+    here, there = ends
+    ready, carried = here.pump.relay(here.poll.fileno(), 0) or (None, None)
+    assert (ready, len(carried or ())) == ([], 0)
+    assert here.pump.table.pair(here.spi)[1].sequence == 0
+    assert here.pump.last_outbound is here.pump.last_inbound is None
+    here.tun.waiting.append(ipv4())
+    here.relay()
+    assert there.relay() == ([], ())
+    assert here.pump.table.pair(here.spi)[1].sequence == 1
+
+
+def test_what_is_not_plain_takes_the_steps_that_it_always_took(ends: tuple[End, End]) -> None:
+    """A SYN is clamped on either way, a packet that is too long is answered, IKE goes to IKE."""
+    here, there = ends
+    syn = packets.ip(packets.tcp(flags=2, options=b"\2\4\5\xb4", addresses=(VIP4, HOST4)), 6, (VIP4, HOST4))
+    here.tun.waiting.append(syn)
+    here.relay()
+    there.relay()
+    (frame,) = there.tun.taken() or there.tun.written
+    assert frame[-4:-2] == syn[-4:-2]
+    assert int.from_bytes(frame[-2:], "big") < 0x5B4
+    here.tun.waiting.append(ipv4(bytes(1400)))
+    here.relay()
+    assert here.pump.counters.too_big == 1
+    assert here.socket.send(NON_ESP_MARKER + IKE, there.socket.local)
+    there.relay()
+    assert there.ike == [IKE]
+    assert there.pump.child_counters(there.spi).packets_in == 1
+
+
+def test_several_packets_are_left_to_the_runs(ends: tuple[End, End]) -> None:
+    """And while there are several, nobody waits for one that is alone."""
+    here, _ = ends
+    here.tun.waiting += [ipv4(bytes(9))] * 3
+    assert here.relay() == ([(here.tun.descriptor, select.EPOLLIN)], {here.tun.descriptor: None}.keys())
+    assert here.pump.drain_tun(True) == 2
+    prepared = here.pump._fast.prepare(here.socket, 9)  # type: ignore[union-attr]
+    assert [each.descriptor for each in prepared] == [here.socket.fileno()]
+    assert here.pump.child_counters(here.spi).packets_out == 3
+
+
+def test_without_a_path_a_descriptor_or_the_fast_path_nobody_relays(ends: tuple[End, End]) -> None:
+    here, _ = ends
+    here.pump.detach(here.socket)
+    assert here.pump.relay(here.poll.fileno(), 2000) is None
+    here.pump.attach(FakeSocket())  # type: ignore[arg-type]
+    assert here.pump.relay(here.poll.fileno(), 2000) is None
+
+
+def test_a_lost_number_is_skipped_and_never_repeated(ends: tuple[End, End]) -> None:
+    """P6: something went wrong between sending and counting."""
+    here, there = ends
+    here.tun.waiting.append(ipv4(b"lost"))
+    descriptor = here.tun.descriptor
+    prepared = here.pump._fast.prepare(here.socket, 9)  # type: ignore[union-attr]
+    next(each for each in prepared if each.descriptor == descriptor).call()
+    here.tun.waiting.append(ipv4(b"next"))
+    here.relay()
+    there.pump.drain_udp(there.socket, True)
+    assert there.pump.child_counters(there.spi).packets_in == 2
+    assert there.pump.child_counters(there.spi).replays == 0
+
+
+def test_the_loop_has_packets_relayed(ends: tuple[End, End]) -> None:
+    here, there = ends
+    out = ipv4(b"by the loop")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, PacketLoop)
+        for end in ends:
+            loop.packets.watch(end.tun.descriptor, end.pump.drain_tun, relay=end.pump.relay)
+            loop.packets.watch(end.socket.fileno(), partial(end.pump.drain_udp, end.socket))
+        here.tun.waiting.append(out)
+        assert here.tun.descriptor >= 0
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            if written := there.tun.taken() or there.tun.written:
+                break
+        assert written[0][-len(out) :] == out
+
+    with asyncio.Runner(loop_factory=PacketLoop) as runner:
+        runner.run(main())
