@@ -7,8 +7,8 @@ elsewhere, without git, has to be the same bit by bit.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,21 +18,21 @@ from pathlib import Path
 from packaging.tags import Tag
 from packaging.utils import parse_wheel_filename
 
-from release import roots, sources, tools, wheelhouse, wheels
+from release import manifests, roots, sources, systems, tools, wheels
 from release.roots import Root
+from release.systems import System
 from release.tools import ReleaseError, say
 from release.wheels import PLATFORMS
 
 _COMPILERS = ("cc", "gcc", "clang", "make")
-# The compiled codec says the same as its plain twin, of a packet that has to be cut.
-_TWINS = """
-from ikeclient.esp.codec import _offload, choice, plain
-assert choice.ACTIVE == "compiled", choice.describe()
-for length in (28, 40, 60, 1400):
-    frame = bytes(10) + b"\\x45\\0" + length.to_bytes(2, "big") + bytes(4) + b"\\x40\\x11" + bytes(length - 10)
-    assert _offload.examine(frame, len(frame)) == plain.examine(frame, len(frame)), length
-print("twins agree")
-"""
+_TESTING = ("pytest", "pytest-timeout", "hypothesis")
+_TESTS = "tests/esp tests/sim"
+# An emulator takes twenty times as long: the codec, and SAs with their known answers.
+_TESTS_EMULATED = "tests/esp/test_esp_offload.py tests/esp/test_esp_offload_twins.py tests/esp/test_esp_sa.py"
+_OF_SOURCES = (  # two read the source tree, which is not there
+    " --ignore tests/sim/test_sim_walks.py --deselect"
+    " tests/esp/test_esp_offload.py::test_the_sources_of_the_compiled_module_are_known_by_their_digest"
+)
 
 
 def _require(condition: object, said: str) -> None:
@@ -97,11 +97,16 @@ def contents_of_wheels(out: Path) -> None:
     _require(list(out.glob("ikeclient-*-py3-none-any.whl")), "no wheel for other machines")
 
 
-def _works(root: Root, program: str) -> None:
-    """The installed program runs with its compiled codec, and has what comes with it."""
+def _runs(root: Root, program: str) -> None:
+    """The program runs with its compiled codec."""
     _require(root.run(program, "version").startswith("ikeclient "), f"{program} says no version")
     doctor = root.run("sh", "-c", f"{program} doctor || true")
     _require("compiled codec" in doctor, f"{program} does without its compiled codec:\n{doctor}")
+
+
+def _works(root: Root, program: str) -> None:
+    """The installed program runs, and has what comes with it."""
+    _runs(root, program)
     prefix = root.run("sh", "-c", f'dirname "$(dirname "$(realpath {program})")"').strip()
     for name in ("man/man1/ikeclient.1", "bash-completion/completions/ikeclient", "ikeclient/docs/systemd/README.md"):
         root.run("test", "-s", f"{prefix}/share/{name}")
@@ -161,53 +166,67 @@ def _sdist(root: Root, out: Path) -> None:
     _require("plain Python codec" in doctor, f"a codec was compiled without a compiler:\n{doctor}")
 
 
-def _in(suite: str, work: Callable[[Root, Path], None]) -> Callable[[Path], None]:
+def _elsewhere(root: Root, out: Path) -> None:
+    """From the wheelhouse without network; then the tests of ESP, with its known answers, and of whole connections."""
+    root.run(root.system.python, "-m", "venv", "/opt/ikeclient")
+    program = "/opt/ikeclient/bin/ikeclient"
+    words = ("--no-index", "--find-links", "/release/wheelhouse", "ikeclient[networkmanager]")
+    root.run("/opt/ikeclient/bin/pip", "install", "-q", *words, network=False)
+    _works(root, program)
+    said = json.loads(root.run(program, "version", "--json"))
+    _require(said["python"].startswith(root.system.version), f"another Python was tried: {said}")
+    _require(root.system.machine in said["system"], f"another machine was tried: {said}")
+    root.run("/opt/ikeclient/bin/pip", "install", "-q", *_TESTING)
+    sdist = sources.find(out)
+    root.run("tar", "-C", "/opt", "-xzf", f"/release/{sdist.name}", network=False)
+    tree = f"/opt/{sdist.name.removesuffix('.tar.gz')}"
+    root.run("rm", "-r", f"{tree}/ikeclient")  # what was installed is tried, not this
+    tests = _TESTS_EMULATED if root.emulated else _TESTS
+    pytest = "/opt/ikeclient/bin/pytest -q -p no:cacheprovider -o timeout=1200"
+    root.run("sh", "-ec", f"cd {tree}; exec {pytest} {tests}{_OF_SOURCES}")
+
+
+def _in(system: System, work: Callable[[Root, Path], None]) -> Callable[[Path], None]:
     def tried(out: Path) -> None:
-        with roots.clean(suite, out) as root:
+        with roots.clean(system, out) as root:
             _no_compiler(root)
             work(root, out)
 
     return tried
 
 
-def aarch64(out: Path) -> None:
-    """The wheel for arm64, and all that it needs from the wheelhouse, run by an emulator on a foreign Debian."""
-    (platform,) = (each for each in PLATFORMS if each.target.startswith("aarch64-linux-gnu"))
-    root, emulators = roots.foreign("bookworm", "arm64")
-    with tools.scratch("arm64") as directory:
-        site = Path(directory)
-        names = {each.name for each in wheelhouse.wanted("3.11", platform)}
-        for wheel in _chosen(out / "wheelhouse", "3.11", platform):
-            names.discard(str(parse_wheel_filename(wheel.name)[0]))
-            shutil.unpack_archive(wheel, site, "zip")
-        _require(not names, f"the wheelhouse lacks {sorted(names)} for {platform.tag}")
-        start = (emulators / "qemu-aarch64-static", "-L", root, "-E", f"PYTHONPATH={site}", root / "usr/bin/python3.11")
-        environment = {"PATH": "/usr/bin:/bin", "PYTHONHOME": str(root / "usr"), "HOME": str(site)}
-        said = tools.run(*start, "-c", _TWINS, env=environment, cwd=site)
-        _require("twins agree" in said, said)
-        said = tools.run(*start, "-m", "ikeclient", "version", "--json", env=environment, cwd=site)
-        _require("aarch64" in said, said)
+def _apk(root: Root, out: Path) -> None:
+    """Installed and removed by Alpine's apk, which has to be told of the Python that was put there without it."""
+    (package,) = out.glob(f"ikeclient_*_{root.system.machine}.apk")
+    alone = ("apk", "--no-network", "--quiet")
+    root.run(*alone, "add", "--virtual", f"python3={root.system.version}", network=False)
+    root.run(*alone, "add", "--allow-untrusted", f"/release/{package.name}", network=False)
+    _runs(root, "/usr/bin/ikeclient")
+    root.run("grep", "^ikeclient:", "/etc/passwd")
+    root.run(*alone, "del", "ikeclient", network=False)
+    _require(not root.run("find", "/usr/lib", "/usr/bin", "-name", "*ikeclient*"), "apk leaves files behind")
+
+
+def image(out: Path) -> None:
+    """The image for aarch64: its files, run by an emulator. No engine has a part in it."""
+    (archive,) = out.glob("ikeclient-*-image-arm64.tar.gz")
+    with tools.scratch("image") as directory:
+        place, files = Path(directory), Path(directory, "root")
+        tools.run("tar", "-C", place, "-xzf", archive)
+        (manifest,) = json.loads((place / "manifest.json").read_text())
+        configuration = json.loads((place / manifest["Config"]).read_text())
+        _require(configuration["architecture"] == "arm64", f"it is for {configuration['architecture']}")
+        files.mkdir()
+        for layer in manifest["Layers"]:
+            tools.run("tar", "-C", files, "-xf", place / layer)
+        system = System(layers=(lambda: files,), version="3.13", machine="aarch64")
+        with roots.clean(system, out) as root:
+            _runs(root, *configuration["config"]["Entrypoint"])
 
 
 def packages(out: Path) -> None:
     """The packages of distributions, by their own trial."""
     tools.run(tools.ROOT / "scripts/packages/check", out, seconds=3600)
-
-
-def _chosen(house: Path, python: str, platform: wheels.Platform) -> list[Path]:
-    """What pip takes from a wheelhouse there."""
-    minor = int(python.partition(".")[2])
-    abis = {f"cp{python.replace('.', '')}", "abi3", "none"}
-    fits = set(wheelhouse.tags(platform)) | {"any"} | set(platform.tag.split("."))
-    chosen: dict[str, Path] = {}
-    for wheel in sorted(house.iterdir()):
-        name, _, _, tags = parse_wheel_filename(wheel.name)
-        for tag in tags:
-            age = re.fullmatch(r"(?:cp|py)3(\d*)", tag.interpreter)
-            old = age is not None and (not age[1] or (int(age[1]) <= minor if tag.abi == "abi3" else True))
-            if old and tag.abi in abis and tag.platform in fits and (tag.platform != "any" or str(name) not in chosen):
-                chosen[str(name)] = wheel
-    return list(chosen.values())
 
 
 _WAYS: dict[str, Callable[[Root, Path], None]] = {
@@ -218,9 +237,12 @@ _WAYS: dict[str, Callable[[Root, Path], None]] = {
 CHECKS: dict[str, Callable[[Path], None]] = {
     "sums": sums,
     "contents": contents,
-    **{f"{suite}: {name}": _in(suite, work) for suite in roots.RELEASES for name, work in _WAYS.items()},
-    "aarch64": aarch64,
+    **{f"{suite}: {name}": _in(each, work) for suite, each in systems.RELEASES.items() for name, work in _WAYS.items()},
+    **{name: _in(each, _elsewhere) for name, each in systems.OTHERS.items()},
+    **{f"{name}: .apk": _in(systems.OTHERS[name], _apk) for name in ("Alpine", "Alpine on aarch64")},
+    "image for aarch64": image,
     "packages": packages,
+    "kubernetes": manifests.check,
     "again": again,
 }
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import tarfile
 import tomllib
@@ -17,12 +18,13 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from release import check, lock, sbom, sources, tools, wheelhouse, wheels
+from release import check, lock, manifests, sbom, sources, systems, tools, wheelhouse, wheels
 from release.lock import Locked
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-SHIPPED = (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["networkmanager"])
+EXTRAS = PROJECT["optional-dependencies"]
+SHIPPED = (*PROJECT["dependencies"], *EXTRAS["networkmanager"], *EXTRAS["desktop"])
 LOCKED = {canonicalize_name(each.name): each for each in (*lock.read(tools.LOCK), *lock.read(tools.PLUGIN))}
 EVERYWHERE = [(python, platform) for python in wheelhouse.PYTHONS for platform in wheels.PLATFORMS]
 
@@ -67,6 +69,18 @@ def test_tools_are_pinned_with_hashes() -> None:
     pinned = {each.name for each in lock.read(tools.TOOLS) if each.hashes}
     lines = (line for line in (ROOT / "release/tools.in").read_text().splitlines() if not line.startswith("#"))
     assert {canonicalize_name(Requirement(line).name) for line in lines} <= pinned
+
+
+def test_what_the_trial_takes_from_the_index_is_pinned_with_hashes() -> None:
+    pinned = {each.name for each in lock.read(ROOT / "release/systems.txt") if each.hashes}
+    used = set(re.findall(r'fetch\("([^"]+)"', Path(systems.__file__).read_text())) | set(manifests.KUBECTL.values())
+    assert used == pinned
+
+
+def test_every_python_and_kind_of_platform_is_tried_somewhere() -> None:
+    tried = {**systems.RELEASES, **systems.OTHERS}.values()
+    assert {each.version for each in tried} == set(wheelhouse.PYTHONS)
+    assert {each.machine for each in tried} == {platform.machine for platform in wheels.PLATFORMS}
 
 
 def test_a_source_distribution_is_of_nobody_and_of_one_time(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ like this one needs besides.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -141,7 +142,7 @@ def docker(directory: Path, netns: Path, archive: Path) -> Iterator[Engine]:
     """docker with a daemon of its own in the machine's network, as it is by default."""
     state = directory / "state"
     state.mkdir()
-    (state / "daemon.json").write_text("{}")
+    (state / "daemon.json").write_text(json.dumps({"dns": [INTERNET_DNS]}))
     socket = state / "socket"
     places = ("--data-root", state / "data", "--exec-root", state / "exec", "--pidfile", state / "pid")
     options = (

@@ -29,6 +29,7 @@ from lab.world import Lab
 PAGE = {(block.section, block.language): block for block in blocks(ROOT / "docs/containers.md")}
 RUN, SHARE = PAGE["docker and podman", "sh"].text.replace("\\\n", " ").splitlines()
 PROFILE = PAGE["The profile", "toml"]
+PAGE_INSIDE = SHARE.split()[-1]
 PROGRAMS = {"podman": (), "rootless": ("newuidmap", "slirp4netns", "setpriv"), "docker": ("dockerd", "docker")}
 
 
@@ -80,17 +81,23 @@ def podman(lab: Lab, directory: Path) -> Iterator[Engine]:
     engine("rm", "-f", "-t", "5", "vpn")
 
 
+@pytest.fixture
+def docker(lab: Lab, directory: Path, archive: Path) -> Iterator[Engine]:
+    with engines.docker(directory, Path("/run/netns", lab.network.client.name), archive) as engine:
+        engine.prepare()
+        yield engine
+
+
 @pytest.fixture(params=PROGRAMS)
 def engine(request: pytest.FixtureRequest, lab: Lab, directory: Path, archive: Path) -> Iterator[Engine]:
     """Each of them, with the image of `podman`."""
     missing = [name for name in PROGRAMS[request.param] if shutil.which(name) is None]
     if missing:
         pytest.skip(f"no {', '.join(missing)} here")
-    if request.param == "podman":
-        yield request.getfixturevalue("podman")
+    if request.param != "rootless":
+        yield request.getfixturevalue(request.param)
         return
-    make = engines.rootless if request.param == "rootless" else engines.docker
-    with make(directory, Path("/run/netns", lab.network.client.name), archive) as engine:
+    with engines.rootless(directory, Path("/run/netns", lab.network.client.name), archive) as engine:
         engine.prepare()
         yield engine
 
@@ -156,3 +163,22 @@ def test_without_its_device_or_its_right_it_says_what_grants_them(engine: Engine
         assert done.returncode == 11, done.stderr
         assert words in done.stderr
         assert option in done.stderr.replace("`", "")
+
+
+@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="no docker-compose here")
+def test_the_compose_file_starts_the_application_once_the_tunnel_is_up(docker: Engine) -> None:
+    """As docs/compose has it; the application fetches a page from behind the tunnel, at once and only once."""
+    docker.must("build", "-q", "-t", "example/app", "-", stdin=f'FROM curlimages/curl\nCMD ["{PAGE_INSIDE}"]\n')
+    shutil.copy(ROOT / "docs/compose/compose.yaml", docker.directory)
+    compose = ("docker-compose", *docker.words[1:], "-p", "lab")
+    up = subprocess.run(
+        (*compose, "up", "-d"), cwd=docker.directory, capture_output=True, text=True, timeout=120, check=False
+    )
+    try:
+        assert up.returncode == 0, up.stderr
+        assert docker.must("wait", "lab_app_1") == "0\n", docker("logs", "lab_app_1").stderr
+        assert docker.must("logs", "lab_app_1") == REPORT
+    finally:
+        subprocess.run(
+            (*compose, "down", "-t", "5"), cwd=docker.directory, capture_output=True, timeout=60, check=False
+        )
