@@ -90,7 +90,9 @@ class PacketSelector(selectors.BaseSelector):
             timeout = 0
         poll, carry = self._poll.poll, self._carry
         relayed = self._wait(self._relay[1], timeout) if self._relay is not None and timeout != 0 else None
-        others, carried = carry(*(relayed or (poll(timeout, _MOST_EVENTS), ())))
+        ready, relayed_for = relayed or (poll(timeout, _MOST_EVENTS), ())
+        others, carried = carry(ready, relayed_for)
+        carried = carried or relayed_for
         if carried:
             end = time.monotonic() + _TURN
             while carried and not others and not self._next and (ready := poll(0, _MOST_EVENTS)):
