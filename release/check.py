@@ -40,10 +40,14 @@ def _require(condition: object, said: str) -> None:
         raise ReleaseError(said)
 
 
-def _wheel(out: Path, part: str) -> Path:
-    found = list(out.glob(f"ikeclient-*{part}*.whl"))
-    _require(len(found) == 1, f"{out} has {len(found)} wheels for {part}: make them with scripts/release")
+def _one(out: Path, pattern: str) -> Path:
+    found = list(out.glob(pattern))
+    _require(len(found) == 1, f"{out} has {len(found)} files {pattern}: make them with scripts/release")
     return found[0]
+
+
+def _wheel(out: Path, part: str) -> Path:
+    return _one(out, f"ikeclient-*{part}*.whl")
 
 
 def sums(out: Path) -> None:
@@ -76,7 +80,7 @@ def again(out: Path) -> None:
 def contents(out: Path) -> None:
     """What is in each file, held against the papers that define it."""
     contents_of_wheels(out)
-    (listed,) = out.glob("ikeclient-*.cdx.json")
+    listed = _one(out, "ikeclient-*.cdx.json")
     tools.run(tools.python(), "-m", "release.sbom", "--validate", listed, cwd=tools.ROOT)
 
 
@@ -197,7 +201,7 @@ def _in(system: System, work: Callable[[Root, Path], None]) -> Callable[[Path], 
 
 def _apk(root: Root, out: Path) -> None:
     """Installed and removed by Alpine's apk, which has to be told of the Python that was put there without it."""
-    (package,) = out.glob(f"ikeclient_*_{root.system.machine}.apk")
+    package = _one(out, f"ikeclient_*_{root.system.machine}.apk")
     alone = ("apk", "--no-network", "--quiet")
     root.run(*alone, "add", "--virtual", f"python3={root.system.version}", network=False)
     root.run(*alone, "add", "--allow-untrusted", f"/release/{package.name}", network=False)
@@ -209,7 +213,7 @@ def _apk(root: Root, out: Path) -> None:
 
 def image(out: Path) -> None:
     """The image for aarch64: its files, run by an emulator. No engine has a part in it."""
-    (archive,) = out.glob("ikeclient-*-image-arm64.tar.gz")
+    archive = _one(out, "ikeclient-*-image-arm64.tar.gz")
     with tools.scratch("image") as directory:
         place, files = Path(directory), Path(directory, "root")
         tools.run("tar", "-C", place, "-xzf", archive)
