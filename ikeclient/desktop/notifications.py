@@ -42,12 +42,12 @@ _URGENCY = {
     Kind.REFUSED: _CRITICAL,
     Kind.BLOCKED: _CRITICAL,
 }
-_CATEGORY = {
-    Kind.UP: "network.connected",
-    Kind.LOST: "network.disconnected",
-    Kind.ENDED: "network.disconnected",
-    Kind.REFUSED: "network.error",
-    Kind.BLOCKED: "network.error",
+_CATEGORY = {  # of those that begin with `network`
+    Kind.UP: "connected",
+    Kind.LOST: "disconnected",
+    Kind.ENDED: "disconnected",
+    Kind.REFUSED: "error",
+    Kind.BLOCKED: "error",
 }
 
 
@@ -165,7 +165,7 @@ class Notifications:
             self._markup = "body-markup" in (await self._ask("GetCapabilities", "") or [()])[0]
         hints = {
             "urgency": Variant("y", _URGENCY[notice.kind]),
-            "category": Variant("s", _CATEGORY[notice.kind]),
+            "category": Variant("s", f"network.{_CATEGORY[notice.kind]}"),
             "transient": Variant("b", notice.kind is Kind.UP),
         }
         body = html.escape(notice.body, quote=False) if self._markup else notice.body
