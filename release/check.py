@@ -211,6 +211,26 @@ def _apk(root: Root, out: Path) -> None:
     _require(not root.run("find", "/usr/lib", "/usr/bin", "-name", "*ikeclient*"), "apk leaves files behind")
 
 
+def _deb(root: Root, out: Path) -> None:
+    """Installed and removed by dpkg, without systemd, which the package asks for and its scripts can do without."""
+    package = _one(out, "ikeclient_*_arm64.deb")
+    root.run("dpkg", "--force-depends", "--install", f"/release/{package.name}", network=False)
+    _runs(root, "/usr/bin/ikeclient")
+    root.run("dpkg", "--purge", "ikeclient", network=False)
+    _require(not root.run("find", "/usr/lib", "/usr/bin", "-name", "*ikeclient*"), "dpkg leaves files behind")
+
+
+def _rpm(root: Root, out: Path) -> None:
+    """Installed and removed by rpm, whose database does not know what Debian has installed."""
+    package = _one(out, "ikeclient-*.aarch64.rpm")
+    root.run("apt-get", "update", "-qq")
+    root.run("apt-get", "install", "-qq", "--no-install-recommends", "rpm")
+    root.run("rpm", "--install", "--nodeps", f"/release/{package.name}", network=False)
+    _runs(root, "/usr/bin/ikeclient")
+    root.run("rpm", "--erase", "--nodeps", "ikeclient", network=False)
+    _require(not root.run("find", "/usr/lib", "/usr/bin", "-name", "*ikeclient*"), "rpm leaves files behind")
+
+
 def image(out: Path) -> None:
     """The image for aarch64: its files, run by an emulator. No engine has a part in it."""
     archive = _one(out, "ikeclient-*-image-arm64.tar.gz")
@@ -244,6 +264,8 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     **{f"{suite}: {name}": _in(each, work) for suite, each in systems.RELEASES.items() for name, work in _WAYS.items()},
     **{name: _in(each, _elsewhere) for name, each in systems.OTHERS.items()},
     **{f"{name}: .apk": _in(systems.OTHERS[name], _apk) for name in ("Alpine", "Alpine on aarch64")},
+    "Debian on aarch64: .deb": _in(systems.OTHERS["Debian on aarch64"], _deb),
+    "Debian on aarch64: .rpm": _in(systems.OTHERS["Debian on aarch64"], _rpm),
     "image for aarch64": image,
     "packages": packages,
     "kubernetes": manifests.check,
