@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ikeclient.lazy_dataclass import dataclass
-from ikeclient.net.dns.resolv_conf import before_tunnel
+from ikeclient.net.dns.resolv_conf import OURS, before_tunnel
 from ikeclient.net.programs import DIRECTORIES, run
 
 RESOLVER = "etc/resolv.conf"
-OURS = "# Written by ikeclient "
 _NETWORKD = "run/systemd/netif"
 _RESOLVED = "run/systemd/resolve"
 _NETWORK_MANAGER = "run/NetworkManager"

@@ -28,6 +28,7 @@ from ikeclient.net.changes.steps import ResolvConfFile
 from ikeclient.net.model import DnsConfig, IPAddress
 
 LARGEST = 64 << 10  # bytes of a file that we are willing to keep
+OURS = "# Written by ikeclient "  # how a file begins while it is a tunnel's
 MOST_SERVERS = 3  # glibc reads no more (MAXNS of resolv.h)
 
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOENT})
@@ -135,7 +136,7 @@ class ResolvConf:
         words = [word for line in _lines(former.content, "search")[-1:] for word in line] if keep else []
         options = [" ".join(["options", *line]) + "\n" for line in _lines(former.content, "options")]
         text = (
-            f"# Written by ikeclient for the tunnel {self._owner.name}; what stood here returns when it ends.\n"
+            f"{OURS}for the tunnel {self._owner.name}; what stood here returns when it ends.\n"
             + resolver_lines(servers[:MOST_SERVERS], dict.fromkeys((*config.domains, *words)))
             + "".join(options)
         )
