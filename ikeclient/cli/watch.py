@@ -122,7 +122,7 @@ def _watched(name: str, reference: str, rules: Rules) -> Watched:
     from ikeclient.when.rules import weak
     from ikeclient.when.watch import Watched
 
-    other = automatic.decisions(runtime_directory()).get(name)
+    other = automatic.decision(runtime_directory(), name)
     if other is not None:
         raise UsageError(f"tunnel '{name}' is watched by process {other.pid} already")
     for match in weak(rules):

@@ -48,13 +48,21 @@ def decisions(directory: Path) -> dict[str, WatchStatus]:
     found = {}
     with contextlib.suppress(OSError):
         for path in sorted(directory.glob(f"*{SUFFIX}")):
-            with contextlib.suppress(OSError, ValueError, RecursionError):
-                values = json.loads(_content(path))
-                if isinstance(values, dict):
-                    status = WatchStatus.from_json(values)
-                    if status.action is not None and _started(status.pid) == values.get("started"):
-                        found[path.name.removesuffix(SUFFIX)] = status
+            name = path.name.removesuffix(SUFFIX)
+            if (status := decision(directory, name)) is not None:
+                found[name] = status
     return found
+
+
+def decision(directory: Path, name: str) -> WatchStatus | None:
+    """Return the decision for one tunnel, as `decisions` does."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        values = json.loads(_content(directory / f"{name}{SUFFIX}"))
+        if isinstance(values, dict):
+            status = WatchStatus.from_json(values)
+            if status.action is not None and _started(status.pid) == values.get("started"):
+                return status
+    return None
 
 
 def _started(pid: int) -> int:

@@ -245,7 +245,7 @@ def status(name: str, *, directory: Path | None = None, timeout: float = 5.0) ->
         answer = connection.ask(Command.STATUS)
     if not isinstance(answer, Mapping):
         raise _nonsense(name, ParseError("it is no object"))
-    watch = automatic.decisions(connection.place).get(connection.own_name)
+    watch = automatic.decision(connection.place, connection.own_name)
     return replace(TunnelStatus.from_json(answer), user=connection.user, watch=watch)
 
 
