@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import field, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ikeclient.crypto.algorithms.sim_keys import SimKeys
-from ikeclient.crypto.pki.certificate import Certificate
-from ikeclient.crypto.pki.trust_store import TrustStore
-from ikeclient.crypto.sign.file_key import FileKey
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.registry import EapType, IdType
+
+if TYPE_CHECKING:
+    from ikeclient.crypto.pki.certificate import Certificate
+    from ikeclient.crypto.pki.trust_store import TrustStore
+    from ikeclient.crypto.sign.file_key import FileKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import field
 from datetime import datetime
 from typing import Protocol
 
-from ikeclient.crypto.pki.revocation import RevocationQuery
+from ikeclient.crypto.pki.revocation_status import RevocationQuery
 from ikeclient.eap.credentials import SimCredentials, TlsCredentials
 from ikeclient.errors import AuthenticationFailed, NegotiationRefused
 from ikeclient.lazy_dataclass import dataclass

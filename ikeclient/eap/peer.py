@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from ikeclient.crypto.pki.revocation import RevocationQuery
+from ikeclient.crypto.pki.revocation_status import RevocationQuery
 from ikeclient.eap.credentials import SimCredentials, TlsCredentials
 from ikeclient.eap.fragments import MAX_FRAGMENTS
 from ikeclient.eap.method import (

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.identity import identity_text
 from ikeclient.crypto.pki.path import find_path
-from ikeclient.crypto.pki.revocation import Evidence, query
+from ikeclient.crypto.pki.revocation import query, read_evidence
 from ikeclient.crypto.tls import CLOSE_NOTIFY, TlsClient, TlsError
 from ikeclient.eap.credentials import TlsCredentials
 from ikeclient.eap.fragments import ACKNOWLEDGEMENT, Fragments, is_start
@@ -186,7 +186,7 @@ class TlsMethod(Remark):
             return
         self._proven = ()
         assert self._login.now is not None
-        evidence = Evidence.read((tls.stapled,) if tls.stapled else ())
+        evidence = read_evidence((tls.stapled,) if tls.stapled else ())
         self.queries = (*self.queries, query(path, (), evidence, self._login.now()))
 
     def _on_error(self, error: TlsError, handshake: bool) -> bytes:

@@ -1,16 +1,17 @@
-"""What one IKE connection is asked to do: the protocol's own view of a profile, already loaded and validated."""
+"""What one IKE connection is asked to do: the protocol's own view of a profile, already loaded and validated.
+
+Certificates and keys are known here by their names alone: a tunnel without any does not load what reads them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import field, replace
 from ipaddress import IPv4Interface, IPv6Interface
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ikeclient.crypto.algorithms.transforms import AlgorithmProposal
 from ikeclient.crypto.pki.bundles import CertificateForm
-from ikeclient.crypto.pki.revocation import RevocationPolicy
-from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
-from ikeclient.crypto.sign.private_key import PrivateKey
+from ikeclient.crypto.pki.revocation_status import RevocationPolicy
 from ikeclient.crypto.sign.remote_key import RemoteKey
 from ikeclient.crypto.sign.schemes import Family, Scheme
 from ikeclient.eap.credentials import SimCredentials, TlsCredentials
@@ -18,6 +19,10 @@ from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.identity import Identity
 from ikeclient.wire.registry import EapType
 from ikeclient.wire.selector import TrafficSelector
+
+if TYPE_CHECKING:
+    from ikeclient.crypto.pki.trust_store import Certificate, TrustStore
+    from ikeclient.crypto.sign.private_key import PrivateKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,3 +176,9 @@ class IkeConfig:
         """Whether we answer EAP, first or second."""
         second = self.second_auth and self.second_auth.auth
         return isinstance(self.auth, EapAuth) or isinstance(second, EapAuth)
+
+    @property
+    def uses_certificates(self) -> bool:
+        """Whether a certificate may have a part in it: everything but pre-shared keys on both sides."""
+        second = self.second_auth and self.second_auth.auth
+        return not all(isinstance(way, PskAuth | None) for way in (self.auth, self.gateway.auth, second))

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from ikeclient.crypto.algorithms.keymat import ChildKeys, IkeKeys
 from ikeclient.crypto.algorithms.transforms import EspSuite, IkeSuite
 from ikeclient.crypto.pki.bundles import CertificateUrls
-from ikeclient.crypto.pki.revocation import RevocationQuery
+from ikeclient.crypto.pki.revocation_status import RevocationQuery
 from ikeclient.crypto.sign.remote_key import SignatureRequest
 from ikeclient.errors import IkeclientError
 from ikeclient.lazy_dataclass import dataclass

@@ -6,6 +6,9 @@ field too many or too few and a value of another type are refused.
 
 A dataclass is an object with its class name under `is`, which tells the arms of a union apart; bytes are Base64; enums
 are their values; paths and addresses are text. `object` is any JSON value, for what has a reader of its own.
+
+What a declaration names is looked at when a value of its class is read first, so it may name classes that its module
+imports for types alone: those among the codec's `leaves` are known.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ import base64
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 from types import NoneType, UnionType
@@ -33,6 +35,7 @@ class Codec:
 
     def __init__(self, leaves: Mapping[type, Leaf] | None = None) -> None:
         self._leaves = leaves or {}
+        self._declarations: dict[type, dict[str, Any]] = {}
 
     def encode(self, value: object) -> object:
         """Return the JSON value of `value`; raises TypeError for a class that it does not know."""
@@ -88,8 +91,7 @@ class Codec:
     def _read_class(self, kind: type, data: object) -> object:
         if is_dataclass(kind):
             given = _of(dict, data)
-            declared = _declared(kind)
-            if given.get(_NAME) != kind.__name__ or given.keys() != {_NAME, *declared}:
+            if given.get(_NAME) != kind.__name__ or given.keys() != {_NAME, *(declared := self._declared(kind))}:
                 raise ValueError(f"not a {kind.__name__}")
             return kind(**{name: self._read(type_, given[name]) for name, type_ in declared.items()})
         if kind is NoneType or kind is bool or kind is int or kind is str:
@@ -106,6 +108,13 @@ class Codec:
             return kind(data)
         raise TypeError(f"a {kind.__name__} does not travel")
 
+    def _declared(self, kind: type) -> dict[str, Any]:
+        """Return the types of a dataclass's fields."""
+        if kind not in self._declarations:
+            hints = get_type_hints(kind, localns={leaf.__name__: leaf for leaf in self._leaves})
+            self._declarations[kind] = {field.name: hints[field.name] for field in fields(kind)}
+        return self._declarations[kind]
+
     def _read_union(self, kinds: tuple[Any, ...], data: object) -> object:
         for kind in kinds:
             try:
@@ -119,12 +128,6 @@ class Codec:
         if kinds[-1:] == (Ellipsis,):
             return tuple(self._read(kinds[0], item) for item in items)
         return tuple(self._read(kind, item) for kind, item in zip(kinds, items, strict=True))
-
-
-@cache
-def _declared(kind: type) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
 
 
 def _of(kind: type[_T], data: object) -> _T:

@@ -34,7 +34,7 @@ from ikeclient.process.card import card_of
 from ikeclient.process.log_file import log_to
 from ikeclient.process.run import revocation_cache_for, until_stopped
 from ikeclient.profile.compiled import CompiledProfile
-from ikeclient.signer.keeper import SignerClient, signer
+from ikeclient.signer.client import SignerClient, signer
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.fetch import Fetcher
 from ikeclient.tunnel.machine_config import outer_mark

@@ -10,7 +10,7 @@ from pathlib import Path
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.secrets.command import run_for_secret
-from ikeclient.signer.keeper import SignerClient
+from ikeclient.signer.client import SignerClient
 from ikeclient.tunnel.commands import Ask
 
 _LARGEST_ANSWER = 512

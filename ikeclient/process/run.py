@@ -40,7 +40,7 @@ from ikeclient.process.kill_switch import HelperSwitch, PlanningChannel, how_to_
 from ikeclient.process.service_notify import Reporter
 from ikeclient.process.service_socket import Service
 from ikeclient.profile.compiled import CompiledProfile
-from ikeclient.signer.keeper import SignerClient, signer
+from ikeclient.signer.client import SignerClient, signer
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
 from ikeclient.tunnel.fetch import Fetcher

@@ -27,7 +27,7 @@ from ikeclient.process.audience import Audience
 from ikeclient.process.card import card_of
 from ikeclient.process.run import Listener, until_stopped
 from ikeclient.profile.compiled import CompiledProfile
-from ikeclient.signer.keeper import SignerClient, signer
+from ikeclient.signer.client import SignerClient, signer
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports

@@ -27,7 +27,7 @@ from ikeclient.process.inside_stack import answers_of
 from ikeclient.process.run import Listener, until_stopped
 from ikeclient.process.run_in_namespace import adapted
 from ikeclient.profile.compiled import CompiledProfile
-from ikeclient.signer.keeper import SignerClient, signer
+from ikeclient.signer.client import SignerClient, signer
 from ikeclient.stack.device import StackDevice
 from ikeclient.stack.host import Host
 from ikeclient.tunnel.clock import boottime

@@ -16,7 +16,7 @@ from ikeclient.crypto.algorithms.transforms import AlgorithmProposal
 from ikeclient.crypto.pki.bundles import CertificateForm
 from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.identity import identity_text
-from ikeclient.crypto.pki.revocation import RevocationPolicy
+from ikeclient.crypto.pki.revocation_status import RevocationPolicy
 from ikeclient.crypto.sign.file_key import FileKey
 from ikeclient.crypto.sign.remote_key import RemoteKey
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Scheme

@@ -10,11 +10,16 @@ import json
 from dataclasses import field
 
 from ikeclient.crypto.sign.schemes import Family, Scheme
+from ikeclient.errors import KeyUnavailable
 from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.typed import Codec
 from ikeclient.lazy_dataclass import dataclass
 
 CODEC = Codec()
+
+
+class PinRefused(KeyUnavailable):
+    """The token took a PIN for wrong, or is locked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,3 +172,10 @@ Use = Sign | AskCard
 Used = Signed | CardSaid
 Request = Look | Open | Use
 Answer = Seen | Opened | Used | Refused
+
+
+def result(answer: Answer) -> Seen | Opened | Used:
+    """Return the answer, or raise KeyUnavailable as what it tells."""
+    if isinstance(answer, Refused):
+        raise answer.failure.error(PinRefused if answer.pin else KeyUnavailable)
+    return answer

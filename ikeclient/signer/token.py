@@ -18,7 +18,7 @@ from ikeclient.crypto.sign import encodings
 from ikeclient.crypto.sign.schemes import Family, Scheme
 from ikeclient.crypto.sign.signature import PublicKey
 from ikeclient.errors import IkeclientError, KeyUnavailable, ParseError, ProfileError, SignatureError
-from ikeclient.signer.messages import Opened, Seen, TokenKey
+from ikeclient.signer.messages import Opened, PinRefused, Seen, TokenKey
 from ikeclient.signer.uri import parse_uri
 from ikeclient.wire.registry import HashAlgorithm
 from ikeclient.wire.text import printable
@@ -32,10 +32,6 @@ _MGFS = {HashAlgorithm.SHA1: "SHA1", HashAlgorithm.SHA2_256: "SHA256", HashAlgor
          HashAlgorithm.SHA2_512: "SHA512"}  # fmt: skip
 _DIGESTS = {HashAlgorithm.SHA1: "SHA_1", HashAlgorithm.SHA2_256: "SHA256", HashAlgorithm.SHA2_384: "SHA384",
             HashAlgorithm.SHA2_512: "SHA512"}  # fmt: skip
-
-
-class PinRefused(KeyUnavailable):
-    """The token took a PIN for wrong, or is locked."""
 
 
 class TokenSigner:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ikeclient.errors import KeyUnavailable
-from ikeclient.signer.token import PinRefused
+from ikeclient.signer.messages import PinRefused
 
 Transmit = Callable[[bytes], bytes]  # a command to the card, and what it says with the two bytes of its status word
 

@@ -32,19 +32,18 @@ from ikeclient.signer.messages import (
     Look,
     Open,
     Opened,
+    PinRefused,
     Reference,
     Refused,
     Request,
-    Seen,
     Sign,
     Signed,
     TokenKey,
-    Used,
     User,
     unpack_reference,
 )
 from ikeclient.signer.reader import ReaderCard
-from ikeclient.signer.token import PinRefused, TokenSigner
+from ikeclient.signer.token import TokenSigner
 
 TIMEOUT = 60.0  # seconds for an answer; a person may have to touch the token
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15  # prctl(2)
@@ -205,10 +204,3 @@ class _Key:
         opened = token.open(public_key)
         self._signer = token
         return opened
-
-
-def result(answer: Answer) -> Seen | Opened | Used:
-    """Return the answer, or raise KeyUnavailable as what it tells."""
-    if isinstance(answer, Refused):
-        raise answer.failure.error(PinRefused if answer.pin else KeyUnavailable)
-    return answer

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from ikeclient.crypto.pki.bundles import FetchedCertificates
-from ikeclient.crypto.pki.revocation import PathRevocation
+from ikeclient.crypto.pki.revocation_status import PathRevocation
 from ikeclient.crypto.sign.remote_key import Signature, SignatureRequest
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.events import Closed, Need

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import Any, Protocol
 
 from ikeclient.crypto.pki.bundles import CertificateUrls, FetchedCertificates
-from ikeclient.crypto.pki.revocation import PathRevocation, RevocationQuery
+from ikeclient.crypto.pki.revocation_status import PathRevocation, RevocationQuery
 from ikeclient.dataplane.event_loop import Carry, Source, unwatch, watch
 from ikeclient.dataplane.interfaces import Device as PacketDevice
 from ikeclient.dataplane.interfaces import Transport
@@ -37,7 +37,6 @@ from ikeclient.tunnel.fetch import Fetcher
 from ikeclient.tunnel.hooks import Runner
 from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.resolve import Known, resolve
-from ikeclient.tunnel.revocation import RevocationLookup
 from ikeclient.tunnel.revocation_cache import RevocationCache
 
 Connect = Callable[[IkeConfig, Callable[[int], bytes], Callable[[], datetime]], IkeConnection]
@@ -173,13 +172,16 @@ class SystemNetwork:
     """This machine's network, through the kernel; `cache` keeps what is found out about revocation, if there is one."""
 
     def __init__(self, fetcher: Fetcher | None = None, cache: RevocationCache | None = None) -> None:
-        fetcher = fetcher or Fetcher(resolve, mark=outer_mark)
-        self._lookup = RevocationLookup(fetcher, time_of_day=local_time, entropy=os.urandom, cache=cache)
-        self._certificates = CertificateLookup(fetcher)
+        self._fetcher = fetcher or Fetcher(resolve, mark=outer_mark)
+        self._cache = cache
+        self._certificates = CertificateLookup(self._fetcher)
 
     async def revocation(self, query: RevocationQuery) -> PathRevocation:
         """See `OuterNetwork`."""
-        return await self._lookup(query)
+        from ikeclient.tunnel.revocation import RevocationLookup  # see `late_modules`
+
+        lookup = RevocationLookup(self._fetcher, time_of_day=local_time, entropy=os.urandom, cache=self._cache)
+        return await lookup(query)
 
     async def certificates(self, wanted: CertificateUrls) -> FetchedCertificates:
         """See `OuterNetwork`."""

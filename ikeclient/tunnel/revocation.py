@@ -25,15 +25,8 @@ from urllib.parse import quote
 
 from ikeclient.crypto.pki import crl, ocsp
 from ikeclient.crypto.pki.certificate import Certificate
-from ikeclient.crypto.pki.revocation import (
-    Evidence,
-    PathRevocation,
-    RevocationCheck,
-    RevocationQuery,
-    RevocationState,
-    RevocationStatus,
-    list_urls,
-)
+from ikeclient.crypto.pki.revocation import RevocationCheck, list_urls, read_evidence
+from ikeclient.crypto.pki.revocation_status import PathRevocation, RevocationQuery, RevocationState, RevocationStatus
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.transport.http import HttpError
 from ikeclient.tunnel.fetch import OK, Fetcher, url_text
@@ -210,7 +203,7 @@ class RevocationLookup:
         now = self._time_of_day()
 
         def work() -> RevocationStatus:
-            fetched = Evidence.read(case.responses, case.lists)
+            fetched = read_evidence(case.responses, case.lists)
             sent = case.query.evidence
             evidence = replace(fetched, responses=(*fetched.responses, *sent.responses))
             evidence = replace(evidence, lists=(*fetched.lists, *sent.lists))

@@ -13,15 +13,8 @@ from cryptography.hazmat.primitives.serialization import pkcs7
 from revocation_factory import crl
 
 from ikeclient.crypto.pki import der
-from ikeclient.crypto.pki.bundles import (
-    MAX_BUNDLE,
-    MAX_MEMBERS,
-    HashAndUrl,
-    own_first,
-    read_bundle,
-    read_hash_and_url,
-    read_pkcs7,
-)
+from ikeclient.crypto.pki.bundles import MAX_BUNDLE, MAX_MEMBERS, HashAndUrl, read_bundle, read_hash_and_url, read_pkcs7
+from ikeclient.crypto.pki.certificate import own_first
 from ikeclient.errors import ParseError
 from ikeclient.wire.registry import IdType
 

@@ -22,7 +22,8 @@ from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.crypto.pki.crl import Crl
 from ikeclient.crypto.pki.path import find_path
 from ikeclient.crypto.pki.policies import NO_DEMANDS, PolicyInput
-from ikeclient.crypto.pki.revocation import Evidence, RevocationPolicy, RevocationState, enforce, query
+from ikeclient.crypto.pki.revocation import query
+from ikeclient.crypto.pki.revocation_status import Evidence, RevocationPolicy, RevocationState, enforce
 from ikeclient.errors import GatewayNotAuthenticated, ParseError
 
 ARCHIVE = Path(__file__).parents[1] / "vectors" / "pkits.zip"

@@ -30,17 +30,8 @@ from revocation_factory import HOUR, crl, response
 from ikeclient.crypto.pki import der
 from ikeclient.crypto.pki.crl import MAX_LENGTH, Crl
 from ikeclient.crypto.pki.ocsp import OcspResponse, request, urls
-from ikeclient.crypto.pki.revocation import (
-    Evidence,
-    RevocationCheck,
-    RevocationPolicy,
-    RevocationState,
-    RevocationStatus,
-    enforce,
-    list_urls,
-    query,
-    summary,
-)
+from ikeclient.crypto.pki.revocation import RevocationCheck, list_urls, query, read_evidence
+from ikeclient.crypto.pki.revocation_status import RevocationPolicy, RevocationState, RevocationStatus, enforce, summary
 from ikeclient.errors import GatewayNotAuthenticated, ParseError
 
 LEAF = gateway(INTERMEDIATE)
@@ -54,7 +45,7 @@ def state(
     *responses: bytes, lists: tuple[bytes, ...] = (), now: datetime.datetime = NOW, **more: Any
 ) -> RevocationStatus:
     """The state of LEAF."""
-    return RevocationCheck(PATH, (), now).status(0, Evidence.read(responses, lists), **more)
+    return RevocationCheck(PATH, (), now).status(0, read_evidence(responses, lists), **more)
 
 
 def point(url: str, **more: Any) -> x509.CRLDistributionPoints:
@@ -212,7 +203,7 @@ def test_a_list_that_does_not_count_says_why(why: str, listed: bytes) -> None:
 def test_an_indirect_list_says_nothing_even_about_its_own_issuer() -> None:
     leaf = gateway(INTERMEDIATE, point("http://crl.example/1"))
     path = (leaf.certificate, *PATH[1:])
-    evidence = Evidence.read(lists=[crl(INTERMEDIATE, extensions=[(INDIRECT, True)])])
+    evidence = read_evidence(lists=[crl(INTERMEDIATE, extensions=[(INDIRECT, True)])])
     found = RevocationCheck(path, (), NOW).status(0, evidence)
     assert found.state is RevocationState.UNKNOWN
     assert "indirect" in found.detail
@@ -222,7 +213,7 @@ def test_an_authority_whose_key_usage_forbids_it_signs_no_list() -> None:
     mute = authority("mute", ROOT, usage("key_cert_sign"))
     leaf = gateway(mute)
     path = tuple(each.certificate for each in (leaf, mute, ROOT))
-    found = RevocationCheck(path, (), NOW).status(0, Evidence.read(lists=[crl(mute)]))
+    found = RevocationCheck(path, (), NOW).status(0, read_evidence(lists=[crl(mute)]))
     assert "keyUsage" in found.detail
 
 
@@ -248,7 +239,7 @@ def test_a_long_list_is_searched_without_reading_its_entries() -> None:
 
 
 def test_every_certificate_but_the_anchor_is_asked_about() -> None:
-    found = query(PATH, (), Evidence.read([response(LEAF, INTERMEDIATE)], [crl(ROOT, INTERMEDIATE)]), NOW)
+    found = query(PATH, (), read_evidence([response(LEAF, INTERMEDIATE)], [crl(ROOT, INTERMEDIATE)]), NOW)
     assert [each.state for each in found.statuses] == [RevocationState.GOOD, RevocationState.REVOKED]
     with pytest.raises(GatewayNotAuthenticated, match="an authority of the gateway's certificate has been revoked"):
         enforce(RevocationPolicy.RELAXED, found.statuses)
@@ -269,7 +260,7 @@ def test_every_certificate_but_the_anchor_is_asked_about() -> None:
 )
 def test_what_is_not_known_is_a_notice_or_a_refusal(policy: RevocationPolicy, asked: bool, refused: bool) -> None:
     leaf = gateway(INTERMEDIATE, point("http://crl.example/list")) if asked else LEAF
-    found = query((leaf.certificate, *PATH[1:]), (), Evidence.read(lists=[crl(ROOT)]), NOW)
+    found = query((leaf.certificate, *PATH[1:]), (), read_evidence(lists=[crl(ROOT)]), NOW)
     assert found.has_sources is asked
     if refused:
         with pytest.raises(GatewayNotAuthenticated, match="nobody could tell") as caught:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tls_server import CLIENT, NOW, SERVER, Issued, Server, credentials, issue
 
-from ikeclient.crypto.pki.revocation import RevocationState
+from ikeclient.crypto.pki.revocation_status import RevocationState
 from ikeclient.eap.credentials import TlsCredentials
 from ikeclient.eap.fragments import MAX_FRAGMENTS, MAX_MESSAGE, Fragments
 from ikeclient.eap.method import NeedCredential

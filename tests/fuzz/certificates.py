@@ -25,10 +25,12 @@ from sim_certificates import NOW, authority
 
 from fuzz.damage import Node, damaged, reshaped, tree
 from ikeclient.crypto.pki import der
-from ikeclient.crypto.pki.bundles import MAX_MEMBERS, own_first, read_bundle, read_hash_and_url, read_pkcs7
+from ikeclient.crypto.pki.bundles import MAX_MEMBERS, read_bundle, read_hash_and_url, read_pkcs7
+from ikeclient.crypto.pki.certificate import own_first
 from ikeclient.crypto.pki.identity import identity_text, parse_identity, proves
 from ikeclient.crypto.pki.names import encode_name, mailboxes, name_key, name_text, normalise, same_name
-from ikeclient.crypto.pki.revocation import Evidence, RevocationPolicy, enforce, query, summary
+from ikeclient.crypto.pki.revocation import query, read_evidence
+from ikeclient.crypto.pki.revocation_status import RevocationPolicy, enforce, summary
 from ikeclient.crypto.pki.trust_store import Certificate, TrustStore, validate_gateway
 from ikeclient.crypto.sign.file_key import FileKey
 from ikeclient.crypto.sign.private_key import sign_auth
@@ -200,7 +202,7 @@ def read_certificate(data: bytes) -> object:
 
 def read_list(data: bytes) -> object:
     """A revocation list is refused, or judged about a certificate (C8)."""
-    found = Evidence.read((), [data])
+    found = read_evidence((), [data])
     statuses = query((_own(), authority()), (), found, NOW).statuses
     assert all(each.detail.isprintable() for each in statuses)
     return (len(found.lists), statuses[0].state)
@@ -208,7 +210,7 @@ def read_list(data: bytes) -> object:
 
 def read_response(data: bytes) -> object:
     """An OCSP response is refused, or judged about a certificate (C8)."""
-    found = Evidence.read([data], ())
+    found = read_evidence([data], ())
     statuses = query((_own(), authority()), (), found, NOW).statuses
     assert all(each.detail.isprintable() for each in statuses)
     return (len(found.responses), statuses[0].state)
@@ -417,7 +419,7 @@ def revocation(random: Random) -> None:
         node = tree(random.choice(responses))[0]
         reshaped(random, node, pool())
         odd_responses.append(node.encode() if random.random() < 0.7 else damaged(random, random.choice(responses)))
-    evidence = Evidence.read(odd_responses, odd_lists)
+    evidence = read_evidence(odd_responses, odd_lists)
     found = query((own, authority()), (), evidence, NOW)
     assert all(each.detail for each in found.statuses)
     for policy in RevocationPolicy:

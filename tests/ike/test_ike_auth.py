@@ -31,7 +31,7 @@ from sim_world import AUTHS, PATH, Weather, World, altered, assert_same_state, c
 
 from ikeclient.crypto.algorithms.keymat import shared_key_auth
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION
-from ikeclient.crypto.pki.revocation import RevocationPolicy
+from ikeclient.crypto.pki.revocation_status import RevocationPolicy
 from ikeclient.errors import (
     AuthenticationFailed,
     GatewayNotAuthenticated,
@@ -44,7 +44,7 @@ from ikeclient.ike.events import ChildEstablished, Closed, Configuration, IkeEst
 from ikeclient.ike.v2.exchanges.auth import auth_lifetime
 from ikeclient.ike.v2.exchanges.first_child import asked_selectors
 from ikeclient.ike.v2.keying import Keying
-from ikeclient.ike.v2.rules.authenticate import responder_octets
+from ikeclient.ike.v2.rules.proofs import responder_octets
 from ikeclient.ike.v2.rules.selectors import ANY_IPV4, ANY_IPV6
 from ikeclient.wire.config import ConfigAttribute, ConfigPayload
 from ikeclient.wire.identity import AuthPayload, CertPayload, CertReqPayload, Identity, IdrPayload

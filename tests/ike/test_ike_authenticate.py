@@ -16,16 +16,8 @@ from ikeclient.crypto.sign.private_key import sign_auth
 from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
 from ikeclient.ike.config import IkeConfig, TrustedCertificate
 from ikeclient.ike.v2.keying import Candidate
-from ikeclient.ike.v2.rules.authenticate import (
-    OwnProof,
-    certificate_request,
-    initiator_octets,
-    own_proof,
-    responder_octets,
-    same_identity,
-    verify_gateway,
-    verify_shared_key,
-)
+from ikeclient.ike.v2.rules.authenticate import certificate_request, own_proof, verify_gateway, verify_shared_key
+from ikeclient.ike.v2.rules.proofs import OwnProof, initiator_octets, responder_octets, same_identity
 from ikeclient.wire.identity import AuthPayload, CertPayload, Identity
 from ikeclient.wire.registry import AuthMethod, CertEncoding, HashAlgorithm, IdType
 

@@ -32,6 +32,11 @@ class Other:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Late:
+    thing: NeverImported  # type: ignore[name-defined]  # noqa: F821  # as for types alone
+
+
 class Opaque:
     def __init__(self, text: str) -> None:
         self.text = text
@@ -145,3 +150,14 @@ def test_a_field_too_few_is_refused() -> None:
 def test_an_object_that_is_not_declared_does_not_travel() -> None:
     with pytest.raises(TypeError, match="does not travel"):
         CODEC.encode({"key": Codec()})
+
+
+def test_a_declaration_may_name_a_class_that_only_the_codec_knows() -> None:
+    """Its module imports the class for types alone; without a value of it, it is not looked for."""
+    kind = type("NeverImported", (Opaque,), {})
+    codec = Codec({kind: (str, lambda value: value.text, kind)})
+    assert codec.decode(Late, codec.encode(Late(thing=kind("a")))) == Late(thing=kind("a"))
+    either: Any = Late | Inner
+    assert Codec().decode(either, Codec().encode(Inner(data=b"a"))) == Inner(data=b"a")
+    with pytest.raises(ValueError, match="none of the types"):
+        Codec().decode(either, {"is": "Other", "data": ""})

@@ -25,6 +25,7 @@ from ikeclient.process.helper.channel import HelperJournal, Read
 from ikeclient.process.helper.client import Helper, HookRunner
 from ikeclient.process.helper.messages import Remembered, WriteJournal
 from ikeclient.process.helper.process import HelperProcess
+from ikeclient.profile import message
 from ikeclient.profile.compile import compile_profile
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.author import Author
@@ -361,6 +362,17 @@ def test_the_helper_reads_the_profile_again_with_its_keys_and_hooks(tmp_path: Pa
             compiled(profile)
         assert caught.value.lines() == expected.value.lines()
         assert caught.value.exit_code == 9
+
+
+def test_a_profile_that_needs_what_cannot_be_loaded_any_more_is_refused(
+    tmp_path: Path, profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tunnel with a pre-shared key gave up the right to read its own files, and now there is a certificate."""
+    with helper(options(tmp_path), {}, tmp_path, lambda: compiled(profile)) as made:
+        message._codec.cache_clear()
+        monkeypatch.setitem(sys.modules, "ikeclient.crypto.pki.trust_store", None)
+        with pytest.raises(PlatformError, match="what the profile needs cannot be loaded"):
+            made.reread()
 
 
 def test_a_profile_that_cannot_be_read_again_is_an_error_without_a_secret(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_profile_arrives_as_it_was(tmp_path: Path, auth: str, rest: str) -> No
 @pytest.mark.parametrize("part", ["key", "chain", "trust"])
 def test_a_damaged_profile_is_an_error(tmp_path: Path, part: str) -> None:
     data = json.loads(json.dumps(encode(compiled(tmp_path, HEAD + CERTIFICATE))))
-    auth = data["ike"]["auth"]
+    auth = data["profile"]["ike"]["auth"]
     auth[part] = "AAAA" if part == "key" else ["AAAA"]
     with pytest.raises(ValueError, match=r"none of the types|not a profile"):
         decode(data)

@@ -20,7 +20,8 @@ from ikeclient.crypto.sign.remote_key import RemoteKey, SignatureRequest
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Family
 from ikeclient.crypto.sign.signature import PublicKey
 from ikeclient.errors import KeyUnavailable
-from ikeclient.signer.keeper import Keeper, signer
+from ikeclient.signer.client import signer
+from ikeclient.signer.keeper import Keeper
 from ikeclient.signer.messages import Look, Refused, Sign, Signed, TokenKey, pack_reference
 from ikeclient.signer.worker import WorkerGone, worker
 

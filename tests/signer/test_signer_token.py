@@ -18,8 +18,19 @@ from soft_token import MODULE, PIN, Key, SoftToken
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Family, Scheme
 from ikeclient.crypto.sign.signature import PublicKey
 from ikeclient.errors import KeyUnavailable
-from ikeclient.signer.messages import Look, Open, Opened, Refused, Seen, Sign, Signed, TokenKey, pack_reference
-from ikeclient.signer.token import PinRefused, TokenSigner
+from ikeclient.signer.messages import (
+    Look,
+    Open,
+    Opened,
+    PinRefused,
+    Refused,
+    Seen,
+    Sign,
+    Signed,
+    TokenKey,
+    pack_reference,
+)
+from ikeclient.signer.token import TokenSigner
 from ikeclient.signer.worker import worker
 from ikeclient.wire.registry import HashAlgorithm
 

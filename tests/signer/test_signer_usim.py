@@ -14,9 +14,8 @@ from ikeclient.eap.usim import Accepted, OutOfStep, Rejected, Triplets, aka_requ
 from ikeclient.errors import KeyUnavailable, ProfileError
 from ikeclient.signer import reader
 from ikeclient.signer.keeper import Keeper
-from ikeclient.signer.messages import AskCard, CardReader, CardSaid, Refused, pack_reference
+from ikeclient.signer.messages import AskCard, CardReader, CardSaid, PinRefused, Refused, pack_reference
 from ikeclient.signer.reader import ReaderCard
-from ikeclient.signer.token import PinRefused
 from ikeclient.signer.usim import Usim
 
 # TS 35.208 section 4.3.1, test set 1.

@@ -33,11 +33,11 @@ from ikeclient.ike.v2.ike_sa import IkeSa
 from ikeclient.ike.v2.ike_sas import IkeSas
 from ikeclient.ike.v2.keying import Candidate, Keying
 from ikeclient.ike.v2.message.payloads import find, has_notify, need, notifies
-from ikeclient.ike.v2.rules.authenticate import initiator_octets, responder_octets
 from ikeclient.ike.v2.rules.groups import invalid_ke
 from ikeclient.ike.v2.rules.nat import detection_notifies
 from ikeclient.ike.v2.rules.negotiate import choose_esp, choose_ike, offer_esp, offer_ike
 from ikeclient.ike.v2.rules.ppk import with_ppk
+from ikeclient.ike.v2.rules.proofs import initiator_octets, responder_octets
 from ikeclient.ike.v2.rules.selectors import intersect
 from ikeclient.ike.v2.state import State
 from ikeclient.wire.config import ConfigAttribute, ConfigPayload

@@ -19,7 +19,7 @@ from typing import Any
 from sim_certificates import NOW, trust, user_certificate, user_key
 from sim_gateway import CLIENT_ID, ESP_GCM, GATEWAY_ID, GCM, NET, PASSWORD, PSK, USER, GatewaySetup, SimGateway
 
-from ikeclient.crypto.pki.revocation import RevocationPolicy
+from ikeclient.crypto.pki.revocation_status import RevocationPolicy
 from ikeclient.errors import IkeclientError
 from ikeclient.ike.config import (
     CertificateAuth,

@@ -21,7 +21,7 @@ from sim_world import World, altered, client_config
 from ikeclient.crypto.pki import der
 from ikeclient.crypto.pki.bundles import CertificateForm, CertificateUrls, FetchedCertificates
 from ikeclient.crypto.pki.certificate import Certificate
-from ikeclient.crypto.pki.revocation import PathRevocation, RevocationPolicy, RevocationQuery, RevocationState
+from ikeclient.crypto.pki.revocation_status import PathRevocation, RevocationPolicy, RevocationQuery, RevocationState
 from ikeclient.errors import GatewayNotAuthenticated, NegotiationRefused
 from ikeclient.ike.config import CertificateAuth, IkeConfig
 from ikeclient.ike.events import IkeEstablished, Need, NeedKind, Notice

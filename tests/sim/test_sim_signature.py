@@ -22,7 +22,7 @@ from ikeclient.errors import AuthenticationFailed, GatewayNotAuthenticated
 from ikeclient.ike.after_refusal import as_accepted
 from ikeclient.ike.config import CertificateAuth, IkeConfig
 from ikeclient.ike.events import Notice
-from ikeclient.ike.v2.rules.authenticate import responder_octets
+from ikeclient.ike.v2.rules.proofs import responder_octets
 from ikeclient.wire.identity import AuthPayload, Identity, IdrPayload
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Payload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 from compiled_profiles import compiled
 
+import ikeclient
 from ikeclient.errors import PlatformError
 from ikeclient.ike.config import EapAuth
+from ikeclient.tunnel import late_modules
 from ikeclient.tunnel.late_modules import load_for
 from ikeclient.wire.registry import EapType
 
@@ -44,3 +47,26 @@ def test_a_profile_whose_modules_cannot_be_loaded_is_refused(monkeypatch: pytest
     load_for(profile)
     with pytest.raises(PlatformError, match="what the profile needs cannot be loaded"):
         load_for(replace(profile, ike=replace(profile.ike, auth=eap)))
+
+
+def imported_later(path: Path) -> set[str]:
+    """The modules that functions of a file import."""
+    found: set[str] = set()
+    for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import):
+                    found |= {name.name for name in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    found.add(node.module or "")
+    return found
+
+
+def test_what_a_tunnel_imports_later_is_loaded_before_it_gives_up_its_rights() -> None:
+    """An import inside of a function would fail in a process that may not read its own files any more."""
+    here = Path(late_modules.__file__)
+    package = Path(ikeclient.__file__).parent
+    files = [path for room in ("ike", "eap", "tunnel") for path in (package / room).rglob("*.py") if path != here]
+    later = set().union(*map(imported_later, files))
+    assert "ikeclient.ike.v2.rules.certificates" in later
+    assert later <= imported_later(here)

@@ -20,15 +20,13 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from ikeclient.crypto.pki.crl import Crl
-from ikeclient.crypto.pki.revocation import (
-    Evidence,
+from ikeclient.crypto.pki.revocation import own_query, query, read_evidence
+from ikeclient.crypto.pki.revocation_status import (
     RevocationPolicy,
     RevocationQuery,
     RevocationState,
     RevocationStatus,
     enforce,
-    own_query,
-    query,
 )
 from ikeclient.errors import GatewayNotAuthenticated, NoResponse
 from ikeclient.ike.events import IPAddress
@@ -76,7 +74,7 @@ async def resolve(hosts: Sequence[str], port: int) -> Known:
 
 def about(leaf: Made) -> RevocationQuery:
     path = tuple(each.certificate for each in (leaf, INTERMEDIATE, ROOT))
-    return query(path, (), Evidence.read(lists=[crl(ROOT)]), NOW)
+    return query(path, (), read_evidence(lists=[crl(ROOT)]), NOW)
 
 
 def look_up(leaf: Made, **arguments: Any) -> RevocationStatus:

@@ -1,23 +1,21 @@
 """Certificates in the other forms that RFC 7296 section 3.6 has: PKCS#7, and a hash with a URL.
 
-A set has no order, so whose certificate is the gateway's own is found out by what they say. Nothing here proves
-anything: whatever comes out is judged as if it had come as plain X.509. A URL is a stranger's; the hash that stands
-before it is SHA-1, which tells what was meant from damage and no more.
+A set has no order, so whose certificate is the gateway's own is found out by what they say (`certificate.own_first`).
+Nothing here proves anything: whatever comes out is judged as if it had come as plain X.509. A URL is a stranger's; the
+hash that stands before it is SHA-1, which tells what was meant from damage and no more.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
 from ikeclient.crypto.pki import der
-from ikeclient.crypto.pki.certificate import Certificate
 from ikeclient.errors import ParseError
 from ikeclient.lazy_dataclass import dataclass
-from ikeclient.wire.registry import IdType
 
 MAX_BUNDLE = 1 << 17  # bytes
 MAX_MEMBERS = 32  # certificates and lists of a bundle
@@ -106,19 +104,6 @@ def read_bundle(encoded: bytes) -> Bundle:
         raise ParseError("a bundle holds something else than certificates and revocation lists")
     certificates = tuple(inner for tag, inner in members if tag == _CONTEXT_0)
     return Bundle(certificates, tuple(inner for tag, inner in members if tag == _CONTEXT_1))
-
-
-def own_first(certificates: Sequence[bytes], wanted: tuple[IdType, bytes] | None) -> list[bytes]:
-    """A set's members with the gateway's own certificate at the front: one that proves `wanted`, and no authority."""
-    return sorted(certificates, key=lambda each: _rank(each, wanted))
-
-
-def _rank(encoded: bytes, wanted: tuple[IdType, bytes] | None) -> tuple[bool, bool]:
-    try:
-        certificate = Certificate.from_der(encoded)
-    except ParseError:
-        return True, True
-    return wanted is not None and not certificate.matches(*wanted), certificate.is_authority
 
 
 def _members(data: bytes) -> Iterator[tuple[int, bytes]]:

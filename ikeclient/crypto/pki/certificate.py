@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple, TypeVar
@@ -236,6 +236,19 @@ class Certificate:
 
     def __repr__(self) -> str:
         return f"<Certificate {self.subject}>"
+
+
+def own_first(certificates: Sequence[bytes], wanted: tuple[IdType, bytes] | None) -> list[bytes]:
+    """A set's members with the gateway's own certificate at the front: one that proves `wanted`, and no authority."""
+    return sorted(certificates, key=lambda each: _rank(each, wanted))
+
+
+def _rank(encoded: bytes, wanted: tuple[IdType, bytes] | None) -> tuple[bool, bool]:
+    try:
+        certificate = Certificate.from_der(encoded)
+    except ParseError:
+        return True, True
+    return wanted is not None and not certificate.matches(*wanted), certificate.is_authority
 
 
 def load_pkcs12(data: bytes, password: bytes | None) -> tuple[FileKey, list[Certificate]]:

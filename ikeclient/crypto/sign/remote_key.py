@@ -7,10 +7,13 @@ public key before it is sent, whoever made it.
 from __future__ import annotations
 
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from ikeclient.crypto.sign.schemes import Family, Scheme
-from ikeclient.crypto.sign.signature import PublicKey
 from ikeclient.lazy_dataclass import dataclass
+
+if TYPE_CHECKING:
+    from ikeclient.crypto.sign.signature import PublicKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from ikeclient.crypto.pki.revocation import RevocationQuery
+from ikeclient.crypto.pki.revocation_status import RevocationQuery
 from ikeclient.errors import IkeclientError, bug_error, place_of
 from ikeclient.ike.config import IkeConfig
 from ikeclient.ike.events import (

@@ -28,6 +28,7 @@ from ikeclient.process.helper.process import HelperProcess
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.message import LARGEST, decode
+from ikeclient.tunnel.late_modules import loading
 from ikeclient.tunnel.options import ConnectOptions
 
 _READING = 120.0  # seconds for a profile with its secrets
@@ -112,7 +113,8 @@ class Reread:
             message = receive(self._socket.recv, LARGEST)
             answer = CODEC.decode(ProfileRead | Failure, message)  # type: ignore[arg-type]  # a union
             if isinstance(answer, ProfileRead):
-                return decode(answer.profile)
+                with loading():
+                    return decode(answer.profile)
         except (OSError, ValueError) as error:
             raise PlatformError("the profile could not be read", reason="the helper process is gone") from error
         raise answer.error(ProfileError)

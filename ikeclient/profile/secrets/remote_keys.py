@@ -30,9 +30,10 @@ from ikeclient.signer.messages import (
     TokenKey,
     User,
     pack_reference,
+    result,
 )
 from ikeclient.signer.uri import parse_uri
-from ikeclient.signer.worker import Worker, WorkerGone, result, worker
+from ikeclient.signer.worker import Worker, WorkerGone, worker
 
 DEFAULT_MODULE = "p11-kit-proxy.so"
 

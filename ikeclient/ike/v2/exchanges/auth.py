@@ -11,7 +11,7 @@ from dataclasses import field, replace
 
 from ikeclient.crypto.algorithms.keymat import IkeKeys
 from ikeclient.crypto.pki.bundles import CertificateForm, FetchedCertificates
-from ikeclient.crypto.pki.revocation import (
+from ikeclient.crypto.pki.revocation_status import (
     PathRevocation,
     RevocationQuery,
     RevocationState,
@@ -40,8 +40,8 @@ from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.message.payloads import Request, error_notify, find, has_notify, notifies
 from ikeclient.ike.v2.notify_errors import refusal
 from ikeclient.ike.v2.rules import authenticate
-from ikeclient.ike.v2.rules.authenticate import OwnProof, ProofGenerator
 from ikeclient.ike.v2.rules.ppk import PpkChoice
+from ikeclient.ike.v2.rules.proofs import OwnProof, ProofGenerator, shown
 from ikeclient.ike.v2.sources import Sources
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.wire.config import ConfigPayload
@@ -167,7 +167,9 @@ class AuthExchange:
 
     def _own_response(self, auth: OwnAuth) -> Generator[Need, object, tuple[CertPayload, ...]]:
         """An OCSP response about our certificate, which the gateway asks for (RFC 4806 section 3.2)."""
-        query = authenticate.own_revocation(self._config, auth, self._sources.wall_clock())
+        from ikeclient.ike.v2.rules.certificates import own_revocation
+
+        query = own_revocation(self._config, auth, self._sources.wall_clock())
         if query is None:
             return ()
         try:
@@ -239,7 +241,9 @@ class AuthExchange:
         certificates = [p for p in answer if isinstance(p, CertPayload)]
         if not self._config.gateway.certificate_forms or not certificates:
             return answer
-        wanted = authenticate.certificate_urls(self._config, certificates)
+        from ikeclient.ike.v2.rules.certificates import certificate_urls, plain_certificates
+
+        wanted = certificate_urls(self._config, certificates)
         fetched: object = FetchedCertificates(contents=())
         if wanted is not None:
             try:
@@ -247,7 +251,7 @@ class AuthExchange:
             except IkeclientError as error:  # nothing can be asked from here
                 fetched = FetchedCertificates(contents=(), problems=(error.message,))
         assert isinstance(fetched, FetchedCertificates)
-        plain = authenticate.plain_certificates(self._config, certificates, wanted, fetched)
+        plain = plain_certificates(self._config, certificates, wanted, fetched)
         return (*(p for p in answer if not isinstance(p, CertPayload)), *plain)
 
     def _check_revocation(self, query: RevocationQuery) -> Generator[Request | Need, object, None]:
@@ -449,7 +453,7 @@ class AuthExchange:
         except IkeclientError as problem:
             child_error = problem
         return AuthOutcome(
-            gateway_identity=authenticate.shown(identity),
+            gateway_identity=shown(identity),
             child=child,
             child_error=child_error,
             configuration=configuration,

@@ -16,7 +16,7 @@ from ikeclient.ike.config import Ppk
 from ikeclient.ike.events import Need
 from ikeclient.ike.v2.keying import Candidate
 from ikeclient.ike.v2.message.payloads import has_notify
-from ikeclient.ike.v2.rules.authenticate import OwnProof, ProofGenerator
+from ikeclient.ike.v2.rules.proofs import OwnProof, ProofGenerator
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Payload
 from ikeclient.wire.registry import NotifyType
