@@ -2,8 +2,9 @@
 
 The standard library writes the methods of a dataclass as source text and compiles that while the module is imported. We
 have hundreds of them, of which one tunnel uses a part: to write all was two fifths of the time that a tunnel's modules
-took to load. So a class is given its slots at once, and in place of each method one that has the standard library write
-them all and then calls the one that was meant. `dataclasses.fields`, `replace` and `is_dataclass` work as ever.
+took to load, and each takes memory for good. So a class is given its slots at once, and in place of each method what
+has the standard library write it when it is first looked at: most values are made, and never compared or printed.
+`dataclasses.fields`, `replace` and `is_dataclass` work as ever.
 """
 
 from __future__ import annotations
@@ -27,6 +28,13 @@ __all__ = ["dataclass"]
 
 _TABLES = ("__dataclass_fields__", "__dataclass_params__", "__match_args__")
 
+# What is written together, and the options of the standard library that leave out all else.
+_PARTS: tuple[tuple[tuple[str, ...], dict[str, bool]], ...] = (
+    (("__init__", *_TABLES), {"repr": False, "eq": False}),
+    (("__repr__",), {"init": False, "eq": False}),
+    (("__eq__", "__hash__"), {"init": False, "repr": False}),
+)
+
 
 def _declare(cls: type, options: dict[str, bool]) -> type:
     """Return `cls` with slots for its fields, and methods that are written later."""
@@ -38,7 +46,7 @@ def _declare(cls: type, options: dict[str, bool]) -> type:
     slotted = {name: value for name, value in body.items() if name not in names}
     slotted["__slots__"] = tuple(name for name in names if name not in inherited)
     later = _Later(cls, body, options)
-    slotted |= {name: later.method(name) for name in missing} | {name: _Table(later, name) for name in _TABLES}
+    slotted |= {name: _Unwritten(later, name) for name in (*missing, *_TABLES)}
     if options["frozen"]:
         slotted |= {"__setattr__": _refuse_to_assign, "__delattr__": _refuse_to_delete}
         for name, method in (("__getstate__", _state), ("__setstate__", _restore)):
@@ -63,33 +71,30 @@ class _Later:
         self._body = body
         self._options = options
 
-    def method(self, name: str) -> Any:
-        """Return a method that has all of them written, and calls the one of its name."""
-
-        def first(this: object, *arguments: object, **named: object) -> object:
-            self.write()
-            return self.cls.__dict__[name](this, *arguments, **named)
-
-        return first
-
-    def write(self) -> None:
-        """Give the class what the standard library gives one like it."""
+    def write(self, name: str) -> Any:
+        """Give the class what the standard library gives one like it: `name` and its part; returns `name`."""
+        part, only = next(each for each in _PARTS if name in each[0])
         like = type(self.cls)(self.cls.__name__, self.cls.__bases__, dict(self._body))
-        made: type = dataclasses.dataclass(**self._options)(like)
-        for name in (*_methods(self._options), *_TABLES):
-            setattr(self.cls, name, made.__dict__[name])
+        made: Any = dataclasses.dataclass(**{**self._options, **only})(like)
+        made.__dataclass_params__.repr, made.__dataclass_params__.eq = True, self._options["eq"]  # of the whole
+        for each in part:
+            if each in _TABLES or each in _methods(self._options):
+                setattr(self.cls, each, made.__dict__[each])
+        return self.cls.__dict__[name]
 
 
-class _Table:
-    """A table of a class that is written when it is first looked at."""
+class _Unwritten:
+    """A method or a table of a class that is written when it is first looked at."""
+
+    __slots__ = ("_later", "_name")
 
     def __init__(self, later: _Later, name: str) -> None:
         self._later = later
         self._name = name
 
     def __get__(self, instance: object, owner: type) -> Any:
-        self._later.write()
-        return self._later.cls.__dict__[self._name]
+        written = self._later.write(self._name)
+        return written if self._name in _TABLES else written.__get__(instance, owner)
 
 
 def _refuse_to_assign(_: object, name: str, __: object) -> None:

@@ -90,7 +90,8 @@ WORK: list[Callable[[Any], object]] = [  # each on a class that nothing was aske
     lambda kind: assign(kind(x=1), "x"),
     lambda kind: delete(kind(x=1)),
     lambda kind: hasattr(kind(x=1), "__dict__"),
-    lambda kind: kind.__dataclass_params__.frozen,
+    lambda kind: [getattr(kind.__dataclass_params__, name) for name in ("frozen", "init", "repr", "eq")],
+    lambda kind: (kind.__repr__(kind(x=1)), kind(x=1).__eq__(kind(x=1))),  # looked at by name
 ]
 
 
@@ -140,6 +141,18 @@ def test_what_a_class_says_itself_stays() -> None:
 
     assert repr(Named("a")) == "<a>"
     assert Named("a") == Named("b")
+
+
+def test_what_nobody_looks_at_is_not_written() -> None:
+    """Making a value needs neither its text nor a comparison."""
+    kind = point(lazy_dataclass.dataclass, frozen=True)
+    assert kind(x=1).y == 7
+    assert [name for name in ("__init__", "__repr__", "__eq__", "__hash__") if callable(kind.__dict__[name])] == [
+        "__init__"
+    ]
+    assert kind(x=1) == kind(x=1)
+    assert callable(kind.__dict__["__hash__"])
+    assert not callable(kind.__dict__["__repr__"])
 
 
 def test_slots_are_not_optional() -> None:
