@@ -18,7 +18,7 @@ from ikeclient.control.server import ControlServer, Orders, already_running
 from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.dataplane.event_loop import run_loop
 from ikeclient.errors import IkeclientError, Interrupted, PlatformError, PrivilegeError, bug_error, shortage
-from ikeclient.net.block.store import SUFFIX as BLOCK_SUFFIX
+from ikeclient.net.block.files import SUFFIX as BLOCK_SUFFIX
 from ikeclient.net.changes.journal import SUFFIX
 from ikeclient.net.changes.steps import FIRST_TABLE
 from ikeclient.net.device.tun import TunDevice

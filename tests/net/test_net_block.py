@@ -12,9 +12,10 @@ import pytest
 from net_lab import Lan, sh
 
 from ikeclient.errors import PlatformError
+from ikeclient.net.block.files import SUFFIX
 from ikeclient.net.block.firewall import Copy, Nft
 from ikeclient.net.block.state import BLOCK_TABLES, Block, collapsed, firewall_table, ruleset, steps
-from ikeclient.net.block.store import SUFFIX, Blocks
+from ikeclient.net.block.store import Blocks
 from ikeclient.net.changes.steps import Route, Rule
 from ikeclient.net.changes.surroundings import network_namespace
 from ikeclient.net.machine.machine import remove_leftovers, repair

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ikeclient.net.block.files import SUFFIX
 from ikeclient.net.block.state import Block
-from ikeclient.net.block.store import SUFFIX, Closed, now
+from ikeclient.net.block.store import Closed, now
 from ikeclient.net.model import ANYWHERE
 from ikeclient.process.helper import block_keeper
 from ikeclient.process.helper.block_keeper import BlockKeeper

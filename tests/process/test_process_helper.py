@@ -269,7 +269,13 @@ NOT_FOR_HELPERS = (
 )
 NOT_FOR_HELPERS += ("ikeclient.eap", "ikeclient.esp", "ikeclient.dataplane", "ikeclient.tunnel", "ikeclient.signer")
 NOT_FOR_HELPERS += ("asyncio", "concurrent", "ssl", "_hashlib")
-NOT_FOR_HELPERS += ("ikeclient.process.helper.serve",)  # before it is asked for what needs one
+# Before it is asked for what needs them.
+NOT_FOR_HELPERS += (
+    "ikeclient.process.helper.serve",
+    "ikeclient.process.helper.block_keeper",
+    "ikeclient.net.block.store",
+)
+NOT_FOR_HELPERS += ("ikeclient.net.machine", "ikeclient.net.watch")
 
 
 def test_a_helper_holds_nothing_of_what_a_tunnel_consists_of() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ikeclient.errors import NoResponse, PlatformError, UsageError
+from ikeclient.net.block.files import SUFFIX
 from ikeclient.net.block.firewall import lacks
-from ikeclient.net.block.store import SUFFIX
 from ikeclient.net.dns import lookup
 from ikeclient.net.model import DnsConfig, MachineConfig
 from ikeclient.process import block

@@ -30,6 +30,7 @@ from pathlib import Path
 from ikeclient.errors import PlatformError
 from ikeclient.ipc.typed import Codec
 from ikeclient.lazy_dataclass import dataclass
+from ikeclient.net.block.files import SUFFIX, file_names
 from ikeclient.net.block.firewall import Copy, FirewallAdapter, Nft, lacks
 from ikeclient.net.block.state import (
     BLOCK_TABLES,
@@ -49,7 +50,6 @@ from ikeclient.net.model import VERSIONS, IPNetwork
 from ikeclient.net.rights.privileges import has_net_admin
 from ikeclient.net.watch.netlink import Netlink
 
-SUFFIX = ".block.json"
 LARGEST = 1 << 20  # bytes of a file that are still read
 _LOCK_SECONDS = 2.0  # a stopped process may hold the lock
 _CODEC = Codec()
@@ -424,11 +424,7 @@ class Blocks:
 
 
 def _blocks_in(directory: Path) -> list[Block]:
-    try:
-        names = sorted(name for name in os.listdir(directory) if name.endswith(SUFFIX))
-    except OSError:
-        return []
-    found = [_read(directory, name) for name in names[: len(BLOCK_TABLES)]]
+    found = [_read(directory, name) for name in file_names(directory)[: len(BLOCK_TABLES)]]
     here = network_namespace()
     return [block for block in found if block is not None and block.network == here]
 

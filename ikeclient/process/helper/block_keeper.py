@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from ikeclient.control.directory import system_directories
 from ikeclient.errors import PlatformError
 from ikeclient.net.block import firewall
+from ikeclient.net.block.files import SUFFIX
 from ikeclient.net.block.state import BLOCK_TABLES, Block
-from ikeclient.net.block.store import SUFFIX, Blocks, Closed, now
+from ikeclient.net.block.store import Blocks, Closed, now
 from ikeclient.net.changes.surroundings import network_namespace
 from ikeclient.net.model import ANYWHERE, MARK
 from ikeclient.net.watch import netlink

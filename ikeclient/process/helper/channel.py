@@ -1,7 +1,7 @@
 """What a tunnel asks of its helper, a process that kept the rights which the tunnel itself gave up (see `drop`).
 
 Four things need the rights of whoever started the tunnel for as long as it runs: the journal, name resolution, the kill
-switch (`block_keeper`), and removing the tunnel's own files at the end. `Keeper` does them in the helper; `HelperDns`,
+switch (`closing`), and removing the tunnel's own files at the end. `Keeper` does them in the helper; `HelperDns`,
 `HelperJournal`, `HelperChannel` and `process.kill_switch` ask for them. A request is one of a closed set (`messages`),
 and the helper trusts the tunnel with little: it takes and undoes only changes of name resolution that it prepared
 itself from the machine's present state, journals only well-formed steps, always under the tunnel's name, and writes and
@@ -25,7 +25,7 @@ from ikeclient.net.changes.journal import open_directory as open_private
 from ikeclient.net.changes.steps import DnsStep, Step
 from ikeclient.net.dns.backends import RESOLV_CONF, Dns, DnsAdapter, acceptable
 from ikeclient.net.model import DnsConfig, interface_name
-from ikeclient.process.helper.block_keeper import BlockKeeper
+from ikeclient.process.helper.closing import Closing
 from ikeclient.process.helper.messages import (
     Answer,
     ApplyDns,
@@ -90,16 +90,16 @@ class Keeper:
         self._journal = journal or Journal(state_dir, owner.name + SUFFIX, owner)
         self._prepared: list[DnsStep] = []
         self._written: list[Step] = []
-        self._blocks = BlockKeeper(state_dir, owner.name, tell=tell)
+        self._closing = Closing(state_dir, owner.name, tell)
 
     @property
     def has_to_watch(self) -> bool:
         """Whether something is closed that others may open, for which `watch` is to be called."""
-        return self._blocks.is_closed
+        return self._closing.has_to_watch
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Keep closed from now on what is closed or will be, in this event loop."""
-        self._blocks.watch(loop)
+        self._closing.watch(loop)
 
     def answer(self, message: Message) -> Message:
         """Do what is asked; the answer tells of a failure. Never raises for anything a tunnel can send."""
@@ -133,12 +133,8 @@ class Keeper:
             case Remove(file=file):
                 self._remove(self._files[file])
                 return Done()
-            case CloseMachine():
-                return self._blocks.close(request)
-            case OpenMachine():
-                return self._blocks.open(request)
-            case LookAtMachine():
-                return self._blocks.look()
+            case CloseMachine() | OpenMachine() | LookAtMachine():
+                return self._closing.answer(request)
         assert_never(request)
 
     def _prepare(self, request: PrepareDns) -> Done:
