@@ -78,6 +78,14 @@ class FakeSocket:
         return None
 
 
+def apart(frame: bytes | bytearray | memoryview) -> list[bytes]:
+    """The packets of a frame."""
+    count, size, last, _, _ = offload_plain.examine(frame, len(frame))
+    out = bytearray(count * (size + 8))
+    offload_plain.segment(frame, len(frame), out, 0, size + 8, 0, 0, 0, count)
+    return [bytes(out[i * (size + 8) :][: size if i < count - 1 else last]) for i in range(count)]
+
+
 class FrameTun(FakeTun):
     """A device with virtio headers; what is merged is taken apart again when it is written."""
 
@@ -96,11 +104,7 @@ class FrameTun(FakeTun):
 
     def write_frames(self, frames: Sequence[bytes | bytearray | memoryview]) -> int:
         for frame in frames:
-            count, size, last, _, _ = offload_plain.examine(frame, len(frame))
-            out = bytearray(count * (size + 8))
-            offload_plain.segment(frame, len(frame), out, 0, size + 8, 0, 0, 0, count)
-            for i in range(count):
-                self.written.append(bytes(out[i * (size + 8) :][: size if i < count - 1 else last]))
+            self.written += apart(frame)
         return len(frames)
 
     def write_frame(self, frame: bytes | bytearray | memoryview) -> bool:
@@ -108,9 +112,10 @@ class FrameTun(FakeTun):
 
 
 class QueueTun(FrameTun):
-    """Its frames wait behind a descriptor, as those of a real device do."""
+    """Its frames wait behind a descriptor, and are written to it, as those of a real device."""
 
     def __init__(self) -> None:
+        self._written: list[bytes] = []
         super().__init__()
         self._there, self._here = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._here.setblocking(False)
@@ -121,8 +126,27 @@ class QueueTun(FrameTun):
             self._there.send(bytes(10) + self.waiting.popleft(), socket.MSG_DONTWAIT)
         return self._here.fileno()
 
+    def arrives(self, *frames: bytes) -> None:
+        """Let frames wait as they are, behind all packets that are `waiting`."""
+        assert self.descriptor >= 0
+        for frame in frames:
+            self._there.send(frame, socket.MSG_DONTWAIT)
+
+    @property
+    def written(self) -> list[bytes]:  # type: ignore[override]
+        """The packets of all that was written."""
+        self._written += (packet for frame in self.taken() for packet in apart(frame))
+        return self._written
+
+    @written.setter
+    def written(self, packets: list[bytes]) -> None:
+        self._written = packets
+
+    def write_frames(self, frames: Sequence[bytes | bytearray | memoryview]) -> int:
+        return sum(self._here.send(frame) == len(frame) for frame in frames)
+
     def taken(self) -> list[bytes]:
-        """The frames that were written to the descriptor."""
+        """The frames that were written, and have not been taken yet."""
         frames = []
         with suppress(BlockingIOError):
             while True:

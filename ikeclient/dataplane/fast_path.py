@@ -20,7 +20,7 @@ from ikeclient.dataplane.sender import Sender
 from ikeclient.esp.codec.choice import VNET_HEADER, examine, segment, survey
 from ikeclient.esp.codec.run import Run
 from ikeclient.esp.codec.send import SendRun
-from ikeclient.esp.codec.single import CARRIED, NOTHING, UNOPENED, Received, Sent
+from ikeclient.esp.codec.single import CARRIED, NOTHING, UNOPENED, Received, Sent, frame_writer
 from ikeclient.esp.packet.mss import clamp_one
 from ikeclient.esp.sa.inbound import Frame
 from ikeclient.esp.sa.pair import InboundSa, OutboundSa, Packet
@@ -147,9 +147,15 @@ class FastSend:
             first = 0
             frames += 1
             size += length
-            if length >= _SUPER and path and newest is not None and self._super_at_once(newest, length, mtu, seen=seen):
-                seen, growing = True, None
-                continue
+            if length >= _SUPER and path and newest is not None:
+                more, taken, first = self._supers(newest, length, mtu, limit - frames + 1, _BURST - size + length, seen)
+                if more:
+                    frames += more - 1
+                    size += taken - length
+                    seen, growing = True, None
+                    if first < 0:
+                        break
+                    continue
             if growing is not None:  # what is alike and waits is read there as well
                 more, taken, length = growing.grow(frame, length, mtu, descriptor, behind - frames)
                 frames += more
@@ -186,20 +192,33 @@ class FastSend:
         self.flush()
         return frames
 
-    def _super_at_once(self, sa: OutboundSa, length: int, mtu: int, *, seen: bool) -> bool:
-        """Send the packets of a super-packet as a run, after what has been collected; false if it needs a look."""
+    def _supers(self, sa: OutboundSa, length: int, mtu: int, most: int, room: int, seen: bool) -> tuple[int, int, int]:
+        """Send super-packets as runs of their own, after what has been collected.
+
+        Returns how many frames and bytes that were, none if the first one needs a look; and the length of the frame
+        that was read behind them, 0 if none was, -1 if none is waiting.
+        """
         if self._runs:
             self.flush()
-        run = self._spare[-1]
-        if not run.seal_super(sa, self._frame, length, mtu):
-            return False
-        if not seen:
-            self._bulk.sent(self._frame[VNET_HEADER:_FRAME_HEAD], length - VNET_HEADER)
-        try:
-            self._sender.send_run(run)
-        finally:
-            run.clear()
-        return True
+        run, sender = self._spare[-1], self._sender
+        head = b"" if seen else self._frame[VNET_HEADER:_FRAME_HEAD]
+        descriptors = self._device.descriptor, sender.run_descriptor, sender.name
+        count, frames, taken, left, unsent = sa.send_supers(
+            self._frame, length, mtu, run.slots, descriptors, (_SUPER, most, room)
+        )
+        if not count:
+            return 0, 0, 0
+        if head:
+            self._bulk.sent(head, length - VNET_HEADER)
+        if unsent is None or count > unsent[0]:
+            sender.note_sent()
+        if unsent is not None:
+            run.hold(unsent)
+            try:
+                sender.send_run(run)
+            finally:
+                run.clear()
+        return frames, taken, left
 
     def _single(self, sa: OutboundSa, length: int, examined: Examined) -> None:
         """Send one packet by itself."""
@@ -277,6 +296,7 @@ class FastReceive:
         self._view = self.receiver.slots.view
         self._buffer = self.receiver.slots.buffer
         self._out = memoryview(bytearray(ARENA + LONGEST))
+        self._write_frames = frame_writer()
 
     def drain(self, transport: RunTransport, limit: int, *, again: bool) -> int:
         """Carry what is waiting; returns how many datagrams were read, merged ones counted as one.
@@ -401,7 +421,7 @@ class FastReceive:
     def _write(self, frames: list[Frame], look: bool) -> None:
         out, segments = self._out, self._limits.segments
         if not look or segments is None:
-            self._device.write_frames([out[start:end] for start, end, _, _ in frames])
+            self._write_all(frames)
             return
         ready: list[Packet] = []
         for start, end, packets, _ in frames:
@@ -412,6 +432,16 @@ class FastReceive:
                     frame = b"".join((_NO_HEADER, clamped))
             ready.append(frame)
         self._device.write_frames(ready)
+
+    def _write_all(self, frames: list[Frame]) -> None:
+        out, device, write, at = self._out, self._device, self._write_frames, 0
+        if write is None or device.descriptor < 0:
+            device.write_frames([out[start:end] for start, end, _, _ in frames])
+            return
+        while (at := write(device.descriptor, out, frames, at)) < len(frames):
+            start, end, _, _ = frames[at]
+            device.write_frame(out[start:end])  # which asks again what the kernel has to say of it
+            at += 1
 
 
 class FastPath:

@@ -73,6 +73,12 @@ class Sender:
         """What a datagram can be sent by to `name`, with a system call; -1: nothing."""
         return self.runs.descriptor if self.runs is not None else -1
 
+    @property
+    def run_descriptor(self) -> int:
+        """What a run can be sent by to `name`, with a system call; -1: nothing, or runs are kept apart."""
+        runs = self.runs
+        return runs.descriptor if runs is not None and runs.segments and not self._to_pace else -1
+
     def pace(self) -> None:
         """Keep the next long runs apart, since packets get lost."""
         self._to_pace = _PACED_RUNS

@@ -11,7 +11,7 @@ from functools import partial
 import offload_packets as packets
 import pytest
 from fake_transport import FakeSocket, QueueTun
-from test_dataplane_pump import HOST4, VIP4, back, child, gateway_side, ipv4
+from test_dataplane_pump import HOST4, VIP4, back, child, gateway_side, ipv4, super_packet
 
 from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.dataplane.event_loop import PacketLoop
@@ -115,6 +115,54 @@ def test_what_is_not_plain_takes_the_steps_that_it_always_took(ends: tuple[End, 
     there.relay()
     assert there.ike == [IKE]
     assert there.pump.child_counters(there.spi).packets_in == 1
+
+
+def test_super_packets_that_wait_leave_with_one_call_unless_runs_are_kept_apart(
+    ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = ends
+    frame, parts = super_packet(1000, 40_000)
+    by_itself: list[int] = []
+    send_run = here.socket.send_run
+    monkeypatch.setattr(here.socket, "send_run", lambda *run: by_itself.append(send_run(*run)) or by_itself[-1])
+
+    def sent() -> tuple[int, list[int]]:
+        """How many frames were read, and the runs that did not leave at once; all arrive."""
+        before, here.time = len(there.tun.written), here.time + 1
+        by_itself.clear()
+        here.tun.arrives(frame, frame, frame, bytes(10) + ipv4(b"small"))
+        read = here.pump.drain_tun(True)
+        while there.pump.drain_udp(there.socket, True):
+            pass
+        assert there.tun.written[before:] == [*parts * 3, ipv4(b"small")]
+        assert here.pump.last_outbound == here.time
+        return read, by_itself
+
+    assert sent() == (4, [1])
+    here.pump._sender.pace()
+    assert sent() == (4, [40, 40, 40, 1])
+    here.pump._sender._to_pace = 0
+    here.socket.segments = False
+    assert sent() == (4, [40, 40, 40, 1])
+    counters = here.pump.child_counters(here.spi), there.pump.child_counters(there.spi)
+    assert counters[0].packets_out == counters[1].packets_in == 363
+    assert counters[0].bytes_out == counters[1].bytes_in
+
+
+def test_super_packets_that_the_kernel_does_not_take_are_counted(ends: tuple[End, End]) -> None:
+    here, there = ends
+    frame, _ = super_packet(1000, 40_000)
+    here.pump.set_remote(("127.0.0.1", 0))
+    here.tun.arrives(frame, frame)
+    assert here.pump.drain_tun(True) == 2
+    assert here.pump.counters.not_sent == 80
+    assert here.pump.last_outbound is None
+    assert here.pump.table.pair(here.spi)[1].sequence == 80
+    here.pump.set_remote(there.socket.local)
+    here.tun.arrives(frame)
+    assert here.pump.drain_tun(True) == 1
+    there.pump.drain_udp(there.socket, True)
+    assert there.pump.child_counters(there.spi).packets_in == 40
 
 
 def test_several_packets_are_left_to_the_runs(ends: tuple[End, End]) -> None:

@@ -21,7 +21,7 @@ from ikeclient.crypto.algorithms.transforms import ENCRYPTION, INTEGRITY, EspSui
 from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.esp.codec import plain, run_cipher
 from ikeclient.esp.codec.send import SendRun
-from ikeclient.esp.codec.single import ACCEPTED, CARRIED, NOTHING, UNOPENED, Received, Sent
+from ikeclient.esp.codec.single import ACCEPTED, CARRIED, NOTHING, UNOPENED, Received, Sent, Unsent, frame_writer
 from ikeclient.esp.sa.pair import InboundSa, OutboundSa
 from ikeclient.esp.sa.replay import ReplayWindow
 from ikeclient.esp.sa.selectors import PacketFilter, Selector
@@ -34,6 +34,8 @@ except ImportError:
     if os.environ.get("CI") == "true":
         raise
     pytest.skip("the compiled module is not built, NOTHING was compared (pip install -e .)", allow_module_level=True)
+
+Supers = tuple[int, int, int, int, Unsent | None]
 
 SIZE = 64
 LAST = (1 << 64) - 1
@@ -383,6 +385,27 @@ def test_super_packets_make_a_run_grow_as_long_as_they_fit() -> None:
     assert run.last == sa.layout.sealed_length(47)
 
 
+def send_supers(sa: OutboundSa, run: SendRun, frame: bytearray, length: int, mtu: int, **other: object) -> Supers:
+    """`OutboundSa.send_supers`, by default with a frame of any length, and with nothing to send by."""
+    device, transport, name, least, most, room = (
+        other.get(key, default)
+        for key, default in {"device": -1, "transport": -1, "name": b"", "least": 1, "most": 9, "room": 1 << 20}.items()
+    )
+    return sa.send_supers(frame, length, mtu, run.slots, (device, transport, name), (least, most, room))  # type: ignore[arg-type]
+
+
+def in_steps(sa: OutboundSa, packets: PacketFilter, frame: bytes, mtu: int) -> SendRun:
+    """A frame's packets, sealed by the steps that Python takes."""
+    examined = plain.examine(frame, len(frame))
+    assert examined[1] <= mtu
+    assert not examined[4]
+    assert of_python(packets).measure(frame[10:], len(frame) - 10) == len(frame) - 10
+    steps = SendRun()
+    assert steps.add(sa, bytearray(frame), len(frame), examined, 0) == examined[0]
+    assert steps.seal()
+    return steps
+
+
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
 @given(
     packets=st.sampled_from(FILTERS),
@@ -396,13 +419,12 @@ def test_super_packets_are_sealed_as_in_steps(
     ours, theirs = (OutboundSa(256, suite, keys_for(suite), filter=packets, entropy=bytes) for _ in range(2))
     for frame in some:
         run, steps = SendRun(), SendRun()
-        if run.seal_super(ours, bytearray(frame), len(frame), mtu):
-            examined = plain.examine(frame, len(frame))
-            assert examined[1] <= mtu
-            assert not examined[4]
-            assert of_python(packets).measure(frame[10:], len(frame) - 10) == len(frame) - 10
-            assert steps.add(theirs, bytearray(frame), len(frame), examined, 0) == examined[0]
-            assert steps.seal()
+        count, done, taken, left, unsent = send_supers(ours, run, bytearray(frame), len(frame), mtu)
+        assert (count > 0) == (unsent is not None) == (left == 0 < len(frame))
+        if unsent is not None:
+            steps = in_steps(theirs, packets, frame, mtu)
+            run.hold(unsent)
+            assert (done, taken) == (1, len(frame))
         assert (run.count, run.end, run.tos) == (steps.count, steps.end, steps.tos)
         assert run.slots.buffer[: run.end] == steps.slots.buffer[: run.end]
         assert (ours.sequence, ours.counters) == (theirs.sequence, theirs.counters)
@@ -413,12 +435,81 @@ def test_usual_super_packets_are_sealed_with_one_call_and_numbers_end(suite: Esp
     """P6: a call may use as many numbers as a run has packets, so the last ones are left to the steps."""
     frame = bytearray(super_packet(1300, 40))
     sa = OutboundSa(256, suite, keys_for(suite), filter=FILTERS[0], entropy=os.urandom, last_sequence=110)
-    assert [SendRun().seal_super(sa, frame, len(frame), 1400) for _ in range(3)] == [True, True, False]
+    assert [send_supers(sa, SendRun(), frame, len(frame), 1400)[0] for _ in range(3)] == [40, 40, 0]
     assert sa.sequence == 80
     too_long = bytearray(super_packet(1300, 48))
-    assert not SendRun().seal_super(sa, too_long, len(too_long), 1400)
-    assert not SendRun().seal_super(sa, frame, len(frame), 1300)
+    assert send_supers(sa, SendRun(), too_long, len(too_long), 1400) == (0, 0, 0, len(too_long), None)
+    assert send_supers(sa, SendRun(), frame, len(frame), 1300) == (0, 0, 0, len(frame), None)
     assert sa.sequence == 80
+
+
+LONGER = {"40 segments": super_packet(1300, 40), "13 segments": super_packet(1350, 13)}
+OTHERS = {
+    "short": super_packet(1300, 4),
+    "too long for a run": super_packet(1300, 48),
+    "of another protocol": super_packet(1300, 40)[:19] + b"\x2f" + super_packet(1300, 40)[20:],
+}
+
+
+@given(
+    kinds=st.lists(st.sampled_from([*LONGER] * 2 + [*OTHERS]), min_size=1, max_size=4),
+    most=st.integers(1, 4),
+    room=st.sampled_from([1, 90_000, 1 << 20]),
+    sending=st.booleans(),
+)
+def test_super_packets_that_wait_are_sent_one_after_the_other(
+    path: Path, kinds: list[str], most: int, room: int, sending: bool
+) -> None:
+    """They arrive as runs, up to what was not sent, or is no super-packet, or is too much for one call."""
+    choose_cipher({})
+    suite, least, packets = SUITES[0], 16_384, FILTERS[0]
+    some = [(LONGER | OTHERS)[kind] for kind in kinds]
+    ours, theirs = (OutboundSa(256, suite, keys_for(suite), filter=packets, entropy=bytes) for _ in range(2))
+    where = {"transport": path.far.descriptor if sending else -1, "name": sockaddr.pack(path.near.local)}
+    expected, sizes = [], []
+    for frame in some[:most]:
+        if frame in OTHERS.values() or sum(sizes) >= room or (expected and not sending):
+            break
+        expected.append(in_steps(theirs, packets, frame, 1400))
+        sizes.append(len(frame))
+    with contextlib.closing(Waiting(some[1:])) as waiting:
+        buffer, run = bytearray(some[0].ljust(70_000, b"\0")), SendRun()
+        where |= {"device": waiting.descriptor, "least": least, "most": most, "room": room}
+        count, done, taken, left, unsent = send_supers(ours, run, buffer, len(some[0]), 1400, **where)
+        assert (done, taken) == (len(sizes), sum(sizes))
+        if unsent is not None:
+            assert not sending
+            run.hold(unsent)
+        arrived = [bytes(run.slots.buffer[: run.end])] if unsent is not None else list(received(path.near))
+        assert arrived == [bytes(steps.slots.buffer[: steps.end]) for steps in expected]
+        assert count == sum(steps.count for steps in expected)
+        assert (ours.sequence, ours.counters) == (theirs.sequence, theirs.counters)
+        rest = [bytes(buffer[:left])] if left > 0 else []
+        assert [*some[:done], *rest, *waiting.rest()] == some
+        assert left != -1 or done == len(some)
+
+
+def received(socket: UdpSocket) -> Iterator[bytes]:
+    """What has arrived, each run by itself."""
+    buffer = bytearray(1 << 16)
+    while (arrived := socket.receive_into(buffer)) is not None:
+        yield bytes(buffer[: arrived[0]])
+
+
+def test_frames_are_written_up_to_one_that_is_refused() -> None:
+    """That one is for the caller, who goes on behind it."""
+    write, out = frame_writer(), bytearray(range(100))
+    assert write is not None
+    pieces = [(0, 10, 1, 0), (10, 40, 1, 0), (90, 100, 2, 0)]
+    with contextlib.closing(Waiting([])) as device:
+        assert write(device.descriptor, out, pieces, 0) == 3
+        assert write(device.descriptor, out, pieces, 2) == 3
+        expected = [out[start:end] for start, end, _, _ in (*pieces, pieces[2])]
+        assert device.taken() == expected
+        with pytest.raises(IndexError):
+            write(device.descriptor, out, [(0, 10, 1, 0), (90, 101, 1, 0)], 0)
+        assert device.taken() == [out[:10]]
+    assert write(device.descriptor, out, pieces, 1) == 1
 
 
 def test_a_run_grows_until_it_is_full() -> None:
@@ -435,6 +526,7 @@ class Waiting:
 
     def __init__(self, frames: Sequence[bytes]) -> None:
         self._there, self._here = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         for frame in frames:
             self._there.send(frame)
         self._here.setblocking(False)

@@ -107,18 +107,24 @@ def open_single(
     length: int,
     judge: bool,
 ) -> tuple[int, bytes]: ...
-def seal_super(
+def send_supers(
     cipher: RunCipher,
     packets: Filter,
     mask: int,
-    most: int,
-    longest: int,
+    longest_run: int,
+    most_packets: int,
     sequence: int,
-    frame: Buffer,
+    frame: Writable,
     length: int,
     mtu: int,
     out: Writable,
-) -> tuple[int, int, int, int, int] | None: ...
+    device: int,
+    transport: int,
+    name: Buffer,
+    least: int,
+    most: int,
+    room: int,
+) -> tuple[int, int, int, int, int, tuple[int, int, int, int] | None]: ...
 def receive_single(
     cipher: RunCipher,
     window: Window,
@@ -142,6 +148,7 @@ def send_single(
     transport: int,
     name: Buffer,
 ) -> tuple[int, int, bytes, int]: ...
+def write_frames(device: int, out: Buffer, frames: list[tuple[int, int, int, int]], first: int) -> int: ...
 def relay(
     poll: int, timeout: int, calls: dict[int, Callable[[], _Result]]
 ) -> tuple[list[tuple[int, int]], dict[int, _Result], bool]: ...

@@ -52,32 +52,45 @@ cdef enum:
     NAME = 28  # struct sockaddr_in6
     CONTROL = 8  # words of eight octets for control messages
     SOL_UDP = 17
-    UDP_GRO = 104  # linux/udp.h
+    UDP_SEGMENT = 103  # linux/udp.h
+    UDP_GRO = 104
     IKE_PORT = 500
 
 
-cdef bint _send(int descriptor, uint8_t* payload, Py_ssize_t length, const uint8_t[::1] name, int tos) except -1:
-    """Send a datagram to a struct sockaddr; whether it went out."""
+cdef void _control(msghdr* message, cmsghdr** next, int level, int kind, const void* data, size_t length) noexcept:
+    """Append a control message, for which there has to be room."""
+    cdef cmsghdr* one = next[0]
+    one.cmsg_level, one.cmsg_type, one.cmsg_len = level, kind, CMSG_LEN(length)
+    memcpy(CMSG_DATA(one), data, length)
+    message.msg_controllen += CMSG_SPACE(length)
+    next[0] = <cmsghdr*>(<uint8_t*>one + CMSG_SPACE(length))
+
+
+cdef bint _send(int descriptor, const uint8_t* payload, Py_ssize_t length, Py_ssize_t stride,
+                const uint8_t[::1] name, int tos) except -1:
+    """Send datagrams of `stride` bytes, the last perhaps shorter, to a struct sockaddr; whether they went out."""
     cdef msghdr message
     cdef iovec piece
     cdef uint64_t control[CONTROL]
-    cdef cmsghdr* one
-    cdef uint16_t family
+    cdef cmsghdr* one = <cmsghdr*>control
+    cdef uint16_t family, size = <uint16_t>stride
     if descriptor < 0 or name.shape[0] < 2:
         return False
     memset(&message, 0, sizeof(message))
-    piece.iov_base, piece.iov_len = payload, length
+    memset(control, 0, sizeof(control))
+    piece.iov_base, piece.iov_len = <void*>payload, length
     message.msg_name, message.msg_namelen = <void*>&name[0], <unsigned int>name.shape[0]
     message.msg_iov, message.msg_iovlen = &piece, 1
     if tos:
-        memset(control, 0, sizeof(control))
         memcpy(&family, &name[0], 2)
-        message.msg_control, message.msg_controllen = control, CMSG_SPACE(sizeof(int))
-        one = CMSG_FIRSTHDR(&message)
-        one.cmsg_level = IPPROTO_IP if family == AF_INET else IPPROTO_IPV6
-        one.cmsg_type = IP_TOS if family == AF_INET else IPV6_TCLASS
-        one.cmsg_len = CMSG_LEN(sizeof(int))
-        memcpy(CMSG_DATA(one), &tos, sizeof(int))
+        if family == AF_INET:
+            _control(&message, &one, IPPROTO_IP, IP_TOS, &tos, sizeof(tos))
+        else:
+            _control(&message, &one, IPPROTO_IPV6, IPV6_TCLASS, &tos, sizeof(tos))
+    if stride < length:
+        _control(&message, &one, SOL_UDP, UDP_SEGMENT, &size, sizeof(size))
+    if message.msg_controllen:
+        message.msg_control = control
     return sendmsg(descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL) == length
 
 
@@ -92,9 +105,34 @@ def send_single(RunCipher cipher not None, Filter packets not None, Py_ssize_t m
     if not _plain(packets, frame, length, mtu, &f) or f.kind != 0:
         return UNOPENED, length, b"", 0
     sealed = _seal_one(cipher, mask, sequence, frame, &f)
-    if _send(transport, _scratch, sealed, name, f.tos):
+    if _send(transport, _scratch, sealed, sealed, name, f.tos):
         return CARRIED, length, b"", f.tos
     return ACCEPTED, length, PyBytes_FromStringAndSize(<char*>_scratch, sealed), f.tos
+
+
+def send_supers(RunCipher cipher not None, Filter packets not None, Py_ssize_t mask, Py_ssize_t longest_run,
+                Py_ssize_t most_packets, uint64_t sequence, uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu,
+                uint8_t[::1] out, int device, int transport, const uint8_t[::1] name, Py_ssize_t least,
+                Py_ssize_t most, Py_ssize_t room):
+    cdef Sealed s
+    cdef Py_ssize_t count = 0, size = 0, frames = 0, taken = 0, end
+    cipher._direction(True)
+    if mask < 0 or mask >= BLOCK or (cipher.mac != NULL and mask != BLOCK - 1):
+        raise ValueError("impossible alignment")
+    while length >= least and _seal_super(cipher, packets, mask, most_packets, longest_run, sequence + count, frame,
+                                          length, mtu, out, &s):
+        frames += 1
+        taken += length
+        count += s.count
+        size += s.size
+        length = 0
+        end = (s.count - 1) * s.stride + s.last
+        if not _send(transport, _span(out, 0, end), end, s.stride, name, s.tos):
+            return count, size, frames, taken, 0, (s.count, s.stride, s.last, s.tos)
+        if frames >= most or taken >= room or device < 0:
+            break
+        length = read(device, <void*>_span(frame, 0, frame.shape[0]), frame.shape[0])
+    return count, size, frames, taken, length, None
 
 
 cdef bint _syn(const uint8_t* packet, Py_ssize_t length) noexcept nogil:
@@ -144,6 +182,17 @@ def receive_single(RunCipher cipher not None, Window window not None, Filter pac
                 what = CARRIED
     opened = PyBytes_FromStringAndSize(<char*>_scratch, inner)
     return what, opened, length, size, tos, PyBytes_FromStringAndSize(<char*>name, NAME)
+
+
+def write_frames(int device, const uint8_t[::1] out, list frames not None, Py_ssize_t first):
+    cdef Py_ssize_t start, end, length
+    while first < len(frames):
+        start, end, _, _ = frames[first]
+        length = end - start
+        if write(device, _span(out, start, length), length) != length:
+            break
+        first += 1
+    return first
 
 
 def relay(int poll, int timeout, dict calls not None):

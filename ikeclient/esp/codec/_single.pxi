@@ -202,19 +202,22 @@ def pack(Filter packets not None, uint8_t[::1] out, Py_ssize_t stride, Py_ssize_
     return added, size, last, frames, taken, length
 
 
-def seal_super(RunCipher cipher not None, Filter packets not None, Py_ssize_t mask, Py_ssize_t most,
-               Py_ssize_t longest, uint64_t sequence, const uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu,
-               uint8_t[::1] out):
+cdef struct Sealed:
+    Py_ssize_t count, stride, last, size  # packets, bytes from one to the next and of the last one, of the inner packets
+    int tos
+
+
+cdef bint _seal_super(RunCipher cipher, Filter packets, Py_ssize_t mask, Py_ssize_t most, Py_ssize_t longest,
+                      uint64_t sequence, const uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu,
+                      uint8_t[::1] out, Sealed* s) except -1:
+    """Seal the packets of a frame into the first slots of `out`; false if they need a longer look or are no run."""
     cdef Frame f
-    cdef Py_ssize_t stride, last
-    cipher._direction(True)
-    if mask < 0 or mask >= BLOCK or (cipher.mac != NULL and mask != BLOCK - 1):
-        raise ValueError("impossible alignment")
     if not _plain(packets, frame, length, mtu, &f) or f.count > most:
-        return None
-    stride = cipher.gap + f.size + (-(f.size + 2) & mask) + 2 + cipher.icv
-    if f.count > min(longest, out.shape[0]) // stride:
-        return None
-    last = cipher.gap + _append(&f, frame, out, cipher.gap, stride, mask) + cipher.icv
-    cipher._seal_run(out, stride, f.count, last, sequence)
-    return f.count, stride, last, f.tos, (f.count - 1) * f.size + f.last
+        return False
+    s.stride = cipher.gap + f.size + (-(f.size + 2) & mask) + 2 + cipher.icv
+    if f.count > min(longest, out.shape[0]) // s.stride:
+        return False
+    s.last = cipher.gap + _append(&f, frame, out, cipher.gap, s.stride, mask) + cipher.icv
+    cipher._seal_run(out, s.stride, f.count, s.last, sequence)
+    s.count, s.tos, s.size = f.count, f.tos, (f.count - 1) * f.size + f.last
+    return True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH
 from ikeclient.esp.codec.choice import segment
 from ikeclient.esp.codec.run import LONGEST_RUN, MOST_SEGMENTS, Run
-from ikeclient.esp.codec.single import Pack, packer
+from ikeclient.esp.codec.single import Pack, Unsent, packer
 from ikeclient.esp.codec.slots import Slots
 from ikeclient.esp.sa.pair import OutboundSa
 
@@ -90,17 +90,10 @@ class SendRun(Run):
         self._bytes += size
         return frames, taken, left
 
-    def seal_super(self, sa: OutboundSa, frame: bytearray, length: int, mtu: int) -> bool:
-        """Make an empty run the sealed packets of a super-packet; false if `sa` does not do that with one call.
-
-        See `OutboundSa.seal_super`. They stay in the buffer until `clear`.
-        """
-        sealed = sa.seal_super(frame, length, mtu, self.slots)
-        if sealed is None:
-            return False
-        self.count, self.stride, last, self.tos = sealed
+    def hold(self, unsent: Unsent) -> None:
+        """Make an empty run the sealed packets in its slots that have not been sent; they stay there until `clear`."""
+        self.count, self.stride, last, self.tos = unsent
         self.end = (self.count - 1) * self.stride + last
-        return True
 
     def seal(self) -> bool:
         """Make it datagrams: fewer than before, or none, once the sequence numbers are used up; whether any are left.

@@ -1,8 +1,9 @@
 """A packet that comes alone, carried by the compiled module with one call.
 
 Inbound that goes from the socket to the device, outbound from the device to the socket: these calls are where `esp`
-reads and writes by itself. A super-packet that makes a run by itself is sealed with one call as well (`SealSuper`), and
-a run of equal packets grows with one by all frames that are waiting (`Pack`).
+reads and writes by itself. Super-packets, each of which makes a run by itself, are carried likewise, as many with one
+call as are waiting (`SendSupers`). A run of equal packets grows with one call by all frames that are waiting (`Pack`),
+and one writes what has come as a run (`frame_writer`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, EspLayout
+from ikeclient.esp.codec.choice import ACTIVE
 from ikeclient.esp.codec.run import LONGEST_RUN, MOST_SEGMENTS
 from ikeclient.esp.codec.sums import Buffer, Writable
 
@@ -27,7 +29,12 @@ Received = tuple[int, bytes, int, int, int, bytes]
 ReceiveSingle = Callable[[Writable, int, int, bool, bool], Received]
 Sent = tuple[int, int, bytes, int]
 SendSingle = Callable[[int, Writable, int, int, int, int, Buffer], Sent]
-SealSuper = Callable[[int, Buffer, int, int, Writable], tuple[int, int, int, int, int] | None]
+Unsent = tuple[int, int, int, int]
+SendSupers = Callable[
+    [int, Writable, int, int, Writable, int, int, Buffer, int, int, int],
+    tuple[int, int, int, int, int, Unsent | None],
+]
+WriteFrames = Callable[[int, Buffer, list[tuple[int, int, int, int]], int], int]
 _Result = TypeVar("_Result", bound=tuple[object, ...])
 Pack = Callable[[int, Writable, int, int, int, int], tuple[int, int, int, int, int, int]]
 
@@ -68,24 +75,42 @@ class FrameSealer(NamedTuple):
     frame is not one plain packet of TCP or UDP, or a ping, inside the selectors and within the MTU, or it has length 0
     and none is waiting; nothing was sealed then, and the sequence number is not used.
 
-    `super(sequence, frame, length, mtu, out)` writes the packets of a super-packet into slots of one stride, and
-    returns how many there are, the stride, the length of the last one, their TOS octet, and the bytes of the inner
-    packets. None if they do not fit into one run, or are not plain as for `single`; no sequence number is used then.
+    `supers(sequence, frame, length, mtu, out, device, transport, name, least, most, room)` writes the packets of a
+    super-packet into slots of one stride, sends them with one call, and goes on with the next frame. It stops before a
+    frame of less than `least` bytes, or whose packets do not fit into one run or are not plain as for `single`; after
+    `most` frames, or `room` bytes of them; and after packets that were not sent, since a descriptor is -1, or the
+    kernel did not take them. It returns how many packets were sealed and the bytes of these inner packets; how many
+    frames that was and their bytes; the length of the frame that it stopped before, which is in the buffer, 0 if there
+    is none, or -1 if none is waiting. And for packets not sent their number, the stride, the length of the last one,
+    and their TOS octet.
     """
 
     single: SendSingle
-    super: SealSuper
+    supers: SendSupers
 
 
 def frame_sealer(cipher: RunCipher, packets: Filter, alignment: int) -> FrameSealer:
     """What seals frames of an SA."""
-    from ikeclient.esp.codec._offload import seal_super, send_single
+    from ikeclient.esp.codec._offload import send_single, send_supers
 
     mask = alignment - 1
     return FrameSealer(
         partial(send_single, cipher, packets, mask),
-        partial(seal_super, cipher, packets, mask, MOST_SEGMENTS, LONGEST_RUN),
+        partial(send_supers, cipher, packets, mask, LONGEST_RUN, MOST_SEGMENTS),
     )
+
+
+def frame_writer() -> WriteFrames | None:
+    """What writes frames of a buffer to a descriptor, if there is a compiled module.
+
+    `write(device, out, frames, first)` writes those from number `first` on, which are as `offload.coalesce` gives them.
+    It returns the number of the first that was not taken, or how many there are.
+    """
+    if ACTIVE != "compiled":
+        return None
+    from ikeclient.esp.codec._offload import write_frames
+
+    return write_frames
 
 
 def packer(packets: Filter | None, out: Writable, stride: int, tos: int, room: int, layout: EspLayout) -> Pack | None:

@@ -16,7 +16,7 @@ from ikeclient.crypto.algorithms.transforms import EspSuite
 from ikeclient.esp.codec.choice import VNET_HEADER, stamp
 from ikeclient.esp.codec.run import MOST_SEGMENTS
 from ikeclient.esp.codec.run_cipher import BY_CRYPTOGRAPHY, run_cipher
-from ikeclient.esp.codec.single import FrameSealer, frame_sealer
+from ikeclient.esp.codec.single import FrameSealer, Unsent, frame_sealer
 from ikeclient.esp.codec.slots import Slots
 from ikeclient.esp.codec.sums import PADS
 from ikeclient.esp.sa.counters import NEXT_HEADER, Counters, Packet
@@ -182,24 +182,33 @@ class OutboundSa:
         self.counters.packets += 1
         self.counters.bytes += length - VNET_HEADER
 
-    def seal_super(self, frame: bytearray, length: int, mtu: int, slots: Slots) -> tuple[int, int, int, int] | None:
-        """Seal the packets of a super-packet into the first slots: their number, stride, last length and TOS octet.
+    def send_supers(
+        self,
+        frame: bytearray,
+        length: int,
+        mtu: int,
+        slots: Slots,
+        descriptors: tuple[int, int, bytes],
+        limits: tuple[int, int, int],
+    ) -> tuple[int, int, int, int, Unsent | None]:
+        """Carry super-packets as runs of their own; see `FrameSealer`, which `descriptors` and `limits` are for.
 
-        None if the frame needs a longer look, or does not fit into one run.
+        Returns how many packets were sealed, and all the rest that it returns; none were if the first frame needs a
+        longer look.
         """
         before = self.sequence
-        if self.frames is None or before + MOST_SEGMENTS > self._last:
-            return None
-        self.sequence = before + MOST_SEGMENTS  # taken before they are used
-        sealed = self.frames.super(before + 1, frame, length, mtu, slots.buffer)
-        if sealed is None:
-            self.sequence = before
-            return None
-        count, stride, last, tos, size = sealed
+        least, most, room = limits
+        most = min(most, (self._last - before) // MOST_SEGMENTS)
+        if self.frames is None or most < 1:
+            return 0, 0, 0, length, None
+        self.sequence = before + most * MOST_SEGMENTS  # taken before they are used
+        count, size, frames, taken, left, unsent = self.frames.supers(
+            before + 1, frame, length, mtu, slots.buffer, *descriptors, least, most, room
+        )
         self.sequence = before + count  # the others were not used
         self.counters.packets += count
         self.counters.bytes += size
-        return count, stride, last, tos
+        return count, frames, taken, left, unsent
 
     def seal_run(self, slots: Slots, stride: int, count: int, last: int, size: int) -> int:
         """Seal the plaintexts in the first `count` slots where they are; returns how many had a number left.
