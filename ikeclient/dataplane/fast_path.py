@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ikeclient.dataplane.bulk import HEAD, LONG, Bulk
 from ikeclient.dataplane.interfaces import IKE_PORT, Address, FrameDevice, PumpCounters, RunTransport
 from ikeclient.dataplane.limits import Limits
-from ikeclient.dataplane.receiver import ARENA, LONGEST, Receiver
+from ikeclient.dataplane.receiver import ARENA, BURST, LONG_BURST, LONGEST, Receiver
 from ikeclient.dataplane.sender import Sender
 from ikeclient.esp.codec.choice import VNET_HEADER, examine, segment, survey
 from ikeclient.esp.codec.run import Run
@@ -285,7 +285,7 @@ class FastReceive:
         limits: Limits,
         bulk: Bulk,
     ) -> None:
-        self.receiver = Receiver(self._take)
+        self.receiver = Receiver(self._take, LONG_BURST if device.descriptor < 0 else BURST)
         self._bulk = bulk
         self._table = table
         self._device = device

@@ -21,7 +21,9 @@ LONGEST = 65536  # of what one call receives
 ARENA = 4 * LONGEST
 # Bytes after which a call ends, so that the other direction has its turn: more than come while a call waits for several
 # (`event_loop.COALESCING_DELAY`), at a gigabit per second, and while they are carried.
-_BURST = 262_144
+BURST = 262_144
+# As much as two runs have. An in-process stack that has taken this acknowledges it, mostly all of a flow at once.
+LONG_BURST = 2 * ARENA - LONGEST
 _ALONE = 2  # datagrams in a row that nobody had merged, after which recvmmsg pays; one ends a burst that was merged
 _MANY = 8  # datagrams, each by itself, after which it pays to wait for more at a time
 
@@ -33,13 +35,14 @@ class Receiver:
 
     `unmerged` tells whether the last call found several datagrams that neither sender nor network had merged: the
     longer one waits then, the more of them share a call. While it is `busy`, the last call having found several, the
-    first one is not kept waiting for more.
+    first one is not kept waiting for more. After `burst` bytes a call ends.
     """
 
-    def __init__(self, take: Callable[[Run, Address], None]) -> None:
+    def __init__(self, take: Callable[[Run, Address], None], burst: int = BURST) -> None:
         self.slots = Slots(ARENA)
         self.unmerged = False
         self._take = take
+        self._burst = burst
         self._run = Run(self.slots)
         self._recvmmsg = Recvmmsg(self.slots.buffer)
         self.busy = False
@@ -62,7 +65,7 @@ class Receiver:
         reads = loose = widest = taken = end = 0
         stride, tos = 1, 0
         source: Address | None = None  # None while the run is empty
-        while reads < limit and taken < _BURST:
+        while reads < limit and taken < self._burst:
             several = first is None and self.busy and self._alone >= _ALONE
             arrivals = (first,) if first is not None else self._arrivals(transport, several, end, stride, limit - reads)
             first = None

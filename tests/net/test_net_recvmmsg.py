@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from fake_transport import FrameTun
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,7 +151,7 @@ def see_everything(pair: Pair, plan: list[tuple[int, int, int, int]]) -> None:
     seen: list[tuple[bytes, int]] = []
     inbound = FastReceive(
         SaTable(),
-        None,  # type: ignore[arg-type]
+        FrameTun(),
         lambda: None,
         lambda: None,
         lambda data, source, _: seen.append((data, source[1])),

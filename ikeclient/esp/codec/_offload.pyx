@@ -13,7 +13,7 @@ import sys
 
 cdef enum:
     HEADER = 10
-    SLOTS = 128
+    SLOTS = 256
     LONGEST = 65535
 
 cdef bint _LITTLE = sys.byteorder == "little"

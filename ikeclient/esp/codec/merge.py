@@ -13,7 +13,7 @@ from ikeclient.esp.codec.sums import Buffer, Writable, fold, get16, ones_sum, re
 from ikeclient.lazy_dataclass import dataclass
 
 VNET_HEADER = 10
-MAXIMUM_SLOTS = 128
+MAXIMUM_SLOTS = 256
 
 _LONGEST = 65535
 _TCPV4, _TCPV6, _UDP = 1, 4, 5  # VIRTIO_NET_HDR_GSO_TCPV4, _TCPV6, _UDP_L4

@@ -12,7 +12,7 @@ from ikeclient.lazy_dataclass import dataclass
 
 NONCE = 12
 ASSOCIATED = 12
-MOST = 128
+MOST = 256
 _MOST_KEPT = 8192
 
 

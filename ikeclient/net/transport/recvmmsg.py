@@ -23,7 +23,7 @@ Source = sockaddr.Address
 # `net.transport.udp.UdpSocket.receive_into`
 Arrival = tuple[bytes | None, int, int, Source, int]
 
-SLOTS = 128
+SLOTS = 256
 _LONGEST = 65535
 _HEADER, _IOVEC = 64, 16  # bytes of struct mmsghdr and of struct iovec
 _NAME, _CONTROL = 32, 64  # bytes of our rooms for a source and for control messages, which make up a label
