@@ -59,7 +59,7 @@ class ControlBlock(ABC):
         self._ecn = Ecn()
         self._life = Life()
         self._out = Outgoing()
-        self._sender = Sender(handshake.iss + 1)
+        self._sender = Sender(handshake.iss + 1, services.flights)
         self._receiver = Receiver(0, scale=0, selective=False, size=0, windows=services.windows)
         self._left = False  # by its user
         self._starved = False  # the user was told that there is no room

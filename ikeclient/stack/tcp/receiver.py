@@ -43,7 +43,7 @@ class Receiver:
         self.acks = DelayedAck()
         self.buffer = ReceiveBuffer()
         self.queue = Reassembly()
-        self.tuner = WindowTuner(windows)
+        self.tuner = WindowTuner(windows, size)
 
     def promise(self, window: int) -> None:
         """So much was advertised with our SYN."""

@@ -12,12 +12,14 @@ from ikeclient.stack.tcp.recovery import Range, Recovery
 from ikeclient.stack.tcp.rtt import RoundTrip
 from ikeclient.stack.tcp.send_buffer import Chunk, SendBuffer
 from ikeclient.stack.tcp.send_timer import Kind, SendTimer
+from ikeclient.stack.tcp.shares import SMALLEST, Share, Shares
 from ikeclient.stack.tcp.tail_probe import TailProbe
 
 DEFAULT_MSS = 536
 
 _LONGEST = LONGEST_PACKET - 120  # leaves room for the longest headers
 _SMALLEST_ROOM, _LARGEST_ROOM = 256 * 1024, 16 * 1024 * 1024
+_QUEUED = 4  # times the shortest round trip; then three of four bytes in flight are in queues
 _SHARE = 8  # of the window that a super-packet waits to fill
 
 
@@ -32,6 +34,7 @@ class Sender:
         "_forced",
         "_limited",
         "_sent_at",
+        "_share",
         "agreed",
         "buffer",
         "mss",
@@ -43,7 +46,7 @@ class Sender:
         "una",
     )
 
-    def __init__(self, position: int) -> None:
+    def __init__(self, position: int, shares: Shares) -> None:
         self.una = self.nxt = position
         self.mss = self.agreed = DEFAULT_MSS
         self.peer = PeerWindow()
@@ -51,6 +54,7 @@ class Sender:
         self.recovery = Recovery(self.trip, DEFAULT_MSS)
         self.buffer = SendBuffer(position)
         self.timer = SendTimer()
+        self._share = Share(shares)
         self._fin = False
         self._forced = False  # one segment goes out whatever the congestion window says: a tail probe
         self._limited = position  # up to here the congestion window held us up
@@ -204,7 +208,7 @@ class Sender:
         self.una = position
         self.buffer.release(position)
         if before <= self._limited:
-            recovery.congestion.acknowledged(position - before, self.trip.smoothed, now)
+            self._grow(position - before, now)
         self.timer.answered()
         self._arm(now)
 
@@ -217,11 +221,24 @@ class Sender:
             self.una = position
             self.buffer.release(position)
             if before <= self._limited and recovery.may_grow:
-                recovery.congestion.acknowledged(position - before, self.trip.smoothed, now)
+                self._grow(position - before, now)
             self.timer.answered()
         if delivered:
             self._arm(now)
         return delivered > 0
+
+    def _grow(self, size: int, now: float) -> None:
+        """So many bytes were acknowledged while the congestion window held us up: let it grow.
+
+        CUBIC would go on until a queue overflows. If most of what is in flight waits in one already, a window grows no
+        further than to its share.
+        """
+        congestion, trip = self.recovery.congestion, self.trip
+        window = congestion.window
+        if window > SMALLEST and trip.smoothed > _QUEUED * trip.minimum:
+            size = min(size, self._share.size(now) - window)
+        if size > 0:
+            congestion.acknowledged(size, trip.smoothed, now)
 
     def duplicate_acknowledgement(self) -> None:
         """The same acknowledgement again, without a reason to be seen."""

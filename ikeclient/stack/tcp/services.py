@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from ikeclient.stack.interfaces import Outlet
 from ikeclient.stack.tcp.frame import Flow
 from ikeclient.stack.tcp.segment import Segment
+from ikeclient.stack.tcp.shares import Shares
 from ikeclient.stack.tcp.timestamps import Timestamps
 from ikeclient.stack.tcp.window import WindowBudget
 
@@ -19,6 +20,7 @@ class Services(Protocol):
 
     outlet: Outlet
     windows: WindowBudget
+    flights: Shares
 
     def arm(self, connection: ControlBlock, at: float) -> None:
         """Call `expire` then, or before."""

@@ -20,6 +20,7 @@ from ikeclient.stack.tcp.listener import Accept, Listener
 from ikeclient.stack.tcp.numbers import Numbers
 from ikeclient.stack.tcp.refusals import Refusals
 from ikeclient.stack.tcp.segment import ACK, RST, SYN, Segment
+from ikeclient.stack.tcp.shares import Shares
 from ikeclient.stack.tcp.time_wait import LENGTH, TimeWait
 from ikeclient.stack.tcp.timestamps import Timestamps
 from ikeclient.stack.tcp.window import WindowBudget
@@ -41,6 +42,7 @@ class Tcp:
         "_refusals",
         "_segment",
         "_waiting",
+        "flights",
         "outlet",
         "windows",
     )
@@ -56,6 +58,7 @@ class Tcp:
         self._segment = Segment()
         self._refusals = Refusals(outlet)
         self.windows = WindowBudget()
+        self.flights = Shares()
 
     # For users
 

@@ -4,7 +4,8 @@ The window begins small, because most connections never need more. It doubles if
 trip: a sender may double what it sends in each, and one more passes until it hears of a larger window. Two bounds keep
 windows from filling queues on the way, which carries nothing faster and ends in losses:
 
-- Those that carry much at the moment share what one alone may have, however many they are.
+- Those that carry much at the moment share what one alone may have, however many they are. A share is of whole
+  super-packets, because a rest would travel as a packet of its own each time, which costs as much as a long one.
 - A long path holds more: twice what arrives in its shortest round trip does not wait in queues.
 
 What all windows have grown by together is bounded, too: peers with many connections whose users stop reading could
@@ -13,34 +14,24 @@ otherwise fill the memory.
 
 from __future__ import annotations
 
-SMALLEST, LARGEST = 64 * 1024, 8 * 1024 * 1024
+from ikeclient.stack.interfaces import MOST_SEGMENTS
+from ikeclient.stack.tcp.shares import LARGEST, SMALLEST, Share, Shares
+
 SCALE = 8  # LARGEST fits into 16 bits
 LARGEST_FIELD = 0xFFFF
 TOGETHER = 128 * 1024 * 1024
 _AHEAD = 4  # times what was read in a round trip
-_PERIOD = 1.0  # seconds: who has carried much in this one or the last one is counted
+_SUPER_PACKET = 59_400  # bytes of data at the most, so that those of a peer behind a device of ours are not shorter
 
 
 class WindowBudget:
-    """What the windows of all connections may be together, in bytes."""
+    """What the windows of all connections may be together, in bytes, and `shares` of those that carry much."""
 
-    __slots__ = ("_active", "_before", "_left", "_period", "_until")
+    __slots__ = ("_left", "shares")
 
     def __init__(self, size: int = TOGETHER) -> None:
         self._left = size
-        self._active = self._before = 0  # how many, in this period and in the one before
-        self._period, self._until = 0, 0.0
-
-    def share(self, counted: int, now: float) -> tuple[int, int]:
-        """What one that carries much may have, and the period; `counted` is the last one that it was told."""
-        if now >= self._until:
-            self._before = self._active if now < self._until + _PERIOD else 0
-            self._active = 0
-            self._period += 1
-            self._until = now + _PERIOD
-        if counted != self._period:
-            self._active += 1
-        return LARGEST // max(self._active, self._before), self._period
+        self.shares = Shares()
 
     def take(self, size: int) -> bool:
         """Whether there was so much left to grow by; then it is taken."""
@@ -55,14 +46,18 @@ class WindowBudget:
 
 
 class WindowTuner:
-    """The capacity of a connection's receive buffer, in bytes; the budget has its growth back when it is gone."""
+    """The capacity of a connection's receive buffer, in bytes; the budget has its growth back when it is gone.
 
-    __slots__ = ("_budget", "_counted", "_held", "_least", "_mark", "_read", "_trip", "capacity")
+    `size` is the data in a full segment; 0 if that is not known yet.
+    """
 
-    def __init__(self, budget: WindowBudget) -> None:
+    __slots__ = ("_budget", "_held", "_least", "_mark", "_read", "_share", "_super_packet", "_trip", "capacity")
+
+    def __init__(self, budget: WindowBudget, size: int) -> None:
         self.capacity = self._held = SMALLEST  # what the budget knows, which is more while a window shrinks
         self._budget = budget
-        self._counted = 0  # the period
+        self._super_packet = max(min(_SUPER_PACKET // size, MOST_SEGMENTS), 1) * size if size else 1
+        self._share = Share(budget.shares)
         self._read = 0  # since the mark
         self._mark = 0.0
         self._trip = self._least = 0.0  # the round-trip time as a receiver sees it, and the shortest; 0: not known
@@ -94,7 +89,9 @@ class WindowTuner:
 
     def _fit(self, elapsed: float, now: float) -> None:
         read, capacity = self._read, self.capacity
-        share, self._counted = self._budget.share(self._counted, now)
+        share = self._share.size(now)
+        if share < LARGEST:
+            share -= share % self._super_packet
         path = int(2 * read * self._least / elapsed) if elapsed else 0
         bound = min(max(share, path, SMALLEST), LARGEST)
         if capacity > bound:
