@@ -15,7 +15,6 @@ from ikeclient.net.watch.netlink import Netlink
 from ikeclient.net.watch.past_tunnel import PastTunnel
 from ikeclient.net.watch.snapshot import Change, RouteTo
 from ikeclient.networkmanager.ip_plan import IpPlan, plan
-from ikeclient.tunnel.fetch import Fetcher
 from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.ports import Monitor, SystemNetwork
 from ikeclient.tunnel.revocation_cache import RevocationCache
@@ -64,8 +63,8 @@ class ReportingMachine:
 class NetworkBeneath(SystemNetwork):
     """The outer network, although the routes into the interface `tunnel` are in the main table."""
 
-    def __init__(self, tunnel: str, fetcher: Fetcher, cache: RevocationCache) -> None:
-        super().__init__(fetcher, cache)
+    def __init__(self, tunnel: str, cache: RevocationCache) -> None:
+        super().__init__(cache)
         self._tunnel = tunnel
 
     def source_for(self, remote: IPAddress) -> IPAddress | None:

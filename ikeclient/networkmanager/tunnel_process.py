@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
 
 from ikeclient.control.client import runtime_directory
 from ikeclient.control.events import happened
@@ -34,13 +35,13 @@ from ikeclient.process.card import card_of
 from ikeclient.process.log_file import log_to
 from ikeclient.process.run import revocation_cache_for, until_stopped
 from ikeclient.profile.compiled import CompiledProfile
-from ikeclient.signer.client import SignerClient, signer
+from ikeclient.signer.start import signer
 from ikeclient.tunnel.driver import TunnelDriver
-from ikeclient.tunnel.fetch import Fetcher
-from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports
-from ikeclient.tunnel.resolve import resolve
+
+if TYPE_CHECKING:
+    from ikeclient.signer.client import SignerClient
 
 _MARGIN = 5  # seconds that we give up before NetworkManager does, so that it hears the reason
 _LEAST = 10
@@ -195,7 +196,6 @@ async def _run(
     audience = Audience(options, service.event)
     choose_cipher()
     tun = TunDevice(profile.network.interface, offload=profile.session.offload)
-    fetcher = Fetcher(resolve, mark=outer_mark)
     asked = {secret.prompt: f"{secret.section}.{secret.key}" for secret in profile.typed}
     questions = Questions(channel, service, asked, stored or (), lambda: connection.stop())
     machine = ReportingMachine(service.arrange)
@@ -217,7 +217,7 @@ async def _run(
             device=tun,
             machine=machine,
             table=FIRST_TABLE,
-            network=NetworkBeneath(tun.name, fetcher, revocation_cache_for(profile)),
+            network=NetworkBeneath(tun.name, revocation_cache_for(profile)),
             ask=questions.ask if stored is not None else None,
             sign=keys.sign if keys is not None else None,
             card=card_of(profile, keys),

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.secrets.command import run_for_secret
-from ikeclient.signer.client import SignerClient
 from ikeclient.tunnel.commands import Ask
+
+if TYPE_CHECKING:
+    from ikeclient.signer.client import SignerClient
 
 _LARGEST_ANSWER = 512
 

@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ikeclient.control.client import running_pid
 from ikeclient.control.events import failed, happened
@@ -40,14 +40,15 @@ from ikeclient.process.kill_switch import HelperSwitch, PlanningChannel, how_to_
 from ikeclient.process.service_notify import Reporter
 from ikeclient.process.service_socket import Service
 from ikeclient.profile.compiled import CompiledProfile
-from ikeclient.signer.client import SignerClient, signer
+from ikeclient.signer.start import signer
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
-from ikeclient.tunnel.fetch import Fetcher
-from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports, SystemNetwork
 from ikeclient.tunnel.revocation_cache import RevocationCache, cache_directory
+
+if TYPE_CHECKING:
+    from ikeclient.signer.client import SignerClient
 
 __all__ = ["ConnectOptions", "plan", "run"]
 
@@ -140,9 +141,7 @@ async def _run(
             ask=options.ask,
             sign=keys.sign if keys is not None else None,
             card=reader_of(profile, keys) or our_helper.card.ask,
-            network=SystemNetwork(
-                Fetcher(switch.resolve, mark=outer_mark, admit=switch.admit_fetch), revocation_cache_for(profile)
-            ),
+            network=SystemNetwork(revocation_cache_for(profile), find=switch.resolve, admit=switch.admit_fetch),
         )
         connection = TunnelDriver(profile, options, ports, publish)
 

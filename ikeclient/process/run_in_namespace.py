@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ikeclient.control import protocol
 from ikeclient.control.directory import Peer
@@ -27,10 +27,13 @@ from ikeclient.process.audience import Audience
 from ikeclient.process.card import card_of
 from ikeclient.process.run import Listener, until_stopped
 from ikeclient.profile.compiled import CompiledProfile
-from ikeclient.signer.client import SignerClient, signer
+from ikeclient.signer.start import signer
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports
+
+if TYPE_CHECKING:
+    from ikeclient.signer.client import SignerClient
 
 STAYS = {"is": "Stays"}  # the message for a first command that ends while others keep the tunnel
 

@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ikeclient.control.http_listener import bound, served
 from ikeclient.dataplane.async_host import AsyncHost
@@ -27,13 +27,16 @@ from ikeclient.process.inside_stack import answers_of
 from ikeclient.process.run import Listener, until_stopped
 from ikeclient.process.run_in_namespace import adapted
 from ikeclient.profile.compiled import CompiledProfile
-from ikeclient.signer.client import SignerClient, signer
+from ikeclient.signer.start import signer
 from ikeclient.stack.device import StackDevice
 from ikeclient.stack.host import Host
 from ikeclient.tunnel.clock import boottime
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports
+
+if TYPE_CHECKING:
+    from ikeclient.signer.client import SignerClient
 
 Use = Callable[["StackTunnel"], Coroutine[Any, Any, None]]
 

@@ -1,4 +1,4 @@
-"""The tunnel's side of the process that signs and asks SIM cards: how it is forked, and asked."""
+"""The tunnel's side of the process that signs and asks SIM cards: how it is forked, and asked. See `start`."""
 
 from __future__ import annotations
 
@@ -92,14 +92,8 @@ class SignerClient:
 
 
 @contextmanager
-def signer(wanted: bool) -> Iterator[SignerClient | None]:
-    """Fork the process for the block, if it is wanted. Call it while there is one thread, with the rights it keeps.
-
-    It ends with the block, or when this process ends, and its workers with it.
-    """
-    if not wanted:
-        yield None
-        return
+def forked() -> Iterator[SignerClient]:
+    """Fork the process for the block; see `start.signer`."""
     ours, theirs = socket.socketpair()
 
     def life() -> int:

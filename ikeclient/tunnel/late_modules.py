@@ -20,8 +20,11 @@ def load_for(profile: CompiledProfile) -> None:
             import ikeclient.eap.peer  # with OpenSSL's TLS
         if profile.ike.uses_certificates:
             import http.client  # noqa: F401  certificates may have been revoked
+            import secrets  # noqa: F401
 
             import ikeclient.ike.v2.rules.certificates
+            import ikeclient.tunnel.certificates
+            import ikeclient.tunnel.fetch
             import ikeclient.tunnel.revocation  # noqa: F401
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import field
 from datetime import datetime
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ikeclient.crypto.pki.bundles import CertificateUrls, FetchedCertificates
 from ikeclient.crypto.pki.revocation_status import PathRevocation, RevocationQuery
@@ -30,14 +30,15 @@ from ikeclient.net.transport.udp import UdpSocket
 from ikeclient.net.watch.monitor import NetworkMonitor
 from ikeclient.net.watch.snapshot import Change, OuterAddress, Snapshot
 from ikeclient.tunnel import protocol_log
-from ikeclient.tunnel.certificates import CertificateLookup
 from ikeclient.tunnel.clock import boottime, local_time
 from ikeclient.tunnel.commands import Answer, Ask, Sign
-from ikeclient.tunnel.fetch import Fetcher
 from ikeclient.tunnel.hooks import Runner
 from ikeclient.tunnel.machine_config import outer_mark
 from ikeclient.tunnel.resolve import Known, resolve
 from ikeclient.tunnel.revocation_cache import RevocationCache
+
+if TYPE_CHECKING:
+    from ikeclient.tunnel.fetch import Admit, Fetcher
 
 Connect = Callable[[IkeConfig, Callable[[int], bytes], Callable[[], datetime]], IkeConnection]
 Resolve = Callable[[Sequence[str], int], Coroutine[Any, Any, Known]]
@@ -169,23 +170,40 @@ class Sockets(Protocol):
 
 
 class SystemNetwork:
-    """This machine's network, through the kernel; `cache` keeps what is found out about revocation, if there is one."""
+    """This machine's network, through the kernel.
 
-    def __init__(self, fetcher: Fetcher | None = None, cache: RevocationCache | None = None) -> None:
-        self._fetcher = fetcher or Fetcher(resolve, mark=outer_mark)
+    The arguments are for what certificates point at, as `Fetcher` and the lookups have them; `cache` keeps the answers
+    about revocation, if there is one. What asks is loaded for profiles with certificates alone (`late_modules`).
+    """
+
+    def __init__(
+        self,
+        cache: RevocationCache | None = None,
+        *,
+        find: Resolve = resolve,
+        admit: Admit = lambda _address, _port: None,
+    ) -> None:
         self._cache = cache
-        self._certificates = CertificateLookup(self._fetcher)
+        self._find = find
+        self._admit = admit
 
     async def revocation(self, query: RevocationQuery) -> PathRevocation:
         """See `OuterNetwork`."""
-        from ikeclient.tunnel.revocation import RevocationLookup  # see `late_modules`
+        from ikeclient.tunnel.revocation import RevocationLookup
 
-        lookup = RevocationLookup(self._fetcher, time_of_day=local_time, entropy=os.urandom, cache=self._cache)
+        lookup = RevocationLookup(self._fetcher(), time_of_day=local_time, entropy=os.urandom, cache=self._cache)
         return await lookup(query)
 
     async def certificates(self, wanted: CertificateUrls) -> FetchedCertificates:
         """See `OuterNetwork`."""
-        return await self._certificates(wanted)
+        from ikeclient.tunnel.certificates import CertificateLookup
+
+        return await CertificateLookup(self._fetcher())(wanted)
+
+    def _fetcher(self) -> Fetcher:
+        from ikeclient.tunnel.fetch import Fetcher
+
+        return Fetcher(self._find, mark=outer_mark, admit=self._admit)
 
     def source_for(self, remote: IPAddress) -> IPAddress | None:
         """See `OuterNetwork`."""

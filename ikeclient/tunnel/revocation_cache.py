@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -73,6 +72,8 @@ class RevocationCache:
         with self._opened() as directory, contextlib.suppress(OSError):
             if directory is None or len(content) > MAX_BYTES:
                 return
+            import secrets  # see `late_modules`
+
             temporary = f".{secrets.token_hex(8)}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             try:

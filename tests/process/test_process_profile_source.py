@@ -107,7 +107,8 @@ NOT_FOR_TUNNELS += ("ikeclient.eap.peer", "OpenSSL", "http.client", "ssl", "emai
 NOT_FOR_TUNNELS += ("cryptography.x509", "cryptography.hazmat.primitives.serialization")
 NOT_FOR_TUNNELS += ("ikeclient.crypto.pki.certificate", "ikeclient.crypto.sign.signature")
 NOT_FOR_TUNNELS += ("ikeclient.ike.v2.rules.certificates", "ikeclient.tunnel.revocation")
-NOT_FOR_TUNNELS += ("ikeclient.signer.keeper", "ikeclient.signer.worker")
+NOT_FOR_TUNNELS += ("ikeclient.tunnel.fetch", "ikeclient.net.transport.http", "random")
+NOT_FOR_TUNNELS += ("ikeclient.signer.client", "ikeclient.signer.messages", "ikeclient.signer.keeper")
 
 
 def test_what_no_tunnel_needs_is_not_loaded_with_it(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from ikeclient.crypto.sign.remote_key import RemoteKey, SignatureRequest
 from ikeclient.crypto.sign.schemes import SCHEME_NAMES, Family
 from ikeclient.crypto.sign.signature import PublicKey
 from ikeclient.errors import KeyUnavailable
-from ikeclient.signer.client import signer
 from ikeclient.signer.keeper import Keeper
 from ikeclient.signer.messages import Look, Refused, Sign, Signed, TokenKey, pack_reference
+from ikeclient.signer.start import signer
 from ikeclient.signer.worker import WorkerGone, worker
 
 OCTETS = b"what is signed"
