@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -292,12 +292,15 @@ def _run(wanted: _Wanted, progress: Progress) -> None:
 
 
 def _run_detached(wanted: _Wanted, progress: Progress) -> None:
+    from ikeclient.net.rights.privileges import forbid_core_dumps
     from ikeclient.profile.secrets.secrets import erase_variable
 
-    typed: list[bool] = []
+    told: list[Prepared] = []
 
     def prepared(ready: Prepared) -> None:
-        typed.append(ready.typed)
+        told.append(ready)
+        if ready.passphrases:
+            forbid_core_dumps()
         if not ready.typed:  # else they may be read once more
             for name in ready.erased:
                 erase_variable(os.fsdecode(name))
@@ -306,15 +309,20 @@ def _run_detached(wanted: _Wanted, progress: Progress) -> None:
         _start_detached(wanted, progress, prepared)
     except IkeclientError as error:  # the other process's, of which the exit code tells the kind
         refused = error.exit_code == AuthenticationFailed.exit_code
-        if not refused or asker() is None or wanted.password_stdin or not any(typed):
+        if not refused or asker() is None or wanted.password_stdin or not any(ready.typed for ready in told):
             raise
         progress.failed()
         tell_failure(error)  # what was typed may have been mistyped: once more, never twice
-        _start_detached(wanted, progress, prepared)
+        _start_detached(wanted, progress, prepared, told[0].passphrases)
 
 
-def _start_detached(wanted: _Wanted, progress: Progress, prepared: Callable[[Prepared], None]) -> None:
-    """Have a child of this process read the profile, and become the tunnel."""
+def _start_detached(
+    wanted: _Wanted,
+    progress: Progress,
+    prepared: Callable[[Prepared], None],
+    passphrases: Mapping[str, bytes] | None = None,
+) -> None:
+    """Have a child of this process read the profile, and become the tunnel; `passphrases` are known to be right."""
     from ikeclient.process.detach import Prepared, prepare_and_run_detached
 
     found: list[_Ready] = []
@@ -322,7 +330,7 @@ def _start_detached(wanted: _Wanted, progress: Progress, prepared: Callable[[Pre
     def prepare(tell: Listener) -> Prepared:
         from ikeclient.process.profile_source import ProfileSource
 
-        source = ProfileSource(wanted.profile, wanted.overrides)
+        source = ProfileSource(wanted.profile, wanted.overrides, passphrases)
         try:
             found.append(_prepared(wanted, source, tell))
         except (IkeclientError, KeyboardInterrupt):
@@ -335,6 +343,7 @@ def _start_detached(wanted: _Wanted, progress: Progress, prepared: Callable[[Pre
         return Prepared(
             log=options.runtime_directory / f"{options.name}.log",
             typed=source.typed,
+            passphrases=source.passphrases if source.typed else {},  # else there is no second try
             erased=source.remembered().erased,
         )
 

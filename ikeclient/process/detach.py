@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 
@@ -44,12 +45,13 @@ class Happened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """The child has read the profile: where its log is, whether a person typed a secret, and the variables that it has
-    erased.
+    """The child has read the profile: where its log is, whether a person typed a secret that may be wrong, which
+    passphrases they typed beside it, and the variables that it has erased.
     """
 
     log: Path
     typed: bool = False
+    passphrases: dict[str, bytes] = field(default_factory=dict, repr=False)
     erased: tuple[bytes, ...] = ()
 
 
@@ -227,8 +229,8 @@ class _Pipe:
         )
 
     def prepared(self, ready: Prepared) -> None:
-        """Say that the profile was read."""
-        self._send(ready)
+        """Say that the profile was read; passphrases that are too long are asked for again."""
+        self._send(ready, replace(ready, passphrases={}))
 
     def fail_at_length(self, error: IkeclientError) -> None:
         """Send an error with all its words, while the command does nothing but read."""

@@ -10,7 +10,7 @@ import ctypes
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from ikeclient.ipc.messages import pack, receive
 from ikeclient.ipc.typed import Codec
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.process.helper.messages import Remembered
-from ikeclient.profile.secrets.secrets import Ask, Secret, erase_variable, typed
+from ikeclient.profile.secrets.secrets import Ask, Secret, erase_variable, passphrases, typed
 
 if TYPE_CHECKING:
     from ikeclient.profile.compiled import CompiledProfile
@@ -42,13 +42,16 @@ class ReadApart:
 class ProfileSource:
     """A profile by name, path or file to import, with overrides (KEY=VALUE), to be read any number of times.
 
-    What was typed, piped or taken from the environment is remembered for the next time.
+    What was typed, piped or taken from the environment is remembered for the next time; `passphrases` are those of
+    another such object, which were right.
     """
 
-    def __init__(self, reference: str | None, overrides: Sequence[str]) -> None:
+    def __init__(
+        self, reference: str | None, overrides: Sequence[str], passphrases: Mapping[str, bytes] | None = None
+    ) -> None:
         self._reference = reference
         self._overrides = tuple(overrides)
-        self._kept: dict[str, Secret] = {}
+        self._kept = {key: Secret(value) for key, value in (passphrases or {}).items()}
         self._attended = False
         self._variables = frozenset(os.environb)
 
@@ -56,6 +59,11 @@ class ProfileSource:
     def typed(self) -> bool:
         """Whether a person typed what may be wrong."""
         return bool(typed(self._kept))
+
+    @property
+    def passphrases(self) -> dict[str, bytes]:
+        """The passphrases that a person typed and that have opened their files."""
+        return passphrases(self._kept)
 
     def read(
         self,

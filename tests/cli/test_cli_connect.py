@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from cli_fake_tunnel import CANARY
+from profile_world import CERTIFICATE, common_name, issue
 
 from ikeclient.cli.app import main
 from ikeclient.control import client
@@ -131,6 +132,40 @@ def test_a_password_is_typed_without_echo(shell: Shell, home: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
     assert b"alice" in shown
     assert CANARY.encode() not in shown + words
+
+
+def test_a_passphrase_that_was_right_is_not_asked_for_with_a_mistyped_password(shell: Shell, home: Path) -> None:
+    """F12: it is kept for the second try of the same start, and shows nowhere."""
+    place = home / "config/ikeclient/profiles"
+    authority = issue(common_name("CA"))
+    alice = issue(common_name("alice"), authority)
+    (place / "ca.pem").write_bytes(authority.pem())
+    (place / "alice.pem").write_bytes(alice.pem())
+    (place / "alice.key").touch(mode=0o600)
+    (place / "alice.key").write_bytes(alice.key_pem(CANARY.encode()))
+    second = '[second_auth]\nmethod = "eap-mschapv2"\nidentity = "alice"\npassword = { prompt = true }\n'
+    (place / "work.toml").write_text(CERTIFICATE + second)
+    pid, master = pty.fork()
+    if pid == 0:
+        command = shell.command("connect", "--detach", "work", mode="refused")
+        os.execve(command[0], command, shell.environment | {"TERM": "xterm"})
+    shown = b""
+    passphrase, password = b"Passphrase for alice.key: ", b"Password for alice: "
+    for question, answer in ((passphrase, CANARY), (password, "mistyped"), (password, "and again")):
+        said = read_until(master, b": ")
+        while b" for " not in said.rpartition(b"\n")[2]:
+            said += read_until(master, b": ")
+        assert said.endswith(question), said
+        shown += said
+        os.write(master, f"{answer}\n".encode())
+    shown += read_until(master, None)
+    os.close(master)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
+    assert shown.count(b"AUTHENTICATION_FAILED") == 2
+    assert shown.count(passphrase) == 1
+    assert CANARY.encode() not in shown
+    left = [path for path in home.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    assert left == []
 
 
 def read_until(master: int, mark: bytes | None) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ikeclient.errors import AuthenticationFailed, IkeclientError, PlatformError
-from ikeclient.process.detach import Events, run_detached
+from ikeclient.process.detach import Events, Prepared, prepare_and_run_detached, run_detached
 
 CANARY = "S3cr3t-CANARY"
 
@@ -85,3 +85,21 @@ def test_a_child_that_dies_without_a_word_is_told_of(tmp_path: Path) -> None:
 
     with pytest.raises(PlatformError, match="process is gone"):
         detached(tmp_path, killed)
+
+
+@pytest.mark.parametrize("length", [200, 4000])
+def test_the_profile_was_read_is_told_whatever_was_typed(tmp_path: Path, length: int) -> None:
+    """F12: a passphrase that does not fit into a message is left out, and none shows itself."""
+    passphrases = {"asked for passphrase of alice.key": CANARY.encode().ljust(length)}
+    told: list[Prepared] = []
+
+    def prepare(_: Events) -> Prepared:
+        return Prepared(log=tmp_path / "work.log", typed=True, passphrases=passphrases)
+
+    pid = prepare_and_run_detached(
+        prepare, lambda report: report({"event": "connected"}), lambda _: None, lambda _: "", 0, prepared=told.append
+    )
+    os.waitpid(pid, 0)
+    [ready] = told
+    assert (ready.typed, ready.passphrases) == (True, passphrases if length < 4000 else {})
+    assert CANARY not in repr(ready)

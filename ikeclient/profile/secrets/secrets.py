@@ -41,6 +41,7 @@ _ENVIRONMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Ask = Callable[[str], str]
 
 ASKED = "asked for "  # how the key of a secret begins that was typed
+_PASSPHRASE = f"{ASKED}passphrase"
 
 
 class Secret:
@@ -168,7 +169,12 @@ def forget_typed(kept: dict[str, Secret]) -> bool:
 
 def typed(kept: Mapping[str, Secret]) -> list[str]:
     """The keys of what was typed and may have been mistyped."""
-    return [key for key in kept if key.startswith(ASKED) and not key.startswith(f"{ASKED}passphrase")]
+    return [key for key in kept if key.startswith(ASKED) and not key.startswith(_PASSPHRASE)]
+
+
+def passphrases(kept: Mapping[str, Secret]) -> dict[str, bytes]:
+    """The passphrases that were typed; after a profile was read they have opened their files."""
+    return {key: secret.reveal() for key, secret in kept.items() if key.startswith(_PASSPHRASE)}
 
 
 def ask_for(wanted: Wanted) -> bytes:
