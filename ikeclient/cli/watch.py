@@ -77,17 +77,19 @@ def _all() -> list[tuple[str, str, Rules]]:
     from ikeclient.profile.load.lookup import list_profiles
 
     found = []
-    failure: ProfileError | UsageError | None = None
+    unusable: list[tuple[str, ProfileError | UsageError]] = []
     for entry in list_profiles():
         try:
             name, rules = _read(entry.name)
         except (ProfileError, UsageError) as error:
-            failure = error
-            reason = f" ({error.reason})" if error.reason else ""
-            _tell(f"profile '{entry.name}' is left out: {error.message}{reason}", Priority.WARNING)
+            unusable.append((entry.name, error))
             continue
         if rules is not None:
             found.append((name, entry.name, rules))
+    failure = unusable.pop()[1] if unusable and not found else None  # told as our own
+    for left_out, fault in unusable:
+        reason = f" ({fault.reason})" if fault.reason else ""
+        _tell(f"profile '{left_out}' is left out: {fault.message}{reason}", Priority.WARNING)
     if not found:
         raise failure or UsageError("no profile has a section [when]", hint="docs/profile.md describes it")
     return found

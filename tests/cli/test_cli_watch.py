@@ -87,13 +87,24 @@ def test_a_profile_that_is_named_and_broken_is_an_error_at_once(shell: Shell, pr
 
 @pytest.mark.parametrize("kind", ["its content", "a file that is not there"])
 def test_without_a_profile_that_can_be_used_it_is_an_error_too(shell: Shell, profiles: Path, kind: str) -> None:
+    """And each fault is told once."""
     if kind == "its content":
         broken(profiles)
         (profiles / "work.toml").unlink()
     else:
         (profiles / "psk").unlink()
     done = shell.run("watch")
-    assert (done.returncode, "is left out" in done.stderr) == (9, True)
+    fault = "key 'gateway' is missing" if kind == "its content" else str(profiles / "psk")
+    assert (done.returncode, done.stderr.count(fault), "is left out" in done.stderr) == (9, 1, False), done.stderr
+    assert done.stderr.startswith("error: ")
+
+
+def test_of_several_that_cannot_be_used_the_last_one_is_the_error(shell: Shell, profiles: Path) -> None:
+    broken(profiles)
+    (profiles / "psk").unlink()
+    done = shell.run("watch")
+    assert (done.returncode, done.stderr.count("is left out"), done.stderr.count("error: ")) == (9, 1, 1)
+    assert done.stderr.count(str(profiles / "psk")) == 1
 
 
 @pytest.mark.parametrize("source", ["{ prompt = true }", ""])
