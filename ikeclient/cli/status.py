@@ -80,16 +80,14 @@ def collect(name: str | None) -> list[TunnelStatus]:
     """
     from ikeclient.control.status import down
 
-    watched = {each: decision for each, decision in client.decisions().items() if name in (None, each)}
-    running = client.list_tunnels()
-    tunnels = [each for each in _blocked(name) if each.name not in running]
+    running, decisions = client.survey()
+    watched = {each: decision for each, decision in decisions.items() if name in (None, each)}
+    blocked = [each for each in _blocked(name) if each.name not in running]
+    idle = [replace(each, watch=watched.pop(each.name, None)) for each in blocked]
+    idle += [down(each, decision) for each, decision in watched.items()]
     if name is None:
-        tunnels = [*_running(running, name), *tunnels]
-    elif not tunnels and (name in running or name not in watched):
-        tunnels = _running([client.resolve(name)], name)
-    there = {each.name for each in tunnels}
-    tunnels += [down(each, decision) for each, decision in watched.items() if each not in there]
-    return [replace(each, watch=watched.get(each.name)) for each in tunnels]
+        return [*_running(running, name), *idle]
+    return idle or _running([client.resolve(name)], name)
 
 
 def _running(names: Sequence[str], name: str | None) -> list[TunnelStatus]:
@@ -102,7 +100,8 @@ def _running(names: Sequence[str], name: str | None) -> list[TunnelStatus]:
             tunnels.append(client.status(each, timeout=_ANSWER_SECONDS))
         except NoResponse:
             pid = client.running_pid(each) or 0
-            tunnels.append(unresponsive(each, pid, stopped=_is_stopped(pid)))
+            silent = unresponsive(each, pid, stopped=_is_stopped(pid))
+            tunnels.append(replace(silent, watch=client.decision(each)))
         except NoSuchTunnel:  # it ended while we asked
             if name is not None:
                 raise

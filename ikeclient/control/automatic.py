@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from ikeclient.control.directory import prepare
@@ -40,22 +41,22 @@ def remove(directory: Path, name: str) -> None:
         (directory / f"{name}{SUFFIX}").unlink()
 
 
-def decisions(directory: Path) -> dict[str, WatchStatus]:
-    """Return the decisions of processes that live, by the names of tunnels; never raises, and waits for nobody.
+def decisions(directory: Path, *, without: Container[str] = ()) -> Iterator[tuple[str, WatchStatus]]:
+    """Yield the names of tunnels, but for those `without`, with the decisions of processes that live.
 
-    Root looks into directories of users, who can put anything there.
+    Never raises, and waits for nobody: root looks into directories of users, who can put anything there.
     """
-    found = {}
+    paths: list[Path] = []
     with contextlib.suppress(OSError):
-        for path in sorted(directory.glob(f"*{SUFFIX}")):
-            name = path.name.removesuffix(SUFFIX)
-            if (status := decision(directory, name)) is not None:
-                found[name] = status
-    return found
+        paths = sorted(directory.glob(f"*{SUFFIX}"))
+    for path in paths:
+        name = path.name.removesuffix(SUFFIX)
+        if name not in without and (status := decision(directory, name)) is not None:
+            yield name, status
 
 
 def decision(directory: Path, name: str) -> WatchStatus | None:
-    """Return the decision for one tunnel, as `decisions` does."""
+    """Return the decision for one tunnel if the process lives that made it. Never raises, and waits for nobody."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         values = json.loads(_content(directory / f"{name}{SUFFIX}"))
         if isinstance(values, dict):

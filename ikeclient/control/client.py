@@ -14,8 +14,9 @@ import pwd
 import select
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Events",
-    "decisions",
+    "decision",
     "disconnect",
     "events",
     "find",
@@ -53,6 +54,7 @@ __all__ = [
     "running_pid",
     "runtime_directory",
     "status",
+    "survey",
 ]
 
 _CHUNK = 64 * 1024
@@ -65,14 +67,7 @@ def list_tunnels(directory: Path | None = None, *, ours: bool = False) -> list[s
 
     `ours` leaves out those that we may only look at, and as root those of ordinary users.
     """
-    if directory is not None:
-        return _names(directory)
-    found: dict[str, None] = {}
-    for place in _places(ours=ours):
-        names = _names(place)
-        names = names[:_MOST_OF_A_USER] if place in user_directories() else names
-        found |= {name if name not in found else f"{_user_of(place)}:{name}": None for name in names}
-    return list(found)
+    return _names(directory) if directory is not None else list(_running(ours=ours))
 
 
 def readable_directories() -> list[Path]:
@@ -80,16 +75,43 @@ def readable_directories() -> list[Path]:
     return _places()
 
 
-def decisions() -> dict[str, WatchStatus]:
-    """Return what `ikeclient watch` has decided, by the names of tunnels. Never raises."""
+def survey() -> tuple[list[str], dict[str, WatchStatus]]:
+    """Return the names of the running tunnels, and what `ikeclient watch` has decided for those that do not run.
+
+    Never raises. A tunnel that runs tells by `status` what was decided for it.
+    """
     from ikeclient.control import automatic
 
-    found: dict[str, WatchStatus] = {}
+    running = _running()
+    down: dict[str, WatchStatus] = {}
     for place in _places():
-        listed = list(automatic.decisions(place).items())
-        for name, decision in listed[:_MOST_OF_A_USER] if place in user_directories() else listed:
-            found.setdefault(name if name not in found else f"{_user_of(place)}:{name}", decision)
+        own_names = {own for directory, own in running.values() if directory == place}
+        most = _MOST_OF_A_USER if place in user_directories() else None
+        for name, decision in islice(automatic.decisions(place, without=own_names), most):
+            down[_shown(name, place, running.keys() | down.keys())] = decision
+    return list(running), down
+
+
+def decision(name: str) -> WatchStatus | None:
+    """Return what `ikeclient watch` has decided for a tunnel. Raises UsageError as `locate` does."""
+    from ikeclient.control import automatic
+
+    return automatic.decision(*locate(name))
+
+
+def _running(*, ours: bool = False) -> dict[str, tuple[Path, str]]:
+    """Return the directories and the own names of the running tunnels, by the names that they are shown with."""
+    found: dict[str, tuple[Path, str]] = {}
+    for place in _places(ours=ours):
+        names = _names(place)
+        for name in names[:_MOST_OF_A_USER] if place in user_directories() else names:
+            found[_shown(name, place, found)] = (place, name)
     return found
+
+
+def _shown(name: str, place: Path, others: Container[str]) -> str:
+    """Return the name that a tunnel is shown with: its own, unless another one has that."""
+    return name if name not in others else f"{_user_of(place)}:{name}"
 
 
 def _places(*, ours: bool = False) -> list[Path]:

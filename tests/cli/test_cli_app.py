@@ -37,7 +37,7 @@ def test_every_error_becomes_its_exit_code_and_three_lines(
     def fail(*_: object) -> list[str]:
         raise kind("what failed", reason="why", hint="what to try")
 
-    monkeypatch.setattr(client, "list_tunnels", fail)
+    monkeypatch.setattr(client, "survey", fail)
     assert main(["status"]) == kind.exit_code
     captured = capsys.readouterr()
     assert captured.err == "error: what failed\n  why\n  what to try\n"
@@ -87,7 +87,7 @@ def test_a_bug_is_one_sentence_and_a_private_file(
     def broken(*_: object) -> list[str]:
         raise ValueError(CANARY)
 
-    monkeypatch.setattr(client, "list_tunnels", broken)
+    monkeypatch.setattr(client, "survey", broken)
     assert main(["status"]) == 1
     assert main(["--debug", "status"]) == 1
     captured = capsys.readouterr()
@@ -100,7 +100,7 @@ def test_ctrl_c_is_130(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     def interrupted(*_: object) -> list[str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(client, "list_tunnels", interrupted)
+    monkeypatch.setattr(client, "survey", interrupted)
     assert main(["status"]) == 130
     assert capsys.readouterr().err == "error: interrupted\n"
 

@@ -20,7 +20,7 @@ def directory(tmp_path: Path) -> Path:
 
 def test_a_decision_is_read_back_until_it_is_removed(directory: Path) -> None:
     automatic.write(directory, "work", "connect", "no rule fits network (wired on eth0)", "cannot be started")
-    found = automatic.decisions(directory)["work"]
+    found = dict(automatic.decisions(directory))["work"]
     assert (found.action, found.reason, found.trouble) == (
         "connect",
         "no rule fits network (wired on eth0)",
@@ -29,7 +29,7 @@ def test_a_decision_is_read_back_until_it_is_removed(directory: Path) -> None:
     assert found.pid == os.getpid()
     assert found.since is not None
     automatic.remove(directory, "work")
-    assert automatic.decisions(directory) == {}
+    assert dict(automatic.decisions(directory)) == {}
 
 
 def test_a_decision_of_a_dead_process_is_none_also_if_another_has_its_number(directory: Path) -> None:
@@ -38,15 +38,15 @@ def test_a_decision_of_a_dead_process_is_none_also_if_another_has_its_number(dir
         path = directory / f"work{automatic.SUFFIX}"
         values = json.loads(path.read_text())
         path.write_text(json.dumps(values | {"pid": other.pid}))
-        assert automatic.decisions(directory) == {}
+        assert dict(automatic.decisions(directory)) == {}
         with open(f"/proc/{other.pid}/stat") as file:
             started = int(file.read().rpartition(") ")[2].split()[19])
         path.write_text(json.dumps(values | {"pid": other.pid, "started": started}))
-        assert automatic.decisions(directory).keys() == {"work"}
+        assert dict(automatic.decisions(directory)).keys() == {"work"}
         assert other.stdin is not None
         other.stdin.close()
         other.wait()
-        assert automatic.decisions(directory) == {}
+        assert dict(automatic.decisions(directory)) == {}
 
 
 def test_a_directory_that_cannot_be_written_costs_the_decision(directory: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_directory_that_cannot_be_written_costs_the_decision(directory: Path) 
 )
 def test_what_is_no_decision_of_a_living_process_is_passed_by(directory: Path, content: str) -> None:
     (directory / f"odd{automatic.SUFFIX}").write_text(content.replace("OURS", str(os.getpid())))
-    assert automatic.decisions(directory) == {}
+    assert dict(automatic.decisions(directory)) == {}
 
 
 @pytest.mark.timeout(20)
@@ -80,4 +80,4 @@ def test_neither_a_pipe_nor_a_link_is_waited_for(directory: Path) -> None:
     automatic.write(directory, "true", "connect", "why")
     (directory / f"true{automatic.SUFFIX}").rename(target)
     (directory / f"link{automatic.SUFFIX}").symlink_to(target)
-    assert automatic.decisions(directory) == {}
+    assert dict(automatic.decisions(directory)) == {}

@@ -74,6 +74,31 @@ def test_running_tunnels_are_listed_and_dead_sockets_cleared(rig: Rig) -> None:
     assert sorted(path.name for path in rig.directory.iterdir()) == ["home.sock", "notes.txt", "work.sock"]
 
 
+def test_a_survey_reads_the_decisions_for_tunnels_that_do_not_run(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A running one's is read when it is asked for its status; that of somebody else's tunnel is not its own."""
+    other = tmp_path / "other"
+    monkeypatch.setattr(client, "runtime_directory", lambda: rig.directory)
+    monkeypatch.setattr(client, "system_directories", list)
+    monkeypatch.setattr(client, "user_directories", lambda: [other])
+    rig.server("work")
+    for directory, name in ((rig.directory, "work"), (rig.directory, "home"), (other, "work")):
+        automatic.write(directory, name, "disconnect", f"trusted network in {directory.name}")
+    read = []
+    monkeypatch.setattr(
+        automatic, "decision", lambda *where, read_it=automatic.decision: read.append(where) or read_it(*where)
+    )
+    running, down = client.survey()
+    assert running == ["work"]
+    assert {name: decision.reason for name, decision in down.items()} == {
+        "home": f"trusted network in {rig.directory.name}",
+        f"{pwd.getpwuid(os.getuid()).pw_name}:work": "trusted network in other",
+    }
+    assert read == [(rig.directory, "home"), (other, "work")]
+    assert client.decision("work") == automatic.decision(rig.directory, "work") is not None
+
+
 def test_a_missing_directory_means_that_nothing_runs(tmp_path: Path) -> None:
     assert client.list_tunnels(tmp_path / "missing") == []
 
