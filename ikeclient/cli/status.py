@@ -45,7 +45,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Keep showing it until Ctrl-C.")] = False,
     check: Annotated[Check | None, typer.Option("--check", help="Exit with 3 unless it is connected.")] = None,
 ) -> None:
-    """Show running tunnels, and those that are watched. Exits with 8 when NAME is neither."""
+    """Show running tunnels, and those that are watched. Exits with 8 when NAME does not run."""
     if as_json and fields is not None:
         raise UsageError("say --json or --fields, not both")
     if watch and check is not None:
@@ -55,16 +55,19 @@ def status(
             _watch(name, as_json, fields)
         return
     try:
-        tunnels = collect(name)
+        running, idle = _look(name)
     except NoSuchTunnel as error:
         if check is None:
             raise
         raise NotConnected(error.message, reason=error.reason) from error
+    tunnels = [*running, *idle]
     _show(tunnels, as_json, fields)
     if name is None and not as_json and fields is None:
         _tell_hidden()
     if check is Check.UP:
         _require_connected(tunnels)
+    elif name is not None and not running:
+        raise NoSuchTunnel(f"no tunnel '{name}' is running")
 
 
 def _tell_hidden() -> None:
@@ -78,6 +81,12 @@ def collect(name: str | None) -> list[TunnelStatus]:
 
     Raises NoSuchTunnel for a name that is none of these.
     """
+    running, idle = _look(name)
+    return [*running, *idle]
+
+
+def _look(name: str | None) -> tuple[list[TunnelStatus], list[TunnelStatus]]:
+    """Return what `collect` does: first the tunnels that run, then those that have no process."""
     from ikeclient.control.status import down
 
     running, decisions = client.survey()
@@ -85,9 +94,9 @@ def collect(name: str | None) -> list[TunnelStatus]:
     blocked = [each for each in _blocked(name) if each.name not in running]
     idle = [replace(each, watch=watched.pop(each.name, None)) for each in blocked]
     idle += [down(each, decision) for each, decision in watched.items()]
-    if name is None:
-        return [*_running(running, name), *idle]
-    return idle or _running([client.resolve(name)], name)
+    if name is not None:
+        running = [] if idle else [client.resolve(name)]
+    return _running(running, name), idle
 
 
 def _running(names: Sequence[str], name: str | None) -> list[TunnelStatus]:

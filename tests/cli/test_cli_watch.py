@@ -55,6 +55,10 @@ def test_what_is_watched_is_seen_in_status_and_by_the_service_manager(shell: She
         again = shell.run("watch")
         assert (again.returncode, str(process.pid) in again.stderr) == (2, True)
         assert shell.run("status", "--check", "up").returncode == 3
+        named = shell.run("status", "work", "--json")
+        assert (named.returncode, json.loads(named.stdout)) == (8, document)
+        assert named.stderr == "error: no tunnel 'work' is running\n"
+        assert shell.run("status", "work", "--check", "up").returncode == 3
         assert shell.run("metrics").stdout.strip() == ""
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=30)[1]
