@@ -135,7 +135,7 @@ class Cubic:
         return before
 
     def follow(self, window: int) -> None:
-        """In a recovery: the window is what its rate reduction says."""
+        """The window is smaller: in a recovery as its rate reduction says, or because of queues (see `Sender`)."""
         self.window = max(window, self.mss)
 
     def settle(self) -> None:

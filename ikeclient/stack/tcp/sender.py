@@ -231,14 +231,18 @@ class Sender:
         """So many bytes were acknowledged while the congestion window held us up: let it grow.
 
         CUBIC would go on until a queue overflows. If most of what is in flight waits in one already, a window grows no
-        further than to its share.
+        further than to its share, and one that is larger shrinks by what is not sent in the place of these bytes.
         """
         congestion, trip = self.recovery.congestion, self.trip
         window = congestion.window
-        if window > SMALLEST and trip.smoothed > _QUEUED * trip.minimum:
-            size = min(size, self._share.size(now) - window)
-        if size > 0:
-            congestion.acknowledged(size, trip.smoothed, now)
+        if window > SMALLEST:
+            room = max(self._share.size(now), SMALLEST) - window
+            if trip.latest > _QUEUED * trip.minimum:
+                if room < 0:
+                    congestion.follow(window - min(size, -room))
+                    return
+                size = min(size, room)
+        congestion.acknowledged(size, trip.smoothed, now)
 
     def duplicate_acknowledgement(self) -> None:
         """The same acknowledgement again, without a reason to be seen."""
