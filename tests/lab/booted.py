@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 from lab.client import REPOSITORY
 from lab.machines import LabError, Machine, host_run, wait_for
 
@@ -297,3 +298,7 @@ def obstacles() -> list[str]:
     if not Path(sys.executable).resolve().is_relative_to("/usr/bin"):
         found.append("the tests' interpreter is not Debian's, which services can run")
     return found
+
+
+needs_systemd = pytest.mark.skipif(bool(obstacles()), reason=f"no systemd here: {', '.join(obstacles())}")
+needs_another_release = pytest.mark.skipif(shutil.which("debootstrap") is None, reason="no debootstrap here")

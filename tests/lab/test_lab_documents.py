@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 from documents import ROOT, Block, blocks
-from lab import booted
 from lab.bookshelf import AUTHORITY, HOMES, REPORT, SSWAN, Bookshelf, put
-from lab.booted import PATH, BootedMachine
+from lab.booted import PATH, BootedMachine, needs_systemd
 from lab.gateway import PASSWORD
 from lab.machines import LabError, wait_for
 from lab.network import INTERNET_IPV4
@@ -39,7 +38,7 @@ PROFILES = ".config/ikeclient/profiles"
 pytestmark = [
     pytest.mark.xdist_group("documents"),
     pytest.mark.timeout(400),
-    pytest.mark.skipif(bool(booted.obstacles()), reason=f"no systemd here: {', '.join(booted.obstacles())}"),
+    needs_systemd,
 ]
 
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import booted
-from lab.booted import BootedMachine, bare_release
+from lab.booted import BootedMachine, bare_release, needs_another_release, needs_systemd
 from lab.client import REPOSITORY
 from lab.gateway import PSK, Offer
 from lab.machines import wait_for
@@ -34,8 +33,8 @@ STRANGER = "1234"
 pytestmark = [
     pytest.mark.extended,
     pytest.mark.timeout(1500),
-    pytest.mark.skipif(shutil.which("debootstrap") is None, reason="no debootstrap here"),
-    pytest.mark.skipif(bool(booted.obstacles()), reason=f"no systemd here: {', '.join(booted.obstacles())}"),
+    needs_another_release,
+    needs_systemd,
 ]
 
 

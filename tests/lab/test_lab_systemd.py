@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 from documents import blocks
-from lab import booted
-from lab.booted import BootedMachine
+from lab.booted import BootedMachine, needs_systemd
 from lab.client import REPOSITORY
 from lab.gateway import PSK, Offer
 from lab.machines import wait_for
@@ -34,7 +33,7 @@ STRANGER = "1234"
 pytestmark = [
     pytest.mark.xdist_group("systemd"),
     pytest.mark.timeout(400),
-    pytest.mark.skipif(bool(booted.obstacles()), reason=f"no systemd here: {', '.join(booted.obstacles())}"),
+    needs_systemd,
 ]
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from documents import blocks
-from lab import booted
-from lab.booted import BootedMachine, another_release
+from lab.booted import BootedMachine, another_release, needs_another_release, needs_systemd
 from lab.client import REPOSITORY
 from lab.gateway import PSK, Offer
 from lab.world import Lab
@@ -24,8 +22,8 @@ PROFILE = "/etc/ikeclient/profiles/work.toml"
 pytestmark = [
     pytest.mark.extended,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(shutil.which("debootstrap") is None, reason="no debootstrap here"),
-    pytest.mark.skipif(bool(booted.obstacles()), reason=f"no systemd here: {', '.join(booted.obstacles())}"),
+    needs_another_release,
+    needs_systemd,
 ]
 
 

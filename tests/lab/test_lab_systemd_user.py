@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from documents import blocks
-from lab import booted
-from lab.booted import BootedMachine
+from lab.booted import PYTHON, BootedMachine, needs_systemd
 from lab.client import REPOSITORY
 from lab.gateway import PSK, Offer
 from lab.network import INSIDE_DNS, INSIDE_IPV4
@@ -48,7 +47,7 @@ pytestmark = [
     pytest.mark.extended,
     pytest.mark.xdist_group("systemd"),
     pytest.mark.timeout(400),
-    pytest.mark.skipif(bool(booted.obstacles()), reason=f"no systemd here: {', '.join(booted.obstacles())}"),
+    needs_systemd,
 ]
 
 
@@ -165,7 +164,7 @@ def test_by_network_a_tunnel_is_up_while_the_unit_is(machine: BootedMachine) -> 
 
 def test_notifications_come_and_go_with_the_graphical_session(machine: BootedMachine) -> None:
     alice(machine, BLOCKS["Notifications"])
-    alice(machine, f"systemd-run --user --unit=show -q {booted.PYTHON} -I {HOME}/tests/show.py")
+    alice(machine, f"systemd-run --user --unit=show -q {PYTHON} -I {HOME}/tests/show.py")
     assert show(machine, "ikeclient-notify", "ActiveState") == "inactive"
     alice(machine, "systemctl --user start desktop.target")
     machine.until(lambda: show(machine, "ikeclient-notify", "ActiveState") == "active", "the notifier")
