@@ -162,3 +162,13 @@ def see_everything(pair: Pair, plan: list[tuple[int, int, int, int]]) -> None:
     while inbound.receiver.drain(pair.receiver, 64 if again else 500, again=again):
         again = not again
     assert seen == [(data, port) for data, port, _ in pair.sent]
+
+
+def test_the_memory_of_what_was_longer_than_its_slot_is_given_back(pair: Pair, many: Recvmmsg) -> None:
+    """A page for each slot, and more for those that came merged, would stay once the sizes have changed."""
+    for used in (40, 0):  # of the second time it is too much
+        for _ in range(40):
+            pair.senders[0].send(b"1" * 3000)
+        arrivals = pair.receiver.recvmmsg(many, STRIDE, 0, SLOTS)
+        assert [data for data, *_ in arrivals] == [b"1" * 3000] * 40
+        assert sum(many._spill[slot * 65535] != 0 for slot in range(SLOTS)) == used

@@ -2,7 +2,8 @@
 
 The socket module has no such call, so its arguments are laid out here once and kept. They describe *slots* of one
 stride in one buffer: datagrams that are all alike lie there one behind the other, ready to be decrypted together. Each
-has room behind its slot for what it is longer, so that nothing is ever cut off.
+has room behind its slot for what it is longer, so that nothing is ever cut off. Sizes change seldom, so the memory of
+that room is given back when little of it has been used.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from mmap import mmap
+from mmap import MADV_DONTNEED, MAP_PRIVATE, PAGESIZE, mmap
 from struct import Struct
 
 from ikeclient.net.transport import sockaddr
@@ -33,6 +34,7 @@ _iovec = Struct("@QQQQ")
 _cmsg = Struct("@Qii")
 _SOL_UDP, _UDP_GRO = 17, 104
 _MOST_STRIDES, _MOST_LABELS = 8, 64
+_MOST_SPILT = 64  # pages that are kept for ends of datagrams that are longer than their slot
 _NO_LABELS = bytes(SLOTS * _LABEL)
 
 
@@ -64,7 +66,8 @@ class Recvmmsg:
         self.merged = False  # whether there were merged ones among them
         self._arena = arena
         self._view = memoryview(arena)  # also forbids that the buffer is moved
-        self._spill = mmap(-1, SLOTS * _LONGEST)  # megabytes that cost nothing until they are used
+        self._spill = mmap(-1, SLOTS * _LONGEST, MAP_PRIVATE)  # megabytes that cost nothing until they are used
+        self._spilt = 0  # pages of it that may have been used
         self._labels = bytearray(_NO_LABELS)
         self._layouts: dict[int, _Layout] = {}
         self._known: dict[bytes, tuple[Source, int, int]] = {}  # what labels say
@@ -94,7 +97,11 @@ class Recvmmsg:
             if count == 0 or number in (errno.EAGAIN, errno.EINTR):
                 return []
             raise OSError(number, os.strerror(number))
-        return self._sort(layout, stride, first, first + count)
+        arrivals = self._sort(layout, stride, first, first + count)
+        if self._spilt > _MOST_SPILT:
+            self._spill.madvise(MADV_DONTNEED)
+            self._spilt = 0
+        return arrivals
 
     def _sort(self, layout: _Layout, stride: int, first: int, end: int) -> list[Arrival]:
         """What is in the slots from `first` to `end`, as arrivals."""
@@ -147,6 +154,7 @@ class Recvmmsg:
         start, spilt = slot * stride, slot * _LONGEST
         if length <= stride:
             return bytes(self._view[start : start + length])
+        self._spilt += 1 + (length - stride) // PAGESIZE
         return bytes(self._view[start : start + stride]) + self._spill[spilt : spilt + length - stride]
 
 
