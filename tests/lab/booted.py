@@ -24,6 +24,7 @@ from typing import TypeVar
 
 import pytest
 from lab.client import REPOSITORY
+from lab.kept import kept
 from lab.machines import LabError, Machine, host_run, wait_for
 
 T = TypeVar("T")
@@ -49,6 +50,7 @@ PACKAGES = (
 PYTHON = "/usr/bin/python3"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SYSTEMD = "/lib/systemd/systemd"
+_MAKING_SECONDS = 900
 _OVERLAY = 'mount -t overlay -o "lowerdir=$LOWER,upperdir=$1/upper,workdir=$1/work" lab "$1/root"'
 
 _INSTALL = f"""
@@ -120,39 +122,31 @@ def this_system() -> System:
 def another_release(name: str, python: str) -> System:
     """Debian `name`, whose Python is `python`, and the libraries for it, made once and kept. Raises LabError."""
     bare = bare_release(name)
-    libraries = bare.upper.with_name("libraries")
-    with open(libraries.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (libraries / "ready").exists():
-            shutil.rmtree(libraries, ignore_errors=True)
-            wanted = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
-            machine = os.uname().machine
-            platforms = [
-                f"--platform={kind}_{machine}" for kind in ("manylinux_2_34", "manylinux_2_28", "manylinux2014")
-            ]
-            abis = [f"--abi={abi}" for abi in (f"cp{python.replace('.', '')}", "abi3", "none")]
-            options = (*platforms, *abis, "--implementation=cp", f"--python-version={python}", "--only-binary=:all:")
-            _try(sys.executable, "-m", "pip", "install", "-q", f"--target={libraries}", *options, *wanted)
-            (libraries / "ready").touch()
-    return replace(bare, libraries=libraries)
+
+    def make(libraries: Path) -> None:
+        wanted = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
+        machine = os.uname().machine
+        platforms = [f"--platform={kind}_{machine}" for kind in ("manylinux_2_34", "manylinux_2_28", "manylinux2014")]
+        abis = [f"--abi={abi}" for abi in (f"cp{python.replace('.', '')}", "abi3", "none")]
+        options = (*platforms, *abis, "--implementation=cp", f"--python-version={python}", "--only-binary=:all:")
+        pip = (sys.executable, "-m", "pip", "install", "-q", f"--target={libraries}")
+        host_run(*pip, *options, *wanted, timeout=_MAKING_SECONDS)
+
+    return replace(bare, libraries=kept(bare.upper.with_name("libraries"), make))
 
 
 def bare_release(name: str) -> System:
     """Debian `name` without ikeclient, made in about three minutes and kept. Raises LabError."""
-    place = RELEASES / name
-    place.mkdir(parents=True, exist_ok=True)
-    root = place / "root"
-    with open(place / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "ready").exists():
-            for each in (root, place / "upper"):
-                shutil.rmtree(each, ignore_errors=True)
-            (place / "upper").mkdir()
-            included = "systemd,dbus,python3,iproute2,nftables"  # polkit cannot be configured without a booted system
-            _try("debootstrap", "--variant=minbase", f"--include={included}", name, str(root), _mirror())
-            (root / "etc/resolv.conf").unlink(missing_ok=True)
-            (place / "ready").touch()
-    return System(lower=root, upper=place / "upper")
+
+    def make(place: Path) -> None:
+        (place / "upper").mkdir()
+        included = "systemd,dbus,python3,iproute2,nftables"  # polkit cannot be configured without a booted system
+        words = ("debootstrap", "--variant=minbase", f"--include={included}", name, str(place / "root"), _mirror())
+        host_run(*words, timeout=_MAKING_SECONDS)
+        (place / "root/etc/resolv.conf").unlink(missing_ok=True)
+
+    place = kept(RELEASES / name, make)
+    return System(lower=place / "root", upper=place / "upper")
 
 
 def _mirror() -> str:
@@ -160,12 +154,6 @@ def _mirror() -> str:
     text = "".join(path.read_text() for path in files if path.is_file())
     found = re.search(r"^URIs: *(\S+)|^deb (?:\[[^]]*\] )?(\S+)", text, re.MULTILINE)
     return (found[1] or found[2]) if found is not None else "http://deb.debian.org/debian"
-
-
-def _try(*argv: str) -> None:
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900, check=False)
-    if done.returncode:
-        raise LabError(f"{argv[0]}: exit {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
 
 
 def install() -> None:

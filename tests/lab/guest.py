@@ -7,7 +7,6 @@ whose other ends (`wan` and `wan2`) are in the client's namespace, and a shell o
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import subprocess
 import time
@@ -15,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab import trixie
-from lab.machines import LabError, Machine
+from lab.kept import kept
+from lab.machines import LabError, Machine, host_run
 from lab.network import GATEWAY_IPV4, HIDDEN_NETWORKS
 
 STORE = Path("/tmp/ikeclient-guest")
@@ -70,16 +70,11 @@ exec $b switch_root /mnt /init.sh
 
 def obtain() -> Path:
     """The directory with kernel, initrd and image, made if they are not there; raises LabError."""
-    with Path(f"{STORE}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (STORE / ".ready").exists():
-            shutil.rmtree(STORE, ignore_errors=True)
-            _make(trixie.obtain())
-            (STORE / ".ready").touch()
-    return STORE
+    return kept(STORE, _make)
 
 
-def _make(base: Path) -> None:
+def _make(_: Path) -> None:
+    base = trixie.obtain()
     debs, root, first = STORE / "debs", STORE / "root", STORE / "first"
     for directory in (STORE / "apt/lists/partial", STORE / "apt/cache/archives/partial", debs, *_folders(first)):
         directory.mkdir(parents=True)
@@ -125,12 +120,8 @@ def _script(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def _run(*argv: str, cwd: Path | None = None) -> str:
-    environment = {"APT_CONFIG": f"{STORE}/apt/apt.conf", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=900, cwd=cwd, env=environment)
-    if done.returncode:
-        raise LabError(f"{argv[:3]}: exit {done.returncode}: {done.stdout[-500:]}{done.stderr[-500:]}")
-    return done.stdout
+def _run(*argv: str, cwd: Path = STORE) -> str:
+    return host_run("env", f"--chdir={cwd}", f"APT_CONFIG={STORE}/apt/apt.conf", *argv, timeout=900).stdout
 
 
 class Guest:

@@ -78,11 +78,12 @@ def wait_for(probe: Callable[[], T | None], *, timeout: float, what: str, interv
     return found
 
 
-def host_run(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def host_run(*argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     """Run a command of the lab's own outside every machine; `LabError` when it fails and `check` is set."""
-    done = subprocess.run(argv, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout)
     if check and done.returncode:
-        raise LabError(f"{' '.join(argv)}: exit {done.returncode}: {done.stderr.strip()}")
+        said = f"{done.stdout[-1000:]}{done.stderr[-1000:]}".strip()
+        raise LabError(f"{' '.join(argv)[:500]}: exit {done.returncode}: {said}")
     return done
 
 

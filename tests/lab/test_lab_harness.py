@@ -12,6 +12,7 @@ import pytest
 from lab import seccomp
 from lab.client import command_line_of
 from lab.gateway import Auth, Offer
+from lab.kept import kept
 from lab.leaks import kind_of
 from lab.machines import LabError, Machine, sweep, wait_for
 from lab.network import (
@@ -273,3 +274,20 @@ def test_the_filter_refuses_what_dockers_does_and_nothing_else() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     refused, unknown = errno.EPERM, errno.ENOSYS
     assert list(map(int, done.stdout.split())) == [refused, refused, unknown, refused, 0, refused, refused]
+
+
+def test_what_is_kept_is_made_once_and_whole(tmp_path: Path) -> None:
+    """What an attempt that failed has left is not built upon."""
+    made = []
+
+    def make(place: Path) -> None:
+        made.append(sorted(path.name for path in place.iterdir()))
+        (place / "half").touch()
+        if len(made) == 1:
+            raise LabError("no network")
+
+    place = tmp_path / "store" / "root"
+    with pytest.raises(LabError, match="no network"):
+        kept(place, make)
+    assert kept(place, make) == kept(place, make) == place
+    assert made == [[], []]

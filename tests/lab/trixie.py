@@ -6,18 +6,18 @@ so only extended tests use it.
 
 from __future__ import annotations
 
-import fcntl
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab import charon
 from lab.gateway import Gateway
-from lab.machines import LabError, Machine
+from lab.kept import kept
+from lab.machines import Machine, host_run
 from lab.pki import Pki
 
 ROOT = Path("/tmp/ikeclient-trixie")
 _MIRROR = "http://deb.debian.org/debian"
+_MAKING_SECONDS = 1800
 _PACKAGES = (
     *("strongswan-charon", "strongswan-swanctl", "strongswan-libcharon", "libcharon-extra-plugins"),
     *("libcharon-extauth-plugins", "libstrongswan-extra-plugins", "libstrongswan-standard-plugins", "iproute2"),
@@ -36,21 +36,15 @@ exec chroot "$@"
 
 def obtain() -> Path:
     """The root directory of a Debian 13, made if it is not there; raises LabError."""
-    with Path(f"{ROOT}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (ROOT / ".ready").exists():
-            include = f"--include={','.join(_PACKAGES)}"
-            _run("debootstrap", "--foreign", "--variant=minbase", include, "trixie", str(ROOT), _MIRROR)
-            for package in sorted((ROOT / "var/cache/apt/archives").glob("*.deb")):
-                _run("dpkg-deb", "-x", str(package), str(ROOT))
-            (ROOT / ".ready").touch()
-    return ROOT
+    return kept(ROOT, _make)
 
 
-def _run(*argv: str) -> None:
-    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=1800)
-    if done.returncode:
-        raise LabError(f"{argv[0]}: exit {done.returncode}: {done.stdout[-500:]}{done.stderr[-500:]}")
+def _make(root: Path) -> None:
+    include = f"--include={','.join(_PACKAGES)}"
+    words = ("debootstrap", "--foreign", "--variant=minbase", include, "trixie", str(root), _MIRROR)
+    host_run(*words, timeout=_MAKING_SECONDS)
+    for package in sorted((root / "var/cache/apt/archives").glob("*.deb")):
+        host_run("dpkg-deb", "-x", str(package), str(root))
 
 
 class TrixieGateway(Gateway):
