@@ -92,13 +92,13 @@ class World:
 
     @property
     def decision(self) -> tuple[str | None, str | None, str | None]:
-        kept = automatic.decisions(self.place)["work"]
+        kept = dict(automatic.decisions(self.place))["work"]
         return kept.action, kept.reason, kept.trouble
 
     async def close(self) -> None:
         self.watcher.stop()
         await self._task
-        assert automatic.decisions(self.place) == {}
+        assert dict(automatic.decisions(self.place)) == {}
         assert self.running == 0
 
 
@@ -236,6 +236,6 @@ def test_an_unexpected_error_ends_the_tunnel_and_leaves_nothing(tmp_path: Path) 
         FakeMonitor.now.ring()
         with pytest.raises(ExceptionGroup):
             await world._task
-        assert (world.running, automatic.decisions(tmp_path)) == (0, {})
+        assert (world.running, dict(automatic.decisions(tmp_path))) == (0, {})
 
     run(work())
