@@ -33,7 +33,8 @@ Examined = tuple[int, int, int, int, bool]
 _FRAME = VNET_HEADER + 65535
 _FRAME_HEAD = VNET_HEADER + HEAD
 _SUPER = 16_384  # bytes of a frame that makes a run by itself
-_BURST = 524_288  # bytes after which a call ends, so that the other direction has its turn: a millisecond
+# Bytes after which a call ends, so that the other direction has its turn: more go in that time in super-packets.
+_BURST, _SUPER_BURST = 131_072, 524_288
 _MOST_RUNS = 8  # of as many SAs at a time, so that packets of several do not break up each other's runs
 _LONGEST_TRAILER = 257
 _SHORTEST_ESP = 8
@@ -143,12 +144,15 @@ class FastSend:
         read, into, frame, table = self._device.read_into, self._into, self._frame, self._table
         path, mtu, newest, descriptor = self._sender.open, self._limits.mtu, table.newest, self._device.descriptor
         behind = limit if descriptor >= 0 else 0  # how many frames may be read there
-        while frames < limit and size < _BURST and (length := first or read(into)):
-            first = 0
+        while first or (frames < limit and size < _BURST):  # what has been read has to go
+            length, first = first or read(into), 0
+            if not length:
+                break
             frames += 1
             size += length
             if length >= _SUPER and path and newest is not None:
-                more, taken, first = self._supers(newest, length, mtu, limit - frames + 1, _BURST - size + length, seen)
+                room = _SUPER_BURST - size + length
+                more, taken, first = self._supers(newest, length, mtu, limit - frames + 1, room, seen)
                 if more:
                     frames += more - 1
                     size += taken - length
