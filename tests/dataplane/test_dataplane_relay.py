@@ -121,31 +121,32 @@ def test_super_packets_that_wait_leave_with_one_call_unless_runs_are_kept_apart(
     ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = ends
-    frame, parts = super_packet(1000, 40_000)
+    frame, parts = super_packet(1000, 28_000)
+    frames = [frame] * 5  # more bytes than a call takes of anything else
     by_itself: list[int] = []
     send_run = here.socket.send_run
     monkeypatch.setattr(here.socket, "send_run", lambda *run: by_itself.append(send_run(*run)) or by_itself[-1])
 
-    def sent() -> tuple[int, list[int]]:
-        """How many frames were read, and the runs that did not leave at once; all arrive."""
+    def sent() -> tuple[list[int], list[int]]:
+        """How many frames each call read, and the runs that did not leave at once; all arrive."""
         before, here.time = len(there.tun.written), here.time + 1
         by_itself.clear()
-        here.tun.arrives(frame, frame, frame, bytes(10) + ipv4(b"small"))
-        read = here.pump.drain_tun(True)
+        here.tun.arrives(*frames, bytes(10) + ipv4(b"small"))
+        read = list(iter(partial(here.pump.drain_tun, True), 0))
         while there.pump.drain_udp(there.socket, True):
             pass
-        assert there.tun.written[before:] == [*parts * 3, ipv4(b"small")]
+        assert there.tun.written[before:] == [*parts * 5, ipv4(b"small")]
         assert here.pump.last_outbound == here.time
         return read, by_itself
 
-    assert sent() == (4, [1])
+    assert sent() == ([6], [1])
     here.pump._sender.pace()
-    assert sent() == (4, [40, 40, 40, 1])
+    assert sent() == ([5, 1], [28] * 5 + [1])
     here.pump._sender._to_pace = 0
     here.socket.segments = False
-    assert sent() == (4, [40, 40, 40, 1])
+    assert sent() == ([5, 1], [28] * 5 + [1])
     counters = here.pump.child_counters(here.spi), there.pump.child_counters(there.spi)
-    assert counters[0].packets_out == counters[1].packets_in == 363
+    assert counters[0].packets_out == counters[1].packets_in == 423
     assert counters[0].bytes_out == counters[1].bytes_in
 
 
