@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import field
 
+from ikeclient.esp.codec.choice import MAXIMUM_SLOTS
 from ikeclient.lazy_dataclass import dataclass
 
 NONCE = 12
 ASSOCIATED = 12
-MOST = 256
 _MOST_KEPT = 8192
 
 
@@ -33,10 +33,12 @@ class Slots:
     def __init__(self, size: int) -> None:
         self.buffer = bytearray(size)
         self.view = memoryview(self.buffer)
-        self.nonces = bytearray(NONCE * MOST)
-        self.associated = bytearray(ASSOCIATED * MOST)
+        self.nonces = bytearray(NONCE * MAXIMUM_SLOTS)
+        self.associated = bytearray(ASSOCIATED * MAXIMUM_SLOTS)
         associated = memoryview(self.associated)
-        self.associated_slices = [associated[at : at + ASSOCIATED] for at in range(0, ASSOCIATED * MOST, ASSOCIATED)]
+        self.associated_slices = [
+            associated[at : at + ASSOCIATED] for at in range(0, ASSOCIATED * MAXIMUM_SLOTS, ASSOCIATED)
+        ]
         self._nonces: dict[int, list[memoryview]] = {}
         self._layouts: dict[tuple[int, int, int], Slices] = {}
         self._kept = 0
@@ -65,5 +67,5 @@ class Slots:
         found = self._nonces.get(salted)
         if found is None:
             width, view = salted + 8, memoryview(self.nonces)
-            found = self._nonces[salted] = [view[at : at + width] for at in range(0, width * MOST, width)]
+            found = self._nonces[salted] = [view[at : at + width] for at in range(0, width * MAXIMUM_SLOTS, width)]
         return found
