@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import platform
 import shutil
 from collections.abc import Callable
@@ -135,17 +134,8 @@ def _unpack(place: Path, target: Path) -> None:
 
 
 def kept(name: str, make: Callable[[Path], None]) -> Path:
-    """The directory of that name in the cache, made if it is not there whole; others wait meanwhile."""
-    place = tools.CACHE / "roots" / name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{place}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "ready").exists():
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir()
-            make(place)
-            (place / "ready").touch()
-    return place
+    """The directory of that name in the cache; see `tools.kept`."""
+    return tools.kept(tools.CACHE / "roots" / name, make)
 
 
 RELEASES = {  # of which the papers say that everything is tried there

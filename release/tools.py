@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,19 +40,29 @@ def run(*argv: str | Path, cwd: Path | None = None, env: Mapping[str, str] | Non
     return done.stdout
 
 
-def python() -> Path:
-    """The interpreter of the environment with the build tools, made when the lock file says something new."""
-    place = CACHE / f"tools-{digest(TOOLS.read_text(), sys.version)}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "tools.lock").open("w") as lock:
+def kept(place: Path, make: Callable[[Path], None]) -> Path:
+    """The directory `place`, filled by `make` if it is not there whole, and kept; others wait meanwhile."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with Path(f"{place}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (place / "ready").exists():
-            say("fetching the build tools")
-            run(sys.executable, "-m", "venv", "--clear", place)
-            pip = (place / "bin/python", "-m", "pip", "-q", "install", "--disable-pip-version-check")
-            run(*pip, "--require-hashes", "--only-binary", ":all:", "--no-deps", "-r", TOOLS)
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            make(place)
             (place / "ready").touch()
-    return place / "bin/python"
+    return place
+
+
+def python() -> Path:
+    """The interpreter of the environment with the build tools, made when the lock file says something new."""
+    return kept(CACHE / f"tools-{digest(TOOLS.read_text(), sys.version)}", _build_tools) / "bin/python"
+
+
+def _build_tools(place: Path) -> None:
+    say("fetching the build tools")
+    run(sys.executable, "-m", "venv", place)
+    pip = (place / "bin/python", "-m", "pip", "-q", "install", "--disable-pip-version-check")
+    run(*pip, "--require-hashes", "--only-binary", ":all:", "--no-deps", "-r", TOOLS)
 
 
 def resolver() -> Path:

@@ -24,8 +24,9 @@ from typing import TypeVar
 
 import pytest
 from lab.client import REPOSITORY
-from lab.kept import kept
 from lab.machines import LabError, Machine, host_run, wait_for
+
+from release.tools import kept
 
 T = TypeVar("T")
 

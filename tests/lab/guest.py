@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab import trixie
-from lab.kept import kept
 from lab.machines import LabError, Machine, host_run
 from lab.network import GATEWAY_IPV4, HIDDEN_NETWORKS
+
+from release.tools import kept
 
 STORE = Path("/tmp/ikeclient-guest")
 SHELL_PORT = 2323

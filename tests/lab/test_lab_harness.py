@@ -12,7 +12,6 @@ import pytest
 from lab import seccomp
 from lab.client import command_line_of
 from lab.gateway import Auth, Offer
-from lab.kept import kept
 from lab.leaks import kind_of
 from lab.machines import LabError, Machine, sweep, wait_for
 from lab.network import (
@@ -31,6 +30,8 @@ from lab.pki import KINDS
 from lab.servers import DOMAIN
 from lab.traffic import fetch, peer_address, ping, reaches, upload
 from lab.world import Lab, MakeLab
+
+from release.tools import kept
 
 
 def test_inside_is_out_of_reach_without_a_tunnel(lab: Lab) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from lab import charon
 from lab.gateway import Gateway
-from lab.kept import kept
 from lab.machines import Machine, host_run
 from lab.pki import Pki
+
+from release.tools import kept
 
 ROOT = Path("/tmp/ikeclient-trixie")
 _MIRROR = "http://deb.debian.org/debian"
