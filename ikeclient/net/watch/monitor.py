@@ -96,13 +96,18 @@ class SleepWatch:
         """Forget what was before. It is asked again `within` so many seconds, unless this process stands still."""
         self._last = self._monotonic(), self._boot()
         self._due = self._last[0] + within
+        self._stopped = False
 
-    def measure(self, within: float, *, stopped: bool = False) -> tuple[float, float]:
+    def continued(self, *_: object) -> None:
+        """Know that this process was stopped since the last time; a handler of SIGCONT."""
+        self._stopped = True
+
+    def measure(self, within: float) -> tuple[float, float]:
         """Seconds slept and seconds stalled, each 0.0 up to TOLERANCE, and `reset`.
 
-        If it is known that the process was `stopped`, that counts from the last time.
+        If it is known that the process was stopped, that counts from the last time.
         """
-        (then, boot_then), due = self._last, self._due
+        (then, boot_then), due, stopped = self._last, self._due, self._stopped
         self.reset(within)
         awake = self._last[0] - then
         slept = self._last[1] - boot_then - awake
@@ -227,7 +232,9 @@ class NetworkMonitor:
         if (clock := self._absence.listen()) is not None:
             self._loop.add_reader(clock, self._clock_set)
         with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread
-            self._loop.add_signal_handler(signal.SIGCONT, self._continued)
+            self._loop.add_signal_handler(signal.SIGCONT, self._measure)
+            # Known before any timer that came due meanwhile, since all of them measure and each looks back only once.
+            signal.signal(signal.SIGCONT, self._absence.continued)
         first = self._looker.read()
         self._snapshot = first or Snapshot()
         if first is None:
@@ -337,12 +344,9 @@ class NetworkMonitor:
             self._hurry()
         self._measure()
 
-    def _continued(self) -> None:
-        self._measure(stopped=True)
-
-    def _measure(self, *, stopped: bool = False) -> None:
+    def _measure(self) -> None:
         """Look if the machine slept or this process stood still."""
-        slept, stalled = self._absence.measure(self._left, stopped=stopped)
+        slept, stalled = self._absence.measure(self._left)
         if slept or stalled:
             self._look(slept, stalled)
 
