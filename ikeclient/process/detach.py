@@ -32,6 +32,7 @@ Line = Callable[[Mapping[str, object]], str]  # an event as a line of the log
 _LARGEST = 4096 - HEADER.size  # with its length as much as PIPE_BUF, so a stopped reader never stops the tunnel
 _ESSENTIAL = {"event", "time", "milliseconds", "interface"}
 _LONGEST_WORDS = (250, 50)  # characters of each line of an error; fewer if they take too many bytes
+_INTERRUPT = (signal.SIGINT,)
 _INTERRUPT_SECONDS = 5.0
 _LINGER_SECONDS = 0.5  # between a process closing its files and its end being known
 
@@ -118,12 +119,15 @@ def _detached(
     reading, writing = os.pipe()
 
     def child() -> int:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
         pipe, *_ = (close_others if terminal else daemonise)([writing, *keep])
         return life(_Pipe(pipe))
 
+    signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)  # until it is known whom to stop
     pid = fork(child)
-    os.close(writing)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
+        os.close(writing)
         _follow(reading, show, prepared, pid)
     except KeyboardInterrupt:
         _stop(pid)

@@ -10,7 +10,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -393,9 +392,9 @@ def test_a_detached_tunnel_that_is_killed_while_connecting_is_said_as_such(shell
 def test_ctrl_c_while_detaching_stops_the_tunnel_too(shell: Shell) -> None:
     """O4."""
     process = shell.start("connect", "--detach", "work", mode="waiting")
-    shell.until(lambda: (shell.runtime / "work.sock").exists())
-    shell.until(lambda: shell.status("work")["state"] == "connecting")
-    time.sleep(0.3)
+    assert process.stderr is not None
+    for _ in TIMED:
+        process.stderr.readline()  # what the tunnel told the command
     child = detached_pid(shell)
     assert child != process.pid
     process.send_signal(signal.SIGINT)
@@ -407,7 +406,7 @@ def test_ctrl_c_while_detaching_stops_the_tunnel_too(shell: Shell) -> None:
 
 def test_a_tunnel_told_to_end_before_it_was_up_is_130(shell: Shell) -> None:
     process = shell.start("connect", "--detach", "work", mode="waiting")
-    shell.until(lambda: (shell.runtime / "work.sock").exists())
+    shell.until(lambda: client.running_pid("work", shell.runtime) is not None)
     assert shell.run("disconnect").returncode == 0
     _, shown = process.communicate(timeout=30)
     assert process.returncode == 130

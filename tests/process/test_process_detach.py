@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ikeclient.errors import AuthenticationFailed, IkeclientError, PlatformError
+from ikeclient.errors import AuthenticationFailed, IkeclientError, Interrupted, PlatformError
+from ikeclient.ipc.fork import fork
+from ikeclient.process import detach
 from ikeclient.process.detach import Events, Prepared, prepare_and_run_detached, run_detached
 
 CANARY = "S3cr3t-CANARY"
@@ -85,6 +89,22 @@ def test_a_child_that_dies_without_a_word_is_told_of(tmp_path: Path) -> None:
 
     with pytest.raises(PlatformError, match="process is gone"):
         detached(tmp_path, killed)
+
+
+def test_ctrl_c_ends_a_child_that_has_only_just_been_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """O4: the signal comes before it is known which process to stop."""
+    children: list[int] = []
+
+    def interrupted(life: Callable[[], int]) -> int:
+        children.append(fork(life))
+        os.kill(os.getpid(), signal.SIGINT)
+        return children[-1]
+
+    monkeypatch.setattr(detach, "fork", interrupted)
+    with pytest.raises(Interrupted):
+        detached(tmp_path, lambda _: time.sleep(60))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(children[0], os.WNOHANG)
 
 
 @pytest.mark.parametrize("length", [200, 4000])
