@@ -23,6 +23,7 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
     "": (frozenset({"library", "profile"}), "the top package holds the version and is imported by everything"),
     "errors": (frozenset(), "every layer raises errors, so they stand below all layers"),
     "lazy_dataclass": (frozenset(), "how every layer declares its values, so it stands below all layers"),
+    "nofollow": (frozenset(), "how files are opened, whatever is in them"),
     "ipc": (frozenset({"errors"}), "two processes of ours: how one is forked and talked with, not what about"),
     "wire": (frozenset({"errors"}), "bytes to values and back, usable without any other part"),
     "crypto": (frozenset({"errors", "wire.registry"}), "pure functions; the registry gives numbers their names"),
@@ -41,11 +42,19 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
         "packets of TCP, UDP and ICMP without a machine; checksums and headers it shares with the inner packets of ESP",
     ),
     "profile": (
-        frozenset({"wire", "crypto", "eap.credentials", "eap.traits", "ike.config", "signer", "ipc", "errors"}),
+        frozenset(
+            {"wire", "crypto", "eap.credentials", "eap.traits", "ike.config", "signer", "ipc", "nofollow", "errors"}
+        ),
         "a profile becomes the protocol's configuration and nothing that acts",
     ),
-    "net": (frozenset({"ipc", "errors"}), "the machine is adapters with plain values; it does not know what a VPN is"),
-    "control": (frozenset({"errors"}), "a tunnel's socket carries dictionaries and is usable without the tunnel"),
+    "net": (
+        frozenset({"ipc", "nofollow", "errors"}),
+        "the machine is adapters with plain values; it does not know what a VPN is",
+    ),
+    "control": (
+        frozenset({"nofollow", "errors"}),
+        "a tunnel's socket carries dictionaries and is usable without the tunnel",
+    ),
     "proxy": (
         frozenset({"errors", "dataplane.async_host", "stack.interfaces"}),
         "sockets in, sockets or a host inside the tunnel out; where the sockets are is not its business",
@@ -56,17 +65,22 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
         "what is counted is a value of the status",
     ),
     "tunnel": (
-        frozenset({"wire", "crypto", "eap", "ike", "esp", "dataplane", "profile", "net", "control", "errors"}),
+        frozenset(
+            {"wire", "crypto", "eap", "ike", "esp", "dataplane", "profile", "net", "control", "nofollow", "errors"}
+        ),
         "the one place where protocol, data plane and machine meet",
     ),
     "process": (
         frozenset(
-            {"tunnel", "dataplane", "stack", "control", "net", "profile", "signer", "ipc", "wire.text", "errors"}
+            {
+                *("tunnel", "dataplane", "stack", "control", "net", "profile", "signer", "ipc"),
+                *("wire.text", "nofollow", "errors"),
+            }
         ),
         "which process does what; what it needs of the display comes in as an argument, so other front ends can use it",
     ),
     "cli": (
-        frozenset({"control", "profile", "errors"}),
+        frozenset({"control", "profile", "nofollow", "errors"}),
         "commands are clients of a tunnel's socket; what carries a tunnel is imported inside the command that needs it",
     ),
     "when": (
@@ -83,7 +97,10 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
     ),
     "networkmanager": (
         frozenset(
-            {"process", "tunnel", "dataplane", "control", "net", "profile", "signer", "ipc", "wire.text", "errors"}
+            {
+                *("process", "tunnel", "dataplane", "control", "net", "profile", "signer", "ipc"),
+                *("wire.text", "nofollow", "errors"),
+            }
         ),
         "another front end: a tunnel whose machine is NetworkManager's",
     ),

@@ -20,6 +20,7 @@ from ikeclient.cli.view.terminal import emit, printable, say
 from ikeclient.control import client
 from ikeclient.control.events import timestamp
 from ikeclient.errors import IkeclientError
+from ikeclient.nofollow import open_regular
 
 _WIDTH = 100  # columns of what is wrapped
 _LONGEST = 256 * 1024  # bytes of the end of a log
@@ -89,7 +90,7 @@ def _profile(name: str) -> str:
 def _tail(path: Path) -> str:
     """Return the end of a log, harmless line by line."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        with open_regular(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _LONGEST))
             return "\n".join(printable(line) for line in file.read().decode("utf-8", "replace").splitlines())
     except OSError as error:

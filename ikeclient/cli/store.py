@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ikeclient.cli.view.terminal import printable
 from ikeclient.errors import UsageError
+from ikeclient.nofollow import create_file
 
 
 def write_private(path: Path, data: bytes, force: bool) -> None:
@@ -25,11 +26,11 @@ def write_file(path: Path, data: bytes, *, force: bool, mode: int) -> None:
     """Make the file `path`; an existing one is replaced only with `force`. Raises UsageError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        created = create_file(temporary)
         try:
-            with open(descriptor, "wb") as file:
+            with created as file:
                 file.write(data)
-                os.fchmod(descriptor, mode)
+                os.fchmod(file.fileno(), mode)
             if force:
                 temporary.replace(path)
             else:

@@ -6,10 +6,8 @@ A tunnel that is down by decision has no process to ask. The file names the watc
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
-import stat
 from collections.abc import Container, Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from ikeclient.control.directory import prepare
 from ikeclient.control.events import timestamp
 from ikeclient.control.status import WatchStatus
 from ikeclient.errors import IkeclientError
+from ikeclient.nofollow import open_regular
 
 SUFFIX = ".when.json"
 _LARGEST = 1 << 14
@@ -76,7 +75,5 @@ def _started(pid: int) -> int:
 
 def _content(path: Path) -> bytes:
     """Return what an ordinary file holds. Raises OSError for anything else."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a file")
+    with open_regular(path) as file:
         return file.read(_LARGEST)

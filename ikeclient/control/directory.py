@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from ikeclient import nofollow
 from ikeclient.errors import PlatformError
 from ikeclient.lazy_dataclass import dataclass
 
@@ -135,17 +136,13 @@ def prepare(directory: Path) -> None:
 def try_lock(directory: Path) -> Iterator[bool]:
     """Hold the lock of `directory` for the block; gives False if another process has it. Raises OSError."""
     path = directory / _LOCK
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    locked = False
+    descriptor = nofollow.try_lock(path)
     try:
-        with suppress(BlockingIOError, FileNotFoundError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            locked = os.path.samestat(os.fstat(descriptor), path.lstat())  # else it was that of an earlier holder
-        yield locked
+        yield descriptor is not None
     finally:
-        if locked:
+        if descriptor is not None:
             path.unlink(missing_ok=True)
-        os.close(descriptor)
+            os.close(descriptor)
 
 
 class Claim:
@@ -160,15 +157,10 @@ class Claim:
         """Return the claim, or None while another process has it. Raises PlatformError."""
         path = directory / f"{name}.start"
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = nofollow.try_lock(path)
         except OSError as error:
             raise PlatformError(f"cannot write into {directory}", reason=error.strerror, hint=_HINT) from error
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), path.lstat()):  # else it was that of an earlier claim
-                return cls(path, descriptor)
-        os.close(descriptor)
-        return None
+        return None if descriptor is None else cls(path, descriptor)
 
     def release(self) -> None:
         """Give it up, for others to take."""

@@ -19,6 +19,7 @@ from typing import Any
 from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.networkmanager.connection import SERVICE, VpnConnection, missing_secrets
+from ikeclient.nofollow import create_file
 from ikeclient.profile.importers.open import opened
 from ikeclient.profile.importers.stage import MEMORY
 from ikeclient.profile.load.connection import FLAGS, REFUSED, flat
@@ -148,8 +149,7 @@ def _write(path: Path, data: bytes) -> None:
         return  # with the same content
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "wb") as file:
+        with create_file(path) as file:
             file.write(data)
     except OSError as error:
         raise ProfileError(f"cannot write {shown_path(path)}", reason=error.strerror) from None

@@ -14,6 +14,7 @@ from pathlib import Path
 from ikeclient import __version__
 from ikeclient.control.directory import prepare, runtime_directory
 from ikeclient.errors import IkeclientError
+from ikeclient.nofollow import create_file
 
 
 def outline(error: BaseException) -> str:
@@ -49,8 +50,8 @@ def write(text: str) -> Path | None:
     path = runtime_directory() / "crash.log"
     with contextlib.suppress(OSError, IkeclientError):
         prepare(path.parent)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+        path.unlink(missing_ok=True)
+        with create_file(path) as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
         return path
     return None

@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from ikeclient.nofollow import create_file, open_directory, open_regular
 
 MAX_FILES = 64
 MAX_BYTES = 64 << 20
@@ -48,7 +49,7 @@ class RevocationCache:
             self._directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._directory.mkdir(mode=0o700, exist_ok=True)
             if owner is not None and os.geteuid() == 0:
-                descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                descriptor = open_directory(self._directory)
                 try:
                     os.fchown(descriptor, *owner)
                     os.fchmod(descriptor, 0o700)
@@ -60,10 +61,9 @@ class RevocationCache:
         with self._opened() as directory, contextlib.suppress(OSError):
             if directory is None:
                 return None
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            with open(os.open(_name(key), flags, dir_fd=directory), "rb") as file:
+            with open_regular(_name(key), directory) as file:
                 status = os.fstat(file.fileno())
-                if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_size <= limit:
+                if status.st_uid == os.geteuid() and status.st_size <= limit:
                     return file.read(limit)
         return None
 
@@ -75,9 +75,8 @@ class RevocationCache:
             import secrets  # see `late_modules`
 
             temporary = f".{secrets.token_hex(8)}"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
-                with open(os.open(temporary, flags, 0o600, dir_fd=directory), "wb") as file:
+                with create_file(temporary, directory) as file:
                     file.write(content)
                 os.rename(temporary, _name(key), src_dir_fd=directory, dst_dir_fd=directory)
             except OSError:
@@ -108,8 +107,7 @@ class RevocationCache:
         descriptor = None
         if self._directory is not None:
             with contextlib.suppress(OSError):
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                descriptor = os.open(self._directory, flags)
+                descriptor = open_directory(self._directory)
         try:
             usable = False
             if descriptor is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -42,3 +43,10 @@ def test_a_report_is_made_of_what_there_is(shell: Shell, home: Path) -> None:
     done = shell.run("report", "nowhere", "-o", str(home / "report.txt"))
     assert done.returncode == 0
     assert 'there is no profile "nowhere"' in (home / "report.txt").read_text()
+
+
+def test_a_report_does_not_wait_for_a_log_that_is_none(shell: Shell, home: Path) -> None:
+    shell.runtime.mkdir(mode=0o700, exist_ok=True)
+    os.mkfifo(shell.runtime / "pipe.log")
+    assert shell.run("report", "-o", str(home / "report.txt")).returncode == 0
+    assert "cannot be read: not a regular file" in (home / "report.txt").read_text()

@@ -49,6 +49,7 @@ from ikeclient.net.machine.kernel import Kernel, reverse_path_filters
 from ikeclient.net.model import VERSIONS, IPNetwork
 from ikeclient.net.rights.privileges import has_net_admin
 from ikeclient.net.watch.netlink import Netlink
+from ikeclient.nofollow import create_file, open_lock, open_regular
 
 LARGEST = 1 << 20  # bytes of a file that are still read
 _LOCK_SECONDS = 2.0  # a stopped process may hold the lock
@@ -281,7 +282,7 @@ class Blocks:
             with self._locked():
                 path = self._directory / f".{name}.keeper"
                 try:
-                    kept = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                    kept = open_lock(path)
                 except OSError as error:
                     raise _cannot_write(path, error) from error
                 try:
@@ -298,11 +299,9 @@ class Blocks:
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             status = self._directory.stat()
-            if status.st_uid not in (os.geteuid(), *([status.st_uid] if os.geteuid() == 0 else [])) or (
-                status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-            ):
+            if os.geteuid() not in (0, status.st_uid) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise PlatformError(f"{self._directory} belongs to somebody else, or others can write to it")
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            lock = open_lock(path)
             if os.geteuid() == 0 and status.st_uid:
                 os.fchown(lock, status.st_uid, status.st_gid)
         except OSError as error:
@@ -346,8 +345,7 @@ class Blocks:
         try:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open(temporary, flags, 0o600), "wb") as file:
+            with create_file(temporary) as file:
                 os.fchmod(file.fileno(), 0o644)  # it is no secret, and tells every user why nothing loads
                 file.write(json.dumps(_CODEC.encode(block)).encode("ascii"))
                 file.flush()
@@ -431,12 +429,9 @@ def _blocks_in(directory: Path) -> list[Block]:
 
 def _read(directory: Path, filename: str) -> Block | None:
     with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
-        descriptor = os.open(directory / filename, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
-                return None
-            if status.st_uid not in (os.geteuid(), directory.stat().st_uid):
+        with open_regular(directory / filename) as file:
+            status = os.fstat(file.fileno())
+            if status.st_size > LARGEST or status.st_uid not in (os.geteuid(), directory.stat().st_uid):
                 return None
             block = _CODEC.decode(Block, json.loads(file.read(LARGEST)))
         return block if block.name + SUFFIX == filename else None

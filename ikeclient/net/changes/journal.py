@@ -21,6 +21,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from ikeclient import nofollow
 from ikeclient.errors import PlatformError
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.changes import surroundings
@@ -283,7 +284,7 @@ def open_directory(path: Path, *, create: bool = False) -> Iterator[int]:
     """A descriptor of a directory that only this user can change; raises OSError or PlatformError."""
     if create:
         path.mkdir(mode=0o700, exist_ok=True)
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    directory = nofollow.open_directory(path)
     try:
         status = os.fstat(directory)
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -302,20 +303,12 @@ def alone_in(directory: int) -> Iterator[None]:
 
     It is on a file that others may not open: the directory itself they may, and could lock it for ever.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    while True:
-        descriptor = os.open(_LOCK, flags, 0o600, dir_fd=directory)
+    descriptor = nofollow.take_lock(_LOCK, directory)
+    try:
+        yield
+    finally:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            ours = False
-            with contextlib.suppress(FileNotFoundError):  # else it went with the one who had it before
-                ours = os.path.samestat(os.fstat(descriptor), os.lstat(_LOCK, dir_fd=directory))
-            if ours:
-                try:
-                    yield
-                finally:
-                    remove(directory, _LOCK)
-                return
+            remove(directory, _LOCK)
         finally:
             os.close(descriptor)
 
@@ -324,18 +317,17 @@ def _replace(directory: int, filename: str, data: bytes) -> int:
     """Put a new file in the place of one, which is locked from its first moment; a descriptor that holds the lock."""
     temporary = f".{filename}.new"
     remove(directory, temporary)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
+    created = nofollow.create_file(temporary, directory)
     lock = -1
     try:
-        # Not the same descriptor: one that may write keeps the file system from becoming read-only.
-        lock = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with open(descriptor, "wb") as file:
+        with created as file:
+            # Not the same descriptor: one that may write keeps the file system from becoming read-only.
+            lock = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.write(data)
             file.flush()
-            os.fsync(descriptor)
+            os.fsync(file.fileno())
         os.replace(temporary, filename, src_dir_fd=directory, dst_dir_fd=directory)
         os.fsync(directory)
     except BaseException:
@@ -362,13 +354,12 @@ class Found(NamedTuple):
 
 def load(directory: int, filename: str) -> Found:
     """Read a journal. Raises JournalError when it is malformed or not ours, OSError when it cannot be read."""
-    descriptor = os.open(filename, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_size > LARGEST:
+    with nofollow.open_regular(filename, directory) as file:
+        status = os.fstat(file.fileno())
+        if status.st_uid != os.geteuid() or status.st_size > LARGEST:
             raise JournalError("not a file of ours")
         owner, steps = _parse(file.read(LARGEST))
-        return Found(owner, steps, owner.is_alive(locked=_is_locked(descriptor)))
+        return Found(owner, steps, owner.is_alive(locked=_is_locked(file.fileno())))
 
 
 def _is_locked(descriptor: int) -> bool:

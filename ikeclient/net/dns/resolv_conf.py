@@ -26,6 +26,7 @@ from ikeclient.errors import PlatformError
 from ikeclient.net.changes.journal import SUFFIX, Found, Journal, JournalError, Owner, load, open_directory
 from ikeclient.net.changes.steps import ResolvConfFile
 from ikeclient.net.model import DnsConfig, IPAddress
+from ikeclient.nofollow import create_file
 
 LARGEST = 64 << 10  # bytes of a file that we are willing to keep
 OURS = "# Written by ikeclient "  # how a file begins while it is a tunnel's
@@ -244,14 +245,14 @@ class ResolvConf:
 
     def _rename_over(self, data: bytes, mode: int, uid: int, gid: int) -> None:
         temporary = self._temporary()
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        created = create_file(temporary)
         try:
-            with open(descriptor, "wb") as file:
+            with created as file:
                 file.write(data)
                 file.flush()
-                os.fchown(descriptor, uid, gid)
-                os.fchmod(descriptor, mode)
-                os.fsync(descriptor)
+                os.fchown(file.fileno(), uid, gid)
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
             temporary.replace(self.path)
         except BaseException:
             temporary.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ removes three files by names that it knows.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from ikeclient.net.changes.journal import open_directory as open_private
 from ikeclient.net.changes.steps import DnsStep, Step
 from ikeclient.net.dns.backends import RESOLV_CONF, Dns, DnsAdapter, acceptable
 from ikeclient.net.model import DnsConfig, interface_name
+from ikeclient.nofollow import create_file
 from ikeclient.process.helper.closing import Closing
 from ikeclient.process.helper.messages import (
     Answer,
@@ -163,8 +163,7 @@ class Keeper:
         try:
             with open_private(self._state_dir, create=True) as directory:
                 remove(directory, CRASH)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                with open(os.open(CRASH, flags, 0o600, dir_fd=directory), "wb") as file:
+                with create_file(CRASH, directory) as file:
                     file.write(text.encode("utf-8", "backslashreplace")[:_LARGEST_CRASH])
         except OSError as error:
             raise PlatformError(f"cannot write {self._state_dir / CRASH}", reason=error.strerror) from error

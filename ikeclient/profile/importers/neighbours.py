@@ -18,6 +18,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from ikeclient.errors import ProfileError
+from ikeclient.nofollow import open_regular
 
 MAX_FILES = 500  # names that are looked at
 MAX_FILE = 4 << 20  # bytes of one file
@@ -185,22 +186,16 @@ class Archive(Neighbours):
 def _read_below(path: Path, root: Path | None, owner: int | None) -> bytes | None:
     """The content of a regular file, which is still below `root` once it is open, and not kept from `owner`."""
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            return None
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW)
-    except (OSError, ValueError):
-        return None
-    with open(descriptor, "rb") as file:
-        try:
-            where = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-            status = os.fstat(descriptor)
-            if root is None or not where.is_relative_to(root.resolve()) or not stat.S_ISREG(status.st_mode):
+        with open_regular(path) as file:
+            where = Path(os.readlink(f"/proc/self/fd/{file.fileno()}"))
+            status = os.fstat(file.fileno())
+            if root is None or not where.is_relative_to(root.resolve()):
                 return None
             if owner is not None and status.st_uid != owner and not status.st_mode & stat.S_IROTH:
                 return None
             data = file.read(MAX_FILE + 1)
-        except OSError:
-            return None
+    except (OSError, ValueError):
+        return None
     return data if len(data) <= MAX_FILE else None
 
 

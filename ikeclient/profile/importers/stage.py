@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ikeclient.errors import ProfileError
+from ikeclient.nofollow import create_file
 from ikeclient.profile.importers.draft import Draft
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.load import LoadedProfile, load_profile
@@ -45,11 +46,10 @@ def staged(
         files = {f"{name}.{item.suffix}": item.data for item in draft.attachments}
         files[f"{name}.toml"] = draft.toml(name).encode()
         for each, data in files.items():
-            descriptor = os.open(directory / each, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with open(descriptor, "wb") as file:
+            with create_file(directory / each) as file:
                 file.write(data)
                 if author is not None:
-                    os.fchown(descriptor, author.uid, author.gid)
+                    os.fchown(file.fileno(), author.uid, author.gid)
         loaded = load_profile(str(directory / f"{name}.toml"), overrides, environ)
         if author is not None:
             os.chown(directory, author.uid, author.gid)
