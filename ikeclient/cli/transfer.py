@@ -19,6 +19,7 @@ from ikeclient.cli.store import write_private
 from ikeclient.cli.view.terminal import Priority, asker, emit, printable, say, warn
 from ikeclient.errors import IkeclientError, ProfileError, ProfileNotFound, UsageError
 from ikeclient.lazy_dataclass import dataclass
+from ikeclient.profile.formats import MAX_ARCHIVE, ExportFormat, import_limit
 
 if TYPE_CHECKING:
     from ikeclient.profile.importers.draft import Draft
@@ -44,17 +45,6 @@ class ImportKind(StrEnum):
     MIKROTIK = "mikrotik"
     IKED = "iked"
     PKCS12 = "pkcs12"
-
-
-class ExportKind(StrEnum):
-    """What can be exported."""
-
-    TOML = "toml"
-    MOBILECONFIG = "mobileconfig"
-    SSWAN = "sswan"
-    SWANCTL = "swanctl"
-    NETWORKMANAGER = "networkmanager"
-    POWERSHELL = "powershell"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -157,6 +147,7 @@ def _import(
     """Read, write unless told otherwise, and check what was written."""
     from ikeclient.profile.importers.stage import staged
     from ikeclient.profile.load.check import check_profile
+    from ikeclient.profile.load.environment import without_settings
     from ikeclient.profile.load.load import load_profile, parse_profile
     from ikeclient.profile.load.lookup import is_path
     from ikeclient.profile.model.problems import InvalidProfile
@@ -178,6 +169,7 @@ def _import(
         risks=draft.risks,
         warnings=[*draft.warnings, *checked.warnings],
     )
+    plain = without_settings(os.environ)
     if name == "-" and not check_only:
         text, left_out = draft.toml_alone()
         outcome.warnings += left_out
@@ -186,9 +178,8 @@ def _import(
         emit(text.rstrip("\n"))
     elif not check_only:
         outcome.written = _store(draft, path, draft.toml(path.stem), force)
-        check = check_profile(load_profile(str(path), environ=_plain_environment()))
-        return outcome, check
-    with staged(draft, path.stem, environ=_plain_environment()) as loaded:
+        return outcome, check_profile(load_profile(str(path), environ=plain))
+    with staged(draft, path.stem, environ=plain) as loaded:
         return outcome, check_profile(loaded)
 
 
@@ -196,11 +187,6 @@ def _for_connect(file: str, extras: Extras) -> str:
     """What `connect` would be given; empty if the file is not enough."""
     added = (extras.user, extras.gateway, extras.bundle, extras.secrets, *extras.authorities)
     return "" if any(each is not None for each in added) else file
-
-
-def _plain_environment() -> dict[str, str]:
-    """The environment without variables that set keys: what was imported is checked, not what is put on top."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("IKECLIENT_")}
 
 
 def _draft(file: str, source: Path | None, kind: ImportKind, connection: str | None, extras: Extras) -> Draft:
@@ -226,7 +212,6 @@ def _finish(check: Check, target: str) -> None:
 
 
 def _read(file: str) -> bytes:
-    from ikeclient.profile.importers.draft import MAX_LENGTH
     from ikeclient.profile.load.files import FileFault, read_regular
 
     if file == "-":
@@ -234,15 +219,11 @@ def _read(file: str) -> bytes:
             raise UsageError("standard input is closed")
         return sys.stdin.buffer.read(MAX_ARCHIVE + 1)
     try:
-        return read_regular(
-            Path(os.path.expanduser(file)), MAX_ARCHIVE if file.lower().endswith(".zip") else MAX_LENGTH
-        ).data
+        path = Path(os.path.expanduser(file))
+        return read_regular(path, import_limit(path)).data
     except FileFault as fault:
         kind = ProfileNotFound if fault.missing else ProfileError
         raise kind(f"{printable(file)}: {fault.reason}", hint=fault.hint) from None
-
-
-MAX_ARCHIVE = 64 << 20  # bytes
 
 
 def _target(name: str) -> Path:
@@ -267,7 +248,7 @@ def _store(draft: Draft, path: Path, text: str, force: bool) -> list[str]:
 
 def export_profile(
     profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name, or a path to one.")],
-    kind: Annotated[ExportKind, typer.Option("--format", help="What to write.")] = ExportKind.TOML,
+    kind: Annotated[ExportFormat, typer.Option("--format", help="What to write.")] = ExportFormat.TOML,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="A new file of mode 0600.", show_default="stdout")
     ] = "-",
@@ -279,11 +260,11 @@ def export_profile(
 ) -> None:
     """Export a profile. Secrets stay out unless --include-secrets is said; what is lost on the way is said."""
     from ikeclient.profile.exporters.parts import Parts
-    from ikeclient.profile.exporters.write import Format, write_foreign
+    from ikeclient.profile.exporters.write import write_foreign
     from ikeclient.profile.load.load import load_profile
 
     parts = Parts(loaded=load_profile(profile, overrides or []), include_secrets=include_secrets, ask=asker())
-    data = write_foreign(parts, Format(kind.value))
+    data = write_foreign(parts, kind)
     for warning in (*parts.loaded.warnings, *parts.warnings):
         warn(warning)
     if output == "-":

@@ -23,6 +23,7 @@ from ikeclient.nofollow import create_file
 from ikeclient.profile.importers.open import opened
 from ikeclient.profile.importers.stage import MEMORY
 from ikeclient.profile.load.connection import FLAGS, REFUSED, flat
+from ikeclient.profile.load.environment import without_settings
 from ikeclient.profile.load.files import FileFault, read_regular, shown_path
 from ikeclient.profile.load.load import LoadedProfile, profile_of_values
 from ikeclient.profile.load.lookup import user_directory
@@ -48,7 +49,7 @@ class Imported:
 def print_keyfile(reference: str) -> int:
     """Print the connection, and what is lost to standard error; returns the exit code."""
     try:
-        with opened(reference, environ=_plain_environment()) as loaded:
+        with opened(reference, environ=without_settings(os.environ)) as loaded:
             found = imported(loaded, user_directory().parent / "networkmanager")
         for path, data in found.files.items():
             _write(path, data)
@@ -162,11 +163,6 @@ def _owner() -> str | None:
         return pwd.getpwuid(uid).pw_name if uid else None
     except KeyError:
         return None
-
-
-def _plain_environment() -> dict[str, str]:
-    """The environment without variables that set keys: what is in the file is imported, nothing else."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("IKECLIENT_")}
 
 
 def keyfile(found: Imported, owner: str | None = None) -> str:

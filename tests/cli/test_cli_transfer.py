@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from ikeclient.cli.transfer import ImportKind
+from ikeclient.profile.importers.read import Kind
+
 Shell = Any  # the fixture's class lives in conftest.py, which cannot be imported
 CANARY = "S3cr3t-CANARY"
 APPLE = {
@@ -218,3 +221,7 @@ def test_connect_takes_a_file_of_another_client(shell: Shell) -> None:
     assert refused.returncode == 9
     assert "odd.sswan" in refused.stderr
     assert shell.run("connect", "nowhere.sswan", "--detach", mode="good").returncode == 10
+
+
+def test_every_format_that_is_read_can_be_asked_for() -> None:
+    assert list(map(str, ImportKind)) == ["auto", *Kind]

@@ -20,8 +20,9 @@ from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.ike.config import CertificateAuth, EapAuth, PskAuth, TrustedCertificate
 from ikeclient.profile.compile import compile_profile
 from ikeclient.profile.compiled import CompiledProfile
+from ikeclient.profile.formats import MAX_LENGTH
 from ikeclient.profile.importers.conf import parse_conf
-from ikeclient.profile.importers.draft import MAX_LENGTH, Draft
+from ikeclient.profile.importers.draft import Draft
 from ikeclient.profile.importers.read import Kind, kind_of, read_foreign
 from ikeclient.profile.load.load import LoadedProfile, parse_profile
 from ikeclient.profile.model.proposals import DEFAULT_IKE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any
 
 from ikeclient.errors import UsageError
@@ -12,35 +11,25 @@ from ikeclient.profile.exporters.parts import Parts
 from ikeclient.profile.exporters.powershell import write_powershell
 from ikeclient.profile.exporters.sswan import write_sswan
 from ikeclient.profile.exporters.swanctl import write_swanctl
+from ikeclient.profile.formats import ExportFormat
 from ikeclient.profile.model.toml_text import toml_lines
 from ikeclient.profile.present import SECRETS, WITH_SECRETS
 
 
-class Format(StrEnum):
-    """What a profile can be exported to."""
-
-    TOML = "toml"
-    MOBILECONFIG = "mobileconfig"
-    SSWAN = "sswan"
-    SWANCTL = "swanctl"
-    NETWORKMANAGER = "networkmanager"
-    POWERSHELL = "powershell"
-
-
-def write_foreign(parts: Parts, form: Format) -> bytes:
+def write_foreign(parts: Parts, form: ExportFormat) -> bytes:
     """The profile in that format; `parts.warnings` then says what is missing. Raises IkeclientError."""
     match form:
-        case Format.TOML:
+        case ExportFormat.TOML:
             return _toml(parts)
-        case Format.MOBILECONFIG:
+        case ExportFormat.MOBILECONFIG:
             return write_mobileconfig(parts)
-        case Format.SSWAN:
+        case ExportFormat.SSWAN:
             return write_sswan(parts)
-        case Format.SWANCTL:
+        case ExportFormat.SWANCTL:
             return write_swanctl(parts)
-        case Format.NETWORKMANAGER:
+        case ExportFormat.NETWORKMANAGER:
             return write_networkmanager(parts)
-        case Format.POWERSHELL:
+        case ExportFormat.POWERSHELL:
             return write_powershell(parts)
 
 

@@ -28,9 +28,8 @@ from ikeclient.profile.model.toml_text import toml_lines
 from ikeclient.profile.secrets.secrets import Ask
 from ikeclient.wire.text import printable
 
-__all__ = ["MAX_LENGTH", "SECRETS", "Ask", "Attachment", "Draft", "Fields", "MySection", "decode_base64", "pem"]
+__all__ = ["SECRETS", "Ask", "Attachment", "Draft", "Fields", "MySection", "decode_base64", "pem"]
 
-MAX_LENGTH = 4 << 20  # bytes of a file to import
 MAX_WARNINGS = 100
 SECRETS = ("psk", "password", "key_passphrase", "secret", "pin")
 MySection = Literal["auth", "second_auth"]

@@ -13,14 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ikeclient.errors import ProfileError, ProfileNotFound
+from ikeclient.profile.formats import import_limit
 from ikeclient.profile.load.files import FileFault, read_regular, shown_path
 from ikeclient.profile.load.load import LoadedProfile, load_profile
 from ikeclient.profile.load.lookup import find_profile, is_path
 from ikeclient.profile.load.trust import writer
 from ikeclient.profile.secrets.secrets import Ask, Secret
 
-MAX_LENGTH = 4 << 20  # bytes
-MAX_ARCHIVE = 64 << 20
 _OURS = re.compile(rb"^[ \t]*(\[gateway\]|gateway[ \t]*[.=])", re.MULTILINE)
 _KEYFILE = re.compile(rb"^\[vpn\]\s*$", re.MULTILINE)  # NetworkManager's, whose connections of ours have our keys
 
@@ -84,7 +83,7 @@ def _foreign(reference: str | None, environ: Mapping[str, str]) -> tuple[Path, b
     if path.is_dir():
         return path, None, path.stat().st_uid
     try:
-        content = read_regular(path, MAX_ARCHIVE if path.suffix.lower() == ".zip" else MAX_LENGTH)
+        content = read_regular(path, import_limit(path))
     except FileFault:
         return None
     if _OURS.search(content.data) and not content.data.startswith(b"PK") and not _KEYFILE.search(content.data):

@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import ProfileError
 from ikeclient.lazy_dataclass import dataclass
+from ikeclient.profile.formats import MAX_LENGTH
 from ikeclient.profile.importers.azure import read_azure
 from ikeclient.profile.importers.containers import is_signed, open_bundle, unwrap
-from ikeclient.profile.importers.draft import MAX_LENGTH, Ask, Draft, decode_base64
+from ikeclient.profile.importers.draft import Ask, Draft, decode_base64
 from ikeclient.profile.importers.foreign_secrets import SecretFile, ipsec_secrets, is_ipsec_secrets
 from ikeclient.profile.importers.iked import read_iked
 from ikeclient.profile.importers.ipsec import read_ipsec

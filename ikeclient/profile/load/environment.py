@@ -65,6 +65,11 @@ def settings(environ: Mapping[str, str]) -> dict[str, tuple[Key, str]]:
     return {name: (known[name], environ[name]) for name in ours if name in known}
 
 
+def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without ours: nothing is put on top of what a file says."""
+    return {name: value for name, value in environ.items() if not name.startswith(PREFIX)}
+
+
 def _refuse_misspelt(name: str, known: Mapping[str, Key]) -> None:
     near = difflib.get_close_matches(name, known, n=1, cutoff=_NEAR)
     section = name.removeprefix(PREFIX).partition("_")[0].lower()
