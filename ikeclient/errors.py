@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePath
 from traceback import walk_tb
 
@@ -147,9 +149,20 @@ class NoSuchTunnel(IkeclientError):
 
 
 class ProfileError(IkeclientError):
-    """The profile cannot be used as it is (exit code 9)."""
+    """The profile cannot be used as it is (exit code 9). `key` is the one it is about, if the message does not say."""
 
     exit_code = 9
+    key: str | None = None
+
+    @classmethod
+    @contextmanager
+    def about(cls, key: Sequence[str]) -> Iterator[None]:
+        """Say of those raised inside which key they are about."""
+        try:
+            yield
+        except cls as error:
+            error.key = error.key or ".".join(key)
+            raise
 
 
 class ProfileNotFound(IkeclientError):

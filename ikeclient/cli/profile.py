@@ -284,9 +284,6 @@ def _validate(reference: str, overrides: Sequence[str]) -> None:
     check = check_profile(loaded)
     for warning in check.warnings:
         warn(warning)
-    if check.error is not None:
-        error = check.error
-        raise ProfileError(f"{loaded.path}: {error.message}", reason=error.reason, hint=error.hint)
     check.require()
     mark = symbol("\u2713", "+", sys.stdout)
     emit(styled([(f"{mark} ", "good"), (printable(loaded.path), ""), (" is valid", "dim")], sys.stdout))

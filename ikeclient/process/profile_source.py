@@ -85,16 +85,17 @@ class ProfileSource:
         with opened(self._reference, self._overrides, ask=ask, kept=self._kept) as loaded:
             if before_secrets is not None:
                 before_secrets(loaded.name)
-            compiled = compile_profile(
-                loaded.profile,
-                loaded.base_dir,
-                ask,
-                name=loaded.name,
-                stdin_password=stdin() if stdin else None,
-                kept=self._kept,
-                author=loaded.author,
-                attended=self._attended,
-            )
+            with loaded.places.told():
+                compiled = compile_profile(
+                    loaded.profile,
+                    loaded.base_dir,
+                    ask,
+                    name=loaded.name,
+                    stdin_password=stdin() if stdin else None,
+                    kept=self._kept,
+                    author=loaded.author,
+                    attended=self._attended,
+                )
         return replace(compiled, warnings=tuple(dict.fromkeys((*loaded.warnings, *compiled.warnings))))
 
     def read_apart(self, meanwhile: Callable[[], None], read: Callable[[], CompiledProfile]) -> CompiledProfile:

@@ -155,15 +155,16 @@ def _with_secrets(request: TunnelRequest, loaded: LoadedProfile | None, kept: di
 def _compiled(request: TunnelRequest, loaded: LoadedProfile, kept: dict[str, Secret]) -> CompiledProfile:
     from ikeclient.profile.compile import compile_profile
 
-    compiled = compile_profile(
-        loaded.profile,
-        loaded.base_dir,
-        request.ask,
-        name=loaded.name,
-        stdin_password=request.stdin() if request.stdin else None,
-        kept=kept,
-        author=loaded.author,
-    )
+    with loaded.places.told():
+        compiled = compile_profile(
+            loaded.profile,
+            loaded.base_dir,
+            request.ask,
+            name=loaded.name,
+            stdin_password=request.stdin() if request.stdin else None,
+            kept=kept,
+            author=loaded.author,
+        )
     return replace(compiled, warnings=tuple(dict.fromkeys((*loaded.warnings, *compiled.warnings))))
 
 

@@ -295,7 +295,7 @@ def _encoded(entry: pkcs12.PKCS12Certificate) -> bytes:
 
 def _blocks(data: bytes) -> list[bytes]:
     if b"-----BEGIN " not in data:
-        return [data] if data else []
+        return [data] if data.startswith(b"\x30") else []
     found = []
     position = 0
     while (start := data.find(b"-----BEGIN ", position)) >= 0:

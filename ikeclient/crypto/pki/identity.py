@@ -134,7 +134,7 @@ def _name(text: str) -> bytes:
     try:
         return encode_name(text)
     except ParseError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(f"is no distinguished name: {error}") from None
 
 
 def _hexadecimal(text: str) -> bytes:

@@ -56,7 +56,8 @@ def printable(text: str) -> str:
 
 def clause(error: Exception) -> str:
     """What the cryptographic library says in `error`, to go into a text of ours: one line without a full stop."""
-    return printable(str(error)).removesuffix(".")
+    said, _, _ = str(error).partition(": ParseError {")  # which is for those who write the library
+    return printable(said).removesuffix(".")
 
 
 def normalise(name: bytes) -> NormalName:

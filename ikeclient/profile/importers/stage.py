@@ -18,6 +18,7 @@ from ikeclient.nofollow import create_file
 from ikeclient.profile.importers.draft import Draft
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.load import LoadedProfile, load_profile
+from ikeclient.profile.load.places import Places
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - what is in it never reaches a disk; the directory made there is private
 
@@ -50,7 +51,7 @@ def staged(
                 file.write(data)
                 if author is not None:
                     os.fchown(file.fileno(), author.uid, author.gid)
-        loaded = load_profile(str(directory / f"{name}.toml"), overrides, environ)
+        loaded = replace(load_profile(str(directory / f"{name}.toml"), overrides, environ), places=Places())
         if author is not None:
             os.chown(directory, author.uid, author.gid)
             loaded = replace(loaded, author=author)

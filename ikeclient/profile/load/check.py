@@ -13,7 +13,6 @@ from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.compile import compile_profile, gateway_method, unsupported
 from ikeclient.profile.load.author import Key
-from ikeclient.profile.load.files import shown_path
 from ikeclient.profile.load.load import LoadedProfile
 from ikeclient.profile.model.methods import SUPPORTED, has_card, is_eap, needs_password, uses_card, uses_certificate
 from ikeclient.profile.model.problems import InvalidProfile, Problem
@@ -59,26 +58,24 @@ _UNSET = "is missing"
 
 def check_profile(loaded: LoadedProfile) -> Check:
     """Try everything but the first packet. Raises nothing."""
-    for auth in _authentications(loaded):
-        if auth.method not in SUPPORTED:
-            return Check(error=unsupported(auth.method))
     try:
-        found = dict(_missing(loaded))
-    except ProfileError as error:
-        return Check(error=error)
-    if found:
-        place = shown_path(loaded.path)
-        return Check(problems=tuple(Problem(place=place, key=key, text=text) for key, text in found.items()))
-    try:
-        compiled = compile_profile(
-            loaded.profile, loaded.base_dir, None, name=loaded.name, author=loaded.author, files_only=True
-        )
+        with loaded.places.told():
+            found = dict(_missing(loaded))
+            if not found:
+                compiled = compile_profile(
+                    loaded.profile, loaded.base_dir, None, name=loaded.name, author=loaded.author, files_only=True
+                )
     except SecretNotRead as unread:
         return Check(warnings=unread.warnings)
     except ProfileError as error:
         return Check(error=error)
     except IkeclientError as error:
         return Check(error=ProfileError(error.message, reason=error.reason, hint=error.hint))
+    if found:
+        problems = (
+            Problem(place=loaded.places.of(tuple(key.split("."))), key=key, text=text) for key, text in found.items()
+        )
+        return Check(problems=tuple(problems))
     return Check(warnings=compiled.warnings)
 
 
@@ -113,6 +110,9 @@ def typed_secret(loaded: LoadedProfile) -> tuple[str, str] | None:
 
 def _missing(loaded: LoadedProfile) -> Iterator[tuple[str, str]]:
     """The keys that have to be set, or whose files have to be there, each with what is wrong with it."""
+    for auth in _authentications(loaded):
+        if auth.method not in SUPPORTED:
+            raise unsupported(auth.method)
     profile = loaded.profile
     files = _Files(loaded)
     if gateway_method(profile) != "psk":

@@ -23,8 +23,9 @@ from ikeclient.profile.load import environment
 from ikeclient.profile.load.author import Author
 from ikeclient.profile.load.files import FileContent, FileFault, quoted_path, read_regular, shown_path, trusted_owners
 from ikeclient.profile.load.lookup import NO_FILE, ProfileEntry, callers_directory, find_profile, is_path, not_found
+from ikeclient.profile.load.places import Places
 from ikeclient.profile.load.trust import changeable, writer
-from ikeclient.profile.model.lines import find_line, key_at, key_lines
+from ikeclient.profile.model.lines import key_at
 from ikeclient.profile.model.problems import InvalidProfile, problems_of
 from ikeclient.profile.model.schema import Profile, SecretSource
 from ikeclient.wire.text import printable
@@ -40,13 +41,15 @@ _AT = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.D
 class LoadedProfile:
     """A profile with where it came from. `warnings` are sentences for people; relative paths start at `base_dir`.
 
-    `author` is the user with whose rights what it names is to be read, None for our own.
+    `places` tells errors where keys were given. `author` is the user with whose rights what it names is to be read,
+    None for our own.
     """
 
     name: str
     path: Path
     profile: Profile
     warnings: tuple[str, ...] = ()
+    places: Places = Places()
     author: Author | None = None
 
     @property
@@ -79,19 +82,21 @@ def load_profile(
     name = shown_path(entry.path)
     text = _decode(name, content.data)
     data = _parse(name, text)
-    places = _override_all(data, variables, overrides)
+    places = Places(name=name, text=text, others=_override_all(data, variables, overrides))
     warnings: list[str] = []
-    profile = validate(data, text, name, places, warnings)
+    profile = validate(data, places, warnings)
     warnings = [f"{name}: {warning}" for warning in warnings]
     if content.mode & 0o022 and _has_commands(profile):
         raise _loose(entry.path, content)
     author = None
     if os.geteuid() == 0:
-        author = writer(entry.path, content.owner, given=frozenset(places))
+        author = writer(entry.path, content.owner, given=frozenset(places.others))
     warnings += _check_trust(entry, content, profile, environ, author)
     warnings += _taken_for_sudo(entry, reference, environ)
     path = Path(os.path.abspath(entry.path))  # not resolved: files lie beside the name that was given
-    return LoadedProfile(name=entry.name, path=path, profile=profile, warnings=tuple(warnings), author=author)
+    return LoadedProfile(
+        name=entry.name, path=path, profile=profile, warnings=tuple(warnings), places=places, author=author
+    )
 
 
 def _from_variables(variables: Mapping[str, tuple[environment.Key, str]], overrides: Iterable[str]) -> LoadedProfile:
@@ -100,10 +105,11 @@ def _from_variables(variables: Mapping[str, tuple[environment.Key, str]], overri
         hint = f"name one, or set {environment.PROFILE} or the keys themselves, such as IKECLIENT_GATEWAY_ADDRESS"
         raise UsageError("no PROFILE was given", hint=hint)
     data: dict[str, Any] = {"version": 1}
-    places = _override_all(data, variables, overrides)
+    places = Places(name="the environment", others=_override_all(data, variables, overrides))
     warnings: list[str] = []
-    profile = validate(data, "", "the environment", places, warnings)
-    return LoadedProfile(name=NO_FILE, path=Path.cwd() / NO_FILE, profile=profile, warnings=tuple(warnings))
+    profile = validate(data, places, warnings)
+    path = Path.cwd() / NO_FILE
+    return LoadedProfile(name=NO_FILE, path=path, profile=profile, warnings=tuple(warnings), places=places)
 
 
 def profile_of_values(values: Mapping[str, str], place: str) -> Profile:
@@ -119,37 +125,25 @@ def profile_of_values(values: Mapping[str, str], place: str) -> Profile:
             raise ProfileError(f"{place}: {printable(key, 80)!a} is no key of a profile")
         _put(data, path, _override_value(written.strip()), place)
         places[path] = place
-    return validate(data, "", place, places, [])
+    return validate(data, Places(name=place, others=places), [])
 
 
 def parse_profile(text: str, name: str = "profile") -> LoadedProfile:
     """A profile given as text, e.g. a template or the output of an importer; raises ProfileError."""
     warnings: list[str] = []
-    profile = validate(_parse(name, text), text, name, {}, warnings)
-    return LoadedProfile(name=name, path=Path(f"{name}.toml"), profile=profile, warnings=tuple(warnings))
+    places = Places(name=name, text=text)
+    profile = validate(_parse(name, text), places, warnings)
+    path = Path(f"{name}.toml")
+    return LoadedProfile(name=name, path=path, profile=profile, warnings=tuple(warnings), places=places)
 
 
-def validate(
-    data: dict[str, Any], text: str, name: str, places: Mapping[tuple[str, ...], str], warnings: list[str]
-) -> Profile:
-    """The profile in parsed TOML; raises InvalidProfile with the line in `text` of each problem.
-
-    `places` tells where keys come from that are not in `text`.
-    """
+def validate(data: dict[str, Any], places: Places, warnings: list[str]) -> Profile:
+    """The profile in parsed TOML; raises InvalidProfile with the place of each problem."""
     try:
         return Profile.model_validate(data, context={"warnings": warnings})
     except ValidationError as error:
         refused = error
-    lines = key_lines(text)
-
-    def place(key: tuple[str | int, ...]) -> str:
-        for path, other in places.items():
-            if key[: len(path)] == path:
-                return other
-        line = find_line(lines, key)
-        return f"{name}:{line}" if line else name
-
-    problems = problems_of(refused, place)
+    problems = problems_of(refused, places.of)
     # Unknown keys first: what looks missing or wrong is often only misspelt.
     raise InvalidProfile(sorted(problems, key=lambda problem: problem.text != "is unknown"))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 _KEY = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
 _DOTTED = re.compile(rf"{_KEY}(?:[ \t]*\.[ \t]*{_KEY})*")
@@ -25,6 +26,7 @@ def find_line(places: Mapping[tuple[str, ...], int], key: Sequence[str | int]) -
     return next((places[path[:length]] for length in range(len(path), 0, -1) if path[:length] in places), None)
 
 
+@lru_cache(maxsize=1)  # each problem of a profile asks for those of the same text
 def key_lines(text: str) -> dict[tuple[str, ...], int]:
     """The first line of every section and of every key outside of inline tables."""
     places: dict[tuple[str, ...], int] = {}

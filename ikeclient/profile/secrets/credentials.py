@@ -51,7 +51,8 @@ def load_psk(auth: Auth, sources: Sources) -> bytes:
         reason = "method psk needs it" if auth.method == "psk" else "gateway.auth psk needs it"
         raise ProfileError(f"key '{auth.SECTION}.psk' is missing", reason=reason, hint=hint)
     written = sources.secret(auth.psk, "pre-shared key", auth.identity or "the gateway", (auth.SECTION, "psk")).reveal()
-    psk = decode_psk(written)
+    with ProfileError.about((auth.SECTION, "psk")):
+        psk = decode_psk(written)
     if len(psk) < MIN_PSK:
         sources.warnings.append(f"the pre-shared key is weak: it has fewer than {MIN_PSK} bytes")
     if written != written.strip():
@@ -64,7 +65,8 @@ def load_psk(auth: Auth, sources: Sources) -> bytes:
 def load_ppk(ppk: PostQuantumKey, sources: Sources) -> Ppk:
     """The post-quantum key with its identifier."""
     quiet = replace(sources, stdin_password=None)  # what comes from there is for [auth]
-    secret = decode_psk(quiet.secret(ppk.secret, "post-quantum key", ppk.id, ("ppk", "secret")).reveal())
+    with ProfileError.about(("ppk", "secret")):
+        secret = decode_psk(quiet.secret(ppk.secret, "post-quantum key", ppk.id, ("ppk", "secret")).reveal())
     if len(secret) < MIN_PPK:
         sources.warnings.append(f"the post-quantum key of [ppk] has fewer than {MIN_PPK} bytes (RFC 8784 section 6)")
     return Ppk(identity=ppk.id.encode(), secret=secret, required=ppk.required)
@@ -79,10 +81,11 @@ def load_password(auth: Auth, account: str, sources: Sources) -> str | None:
     if asks and auth.password is None and sources.attended and sources.stdin_password is None:
         return None
     value = sources.secret(auth.password, "password", account, (auth.SECTION, "password")).reveal()
-    try:
-        return checked_password(value.decode())
-    except UnicodeDecodeError:
-        raise ProfileError("the password is not UTF-8 text") from None
+    with ProfileError.about((auth.SECTION, "password")):
+        try:
+            return checked_password(value.decode())
+        except UnicodeDecodeError:
+            raise ProfileError("the password is not UTF-8 text") from None
 
 
 def load_sim(auth: Auth, sources: Sources, *, private: bool) -> SimCredentials:
@@ -128,7 +131,7 @@ def _authorities(files: Sequence[str], key: Key, sources: Sources) -> TrustStore
         path = sources.path(written)
         problems: list[str] = []
         data = sources.read(written, MAX_BUNDLE, key)
-        with _naming(path):
+        with _naming(path, key):
             anchors += Certificate.load_many(data, problems)
         sources.warnings.extend(f"{shown_path(path)}: {problem}; left out" for problem in problems)
     return TrustStore.from_certificates(anchors)
@@ -163,9 +166,10 @@ def load_certificate(auth: Auth, sources: Sources) -> tuple[tuple[Certificate, .
                 f"key '{auth.SECTION}.key' is one key too many", reason=reason, hint=f"leave '{auth.SECTION}.key' out"
             )
         data = sources.read_private(auth.certificate, MAX_KEY_FILE, (auth.SECTION, "certificate", "file"))
-        key, chain = _decrypted(load_pkcs12, path, data, auth, sources)
+        with _naming(path, (auth.SECTION, "certificate")):
+            key, chain = _decrypted(load_pkcs12, path, data, auth, sources)
     else:
-        with _naming(path):
+        with _naming(path, (auth.SECTION, "certificate")):
             chain = Certificate.load_many(data)
         key = _private_key(auth, auth.certificate, data, sources)
     return _own_first(chain, key, shown_path(path), sources), key
@@ -182,7 +186,7 @@ def _beside_key(auth: Auth, source: KeySource, sources: Sources) -> tuple[tuple[
                 f"{shown_path(path)}: is PKCS#12, but '{auth.SECTION}.key' says that the key is elsewhere",
                 hint=f"name a file with the certificate alone, or leave '{auth.SECTION}.key' out",
             )
-        with _naming(path):
+        with _naming(path, (auth.SECTION, "certificate")):
             chain = Certificate.load_many(data)
     where = f"key '{auth.SECTION}.key'"
     if source.agent is not None and not chain:
@@ -248,8 +252,10 @@ def _private_key(auth: Auth, certificate: KeyFile, certificate_data: bytes, sour
         raise ProfileError(f"key '{auth.SECTION}.key' is missing", reason="the certificate's file holds no private key")
     key_file = (auth.key.key_file if auth.key else None) or certificate
     path = sources.path(key_file.file)
-    data = sources.read_private(key_file, MAX_KEY_FILE, (auth.SECTION, "key" if auth.key else "certificate", "file"))
-    return _decrypted(FileKey.load, path, data, auth, sources)
+    named = auth.SECTION, "key" if auth.key else "certificate"
+    data = sources.read_private(key_file, MAX_KEY_FILE, (*named, "file"))
+    with _naming(path, named):
+        return _decrypted(FileKey.load, path, data, auth, sources)
 
 
 def _decrypted(
@@ -257,11 +263,9 @@ def _decrypted(
 ) -> _Loaded:
     """What `load` makes of `data`; only where the profile names no passphrase and it needs one, somebody is asked."""
     if auth.key_passphrase is None and sources.stdin_password is None:
-        with _naming(path), suppress(PassphraseNeeded):
+        with suppress(PassphraseNeeded):
             return load(data, None)
-    passphrase = _passphrase(path, auth, sources)
-    with _naming(path):
-        return load(data, passphrase)
+    return load(data, _passphrase(path, auth, sources))
 
 
 def _passphrase(path: Path, auth: Auth, sources: Sources) -> bytes:
@@ -282,10 +286,13 @@ def is_pkcs12(data: bytes) -> bool:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Put `path` in front of what goes wrong inside."""
+def _naming(path: Path, key: Key) -> Iterator[None]:
+    """Put `path`, which `key` of the profile names, in front of what goes wrong inside and is not about another key."""
     try:
         yield
     except ProfileError as error:
-        message = f"{shown_path(path)}: {error.message}"
-        raise ProfileError(message, reason=error.reason, hint=error.hint) from None
+        if error.key is not None:
+            raise
+        with ProfileError.about(key):
+            message = f"{shown_path(path)}: {error.message}"
+            raise ProfileError(message, reason=error.reason, hint=error.hint) from None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import field
 from pathlib import Path
 from typing import Self
 
+from ikeclient.errors import ProfileError
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.load.author import Author, Key, expand
 from ikeclient.profile.load.files import read_configuration
@@ -14,6 +16,11 @@ from ikeclient.profile.load.private_files import read_private
 from ikeclient.profile.model.schema import KeyFile, SecretSource
 from ikeclient.profile.secrets.secrets import Ask, Secret, Wanted, is_typed, resolve
 from ikeclient.profile.secrets.typed import TypedSecret
+
+
+def _about_file(key: Key) -> AbstractContextManager[None]:
+    """Say which key of the profile names a file, the way people write it."""
+    return ProfileError.about(key[:-1] if key[-1] == "file" else key)
 
 
 class SecretNotRead(Exception):
@@ -64,12 +71,14 @@ class Sources:
 
     def read(self, written: str, limit: int, key: Key) -> bytes:
         """The file that `key` of the profile names. Raises ProfileError."""
-        return read_configuration(self.path(written), limit, self.author_of(written, key)).data
+        with _about_file(key):
+            return read_configuration(self.path(written), limit, self.author_of(written, key)).data
 
     def read_private(self, file: KeyFile, limit: int, key: Key) -> bytes:
         """The file with a secret that `key` of the profile names. Raises ProfileError."""
         author = self.author_of(file.file, key)
-        return read_private(self.path(file.file), limit, insecure=file.insecure, author=author)
+        with _about_file(key):
+            return read_private(self.path(file.file), limit, insecure=file.insecure, author=author)
 
     def secret(self, source: SecretSource | None, name: str, account: str, key: Key) -> Secret:
         """The secret called `name`: from standard input where it was given there, else from its source at `key`."""
@@ -87,7 +96,8 @@ class Sources:
             author=self.author,
             key=key,
         )
-        found = known or resolve(source, wanted)
+        with ProfileError.about(key):
+            found = known or resolve(source, wanted)
         if is_typed(source) and key[-1] in ("password", "psk"):
             self.typed.append(TypedSecret(section=key[0], key=key[-1], prompt=wanted.prompt))
         return found
