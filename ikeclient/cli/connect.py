@@ -31,7 +31,7 @@ from ikeclient.cli.view.render import event_line
 from ikeclient.cli.view.terminal import asker, emit, printable, read_secret, styled, tell
 from ikeclient.control import client
 from ikeclient.control.events import happened
-from ikeclient.errors import AuthenticationFailed, IkeclientError, Interrupted, UsageError
+from ikeclient.errors import AuthenticationFailed, IkeclientError, UsageError
 from ikeclient.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
@@ -93,21 +93,13 @@ def connect(
         metrics=told_at,
         retry_first=retry_first,
     )
-    try:
+    with progress.running():
         if dry_run:
             _plan(wanted, progress)
         elif detach:
             _run_detached(wanted, progress)
         else:
             _run(wanted, progress)
-    except Interrupted as error:
-        progress.failed()
-        if progress.ended:  # Ctrl-C is how a tunnel in the foreground is meant to end
-            raise typer.Exit(error.exit_code) from None
-        raise
-    except BaseException:
-        progress.failed()
-        raise
 
 
 def up(

@@ -88,18 +88,15 @@ def execute(
         stdin=read_secret if password_stdin else None,
     )
     try:
-        if via_proxy:
-            from ikeclient.cli.exec_via_proxy import execute_via_proxy
+        with progress.running():
+            if via_proxy:
+                from ikeclient.cli.exec_via_proxy import execute_via_proxy
 
-            status = execute_via_proxy(request, command, progress, show)
-        else:
-            status = run(request, lambda: become(command), display_of(progress, show))
+                status = execute_via_proxy(request, command, progress, show)
+            else:
+                status = run(request, lambda: become(command), display_of(progress, show))
     except NoNamespace as error:
-        progress.failed()
         error.try_also("`ikeclient proxy` and `exec --via-proxy` work without one")
-        raise
-    except BaseException:
-        progress.failed()
         raise
     raise typer.Exit(status)
 

@@ -144,39 +144,28 @@ def proxy(
         metrics=metrics_address(metrics),
     )
     in_stack = stack or bool(remote)
-    with contextlib.ExitStack() as closing:
-        try:
-            served = None
-            if leads_to is None:
-                served = _settings(_specs(socks, http, forward, remote), user, password_from)
-                closing.callback(served.close)
-            # Connected here: an abstract socket of systemd's is out of reach in the tunnel's network.
-            service = closing.enter_context(contextlib.closing(Service())) if served is not None else None
-            if not in_stack:
-                try:
-                    status = _in_namespace(request, served, leads_to, service, progress, show)
-                except NoNamespace as error:
-                    show(happened("notice", request.name, text=_without_namespace(error)))
-                    in_stack = True
-            if in_stack:
-                from ikeclient.cli.proxy_in_stack import Offer, run
+    with contextlib.ExitStack() as closing, progress.running():
+        served = None
+        if leads_to is None:
+            served = _settings(_specs(socks, http, forward, remote), user, password_from)
+            closing.callback(served.close)
+        # Connected here: an abstract socket of systemd's is out of reach in the tunnel's network.
+        service = closing.enter_context(contextlib.closing(Service())) if served is not None else None
+        if not in_stack:
+            try:
+                status = _in_namespace(request, served, leads_to, service, progress, show)
+            except NoNamespace as error:
+                show(happened("notice", request.name, text=_without_namespace(error)))
+                in_stack = True
+        if in_stack:
+            from ikeclient.cli.proxy_in_stack import Offer, run
 
-                def announce() -> None:
-                    if served is not None:
-                        progress(_listening(request.name, served, remote))
+            def announce() -> None:
+                if served is not None:
+                    progress(_listening(request.name, served, remote))
 
-                offer = Offer(
-                    served=served, leads_to=leads_to, remote=tuple(remote), service=service, announce=announce
-                )
-                status = run(request, offer, progress, show)
-        except Interrupted as error:
-            progress.failed()
-            if progress.ended:  # Ctrl-C is how it is meant to end
-                raise typer.Exit(error.exit_code) from None
-            raise
-        except BaseException:
-            progress.failed()
-            raise
+            offer = Offer(served=served, leads_to=leads_to, remote=tuple(remote), service=service, announce=announce)
+            status = run(request, offer, progress, show)
     raise typer.Exit(status)
 
 

@@ -7,9 +7,11 @@ import json
 import sys
 
 import pytest
+import typer
 from cli_fake_tunnel import CONNECTED, STEPS
 
 from ikeclient.cli.view.progress import LogFormat, Progress
+from ikeclient.errors import Interrupted, NoResponse
 
 
 class Terminal(io.StringIO):
@@ -98,8 +100,23 @@ def test_on_a_terminal_the_failed_step_is_marked(monkeypatch: pytest.MonkeyPatch
     screen = a_terminal(monkeypatch)
     progress = Progress(LogFormat.TEXT, 0)
     progress(STEPS[0])
-    progress.failed()
+    with pytest.raises(NoResponse), progress.running():
+        raise NoResponse("vpn.example.com is silent")
     assert what_stays(screen) == ["\u2717 resolving vpn.example.com", ""]
+
+
+def test_ctrl_c_is_an_error_before_a_tunnel_has_ended_and_its_end_afterwards() -> None:
+    progress = Progress(LogFormat.TEXT, 0)
+    for event in ({"event": "resolving"}, CONNECTED):
+        progress(event)
+        with pytest.raises(Interrupted), progress.running():
+            raise Interrupted("interrupted")
+    progress({"event": "disconnected"})
+    with pytest.raises(typer.Exit) as ended, progress.running():
+        raise Interrupted("interrupted")
+    assert ended.value.exit_code == 130
+    with pytest.raises(NoResponse), progress.running():
+        raise NoResponse("the gateway did not confirm the end")
 
 
 def test_a_line_in_between_leaves_the_step_below_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import typer
 
 from ikeclient.cli.context import LogFormat, settings
 from ikeclient.cli.view.render import event_line, sentence
@@ -34,7 +37,7 @@ from ikeclient.cli.view.terminal import (
 )
 from ikeclient.control.events import QUIET, STEPS, failed, happened, timestamp
 from ikeclient.control.protocol import encode
-from ikeclient.errors import IkeclientError, UsageError
+from ikeclient.errors import IkeclientError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from ikeclient.cli.view.journal import Fields, Place
@@ -87,10 +90,7 @@ def use_format(option: LogFormat | None) -> LogFormat:
 
 
 class Progress:
-    """Takes the tunnel's events and shows them. Never raises. `form` is TEXT or JSON.
-
-    `ended` tells whether a tunnel that was connected has said that it is disconnected.
-    """
+    """Takes the tunnel's events and shows them. Never raises. `form` is TEXT or JSON."""
 
     def __init__(self, form: LogFormat, verbosity: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._form = form
@@ -99,7 +99,7 @@ class Progress:
         self.live = form is LogFormat.TEXT and is_live(sys.stderr)
         self._step: str | None = None
         self._began = 0.0
-        self._connected = self.ended = False
+        self._connected = self._ended = False  # the tunnel has said so
         self._told: dict[str, float] = {}
         self._journal = journal()  # while it can be opened: later this process may have no rights
 
@@ -108,7 +108,7 @@ class Progress:
         name = str(event.get("event"))
         priority = _PRIORITIES.get(name, Priority.INFO)
         self._connected |= name == "connected"
-        self.ended = self._connected and name == "disconnected"
+        self._ended = self._connected and name == "disconnected"
         if self._is_repeated(name, event):
             return
         if self._form is LogFormat.JSON:
@@ -131,6 +131,21 @@ class Progress:
             tell(_ERASE + sentence(event), priority=priority)  # over the `^C` that the terminal shows
         else:
             self._line(event, "busy" if name in {"reconnecting", "warning"} else "", priority)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Mark the step that was going on as failed if the block raises.
+
+        Ctrl-C is how a tunnel in the foreground is meant to end: after it has, the command says no more, and ends with
+        the exit code of an interruption.
+        """
+        try:
+            yield
+        except BaseException as error:
+            self.failed()
+            if isinstance(error, Interrupted) and self._ended:
+                raise typer.Exit(error.exit_code) from None
+            raise
 
     async def ask(self, prompt: str) -> str:
         """Put a question to the person at the terminal; the step that is going on moves below it."""
