@@ -18,7 +18,7 @@ from ikeclient.crypto.algorithms.milenage import Milenage
 from ikeclient.eap.credentials import CardKeys, SimMemory
 from ikeclient.lazy_dataclass import dataclass
 
-RAND_LENGTH, AUTN_LENGTH, AUTS_LENGTH = 16, 16, 14
+RAND_LENGTH, AUTN_LENGTH = 16, 16
 SRES_LENGTH, KC_LENGTH, KEY_LENGTH = 4, 8, 16
 RES_LENGTHS = range(4, 17)
 MAX_ANSWER = 512  # characters

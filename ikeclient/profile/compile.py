@@ -447,7 +447,6 @@ def _session(profile: Profile, base_dir: Path, author: Author | None) -> Session
     return SessionSettings(
         retry=None if session.retry == "forever" else session.retry,
         refusals=session.refusals,
-        always_encapsulate=session.encapsulation == "always",
         offload=session.offload == "auto",
         up=_checked_commands(session.up, base_dir, "session.up", author),
         down=_checked_commands(session.down, base_dir, "session.down", author),

@@ -51,7 +51,6 @@ class SessionSettings:
 
     retry: int | None
     refusals: int
-    always_encapsulate: bool
     offload: bool
     up: tuple[tuple[str, ...], ...]
     down: tuple[tuple[str, ...], ...]

@@ -39,13 +39,8 @@ class Usim:
     def __init__(self, transmit: Transmit, *, with_length: bool = False) -> None:
         self._transmit = transmit
         self._with_length = with_length
-        self._gsm = False
+        self._gsm = False  # a SIM, which knows GSM's challenges only
         self._select_application()
-
-    @property
-    def is_gsm(self) -> bool:
-        """Whether it is a SIM, which knows GSM's challenges only."""
-        return self._gsm
 
     def tries(self) -> int | None:
         """How often its PIN may be tried; None if it wants none."""

@@ -124,9 +124,3 @@ def reachable_by_others() -> bool:
     """Whether an ordinary user may run the interpreter of the tests."""
     check = ("setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", "--", PYTHON, "-c", "")
     return os.geteuid() == 0 and host_run(*check, check=False).returncode == 0
-
-
-def status_of(pid: int | str) -> dict[str, str]:
-    """The fields of /proc/PID/status."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

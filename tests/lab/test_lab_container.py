@@ -8,13 +8,14 @@ import socket
 from pathlib import Path
 
 import pytest
-from lab.container import NET_ADMIN, NOTHING, STATE, Container, own_device, reachable_by_others, status_of
+from lab.container import NET_ADMIN, NOTHING, STATE, Container, own_device, reachable_by_others
 from lab.gateway import Offer
 from lab.machines import wait_for
 from lab.network import INSIDE_DNS, INSIDE_IPV4, INTERNET_IPV4
 from lab.servers import DOMAIN
 from lab.traffic import carries
 from lab.world import Lab
+from process_status import status_of
 
 GRANT = Offer(auth="eap-mschapv2", dns=(INSIDE_DNS,), domains=(DOMAIN,))
 USER = 1000

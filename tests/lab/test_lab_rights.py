@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from lab.client import core_limit_of
-from lab.container import NET_ADMIN, NOTHING, status_of
+from lab.container import NET_ADMIN, NOTHING
 from lab.gateway import Offer
 from lab.machines import wait_for
 from lab.network import INSIDE_DNS, INSIDE_IPV4
@@ -18,6 +18,7 @@ from lab.seccomp import refused
 from lab.servers import DOMAIN
 from lab.traffic import carries
 from lab.world import Lab
+from process_status import status_of
 
 GRANT = Offer(dns=(INSIDE_DNS,), domains=(DOMAIN,))
 

@@ -7,7 +7,6 @@ import random
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from lab.gateway import Offer
@@ -24,6 +23,7 @@ from lab.network import (
 )
 from lab.traffic import Pinger, carries, keep_pinging, ping
 from lab.world import Lab, MakeLab
+from process_status import status_of
 
 
 class Download:
@@ -41,8 +41,7 @@ class Download:
 
 def resident_memory(pid: int) -> int:
     """Of a process, in KiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
+    return int(status_of(pid)["VmRSS"].split()[0])
 
 
 def wait_roams(lab: Lab, count: int, *, timeout: float = 10) -> dict[str, object]:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 from net_lab import in_child
+from process_status import status_of
 
 from ikeclient.errors import PlatformError
 from ikeclient.net.rights import drop_privileges as dropping
-from ikeclient.net.rights.drop_privileges import CAP_NET_ADMIN, CAP_SETPCAP, drop_privileges, held, status_of
+from ikeclient.net.rights.drop_privileges import CAP_NET_ADMIN, CAP_SETPCAP, drop_privileges, held
 
 CAP_SETGID, CAP_SETUID = 6, 7
 SO_MARK = 36

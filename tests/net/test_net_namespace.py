@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from net_lab import in_child
+from process_status import status_of
 
 from ikeclient.errors import PlatformError
 from ikeclient.net import syscalls as linux
@@ -104,9 +105,7 @@ def test_a_process_inside_can_change_nothing(namespace: Namespace) -> None:
         here = os.getcwd()
         namespace.handle.enter()
         assert os.getcwd() == here
-        status = dict(
-            line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line
-        )
+        status = status_of()
         assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
         with pytest.raises(OSError, match=r"not permitted|Read-only"):
             Path("/etc/resolv.conf").write_text("nameserver 192.0.2.53\n")

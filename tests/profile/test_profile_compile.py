@@ -306,13 +306,9 @@ def test_network_and_session_settings_arrive_as_plain_values(place: Path) -> Non
     network, session = compiled.network, compiled.session
     assert (network.exclude, network.exclude_lan) == ((ip_network("10.0.0.0/8"),), True)
     assert (network.routes, network.mtu, network.interface, network.dns) == ("all", 1400, "w%d", "split")
-    assert (session.retry, session.always_encapsulate, session.offload) == (3, True, False)
+    assert (session.retry, session.offload) == (3, False)
     defaults = build(PSK, place)
-    assert (defaults.session.retry, defaults.session.always_encapsulate, defaults.session.offload) == (
-        None,
-        False,
-        True,
-    )
+    assert (defaults.session.retry, defaults.session.offload) == (None, True)
     assert (defaults.network.exclude, defaults.network.exclude_lan) == ((), False)
 
 

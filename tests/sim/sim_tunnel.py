@@ -233,7 +233,7 @@ def profile(ike: IkeConfig | None = None, *, retry: int | None = None, refusals:
         mtu=1400,
         interface="ike%d",
     )
-    session = SessionSettings(retry=retry, refusals=refusals, always_encapsulate=False, offload=False, up=(), down=())
+    session = SessionSettings(retry=retry, refusals=refusals, offload=False, up=(), down=())
     return CompiledProfile(
         name="work",
         base_dir=FilePath("/nonexistent"),

@@ -12,4 +12,3 @@ INNER_EAP: dict[str, tuple[EapType, ...]] = {
     "tls": (EapType.TLS,),
 }
 PEAP_INNER: dict[str, tuple[EapType, ...]] = {**INNER_EAP, "mschapv2": (EapType.MSCHAPV2,)}
-INNER_NAMES = ("mschapv2", "eap-mschapv2", "gtc", "md5", "pap", "tls")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from ikeclient.crypto.algorithms.legacy import des_encrypt_block, md4, rc4, sha1
 
 CHALLENGE_LENGTH = 16
-NT_RESPONSE_LENGTH = 24
 PASSWORD_BLOCK = 512  # bytes that hold a new password, without its length
 
 _SIGNING_MAGIC = b"Magic server to client signing constant"

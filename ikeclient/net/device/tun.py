@@ -117,12 +117,6 @@ class TunDevice:
         # What is read and written from now on must look as before.
         return vnet.prepare(self.descriptor) and (not self._offloading or self.enable_offload())
 
-    def disable_offload(self) -> None:
-        """Go back to packets of ordinary size."""
-        self._offloading = False
-        if self.vnet:
-            vnet.disable(self.descriptor)
-
     def fileno(self) -> int:
         """The descriptor, for an event loop; it is non-blocking."""
         return self.descriptor

@@ -59,11 +59,6 @@ def enable(fd: int) -> tuple[bool, bool]:
     return _set(fd, _STREAMS), False
 
 
-def disable(fd: int) -> None:
-    """Every packet comes singly and complete again."""
-    _set(fd, 0)
-
-
 def _set(fd: int, flags: int) -> bool:
     try:
         fcntl.ioctl(fd, _TUNSETOFFLOAD, flags)

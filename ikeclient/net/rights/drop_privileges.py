@@ -15,7 +15,6 @@ import os
 import pwd
 import struct
 import time
-from pathlib import Path
 
 from ikeclient.errors import PlatformError
 from ikeclient.lazy_dataclass import dataclass
@@ -121,12 +120,3 @@ def _call(name: str, *arguments: object) -> None:
     words = [ctypes.c_ulong(argument) if isinstance(argument, int) else argument for argument in arguments]
     if getattr(libc, name)(*words) != 0:
         raise PlatformError("cannot give up rights", reason=f"{name}: {os.strerror(ctypes.get_errno())}")
-
-
-def status_of(pid: int | str = "self") -> dict[str, str]:
-    """The fields of /proc/PID/status; empty when it cannot be read."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return {}
-    return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)

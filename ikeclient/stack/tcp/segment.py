@@ -6,7 +6,6 @@ stands among the options waits in `options` until somebody asks.
 
 from __future__ import annotations
 
-from enum import IntFlag
 from struct import Struct
 
 from ikeclient.stack.tcp.options import Options, parse
@@ -19,19 +18,6 @@ _header = Struct(">4xIIHH").unpack_from
 _stamped = Struct(">III").unpack_from
 _STAMPED_WORD = 0x0101080A
 _NO_DATA = memoryview(b"")
-
-
-class Flags(IntFlag):
-    """The flags by name, for tests and traces."""
-
-    FIN = FIN
-    SYN = SYN
-    RST = RST
-    PSH = PSH
-    ACK = ACK
-    URG = URG
-    ECE = ECE
-    CWR = CWR
 
 
 class Segment:
