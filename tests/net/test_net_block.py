@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -439,6 +440,35 @@ def test_a_file_that_names_anothers_table_does_not_open_it(lan: Lan, tmp_path: P
         assert theirs.open("mine")
         assert "unreachable" in way("203.0.113.7")
         assert Nft().fingerprint(firewall_table(block())) is not None
+
+    lan.inside(body)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make files of another user")
+@pytest.mark.parametrize("kind", ["hard link", "fifo"])
+def test_root_gives_no_file_of_its_own_away_for_a_lock(lan: Lan, tmp_path: Path, kind: str) -> None:
+    """F14, O23: what root opens for a user in that user's directory may be a link to a file of root's."""
+    secret = tmp_path / "secret"
+    secret.write_text("of root's")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o700)
+
+    def body() -> None:
+        blocks = Blocks(theirs)
+        assert blocks.close(block()) is not None
+        os.chown(theirs, 1001, 1001)
+        lock = theirs / ".block.lock"
+        lock.unlink()
+        if kind == "fifo":
+            os.mkfifo(lock)
+        else:
+            os.link(secret, lock)
+        with pytest.raises(PlatformError, match=r"\.block\.lock is no file of its own"):
+            blocks.open("work")
+        assert secret.stat().st_uid == 0
+        lock.unlink()
+        assert blocks.open("work") is True
+        assert lock.stat().st_uid == 1001
 
     lan.inside(body)
 

@@ -49,7 +49,7 @@ from ikeclient.net.machine.kernel import Kernel, reverse_path_filters
 from ikeclient.net.model import VERSIONS, IPNetwork
 from ikeclient.net.rights.privileges import has_net_admin
 from ikeclient.net.watch.netlink import Netlink
-from ikeclient.nofollow import create_file, open_lock, open_regular
+from ikeclient.nofollow import create_file, open_directory, open_lock, open_regular
 
 LARGEST = 1 << 20  # bytes of a file that are still read
 _LOCK_SECONDS = 2.0  # a stopped process may hold the lock
@@ -298,12 +298,7 @@ class Blocks:
         path = self._directory / ".block.lock"
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
-            status = self._directory.stat()
-            if os.geteuid() not in (0, status.st_uid) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise PlatformError(f"{self._directory} belongs to somebody else, or others can write to it")
-            lock = open_lock(path)
-            if os.geteuid() == 0 and status.st_uid:
-                os.fchown(lock, status.st_uid, status.st_gid)
+            lock = self._lock_file(path.name)
         except OSError as error:
             raise _cannot_write(path, error) from error
         try:
@@ -319,6 +314,27 @@ class Blocks:
             yield
         finally:
             os.close(lock)
+
+    def _lock_file(self, name: str) -> int:
+        """Open the file that is locked, in the place of its owner if root does it. Raises OSError.
+
+        A user's directory may be another one by the time it is opened, and its file a link to one of root's.
+        """
+        directory = open_directory(self._directory)
+        try:
+            owner = os.fstat(directory)
+            if os.geteuid() not in (0, owner.st_uid) or owner.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise PlatformError(f"{self._directory} belongs to somebody else, or others can write to it")
+            lock = open_lock(name, directory)
+        finally:
+            os.close(directory)
+        found = os.fstat(lock)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            os.close(lock)
+            raise PlatformError(f"{self._directory / name} is no file of its own", hint="remove it")
+        if os.geteuid() == 0 and owner.st_uid:
+            os.fchown(lock, owner.st_uid, owner.st_gid)
+        return lock
 
     def _remember(self, former: Block | None, block: Block) -> str | None:
         """Write the file; returns why not, where the old one still leads to all that will be closed."""
