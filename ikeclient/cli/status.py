@@ -18,13 +18,14 @@ from ikeclient.cli.view import render
 from ikeclient.cli.view.rates import Rates
 from ikeclient.cli.view.terminal import emit, is_live, say, styled, until_interrupted, width
 from ikeclient.control import client
-from ikeclient.errors import NoResponse, NoSuchTunnel, NotConnected, UsageError
+from ikeclient.errors import NoResponse, NoSuchTunnel, NotConnected, PrivilegeError, UsageError
 
 if TYPE_CHECKING:
     from ikeclient.control.status import TunnelStatus
 
 _WATCH_SECONDS = 1.0
 _ANSWER_SECONDS = 2.0
+_ASKED_AT_ONCE = 64  # tunnels
 
 
 class Check(StrEnum):
@@ -100,21 +101,45 @@ def _look(name: str | None) -> tuple[list[TunnelStatus], list[TunnelStatus]]:
 
 
 def _running(names: Sequence[str], name: str | None) -> list[TunnelStatus]:
-    """Return what tunnels say; one that has ended meanwhile is left out. Raises NoSuchTunnel if it was asked for."""
+    """Return what tunnels say; one that has ended meanwhile is left out. Raises NoSuchTunnel if it was asked for.
+
+    Several are asked at the same time: another user may have a dozen sockets that never answer.
+    """
+    if name is not None:
+        return [_answer(each) for each in names]
+    if len(names) < 2:
+        found = list(map(_answer_if_there, names))
+    else:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(len(names), _ASKED_AT_ONCE)) as pool:
+            found = list(pool.map(_answer_if_there, names))
+    return [each for each in found if each is not None]
+
+
+def _answer_if_there(name: str) -> TunnelStatus | None:
+    """Return what one of many tunnels says, or why it says nothing; None if it ended while we asked."""
+    try:
+        return _answer(name)
+    except NoSuchTunnel:
+        return None
+    except (PrivilegeError, UsageError) as error:  # of one tunnel, which must not hide the others
+        return replace(_silent(name), last_error=": ".join(error.lines()[:2]))
+
+
+def _answer(name: str) -> TunnelStatus:
+    """Return what a tunnel says, or that it says nothing. Raises NoSuchTunnel, PrivilegeError and UsageError."""
+    try:
+        return client.status(name, timeout=_ANSWER_SECONDS)
+    except NoResponse:
+        return _silent(name)
+
+
+def _silent(name: str) -> TunnelStatus:
     from ikeclient.control.status import unresponsive
 
-    tunnels = []
-    for each in names:
-        try:
-            tunnels.append(client.status(each, timeout=_ANSWER_SECONDS))
-        except NoResponse:
-            pid = client.running_pid(each) or 0
-            silent = unresponsive(each, pid, stopped=_is_stopped(pid))
-            tunnels.append(replace(silent, watch=client.decision(each)))
-        except NoSuchTunnel:  # it ended while we asked
-            if name is not None:
-                raise
-    return tunnels
+    pid = client.running_pid(name) or 0
+    return replace(unresponsive(name, pid, stopped=_is_stopped(pid)), watch=client.decision(name))
 
 
 def _is_stopped(pid: int) -> bool:

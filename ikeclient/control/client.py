@@ -257,6 +257,8 @@ def request(
 def status(name: str, *, directory: Path | None = None, timeout: float = 5.0) -> TunnelStatus:
     """Return what the tunnel `name` tells about itself, with what `ikeclient watch` has decided for it beside it.
 
+    Its name and its process ID are not its own word: they are those of the socket, the latter where it is visible.
+
     Raises NoSuchTunnel when it does not run, NoResponse when it does not answer in time or makes no sense, UsageError
     when it refuses.
     """
@@ -267,8 +269,10 @@ def status(name: str, *, directory: Path | None = None, timeout: float = 5.0) ->
         answer = connection.ask(Command.STATUS)
     if not isinstance(answer, Mapping):
         raise _nonsense(name, ParseError("it is no object"))
+    told = TunnelStatus.from_json(answer)
     watch = automatic.decision(connection.place, connection.own_name)
-    return replace(TunnelStatus.from_json(answer), user=connection.user, watch=watch)
+    pid = connection.pid or told.pid
+    return replace(told, name=connection.own_name, pid=pid, user=connection.user, watch=watch)
 
 
 def join(name: str, *, directory: Path | None = None, timeout: float = 10.0) -> object | None:

@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_example import example, keys
 
-from ikeclient.control import client
+from ikeclient.control import client, protocol
 from ikeclient.errors import NoResponse
 
 Shell = Any  # the fixture's class lives in conftest.py, which cannot be imported
+
+
+@contextmanager
+def strangers(directory: Path, replies: Sequence[bytes]) -> Iterator[None]:
+    """Sockets x0, x1 ... that accept everybody and answer with these bytes, or never."""
+    with ExitStack() as stack:
+        listening = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in replies]
+        for number, each in enumerate(listening):
+            each.bind(str(directory / f"x{number}.sock"))
+            each.listen(16)
+        ended = threading.Event()
+
+        def serve() -> None:
+            while not ended.is_set():
+                for ready in select.select(listening, [], [], 0.05)[0]:
+                    connection = stack.enter_context(ready.accept()[0])
+                    with suppress(OSError):
+                        connection.sendall(replies[listening.index(ready)])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join(10)
 
 
 def test_nothing_running_is_an_empty_list(shell: Shell) -> None:
@@ -33,6 +66,22 @@ def test_the_document_has_all_tunnels_with_every_promised_key(shell: Shell) -> N
         assert keys(tunnel) == keys(example())
     only = json.loads(shell.run("status", "work", "--json").stdout)
     assert [tunnel["name"] for tunnel in only["tunnels"]] == ["work"]
+
+
+def test_tunnels_that_do_not_answer_hide_no_other_and_are_waited_for_together(shell: Shell) -> None:
+    """O23: another user may have sockets that say nothing, or no."""
+    shell.connected("work")
+    refusal = protocol.encode(protocol.failure("no \x1b[31m"))
+    with strangers(shell.runtime, [b"", b"", b"", b"", b"", refusal]):
+        before = time.monotonic()
+        done = shell.run("status", "--json")
+        took = time.monotonic() - before
+    assert done.returncode == 0, done.stderr
+    tunnels = {each["name"]: each for each in json.loads(done.stdout)["tunnels"]}
+    assert tunnels["work"]["state"] == "connected"
+    assert {tunnels[f"x{number}"]["state"] for number in range(6)} == {"unresponsive"}
+    assert "refused" in tunnels["x5"]["last_error"]
+    assert took < 4 * 2.0  # one after the other it would be five times the time for one
 
 
 def test_the_text_form_and_the_fields(shell: Shell) -> None:

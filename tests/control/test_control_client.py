@@ -153,12 +153,21 @@ def test_a_status_that_is_no_object_makes_no_sense(directory: Path, result: obje
 def test_the_status_of_a_tunnel_is_one_value(rig: Rig) -> None:
     rig.server("work", status=lambda: {"name": "work", "state": "connected", "roams": 2, "new": True})
     user = pwd.getpwuid(os.geteuid()).pw_name
-    shown = TunnelStatus(name="work", user=user, state="connected", roams=2)
+    shown = TunnelStatus(name="work", pid=os.getpid(), user=user, state="connected", roams=2)
     assert client.status("work", directory=rig.directory) == shown
     automatic.write(rig.directory, "work", "connect", "untrusted network 'Free'")
     watched = client.status("work", directory=rig.directory).watch
     assert watched is not None
     assert watched.reason == "untrusted network 'Free'"
+
+
+def test_who_a_tunnel_is_is_not_its_own_word(directory: Path) -> None:
+    """O23: another user's process at its own socket passes for no other tunnel and no other process."""
+    reply = protocol.encode(protocol.success({"name": "home", "pid": 1, "state": "connected", "user": "root"}))
+    with impostor(directory, reply):
+        told = client.status("work", directory=directory)
+    assert (told.name, told.pid, told.state) == ("work", os.getpid(), "connected")
+    assert told.user == pwd.getpwuid(os.geteuid()).pw_name
 
 
 def test_a_tunnel_that_ends_instead_of_answering_is_said_as_such(directory: Path) -> None:
