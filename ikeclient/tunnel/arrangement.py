@@ -98,7 +98,7 @@ class Arrangement:
             return False
         text = f"another program deleted the interface {device.name}; it was made again"
         if (times := len(self._reopened)) == 1:
-            self._events.warn_once(text)
+            self._events.warn(text)
         else:
             self._events.emit("notice", text=f"{text} ({times} of at most {REOPEN_MOST} times a minute)")
         return True

@@ -139,7 +139,7 @@ class TunnelDriver:
 
     def warn(self, text: str) -> None:
         """Tell everybody, and keep it for `status` once."""
-        self._enter(partial(self.session.events.warn_once, text))
+        self._enter(partial(self.session.events.warn, text))
 
     # What happens
 

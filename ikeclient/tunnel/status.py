@@ -29,7 +29,8 @@ from ikeclient.net.model import MachineConfig
 from ikeclient.tunnel.options import Mode
 from ikeclient.tunnel.state import REPORTED, Input, State, after
 
-_MOST_WARNINGS = 16  # that are shown, the last ones
+_MOST_WARNINGS = 64  # that are kept, the last ones: each connection may bring others
+_MOST_SHOWN = 16  # of them
 
 
 class Switch(Protocol):
@@ -103,8 +104,9 @@ class Problems:
     last_error: str | None = None
 
     def warn(self, text: str) -> None:
-        """This is wrong from now on."""
-        self.warnings.append(text)
+        """This is wrong from now on; what was wrong before already becomes the last one."""
+        self.withdraw((text,))
+        self.warnings = [*self.warnings, text][-_MOST_WARNINGS:]
 
     def withdraw(self, warnings: Collection[str]) -> None:
         """These warnings are over."""
@@ -242,7 +244,7 @@ class Status:
             drops=pump.drops() if pump is not None else None,
             roams=self.counts.roams,
             reconnects=self.counts.reconnects,
-            warnings=tuple(self.problems.warnings[-_MOST_WARNINGS:]),
+            warnings=tuple(self.problems.warnings[-_MOST_SHOWN:]),
             last_error=self.problems.last_error,
         )
 

@@ -34,17 +34,10 @@ class StatusEvents:
         return taken
 
     def warn(self, text: str) -> None:
-        """Tell everybody, and keep it for `status`."""
+        """Tell everybody every time, and keep it for `status` once."""
         self._status.problems.warn(text)
         self.emit("notice", text=text)
 
     def retract(self, text: str) -> None:
         """Take back a warning that is true no more."""
         self._status.problems.withdraw((text,))
-
-    def warn_once(self, text: str) -> None:
-        """Tell everybody every time, and keep it for `status` once."""
-        if text in self._status.problems.warnings:
-            self.emit("notice", text=text)
-        else:
-            self.warn(text)

@@ -40,6 +40,21 @@ def test_a_warning_is_told_and_kept_until_it_is_true_no_more() -> None:
 def test_a_warning_that_comes_again_is_told_again_and_kept_once() -> None:
     events, status, said = made()
     for _ in range(3):
-        events.warn_once("it was made again")
+        events.warn("it was made again")
     assert status.problems.warnings == ["it was made again"]
     assert len(said) == 3
+
+
+def test_a_gateway_that_always_finds_another_text_fills_no_memory() -> None:
+    events, status, _ = made()
+    for number in range(1000):
+        events.warn(f"the gateway says: {number}")
+    assert len(status.problems.warnings) == 64
+    assert status.problems.warnings[-1] == "the gateway says: 999"
+
+
+def test_a_warning_that_comes_again_is_the_last_one_and_not_lost_among_others() -> None:
+    events, status, _ = made()
+    for text in ("of this connection", "other", "of this connection"):
+        events.warn(text)
+    assert status.problems.warnings == ["other", "of this connection"]
