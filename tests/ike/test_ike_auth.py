@@ -482,6 +482,21 @@ def test_without_an_assigned_address_another_ones_is_refused(request_: frozenset
     assert "TSi" in str(error.reason)
 
 
+@pytest.mark.parametrize("value", [b"abc", bytes(range(5)), b""])
+def test_an_address_that_is_none_is_told_before_the_error_that_it_leads_to(value: bytes) -> None:
+    """K12."""
+
+    def edit(payloads: list[Payload]) -> list[Payload]:
+        attribute = ConfigAttribute(type=ConfigAttributeType.INTERNAL_IP4_ADDRESS, value=value)
+        return [*without(ConfigPayload)(payloads), ConfigPayload(type=ConfigType.REPLY, attributes=(attribute,))]
+
+    world = answered("auth", edit)
+    assert "no CFG_REPLY with a usable address" in (failed(world, NegotiationRefused).reason or "")
+    told = [event.text for event in world.events if isinstance(event, Notice)]
+    wanted = f"refused INTERNAL_IP4_ADDRESS from the gateway: an IPv4 address of {len(value)} bytes"
+    assert told == ([wanted] if value else [])
+
+
 @pytest.mark.parametrize("own", ["127.0.0.1", "169.254.3.4"])
 def test_our_own_address_is_no_inner_one_if_it_is_of_this_machine_or_link_alone(own: str) -> None:
     """K22: as when the gateway is reached by way of a relay on this machine."""

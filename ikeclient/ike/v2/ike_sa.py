@@ -307,6 +307,7 @@ class IkeSa:
         self.outcome = outcome
         self.state = after(self.state, Input.AUTHENTICATED)
         if outcome.child is None:
+            self.events.extend(Notice(text=text) for text in outcome.notices)  # one may tell why
             self.ending.because(outcome.child_error)
             self.delete(now)
             return

@@ -110,7 +110,7 @@ class FirstChild:
                 if address not in usable
             ]
         if not intersect(hosts((self.own,)), local):
-            reason = f"its answer has no CFG_REPLY with an address, and TSi is {local[0]}, not our own {self.own}"
+            reason = f"its answer has no CFG_REPLY with a usable address, and TSi is {local[0]}, not our own {self.own}"
             raise NegotiationRefused(
                 "the gateway assigned no inner address",
                 reason=reason,
