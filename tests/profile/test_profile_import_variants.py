@@ -389,6 +389,19 @@ def test_nothing_outside_the_directory_is_opened(tmp_path: Path, write: Write) -
     assert sum("not read: include" in text for text in draft.warnings) >= 2
 
 
+@pytest.mark.parametrize("name", ["gone", "work", "later", "connections"])
+def test_a_section_that_settings_cannot_be_taken_over_from_is_named(name: str) -> None:
+    """A section may be limited by what it takes over, such as the gateway's identity."""
+    text = swan().replace("work {", f"work : {name} {{", 1) + "later {\n x = y\n}\n"
+    assert f"not taken over: {name} (no such section stands before)" in read(text).warnings
+    assert not any("not taken over" in each for each in read(f"base {{\n x = y\n}}\n{swan()}").warnings)
+
+
+def test_a_connection_that_settings_cannot_be_taken_over_from_is_named() -> None:
+    told = read(ipsec("authby=psk", "leftid=a", "also=gone")).warnings
+    assert "not taken over: also = gone (there is no such connection in the file)" in told
+
+
 def test_an_include_that_includes_itself_ends(tmp_path: Path, write: Write) -> None:
     path = write("swanctl.conf", swan() + "include swanctl.conf\n")
     assert read(path.read_bytes(), source=path).name == "work"

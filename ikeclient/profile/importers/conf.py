@@ -88,7 +88,7 @@ class _Parser:
             if match["close"]:
                 if len(stack) == outer:
                     raise _wrong(name, text, position, "closes a section that is not open")
-                _close(stack, self._budget)
+                self._close(stack)
             elif match["include"] is not None:
                 self._include(match["include"].strip().strip('"'), stack, depth)
             elif match["open"]:
@@ -108,6 +108,19 @@ class _Parser:
         if len(stack) > outer:
             raise ProfileError(f"a section is not closed at the end of {name or 'the file'}")
 
+    def _close(self, stack: _Stack) -> None:
+        """Close the innermost section and let it inherit from the closed sections that it refers to."""
+        section, references = stack.pop()
+        for name in references:
+            found: Section | None = stack[0][0]
+            for part in name.split("."):
+                found = found.sections.get(part) if found is not None else None
+            found = found or stack[-1][0].sections.get(name)
+            if found is None or found is section or any(found is outer for outer, _ in stack):
+                self._warnings.append(f"not taken over: {printable(name, 80)} (no such section stands before)")
+            else:
+                section.below(found, self._budget)
+
     def _include(self, pattern: str, stack: _Stack, depth: int) -> None:
         names = self._place.matching(pattern) if depth < MAX_DEPTH else []
         if not names:
@@ -122,18 +135,6 @@ class _Parser:
             except UnicodeDecodeError:
                 raise ProfileError(f"{printable(name, 80)} is not UTF-8 text") from None
             self.parse(text, stack, depth + 1, printable(name, 80))
-
-
-def _close(stack: list[tuple[Section, list[str]]], budget: list[int]) -> None:
-    """Close the innermost section and let it inherit from the closed sections that it refers to."""
-    section, references = stack.pop()
-    for name in references:
-        found: Section | None = stack[0][0]
-        for part in name.split("."):
-            found = found.sections.get(part) if found is not None else None
-        found = found or stack[-1][0].sections.get(name)
-        if found is not None and found is not section and all(found is not outer for outer, _ in stack):
-            section.below(found, budget)
 
 
 def _unescaped(match: re.Match[str]) -> str:

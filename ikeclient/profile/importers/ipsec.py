@@ -180,15 +180,23 @@ class _File:
     def connection(self, name: str) -> _Settings:
         """The settings of a connection with what it takes over by `also` and from `%default`."""
         result: _Settings = {}
-        order = [name]
-        for each in order:  # which grows meanwhile
+        for each in self._sources(name):
             for key, value in self.connections.get(each, {}).items():
                 result.setdefault(key, value)
+        defaults = self.connections.get("%default", {})
+        return {**defaults, **result}
+
+    def missing(self, name: str) -> list[str]:
+        """What a connection takes settings over from and is not in the file."""
+        return [each for each in self._sources(name) if each != name and each not in self.connections]
+
+    def _sources(self, name: str) -> list[str]:
+        order = [name]
+        for each in order:  # which grows meanwhile
             for other in _also(self.connections.get(each, {})):
                 if other not in order and len(order) < MAX_ALSO:
                     order.append(other)
-        defaults = self.connections.get("%default", {})
-        return {**defaults, **result}
+        return order
 
 
 def read_ipsec(
@@ -239,6 +247,8 @@ def _draft(
     draft = Draft(name)
     for warning in file.warnings:
         draft.warn(warning)
+    for other in file.missing(without):
+        draft.warn(f"not taken over: also = {printable(other, 80)} (there is no such connection in the file)")
     dialect = _dialect(file, settings)
     _refuse(settings)
     ours = _our_side(settings, dialect)
