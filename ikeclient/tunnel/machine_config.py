@@ -86,6 +86,12 @@ def _outside(configuration: Configuration) -> str:
     return ", ".join([*networks, *([f"{more} more"] if more else []), *lan])
 
 
+def _limited(selectors: Sequence[TrafficSelector]) -> list[str]:
+    """The selectors that carry single protocols or ports, of networks that no other one carries whole."""
+    whole = [selector for selector in selectors if not selector.is_limited]
+    return [str(each) for each in selectors if each.is_limited and not any(one.contains(each) for one in whole)]
+
+
 def machine_config(
     network: NetworkSettings,
     configuration: Configuration,
@@ -107,6 +113,10 @@ def machine_config(
     routes = tuple(each for each in routes if each not in refused)
     require_routes(routes, remote)
     dns, warnings = dns_config(network, configuration, routes, carried)
+    if limited := [*_limited(remote), *_limited(local)]:
+        more = f" and {len(limited) - 4} more" if len(limited) > 4 else ""
+        what = "the gateway lets single protocols or ports through, and drops what else is sent there"
+        warnings += (f"{what}: {', '.join(limited[:4])}{more}",)
     if refused:
         warnings += (f"not routed, since it is of the link alone: {', '.join(map(str, refused[:8]))}",)
     if by_gateway and (outside := _outside(configuration)):

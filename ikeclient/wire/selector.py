@@ -47,6 +47,11 @@ class TrafficSelector:
     def _ports(self) -> tuple[int, int]:
         return self.start_port, self.end_port
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether it selects packets of one protocol or of some ports only."""
+        return bool(self.protocol) or self._ports != _ANY_PORT
+
     def contains(self, other: TrafficSelector) -> bool:
         """Whether everything `other` selects is selected by this too."""
         return (

@@ -117,6 +117,35 @@ def test_what_is_of_the_link_alone_is_routed_only_if_the_profile_names_it() -> N
         machine_config(settings(), addresses, local, selectors("169.254.0.0/16"), UNDERLAY)
 
 
+WEB = TrafficSelector(
+    start=ip_address("10.99.0.0"), end=ip_address("10.99.0.255"), protocol=6, start_port=443, end_port=443
+)
+UNSEEN = TrafficSelector(
+    start=ip_address("10.88.0.1"), end=ip_address("10.88.0.1"), protocol=17, start_port=65535, end_port=0
+)
+
+
+@pytest.mark.parametrize(
+    ("local", "remote", "told"),
+    [
+        ((), (WEB,), "10.99.0.0/24[6/443-443]"),
+        ((UNSEEN,), selectors("10.99.0.0/24"), "10.88.0.1/32[17/65535-0]"),
+        ((), (WEB, *selectors("10.98.0.0/16")), "10.99.0.0/24[6/443-443]"),
+        ((), (WEB, *selectors("10.99.0.0/16")), None),  # as a responder answers that names the first packet as well
+        ((), (WEB,) * 9, " and 5 more"),
+        ((), selectors("10.99.0.0/24"), None),
+    ],
+)
+def test_selectors_of_single_protocols_or_ports_are_told(
+    local: tuple[TrafficSelector, ...], remote: tuple[TrafficSelector, ...], told: str | None
+) -> None:
+    """K11: the routes lead whole networks into the tunnel, and it carries less of them."""
+    local = local or selectors("10.88.0.1/32")
+    _, warnings = machine_config(settings(), granted("10.88.0.1/32"), local, remote, UNDERLAY)
+    assert [told in warning for warning in warnings if told] == ([True] if told else [])
+    assert bool(warnings) is (told is not None)
+
+
 def test_selectors_that_would_flood_the_routing_table_are_refused() -> None:
     """K12: at most 256 routes, however few selectors they come from."""
     odd = tuple(
