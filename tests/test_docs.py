@@ -161,6 +161,13 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
         assert any((base / name).exists() for base in (ROOT, ROOT / "ikeclient", page.parent)), name
 
 
+def test_every_script_is_listed() -> None:
+    """`scripts/env` is for the others to read."""
+    listed = set(re.findall(r"`scripts/([\w/-]+)", (ROOT / "CONTRIBUTING.md").read_text()))
+    scripts = {path.name for path in (ROOT / "scripts").iterdir() if path.is_file()}
+    assert scripts - {"env"} == {name for name in listed if "/" not in name}
+
+
 def test_every_variable_of_a_hook_is_told() -> None:
     source = (ROOT / "ikeclient/tunnel/hooks.py").read_text()
     given = set(re.findall(r'"(IKECLIENT_[A-Z_]+)":', source))
