@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import field, replace
+from typing import TYPE_CHECKING
 
 from ikeclient.crypto.algorithms.keymat import IkeKeys
 from ikeclient.crypto.pki.bundles import CertificateForm, FetchedCertificates
@@ -51,6 +52,9 @@ from ikeclient.wire.payload import Payload
 from ikeclient.wire.registry import CertEncoding, EapCode, EapType, ExchangeType, NotifyType
 from ikeclient.wire.sa import SaPayload
 
+if TYPE_CHECKING:
+    from ikeclient.eap.peer import EapPeer
+
 MIN_AUTH_LIFETIME = 60
 _UNPROVEN = "the gateway did not authenticate itself"
 _ALONE = "EAP alone was to prove it, by a method that proves no gateway or makes no keys (RFC 5998 section 3)"
@@ -83,6 +87,22 @@ def _ask(request: Request) -> Generator[Request, object, Payloads]:
     return answer
 
 
+def _with_credentials(peer: EapPeer, missing: NeedCredential) -> Generator[Need, object, bytes | None]:
+    """The response of `peer` with what it lacks from outside, or without it if nobody can supply that."""
+    response: bytes | NeedCredential | None = missing
+    while isinstance(response, NeedCredential):
+        try:
+            supplied = yield Need(kind=NeedKind(response.kind), request=response.prompt)
+        except IkeclientError as error:  # nobody can be asked
+            response = peer.decline()
+            if response is None:
+                raise peer.refusal or error from None
+            return response
+        assert isinstance(supplied, str)
+        response = peer.supply(supplied)
+    return response
+
+
 def auth_lifetime(payloads: Sequence[Payload]) -> int | None:
     """The seconds that an AUTH_LIFETIME allows, if there is one (RFC 4478), but enough to get something else done."""
     data = next((n.data for n in notifies(payloads) if n.type == NotifyType.AUTH_LIFETIME and len(n.data) == 4), None)
@@ -90,7 +110,7 @@ def auth_lifetime(payloads: Sequence[Payload]) -> int | None:
 
 
 class AuthExchange:
-    """One run of IKE_AUTH for one candidate; `run` is the generator that `sa.py` drives.
+    """One run of IKE_AUTH for one candidate; `run` is the generator that the handshake drives.
 
     `initial_contact` tells the gateway to forget older connections of ours (RFC 7296 section 2.4).
     """
@@ -375,6 +395,19 @@ class AuthExchange:
             sim=auth.sim,
             now=sources.wall_clock,
         )
+        revocation = yield from self._eap_rounds(peer, answer)
+        self._notices += (f"the gateway says: {text}" for text in peer.notices)
+        if peer.msk is None and not self.gateway_verified:
+            raise GatewayNotAuthenticated(_UNPROVEN, reason=_ALONE)
+        final = yield from self._prove_eap_keys(peer.msk, identity, own, follows=follows)
+        method = method_name(peer.method) if peer.method is not None else "eap"
+        self._note_own(Proof(method=method, revocation=revocation))
+        if not self.gateway_verified:
+            self._note_gateway(Proof(method=method, revocation=revocation))
+        return final
+
+    def _eap_rounds(self, peer: EapPeer, answer: Payloads) -> Generator[Request | Need, object, str | None]:
+        """Have `peer` answer until EAP is over; returns what is known of the revocation of its server's certificate."""
         revocation: str | None = None
         while not peer.finished:
             eap = find(answer, EapPayload)
@@ -389,24 +422,18 @@ class AuthExchange:
             response = peer.respond(eap.packet)
             for query in peer.take_queries():
                 revocation = summary((yield from self._states(query, "authentication server")))
-            while isinstance(response, NeedCredential):
-                try:
-                    supplied = yield Need(kind=NeedKind(response.kind), request=response.prompt)
-                except IkeclientError as error:  # nobody can be asked
-                    response = peer.decline()
-                    if response is None:
-                        raise peer.refusal or error from None
-                    break
-                assert isinstance(supplied, str)
-                response = peer.supply(supplied)
+            if isinstance(response, NeedCredential):
+                response = yield from _with_credentials(peer, response)
             if response is not None:
                 answer = yield from _ask(
                     Request(exchange=ExchangeType.IKE_AUTH, payloads=(EapPayload(packet=response),))
                 )
-        self._notices += (f"the gateway says: {text}" for text in peer.notices)
-        msk = peer.msk
-        if msk is None and not self.gateway_verified:
-            raise GatewayNotAuthenticated(_UNPROVEN, reason=_ALONE)
+        return revocation
+
+    def _prove_eap_keys(
+        self, msk: bytes | None, identity: Identity, own: Identity, *, follows: bool
+    ) -> Generator[Request | Need, object, Payloads]:
+        """Exchange AUTH payloads made from the MSK, or from SK_p if the method made none; otherwise as `_eap`."""
 
         def prove(each: Candidate) -> ProofGenerator:
             yield from ()
@@ -424,10 +451,6 @@ class AuthExchange:
         self._candidate = self._ppk.settle(final, self._candidate)
         secret = msk or self._candidate.keying.keys.pr
         authenticate.verify_shared_key(self._candidate, secret, identity, theirs, "the keys that EAP agreed on")
-        method = method_name(peer.method) if peer.method is not None else "eap"
-        self._note_own(Proof(method=method, revocation=revocation))
-        if not self.gateway_verified:
-            self._note_gateway(Proof(method=method, revocation=revocation))
         return final
 
     def _outcome(self, answer: Payloads, identity: Identity) -> AuthOutcome:
