@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class ServerRig:
-    """`call` and `run` work on the loop of the servers; `pulse` proves that the loop still turns."""
+    """`call` and `run` work on the loop of the servers."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

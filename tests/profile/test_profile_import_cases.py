@@ -27,7 +27,7 @@ def attached(draft: Draft, key: str) -> bytes | None:
     return next((item.data for item in draft.attachments if item.key[1] == key), None)
 
 
-# What the profile holds; keys that are not named here have to be at their defaults where `ONLY` says so.
+# What the profile holds, of the keys that are named here.
 EXPECTED: dict[str, dict[str, Any]] = {
     "01-rightid-at.ipsec.conf": {
         "gateway": {"address": "vpn.example.com", "identity": "vpn.example.com"},

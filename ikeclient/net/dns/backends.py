@@ -2,8 +2,8 @@
 
 systemd-resolved is spoken to by its own `resolvectl`: D-Bus would need a library for four calls, and the command is
 there wherever the service is. It counts only if the resolver's configuration file leads to it. Next comes resolvconf
-(Debian's or openresolv), last the file itself (`dns_file`). Programs are run without a shell, by absolute path from a
-fixed list of directories, with an environment of two variables.
+(Debian's or openresolv), last the file itself (`resolv_conf`). Programs are run without a shell, by absolute path from
+a fixed list of directories, with an environment of two variables.
 
 Servers and domains come from a gateway. The protocol core filters them; they are checked again here, because here they
 become arguments and lines of a file.
