@@ -206,6 +206,9 @@ class FastSend:
             self.flush()
         run, sender = self._spare[-1], self._sender
         head = b"" if seen else self._frame[VNET_HEADER:_FRAME_HEAD]
+        if sender.pacing:
+            most = 1
+            sender.wait_for_turn(length // mtu)
         descriptors = self._device.descriptor, sender.run_descriptor, sender.name
         count, frames, taken, left, unsent = sa.send_supers(
             self._frame, length, mtu, run.slots, descriptors, (_SUPER, most, room)
@@ -266,6 +269,7 @@ class FastSend:
         if run.count:
             try:
                 if run.seal():
+                    self._sender.wait_for_turn(run.count)
                     self._sender.send_run(run)
             finally:
                 run.clear()

@@ -75,13 +75,25 @@ class Sender:
 
     @property
     def run_descriptor(self) -> int:
-        """What a run can be sent by to `name`, with a system call; -1: nothing, or runs are kept apart."""
+        """What a run can be sent by to `name`, with a system call; -1: nothing."""
         runs = self.runs
-        return runs.descriptor if runs is not None and runs.segments and not self._to_pace else -1
+        return runs.descriptor if runs is not None and runs.segments else -1
 
     def pace(self) -> None:
         """Keep the next long runs apart, since packets get lost."""
         self._to_pace = _PACED_RUNS
+
+    @property
+    def pacing(self) -> bool:
+        """Whether that is still so."""
+        return self._to_pace > 0
+
+    def wait_for_turn(self, count: int) -> None:
+        """Wait before a run of `count` datagrams is sent, if it is a long one and those are kept apart."""
+        if count >= _LONG_RUN and self._to_pace:
+            self._to_pace -= 1
+            self._paced = True
+            self._pace()
 
     def take_paced(self) -> bool:
         """Whether runs were kept apart since this was last asked."""
@@ -102,12 +114,8 @@ class Sender:
     # ESP
 
     def send_run(self, run: Run) -> None:
-        """Send sealed datagrams: the fast path."""
+        """Send sealed datagrams, now: the fast path."""
         count = run.count
-        if count >= _LONG_RUN and self._to_pace:
-            self._to_pace -= 1
-            self._paced = True
-            self._pace()
         remote, transport, payloads = self.remote, self.runs, run.slots.view[: run.end]
         if remote is not None and transport is not None:
             sent = transport.send_run(payloads, run.stride, remote, run.tos)
