@@ -18,6 +18,7 @@ SOURCES = (
     "ikeclient/esp/codec/_evp.pxi",
     "ikeclient/esp/codec/_filter.pxi",
     "ikeclient/esp/codec/_relay.pxi",
+    "ikeclient/esp/codec/_run.pxi",
     "ikeclient/esp/codec/_single.pxi",
 )
 elsewhere = None if os.access(HERE, os.W_OK) else tempfile.TemporaryDirectory(prefix="ikeclient-build-")

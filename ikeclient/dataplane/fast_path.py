@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ikeclient.dataplane.bulk import HEAD, LONG, Bulk
 from ikeclient.dataplane.interfaces import IKE_PORT, Address, FrameDevice, PumpCounters, RunTransport
 from ikeclient.dataplane.limits import Limits
-from ikeclient.dataplane.receiver import ARENA, BURST, LONG_BURST, LONGEST, Receiver
+from ikeclient.dataplane.receiver import ARENA, BURST, LONG_BURST, LONGEST, SHORTEST_ESP, Receiver
 from ikeclient.dataplane.sender import Sender
 from ikeclient.esp.codec.choice import VNET_HEADER, examine, segment, survey
 from ikeclient.esp.codec.run import Run
@@ -37,7 +37,6 @@ _SUPER = 16_384  # bytes of a frame that makes a run by itself
 _BURST, _SUPER_BURST = 131_072, 524_288
 _MOST_RUNS = 8  # of as many SAs at a time, so that packets of several do not break up each other's runs
 _LONGEST_TRAILER = 257
-_SHORTEST_ESP = 8
 _NO_HEADER = bytes(VNET_HEADER)
 _spi = Struct(">I").unpack_from
 
@@ -360,7 +359,7 @@ class FastReceive:
 
     def _take_single(self, length: int, source: Address, tos: int) -> bool:
         """Carry the datagram that came alone; false if it is not ESP of ours."""
-        if length < _SHORTEST_ESP or source[1] == IKE_PORT:
+        if length < SHORTEST_ESP or source[1] == IKE_PORT:
             return False
         sa = self._table.inbound.get(_spi(self._view)[0])
         if sa is None:
@@ -374,20 +373,23 @@ class FastReceive:
         assert source is not None
         if not end:
             self._other(b"", source, local)
-        at = 0
-        while at < end:
+        slot = 0
+        while (at := slot * stride) < end:
             count, sa = 1, None
-            if source[1] != IKE_PORT and stride >= _SHORTEST_ESP and end - at >= _SHORTEST_ESP:
-                count, spi, low, rising = survey(run.slots.buffer, end, stride, at // stride)
+            if source[1] != IKE_PORT and stride >= SHORTEST_ESP and end - at >= SHORTEST_ESP:
+                count, spi, low, rising = survey(run.slots.buffer, end, stride, slot)
                 sa = lookup(spi)
-            stop = min(at + count * stride, end)
+                if sa is not None and not sa.mixes:
+                    count = run.alike(slot, count)
+            run.narrow(slot, count)
+            slot += count
             if sa is None:
-                for begin in range(at, stop, stride):
-                    self._other(bytes(view[begin : min(begin + stride, stop)]), source, local)
+                for i in range(count):
+                    begin = at + i * stride
+                    self._other(bytes(view[begin : begin + run.length(i)]), source, local)
             elif count == 1:
-                self._single(sa, at, stop - at, run.tos & 3)
+                self._single(sa, at, run.last, run.tos & 3)
             else:
-                run.narrow(at, stop)
                 before, selective = sa.authenticated, sa.selective
                 frames, look = sa.open_run(run, self._out, low=low, rising=rising, merge_udp=self._device.merges_udp)
                 if sa.authenticated != before:
@@ -398,7 +400,6 @@ class FastReceive:
                     if stride >= LONG:
                         self._note(frames)
                     self._write(frames, look)
-            at = stop
 
     def _note(self, frames: list[Frame]) -> None:
         """Show the last long frame to `bulk`; a run may end with a short packet of another flow."""

@@ -4,7 +4,8 @@
 - Nobody has, and there are several: recvmmsg(2) receives them into the slots of one stride (`net.transport.recvmmsg`).
 - One is alone, such as a ping's: a plain call receives it, and nobody looks for a second one.
 
-Whatever the way, datagrams of one size, source and TOS octet that follow each other become one run.
+Whatever the way, datagrams of one source and TOS octet that follow each other become one run, if they have one size, or
+came with one recvmmsg(2), which knows the length of each.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ikeclient.esp.codec.slots import Slots
 from ikeclient.net.transport.recvmmsg import Arrival, Recvmmsg
 
 LONGEST = 65536  # of what one call receives
+SHORTEST_ESP = 8
 ARENA = 4 * LONGEST
 # Bytes after which a call ends, so that the other direction has its turn: more than come while a call waits for several
 # (`event_loop.COALESCING_DELAY`), at a gigabit per second, and while they are carried.
@@ -44,7 +46,8 @@ class Receiver:
         self._take = take
         self._burst = burst
         self._run = Run(self.slots)
-        self._recvmmsg = Recvmmsg(self.slots.buffer)
+        self._lengths: list[int] = []  # of the datagrams in the first slots, if some are shorter
+        self._recvmmsg = Recvmmsg(self.slots.buffer, SHORTEST_ESP)
         self.busy = False
         self._alone = 0  # datagrams in a row that nobody had merged
         self._stride = 1  # of the longest datagrams of late
@@ -61,7 +64,7 @@ class Receiver:
 
     def _collect(self, transport: RunTransport, limit: int, first: Arrival | None) -> int:
         """As `drain`, with runs made of datagrams that can share one."""
-        run, view, take, local = self._run, self.slots.view, self._take, transport.local
+        view, local = self.slots.view, transport.local
         reads = loose = widest = taken = end = 0
         stride, tos = 1, 0
         source: Address | None = None  # None while the run is empty
@@ -76,38 +79,52 @@ class Receiver:
                 reads += count
                 loose += 0 if merged else count
                 taken += length
+                lengths = self._recvmmsg.lengths if several else []
                 fits = source is not None and end % stride == 0 and sender == source and octet == tos
                 fits = fits and end + length <= ARENA
                 if not fits or size > stride or (size < stride and length > size):
                     if source is not None:
-                        run.fill(end, stride, source, tos)
-                        take(run, local)
+                        self._hand_over(end, stride, source, tos, local)
                     if end or data is not None:
                         view[:length] = view[end : end + length] if data is None else data
                     end, stride, source, tos = 0, max(size, 1), sender, octet
                 elif data is not None:
                     view[end : end + length] = data
+                if lengths:
+                    self._fill_up(end, stride)
+                    self._lengths += lengths
                 end += length
                 if not length and end:  # an empty datagram comes by itself
-                    run.fill(end, stride, sender, octet)
-                    take(run, local)
+                    self._hand_over(end, stride, sender, octet, local)
                     end = 0
                 if not length or end % stride or end >= MAXIMUM_SLOTS * stride or end > ARENA - LONGEST:
-                    run.fill(end, stride, sender, octet)
-                    take(run, local)
+                    self._hand_over(end, stride, sender, octet, local)
                     end, source = 0, None
-                if length and stride > widest:
-                    widest = stride
+                if length:
+                    widest = max(widest, max(lengths, default=stride))
             if not arrivals or (several and self._recvmmsg.exhausted):
                 break
         if source is not None:
-            run.fill(end, stride, source, tos)
-            take(run, local)
+            self._hand_over(end, stride, source, tos, local)
         elif not reads:
             transport.drain_errors()
         self._stride = widest or self._stride
         self.unmerged = loose >= _MANY and 2 * loose > reads
         return reads
+
+    def _fill_up(self, end: int, stride: int) -> None:
+        """Say the lengths of those up to `end` that are alike."""
+        whole, rest = divmod(end, stride)
+        self._lengths += [stride] * (whole - len(self._lengths))
+        if rest:
+            self._lengths.append(rest)
+
+    def _hand_over(self, end: int, stride: int, source: Address, tos: int, local: Address) -> None:
+        if self._lengths:
+            self._fill_up(end, stride)
+        self._run.fill(end, stride, source, tos, self._lengths)
+        self._lengths = []
+        self._take(self._run, local)
 
     def _arrivals(self, transport: RunTransport, several: bool, end: int, stride: int, most: int) -> Sequence[Arrival]:
         """The next datagrams, which lie at `end` if not in the arrival itself: merged ones, or `several`."""

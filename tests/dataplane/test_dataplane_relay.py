@@ -15,10 +15,11 @@ from test_dataplane_pump import HOST4, VIP4, back, child, gateway_side, ipv4, su
 
 from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.dataplane.event_loop import PacketLoop
-from ikeclient.dataplane.interfaces import Relayed
+from ikeclient.dataplane.interfaces import Address, Relayed
 from ikeclient.dataplane.pump import Pump, PumpCallbacks
 from ikeclient.dataplane.sender import NON_ESP_MARKER
 from ikeclient.esp.codec import run_cipher
+from ikeclient.esp.codec.run import Run
 from ikeclient.esp.sa.pair import SaPair
 from ikeclient.net.transport.udp import UdpSocket
 
@@ -119,6 +120,45 @@ def test_what_is_not_plain_takes_the_steps_that_it_always_took(ends: tuple[End, 
     there.relay()
     assert there.ike == [IKE]
     assert there.pump.child_counters(there.spi).packets_in == 1
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["OpenSSL", "cryptography"])
+def test_datagrams_that_differ_in_length_share_a_run(ends: tuple[End, End], *, compiled: bool) -> None:
+    """As acknowledgements do, some of which are selective; with what is no ESP between them, everything in order."""
+    here, there = ends
+    spi = there.spi
+    if not compiled:
+        run_cipher.load(())
+        pair = child(0xC0000002, 0xD0000002)
+        here.pump.install(pair)
+        there.pump.install(gateway_side(pair))
+        spi = pair.spi_out
+    receiver = there.pump._fast.receive.receiver  # type: ignore[union-attr]
+    take, lengths = receiver._take, list[list[int]]()
+
+    def seen(run: Run, local: Address) -> None:
+        lengths.append(run.lengths)
+        take(run, local)
+
+    receiver._take = seen
+    sizes = [10, 10, 300, 7, 10, 10, 10, 299, 300, 9, 9]
+    for keepalive in (False, True):
+        receiver._alone, receiver._stride = 9, 400
+        expected = [ipv4(bytes([number]) * size) for number, size in enumerate(sizes)]
+        for at, packet in enumerate(expected):
+            if at in (4, 8):
+                here.pump.send_ike(IKE + bytes(at), there.socket.local)
+            if keepalive and at == 6:
+                here.pump.send_keepalive()
+            here.tun.waiting.append(packet)
+            here.pump.drain_tun(False)
+        there.pump.drain_udp(there.socket, True)
+        assert there.tun.written == expected
+        assert there.ike == [IKE + bytes(4), IKE + bytes(8)]
+        there.tun.written, there.ike = [], []
+    assert there.pump.child_counters(spi).packets_in == 2 * len(sizes)
+    assert len(lengths[0]) == len(sizes) + 2, "one run, but for the keepalive, which is too short for one"
+    assert len(lengths) > 2
 
 
 def test_super_packets_that_wait_leave_with_one_call_unless_runs_are_kept_apart(

@@ -570,7 +570,15 @@ def test_it_is_said_which_codec_is_in_use() -> None:
 def test_the_sources_of_the_compiled_module_are_known_by_their_digest() -> None:
     parts = [
         Path(offload.__file__).with_name(name).read_bytes()
-        for name in ("_offload.pyx", "_coalesce.pxi", "_evp.pxi", "_filter.pxi", "_relay.pxi", "_single.pxi")
+        for name in (
+            "_offload.pyx",
+            "_coalesce.pxi",
+            "_evp.pxi",
+            "_filter.pxi",
+            "_relay.pxi",
+            "_run.pxi",
+            "_single.pxi",
+        )
     ]
     assert sha256(b"".join(parts)).hexdigest()[:16] == offload.SOURCES, "write this into ikeclient/esp/codec/choice.py"
 

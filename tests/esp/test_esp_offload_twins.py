@@ -210,6 +210,19 @@ def test_coalescing(packets: list[bytes], gap: int, icv: int, merge_udp: bool, s
     same("coalesce", arena, len(arena), stride, 0, len(packets), gap, icv, skip, out, merge_udp)
 
 
+@given(flows(), st.integers(0, 24), st.integers(0, 16), st.data())
+def test_coalescing_of_different_lengths(packets: list[bytes], gap: int, icv: int, data: st.DataObject) -> None:
+    """Each plaintext ends where its datagram does; the rest of its slot is of no concern."""
+    parts = [bytes(gap) + p + b"\0" + (b"\x04" if p[0] >> 4 == 4 else b"\x29") + bytes(icv) for p in packets]
+    stride = max(map(len, parts), default=gap + icv + 1) + data.draw(st.integers(0, 9))
+    arena = bytearray().join(part.ljust(stride, b"\xee") for part in parts)
+    lengths = [len(part) - data.draw(st.sampled_from([0] * 9 + [1, 30])) for part in parts]
+    out = bytearray(len(arena) + 20 * len(packets))
+    first = data.draw(st.integers(0, min(2, len(parts))))
+    count = len(parts) - first
+    same("coalesce", arena, len(arena), stride, first, count, gap, icv, bytes(count), out, True, lengths)
+
+
 @st.composite
 def runs(draw: st.DrawFn) -> list[bytes]:
     """A run of TCP or UDP whose counters may wrap around; words that change places are noticed by no checksum."""
@@ -242,3 +255,8 @@ def test_coalescing_of_runs(packets: list[bytes], icv: int) -> None:
 @given(BYTES, SMALL, st.lists(st.integers(-1, 40), min_size=5, max_size=5), st.binary(max_size=30), BYTES)
 def test_coalescing_of_anything(arena: bytearray, end: int, numbers: list[int], states: bytes, out: bytearray) -> None:
     same("coalesce", arena, end, *numbers, states, out, True)
+
+
+@given(BYTES, st.lists(st.integers(-1, 40), min_size=5, max_size=5), st.lists(SMALL, max_size=50), BYTES)
+def test_coalescing_of_any_lengths(arena: bytearray, numbers: list[int], lengths: list[int], out: bytearray) -> None:
+    same("coalesce", arena, len(arena), *numbers, bytes(40), out, True, lengths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import pairwise
 from random import Random
@@ -107,6 +108,7 @@ EVERYTHING = PacketFilter(
     destinations=[Selector(version=4, start=0, end=2**32 - 1), Selector(version=6, start=0, end=2**128 - 1)],
 )
 SLOTS, OUT = Slots(1 << 16), memoryview(bytearray(1 << 17))
+SOURCE = ("192.0.2.1", 4500)
 
 
 def _inner(random: Random) -> bytes:
@@ -147,9 +149,21 @@ def _esp(random: Random) -> None:
     if spi != 256:
         return
     run = Run(SLOTS)
-    run.stride, run.tos = stride, random.randint(0, 3)
-    run.narrow(0, min(count * stride, len(arena)))
-    frames, _ = receiver.open_run(run, OUT, low=low, rising=rising, merge_udp=True)
+    run.fill(len(arena), stride, SOURCE, random.randint(0, 3), [])
+    run.narrow(0, count)
+    _looked_at(receiver.open_run(run, OUT, low=low, rising=rising, merge_udp=True)[0])
+    mixed = InboundSa(256, suite, _keys(suite), filter=EVERYTHING)
+    lengths = list(map(len, sealed))
+    if not mixed.mixes or stride * len(sealed) > 1 << 16 or min(lengths) < 8:
+        return
+    SLOTS.buffer[: stride * len(sealed)] = b"".join(packet.ljust(stride) for packet in sealed)
+    run.fill(stride * len(sealed), stride, SOURCE, 0, lengths)
+    run.narrow(0, len(sealed))
+    _looked_at(mixed.open_run(run, OUT, low=low, rising=rising, merge_udp=True)[0])
+    assert (mixed.authenticated, mixed.counters) == (single.authenticated, single.counters)
+
+
+def _looked_at(frames: Iterable[tuple[int, int, int, int]]) -> None:
     for start, end, _, _ in frames:
         assert offload.examine(OUT[start:end], end - start)[0]
 
@@ -271,12 +285,11 @@ def twins(data: bytes) -> object:
         for receiver in _receivers(packet_filter):
             SLOTS.buffer[: stride * len(sealed)] = b"".join(sealed)
             run = Run(SLOTS)
-            run.stride, run.tos = stride, 0
-            run.narrow(0, stride * len(sealed))
+            run.fill(stride * len(sealed), stride, SOURCE, 0, [])
+            run.narrow(0, len(sealed))
             frames, _ = receiver.open_run(run, OUT, low=1, rising=True, merge_udp=True)
             assert receiver.counters == seen[0][1], (receiver.counters, seen[0][1])
-            for start, end, _, _ in frames:
-                assert offload.examine(OUT[start:end], end - start)[0]
+            _looked_at(frames)
         counters = seen[0][1]
         verdict = (min(counters.packets, 2), min(counters.malformed, 1), min(counters.selector_drops, 1))
     return verdict

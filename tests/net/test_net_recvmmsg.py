@@ -17,7 +17,7 @@ from ikeclient.esp.sa.table import SaTable
 from ikeclient.net.transport.recvmmsg import SLOTS, Recvmmsg
 from ikeclient.net.transport.udp import UdpSocket
 
-STRIDE = 200
+STRIDE, SHORTEST = 200, 8
 ADDRESS = {4: "127.0.0.1", 6: "::1"}
 Seen = tuple[bytes, int, int]  # data, port of the sender, TOS octet
 
@@ -71,7 +71,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 
 @pytest.fixture
 def many() -> Recvmmsg:
-    return Recvmmsg(bytearray(3 * 65536))
+    return Recvmmsg(bytearray(3 * 65536), SHORTEST)
 
 
 def test_datagrams_that_are_alike_lie_one_behind_the_other(pair: Pair, many: Recvmmsg) -> None:
@@ -104,6 +104,32 @@ def test_those_that_follow_each_other_come_together_wherever_they_begin(pair: Pa
     assert b"".join(data for data, *_ in arrivals if data) == b"".join(part for part, _, _ in pair.sent[3:])
     assert many.exhausted
     assert not many.merged
+
+
+def test_those_that_differ_in_length_only_come_together_unless_one_is_too_short(pair: Pair, many: Recvmmsg) -> None:
+    sizes = [STRIDE, SHORTEST, 90, STRIDE]
+    for size in sizes:
+        pair.send(size, 0, 0, 1)
+    [(data, length, size, _, _)] = pair.receiver.recvmmsg(many, STRIDE, 2, SLOTS)
+    assert (data, length, size, many.lengths) == (None, 4 * STRIDE, STRIDE, sizes)
+    at = [(2 + i) * STRIDE for i in range(4)]
+    parts = [bytes(many._arena[start : start + size]) for start, size in zip(at, sizes, strict=True)]
+    assert parts == [part for part, _, _ in pair.sent]
+    for size in (90, SHORTEST - 1):
+        pair.send(size, 0, 0, 1)
+    arrivals = pair.receiver.recvmmsg(many, STRIDE, 0, SLOTS)
+    assert [data for data, *_ in arrivals] == [part for part, _, _ in pair.sent[4:]]
+    assert many.lengths == []
+
+
+def test_nothing_of_an_earlier_call_is_left(pair: Pair, many: Recvmmsg) -> None:
+    """Marks and lengths of what lay in the same slots, and of another stride."""
+    for stride, tos, sizes in ((STRIDE, 2, [STRIDE] * 30), (90, 0, [90] * 4), (STRIDE, 0, [STRIDE] * 9 + [50] * 20)):
+        for size in sizes:
+            pair.send(size, 0, tos, 1)
+        [(data, length, size, _, seen)] = pair.receiver.recvmmsg(many, stride, 0, SLOTS)
+        assert (data, length, size, seen) == (None, len(sizes) * stride, stride, tos)
+        assert (many.lengths or [stride] * len(sizes)) == sizes
 
 
 def test_no_more_is_taken_than_there_are_slots(pair: Pair, many: Recvmmsg) -> None:

@@ -2,6 +2,7 @@
 
 cdef enum:
     TIMESTAMP = 0x0101080A  # how a TCP header begins its options if a time is the only one
+    BUCKETS = 128
 
 cdef struct Slot:
     Py_ssize_t at, length, head, payload, next
@@ -11,6 +12,7 @@ cdef struct Slot:
 
 cdef struct Group:
     Py_ssize_t first, tail, count, total, size
+    int older        # the group before it in its bucket
     bint closed
 
 
@@ -108,6 +110,18 @@ cdef bint _same_flow(const uint8_t[::1] arena, Slot* a, Slot* b) except -1:
     return _same(arena, a.at + 8, b.at + 8, 36)
 
 
+cdef uint32_t _bucket(const uint8_t[::1] arena, const Slot* s) except? 0xFFFFFFFF:
+    """Where to look for the groups of a flow: its addresses and ports decide."""
+    cdef bint four = arena[s.at] >> 4 == 4
+    cdef Py_ssize_t i, words = 3 if four else 9
+    cdef const uint8_t* at = _span(arena, s.at + (12 if four else 8), 4 * words)
+    cdef uint32_t word, all_words = 0
+    for i in range(words):
+        memcpy(&word, at + 4 * i, 4)
+        all_words ^= word
+    return (all_words * <uint32_t>0x9E3779B1) >> 25
+
+
 cdef bint _fits(const uint8_t[::1] arena, Slot* head, Slot* tail, Slot* s, Group* g) except -1:
     """Whether `s` continues the group, whose flow it is of."""
     cdef Py_ssize_t a = head.at, b = s.at, l4
@@ -187,23 +201,27 @@ cdef Py_ssize_t _emit(const uint8_t[::1] arena, Slot* slots, Group* g, uint8_t[:
 
 
 def coalesce(const uint8_t[::1] arena, Py_ssize_t end, Py_ssize_t stride, Py_ssize_t first, Py_ssize_t count,
-             Py_ssize_t gap, Py_ssize_t icv, const uint8_t[::1] states, uint8_t[::1] out, bint udp):
+             Py_ssize_t gap, Py_ssize_t icv, const uint8_t[::1] states, uint8_t[::1] out, bint udp,
+             list lengths not None=[]):
     cdef Slot slots[SLOTS]
     cdef Group groups[SLOTS]
-    cdef Py_ssize_t i, k, start, length, used = 0, barrier = 0, to = 0
+    cdef int latest[BUCKETS]  # group of each, or -1
+    cdef Py_ssize_t texts[SLOTS]
+    cdef Py_ssize_t i, k, start, used = 0, to = 0
     cdef Py_ssize_t malformed = 0, dummies = 0, size
     cdef Slot* s
     cdef Group* g
-    cdef int found
-    if count > SLOTS or count > states.shape[0] or stride < 1 or first < 0 or gap < 0 or icv < 0 or end > arena.shape[0]:
+    cdef uint32_t bucket = 0
+    cdef int found, older
+    if count > states.shape[0] or gap < 0 or icv < 0:
         raise ValueError("impossible slots")
+    _lengths(lengths, end, stride, first, count, arena.shape[0], texts)
+    memset(latest, 0xFF, sizeof(latest))
     for i in range(count):
         if states[i]:
             continue
-        start = (first + i) * stride
-        length = min(stride, end - start) - gap - icv
         s = &slots[i]
-        found = _unpack(arena, start + gap, length, s)
+        found = _unpack(arena, (first + i) * stride + gap, texts[i] - gap - icv, s)
         if found != 1:
             malformed += found == 0
             dummies += found == 2
@@ -212,13 +230,18 @@ def coalesce(const uint8_t[::1] arena, Py_ssize_t end, Py_ssize_t stride, Py_ssi
         if s.protocol == 17 and not udp:
             s.mergeable = False
         g = NULL
+        older = -1
         if s.protocol:
-            for k in range(used - 1, barrier - 1, -1):
+            bucket = _bucket(arena, s)
+            older = latest[bucket]
+            k = older
+            while k >= 0:
                 if _same_flow(arena, &slots[groups[k].first], s):
                     g = &groups[k]
                     break
+                k = groups[k].older
         else:
-            barrier = used + 1  # nobody knows what it belongs to, so nothing may move past it
+            memset(latest, 0xFF, sizeof(latest))  # nobody knows what it belongs to, so nothing may move past it
         if g != NULL and _fits(arena, &slots[g.first], &slots[g.tail], s, g):
             slots[g.tail].next = i
             g.tail = i
@@ -226,7 +249,10 @@ def coalesce(const uint8_t[::1] arena, Py_ssize_t end, Py_ssize_t stride, Py_ssi
             g.total += s.payload
         else:
             g = &groups[used]
+            if s.protocol:
+                latest[bucket] = <int>used
             used += 1
+            g.older = older
             g.first = g.tail = i
             g.count = 1
             g.total = s.length

@@ -36,6 +36,7 @@ def coalesce(
     states: Buffer,
     out: Writable,
     udp: bool,
+    lengths: list[int] = ...,
 ) -> tuple[list[tuple[int, int, int, int]], int, int]: ...
 def review(out: Buffer, frames: list[tuple[int, int, int, int]]) -> tuple[int, int, bool, bool, int]: ...
 def ones_sum(data: Buffer, little: bool) -> int: ...
@@ -81,8 +82,6 @@ class Window:
     top: int
     def __init__(self, size: int = 4096, *, extended: bool = False) -> None: ...
     def check(self, low: int) -> int: ...
-    def check_run(self, low: int, count: int) -> int: ...
-    def commit_run(self, sequence: int, count: int) -> None: ...
     def commit(self, sequence: int) -> bool: ...
 
 class Filter:
@@ -107,6 +106,18 @@ def open_single(
     length: int,
     judge: bool,
 ) -> tuple[int, bytes]: ...
+def open_slots(
+    cipher: RunCipher,
+    window: Window,
+    alignment: int,
+    arena: Writable,
+    end: int,
+    stride: int,
+    first: int,
+    count: int,
+    lengths: list[int],
+    states: Writable,
+) -> tuple[int, int, int]: ...
 def send_supers(
     cipher: RunCipher,
     packets: Filter,

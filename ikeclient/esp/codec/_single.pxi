@@ -80,17 +80,6 @@ cdef class Window:
     def check(self, uint32_t low):
         return self._check(low)
 
-    def check_run(self, uint32_t low, Py_ssize_t count):
-        cdef uint64_t sequence = self._check(low)
-        if sequence <= self.top or count > <Py_ssize_t>self.size or <uint64_t>low + <uint64_t>count > <uint64_t>1 << 32:
-            return 0
-        return sequence
-
-    def commit_run(self, uint64_t sequence, Py_ssize_t count):
-        cdef Py_ssize_t i
-        for i in range(count):
-            self._commit(sequence + <uint64_t>i)
-
     def commit(self, uint64_t sequence):
         return self._commit(sequence)
 

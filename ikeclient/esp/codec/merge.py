@@ -7,6 +7,7 @@ that follow each other and each acknowledge more, the last one stands for all (R
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 
 from ikeclient.esp.codec.sums import Buffer, Writable, fold, get16, ones_sum, remainder
@@ -79,6 +80,7 @@ def coalesce(
     states: Buffer,
     out: Writable,
     udp: bool,
+    lengths: Sequence[int] = (),
 ) -> tuple[list[tuple[int, int, int, int]], int, int]:
     """Write the inner packets of decrypted slots into `out` as frames: (frames, malformed, dummies).
 
@@ -86,10 +88,11 @@ def coalesce(
     each other in their flow and differ in nothing but their data become one; a packet with a wrong checksum, unusual
     headers or flags stays alone. Order within a flow is kept, and nothing moves past a packet whose flow is not plain.
     Slots whose byte in `states` is not 0 are left out; `malformed` and `dummies` count those without an IP packet.
-    `udp` says whether UDP may be merged. Raises ValueError and IndexError as `segment`.
+    `udp` says whether UDP may be merged. `lengths` says how long the datagram in each slot of the arena is; without it
+    all are as long as the stride, but for what ends at `end`. Raises ValueError and IndexError as `segment`.
     """
-    bad = count > MAXIMUM_SLOTS or count > len(states) or stride < 1 or min(first, gap, icv) < 0 or end > len(arena)
-    if bad:
+    bad = count > MAXIMUM_SLOTS or count > len(states) or stride < 1 or min(count, first, gap, icv) < 0
+    if bad or end > len(arena) or first > len(arena) // stride:
         raise ValueError("impossible slots")
     malformed = dummies = 0
     groups: list[_Group] = []
@@ -100,7 +103,10 @@ def coalesce(
         if states[i]:
             continue
         start = (first + i) * stride
-        text = bytes(view[start + gap : max(start + gap, min(start + stride, end) - icv)])
+        length = lengths[first + i] if lengths else min(stride, end - start)
+        if length > stride or start + length > len(arena):
+            raise ValueError("impossible slots")
+        text = bytes(view[start + gap : max(start + gap, start + length - icv)])
         # Addresses and ports, if it is what they are: `_continues` compares everything.
         key = text[8:44] if text[:1] >= b"\x60" else text[12:24]
         expected = express.get(key)

@@ -3,7 +3,7 @@
 Inbound that goes from the socket to the device, outbound from the device to the socket: these calls are where `esp`
 reads and writes by itself. Super-packets, each of which makes a run by itself, are carried likewise, as many with one
 call as are waiting (`SendSupers`). A run of equal packets grows with one call by all frames that are waiting (`Pack`),
-and one writes what has come as a run (`frame_writer`).
+one opens the packets of a run that has come (`Opener`), and one writes what they become (`frame_writer`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # CARRIED: it was accepted, and has been written or sent. UNOPENED: what has come is for others to look at.
 ACCEPTED, UNJUDGED, MISSHAPEN, REPLAYED, FORGED, CARRIED, UNOPENED, NOTHING = range(8)
 
+OpenSlots = Callable[[Writable, int, int, int, int, list[int], Writable], tuple[int, int, int]]
 OpenSingle = Callable[[Buffer, int, int, bool], tuple[int, bytes]]
 Received = tuple[int, bytes, int, int, int, bytes]
 ReceiveSingle = Callable[[Writable, int, int, bool, bool], Received]
@@ -39,8 +40,8 @@ _Result = TypeVar("_Result", bound=tuple[object, ...])
 Pack = Callable[[int, Writable, int, int, int, int], tuple[int, int, int, int, int, int]]
 
 
-class SingleOpener(NamedTuple):
-    """What opens and what receives the single packets of an SA, and their replay window.
+class Opener(NamedTuple):
+    """What opens and what receives the packets of an SA, and their replay window.
 
     `open(buffer, at, length, judge)` returns what became of the packet there, and the packet or its plaintext. With
     `judge` it accepts plain TCP, UDP and pings; all other judgement is left to the caller.
@@ -49,20 +50,30 @@ class SingleOpener(NamedTuple):
     is marked with ECN, and writes an accepted packet to the other descriptor, if that is one; with `clamp` no SYN. It
     returns what became of the packet, the packet or its plaintext; and of the datagram, which is in the buffer, length,
     size and TOS octet as `net.transport.udp.UdpSocket.receive_into`, and its source as a struct sockaddr.
+
+    `slots(arena, end, stride, first, count, lengths, states)` opens the packets of a run where they are, and writes
+    what became of each into `states`: ACCEPTED, which is 0, MISSHAPEN, REPLAYED or FORGED. It returns how many came to
+    each of the latter three. Arena and lengths are as for `offload.coalesce`.
     """
 
     window: Window
     open: OpenSingle
     receive: ReceiveSingle
+    slots: OpenSlots
 
 
-def single_opener(cipher: RunCipher, packets: Filter, alignment: int, size: int, *, esn: bool) -> SingleOpener:
+def make_opener(cipher: RunCipher, packets: Filter, alignment: int, size: int, *, esn: bool) -> Opener:
     """Make it, with a window of `size` numbers."""
-    from ikeclient.esp.codec._offload import Window, open_single, receive_single
+    from ikeclient.esp.codec._offload import Window, open_single, open_slots, receive_single
 
     window = Window(size, extended=esn)
     fixed = cipher, window, packets, alignment
-    return SingleOpener(window, partial(open_single, *fixed), partial(receive_single, *fixed))
+    return Opener(
+        window,
+        partial(open_single, *fixed),
+        partial(receive_single, *fixed),
+        partial(open_slots, cipher, window, alignment),
+    )
 
 
 class FrameSealer(NamedTuple):

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from struct import Struct
-from typing import TYPE_CHECKING
 
-from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, BatchCipher, esp_cipher, esp_layout
+from ikeclient.crypto.algorithms.esp_ciphers import HEADER_LENGTH, esp_cipher, esp_layout
 from ikeclient.crypto.algorithms.keymat import DirectionKeys
 from ikeclient.crypto.algorithms.transforms import EspSuite
 from ikeclient.esp.codec.choice import VNET_HEADER, coalesce, collect, review
@@ -24,17 +23,14 @@ from ikeclient.esp.codec.single import (
     MISSHAPEN,
     REPLAYED,
     UNJUDGED,
+    Opener,
     Received,
-    SingleOpener,
-    single_opener,
+    make_opener,
 )
 from ikeclient.esp.packet.ecn import CE, MARKS, PathMarks
 from ikeclient.esp.sa.counters import NEXT_HEADER, NO_NEXT_HEADER, Counters, Packet
 from ikeclient.esp.sa.replay import ReplayWindow
 from ikeclient.esp.sa.selectors import MALFORMED, OUTSIDE, PacketFilter
-
-if TYPE_CHECKING:
-    from ikeclient.esp.codec._offload import Window
 
 Frame = tuple[int, int, int, int]  # start, end, packets, bytes
 
@@ -58,8 +54,7 @@ class InboundSa:
         "_marks",
         "_minimum",
         "_open",
-        "_run",
-        "_single",
+        "_opener",
         "_window",
         "authenticated",
         "counters",
@@ -87,19 +82,20 @@ class InboundSa:
         self._layout = layout = esp_layout(suite)
         self._esn = suite.esn
         self._minimum = layout.minimum_length
-        self._window: ReplayWindow | Window = ReplayWindow(window, extended=suite.esn)
-        self._batch: BatchCipher | None = None
-        self._open: Callable[[int, bytes | memoryview], bytes | None]
-        self._run = run_cipher(suite, keys, spi, _no_entropy, sealing=False)
-        self._single: SingleOpener | None = None
-        if self._run is not None:
-            self._open = self._run.open
+        self._opener: Opener | None = None
+        run = run_cipher(suite, keys, spi, _no_entropy, sealing=False)
+        if run is not None:
             assert filter.quick is not None
-            self._single = single_opener(self._run, filter.quick, layout.alignment, window, esn=suite.esn)
-            self._window = self._single.window
+            self._opener = make_opener(run, filter.quick, layout.alignment, window, esn=suite.esn)
         else:
+            self._window = ReplayWindow(window, extended=suite.esn)
             cipher = esp_cipher(suite, keys, spi, _no_entropy)
             self._open, self._batch = cipher.open, cipher.batch
+
+    @property
+    def mixes(self) -> bool:
+        """Whether `open_run` takes runs whose datagrams differ in length."""
+        return self._opener is not None
 
     @property
     def _fixed(self) -> int:
@@ -115,12 +111,12 @@ class InboundSa:
 
     def open_at(self, buffer: bytearray, at: int, length: int, ecn: int) -> Packet | None:
         """As `open`, for a single datagram in a buffer."""
-        if self._single is None:
+        if self._opener is None:
             return self.open_one(bytes(buffer[at : at + length]), ecn)
-        return self._open_single(self._single, buffer, at, length, ecn)
+        return self._open_single(self._opener, buffer, at, length, ecn)
 
     def _open_single(
-        self, single: SingleOpener, buffer: bytes | bytearray | memoryview, at: int, length: int, ecn: int
+        self, single: Opener, buffer: bytes | bytearray | memoryview, at: int, length: int, ecn: int
     ) -> Packet | None:
         what, packet = single.open(buffer, at, length, not (ecn & 1 or self._marks.losses))
         return self._judged(what, packet, ecn)
@@ -128,12 +124,12 @@ class InboundSa:
     def receiver(self, buffer: bytearray, transport: int, device: int, *, clamp: bool) -> ReceiveNext | None:
         """What receives the next datagram, and carries its packet to a device if all that is plain.
 
-        It is called once, and `received` hears what it returns: see `single.SingleOpener`. None without a compiled
+        It is called once, and `received` hears what it returns: see `single.Opener`. None without a compiled
         module.
         """
-        if self._single is None:
+        if self._opener is None:
             return None
-        return partial(self._single.receive, buffer, transport, device, not self._marks.losses, clamp)
+        return partial(self._opener.receive, buffer, transport, device, not self._marks.losses, clamp)
 
     def received(self, what: int, packet: bytes, tos: int) -> Packet | None:
         """Count what became of a packet; the packet as `open` gives it."""
@@ -159,8 +155,8 @@ class InboundSa:
 
     def open_one(self, datagram: bytes | memoryview, ecn: int) -> Packet | None:
         """As `open`, for a single datagram."""
-        if self._single is not None:
-            return self._open_single(self._single, datagram, 0, len(datagram), ecn)
+        if self._opener is not None:
+            return self._open_single(self._opener, datagram, 0, len(datagram), ecn)
         counters, window, length = self.counters, self._window, len(datagram)
         if length < self._minimum or (length - self._minimum) % self._layout.alignment:
             counters.malformed += 1
@@ -222,24 +218,17 @@ class InboundSa:
     ) -> tuple[list[Frame], bool]:
         """Open the packets of a run where they are, and merge them into frames in `out`.
 
-        `low` and `rising` are what `offload.survey` says of it.
+        `low` and `rising` are what `offload.survey` says of it. Its datagrams may differ in length if `mixes`.
 
         The frames are as `offload.coalesce` gives them, with whether one of them needs a longer look, as
         `offload.review` says. Checks, counts and drops what `open` does, and packets that RFC 6040 wants dropped. Never
         raises.
         """
         counters, count = self.counters, run.count
-        states = self._shapes(run)
-        start = self._window.check_run(low, count) if rising and 1 not in states else 0
-        numbers: Sequence[int] = range(start, start + count) if start else self._check_each(run, states)
-        self._decrypt(run, numbers, states)
-        if start and 1 not in states:
-            self._window.commit_run(start, count)
+        if self._opener is not None:
+            states = self._open_slots(self._opener, run)
         else:
-            for i in range(count):
-                if not states[i] and not self._window.commit(numbers[i]):
-                    states[i] = 1
-                    counters.replays += 1
+            states = self._open_each(run, low if rising else None)
         self.authenticated += states.count(0)
         layout = self._layout
         gap = HEADER_LENGTH + layout.iv_length
@@ -254,11 +243,37 @@ class InboundSa:
                     counters.congested += 1
         arena, end = run.slots.buffer, run.end
         frames, malformed, dummies = coalesce(
-            arena, end, run.stride, run.first, count, gap, layout.icv_length, states, out, merge_udp
+            arena, end, run.stride, run.first, count, gap, layout.icv_length, states, out, merge_udp, run.lengths
         )
         counters.malformed += malformed
         counters.dummies += dummies
         return self._allowed(frames, out)
+
+    def _open_slots(self, single: Opener, run: Run) -> bytearray:
+        """Open the packets of a run with one call; a byte for each that is 0 if it was genuine and new."""
+        states, counters = bytearray(run.count), self.counters
+        misshapen, replayed, forged = single.slots(
+            run.slots.buffer, run.end, run.stride, run.first, run.count, run.lengths, states
+        )
+        counters.malformed += misshapen
+        counters.replays += replayed
+        counters.auth_failures += forged
+        return states
+
+    def _open_each(self, run: Run, low: int | None) -> bytearray:
+        """The same without a compiled module; `low` is the first number if each is the one before plus one."""
+        count, states = run.count, self._shapes(run)
+        start = self._window.check_run(low, count) if low is not None and 1 not in states else 0
+        numbers: Sequence[int] = range(start, start + count) if start else self._check_each(run, states)
+        self._decrypt(run, numbers, states)
+        if start and 1 not in states:
+            self._window.commit_run(start, count)
+            return states
+        for i in range(count):
+            if not states[i] and not self._window.commit(numbers[i]):
+                states[i] = 1
+                self.counters.replays += 1
+        return states
 
     def _shapes(self, run: Run) -> bytearray:
         """A byte for each packet that says whether its length is impossible."""
@@ -282,11 +297,6 @@ class InboundSa:
 
     def _decrypt(self, run: Run, numbers: Sequence[int], states: bytearray) -> None:
         if states.count(0) == 0:
-            return
-        if self._run is not None:
-            self.counters.auth_failures += self._run.open_run(
-                run.slots.buffer, run.stride, run.first, run.count, run.last, numbers, states
-            )
             return
         batch, slots, stride, first = self._batch, run.slots, run.stride, run.first
         if batch is None:

@@ -35,13 +35,12 @@ _cmsg = Struct("@Qii")
 _SOL_UDP, _UDP_GRO = 17, 104
 _MOST_STRIDES, _MOST_LABELS = 8, 64
 _MOST_SPILT = 64  # pages that are kept for ends of datagrams that are longer than their slot
-_NO_LABELS = bytes(SLOTS * _LABEL)
 
 
 class _Layout:
     """The arguments for one stride."""
 
-    __slots__ = ("address", "headers", "iovecs", "lengths", "template")
+    __slots__ = ("address", "filled", "headers", "iovecs", "lengths", "template")
 
     def __init__(self, stride: int, arena: int, spill: int, labels: int) -> None:
         slots = range(SLOTS)
@@ -56,19 +55,26 @@ class _Layout:
         self.headers = bytearray(self.template)
         self.address = _address(self.headers)
         self.lengths = memoryview(self.headers).cast("I")
+        self.filled = 0  # the kernel may have written into those of the first slots
 
 
 class Recvmmsg:
-    """Receives into `arena`, which must stay where it is, and of which this keeps hold."""
+    """Receives into `arena`, which must stay where it is, and of which this keeps hold.
 
-    def __init__(self, arena: bytearray) -> None:
+    Datagrams of at least `shortest` bytes can share an arrival though they differ in length.
+    """
+
+    def __init__(self, arena: bytearray, shortest: int) -> None:
         self.exhausted = False  # whether the last call found fewer than it had room for
         self.merged = False  # whether there were merged ones among them
+        self.lengths: list[int] = []  # of the datagrams in the one arrival of the last call, if they differ
+        self._shortest = shortest
         self._arena = arena
         self._view = memoryview(arena)  # also forbids that the buffer is moved
         self._spill = mmap(-1, SLOTS * _LONGEST, MAP_PRIVATE)  # megabytes that cost nothing until they are used
         self._spilt = 0  # pages of it that may have been used
-        self._labels = bytearray(_NO_LABELS)
+        self._labels = bytearray(SLOTS * _LABEL)
+        self._labelled = 0  # how many of them, at the most, say something
         self._layouts: dict[int, _Layout] = {}
         self._known: dict[bytes, tuple[Source, int, int]] = {}  # what labels say
         function = ctypes.CDLL(None, use_errno=True).recvmmsg
@@ -81,16 +87,17 @@ class Recvmmsg:
         Raises OSError, but not where nothing is waiting.
 
         Datagrams of `stride` bytes that follow each other and differ in nothing but their content are one arrival.
-        They stay in their slots if the first of them is in slot `first`; every other arrival has its own data.
+        They stay in their slots if the first of them is in slot `first`; every other arrival has its own data. All of
+        a call are one, in their slots, if they differ in nothing else than their `lengths`.
         """
         most = min(most, min(SLOTS, len(self._arena) // stride) - first)
         layout = self._layout(stride)
+        self.lengths = []
         if most <= 0:
             return []
-        begin = first * _HEADER
-        layout.headers[begin:] = layout.template[begin:]
-        self._labels[:] = _NO_LABELS
-        count = self._call(descriptor, layout.address + begin, most, socket.MSG_DONTWAIT, None)
+        self._clear(layout, first)
+        count = self._call(descriptor, layout.address + first * _HEADER, most, socket.MSG_DONTWAIT, None)
+        layout.filled = self._labelled = first + max(count, 0)
         self.exhausted, self.merged = count < most, False
         if count <= 0:
             number = ctypes.get_errno()
@@ -103,6 +110,13 @@ class Recvmmsg:
             self._spilt = 0
         return arrivals
 
+    def _clear(self, layout: _Layout, first: int) -> None:
+        """Take back what earlier calls have left in the slots from `first` on."""
+        begin, end = first * _HEADER, layout.filled * _HEADER
+        layout.headers[begin:end] = layout.template[begin:end]
+        begin, end = first * _LABEL, self._labelled * _LABEL
+        self._labels[begin:end] = bytes(max(end - begin, 0))
+
     def _sort(self, layout: _Layout, stride: int, first: int, end: int) -> list[Arrival]:
         """What is in the slots from `first` to `end`, as arrivals."""
         count, all_labels = end - first, self._labels[first * _LABEL : end * _LABEL]
@@ -110,7 +124,8 @@ class Recvmmsg:
         label = bytes(all_labels[:_LABEL])
         source, gro, tos = self._read(label)
         uniform = all_labels == label * count
-        if uniform and not gro and lengths.count(stride) == count:
+        if uniform and not gro and min(lengths) >= self._shortest and max(lengths) <= stride:
+            self.lengths = lengths if min(lengths) < stride else []
             return [(None, count * stride, stride, source, tos)]
         labels = [label] * count
         if not uniform:
