@@ -78,10 +78,11 @@ class Watched:
         return f"{self.name}: {decided}" + (f" ({self._trouble})" if self._trouble else "")
 
     def _is_in_trouble(self, trouble: str) -> None:
-        self._trouble = trouble
         if trouble:
             self._tell(f"tunnel '{self.name}' {trouble}")
-        self._keep()
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._keep()
 
     def _keep(self) -> None:
         if self.decision is not None:

@@ -223,6 +223,20 @@ def test_trouble_is_said_and_kept_and_another_network_may_be_better(tmp_path: Pa
     run(work())
 
 
+def test_a_decision_is_as_old_as_it_is_after_it_was_acted_upon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(automatic, "timestamp", lambda: f"{asyncio.get_running_loop().time():.0f}")
+
+    async def work() -> None:
+        world = World(tmp_path, HOME)
+        began = automatic.timestamp()
+        await asyncio.sleep(100)
+        assert world.programs.seen == ["disconnect"]
+        assert dict(automatic.decisions(tmp_path))["work"].since == began
+        await world.close()
+
+    run(work())
+
+
 def test_an_unexpected_error_ends_the_tunnel_and_leaves_nothing(tmp_path: Path) -> None:
     async def work() -> None:
         world = World(tmp_path, CAFE)
