@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from lab.charon import Conf
 from lab.gateway import PASSWORD, PSK, USER, Offer
+from lab.machines import wait_for
 from lab.network import GATEWAY_NAME, INSIDE_IPV4
 from lab.pki import CLIENT_NAME
 from lab.traffic import ping
@@ -243,14 +244,24 @@ def keyed(lab: Lab, auth: str = "psk", *, secret: str = PPK, required: bool = Tr
     return Login(offer=offer, profile={"ppk": table})
 
 
+def both_have_replaced(lab: Lab, before: Mapping[str, Any]) -> bool:
+    """Whether a Child SA was rekeyed: the gateway drops what comes on the new one until it has our answer."""
+    [ours] = lab.status()["children"]
+    theirs = [(child["spi-out"], child["spi-in"]) for child in lab.gateway.children() if child["state"] == "INSTALLED"]
+    return ours["spi_in"] != before["spi_in"] and (ours["spi_in"], ours["spi_out"]) in theirs
+
+
 @pytest.mark.parametrize("auth", ["psk", "eap-mschapv2"])
 def test_a_post_quantum_key_is_in_the_keys(lab: Lab, auth: str) -> None:
     """Also after a rekey of both SAs: the gateway derives the same keys."""
     status = connected(lab, keyed(lab, auth), {"ppk_id": "ppk-alice", "ppk_required": True})
     assert status["ike"]["ppk"]
-    lab.gateway.swanctl("--rekey", "--ike", "rw")
-    lab.gateway.swanctl("--rekey", "--child", "net")
-    assert ping(lab.network.client, INSIDE_IPV4, count=2) >= 1
+    lab.gateway.rekey(ike="rw")
+    wait_for(lambda: lab.status()["ike"]["rekeys"] == 1, timeout=15, what="another IKE SA")
+    [before] = status["children"]
+    lab.gateway.rekey(child="net")
+    wait_for(lambda: both_have_replaced(lab, before), timeout=15, what="another Child SA at both ends")
+    assert ping(lab.network.client, INSIDE_IPV4) == 3
 
 
 @pytest.mark.extended
