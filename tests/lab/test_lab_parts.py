@@ -79,7 +79,7 @@ def works(lab: Lab, connection: Connection) -> bool:
     """Wait for a tunnel, which carries packets, or for an error that is not taken for a bug of ours."""
     wait_for(
         lambda: connection.process.poll() is not None or "connected in" in connection.stderr,
-        timeout=40,
+        timeout=60,
         what="an end or a tunnel",
     )
     if connection.process.poll() is None:
@@ -97,7 +97,7 @@ def test_too_little_memory_is_an_error_that_says_so(lab: Lab, mebibytes: int) ->
     lab.prepare(GRANT)
     before = lab.client.traces()
     limit = ("prlimit", f"--as={mebibytes << 20}")
-    connection = lab.client.start("work", "--timeout", "6", prefix=limit)
+    connection = lab.client.start("work", "--timeout", "30", prefix=limit)
     if not works(lab, connection):
         assert "memory" in connection.stderr or "thread" in connection.stderr
     assert lab.client.traces() == before
@@ -107,7 +107,7 @@ def test_too_little_memory_is_an_error_that_says_so(lab: Lab, mebibytes: int) ->
 def test_too_few_descriptors_are_an_error_that_says_so(lab: Lab, descriptors: int) -> None:
     """O13"""
     before = lab.client.traces()
-    connection = lab.start(GRANT, "--timeout", "6", prefix=("prlimit", f"--nofile={descriptors}"))
+    connection = lab.start(GRANT, "--timeout", "30", prefix=("prlimit", f"--nofile={descriptors}"))
     works(lab, connection)
     assert lab.client.traces() == before
 
