@@ -480,6 +480,29 @@ def test_an_answer_with_the_selectors_in_halves_is_taken() -> None:
     assert rekeyed.child.remote == HALVES
 
 
+LIMITS = [
+    {"protocol": 6},
+    {"start_port": 0, "end_port": 1023},
+    {"protocol": 17, "start_port": 65535, "end_port": 0},
+]
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=str)
+@pytest.mark.parametrize("kind", [TsiPayload, TsrPayload])
+def test_an_answer_that_carries_fewer_protocols_or_ports_is_deleted(
+    kind: type[TsiPayload | TsrPayload], limit: dict[str, int]
+) -> None:
+    """S6, RFC 7296 section 2.9.2: it would pass for a tunnel, and drop most of what was carried before."""
+    old = replace(child(ours=True), addresses=(ip_address("10.88.0.1"),))
+    exchange = rekey_child(terms("ours", old, [ESP_GCM], 0xA0000002))
+    answer = Peer(ESP_GCM).answer(next(exchange).payloads)
+    (whole,) = next(payload for payload in answer if isinstance(payload, kind)).selectors
+    deleting = exchange.send(swap(answer, kind(selectors=(replace(whole, **limit),))))
+    assert deleting.exchange == ExchangeType.INFORMATIONAL
+    refused = ChildRekeyRefused(old=old.spi_in, type=NotifyType.TS_UNACCEPTABLE, narrowed=True)
+    assert finish(exchange, ()) == refused
+
+
 def test_an_answer_that_carries_less_is_deleted_and_the_old_child_goes_on() -> None:
     """RFC 7296 section 2.9.2: this machine's routes would lead packets to where they are dropped."""
     exchange, peer = ours(ESP_GCM), Peer(ESP_GCM)

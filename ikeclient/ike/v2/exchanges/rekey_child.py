@@ -174,11 +174,14 @@ def rekey_child(
 def _carries(old: ChildSa, settled: Agreed) -> bool:
     """Whether everything that is sent through `old` may be sent on (section 2.9.2).
 
-    The routes of this machine are those of the selectors in use; packets to what is left out would be lost. Remote
-    selectors of a family that there is no inner address of carry nothing.
+    The routes of this machine are those of the selectors in use; packets to what is left out would be lost, be it an
+    address, a protocol or a port. Remote selectors of a family that there is no inner address of carry nothing; an
+    inner address that is left out whole is for `_still_covered`.
     """
     families = {address.version for address in old.addresses} or {4, 6}
-    return covers(settled.remote, (selector for selector in old.remote if selector.version in families))
+    remote = (selector for selector in old.remote if selector.version in families)
+    local = (selector for selector in old.installed_local if intersect((selector,), settled.local))
+    return covers(settled.remote, remote) and covers(settled.local, local)
 
 
 def _settled(answer: Sequence[Payload], offer: SaPayload, old: ChildSa) -> Agreed | None:
