@@ -1,3 +1,4 @@
+import random
 import sys
 import time
 from ipaddress import IPv4Address, ip_address, ip_network
@@ -194,6 +195,22 @@ def test_the_intersection_always_fits_into_a_payload() -> None:
     assert time.process_time() - before < 1.0
     assert len(common) == len(set(common)) == MAX_SELECTORS == 255
     assert all(any(wide.contains(selector) for wide in theirs) for selector in common)
+
+
+def test_selectors_that_cut_each_other_to_pieces_count_as_not_covering() -> None:
+    """S18: a gateway that asks for rekeys with 255 of them must not keep the event loop for seconds."""
+    first, last = ip_address("10.0.0.0"), ip_address("10.255.255.255")
+    ports = [ts("10.0.0.0", "10.255.255.255", ports=(2 * number, 2 * number)) for number in range(200)]
+    needed = [TrafficSelector(start=first, end=last - number) for number in range(10)]
+    assert not covers([*ports, net("10.0.0.0/8")], needed)
+    assert covers([net("10.0.0.0/8")], needed)
+
+
+def test_the_order_of_selectors_that_cover_together_does_not_matter() -> None:
+    parts = [net(f"10.{number}.0.0/16") for number in range(1, 256)]
+    random.Random(1).shuffle(parts)
+    assert not covers(parts, [net("10.0.0.0/8")])
+    assert covers([*parts, net("10.0.0.0/16")], [net("10.0.0.0/8")] * 10)
 
 
 @pytest.mark.parametrize("overlapping", [True, False])

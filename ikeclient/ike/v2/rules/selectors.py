@@ -10,7 +10,7 @@ from ikeclient.errors import ProtocolError
 from ikeclient.wire.selector import TrafficSelector
 
 MAX_SELECTORS = 255  # their number travels in one byte
-MAX_PIECES = 1024  # what is left of selectors while others are taken away from them
+MAX_WORK = 4096  # selectors that are taken away from others, and pieces that this leaves, for one answer
 OPAQUE = (65535, 0)  # ports that cannot be seen
 _ANY_PORT = (0, 65535)
 
@@ -66,13 +66,16 @@ def covers(selectors: Sequence[TrafficSelector], needed: Iterable[TrafficSelecto
     They may be split differently. A list too fragmented to be judged with bounded work counts as not covering.
     """
     ranges = [(one.version, int(one.start), int(one.end), one) for one in selectors]
+    ranges.sort(key=lambda each: each[:3])  # so that selectors which do not overlap leave one piece each
+    work = 0
     for wanted in needed:
         version, start, end = wanted.version, int(wanted.start), int(wanted.end)
         missing = [wanted]
         for selector in [one for of, low, high, one in ranges if low <= end and start <= high and of == version]:
-            missing = [rest for each in missing for rest in _without(each, selector)]
-            if not missing or len(missing) > MAX_PIECES:
+            work += len(missing)
+            if not missing or work > MAX_WORK:
                 break
+            missing = [rest for each in missing for rest in _without(each, selector)]
         if missing:
             return False
     return True
