@@ -33,12 +33,13 @@ from ikeclient.process.audience import Audience
 from ikeclient.process.bug_report import outline
 from ikeclient.process.card import card_of
 from ikeclient.process.log_file import log_to
-from ikeclient.process.run import revocation_cache_for, until_stopped
+from ikeclient.process.until_stopped import until_stopped
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.signer.start import signer
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports
+from ikeclient.tunnel.revocation_cache import revocation_cache_for
 
 if TYPE_CHECKING:
     from ikeclient.signer.client import SignerClient

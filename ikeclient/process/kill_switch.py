@@ -86,6 +86,11 @@ class HelperSwitch:
         self._network = network
         self._request = first_request(network, wanted=False)
 
+    @property
+    def keeps_closed(self) -> bool:
+        """Whether the machine is closed, and stays so when the tunnel ends."""
+        return self.wanted and self.closed
+
     def close(self) -> None:
         """Close the machine as the profile says, from now until `open`. Raises PlatformError."""
         self.wanted = True

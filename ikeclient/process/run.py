@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import encodings.idna  # noqa: F401  for name lookups: a process without rights may not be able to read its library
-import logging
-import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ikeclient.control.client import running_pid
-from ikeclient.control.events import failed, happened
 from ikeclient.control.http_listener import bound, served
-from ikeclient.control.server import ControlServer, Orders, already_running
+from ikeclient.control.server import Orders, already_running
 from ikeclient.dataplane.cipher import choose_cipher
 from ikeclient.dataplane.event_loop import run_loop
 from ikeclient.errors import IkeclientError, Interrupted, PlatformError, PrivilegeError, bug_error, shortage
@@ -27,11 +23,11 @@ from ikeclient.net.machine.mender import Mender
 from ikeclient.net.machine.requests import message_classes
 from ikeclient.net.machine.unmanaged import UnmanagedMachine
 from ikeclient.net.model import MachineAdapter
-from ikeclient.net.rights.drop_privileges import drop_privileges, future_user
+from ikeclient.net.rights.drop_privileges import drop_privileges
 from ikeclient.net.rights.grants import Missing, grant
 from ikeclient.net.rights.privileges import has_net_admin
+from ikeclient.process.audience import Audience, Listener
 from ikeclient.process.card import card_of, reader_of
-from ikeclient.process.hangup import Reloader, Reread, has_terminal
 from ikeclient.process.helper.channel import CRASH, HelperDns, HelperJournal
 from ikeclient.process.helper.client import Helper, helper
 from ikeclient.process.helper.messages import WriteCrash
@@ -39,28 +35,25 @@ from ikeclient.process.helper.process import HelperProcess
 from ikeclient.process.kill_switch import HelperSwitch, PlanningChannel, how_to_open
 from ikeclient.process.service_notify import Reporter
 from ikeclient.process.service_socket import Service
+from ikeclient.process.until_stopped import until_stopped
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.signer.start import signer
 from ikeclient.tunnel.driver import TunnelDriver
 from ikeclient.tunnel.dry_run import NullTun, PlanningMachine
 from ikeclient.tunnel.options import ConnectOptions
 from ikeclient.tunnel.ports import Ports, SystemNetwork
-from ikeclient.tunnel.revocation_cache import RevocationCache, cache_directory
+from ikeclient.tunnel.revocation_cache import revocation_cache_for
 
 if TYPE_CHECKING:
     from ikeclient.signer.client import SignerClient
 
 __all__ = ["ConnectOptions", "plan", "run"]
 
-Listener = Callable[[dict[str, object]], None]
-
 _WITHOUT_HELPER = "without it name resolution and the journal cannot be changed, so the tunnel cannot go on"
 _STILL_ROOT = "this process keeps user 0, without any right but CAP_NET_ADMIN: it may not become another user here"
 
 _LEFT_SHOWN = 3
 _UNTRUE_OF_A_PLAN = {"configuring", "disconnected"}  # nothing is changed, so nothing is restored
-
-_log = logging.getLogger(__name__)
 
 
 def run(
@@ -109,32 +102,63 @@ async def _run(
     keys: SignerClient | None,
     http: socket.socket | None,
 ) -> None:
-    reporter = Reporter(Service())
-    reporter.start()
-    control: ControlServer | None = None
+    with contextlib.ExitStack() as closing:
+        reporter = Reporter(Service())
+        closing.callback(reporter.close)
+        reporter.start()
+        closing.callback(our_helper.hooks.close)
+        closing.callback(our_helper.card.close)
+        if keys is not None:
+            closing.callback(keys.close)
 
-    def publish(event: dict[str, object]) -> None:
-        on_event(event)
-        reporter.event(event)
-        if control is not None:
-            control.publish(event)
+        def tell(event: dict[str, object]) -> None:
+            on_event(event)
+            reporter.event(event)
 
-    def notice(text: str) -> None:
-        publish(happened("notice", options.name, text=text))
+        audience = Audience(options, tell)
+        switch = _close(profile, options, our_helper, audience.publish)  # before anything is repaired, which may open
+        try:
+            for repaired in repair(options.runtime_directory) + (remove_leftovers() if has_net_admin() else []):
+                audience.notice(repaired)
+            choose_cipher()
+            tun = closing.enter_context(contextlib.closing(_device(profile)))
+            tunnel = _Tunnel(profile, options, tun, our_helper, keys, switch, audience, reporter)
+            await tunnel.run(http)
+        except IkeclientError as error:
+            if switch.keeps_closed:
+                error.try_also(how_to_open(options.name))
+            raise
+        except asyncio.CancelledError:  # Ctrl-C before there is a tunnel to stop
+            if switch.keeps_closed:
+                audience.notice(how_to_open(options.name))
+            raise
 
-    switch = _close(profile, options, our_helper, publish)  # before anything is repaired, which may open
-    tun: TunDevice | None = None
-    try:
-        for repaired in repair(options.runtime_directory) + (remove_leftovers() if has_net_admin() else []):
-            notice(repaired)
-        choose_cipher()
-        tun = TunDevice(profile.network.interface, offload=profile.session.offload)
-        machine = _machine(options, our_helper, notice)
+
+class _Tunnel:
+    """A tunnel on a device and routes of this machine, which is as before when it has ended, whatever ends it."""
+
+    def __init__(
+        self,
+        profile: CompiledProfile,
+        options: ConnectOptions,
+        tun: TunDevice,
+        our_helper: Helper,
+        keys: SignerClient | None,
+        switch: HelperSwitch,
+        audience: Audience,
+        reporter: Reporter,
+    ) -> None:
+        self._options = options
+        self._helper = our_helper
+        self._switch = switch
+        self._audience = audience
+        self._reporter = reporter
+        self._machine = _machine(options, our_helper, audience.notice)
         switch.use_interface(tun.name)
         ports = Ports(
             device=tun,
-            machine=machine,
-            table=_table(machine),
+            machine=self._machine,
+            table=_table(self._machine),
             run_hook=our_helper.hooks.run,
             resolve=switch.resolve,
             switch=switch,
@@ -143,81 +167,75 @@ async def _run(
             card=reader_of(profile, keys) or our_helper.card.ask,
             network=SystemNetwork(revocation_cache_for(profile), find=switch.resolve, admit=switch.admit_fetch),
         )
-        connection = TunnelDriver(profile, options, ports, publish)
+        self._connection = TunnelDriver(profile, options, ports, audience.publish)
 
-        def stop() -> None:
-            reporter.stopping()
-            connection.stop()
-
-        def disconnect() -> None:
-            switch.open_at_the_end()
-            stop()
-
-        orders = Orders(
-            disconnect=disconnect,
-            reconnect=connection.reconnect,
-            suspend=connection.suspend,
-            resume=connection.resume,
+    async def run(self, http: socket.socket | None) -> None:
+        """Run it until it ends, without a right but CAP_NET_ADMIN. Raises IkeclientError if it was not told to end."""
+        await self._audience.open(
+            self._connection,
+            Orders(
+                disconnect=self._disconnect,
+                reconnect=self._connection.reconnect,
+                suspend=self._connection.suspend,
+                resume=self._connection.resume,
+            ),
         )
-        control = await open_control(connection, options, orders, notice)
         loop = asyncio.get_running_loop()
-
-        def helper_spoke() -> None:
-            if not our_helper.is_gone():
-                switch.look()
-                return
-            loop.remove_reader(our_helper.lifeline)
-            connection.stop(PlatformError("the tunnel's helper process is gone", reason=_WITHOUT_HELPER))
-
-        loop.add_reader(our_helper.lifeline, helper_spoke)
-        failure: IkeclientError | None = None
+        loop.add_reader(self._helper.lifeline, self._helper_spoke)
+        machine, connection = self._machine, self._connection
         mender = Mender(machine, connection.warn) if isinstance(machine, Machine) else None
+        failure: IkeclientError | None = None
         try:
             if drop_privileges().still_root:
-                notice(_STILL_ROOT)
+                self._audience.notice(_STILL_ROOT)
+            reread = self._helper.reread if self._options.reread else None
             with served(http, connection.status):
-                await until_stopped(
-                    connection, stop, our_helper.reread if options.reread else None, busy=reporter.reloading
-                )
+                await until_stopped(connection, self._stop, reread, busy=self._reporter.reloading)
         except IkeclientError as error:
             failure = error
         finally:
             if mender is not None:
                 mender.close()
-            loop.remove_reader(our_helper.lifeline)
-            machine.revert()  # which a bug may have kept the connection from
-            if machine.left:
-                failure = _not_restored(failure, machine.left, options)
-            if not switch.wanted and (not_opened := _open(switch)) is not None:
-                if failure is not None and switch.closed:
-                    failure.try_also(how_to_open(options.name))
-                failure = failure or not_opened
-            if control is not None:
+            loop.remove_reader(self._helper.lifeline)
+            failure = self._restored(failure)
+            if self._audience.has_socket:
                 with contextlib.suppress(PlatformError):  # the next start clears it
-                    our_helper.channel.remove("socket")
-                if failure is not None and not isinstance(failure, Interrupted):
-                    control.publish(failed(failure, options.name))
-                await control.close()
-        if switch.wanted and switch.closed and failure is None:
-            notice(how_to_open(options.name))
+                    self._helper.channel.remove("socket")
+            await self._audience.close(failure)
         if failure is not None:
             raise failure
-    except IkeclientError as error:
-        if switch.wanted and switch.closed:
-            error.try_also(how_to_open(options.name))
-        raise
-    except asyncio.CancelledError:  # Ctrl-C before there is a tunnel to stop
-        if switch.wanted and switch.closed:
-            notice(how_to_open(options.name))
-        raise
-    finally:
-        our_helper.hooks.close()
-        if keys is not None:
-            keys.close()
-        our_helper.card.close()
-        if tun is not None:
-            tun.close()
-        reporter.close()
+        if self._switch.keeps_closed:
+            self._audience.notice(how_to_open(self._options.name))
+
+    def _restored(self, failure: IkeclientError | None) -> IkeclientError | None:
+        """Undo what was changed, and open what the switch closed if that is wanted; returns what there is to tell."""
+        self._machine.revert()  # which a bug may have kept the connection from
+        if self._machine.left:
+            failure = _not_restored(failure, self._machine.left, self._options)
+        if not self._switch.wanted and (not_opened := _open(self._switch)) is not None:
+            if failure is not None and self._switch.closed:
+                failure.try_also(how_to_open(self._options.name))
+            failure = failure or not_opened
+        return failure
+
+    def _stop(self) -> None:
+        self._reporter.stopping()
+        self._connection.stop()
+
+    def _disconnect(self) -> None:
+        self._switch.open_at_the_end()
+        self._stop()
+
+    def _helper_spoke(self) -> None:
+        if not self._helper.is_gone():
+            self._switch.look()
+            return
+        asyncio.get_running_loop().remove_reader(self._helper.lifeline)
+        self._connection.stop(PlatformError("the tunnel's helper process is gone", reason=_WITHOUT_HELPER))
+
+
+def _device(profile: CompiledProfile) -> TunDevice:
+    return TunDevice(profile.network.interface, offload=profile.session.offload)
 
 
 def _close(profile: CompiledProfile, options: ConnectOptions, our_helper: Helper, publish: Listener) -> HelperSwitch:
@@ -244,15 +262,6 @@ def _close(profile: CompiledProfile, options: ConnectOptions, our_helper: Helper
     return switch
 
 
-def revocation_cache_for(profile: CompiledProfile) -> RevocationCache:
-    """Return the place for what was learnt about revocation, which the user that this process becomes can use."""
-    if not profile.ike.revocation.asks:
-        return RevocationCache(None)
-    cache = RevocationCache(cache_directory())
-    cache.prepare(future_user())
-    return cache
-
-
 def _open(switch: HelperSwitch) -> PlatformError | None:
     try:
         switch.open()
@@ -272,70 +281,6 @@ def _not_restored(failure: IkeclientError | None, left: Sequence[str], options: 
     )
 
 
-async def until_stopped(
-    connection: TunnelDriver,
-    stop: Callable[[], None],
-    reread: Reread | None = None,
-    *,
-    busy: Callable[[bool], None] = lambda _: None,
-) -> None:
-    """Run the connection; SIGTERM ends it in order, and so does SIGINT, with an error that says so.
-
-    The loop keeps the handlers to its own end, so that a second signal does not cut the cleaning up short. An exception
-    in a callback is a bug after which nobody knows what the connection does next: it ends the tunnel as well.
-    """
-    interrupted = False
-    bug: BaseException | None = None
-    loop = asyncio.get_running_loop()
-    running = loop.create_task(connection.run())
-
-    def interrupt() -> None:
-        nonlocal interrupted
-        interrupted = True
-        stop()
-
-    def broken(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        nonlocal bug
-        error = context.get("exception")
-        if bug is None and isinstance(error, BaseException) and "handle" in context:
-            bug = error
-            running.cancel()
-        else:  # the loop's own words may quote a secret
-            _log.error("%s: %s", context.get("message"), type(error).__name__)
-
-    loop.set_exception_handler(broken)
-    loop.add_signal_handler(signal.SIGINT, interrupt)
-    loop.add_signal_handler(signal.SIGTERM, stop)
-    reloader = _on_hangup(connection, stop, reread, busy)
-    try:
-        await running
-    except (IkeclientError, asyncio.CancelledError):
-        if bug is None:
-            raise
-    finally:
-        if reloader is not None:
-            reloader.close()
-    if bug is not None:
-        raise bug
-    if interrupted:
-        raise Interrupted("interrupted")
-
-
-def _on_hangup(
-    connection: TunnelDriver, stop: Callable[[], None], reread: Reread | None, busy: Callable[[bool], None]
-) -> Reloader | None:
-    """Have SIGHUP end a tunnel with a terminal, and make any other read its profile again; nohup turns both off."""
-    loop = asyncio.get_running_loop()
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        return None
-    if reread is None or has_terminal():
-        loop.add_signal_handler(signal.SIGHUP, stop)
-        return None
-    reloader = Reloader(reread, connection.adopt, connection.notice, busy)
-    loop.add_signal_handler(signal.SIGHUP, reloader.hangup)
-    return reloader
-
-
 def _machine(options: ConnectOptions, our_helper: Helper, notice: Callable[[str], None]) -> MachineAdapter:
     """Return the machine, changed through the helper; without CAP_NET_ADMIN it is unmanaged."""
     if not has_net_admin():
@@ -350,19 +295,6 @@ def _machine(options: ConnectOptions, our_helper: Helper, notice: Callable[[str]
 
 def _table(machine: MachineAdapter) -> int:
     return machine.reserve_table() if isinstance(machine, Machine) else FIRST_TABLE
-
-
-async def open_control(
-    connection: TunnelDriver, options: ConnectOptions, orders: Orders, notice: Callable[[str], None]
-) -> ControlServer | None:
-    """Open the control socket; None if there is no place for it, which a tunnel can live without."""
-    server = ControlServer(options.name, options.runtime_directory, status=connection.document, orders=orders)
-    try:
-        await server.start()
-    except PlatformError as error:
-        notice(": ".join(error.lines()))
-        return None
-    return server
 
 
 def plan(profile: CompiledProfile, options: ConnectOptions, on_event: Listener) -> list[str]:

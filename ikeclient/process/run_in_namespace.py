@@ -23,9 +23,9 @@ from ikeclient.errors import PlatformError, UsageError
 from ikeclient.ipc.messages import pack
 from ikeclient.net.changes.steps import FIRST_TABLE
 from ikeclient.net.namespace.namespace import Namespace
-from ikeclient.process.audience import Audience
+from ikeclient.process.audience import Audience, Listener
 from ikeclient.process.card import card_of
-from ikeclient.process.run import Listener, until_stopped
+from ikeclient.process.until_stopped import until_stopped
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.signer.start import signer
 from ikeclient.tunnel.driver import TunnelDriver

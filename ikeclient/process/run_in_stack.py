@@ -20,12 +20,12 @@ from ikeclient.dataplane.event_loop import run_loop
 from ikeclient.dataplane.stack_machine import StackMachine
 from ikeclient.errors import IkeclientError
 from ikeclient.net.changes.steps import FIRST_TABLE
-from ikeclient.process.audience import Audience
+from ikeclient.process.audience import Audience, Listener
 from ikeclient.process.card import card_of
 from ikeclient.process.hangup import Reread
 from ikeclient.process.inside_stack import answers_of
-from ikeclient.process.run import Listener, until_stopped
 from ikeclient.process.run_in_namespace import adapted
+from ikeclient.process.until_stopped import until_stopped
 from ikeclient.profile.compiled import CompiledProfile
 from ikeclient.signer.start import signer
 from ikeclient.stack.device import StackDevice

@@ -14,7 +14,9 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ikeclient.net.rights.drop_privileges import future_user
 from ikeclient.nofollow import create_file, open_directory, open_regular
+from ikeclient.profile.compiled import CompiledProfile
 
 MAX_FILES = 64
 MAX_BYTES = 64 << 20
@@ -117,6 +119,15 @@ class RevocationCache:
         finally:
             if descriptor is not None:
                 os.close(descriptor)
+
+
+def revocation_cache_for(profile: CompiledProfile) -> RevocationCache:
+    """Return the place for what was learnt about revocation, which the user that this process becomes can use."""
+    if not profile.ike.revocation.asks:
+        return RevocationCache(None)
+    cache = RevocationCache(cache_directory())
+    cache.prepare(future_user())
+    return cache
 
 
 def _name(key: str) -> str:
