@@ -203,7 +203,7 @@ def test_files_that_a_profile_names_have_to_be_there(shell: Shell) -> None:
     (profiles(shell) / "psk").unlink()
     done = shell.run("profile", "validate", "work")
     assert done.returncode == 9
-    assert f"{path}: key 'auth.psk' names {profiles(shell) / 'psk'}: there is no such file" in done.stdout
+    assert f"{path}:8: key 'auth.psk' names {profiles(shell) / 'psk'}: there is no such file" in done.stdout
 
 
 def test_connect_takes_a_file_of_another_client(shell: Shell) -> None:
