@@ -26,7 +26,10 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
     "nofollow": (frozenset(), "how files are opened, whatever is in them"),
     "ipc": (frozenset({"errors"}), "two processes of ours: how one is forked and talked with, not what about"),
     "wire": (frozenset({"errors"}), "bytes to values and back, usable without any other part"),
-    "crypto": (frozenset({"errors", "wire.registry"}), "pure functions; the registry gives numbers their names"),
+    "crypto": (
+        frozenset({"errors", "wire.registry", "wire.text"}),
+        "pure functions; the registry gives numbers their names, and names in certificates are shown",
+    ),
     "eap": (
         frozenset({"wire.eap", "wire.registry", "wire.text", "crypto", "errors"}),
         "EAP methods are a peer of IKE and know nothing about the IKE SA that carries them",
@@ -80,7 +83,7 @@ LAYERS: dict[str, tuple[frozenset[str], str]] = {
         "which process does what; what it needs of the display comes in as an argument, so other front ends can use it",
     ),
     "cli": (
-        frozenset({"control", "profile", "nofollow", "errors"}),
+        frozenset({"control", "profile", "wire.text", "nofollow", "errors"}),
         "commands are clients of a tunnel's socket; what carries a tunnel is imported inside the command that needs it",
     ),
     "when": (

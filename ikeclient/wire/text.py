@@ -18,6 +18,8 @@ def printable(text: bytes | str, limit: int = 256) -> str:
     """
     if isinstance(text, bytes):
         text = text[: 4 * limit + 4].decode("utf-8", "surrogateescape")  # no character has more than four bytes
+    if len(text) <= limit and text.isprintable():
+        return text
     pieces: list[str] = []
     length = 0
     for character in text[: limit + 1]:

@@ -16,9 +16,10 @@ import difflib
 import ipaddress
 import re
 
-from ikeclient.crypto.pki.names import encode_name, name_text, printable, same_name
+from ikeclient.crypto.pki.names import encode_name, name_text, same_name
 from ikeclient.errors import ParseError
 from ikeclient.wire.registry import IdType
+from ikeclient.wire.text import printable
 
 _HOST = re.compile(rb"(?!.{254})[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*", re.IGNORECASE)
 _MAILBOX = re.compile(rb"[!-?A-~]+@[!-?A-~]+")  # printable ASCII with one @

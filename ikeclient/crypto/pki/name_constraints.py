@@ -15,9 +15,10 @@ from typing import Any, Self, TypeAlias
 from cryptography import x509
 
 from ikeclient.crypto.pki.budget import COMPARISON, Budget
-from ikeclient.crypto.pki.names import NormalName, mailboxes, name_text, normalise, printable
+from ikeclient.crypto.pki.names import NormalName, mailboxes, name_text, normalise
 from ikeclient.errors import ParseError
 from ikeclient.lazy_dataclass import dataclass
+from ikeclient.wire.text import printable
 
 _Address: TypeAlias = IPv4Address | IPv6Address | IPv4Network | IPv6Network
 

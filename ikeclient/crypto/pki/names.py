@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from ikeclient.crypto.pki import der
 from ikeclient.errors import ParseError
+from ikeclient.wire.text import printable
 
 _EMAIL_ADDRESS = "2a864886f70d010901"
 _TYPES: dict[str, str] = {  # object identifiers as the hex of their DER content
@@ -41,17 +42,10 @@ _ENCODINGS: dict[int, str] = {
 }
 _UTF8_STRING, _PRINTABLE_STRING, _IA5_STRING = 0x0C, 0x13, 0x16
 _UNDECODED = "\udc00"  # no decoded string holds a lone surrogate, so that none equals an undecodable value
-_MAX_PRINTED = 256
 _MAX_COMPOSED = 256  # characters; to put marks into order takes time that grows with the square (RFC 5280: 64 at most)
 
 Attribute: TypeAlias = tuple[str, str]
 NormalName: TypeAlias = tuple[frozenset[Attribute], ...]
-
-
-def printable(text: str) -> str:
-    """`text` fit for a terminal and a log: control and invisible characters escaped, at most 256 characters."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shown if len(shown) <= _MAX_PRINTED else shown[:_MAX_PRINTED] + "..."
 
 
 def clause(error: Exception) -> str:
