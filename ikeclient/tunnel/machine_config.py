@@ -18,7 +18,15 @@ from ikeclient.net.model import (
 )
 from ikeclient.net.syscalls import can_mark
 from ikeclient.profile.compiled import NetworkSettings
-from ikeclient.tunnel.routes import blocked_families, of_the_link, require_routes, routes_into, split_by_gateway
+from ikeclient.tunnel.routes import (
+    blocked_families,
+    narrowed,
+    of_the_link,
+    require_routes,
+    routes_into,
+    some,
+    split_by_gateway,
+)
 from ikeclient.wire.selector import TrafficSelector
 
 
@@ -114,11 +122,12 @@ def machine_config(
     require_routes(routes, remote)
     dns, warnings = dns_config(network, configuration, routes, carried)
     if limited := [*_limited(remote), *_limited(local)]:
-        more = f" and {len(limited) - 4} more" if len(limited) > 4 else ""
         what = "the gateway lets single protocols or ports through, and drops what else is sent there"
-        warnings += (f"{what}: {', '.join(limited[:4])}{more}",)
+        warnings += (f"{what}: {some(limited, 4)}",)
     if refused:
         warnings += (f"not routed, since it is of the link alone: {', '.join(map(str, refused[:8]))}",)
+    if less := narrowed(network, routes):
+        warnings += (less,)
     if by_gateway and (outside := _outside(configuration)):
         warnings += (f"stays outside the tunnel, as the gateway wants: {outside}",)
     config = MachineConfig(

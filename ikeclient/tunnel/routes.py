@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, collapse_addresses
 from itertools import chain, islice
 
@@ -14,6 +14,7 @@ from ikeclient.wire.selector import TrafficSelector
 
 MAX_ROUTES = 256
 _BROADCAST = IPv4Address("255.255.255.255")
+_NAMED = 8  # networks in a warning
 MAX_PARTS = 2048  # networks that the selectors' ranges consist of, before neighbours are joined
 
 
@@ -42,6 +43,31 @@ def require_routes(routes: Sequence[IPNetwork], remote: Sequence[TrafficSelector
         )
     if len(routes) > MAX_ROUTES:
         raise _too_many(str(len(routes)))
+
+
+def narrowed(network: NetworkSettings, routes: Sequence[IPNetwork]) -> str | None:
+    """What to say if the gateway carries less than the profile asks for (RFC 7296 section 2.9), None if it does not.
+
+    A family that it does not carry at all is one that it gave no address of.
+    """
+    if network.routes == "gateway":
+        return None
+    if network.routes == "all":
+        short = [route for route in routes if ANYWHERE[route.version] not in routes]
+        return f"the gateway carries only {some(short)}, not everything: the rest is unreachable" if short else None
+    carried = set(routes)
+    missing = [each for each in network.routes if carried.isdisjoint((each, *_around(each)))]
+    return f"the gateway does not carry all of {some(missing)}: the rest stays outside the tunnel" if missing else None
+
+
+def _around(network: IPNetwork) -> Iterator[IPNetwork]:
+    return (network.supernet(new_prefix=length) for length in range(network.prefixlen))
+
+
+def some(values: Sequence[object], most: int = _NAMED) -> str:
+    """The first of the values for a warning, and how many there are besides."""
+    more = f" and {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(map(str, values[:most])) + more
 
 
 def _too_many(count: str) -> NegotiationRefused:

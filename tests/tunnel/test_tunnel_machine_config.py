@@ -146,6 +146,27 @@ def test_selectors_of_single_protocols_or_ports_are_told(
     assert bool(warnings) is (told is not None)
 
 
+def test_a_gateway_that_carries_less_than_the_profile_asks_for_is_not_obeyed_in_silence() -> None:
+    """RFC 7296 section 2.9: it may narrow, and what is listed would leave outside of the tunnel without a word."""
+    addresses, local = granted("10.88.0.1/32", "fd88::1/128"), selectors("10.88.0.1/32", "fd88::1/128")
+
+    def said(wanted: object, *carried: str) -> tuple[str, ...]:
+        return machine_config(settings(routes=wanted), addresses, local, selectors(*carried), UNDERLAY)[1]
+
+    listed = networks("10.77.0.0/16", "10.99.0.0/24", "10.99.0.128/25", "fd99::/64")
+    assert said(listed, "10.99.0.0/24") == (
+        "the gateway does not carry all of 10.77.0.0/16, fd99::/64: the rest stays outside the tunnel",
+    )
+    assert said(listed, "10.99.0.0/24", "10.77.0.0/17", "10.77.128.0/17", "fd99::/64") == ()
+    assert said("all", "10.99.0.0/24", "fd99::/64") == (
+        "the gateway carries only 10.99.0.0/24, fd99::/64, not everything: the rest is unreachable",
+    )
+    assert said("all", "0.0.0.0/1", "128.0.0.0/1") == ()
+    assert said("gateway", "10.99.0.0/24") == ()
+    many = networks(*(f"10.{n}.0.0/16" for n in range(1, 21)))
+    assert said(many, "10.1.0.0/16")[0].endswith("10.9.0.0/16 and 11 more: the rest stays outside the tunnel")
+
+
 def test_selectors_that_would_flood_the_routing_table_are_refused() -> None:
     """K12: at most 256 routes, however few selectors they come from."""
     odd = tuple(
