@@ -179,7 +179,8 @@ def _as_ours(error: BaseException) -> IkeclientError:
         case KeyboardInterrupt() | typer.Abort():
             return Interrupted("interrupted")
         case _NotUnderstood():
-            message = str(getattr(error, "format_message", error.__str__)()).replace("Value error, ", "")
+            message = str(getattr(error, "format_message", error.__str__)())
+            message = message.replace("Value error, ", "").replace("\n\t", " ")  # choices come a line each
             path = getattr(getattr(error, "ctx", None), "command_path", "ikeclient")
             return UsageError(message[:1].lower() + message[1:], hint=f"try: {path} --help")
     if (lack := shortage(error)) is not None:

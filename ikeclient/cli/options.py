@@ -36,7 +36,7 @@ def _short(seconds: float) -> str:
     for length, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= length and not seconds % length:
             return f"{seconds // length:.0f}{unit}"
-    return f"{seconds:.0f}s"
+    return f"{seconds:g}s"
 
 
 def duration_option(name: str, minimum: float, maximum: float, *, text: str, default: str | bool) -> Any:

@@ -14,7 +14,7 @@ import typer
 from ikeclient.cli import doctor
 from ikeclient.cli.complete import profile_names
 from ikeclient.cli.status import collect
-from ikeclient.cli.store import write_private
+from ikeclient.cli.store import write_file
 from ikeclient.cli.version import details
 from ikeclient.cli.view.terminal import emit, printable, say
 from ikeclient.control import client
@@ -47,7 +47,8 @@ def report(
     """
     path = Path(os.path.expanduser(output or f"ikeclient-report-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.txt"))
     text = "\n".join(f"== {title} ==\n\n{body.rstrip()}\n" for title, body in _sections(profile))
-    write_private(path, text.encode("utf-8", "backslashreplace"), force=False)
+    data = text.encode("utf-8", "backslashreplace")
+    write_file(path, data, force=False, mode=0o600, instead="--output names another")
     emit(printable(path.absolute()))
     say("it holds names and addresses, but no secret; read it before you send it")
 

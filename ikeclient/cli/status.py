@@ -14,9 +14,10 @@ import typer
 
 from ikeclient.cli.block import closed
 from ikeclient.cli.complete import tunnel_names
+from ikeclient.cli.leftovers import CHANGED, REPAIR, left_behind
 from ikeclient.cli.view import render
 from ikeclient.cli.view.rates import Rates
-from ikeclient.cli.view.terminal import emit, is_live, say, styled, until_interrupted, width
+from ikeclient.cli.view.terminal import emit, is_live, say, styled, until_interrupted, warn, width
 from ikeclient.control import client
 from ikeclient.errors import NoResponse, NoSuchTunnel, NotConnected, PrivilegeError, UsageError
 
@@ -64,17 +65,20 @@ def status(
     tunnels = [*running, *idle]
     _show(tunnels, as_json, fields)
     if name is None and not as_json and fields is None:
-        _tell_hidden()
+        _tell_unshown()
     if check is Check.UP:
         _require_connected(tunnels)
     elif name is not None and not running:
         raise NoSuchTunnel(f"no tunnel '{name}' is running")
 
 
-def _tell_hidden() -> None:
-    """Say where tunnels may be that we may not look at."""
+def _tell_unshown() -> None:
+    """Say where tunnels may be that we may not look at, and which have died and left changes of this machine."""
     for path in client.hidden():
         say(f"{path} may not be read: a tunnel there is not shown")
+    for dead, commands in left_behind():
+        changes = f"{len(commands)} changes are" if len(commands) > 1 else "a change is"
+        warn(f"tunnel '{dead}' has ended, {CHANGED}: {changes} still to be undone; {REPAIR}")
 
 
 def collect(name: str | None) -> list[TunnelStatus]:
@@ -173,6 +177,10 @@ def _show(tunnels: Sequence[TunnelStatus], as_json: bool, fields: str | None) ->
         emit(json.dumps(document(tunnels)))
     elif fields is not None:
         names = [part.strip() for part in fields.split(",")]
+        if not tunnels:
+            from ikeclient.control.status import unresponsive
+
+            render.fields(unresponsive("", 0), names)  # what is no field is none without a tunnel either
         for tunnel in tunnels:
             emit(render.fields(tunnel, names))
     else:

@@ -22,8 +22,11 @@ def write_private(path: Path, data: bytes, force: bool) -> None:
     write_file(path, data, force=force, mode=0o600)
 
 
-def write_file(path: Path, data: bytes, *, force: bool, mode: int) -> None:
-    """Make the file `path`; an existing one is replaced only with `force`. Raises UsageError."""
+def write_file(path: Path, data: bytes, *, force: bool, mode: int, instead: str = "--force replaces it") -> None:
+    """Make the file `path`; an existing one is replaced only with `force`.
+
+    Raises UsageError; of a file that exists it says what to do `instead`.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         created = create_file(temporary)
@@ -38,6 +41,6 @@ def write_file(path: Path, data: bytes, *, force: bool, mode: int) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except FileExistsError:
-        raise UsageError(f"{printable(path)} is there already", hint="--force replaces it") from None
+        raise UsageError(f"{printable(path)} is there already", hint=instead) from None
     except OSError as error:
         raise UsageError(f"cannot write {printable(path)}", reason=error.strerror) from error

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ikeclient.cli.block import closed, undo_crashes
 from ikeclient.cli.complete import tunnel_names
+from ikeclient.cli.leftovers import require_restored
 from ikeclient.cli.options import duration_option
 from ikeclient.cli.view.terminal import say
 from ikeclient.control import client, waiting
 from ikeclient.control.events import error_of
 from ikeclient.control.protocol import Command
-from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, PlatformError, UsageError
-
-if TYPE_CHECKING:
-    from ikeclient.net.changes.steps import Step
+from ikeclient.errors import IkeclientError, NoResponse, NoSuchTunnel, UsageError
 
 Name = Annotated[
     str | None,
@@ -36,7 +30,6 @@ Name = Annotated[
 ]
 _SECONDS = 5.0
 _CONNECTING_SECONDS = 60.0
-_SHOWN = 3  # commands of an error
 
 
 def disconnect(
@@ -60,7 +53,7 @@ def disconnect(
                 f"tunnel '{each}' was told to end but is still there after {timeout:g} s",
                 reason=f"its process is {pid}" if pid else None,
             )
-        _require_restored(each)
+        require_restored(each)
         say(f"{each} disconnected")
 
     failure = for_each(client.list_tunnels(ours=True) if every else [_running(name)], end, may_be_gone=every)
@@ -69,7 +62,7 @@ def disconnect(
             blocks.open(kept.block.name)
             say(f"{kept.block.name} disconnected; nothing is blocked any more")
     if failure is None and every:
-        _require_restored(None)
+        require_restored(None)
     if failure is not None:
         raise failure
 
@@ -116,56 +109,8 @@ def _running(name: str | None) -> str:
     try:
         return client.resolve(name)
     except NoSuchTunnel:
-        _require_restored(name)
+        require_restored(name)
         raise
-
-
-def _require_restored(name: str | None) -> None:
-    """Raise PlatformError if the tunnel, or without a name any tunnel, has died and left something to undo."""
-    directory, own = (client.runtime_directory(), None) if name is None else client.locate(name)
-    for dead, commands in _left_behind(directory, own):
-        shown = "; ".join(commands[:_SHOWN]) + (f" and {len(commands) - _SHOWN} more" if len(commands) > _SHOWN else "")
-        raise PlatformError(
-            f"tunnel '{dead}' has ended, but this machine is not as it was",
-            reason=f"still to be undone: {shown}",
-            hint="`ikeclient repair` does it, and so does the next `connect`",
-        )
-
-
-def _left_behind(directory: Path, name: str | None) -> list[tuple[str, list[str]]]:
-    """Return the tunnels whose process is gone and whose journal is there, each with what would undo what it left."""
-    from ikeclient.net.changes.journal import SUFFIX, JournalError, load, open_directory
-
-    left = []
-    with contextlib.suppress(OSError, PlatformError), open_directory(directory) as opened:
-        found = sorted(each for each in os.listdir(opened) if each.endswith(SUFFIX))
-        for filename in found if name is None else [name + SUFFIX]:
-            with contextlib.suppress(OSError, JournalError):
-                journal = load(opened, filename)
-                steps = [] if journal.alive else _in_force(journal.steps)
-                commands = [line for step in reversed(steps) for line in step.undo_commands()]
-                if commands:
-                    left.append((filename.removesuffix(SUFFIX), commands))
-    return left
-
-
-def _in_force(steps: Sequence[Step]) -> list[Step]:
-    """Return those of a dead tunnel's steps that still have an effect: it may have undone some without noting it."""
-    from ikeclient.net.changes.steps import Address, Link, LocalRuleLast, Route, Rule
-    from ikeclient.net.machine.kernel import Kernel
-
-    of_device = [step for step in steps if isinstance(step, Link | Address)]
-    others = [step for step in steps if isinstance(step, Route | Rule)]
-    gone: set[Step] = set()
-    with contextlib.suppress(PlatformError), Kernel() as kernel:
-        gone.update(kernel.missing(others))
-    for step in of_device:
-        try:
-            socket.if_indextoname(step.index)
-        except OSError:  # the device went with its process
-            gone.add(step)
-    # Where the kernel's own rule stands says nothing: it may have been there before.
-    return [step for step in steps if step not in gone and not isinstance(step, LocalRuleLast)]
 
 
 def reconnect(
@@ -216,4 +161,4 @@ def wait(
         waiting.wait_up(name, timeout)
     else:
         waiting.wait_down(name, timeout)
-        _require_restored(name)
+        require_restored(name)

@@ -242,6 +242,20 @@ def test_a_log_format_that_is_none_is_said_with_the_commands_own_help(capsys: py
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["completion"], "missing argument 'bash|zsh|fish'. Choose from: bash, zsh, fish"),
+        (["top", "--interval", "0"], "invalid value for '--interval': '0' is not from 0.1s to 1h"),
+    ],
+)
+def test_choices_and_limits_are_told_as_they_are(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.splitlines()[0] == f"error: {said}"
+
+
+@pytest.mark.parametrize(
     "arguments", [["status"], ["wait", "--timeout", "0.1s", "work"], ["-v", "disconnect", "--all"]]
 )
 def test_a_usual_command_line_loads_no_library_for_its_values(arguments: list[str], tmp_path: Path) -> None:

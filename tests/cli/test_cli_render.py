@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ikeclient.cli.view import render
-from ikeclient.control.status import TunnelStatus, WatchStatus
+from ikeclient.control.status import TunnelStatus, WatchStatus, blocked
 from ikeclient.errors import UsageError
 
 NOW = datetime(2026, 11, 23, 10, 14, 30, tzinfo=UTC)
@@ -75,6 +75,9 @@ def test_a_tunnel_without_the_fast_lane_says_so() -> None:
 def test_a_tunnel_that_is_not_up_shows_what_it_knows() -> None:
     tunnel = TunnelStatus(name="work", pid=7, state="connecting", last_error="nobody answers")
     assert text(tunnel.to_json()) == ["connecting  work", "  error      nobody answers"]
+    closed = text(blocked("work", "routes", is_open=False).to_json())
+    assert closed[0] == "blocked  work"
+    assert not any(line.startswith("  interface") for line in closed), "its device went with its process"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,11 @@ def test_a_report_has_what_a_fault_needs_and_no_secret(shell: Shell, home: Path)
     ):
         assert part in text, part
     assert CANARY not in text
-    assert shell.run("report", "-o", str(path)).returncode == 2, "nothing is overwritten"
+    again = shell.run("report", "-o", str(path))
+    assert again.returncode == 2, "nothing is overwritten"
+    assert again.stderr == f"error: {path} is there already\n  --output names another\n"
+    assert shell.run("report", "-o", str(home / "misspelt/report.txt")).returncode == 2
+    assert not (home / "misspelt").exists()
 
 
 def test_a_report_is_made_of_what_there_is(shell: Shell, home: Path) -> None:

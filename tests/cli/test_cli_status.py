@@ -53,7 +53,8 @@ def test_nothing_running_is_an_empty_list(shell: Shell) -> None:
     assert done.returncode == 0
     assert json.loads(done.stdout) == {"schema": "ikeclient.status/1", "tunnels": []}
     assert shell.run("status").stdout == "disconnected  no tunnel is running\n"
-    assert shell.run("status", "-f", "name").stdout == ""
+    assert shell.run("status", "-f", "name,ike.suite").stdout == ""
+    assert shell.run("status", "-f", "name,bogus").returncode == 2, "a typo is one before the first tunnel as well"
 
 
 def test_the_document_has_all_tunnels_with_every_promised_key(shell: Shell) -> None:

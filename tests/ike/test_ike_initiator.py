@@ -224,7 +224,13 @@ FAILURES: dict[str, tuple[Callable[[], World], type[IkeclientError], int, tuple[
         lambda: World(drop=lambda _: True),
         NoResponse,
         5,
-        ("no IKE answer from 203.0.113.7", "500 nor 4500", "firewall"),
+        ("no IKE answer from 203.0.113.7", "500 nor 4500", "a firewall may block UDP 500 and 4500"),
+    ),
+    "nobody answers on a port of the profile's": (
+        lambda: World(drop=lambda _: True, path=replace(PATH, remote_port=5500)),
+        NoResponse,
+        5,
+        ("no IKE answer from 203.0.113.7", "from UDP port 5500", "a firewall may block UDP 5500"),
     ),
     "the gateway stops during IKE_AUTH": (
         lambda: dropping(AUTH),

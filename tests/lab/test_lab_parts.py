@@ -142,10 +142,14 @@ def test_a_disconnect_that_cannot_undo_everything_says_so_and_repair_does_the_re
     assert "work disconnected" not in ended.stderr
     assert connection.wait(SOON) == 12
     assert "this machine is not as it was" in connection.stderr
+    status = lab.client.run("status")
+    assert status.stdout == "disconnected  no tunnel is running\n"
+    assert "tunnel 'work' has ended, but this machine is not as it was: a change is still to be undone" in status.stderr
     assert lab.gateway.list_sas() == []
     machine.run("umount", "/etc")
     assert lab.client.run("repair").returncode == 0
     assert lab.client.traces() == before
+    assert lab.client.run("status").stderr == ""
     assert lab.client.run("disconnect", "--all").returncode == 0
 
 

@@ -174,7 +174,8 @@ def _rows(tunnel: TunnelStatus, rate: Rate | None) -> Iterator[tuple[str, str]]:
     yield "proven by", "; ".join(map(_proof, gateway.auth))
     yield "local", _joined(_end_point(local.address, local.port), local.behind_nat and nat)
     yield "proven by", "; ".join(map(_proof, local.auth))
-    yield "interface", _joined(tunnel.interface, tunnel.mtu and f"mtu {tunnel.mtu}", tunnel.mode)
+    if tunnel.pid:  # without a process there is neither a device nor a stack
+        yield "interface", _joined(tunnel.interface, tunnel.mtu and f"mtu {tunnel.mtu}", tunnel.mode)
     if tunnel.offload is not None:
         yield "offload", _offload(tunnel.offload)
     yield "cipher", _plain(tunnel.cipher)

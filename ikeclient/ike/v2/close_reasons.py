@@ -21,7 +21,8 @@ def no_answer(
 
     `strangers` are addresses that answered although they were not asked; `nonsense` tells that what came was no IKE.
     """
-    silent_ports = " nor ".join(map(str, sorted(ports)))
+    numbers = [str(port) for port in sorted(ports)]
+    silent_ports = " nor ".join(numbers)
     if nonsense:
         return NoResponse(
             f"no IKE answer from {address}",
@@ -31,8 +32,8 @@ def no_answer(
     where = f"UDP port {silent_ports} of that address" if strangers else f"UDP port {silent_ports}"
     return NoResponse(
         f"no IKE answer from {address}",
-        reason=f"nothing came back from {where}{_elsewhere(strangers)}",
-        hint="check the address and the network; a firewall may block UDP 500 and 4500",
+        reason=f"no answer came back from {where}{_elsewhere(strangers)}",
+        hint=f"check the address and the network; a firewall may block UDP {' and '.join(numbers)}",
     )
 
 
