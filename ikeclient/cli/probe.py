@@ -85,7 +85,7 @@ def _rows(found: Findings) -> Iterator[tuple[str, str]]:
     for each in found.ports:
         answered = "silent" if each.seconds is None else f"{each.seconds * 1000:.1f} ms"
         yield f"port {each.port}", f"{answered}{f', {each.error}' if each.error else ''}"
-    yield "suite", found.suite or "none of ours is accepted"
+    yield "suite", found.suite or ("none of ours is accepted" if found.refused else "not known")
     for kind, names in found.accepted.items():
         yield kind.replace("_", " "), " ".join(names) or "nothing that we know"
     if not found.complete:

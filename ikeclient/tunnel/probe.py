@@ -39,7 +39,7 @@ NEVER_OFFERED = KeyExchangeId(1)  # MODP 768
 NEVER_OFFERED_LENGTH = 96
 _FIRST, _LONGEST = 1.0, 4.0  # seconds for the answer to each sending, half as many again each time
 PATIENCE = 5.0  # seconds for a port that stays silent
-_SILENCES = 2  # in a row, after which the gateway is left alone
+_SILENCES = 2  # in a row, or answers that tell nothing, after which the gateway is left alone
 _MARKER = bytes(4)  # in front of IKE on port 4500 (RFC 3948)
 _MAXIMUM_DATAGRAM = 65535
 _ROUNDS = 4  # cookies and other groups
@@ -60,12 +60,17 @@ class PortFindings:
 
 @dataclass(slots=True, kw_only=True)
 class Findings:
-    """All that was found out. `accepted` lists keywords by kind; `complete` is false where answers failed to come."""
+    """All that was found out.
+
+    `accepted` lists keywords by kind; `complete` is false where answers failed to come or told nothing. `refused`: an
+    answer said that nothing of what we know will do.
+    """
 
     host: str
     address: str
     ports: list[PortFindings] = field(default_factory=list)
     suite: str | None = None
+    refused: bool = False
     cookie: bool = False
     fragmentation: bool | None = None
     nat: NatStatus | None = None
@@ -212,6 +217,7 @@ def _introduce(line: _Line, found: Findings, findings: PortFindings) -> bool:
         error = error_notify(payloads)
         if not groups.retry(error):
             findings.error = str(error.type) if error else None
+            found.refused = found.refused or error is not None
             return True
     return True
 
@@ -258,13 +264,14 @@ def _algorithms(line: _Line, found: Findings) -> None:
         accepted = []
         for name in names:
             answer = line.ask(_offer(**{kind: name}), NEVER_OFFERED, os.urandom(NEVER_OFFERED_LENGTH))
-            silences = 0 if answer else silences + 1
+            verdict = None if answer is None else _verdict(answer)
+            silences = silences + 1 if verdict is None else 0
             if silences >= _SILENCES:
                 found.complete = False
                 return
-            if answer is None:
+            if verdict is None:
                 found.complete = False
-            elif _likes(answer):
+            elif verdict:
                 accepted.append(name)
         found.accepted[kind] = tuple(accepted)
 
@@ -276,8 +283,9 @@ def _questions() -> Iterator[tuple[str, Sequence[str]]]:
     yield "key_exchange", tuple(KEY_EXCHANGE)
 
 
-def _likes(answer: _Answer) -> bool:
+def _verdict(answer: _Answer) -> bool | None:
+    """Whether the gateway would take what it was asked about; None if it asks for a cookie again, or sends us away."""
+    if find(answer.message.payloads, SaPayload) is not None:
+        return True
     error = error_notify(answer.message.payloads)
-    return find(answer.message.payloads, SaPayload) is not None or (
-        error is not None and error.type == NotifyType.INVALID_KE_PAYLOAD
-    )
+    return None if error is None else error.type == NotifyType.INVALID_KE_PAYLOAD

@@ -16,7 +16,7 @@ from ikeclient.crypto.algorithms.key_exchange import generate
 from ikeclient.crypto.algorithms.transforms import ENCRYPTION, KEY_EXCHANGE, PRF, AlgorithmProposal
 from ikeclient.ike.v2.message.payloads import find, need, notifies
 from ikeclient.ike.v2.rules.negotiate import offer_ike
-from ikeclient.tunnel.probe import _Line
+from ikeclient.tunnel.probe import Findings, PortFindings, _algorithms, _introduce, _Line
 from ikeclient.wire.notify import NotifyPayload
 from ikeclient.wire.payload import Message, Payload
 from ikeclient.wire.registry import NotifyType
@@ -75,3 +75,23 @@ def test_a_cookie_of_another_length_is_not_returned(length: int, returned: bool)
         line.close()
     sent = [n.data for message in asked for n in notifies(message.payloads) if n.type == NotifyType.COOKIE]
     assert bool(sent) is returned
+
+
+@pytest.mark.parametrize(
+    ("type_", "data", "refused"),
+    [
+        (NotifyType.COOKIE, b"c" * 16, False),
+        (NotifyType.REDIRECT, b"\1\4\x7f\0\0\1", False),
+        (NotifyType.NO_PROPOSAL_CHOSEN, b"", True),
+    ],
+)
+def test_what_no_answer_tells_is_not_made_a_refusal(type_: NotifyType, data: bytes, refused: bool) -> None:
+    """N15, N19: whoever only asks for cookies, or sends us elsewhere, has said nothing about algorithms."""
+    found = Findings(host="gateway", address="127.0.0.1")
+    with answering((NotifyPayload(type=type_, data=data),)) as (port, _):
+        line = _Line(ip_address("127.0.0.1"), port, 5.0)
+        assert _introduce(line, found, PortFindings(port=port))
+        _algorithms(line, found)
+        line.close()
+    assert (found.suite, found.refused, found.complete) == (None, refused, refused)
+    assert found.accepted.get("encryption") == (() if refused else None)
