@@ -13,6 +13,7 @@ from typing import Any
 
 from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import ProfileError
+from ikeclient.profile.importers import algorithms
 from ikeclient.profile.importers.containers import open_bundle
 from ikeclient.profile.importers.draft import Ask, Draft, Fields
 from ikeclient.profile.importers.eap_host import EAP_TYPES
@@ -36,18 +37,7 @@ ENCRYPTION = {
     "ChaCha20Poly1305": "chacha20poly1305",
 }
 INTEGRITY = {"SHA1-96": "sha1", "SHA2-256": "sha256", "SHA2-384": "sha384", "SHA2-512": "sha512"}
-GROUPS = {
-    14: "modp2048",
-    15: "modp3072",
-    16: "modp4096",
-    17: "modp6144",
-    18: "modp8192",
-    19: "ecp256",
-    20: "ecp384",
-    21: "ecp521",
-    31: "x25519",
-    32: "x448",
-}
+GROUPS = {number: algorithms.GROUPS[number] for number in (*range(14, 22), 31, 32)}
 AEAD = ("aes128gcm16", "aes256gcm16", "chacha20poly1305")
 _COMMON = (
     *("PayloadType", "PayloadUUID", "PayloadIdentifier", "PayloadVersion", "PayloadDisplayName"),
