@@ -124,11 +124,15 @@ def read_configuration(path: Path, limit: int, author: Author | None = None) -> 
 
 def trusted_owners(environ: Mapping[str, str]) -> frozenset[int]:
     """Whose files may decide what we do: root's, our own, and under sudo those of the user who called it."""
-    owners = {0, os.geteuid()}
+    caller = sudo_caller(environ)
+    return frozenset({0, os.geteuid()} if caller is None else {0, caller})
+
+
+def sudo_caller(environ: Mapping[str, str]) -> int | None:
+    """Return the user who called sudo, None if that is root or we are not root."""
     caller = environ.get("SUDO_UID", "")
-    if os.geteuid() == 0 and caller.isascii() and caller.isdigit() and len(caller) <= 10:
-        owners.add(int(caller))
-    return frozenset(owners)
+    written = caller.isascii() and caller.isdigit() and len(caller) <= 10
+    return (int(caller) or None) if written and os.geteuid() == 0 else None
 
 
 def _require_regular(status: os.stat_result) -> None:

@@ -21,7 +21,15 @@ from ikeclient.errors import ProfileError, UsageError
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.profile.load import environment
 from ikeclient.profile.load.author import Author
-from ikeclient.profile.load.files import FileContent, FileFault, quoted_path, read_regular, shown_path, trusted_owners
+from ikeclient.profile.load.files import (
+    FileContent,
+    FileFault,
+    quoted_path,
+    read_regular,
+    shown_path,
+    sudo_caller,
+    trusted_owners,
+)
 from ikeclient.profile.load.lookup import NO_FILE, ProfileEntry, callers_directory, find_profile, is_path, not_found
 from ikeclient.profile.load.places import Places
 from ikeclient.profile.load.trust import changeable, writer
@@ -258,7 +266,8 @@ def _check_trust(
 
 def _reader(entry: ProfileEntry, environ: Mapping[str, str]) -> Author | None:
     """Return whose rights the file is read with: under sudo a name may lead to a link of the caller's (F14)."""
-    return Author.of(int(environ["SUDO_UID"])) if entry.path.parent in callers_directory(environ) else None
+    caller = sudo_caller(environ)
+    return Author.of(caller) if caller is not None and entry.path.parent in callers_directory(environ) else None
 
 
 def _taken_for_sudo(entry: ProfileEntry, reference: str, environ: Mapping[str, str]) -> list[str]:

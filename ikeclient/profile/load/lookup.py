@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ikeclient.errors import ProfileError, ProfileNotFound
 from ikeclient.lazy_dataclass import dataclass
-from ikeclient.profile.load.files import shown_path
+from ikeclient.profile.load.files import shown_path, sudo_caller
 from ikeclient.wire.text import printable
 
 VARIABLE = "IKECLIENT_PROFILE"  # names the profile where no command line does
@@ -50,11 +50,11 @@ def directories(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
 
 def callers_directory(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
     """Where the profiles of the user are who called sudo; nothing without sudo, or for one that is not known."""
-    caller = environ.get("SUDO_UID", "")
-    if os.geteuid() != 0 or not (caller.isascii() and caller.isdigit() and len(caller) <= 10) or int(caller) == 0:
+    caller = sudo_caller(environ)
+    if caller is None:
         return ()
     try:
-        home = Path(pwd.getpwuid(int(caller)).pw_dir)
+        home = Path(pwd.getpwuid(caller).pw_dir)
     except (KeyError, OverflowError):
         return ()
     return (home / ".config/ikeclient/profiles",) if home.is_absolute() else ()
