@@ -240,7 +240,7 @@ def first_request(network: NetworkSettings, *, wanted: bool) -> CloseMachine:
 
 
 def _initial(network: NetworkSettings) -> tuple[IPNetwork, ...] | None:
-    """What is closed before the gateway has granted anything; None if that is for it to say."""
+    """Return what is closed before the gateway has granted anything; None if the gateway decides."""
     if network.routes == "gateway":
         return None
     if network.routes == "all":

@@ -12,7 +12,7 @@ from ikeclient.wire.registry import KeyExchangeId, PayloadType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KePayload:
-    """RFC 7296 section 3.4; whether `data` fits `method` is for the key exchange to say."""
+    """RFC 7296 section 3.4. The key exchange judges whether `data` fits `method`."""
 
     TYPE: ClassVar = PayloadType.KE
     method: KeyExchangeId

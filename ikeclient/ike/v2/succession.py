@@ -1,6 +1,6 @@
 """The IKE SAs that rekeys of one IKE SA made: its successor, and those that simultaneous rekeys made too many.
 
-Which of two simultaneous rekeys stays is for `child/table.survives` to say (RFC 7296 section 2.8.2).
+`child/table.survives` decides which of two simultaneous rekeys stays (RFC 7296 section 2.8.2).
 """
 
 from __future__ import annotations

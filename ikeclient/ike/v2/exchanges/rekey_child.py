@@ -1,6 +1,6 @@
 """Rekeying a Child SA with CREATE_CHILD_SA, from both ends (RFC 7296 sections 1.3.3, 2.8, 2.17).
 
-Whether there is a fresh key exchange is for the ESP proposals to say. The first Child SA comes without one, so that
+The ESP proposals say whether there is a fresh key exchange. The first Child SA comes without one, so that
 neither end knows yet what the other one's proposals say; if ours name no key exchange and the peer insists on one,
 the `spare` groups serve, which are those of the IKE SA. If ours name one, nothing less is accepted.
 
