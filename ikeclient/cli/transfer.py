@@ -19,7 +19,7 @@ from ikeclient.cli.store import write_private
 from ikeclient.cli.view.terminal import Priority, asker, emit, printable, say, warn
 from ikeclient.errors import IkeclientError, ProfileError, ProfileNotFound, UsageError
 from ikeclient.lazy_dataclass import dataclass
-from ikeclient.profile.formats import MAX_ARCHIVE, ExportFormat, import_limit
+from ikeclient.profile.formats import MAX_ARCHIVE, ExportFormat, ImportFormat, import_limit
 
 if TYPE_CHECKING:
     from ikeclient.profile.importers.draft import Draft
@@ -190,9 +190,9 @@ def _for_connect(file: str, extras: Extras) -> str:
 
 
 def _draft(file: str, source: Path | None, kind: ImportKind, connection: str | None, extras: Extras) -> Draft:
-    from ikeclient.profile.importers.read import Kind, read_directory, read_foreign
+    from ikeclient.profile.importers.read import read_directory, read_foreign
 
-    chosen = None if kind is ImportKind.AUTO else Kind(kind.value)
+    chosen = None if kind is ImportKind.AUTO else ImportFormat(kind.value)
     if source is not None and os.path.isdir(source):
         return read_directory(source, chosen, connection=connection, extras=extras)
     return read_foreign(_read(file), chosen, connection=connection, source=source, extras=extras)

@@ -33,7 +33,7 @@ _REFUSALS = {
 _HELD = "The kill switch holds all traffic that belongs into the tunnel."
 
 
-class Kind(StrEnum):
+class NoticeKind(StrEnum):
     """What a notice is about."""
 
     UP = "up"
@@ -47,7 +47,7 @@ class Kind(StrEnum):
 class Notice:
     """A headline and a text of some lines, neither of which holds markup or control characters."""
 
-    kind: Kind
+    kind: NoticeKind
     summary: str
     body: str
 
@@ -110,16 +110,16 @@ class TunnelNotices:
         """Take note that the tunnel does not run; `blocked`: its kill switch is closed all the same."""
         if self._error is not None:
             refusal = _REFUSALS.get(self._error.exit_code)
-            kind = Kind.REFUSED if refusal is not None else Kind.BLOCKED if blocked else Kind.ENDED
+            kind = NoticeKind.REFUSED if refusal is not None else NoticeKind.BLOCKED if blocked else NoticeKind.ENDED
             held = [_HELD] if blocked else []
             self._at_once(self._made(kind, refusal or "not connected", *self._error.lines(), *held))
         elif blocked:
             how = f"`ikeclient unblock {self._name}` opens it."
-            self._when_it_lasts(self._made(Kind.BLOCKED, "not connected", _HELD, how), now)
+            self._when_it_lasts(self._made(NoticeKind.BLOCKED, "not connected", _HELD, how), now)
             self._alive = False  # when it is opened, there is nothing more to tell
         elif self._alive:
             left = "Its process is gone. `ikeclient repair` clears up what it left."
-            self._at_once(self._made(Kind.ENDED, "not connected", left))
+            self._at_once(self._made(NoticeKind.ENDED, "not connected", left))
         else:
             self._at_once(None)
 
@@ -136,14 +136,14 @@ class TunnelNotices:
 
     @property
     def _told_of_loss(self) -> bool:
-        return self.notice is not None and self.notice.kind in (Kind.LOST, Kind.BLOCKED)
+        return self.notice is not None and self.notice.kind in (NoticeKind.LOST, NoticeKind.BLOCKED)
 
     def _reached(self, addresses: Sequence[str], gateway: object) -> None:
         known = f"Gateway {gateway}" if gateway else ""
-        self._good = self._made(Kind.UP, "connected", known, ", ".join(addresses)) if self._announced else None
+        self._good = self._made(NoticeKind.UP, "connected", known, ", ".join(addresses)) if self._announced else None
 
     def _up(self) -> None:
-        told = self.notice is not None and self.notice.kind is Kind.UP
+        told = self.notice is not None and self.notice.kind is NoticeKind.UP
         self._at_once(self.notice if told else self._good)
 
     def _down(self, why: Sequence[str], now: float, *, blocked: bool) -> None:
@@ -152,11 +152,11 @@ class TunnelNotices:
         self._lost(now, blocked=blocked)
 
     def _lost(self, now: float, *, blocked: bool) -> None:
-        kind, held = (Kind.BLOCKED, [_HELD]) if blocked else (Kind.LOST, [])
+        kind, held = (NoticeKind.BLOCKED, [_HELD]) if blocked else (NoticeKind.LOST, [])
         again = "It is tried again until it works."
         self._when_it_lasts(self._made(kind, "not connected", *self._why, *held, again), now)
 
-    def _made(self, kind: Kind, headline: str, *lines: str) -> Notice:
+    def _made(self, kind: NoticeKind, headline: str, *lines: str) -> Notice:
         body = "\n".join(printable(line, _LONGEST) for line in lines if line)
         return Notice(kind=kind, summary=f"VPN {self._name}: {headline}", body=body)
 

@@ -14,7 +14,7 @@ import html
 import os
 from typing import TYPE_CHECKING, Any
 
-from ikeclient.desktop.notice import Kind, Notice
+from ikeclient.desktop.notice import Notice, NoticeKind
 from ikeclient.errors import PlatformError, UsageError
 
 if TYPE_CHECKING:
@@ -36,18 +36,18 @@ _LAST_SECONDS = 1.0
 
 _LOW, _NORMAL, _CRITICAL = 0, 1, 2
 _URGENCY = {
-    Kind.UP: _LOW,
-    Kind.LOST: _NORMAL,
-    Kind.ENDED: _NORMAL,
-    Kind.REFUSED: _CRITICAL,
-    Kind.BLOCKED: _CRITICAL,
+    NoticeKind.UP: _LOW,
+    NoticeKind.LOST: _NORMAL,
+    NoticeKind.ENDED: _NORMAL,
+    NoticeKind.REFUSED: _CRITICAL,
+    NoticeKind.BLOCKED: _CRITICAL,
 }
 _CATEGORY = {  # of those that begin with `network`
-    Kind.UP: "connected",
-    Kind.LOST: "disconnected",
-    Kind.ENDED: "disconnected",
-    Kind.REFUSED: "error",
-    Kind.BLOCKED: "error",
+    NoticeKind.UP: "connected",
+    NoticeKind.LOST: "disconnected",
+    NoticeKind.ENDED: "disconnected",
+    NoticeKind.REFUSED: "error",
+    NoticeKind.BLOCKED: "error",
 }
 
 
@@ -166,7 +166,7 @@ class Notifications:
         hints = {
             "urgency": Variant("y", _URGENCY[notice.kind]),
             "category": Variant("s", f"network.{_CATEGORY[notice.kind]}"),
-            "transient": Variant("b", notice.kind is Kind.UP),
+            "transient": Variant("b", notice.kind is NoticeKind.UP),
         }
         body = html.escape(notice.body, quote=False) if self._markup else notice.body
         words: tuple[object, ...] = (_APPLICATION, number, _ICON, notice.summary, body, [], hints, _SERVICES_CHOICE)

@@ -1,4 +1,4 @@
-"""What profiles are exported to, and how large a file to import may be: known before what reads or writes is loaded."""
+"""Formats of other clients, and how large their files may be: known before what reads or writes them is loaded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,23 @@ from pathlib import Path
 
 MAX_LENGTH = 4 << 20  # bytes of a file to import
 MAX_ARCHIVE = 64 << 20  # of one with several files in it
+
+
+class ImportFormat(StrEnum):
+    """What can be imported."""
+
+    MOBILECONFIG = "mobileconfig"
+    SSWAN = "sswan"
+    SWANCTL = "swanctl"
+    IPSEC = "ipsec"
+    NETWORKMANAGER = "networkmanager"
+    POWERSHELL = "powershell"
+    PROFILEXML = "profilexml"
+    PHONEBOOK = "phonebook"
+    AZURE = "azure"
+    MIKROTIK = "mikrotik"
+    IKED = "iked"
+    PKCS12 = "pkcs12"
 
 
 class ExportFormat(StrEnum):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ikeclient.cli.transfer import ImportKind
-from ikeclient.profile.importers.read import Kind
+from ikeclient.profile.formats import ImportFormat
 
 Shell = Any  # the fixture's class lives in conftest.py, which cannot be imported
 CANARY = "S3cr3t-CANARY"
@@ -224,4 +224,4 @@ def test_connect_takes_a_file_of_another_client(shell: Shell) -> None:
 
 
 def test_every_format_that_is_read_can_be_asked_for() -> None:
-    assert list(map(str, ImportKind)) == ["auto", *Kind]
+    assert list(map(str, ImportKind)) == ["auto", *ImportFormat]

@@ -15,7 +15,7 @@ import pytest
 from desktop_session import SessionBus, until
 
 from ikeclient.desktop import notifications
-from ikeclient.desktop.notice import Kind, Notice
+from ikeclient.desktop.notice import Notice, NoticeKind
 
 NEEDED = ("dbus-daemon", "dunst", "dunstctl", "Xvfb")
 
@@ -65,9 +65,9 @@ def test_one_notification_stands_for_a_tunnel_with_the_text_as_it_is(dunst: None
     async def told() -> None:
         shows = await notifications.connect()
         work = asyncio.ensure_future(shows.work())
-        shows.show("work", Notice(kind=Kind.LOST, summary="VPN work: not connected", body="no answer"))
+        shows.show("work", Notice(kind=NoticeKind.LOST, summary="VPN work: not connected", body="no answer"))
         await until(lambda: displayed() == 1, "a notification", 20)
-        shows.show("work", Notice(kind=Kind.REFUSED, summary="VPN work: the login was refused", body=text))
+        shows.show("work", Notice(kind=NoticeKind.REFUSED, summary="VPN work: the login was refused", body=text))
         await until(lambda: not shows._waiting)
         assert displayed() == 1
         shows.show("work", None)

@@ -6,7 +6,7 @@ import pytest
 
 from ikeclient.control.events import failed, happened
 from ikeclient.control.status import GatewayStatus, TunnelStatus
-from ikeclient.desktop.notice import GRACE, Kind, Notice, TunnelNotices
+from ikeclient.desktop.notice import GRACE, Notice, NoticeKind, TunnelNotices
 from ikeclient.errors import (
     AuthenticationFailed,
     GatewayNotAuthenticated,
@@ -17,7 +17,7 @@ from ikeclient.errors import (
 
 CONNECTED = happened("connected", "work", addresses=["10.88.0.1/32"], gateway={"identity": "vpn.example.com"})
 SILENT = happened("reconnecting", "work", error=["the gateway does not answer", "10 requests were sent"])
-UP = Notice(kind=Kind.UP, summary="VPN work: connected", body="Gateway vpn.example.com\n10.88.0.1/32")
+UP = Notice(kind=NoticeKind.UP, summary="VPN work: connected", body="Gateway vpn.example.com\n10.88.0.1/32")
 
 
 def status(state: str, mode: str = "tun", **others: object) -> TunnelStatus:
@@ -63,14 +63,14 @@ def test_what_exec_and_proxy_begin_is_told_only_when_it_goes_wrong(mode: str) ->
     notices = begun(mode)
     notices.heard(CONNECTED, 1.0, blocked=False)
     assert notices.notice is None
-    assert lost(notices).kind is Kind.LOST
+    assert lost(notices).kind is NoticeKind.LOST
 
 
 def test_quiet_means_trouble_only_and_its_end_takes_the_notice_away() -> None:
     notices = begun(quiet=True)
     notices.heard(CONNECTED, 1.0, blocked=False)
     assert notices.notice is None
-    assert lost(notices).kind is Kind.LOST
+    assert lost(notices).kind is NoticeKind.LOST
     notices.heard(CONNECTED, 30.0, blocked=False)
     assert notices.notice is None
 
@@ -85,7 +85,7 @@ def test_a_loss_is_told_when_it_lasts_and_further_attempts_are_no_news() -> None
     notices.tick(10.0 + GRACE)
     told = notices.notice
     assert told is not None
-    assert (told.kind, told.summary) == (Kind.LOST, "VPN work: not connected")
+    assert (told.kind, told.summary) == (NoticeKind.LOST, "VPN work: not connected")
     assert told.body.splitlines()[:2] == ["no network", "It is tried again until it works."]
     notices.heard(SILENT, 40.0, blocked=False)
     assert (notices.notice, notices.due) == (told, None)
@@ -117,11 +117,11 @@ def test_a_move_ends_a_loss(told: bool) -> None:
 def test_a_loss_with_a_closed_kill_switch_is_another_matter() -> None:
     notices = begun()
     told = lost(notices, blocked=True)
-    assert told.kind is Kind.BLOCKED
+    assert told.kind is NoticeKind.BLOCKED
     assert "The kill switch holds all traffic" in told.body
     notices.heard(happened("unblocked", "work", means="open until 12:00:00Z"), 20.0, blocked=False)
     assert notices.notice is not None
-    assert (notices.notice.kind, "kill switch" in notices.notice.body) == (Kind.LOST, False)
+    assert (notices.notice.kind, "kill switch" in notices.notice.body) == (NoticeKind.LOST, False)
     notices.heard(happened("blocked", "work", means="routes"), 30.0, blocked=True)
     assert notices.notice == told
 
@@ -138,7 +138,9 @@ def test_a_refusal_is_told_with_its_reason(kind: type[IkeclientError], headline:
     notices = begun()
     notices.heard(failed(kind("what", reason="why", hint="try this"), "work"), 1.0, blocked=False)
     notices.ended(20.0, blocked=False)
-    assert notices.notice == Notice(kind=Kind.REFUSED, summary=f"VPN work: {headline}", body="what\nwhy\ntry this")
+    assert notices.notice == Notice(
+        kind=NoticeKind.REFUSED, summary=f"VPN work: {headline}", body="what\nwhy\ntry this"
+    )
     notices.found(status("connecting"), 20.0, news=True)
     assert notices.notice is not None, "it stands until the next attempt has come to something"
     notices.heard(CONNECTED, 21.0, blocked=False)
@@ -157,13 +159,13 @@ def test_the_end_that_was_not_is_told() -> None:
     notices = begun()
     notices.heard(failed(NoResponse("no answer"), "work"), 1.0, blocked=False)
     notices.ended(20.0, blocked=False)
-    assert notices.notice == Notice(kind=Kind.ENDED, summary="VPN work: not connected", body="no answer")
+    assert notices.notice == Notice(kind=NoticeKind.ENDED, summary="VPN work: not connected", body="no answer")
     killed = begun(quiet=True)
     killed.heard(CONNECTED, 1.0, blocked=False)
     for _ in range(2):
         killed.ended(20.0, blocked=False)
     assert killed.notice is not None
-    assert (killed.notice.kind, "ikeclient repair" in killed.notice.body) == (Kind.ENDED, True)
+    assert (killed.notice.kind, "ikeclient repair" in killed.notice.body) == (NoticeKind.ENDED, True)
 
 
 def test_a_kill_switch_that_outlives_its_tunnel_is_told_until_it_is_opened() -> None:
@@ -173,7 +175,7 @@ def test_a_kill_switch_that_outlives_its_tunnel_is_told_until_it_is_opened() -> 
         notices.ended(12.0, blocked=True)
         notices.tick(10.0 + GRACE)
         assert notices.notice is not None
-        assert (notices.notice.kind, "`ikeclient unblock work`" in notices.notice.body) == (Kind.BLOCKED, True)
+        assert (notices.notice.kind, "`ikeclient unblock work`" in notices.notice.body) == (NoticeKind.BLOCKED, True)
         for _ in range(2):
             notices.ended(20.0, blocked=False)
             assert notices.notice is None
@@ -195,7 +197,7 @@ def test_a_tunnel_that_is_found_is_told_of_only_if_something_is_wrong() -> None:
     notices.found(status("reconnecting", last_error="no answer", blocked=True), 0.0, news=False)
     notices.tick(GRACE)
     assert notices.notice is not None
-    assert (notices.notice.kind, notices.notice.body.splitlines()[0]) == (Kind.BLOCKED, "no answer")
+    assert (notices.notice.kind, notices.notice.body.splitlines()[0]) == (NoticeKind.BLOCKED, "no answer")
     notices.found(status("connected"), 9.0, news=False)
     assert notices.notice is None
 

@@ -12,7 +12,7 @@ import pytest
 from desktop_session import Service, SessionBus, until
 
 from ikeclient.desktop import notifications
-from ikeclient.desktop.notice import Kind, Notice
+from ikeclient.desktop.notice import Notice, NoticeKind
 from ikeclient.desktop.notifications import Notifications
 from ikeclient.errors import PlatformError
 
@@ -40,7 +40,7 @@ async def working() -> AsyncIterator[Notifications]:
     await shows.close()
 
 
-def notice(summary: str = "VPN work: connected", kind: Kind = Kind.UP, body: str = "a body") -> Notice:
+def notice(summary: str = "VPN work: connected", kind: NoticeKind = NoticeKind.UP, body: str = "a body") -> Notice:
     return Notice(kind=kind, summary=summary, body=body)
 
 
@@ -52,7 +52,7 @@ def test_each_key_has_one_notification_which_is_replaced(bus: SessionBus) -> Non
             shows.show("home", notice("home is up"))
             await until(lambda: len(service.calls) == 2)
             shows.show("work", notice("up"))  # as it is
-            shows.show("work", notice("refused", Kind.REFUSED))
+            shows.show("work", notice("refused", NoticeKind.REFUSED))
             await until(lambda: len(service.calls) == 3)
             first, other, third = service.calls
             assert (first["replaces"], other["replaces"], third["replaces"]) == (0, 0, first["number"])
@@ -101,11 +101,11 @@ def test_one_that_a_person_closed_is_not_replaced_and_not_shown_again(bus: Sessi
     async def told() -> None:
         service = await Service.on(bus.address)
         async with working() as shows:
-            shows.show("work", notice("lost", Kind.LOST))
+            shows.show("work", notice("lost", NoticeKind.LOST))
             await until(lambda: service.calls)
             service.dismiss(service.calls[0]["number"])
             await until(lambda: not shows._numbers)
-            shows.show("work", notice("lost", Kind.LOST))
+            shows.show("work", notice("lost", NoticeKind.LOST))
             shows.show("work", notice("up"))
             await until(lambda: len(service.calls) == 2)
             assert (service.calls[1]["replaces"], service.calls[1]["summary"]) == (0, "up")
@@ -117,10 +117,10 @@ def test_one_that_a_person_closed_is_not_replaced_and_not_shown_again(bus: Sessi
 def test_a_service_that_comes_later_shows_what_holds_then(bus: SessionBus) -> None:
     async def told() -> None:
         async with working() as shows:
-            shows.show("work", notice("lost", Kind.LOST))
-            shows.show("home", notice("home is lost", Kind.LOST))
+            shows.show("work", notice("lost", NoticeKind.LOST))
+            shows.show("home", notice("home is lost", NoticeKind.LOST))
             await until(lambda: shows._again is not None)
-            shows.show("work", notice("refused", Kind.REFUSED))
+            shows.show("work", notice("refused", NoticeKind.REFUSED))
             shows.show("home", None)
             service = await Service.on(bus.address)
             await until(lambda: service.calls)
@@ -140,7 +140,7 @@ def test_a_service_that_is_started_anew_is_told_what_is_new_and_by_new_numbers(b
             await first.leave()
             second = await Service.on(bus.address, first=7)
             await until(lambda: not shows._numbers)
-            shows.show("work", notice("lost", Kind.LOST, "<a>"))
+            shows.show("work", notice("lost", NoticeKind.LOST, "<a>"))
             await until(lambda: second.calls)
             told = second.calls[0]
             assert (told["number"], told["replaces"], told["summary"], told["body"]) == (7, 0, "lost", "<a>")
@@ -157,7 +157,7 @@ def test_a_service_that_refuses_one_is_not_pressed(bus: SessionBus) -> None:
             shows.show("work", notice("up"))
             await until(lambda: not shows._waiting)
             service.refuses = False
-            shows.show("work", notice("lost", Kind.LOST))
+            shows.show("work", notice("lost", NoticeKind.LOST))
             await until(lambda: service.calls)
             assert service.summaries == ["lost"]
         await service.leave()

@@ -15,7 +15,7 @@ from ikeclient.control.events import failed, happened
 from ikeclient.control.protocol import MAXIMUM_SUBSCRIBERS
 from ikeclient.control.server import ControlServer, Orders
 from ikeclient.desktop import notice, notifier
-from ikeclient.desktop.notice import Kind, Notice
+from ikeclient.desktop.notice import Notice, NoticeKind
 from ikeclient.desktop.notifier import Notifier
 from ikeclient.errors import AuthenticationFailed
 
@@ -35,7 +35,7 @@ class Told:
     """What a notifier shows: each change of a tunnel's notice."""
 
     def __init__(self) -> None:
-        self.changes: list[tuple[str, Kind | None]] = []
+        self.changes: list[tuple[str, NoticeKind | None]] = []
         self.blocked: set[str] = set()
 
     def show(self, name: str, told: Notice | None) -> None:
@@ -82,11 +82,11 @@ def test_a_tunnel_is_told_of_from_its_start_to_its_end(directory: Path) -> None:
         async with following() as told:
             tunnel = await Tunnel.heard(directory)
             tunnel.becomes("connected", CONNECTED)
-            await until(lambda: told.changes == [("work", Kind.UP)])
+            await until(lambda: told.changes == [("work", NoticeKind.UP)])
             tunnel.becomes("reconnecting", LOST)
-            await until(lambda: told.changes[1:] == [("work", Kind.LOST)])
+            await until(lambda: told.changes[1:] == [("work", NoticeKind.LOST)])
             tunnel.becomes("connected", CONNECTED)
-            await until(lambda: told.changes[2:] == [("work", Kind.UP)])
+            await until(lambda: told.changes[2:] == [("work", NoticeKind.UP)])
             tunnel.becomes("disconnected", happened("disconnected", "work"))
             await tunnel.server.close()
             await until(lambda: told.changes[3:] == [("work", None)])
@@ -101,10 +101,10 @@ def test_a_refusal_is_told_and_the_next_attempt_is_followed(directory: Path) -> 
                 tunnel = await Tunnel.heard(directory)
                 tunnel.server.publish(failed(AuthenticationFailed("refused"), "work"))
                 await tunnel.server.close()
-                await until(lambda: told.changes == [("work", Kind.REFUSED)])
+                await until(lambda: told.changes == [("work", NoticeKind.REFUSED)])
             tunnel = await Tunnel.heard(directory)
             tunnel.becomes("connected", CONNECTED)
-            await until(lambda: told.changes[1:] == [("work", Kind.UP)])
+            await until(lambda: told.changes[1:] == [("work", NoticeKind.UP)])
             await tunnel.server.close()
 
     asyncio.run(life())
@@ -115,11 +115,11 @@ def test_a_closed_kill_switch_is_told_while_there_is_a_tunnel_and_after_it(direc
         async with following() as told:
             tunnel = await Tunnel.heard(directory)
             tunnel.becomes("reconnecting", LOST, blocked=True)
-            await until(lambda: told.changes == [("work", Kind.BLOCKED)])
+            await until(lambda: told.changes == [("work", NoticeKind.BLOCKED)])
             told.blocked = {"work"}
             await tunnel.server.close()  # as one that was killed
             await asyncio.sleep(0.05)
-            assert told.changes == [("work", Kind.BLOCKED)]
+            assert told.changes == [("work", NoticeKind.BLOCKED)]
             told.blocked = set()
             (directory / "work.block.json").touch()  # what is closed is in files there, each written anew by a change
             await until(lambda: told.changes[1:] == [("work", None)])
@@ -135,7 +135,7 @@ def test_what_is_there_before_is_told_of_only_if_something_is_wrong(directory: P
         async with following() as told:
             told.blocked = {"closed"}
             await until(lambda: len(told.changes) == 2)
-            assert sorted(told.changes) == [("closed", Kind.BLOCKED), ("home", Kind.LOST)]
+            assert sorted(told.changes) == [("closed", NoticeKind.BLOCKED), ("home", NoticeKind.LOST)]
             for tunnel in (works, silent):
                 await tunnel.server.close()
 
@@ -148,7 +148,7 @@ def test_quiet_is_handed_on(directory: Path) -> None:
             tunnel = await Tunnel.heard(directory)
             tunnel.becomes("connected", CONNECTED)
             tunnel.becomes("reconnecting", LOST)
-            await until(lambda: told.changes == [("work", Kind.LOST)])
+            await until(lambda: told.changes == [("work", NoticeKind.LOST)])
             await tunnel.server.close()
 
     asyncio.run(life())
@@ -172,7 +172,7 @@ def test_a_tunnel_that_has_too_many_listeners_is_asked_again(directory: Path, mo
             others.pop().close()
             await until(lambda: len(tunnel.server._subscribers) == MAXIMUM_SUBSCRIBERS)
             tunnel.becomes("reconnecting", LOST)
-            await until(lambda: told.changes == [("work", Kind.LOST)])
+            await until(lambda: told.changes == [("work", NoticeKind.LOST)])
         for writer in others:
             writer.close()
         await tunnel.server.close()

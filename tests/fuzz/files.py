@@ -17,8 +17,9 @@ from profile_world import CERTIFICATE, EAP, PSK, common_name, issue
 
 from ikeclient.control import protocol
 from ikeclient.errors import IkeclientError, ProfileError
+from ikeclient.profile.formats import ImportFormat
 from ikeclient.profile.importers.foreign_secrets import ipsec_secrets
-from ikeclient.profile.importers.read import Kind, kind_of, read_foreign
+from ikeclient.profile.importers.read import kind_of, read_foreign
 from ikeclient.profile.load.load import parse_profile
 from ikeclient.profile.present import redacted
 
@@ -115,7 +116,7 @@ def _foreign() -> tuple[bytes, ...]:
 
 
 @functools.cache
-def foreign(kind: Kind) -> tuple[bytes, ...]:
+def foreign(kind: ImportFormat) -> tuple[bytes, ...]:
     """The examples of one kind of file."""
     found = []
     for data in _foreign():
@@ -125,7 +126,7 @@ def foreign(kind: Kind) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def read_as(kind: Kind) -> Callable[[bytes], object]:
+def read_as(kind: ImportFormat) -> Callable[[bytes], object]:
     """What reads one kind of file: a profile that can be read back, or an error (F1)."""
 
     def check(data: bytes) -> object:

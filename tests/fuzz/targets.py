@@ -12,13 +12,13 @@ from fuzz.damage import chained, damaged, lines_of_text, packetwise, reshaped_de
 from fuzz.target import QUICK, WHOLE, Target, generated
 from ikeclient.eap.sim_attributes import Malformed
 from ikeclient.net.transport.http import HttpError
-from ikeclient.profile.importers.read import Kind
+from ikeclient.profile.formats import ImportFormat
 
 _text = lines_of_text(files.WORDS)
 _texts: dict[str, Any] = {"mutate": _text, "limit": 10 * QUICK}
 _json: dict[str, Any] = {"mutate": reshaped_json, "errors": (ValueError,)}
 _der: dict[str, Any] = {"mutate": reshaped_der}
-_IMPORTS = tuple(kind for kind in Kind if files.foreign(kind))
+_IMPORTS = tuple(kind for kind in ImportFormat if files.foreign(kind))
 
 _TABLE: tuple[Target, ...] = (
     # What anybody may send, and a gateway

@@ -18,12 +18,13 @@ from foreign import mobileconfig, sswan
 from profile_world import CANARY, Owner
 
 from ikeclient.errors import ProfileError
+from ikeclient.profile.formats import ImportFormat
 from ikeclient.profile.importers.algorithms import Dialect, read_proposals
 from ikeclient.profile.importers.draft import Draft
 from ikeclient.profile.importers.foreign_secrets import ipsec_secrets
 from ikeclient.profile.importers.identities import AnyIdentity, read_identity
 from ikeclient.profile.importers.neighbours import MAX_FILES, Archive, Neighbours
-from ikeclient.profile.importers.read import Extras, Kind, kind_of, read_directory, read_foreign
+from ikeclient.profile.importers.read import Extras, kind_of, read_directory, read_foreign
 from ikeclient.profile.importers.selectors import read_selectors
 from ikeclient.profile.importers.signatures import read_signature
 from ikeclient.profile.load.load import parse_profile
@@ -816,8 +817,8 @@ def test_a_certificate_alone_is_named(authority: Owner, alice: Owner) -> None:
 
 
 def test_no_kind_is_taken_for_another() -> None:
-    assert kind_of(b"include ipsec.d/*.conf\n", "ipsec.conf") is Kind.IPSEC
-    assert kind_of(b"include conf.d/*.conf\n", "swanctl.conf") is Kind.SWANCTL
+    assert kind_of(b"include ipsec.d/*.conf\n", "ipsec.conf") is ImportFormat.IPSEC
+    assert kind_of(b"include conf.d/*.conf\n", "swanctl.conf") is ImportFormat.SWANCTL
 
 
 SIZE = 1 << 20  # bytes

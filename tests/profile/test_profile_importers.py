@@ -20,10 +20,10 @@ from ikeclient.errors import IkeclientError, ProfileError
 from ikeclient.ike.config import CertificateAuth, EapAuth, PskAuth, TrustedCertificate
 from ikeclient.profile.compile import compile_profile
 from ikeclient.profile.compiled import CompiledProfile
-from ikeclient.profile.formats import MAX_LENGTH
+from ikeclient.profile.formats import MAX_LENGTH, ImportFormat
 from ikeclient.profile.importers.conf import parse_conf
 from ikeclient.profile.importers.draft import Draft
-from ikeclient.profile.importers.read import Kind, kind_of, read_foreign
+from ikeclient.profile.importers.read import kind_of, read_foreign
 from ikeclient.profile.load.load import LoadedProfile, parse_profile
 from ikeclient.profile.model.proposals import DEFAULT_IKE
 
@@ -167,7 +167,7 @@ def test_a_pre_shared_key_of_swanctl_stays_as_it_is_written(write: Write) -> Non
 def test_ipsec_conf_becomes_a_profile() -> None:
     draft = read_foreign(IPSEC.encode(), connection="work")
     profile = loaded(draft).profile
-    assert kind_of(IPSEC.encode()) is Kind.IPSEC
+    assert kind_of(IPSEC.encode()) is ImportFormat.IPSEC
     assert (profile.gateway.address, profile.gateway.identity) == (("vpn.example.com",), "gw.example.com")
     assert (profile.auth.method, profile.auth.user) == ("eap-mschapv2", "alice")
     assert (profile.crypto.ike, profile.crypto.esp) == (("aes256gcm16-prfsha384-ecp384",), ("aes256gcm16",))
@@ -203,10 +203,10 @@ def test_without_files_secrets_are_asked_for(authority: Owner, alice: Owner) -> 
 
 
 def test_kinds_are_told_by_their_content(authority: Owner) -> None:
-    assert kind_of(apple_psk()) is Kind.MOBILECONFIG
-    assert kind_of(b"\xef\xbb\xbf" + sswan(authority)) is Kind.SSWAN
-    assert kind_of(SWANCTL.encode()) is Kind.SWANCTL
-    assert failure(b"Dear customer, your VPN is ready").hint == f"known are {', '.join(Kind)}"
+    assert kind_of(apple_psk()) is ImportFormat.MOBILECONFIG
+    assert kind_of(b"\xef\xbb\xbf" + sswan(authority)) is ImportFormat.SSWAN
+    assert kind_of(SWANCTL.encode()) is ImportFormat.SWANCTL
+    assert failure(b"Dear customer, your VPN is ready").hint == f"known are {', '.join(ImportFormat)}"
 
 
 BOMB = b"""<?xml version="1.0"?><!DOCTYPE plist [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>

@@ -6,13 +6,12 @@ import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import field
-from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from ikeclient.crypto.pki.trust_store import Certificate
 from ikeclient.errors import ProfileError
 from ikeclient.lazy_dataclass import dataclass
-from ikeclient.profile.formats import MAX_LENGTH
+from ikeclient.profile.formats import MAX_LENGTH, ImportFormat
 from ikeclient.profile.importers.azure import read_azure
 from ikeclient.profile.importers.containers import is_signed, open_bundle, unwrap
 from ikeclient.profile.importers.draft import Ask, Draft, decode_base64
@@ -31,23 +30,6 @@ from ikeclient.profile.secrets.credentials import is_pkcs12
 from ikeclient.wire.text import printable
 
 
-class Kind(StrEnum):
-    """What can be imported."""
-
-    MOBILECONFIG = "mobileconfig"
-    SSWAN = "sswan"
-    SWANCTL = "swanctl"
-    IPSEC = "ipsec"
-    NETWORKMANAGER = "networkmanager"
-    POWERSHELL = "powershell"
-    PROFILEXML = "profilexml"
-    PHONEBOOK = "phonebook"
-    AZURE = "azure"
-    MIKROTIK = "mikrotik"
-    IKED = "iked"
-    PKCS12 = "pkcs12"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
     """What the user adds: contents of files, names, and a way to ask for a passphrase."""
@@ -64,17 +46,17 @@ _PKCS7 = (b"-----BEGIN PKCS7-----", b"-----BEGIN CMS-----")
 _SWANCTL = re.compile(rb"^[ \t]*(connections|secrets|pools|authorities)\b[^\n=]*\s{0,100}\{", re.MULTILINE)
 _CONN = re.compile(rb"^(conn|ca)[ \t]+\S+[ \t\r]*(#[^\n]*)?$|^config[ \t]+setup\b", re.MULTILINE)
 _INCLUDE = re.compile(rb"^[ \t]*include[ \t]+\S+", re.MULTILINE)
-_SIGNS: tuple[tuple[re.Pattern[bytes], Kind], ...] = (
-    (re.compile(rb"<VPNProfile[\s>]", re.IGNORECASE), Kind.PROFILEXML),
-    (re.compile(rb"^[ \t]*\[vpn\][ \t\r]*$", re.MULTILINE), Kind.NETWORKMANAGER),
-    (re.compile(rb"^[ \t]*(VpnStrategy|PhoneNumber)=", re.MULTILINE), Kind.PHONEBOOK),
-    (re.compile(rb"\b(Add|Set)-VpnConnection", re.IGNORECASE), Kind.POWERSHELL),
-    (re.compile(rb"^[ \t]*/ip[ /]+ipsec\b", re.MULTILINE), Kind.MIKROTIK),
+_SIGNS: tuple[tuple[re.Pattern[bytes], ImportFormat], ...] = (
+    (re.compile(rb"<VPNProfile[\s>]", re.IGNORECASE), ImportFormat.PROFILEXML),
+    (re.compile(rb"^[ \t]*\[vpn\][ \t\r]*$", re.MULTILINE), ImportFormat.NETWORKMANAGER),
+    (re.compile(rb"^[ \t]*(VpnStrategy|PhoneNumber)=", re.MULTILINE), ImportFormat.PHONEBOOK),
+    (re.compile(rb"\b(Add|Set)-VpnConnection", re.IGNORECASE), ImportFormat.POWERSHELL),
+    (re.compile(rb"^[ \t]*/ip[ /]+ipsec\b", re.MULTILINE), ImportFormat.MIKROTIK),
     (
         re.compile(
             rb"^[ \t]*ikev2[ \t]+([\"']|active|passive|quick|esp|default|ipcomp|t(unnel|ransport))", re.MULTILINE
         ),
-        Kind.IKED,
+        ImportFormat.IKED,
     ),
 )
 _OTHERS: tuple[tuple[re.Pattern[bytes], str], ...] = (
@@ -90,34 +72,34 @@ _OTHERS: tuple[tuple[re.Pattern[bytes], str], ...] = (
 )
 
 
-def kind_of(data: bytes, name: str = "") -> Kind:
+def kind_of(data: bytes, name: str = "") -> ImportFormat:
     """The kind, by the content; `name` decides only between formats that look alike. Raises ProfileError."""
     if is_pkcs12(data):
-        return Kind.PKCS12
+        return ImportFormat.PKCS12
     if data.startswith(b"bplist00"):
-        return Kind.MOBILECONFIG
+        return ImportFormat.MOBILECONFIG
     start = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:4096]
     if start.startswith(b"<"):
         if re.search(rb"<VpnProfile[\s>]", data) and re.search(rb"<VpnServer[\s>]", data):
-            return Kind.AZURE
+            return ImportFormat.AZURE
         if re.search(rb"<(!DOCTYPE )?plist[\s>]", data[:4096]):
-            return Kind.MOBILECONFIG
+            return ImportFormat.MOBILECONFIG
     if start.startswith(b"{"):
-        return Kind.SSWAN
+        return ImportFormat.SSWAN
     if _SWANCTL.search(data):
-        return Kind.SWANCTL
+        return ImportFormat.SWANCTL
     for sign, kind in _SIGNS:
         if sign.search(data):
             return kind
     if _CONN.search(data):
-        return Kind.IPSEC
+        return ImportFormat.IPSEC
     for sign, what in _OTHERS:
         if sign.search(data):
             raise ProfileError(f"this is {what}", hint="ikeclient speaks IKEv2")
     if _INCLUDE.search(data):
-        return Kind.IPSEC if "ipsec" in name else Kind.SWANCTL
+        return ImportFormat.IPSEC if "ipsec" in name else ImportFormat.SWANCTL
     _name_other(data)
-    raise ProfileError("this is no kind of profile that can be imported", hint=f"known are {', '.join(Kind)}")
+    raise ProfileError("this is no kind of profile that can be imported", hint=f"known are {', '.join(ImportFormat)}")
 
 
 def _name_other(data: bytes) -> None:
@@ -137,7 +119,7 @@ def _name_other(data: bytes) -> None:
 
 def read_foreign(
     data: bytes,
-    kind: Kind | None = None,
+    kind: ImportFormat | None = None,
     *,
     connection: str | None = None,
     source: Path | None = None,
@@ -157,15 +139,15 @@ def read_foreign(
 
 
 def read_directory(
-    directory: Path, kind: Kind | None = None, *, connection: str | None = None, extras: Extras | None = None
+    directory: Path, kind: ImportFormat | None = None, *, connection: str | None = None, extras: Extras | None = None
 ) -> Draft:
     """The one profile in a directory. Raises ProfileError if there is none or more than one."""
     return _read_place(Neighbours.beside(directory.absolute()), kind, connection, extras or Extras())
 
 
-def _read_place(place: Neighbours, kind: Kind | None, connection: str | None, extras: Extras) -> Draft:
+def _read_place(place: Neighbours, kind: ImportFormat | None, connection: str | None, extras: Extras) -> Draft:
     """The one profile among the files of a directory or an archive; what it needs may lie beside it."""
-    found: list[tuple[str, Kind, bytes]] = []
+    found: list[tuple[str, ImportFormat, bytes]] = []
     refused: list[ProfileError] = []
     for name in place.everything():
         data = _text(place.read(name) or b"")
@@ -175,7 +157,7 @@ def _read_place(place: Neighbours, kind: Kind | None, connection: str | None, ex
             if "this is no kind" not in error.message and "certificate" not in error.message:
                 refused.append(error)
             continue
-        if each is not Kind.PKCS12 or kind is Kind.PKCS12:
+        if each is not ImportFormat.PKCS12 or kind is ImportFormat.PKCS12:
             found.append((name, each, data))
     if kind is not None:
         found = [item for item in found if item[1] is kind]
@@ -188,7 +170,7 @@ def _read_place(place: Neighbours, kind: Kind | None, connection: str | None, ex
             )
         if refused:
             raise refused[0]
-        raise ProfileError("there is no profile in it", hint=f"known are {', '.join(Kind)}")
+        raise ProfileError("there is no profile in it", hint=f"known are {', '.join(ImportFormat)}")
     name, each, data = chosen
     directory, _, last = name.rpartition("/")
     if isinstance(place, Archive):
@@ -198,12 +180,14 @@ def _read_place(place: Neighbours, kind: Kind | None, connection: str | None, ex
     return _read(data, last, inner, each, connection, extras)
 
 
-def _main_file(found: Sequence[tuple[str, Kind, bytes]], connection: str | None) -> tuple[str, Kind, bytes] | None:
+def _main_file(
+    found: Sequence[tuple[str, ImportFormat, bytes]], connection: str | None
+) -> tuple[str, ImportFormat, bytes] | None:
     """The file to import: the only one, or the one that includes the others."""
-    azure = [item for item in found if item[1] is Kind.AZURE]
+    azure = [item for item in found if item[1] is ImportFormat.AZURE]
     if azure:
         return azure[0]
-    for kind, main in ((Kind.SWANCTL, "swanctl.conf"), (Kind.IPSEC, "ipsec.conf")):
+    for kind, main in ((ImportFormat.SWANCTL, "swanctl.conf"), (ImportFormat.IPSEC, "ipsec.conf")):
         ours = [item for item in found if item[1] is kind]
         if ours and len(ours) == len(found):
             root = next((item for item in ours if PurePosixPath(item[0]).name == main), None)
@@ -238,7 +222,7 @@ def _text(data: bytes) -> bytes:
 
 
 def _read(
-    data: bytes, name: str, place: Neighbours, kind: Kind | None, connection: str | None, extras: Extras
+    data: bytes, name: str, place: Neighbours, kind: ImportFormat | None, connection: str | None, extras: Extras
 ) -> Draft:
     signer: str | None = None
     signed = False
@@ -262,33 +246,35 @@ def _read(
     return draft
 
 
-def _draft(data: bytes, kind: Kind, connection: str | None, fallback: str, place: Neighbours, extras: Extras) -> Draft:
+def _draft(
+    data: bytes, kind: ImportFormat, connection: str | None, fallback: str, place: Neighbours, extras: Extras
+) -> Draft:
     ask = extras.ask if extras.bundle is None and not extras.authorities else None
     match kind:
-        case Kind.MOBILECONFIG:
+        case ImportFormat.MOBILECONFIG:
             return read_mobileconfig(data, connection, fallback, ask)
-        case Kind.SSWAN:
+        case ImportFormat.SSWAN:
             return read_sswan(data, connection, fallback, ask)
-        case Kind.SWANCTL:
+        case ImportFormat.SWANCTL:
             return read_swanctl(data, connection, fallback, _above(place, "conf.d"), ask)
-        case Kind.IPSEC:
+        case ImportFormat.IPSEC:
             secrets = None if extras.secrets is None else _decode(extras.secrets)
             return read_ipsec(data, connection, fallback, _above(place, "ipsec.d"), ask, secrets)
-        case Kind.NETWORKMANAGER:
+        case ImportFormat.NETWORKMANAGER:
             return read_networkmanager(data, connection, fallback, place, ask)
-        case Kind.POWERSHELL:
+        case ImportFormat.POWERSHELL:
             return read_powershell(data, connection, fallback, ask)
-        case Kind.PROFILEXML:
+        case ImportFormat.PROFILEXML:
             return read_profile_xml(data, connection, fallback)
-        case Kind.PHONEBOOK:
+        case ImportFormat.PHONEBOOK:
             return read_phonebook(data, connection, fallback)
-        case Kind.AZURE:
+        case ImportFormat.AZURE:
             return read_azure(data, fallback, place)
-        case Kind.MIKROTIK:
+        case ImportFormat.MIKROTIK:
             return read_mikrotik(data, connection, fallback)
-        case Kind.IKED:
+        case ImportFormat.IKED:
             return read_iked(data, connection, fallback)
-        case Kind.PKCS12:
+        case ImportFormat.PKCS12:
             return _read_bundle(data, fallback, extras)
 
 
@@ -316,7 +302,7 @@ def _read_bundle(data: bytes, fallback: str, extras: Extras) -> Draft:
     return draft
 
 
-def _fill(draft: Draft, kind: Kind, extras: Extras) -> None:
+def _fill(draft: Draft, kind: ImportFormat, extras: Extras) -> None:
     """Put in what the user added."""
     if extras.gateway is not None:
         draft.set("gateway", "address", extras.gateway)
@@ -334,7 +320,7 @@ def _fill(draft: Draft, kind: Kind, extras: Extras) -> None:
     if extras.authorities:
         draft.authorities(extras.authorities)
         draft.settle_risk("gateway.ca is not set", "the gateway's authority", "our PKCS#12 file may hold")
-    if extras.secrets is not None and kind is not Kind.IPSEC:
+    if extras.secrets is not None and kind is not ImportFormat.IPSEC:
         _use_secrets(draft, ipsec_secrets(_decode(extras.secrets)), extras)
 
 
