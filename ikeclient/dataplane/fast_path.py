@@ -32,9 +32,9 @@ Examined = tuple[int, int, int, int, bool]
 
 _FRAME = VNET_HEADER + 65535
 _FRAME_HEAD = VNET_HEADER + HEAD
-_SUPER = 16_384  # bytes of a frame that makes a run by itself
-# Bytes after which a call ends, so that the other direction has its turn: more go in that time in super-packets.
-_BURST, _SUPER_BURST = 131_072, 524_288
+_LONG_FRAME = 16_384  # bytes of one that makes a run by itself, if those behind it cannot be read with the same call
+# Bytes after which a call ends, so that the other direction has its turn: more go in that time with one compiled call.
+_BURST, _COMPILED_BURST = 131_072, 524_288
 _MOST_RUNS = 8  # of as many SAs at a time, so that packets of several do not break up each other's runs
 _LONGEST_TRAILER = 257
 _NO_HEADER = bytes(VNET_HEADER)
@@ -141,33 +141,33 @@ class FastSend:
         seen = False
         growing: SendRun | None = None  # what the last packet was appended to
         read, into, frame, table = self._device.read_into, self._into, self._frame, self._table
-        path, mtu, newest, descriptor = self._sender.open, self._limits.mtu, table.newest, self._device.descriptor
-        behind = limit if descriptor >= 0 else 0  # how many frames may be read there
-        while first or (frames < limit and size < _BURST):  # what has been read has to go
+        path, mtu, newest = self._sender.open, self._limits.mtu, table.newest
+        sealing = newest if path and newest is not None and newest.frames is not None else None
+        waiting = self._device.descriptor >= 0  # others are read with the same call
+        burst = _COMPILED_BURST if sealing is not None and waiting else _BURST
+        while first or (frames < limit and size < burst):  # what has been read has to go
             length, first = first or read(into), 0
             if not length:
                 break
-            frames += 1
-            size += length
-            if length >= _SUPER and path and newest is not None:
-                room = _SUPER_BURST - size + length
-                more, taken, first = self._supers(newest, length, mtu, limit - frames + 1, room, seen)
+            if sealing is not None and (waiting or length >= _LONG_FRAME):
+                if sealing in self._runs or not self._spare:
+                    self.flush()
+                if length >= LONG + VNET_HEADER and not seen:
+                    seen = True
+                    self._bulk.sent(frame[VNET_HEADER:_FRAME_HEAD], length - VNET_HEADER)
+                more, taken, first = self._send_frames(sealing, length, mtu, max(limit - frames, 1), burst - size)
                 if more:
-                    frames += more - 1
-                    size += taken - length
-                    seen, growing = True, None
+                    frames += more
+                    size += taken
+                    growing = None
                     if first < 0:
                         break
                     continue
-            if growing is not None:  # what is alike and waits is read there as well
-                more, taken, length = growing.grow(frame, length, mtu, descriptor, behind - frames)
-                frames += more
-                size += taken
-                if length < 0:
-                    break
-                if not length:
-                    continue
-                growing = None
+            frames += 1
+            size += length
+            if growing is not None and growing.grow(frame, length, mtu):
+                continue
+            growing = None
             examined = examine(frame, length)
             count, longest, _, _, look = examined
             if longest >= LONG and not seen:
@@ -195,27 +195,25 @@ class FastSend:
         self.flush()
         return frames
 
-    def _supers(self, sa: OutboundSa, length: int, mtu: int, most: int, room: int, seen: bool) -> tuple[int, int, int]:
-        """Send super-packets as runs of their own, after what has been collected.
+    def _send_frames(self, sa: OutboundSa, length: int, mtu: int, most: int, room: int) -> tuple[int, int, int]:
+        """Send a frame, and at most so many frames and bytes with those that wait behind it, as runs of their own.
 
         Returns how many frames and bytes that were, none if the first one needs a look; and the length of the frame
         that was read behind them, 0 if none was, -1 if none is waiting.
         """
-        if self._runs:
-            self.flush()
         run, sender = self._spare[-1], self._sender
-        head = b"" if seen else self._frame[VNET_HEADER:_FRAME_HEAD]
-        if sender.pacing:
-            most = 1
-            sender.wait_for_turn(length // mtu)
+        runs, pacing, long = most, sender.pacing, length >= _LONG_FRAME
+        if pacing:
+            runs = 1
+            if long:
+                most = 1
+                sender.wait_for_turn(length // mtu)
         descriptors = self._device.descriptor, sender.run_descriptor, sender.name
-        count, frames, taken, left, unsent = sa.send_supers(
-            self._frame, length, mtu, run.slots, descriptors, (_SUPER, most, room)
+        count, frames, taken, left, unsent = sa.send_frames(
+            self._frame, length, mtu, run.slots, descriptors, (most, room, runs)
         )
         if not count:
             return 0, 0, 0
-        if head:
-            self._bulk.sent(head, length - VNET_HEADER)
         if unsent is None or count > unsent[0]:
             sender.note_sent()
         if unsent is not None:
@@ -224,6 +222,8 @@ class FastSend:
                 sender.send_run(run)
             finally:
                 run.clear()
+        if pacing and not long:  # nobody knew before how many they are
+            sender.wait_for_turn(count)
         return frames, taken, left
 
     def _single(self, sa: OutboundSa, length: int, examined: Examined) -> None:

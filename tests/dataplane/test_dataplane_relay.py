@@ -161,7 +161,7 @@ def test_datagrams_that_differ_in_length_share_a_run(ends: tuple[End, End], *, c
     assert len(lengths) > 2
 
 
-def test_super_packets_that_wait_leave_with_one_call_unless_runs_are_kept_apart(
+def test_frames_that_wait_leave_with_one_call_and_are_kept_apart_if_they_must(
     ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = ends
@@ -183,13 +183,13 @@ def test_super_packets_that_wait_leave_with_one_call_unless_runs_are_kept_apart(
         assert here.pump.last_outbound == here.time
         return read, by_itself
 
-    assert sent() == ([6], [1])
+    assert sent() == ([6], [])
     here.pump._sender.pace()
-    assert sent() == ([5, 1], [1])
+    assert sent() == ([6], [])
     assert here.paced == 5
     here.pump._sender._to_pace = 0
     here.socket.segments = False
-    assert sent() == ([5, 1], [28] * 5 + [1])
+    assert sent() == ([6], [56, 56, 29])
     counters = here.pump.child_counters(here.spi), there.pump.child_counters(there.spi)
     assert counters[0].packets_out == counters[1].packets_in == 423
     assert counters[0].bytes_out == counters[1].bytes_in

@@ -9,7 +9,6 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from functools import partial
-from itertools import takewhile
 
 import pytest
 from esp_packets import HOST4, HOST6, VIP4, ipv4, ipv6, number, udp
@@ -46,7 +45,7 @@ except ImportError:
         raise
     pytest.skip("the compiled module is not built, NOTHING was compared (pip install -e .)", allow_module_level=True)
 
-Supers = tuple[int, int, int, int, Unsent | None]
+SentFrames = tuple[int, int, int, int, Unsent | None]
 
 SIZE = 64
 LAST = (1 << 64) - 1
@@ -441,9 +440,7 @@ def test_runs_grow_as_they_are_filled(packets: PacketFilter, first: bytes, some:
         run.add(sa, bytearray(first), len(first), plain.examine(first, len(first)), 0)
     for frame in some:
         before = ours.count
-        done = ours.grow(bytearray(frame), len(frame), mtu)
-        assert done in ((0, 0, 0), (0, 0, len(frame)))
-        if done[2] or not frame:
+        if not ours.grow(bytearray(frame), len(frame), mtu):
             assert ours.count == before
             continue
         examined = plain.examine(frame, len(frame))
@@ -454,7 +451,7 @@ def test_runs_grow_as_they_are_filled(packets: PacketFilter, first: bytes, some:
     assert (ours.count, ours.last, ours._bytes) == (theirs.count, theirs.last, theirs._bytes)
     assert ours.slots.buffer == theirs.slots.buffer
     ours.clear()
-    assert ours.grow(bytearray(first), len(first), mtu)[2] == len(first), "an empty run is of no SA"
+    assert not ours.grow(bytearray(first), len(first), mtu), "an empty run is of no SA"
 
 
 def test_super_packets_make_a_run_grow_as_long_as_they_fit() -> None:
@@ -463,19 +460,19 @@ def test_super_packets_make_a_run_grow_as_long_as_they_fit() -> None:
     whole, shorter = (bytearray(CUT + ipv4(SEGMENT + bytes(size), protocol=6)) for size in (6 * 38, 5 * 38 + 7))
     run = SendRun()
     run.add(sa, whole, len(whole), plain.examine(whole, len(whole)), 0)
-    left = [run.grow(frame, len(frame), 1400)[2] for frame in (*[whole] * 8, shorter, whole)]
-    assert left == [0] * 9 + [len(whole)]
+    grown = [run.grow(frame, len(frame), 1400) for frame in (*[whole] * 8, shorter, whole)]
+    assert grown == [True] * 9 + [False]
     assert run.count == 60
     assert run.last == sa.layout.sealed_length(47)
 
 
-def send_supers(sa: OutboundSa, run: SendRun, frame: bytearray, length: int, mtu: int, **other: object) -> Supers:
-    """`OutboundSa.send_supers`, by default with a frame of any length, and with nothing to send by."""
-    device, transport, name, least, most, room = (
+def send_frames(sa: OutboundSa, run: SendRun, frame: bytearray, length: int, mtu: int, **other: object) -> SentFrames:
+    """`OutboundSa.send_frames`, by default with nothing to read from, and nothing to send by."""
+    device, transport, name, most, room, runs = (
         other.get(key, default)
-        for key, default in {"device": -1, "transport": -1, "name": b"", "least": 1, "most": 9, "room": 1 << 20}.items()
+        for key, default in {"device": -1, "transport": -1, "name": b"", "most": 9, "room": 1 << 20, "runs": 9}.items()
     )
-    return sa.send_supers(frame, length, mtu, run.slots, (device, transport, name), (least, most, room))  # type: ignore[arg-type]
+    return sa.send_frames(frame, length, mtu, run.slots, (device, transport, name), (most, room, runs))  # type: ignore[arg-type]
 
 
 def in_steps(sa: OutboundSa, packets: PacketFilter, frame: bytes, mtu: int) -> SendRun:
@@ -496,14 +493,12 @@ def in_steps(sa: OutboundSa, packets: PacketFilter, frame: bytes, mtu: int) -> S
     some=st.lists(st.one_of(frames(), ALIKE, LONG), max_size=5),
     mtu=st.sampled_from([58, 1400]),
 )
-def test_super_packets_are_sealed_as_in_steps(
-    suite: EspSuite, packets: PacketFilter, some: list[bytes], mtu: int
-) -> None:
+def test_frames_are_sealed_as_in_steps(suite: EspSuite, packets: PacketFilter, some: list[bytes], mtu: int) -> None:
     choose_cipher({})
     ours, theirs = (OutboundSa(256, suite, keys_for(suite), filter=packets, entropy=bytes) for _ in range(2))
     for frame in some:
         run, steps = SendRun(), SendRun()
-        count, done, taken, left, unsent = send_supers(ours, run, bytearray(frame), len(frame), mtu)
+        count, done, taken, left, unsent = send_frames(ours, run, bytearray(frame), len(frame), mtu)
         assert (count > 0) == (unsent is not None) == (left == 0 < len(frame))
         if unsent is not None:
             steps = in_steps(theirs, packets, frame, mtu)
@@ -519,58 +514,105 @@ def test_usual_super_packets_are_sealed_with_one_call_and_numbers_end(suite: Esp
     """P6: a call may use as many numbers as a run has packets, so the last ones are left to the steps."""
     frame = bytearray(super_packet(1300, 40))
     sa = OutboundSa(256, suite, keys_for(suite), filter=FILTERS[0], entropy=os.urandom, last_sequence=110)
-    assert [send_supers(sa, SendRun(), frame, len(frame), 1400)[0] for _ in range(3)] == [40, 40, 0]
+    assert [send_frames(sa, SendRun(), frame, len(frame), 1400)[0] for _ in range(3)] == [40, 40, 0]
     assert sa.sequence == 80
     too_long = bytearray(super_packet(1300, 48))
-    assert send_supers(sa, SendRun(), too_long, len(too_long), 1400) == (0, 0, 0, len(too_long), None)
-    assert send_supers(sa, SendRun(), frame, len(frame), 1300) == (0, 0, 0, len(frame), None)
+    assert send_frames(sa, SendRun(), too_long, len(too_long), 1400) == (0, 0, 0, len(too_long), None)
+    assert send_frames(sa, SendRun(), frame, len(frame), 1300) == (0, 0, 0, len(frame), None)
     assert sa.sequence == 80
 
 
-LONGER = {"40 segments": super_packet(1300, 40), "13 segments": super_packet(1350, 13)}
+FITTING = {
+    "40 segments": super_packet(1300, 40),
+    "20 segments": super_packet(1300, 20),
+    "13 shorter segments": super_packet(1200, 13),
+    "a rest": super_packet(1300, 3)[:-1] + b"\0",
+    "short": bytes(10) + ipv4(udp(b"x" * 30)),
+    "shorter": bytes(10) + ipv4(udp(b"x" * 5)),
+    "marked": bytes(10) + marked(ipv4(udp(b"x" * 30)), 3),
+}
 OTHERS = {
-    "short": super_packet(1300, 4),
     "too long for a run": super_packet(1300, 48),
     "of another protocol": super_packet(1300, 40)[:19] + b"\x2f" + super_packet(1300, 40)[20:],
 }
 
 
+def in_runs(
+    sa: OutboundSa, some: Sequence[bytes], limits: tuple[int, int, int], *, sending: bool
+) -> tuple[list[SendRun], int]:
+    """The runs that frames make by the steps that Python takes, and of how many frames they are."""
+    most, room, runs = limits
+    made: list[SendRun] = []
+    run, done, taken = SendRun(), 0, 0
+    for frame in some:
+        if frame in OTHERS.values() or (done and (done >= most or taken >= room)):
+            break
+        examined = plain.examine(frame, len(frame))
+        whole = run.count + examined[0] <= run._room
+        if run.count and not (whole and run.add(sa, bytearray(frame), len(frame), examined, 0)):
+            made.append(run)
+            run = SendRun()
+            if len(made) == runs or not sending:
+                break
+        if not run.count:
+            assert run.add(sa, bytearray(frame), len(frame), examined, 0) == examined[0]
+        done += 1
+        taken += len(frame)
+    made += [run] if run.count else []
+    assert all(each.seal() for each in made)
+    return made, done
+
+
 @given(
-    kinds=st.lists(st.sampled_from([*LONGER] * 2 + [*OTHERS]), min_size=1, max_size=4),
-    most=st.integers(1, 4),
+    kinds=st.lists(st.sampled_from([*FITTING] * 2 + [*OTHERS]), min_size=1, max_size=9),
+    most=st.integers(1, 9),
     room=st.sampled_from([1, 90_000, 1 << 20]),
+    runs=st.sampled_from([1, 2, 99]),
     sending=st.booleans(),
 )
-def test_super_packets_that_wait_are_sent_one_after_the_other(
-    path: Path, kinds: list[str], most: int, room: int, sending: bool
+def test_frames_that_wait_are_sent_as_runs(
+    path: Path, kinds: list[str], most: int, room: int, runs: int, *, sending: bool
 ) -> None:
-    """They arrive as runs, up to what was not sent, or is no super-packet, or is too much for one call."""
+    """Those that are alike share one, up to what was not sent, needs a longer look, or is too much for one call."""
     choose_cipher({})
-    suite, least, packets = SUITES[0], 16_384, FILTERS[0]
-    some = [(LONGER | OTHERS)[kind] for kind in kinds]
-    ours, theirs = (OutboundSa(256, suite, keys_for(suite), filter=packets, entropy=bytes) for _ in range(2))
-    where = {"transport": path.far.descriptor if sending else -1, "name": sockaddr.pack(path.near.local)}
-    expected, sizes = [], []
-    for frame in some[:most]:
-        if frame in OTHERS.values() or sum(sizes) >= room or (expected and not sending):
-            break
-        expected.append(in_steps(theirs, packets, frame, 1400))
-        sizes.append(len(frame))
+    some = [(FITTING | OTHERS)[kind] for kind in kinds]
+    ours, theirs = (OutboundSa(256, SUITES[0], keys_for(SUITES[0]), filter=FILTERS[0], entropy=bytes) for _ in range(2))
+    expected, done = in_runs(theirs, some, (most, room, runs), sending=sending)
     with contextlib.closing(Waiting(some[1:])) as waiting:
         buffer, run = bytearray(some[0].ljust(70_000, b"\0")), SendRun()
-        where |= {"device": waiting.descriptor, "least": least, "most": most, "room": room}
-        count, done, taken, left, unsent = send_supers(ours, run, buffer, len(some[0]), 1400, **where)
-        assert (done, taken) == (len(sizes), sum(sizes))
+        where = {"device": waiting.descriptor, "most": most, "room": room, "runs": runs}
+        where |= {"transport": path.far.descriptor if sending else -1, "name": sockaddr.pack(path.near.local)}
+        count, frames, taken, left, unsent = send_frames(ours, run, buffer, len(some[0]), 1400, **where)
+        assert (frames, taken) == (done, sum(map(len, some[:done])))
+        assert (unsent is None) == (sending or not expected)
         if unsent is not None:
-            assert not sending
             run.hold(unsent)
-        arrived = [bytes(run.slots.buffer[: run.end])] if unsent is not None else list(received(path.near))
+        arrived = list(received(path.near)) if sending else [bytes(run.slots.buffer[: run.end])] if unsent else []
         assert arrived == [bytes(steps.slots.buffer[: steps.end]) for steps in expected]
         assert count == sum(steps.count for steps in expected)
         assert (ours.sequence, ours.counters) == (theirs.sequence, theirs.counters)
         rest = [bytes(buffer[:left])] if left > 0 else []
         assert [*some[:done], *rest, *waiting.rest()] == some
         assert left != -1 or done == len(some)
+
+
+def test_a_descriptor_that_fails_is_left_to_who_reads_next() -> None:
+    sa = OutboundSa(256, SUITES[0], keys_for(SUITES[0]), filter=FILTERS[0], entropy=os.urandom)
+    frame = bytearray(bytes(10) + ipv4(udp(b"x" * 30)))
+    waiting = Waiting([bytes(frame)])
+    waiting.close()
+    count, frames, taken, left, unsent = send_frames(sa, SendRun(), frame, len(frame), 1400, device=waiting.descriptor)
+    assert (count, frames, taken, left, unsent is not None) == (1, 1, len(frame), -1, True)
+
+
+def test_no_frame_is_read_beyond_its_buffer() -> None:
+    """P17"""
+    sa = OutboundSa(256, SUITES[0], keys_for(SUITES[0]), filter=FILTERS[0], entropy=os.urandom)
+    frame = bytearray(bytes(10) + ipv4(udp(b"x" * 30)))
+    with contextlib.closing(Waiting([bytes(frame) + bytes(500)])) as waiting:
+        # What lies behind the packet is cut off, as read(2) does.
+        found = send_frames(sa, SendRun(), frame, len(frame), 1400, device=waiting.descriptor)
+    assert found[:4] == (2, 2, 2 * len(frame), -1)
 
 
 def received(socket: UdpSocket) -> Iterator[bytes]:
@@ -601,7 +643,7 @@ def test_a_run_grows_until_it_is_full() -> None:
     first = bytearray(bytes(10) + ipv4(udp(b"x" * 30)))
     run = SendRun()
     run.add(sa, first, len(first), plain.examine(first, len(first)), 0)
-    assert [run.grow(first, len(first), 1400)[2] for _ in range(64)] == [0] * 63 + [len(first)]
+    assert [run.grow(first, len(first), 1400) for _ in range(64)] == [True] * 63 + [False]
     assert run.count == 64
 
 
@@ -635,65 +677,7 @@ class Waiting:
         self._here.close()
 
 
-@given(
-    packets=st.sampled_from(FILTERS),
-    first=st.sampled_from(STARTS),
-    some=st.lists(st.one_of(frames().filter(len), ALIKE, *[st.sampled_from(STARTS)] * 3), min_size=1, max_size=9),
-    mtu=st.sampled_from([58, 1400]),
-)
-def test_what_is_read_behind_a_frame_becomes_the_same_run(
-    packets: PacketFilter, first: bytes, some: list[bytes], mtu: int
-) -> None:
-    """One call for all that wait does what a call for each of them does."""
-    choose_cipher({})
-    suite = SUITES[0]
-    sa = OutboundSa(256, suite, keys_for(suite), filter=packets, entropy=os.urandom)
-    ours, theirs = SendRun(), SendRun()
-    for run in (ours, theirs):
-        run.add(sa, bytearray(first), len(first), plain.examine(first, len(first)), 0)
-    fitting = list(takewhile(lambda frame: not theirs.grow(bytearray(frame), len(frame), mtu)[2], some))
-    with contextlib.closing(Waiting(some[1:])) as waiting:
-        buffer = bytearray(some[0].ljust(70_000, b"\0"))
-        count, size, left = ours.grow(buffer, len(some[0]), mtu, waiting.descriptor, 99)
-        assert (ours.count, ours.last, ours._bytes) == (theirs.count, theirs.last, theirs._bytes)
-        assert ours.slots.buffer == theirs.slots.buffer
-        read = some[1 : 1 + count]
-        assert size == sum(map(len, read))
-        assert [*some[: 1 + count], *waiting.rest()] == some
-        if left > 0:
-            assert len(fitting) == count
-            assert buffer[:left] == some[count]
-        else:
-            assert len(fitting) == count + 1
-            assert left == (
-                -1 if len(fitting) == len(some) and ours.last == ours.stride and ours.count < ours._room else 0
-            )
-
-
-def test_a_descriptor_that_fails_is_left_to_who_reads_next() -> None:
-    sa = OutboundSa(256, SUITES[0], keys_for(SUITES[0]), filter=FILTERS[0], entropy=os.urandom)
-    first = bytearray(bytes(10) + ipv4(udp(b"x" * 30)))
-    run = SendRun()
-    run.add(sa, first, len(first), plain.examine(first, len(first)), 0)
-    waiting = Waiting([bytes(first)])
-    waiting.close()
-    assert run.grow(first, len(first), 1400, waiting.descriptor, 99) == (0, 0, -1)
-    assert run.count == 2
-
-
-def test_no_frame_is_read_beyond_its_buffer() -> None:
-    """P17"""
-    sa = OutboundSa(256, SUITES[0], keys_for(SUITES[0]), filter=FILTERS[0], entropy=os.urandom)
-    first = bytearray(bytes(10) + ipv4(udp(b"x" * 30)))
-    run = SendRun()
-    run.add(sa, first, len(first), plain.examine(first, len(first)), 0)
-    with contextlib.closing(Waiting([bytes(first) + bytes(500)])) as waiting:
-        # What lies behind the packet is cut off, as read(2) does.
-        assert run.grow(first, len(first), 1400, waiting.descriptor, 99) == (1, len(first), -1)
-    assert run.count == 3
-
-
-@pytest.mark.parametrize(("stride", "count"), [(0, 0), (-1, 0), (92, -1), (92, 2), (92, 1 << 61)])
+@pytest.mark.parametrize(("stride", "count"), [(0, 0), (-1, 0), (92, -1), (92, 2), (92, 1 << 55)])
 def test_nothing_is_written_outside_the_buffer(stride: int, count: int) -> None:
     """P17"""
     packets = FILTERS[0].quick
@@ -701,7 +685,7 @@ def test_nothing_is_written_outside_the_buffer(stride: int, count: int) -> None:
     frame = bytes(10) + ipv4(udp(b"x" * 30))
     out = bytearray(92 * 2)
     with pytest.raises((ValueError, IndexError)):
-        pack(packets, out, stride, 16, 3, 16, 0, 1 << 62, count, bytearray(frame), len(frame), 1400, -1, 0)
+        pack(packets, out, stride, 16, 3, 16, 0, 1 << 62, 1 << 62, count, frame, len(frame), 1400)
     assert not any(out)
     cipher = run_cipher.run_cipher(SUITES[0], keys_for(SUITES[0]), 256, os.urandom, sealing=False)
     assert cipher is not None

@@ -118,11 +118,11 @@ def open_slots(
     lengths: list[int],
     states: Writable,
 ) -> tuple[int, int, int]: ...
-def send_supers(
+def send_frames(
     cipher: RunCipher,
     packets: Filter,
     mask: int,
-    longest_run: int,
+    longest: int,
     most_packets: int,
     sequence: int,
     frame: Writable,
@@ -132,9 +132,9 @@ def send_supers(
     device: int,
     transport: int,
     name: Buffer,
-    least: int,
     most: int,
     room: int,
+    runs: int,
 ) -> tuple[int, int, int, int, int, tuple[int, int, int, int] | None]: ...
 def receive_single(
     cipher: RunCipher,
@@ -171,11 +171,10 @@ def pack(
     mask: int,
     icv: int,
     tos: int,
-    room: int,
+    most: int,
+    longest: int,
     count: int,
-    frame: Writable,
+    frame: Buffer,
     length: int,
     mtu: int,
-    descriptor: int,
-    most: int,
-) -> tuple[int, int, int, int, int, int]: ...
+) -> tuple[int, int, int]: ...

@@ -1,5 +1,5 @@
 # Part of _offload.pyx: a packet that comes alone, from one descriptor to the other with one call, or with the one that
-# waits for it.
+# waits for it; and frames that wait, as runs.
 #
 # A ping finds every cache cold, so each step in the interpreter costs its sender microseconds. Whatever does not go
 # smoothly is left as it is to the caller, who goes on from there: a frame or a datagram that needs a longer look is in
@@ -110,29 +110,39 @@ def send_single(RunCipher cipher not None, Filter packets not None, Py_ssize_t m
     return ACCEPTED, length, PyBytes_FromStringAndSize(<char*>_scratch, sealed), f.tos
 
 
-def send_supers(RunCipher cipher not None, Filter packets not None, Py_ssize_t mask, Py_ssize_t longest_run,
+def send_frames(RunCipher cipher not None, Filter packets not None, Py_ssize_t mask, Py_ssize_t longest,
                 Py_ssize_t most_packets, uint64_t sequence, uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu,
-                uint8_t[::1] out, int device, int transport, const uint8_t[::1] name, Py_ssize_t least,
-                Py_ssize_t most, Py_ssize_t room):
-    cdef Sealed s
+                uint8_t[::1] out, int device, int transport, const uint8_t[::1] name, Py_ssize_t most, Py_ssize_t room,
+                Py_ssize_t runs):
+    cdef Outgoing run
     cdef Py_ssize_t count = 0, size = 0, frames = 0, taken = 0, end
+    cdef int found
     cipher._direction(True)
     if mask < 0 or mask >= BLOCK or (cipher.mac != NULL and mask != BLOCK - 1):
         raise ValueError("impossible alignment")
-    while length >= least and _seal_super(cipher, packets, mask, most_packets, longest_run, sequence + count, frame,
-                                          length, mtu, out, &s):
-        frames += 1
-        taken += length
-        count += s.count
-        size += s.size
-        length = 0
-        end = (s.count - 1) * s.stride + s.last
-        if not _send(transport, _span(out, 0, end), end, s.stride, name, s.tos):
-            return count, size, frames, taken, 0, (s.count, s.stride, s.last, s.tos)
-        if frames >= most or taken >= room or device < 0:
-            break
-        length = read(device, <void*>_span(frame, 0, frame.shape[0]), frame.shape[0])
-    return count, size, frames, taken, length, None
+    run.count = 0
+    while True:
+        if length == 0 and frames < most and taken < room and device >= 0:
+            length = read(device, <void*>_span(frame, 0, frame.shape[0]), frame.shape[0])
+        found = LOOK
+        if length > 0:
+            found = _join(packets, cipher.gap, mask, cipher.icv, most_packets, longest, frame, length, mtu, out, &run)
+        if found == JOINED:
+            frames += 1
+            taken += length
+            length = 0
+            continue
+        if run.count:
+            cipher._seal_run(out, run.stride, run.count, run.last, sequence + count)
+            count += run.count
+            size += run.size
+            runs -= 1
+            end = (run.count - 1) * run.stride + run.last
+            if not _send(transport, _span(out, 0, end), end, run.stride, name, run.tos):
+                return count, size, frames, taken, length, (run.count, run.stride, run.last, run.tos)
+            run.count = 0
+        if found == LOOK or runs <= 0:
+            return count, size, frames, taken, length, None
 
 
 cdef bint _syn(const uint8_t* packet, Py_ssize_t length) noexcept nogil:

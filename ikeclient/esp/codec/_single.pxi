@@ -1,5 +1,5 @@
 # Part of _offload.pyx: a packet that comes alone, with one call: from the replay window to the selectors on its way
-# in, from the frame to the sealed packet on its way out. So is a super-packet that makes a run by itself.
+# in, from the frame to the sealed packet on its way out. Packets that leave together are joined here as well.
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 
@@ -9,6 +9,9 @@ cdef extern from "unistd.h":
 
 cdef enum:
     ACCEPTED, UNJUDGED, MISSHAPEN, REPLAYED, FORGED, CARRIED, UNOPENED, NOTHING
+
+cdef enum:
+    LOOK, FULL, JOINED  # a frame needs a longer look, has no room in a run, or is in it
 
 # One thread, which holds the GIL, uses them. Before the packet there is room for the header of a frame.
 cdef uint8_t _room[HEADER + ESP + BLOCK + LONGEST_TEXT + DIGEST]
@@ -164,49 +167,42 @@ cdef Py_ssize_t _append(Frame* f, const uint8_t[::1] frame, uint8_t[::1] out, Py
     return inner + pad + 2
 
 
-def pack(Filter packets not None, uint8_t[::1] out, Py_ssize_t stride, Py_ssize_t gap, Py_ssize_t mask, Py_ssize_t icv,
-         int tos, Py_ssize_t room, Py_ssize_t count, uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu,
-         int descriptor, Py_ssize_t most):
-    cdef Frame f
-    cdef Py_ssize_t added = 0, size = 0, last = stride, frames = 0, taken = 0
-    if stride < 1 or gap < 0 or icv < 0 or mask < 0 or mask > 255 or count < 0:
-        raise ValueError("impossible slots")
-    while length > 0:
-        if not _plain(packets, frame, length, mtu, &f) or f.tos != tos or f.count > room - count - added:
-            break
-        if gap + f.size + (-(f.size + 2) & mask) + 2 + icv != stride:
-            break
-        if f.count > out.shape[0] // stride - count - added:
-            raise IndexError("outside the buffer")
-        last = gap + _append(&f, frame, out, (count + added) * stride + gap, stride, mask) + icv
-        added += f.count
-        size += (f.count - 1) * f.size + f.last
-        length = 0
-        if frames >= most or last != stride or added >= room - count:
-            break
-        length = read(descriptor, &frame[0], frame.shape[0])  # which is not empty; an error is left to who reads next
-        if length > 0:
-            frames += 1
-            taken += length
-    return added, size, last, frames, taken, length
-
-
-cdef struct Sealed:
+cdef struct Outgoing:
     Py_ssize_t count, stride, last, size  # packets, bytes from one to the next and of the last one, of the inner packets
     int tos
 
 
-cdef bint _seal_super(RunCipher cipher, Filter packets, Py_ssize_t mask, Py_ssize_t most, Py_ssize_t longest,
-                      uint64_t sequence, const uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu,
-                      uint8_t[::1] out, Sealed* s) except -1:
-    """Seal the packets of a frame into the first slots of `out`; false if they need a longer look or are no run."""
+cdef int _join(Filter packets, Py_ssize_t gap, Py_ssize_t mask, Py_ssize_t icv, Py_ssize_t most, Py_ssize_t longest,
+               const uint8_t[::1] frame, Py_ssize_t length, Py_ssize_t mtu, uint8_t[::1] out, Outgoing* run) except -1:
+    """Append the packets of a frame to a run of at most so many packets and bytes that begins with `out`."""
     cdef Frame f
-    if not _plain(packets, frame, length, mtu, &f) or f.count > most:
-        return False
-    s.stride = cipher.gap + f.size + (-(f.size + 2) & mask) + 2 + cipher.icv
-    if f.count > min(longest, out.shape[0]) // s.stride:
-        return False
-    s.last = cipher.gap + _append(&f, frame, out, cipher.gap, s.stride, mask) + cipher.icv
-    cipher._seal_run(out, s.stride, f.count, s.last, sequence)
-    s.count, s.tos, s.size = f.count, f.tos, (f.count - 1) * f.size + f.last
-    return True
+    cdef Py_ssize_t stride
+    if not _plain(packets, frame, length, mtu, &f):
+        return LOOK
+    stride = gap + f.size + (-(f.size + 2) & mask) + 2 + icv
+    if f.count > min(most, longest // stride):
+        return LOOK
+    if run.count:
+        if f.tos != run.tos or run.last != run.stride or stride > run.stride or (stride < run.stride and f.count > 1):
+            return FULL
+        if f.count > min(most, longest // run.stride) - run.count:
+            return FULL
+    else:
+        run.stride, run.tos, run.size = stride, f.tos, 0
+    if f.count > out.shape[0] // run.stride - run.count:
+        raise IndexError("outside the buffer")
+    run.last = gap + _append(&f, frame, out, run.count * run.stride + gap, run.stride, mask) + icv
+    run.count += f.count
+    run.size += (f.count - 1) * f.size + f.last
+    return JOINED
+
+
+def pack(Filter packets not None, uint8_t[::1] out, Py_ssize_t stride, Py_ssize_t gap, Py_ssize_t mask, Py_ssize_t icv,
+         int tos, Py_ssize_t most, Py_ssize_t longest, Py_ssize_t count, const uint8_t[::1] frame, Py_ssize_t length,
+         Py_ssize_t mtu):
+    cdef Outgoing run
+    if stride < 1 or gap < 0 or icv < 0 or mask < 0 or mask > 255 or count < 1:
+        raise ValueError("impossible slots")
+    run.count, run.stride, run.last, run.size, run.tos = count, stride, stride, 0, tos
+    _join(packets, gap, mask, icv, most, longest, frame, length, mtu, out, &run)
+    return run.count - count, run.size, run.last

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ikeclient.esp.codec._offload import Filter
 
 # A digest of `_offload.pyx` and the files it includes, which setup.py puts into the compiled module as well.
-SOURCES = "cf908b4e33f3aa8e"
+SOURCES = "d7269b5cdcba6db0"
 
 ACTIVE: Literal["compiled", "plain"]
 STALE = False  # whether there is a compiled module that was made from other sources

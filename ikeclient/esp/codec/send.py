@@ -67,28 +67,24 @@ class SendRun(Run):
             self.last = end
         return number
 
-    def grow(
-        self, frame: bytearray, length: int, mtu: int, descriptor: int = -1, most: int = 0
-    ) -> tuple[int, int, int]:
-        """Append the packets of a frame, and of at most `most` that can be read behind it, as long as they fit.
+    def grow(self, frame: bytearray, length: int, mtu: int) -> bool:
+        """Append the packets of a frame with one call; false if they do not fit.
 
-        They fit if they are like those before, belong into the same SA, and are not above the inner MTU. Returns how
-        many frames and bytes were read, and the length of the frame that does not fit, which is in the buffer; 0 if
-        there is none, -1 if none is waiting either.
+        They fit if they are like those before, belong into the same SA, are not above the inner MTU, and there is room.
         """
-        if not 0 < self.count < self._room or self.last != self.stride:
-            return 0, 0, length
+        if not self.count or self.last != self.stride:
+            return False
         assert self.sa is not None
         quick = self.sa.filter.quick  # each SA has its own
         if (alike := (quick, self.stride, self.tos)) != self._packed:
-            self._pack = packer(quick, self.slots.buffer, self.stride, self.tos, self._room, self.sa.layout)
+            self._pack = packer(quick, self.slots.buffer, self.stride, self.tos, self.sa.layout)
             self._packed = alike
         if (pack := self._pack) is None:
-            return 0, 0, length
-        added, size, self.last, frames, taken, left = pack(self.count, frame, length, mtu, descriptor, most)
+            return False
+        added, size, self.last = pack(self.count, frame, length, mtu)
         self.count += added
         self._bytes += size
-        return frames, taken, left
+        return added > 0
 
     def hold(self, unsent: Unsent) -> None:
         """Make an empty run the sealed packets in its slots that have not been sent; they stay there until `clear`."""

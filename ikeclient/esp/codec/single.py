@@ -1,9 +1,9 @@
-"""A packet that comes alone, carried by the compiled module with one call.
+"""Packets carried by the compiled module, with one call as far as that goes.
 
 Inbound that goes from the socket to the device, outbound from the device to the socket: these calls are where `esp`
-reads and writes by itself. Super-packets, each of which makes a run by itself, are carried likewise, as many with one
-call as are waiting (`SendSupers`). A run of equal packets grows with one call by all frames that are waiting (`Pack`),
-one opens the packets of a run that has come (`Opener`), and one writes what they become (`frame_writer`).
+reads and writes by itself. A packet that comes alone crosses with one call in either direction. Frames that wait leave
+as runs with one call (`FrameSealer`); what has come as a run is opened with one (`Opener`), and written with another
+(`frame_writer`).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ ReceiveSingle = Callable[[Writable, int, int, bool, bool], Received]
 Sent = tuple[int, int, bytes, int]
 SendSingle = Callable[[int, Writable, int, int, int, int, Buffer], Sent]
 Unsent = tuple[int, int, int, int]
-SendSupers = Callable[
+SendFrames = Callable[
     [int, Writable, int, int, Writable, int, int, Buffer, int, int, int],
     tuple[int, int, int, int, int, Unsent | None],
 ]
 WriteFrames = Callable[[int, Buffer, list[tuple[int, int, int, int]], int], int]
 _Result = TypeVar("_Result", bound=tuple[object, ...])
-Pack = Callable[[int, Writable, int, int, int, int], tuple[int, int, int, int, int, int]]
+Pack = Callable[[int, Buffer, int, int], tuple[int, int, int]]
 
 
 class Opener(NamedTuple):
@@ -86,28 +86,28 @@ class FrameSealer(NamedTuple):
     frame is not one plain packet of TCP or UDP, or a ping, inside the selectors and within the MTU, or it has length 0
     and none is waiting; nothing was sealed then, and the sequence number is not used.
 
-    `supers(sequence, frame, length, mtu, out, device, transport, name, least, most, room)` writes the packets of a
-    super-packet into slots of one stride, sends them with one call, and goes on with the next frame. It stops before a
-    frame of less than `least` bytes, or whose packets do not fit into one run or are not plain as for `single`; after
-    `most` frames, or `room` bytes of them; and after packets that were not sent, since a descriptor is -1, or the
-    kernel did not take them. It returns how many packets were sealed and the bytes of these inner packets; how many
-    frames that was and their bytes; the length of the frame that it stopped before, which is in the buffer, 0 if there
-    is none, or -1 if none is waiting. And for packets not sent their number, the stride, the length of the last one,
-    and their TOS octet.
+    `run(sequence, frame, length, mtu, out, device, transport, name, most, room, runs)` takes a frame of `length` bytes,
+    or if that is 0 one that it reads, and goes on with those that wait behind it. It writes their packets into slots
+    of one stride, as long as they are alike, sends them with one call, and begins the next run. It stops before a frame
+    whose packets do not fit into one run, or are not plain as for `single`; after `most` frames, `room` bytes of them,
+    or that many runs; and after packets that were not sent, since a descriptor is -1, or the kernel did not take them.
+    It returns how many packets were sealed and the bytes of these inner packets; how many frames that was and their
+    bytes; the length of the frame that it stopped before, which is in the buffer, 0 if there is none, or -1 if none is
+    waiting. And for packets not sent their number, the stride, the length of the last one, and their TOS octet.
     """
 
     single: SendSingle
-    supers: SendSupers
+    run: SendFrames
 
 
 def frame_sealer(cipher: RunCipher, packets: Filter, alignment: int) -> FrameSealer:
     """What seals frames of an SA."""
-    from ikeclient.esp.codec._offload import send_single, send_supers
+    from ikeclient.esp.codec._offload import send_frames, send_single
 
     mask = alignment - 1
     return FrameSealer(
         partial(send_single, cipher, packets, mask),
-        partial(send_supers, cipher, packets, mask, LONGEST_RUN, MOST_SEGMENTS),
+        partial(send_frames, cipher, packets, mask, LONGEST_RUN, MOST_SEGMENTS),
     )
 
 
@@ -124,24 +124,20 @@ def frame_writer() -> WriteFrames | None:
     return write_frames
 
 
-def packer(packets: Filter | None, out: Writable, stride: int, tos: int, room: int, layout: EspLayout) -> Pack | None:
-    """What appends frames to a run in the first `room` slots of `out`, if there is a compiled module.
+def packer(packets: Filter | None, out: Writable, stride: int, tos: int, layout: EspLayout) -> Pack | None:
+    """What appends frames to a run in slots of `out`, if there is a compiled module.
 
-    `pack(count, frame, length, mtu, descriptor, most)` writes the packets of a frame into the slots from number `count`
-    on, and goes on with those of at most `most` frames that it reads from a descriptor into the same buffer, which is
-    all that anything here reads. It stops before a frame of which a packet is not plain, as for `FrameSealer`, or has
-    another TOS octet or size, and if there is no room for all of them; and after a packet that is shorter.
-
-    It returns how many packets were added, their bytes, and how long the last one will be when sealed; how many frames
-    and bytes were read; and the length of the frame that it stopped before, which is in the buffer, 0 if there is none,
-    or -1 if none is waiting.
+    `pack(count, frame, length, mtu)` writes the packets of a frame into the slots from number `count` on, unless one is
+    not plain, as for `FrameSealer`, or has another TOS octet or size, and if there is room for all of them. It returns
+    how many packets were added, their bytes, and how long the last one will be when sealed.
     """
     if packets is None:
         return None
     from ikeclient.esp.codec._offload import pack
 
     gap = HEADER_LENGTH + layout.iv_length
-    return partial(pack, packets, out, stride, gap, layout.alignment - 1, layout.icv_length, tos, room)
+    fixed = packets, out, stride, gap, layout.alignment - 1, layout.icv_length, tos, MOST_SEGMENTS, LONGEST_RUN
+    return partial(pack, *fixed)
 
 
 def relay(

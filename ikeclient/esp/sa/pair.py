@@ -182,7 +182,7 @@ class OutboundSa:
         self.counters.packets += 1
         self.counters.bytes += length - VNET_HEADER
 
-    def send_supers(
+    def send_frames(
         self,
         frame: bytearray,
         length: int,
@@ -191,19 +191,19 @@ class OutboundSa:
         descriptors: tuple[int, int, bytes],
         limits: tuple[int, int, int],
     ) -> tuple[int, int, int, int, Unsent | None]:
-        """Carry super-packets as runs of their own; see `FrameSealer`, which `descriptors` and `limits` are for.
+        """Send a frame and those that wait behind it; see `FrameSealer`, which `descriptors` and `limits` are for.
 
         Returns how many packets were sealed, and all the rest that it returns; none were if the first frame needs a
         longer look.
         """
         before = self.sequence
-        least, most, room = limits
+        most, room, runs = limits
         most = min(most, (self._last - before) // MOST_SEGMENTS)
         if self.frames is None or most < 1:
             return 0, 0, 0, length, None
         self.sequence = before + most * MOST_SEGMENTS  # taken before they are used
-        count, size, frames, taken, left, unsent = self.frames.supers(
-            before + 1, frame, length, mtu, slots.buffer, *descriptors, least, most, room
+        count, size, frames, taken, left, unsent = self.frames.run(
+            before + 1, frame, length, mtu, slots.buffer, *descriptors, most, room, runs
         )
         self.sequence = before + count  # the others were not used
         self.counters.packets += count
