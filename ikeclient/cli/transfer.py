@@ -154,8 +154,9 @@ def _import(
 
     source = None if file == "-" else Path(os.path.expanduser(file))
     shown = "standard input" if source is None else printable(source)
+    data = None if source is not None and os.path.isdir(source) else _read(file)
     try:
-        draft = _draft(file, source, kind, connection, extras)
+        draft = _draft(data, source, kind, connection, extras)
         path = _target(draft.slug if name in (None, "-") else name or "")
         checked = parse_profile(draft.toml(path.stem), "the imported profile")
     except InvalidProfile as error:  # its lines are those of a profile that has not been written
@@ -189,13 +190,15 @@ def _for_connect(file: str, extras: Extras) -> str:
     return "" if any(each is not None for each in added) else file
 
 
-def _draft(file: str, source: Path | None, kind: ImportKind, connection: str | None, extras: Extras) -> Draft:
+def _draft(data: bytes | None, source: Path | None, kind: ImportKind, connection: str | None, extras: Extras) -> Draft:
+    """Read what a file holds, or without `data` the directory `source`."""
     from ikeclient.profile.importers.read import read_directory, read_foreign
 
     chosen = None if kind is ImportKind.AUTO else ImportFormat(kind.value)
-    if source is not None and os.path.isdir(source):
+    if data is None:
+        assert source is not None
         return read_directory(source, chosen, connection=connection, extras=extras)
-    return read_foreign(_read(file), chosen, connection=connection, source=source, extras=extras)
+    return read_foreign(data, chosen, connection=connection, source=source, extras=extras)
 
 
 def _finish(check: Check, target: str) -> None:

@@ -98,6 +98,7 @@ def test_files_that_are_no_profile_have_the_exit_codes_of_profiles(shell: Shell)
         done = shell.run("profile", "import", str(shell.home / name))
         assert (done.returncode, done.stdout) == (code, "")
         assert said in done.stderr
+        assert done.stderr.count(f"{name}: ") <= 1, "the file is named twice"
         assert len(done.stderr.splitlines()) <= 3
     bad = TEXT.replace("vpn.example.com", "http://vpn.example.com/")
     done = shell.run("profile", "import", "-", stdin=bad)

@@ -167,7 +167,7 @@ def test_a_byte_order_mark_and_carriage_returns_do_no_harm(write: Write) -> None
         (b"a = 1\n\n[b]\n[b]\n", "a.toml:4: key 'b' is there twice"),
         (b"[b]\na = 1\na = 2\n", "a.toml:3: key 'a' is there twice"),
         (b"[b.c]\n[b]\nc = 2\n", "a.toml:3: key 'c' is there twice"),
-        (b"x = " + b"9" * 5000, "a.toml: is not TOML"),
+        (b"x = " + b"9" * 5000, "a.toml: is not TOML: a number has too many digits"),
         (b"x = " + b"[" * 10_000, "nested too deeply"),
         (b"x = " + b"{ a = " * 10_000, "nested too deeply"),
         (b"a" + b".a" * 10_000 + b" = 1", "nested too deeply"),

@@ -186,7 +186,9 @@ def _parse(name: str, text: str) -> dict[str, Any]:
 def _syntax_error(name: str, text: str, said: str) -> ProfileError:
     match = _AT.fullmatch(said)
     if not match:
-        return ProfileError(f"{name}: is not TOML: {printable(said, 120)}")
+        return ProfileError(
+            f"{name}: is not TOML: a number has too many digits"
+        )  # Python says nothing else without a place
     number = int(match[2] or text.rstrip("\n").count("\n") + 1)
     written = key_at(text, number)
     if written and match[1].startswith(("Cannot overwrite", "Cannot declare", "Cannot mutate")):
