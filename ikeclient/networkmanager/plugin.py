@@ -41,7 +41,7 @@ class PluginFailure(IntEnum):
     BAD_IP_CONFIG = 2
 
 
-class Refusal(Exception):
+class CallRefused(Exception):
     """A call that cannot be obeyed: `name` is the last part of the D-Bus error's name."""
 
     def __init__(self, name: str, text: str) -> None:
@@ -95,13 +95,13 @@ class Plugin:
         return "vpn" if key is not None else ""
 
     def connect(self, settings: Settings, *, interactive: bool) -> None:
-        """Begin to connect. Raises Refusal."""
+        """Begin to connect. Raises CallRefused."""
         if self.state is not ServiceState.INIT:
-            raise Refusal("AlreadyStarted", "this service has had its connection")
+            raise CallRefused("AlreadyStarted", "this service has had its connection")
         try:
             connection = read_connection(settings)
         except ProfileError as error:
-            raise Refusal("InvalidConnection", _told(error)) from None
+            raise CallRefused("InvalidConnection", _told(error)) from None
         self._become(ServiceState.STARTING)
         self._tunnel.send(
             Begin(
@@ -116,13 +116,13 @@ class Plugin:
         )
 
     def new_secrets(self, settings: Settings) -> None:
-        """Take what the agents answered. Raises Refusal."""
+        """Take what the agents answered. Raises CallRefused."""
         if self._asked is None:
-            raise Refusal("InvalidConnection", "no secret was asked for")
+            raise CallRefused("InvalidConnection", "no secret was asked for")
         try:
             answer = read_connection(settings).secrets.get(self._asked)
         except ProfileError as error:
-            raise Refusal("InvalidConnection", _told(error)) from None
+            raise CallRefused("InvalidConnection", _told(error)) from None
         self._asked = None
         self._tunnel.send(Answer(text=answer or None))
 

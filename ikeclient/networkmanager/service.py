@@ -15,7 +15,7 @@ from ikeclient.ipc.fork import await_end, fork
 from ikeclient.ipc.messages import pack, stream
 from ikeclient.networkmanager.connection import SERVICE
 from ikeclient.networkmanager.messages import CODEC, ToService, ToTunnel
-from ikeclient.networkmanager.plugin import Plugin, Refusal, Settings
+from ikeclient.networkmanager.plugin import CallRefused, Plugin, Settings
 from ikeclient.wire.text import printable
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Front:
             return None
         try:
             signature, body = self._call(str(message.member), message.signature, message.body)
-        except Refusal as refusal:
+        except CallRefused as refusal:
             return Message.new_error(message, ERRORS + refusal.name, str(refusal))
         return Message.new_method_return(message, signature, body)
 
@@ -219,9 +219,9 @@ class Front:
             case "Disconnect", "":
                 self._plugin.disconnect()
             case (("SetConfig" | "SetIp4Config" | "SetIp6Config" | "SetFailure"), _):
-                raise Refusal("BadArguments", "what the tunnel needs comes from its own process")
+                raise CallRefused("BadArguments", "what the tunnel needs comes from its own process")
             case _:
-                raise Refusal("BadArguments", f"there is no {printable(member, 60)} with such arguments")
+                raise CallRefused("BadArguments", f"there is no {printable(member, 60)} with such arguments")
         return "", []
 
     def _property(self, message: Message) -> Message:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ikeclient.errors import PlatformError, PrivilegeError
-from ikeclient.net.namespace.rootless import Refusal, Stage
+from ikeclient.net.namespace.rootless import NamespaceRefusal, Stage
 
 APPARMOR = {"sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}
 SECCOMP = {"self/status": "Name:\tpython\nNoNewPrivs:\t0\nSeccomp:\t2\nSeccomp_filters:\t1\n"}
@@ -44,7 +44,7 @@ def test_each_missing_right_has_its_own_words(
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    error = Refusal(stage=stage, code=code).error(tmp_path)
+    error = NamespaceRefusal(stage=stage, code=code).error(tmp_path)
     assert isinstance(error, PrivilegeError)
     assert error.exit_code == 11
     assert len(error.lines()) == 3
@@ -53,6 +53,6 @@ def test_each_missing_right_has_its_own_words(
 
 
 def test_what_is_no_missing_right_is_called_something_else(tmp_path: Path) -> None:
-    error = Refusal(stage=Stage.DEVICE, code=errno.EBUSY).error(tmp_path)
+    error = NamespaceRefusal(stage=Stage.DEVICE, code=errno.EBUSY).error(tmp_path)
     assert isinstance(error, PlatformError)
     assert "busy" in str(error.reason)

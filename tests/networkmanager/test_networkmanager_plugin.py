@@ -12,7 +12,7 @@ from ikeclient.errors import AuthenticationFailed, NoResponse, PlatformError
 from ikeclient.ipc.failure import Failure
 from ikeclient.networkmanager.ip_plan import FamilyPlan, IpPlan
 from ikeclient.networkmanager.messages import CODEC, Answer, Arranged, Asked, Begin, Happened, ToService, ToTunnel
-from ikeclient.networkmanager.plugin import Plugin, PluginFailure, Refusal, ServiceState, failure_of
+from ikeclient.networkmanager.plugin import CallRefused, Plugin, PluginFailure, ServiceState, failure_of
 
 SETTINGS: dict[str, dict[str, object]] = {
     "connection": {"id": "work"},
@@ -114,7 +114,7 @@ def test_a_question_goes_to_the_agents_and_its_answer_back() -> None:
     world = World()
     plugin = world.plugin()
     plugin.connect(SETTINGS, interactive=True)
-    with pytest.raises(Refusal):
+    with pytest.raises(CallRefused):
         plugin.new_secrets(SETTINGS)
     plugin.heard(Asked(prompt="the gateway asks: code?", key="answer"))
     assert world.signals[-1] == ("SecretsRequired", ["the gateway asks: code?", ["answer"]])
@@ -126,14 +126,14 @@ def test_a_question_goes_to_the_agents_and_its_answer_back() -> None:
 def test_a_service_has_one_connection() -> None:
     plugin = World().plugin()
     plugin.connect(SETTINGS, interactive=False)
-    with pytest.raises(Refusal, match="has had its connection"):
+    with pytest.raises(CallRefused, match="has had its connection"):
         plugin.connect(SETTINGS, interactive=False)
 
 
 def test_settings_that_are_wrong_are_refused_with_what_is_wrong() -> None:
     world = World()
     assert world.plugin().need_secrets({"connection": {"id": "x"}, "vpn": {"data": {}}}) == ""  # it is no secret
-    with pytest.raises(Refusal, match="not a table"):
+    with pytest.raises(CallRefused, match="not a table"):
         world.plugin().connect({"vpn": {"data": 5}}, interactive=False)
 
 

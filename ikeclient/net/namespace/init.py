@@ -28,7 +28,7 @@ from ikeclient.net.model import MachineConfig
 from ikeclient.net.namespace.handle import NAMESPACES
 from ikeclient.net.namespace.messages import CODEC, Answer, Applied, Ready
 from ikeclient.net.namespace.mounts import Covers, NamespaceDns, cover
-from ikeclient.net.namespace.rootless import NODE, Refusal, Stage
+from ikeclient.net.namespace.rootless import NODE, NamespaceRefusal, Stage
 
 NAME = "inside"
 _LOOK_MS, _DEAF_MS = 60_000, 1000  # milliseconds between looks that no event causes, and if there are no events
@@ -43,7 +43,7 @@ _SETTINGS = {  # of the network in there; what cannot be set costs nothing but c
 class _Refused(Exception):
     def __init__(self, stage: Stage, error: OSError) -> None:
         super().__init__(stage, error)
-        self.refusal = Refusal(stage=stage, code=error.errno or 0)
+        self.refusal = NamespaceRefusal(stage=stage, code=error.errno or 0)
 
 
 def run_init(channel: socket.socket, interface: str) -> int:

@@ -1,7 +1,7 @@
 """What the init of a namespace of our own and the tunnel outside say to each other; `ipc.typed` writes and reads it.
 
 The init begins, with Ready and four descriptors (the TUN device; the user, network and mount namespace), or with the
-`Refusal` of the kernel. Then it answers one `MachineConfig` at a time.
+`NamespaceRefusal` of the kernel. Then it answers one `MachineConfig` at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ikeclient.ipc.failure import Failure
 from ikeclient.ipc.typed import Codec
 from ikeclient.lazy_dataclass import dataclass
 from ikeclient.net.model import IPAddress, MachineConfig
-from ikeclient.net.namespace.rootless import Refusal
+from ikeclient.net.namespace.rootless import NamespaceRefusal
 
 CODEC = Codec()
 
@@ -35,7 +35,7 @@ class Applied:
     servers: tuple[IPAddress, ...]
 
 
-First = Ready | Refusal
+First = Ready | NamespaceRefusal
 Answer = Applied | Failure
 
 

@@ -20,7 +20,7 @@ from ikeclient.net.model import IPAddress, MachineConfig
 from ikeclient.net.namespace.handle import NAMESPACES, NamespaceHandle
 from ikeclient.net.namespace.init import run_init
 from ikeclient.net.namespace.messages import CODEC, Answer, First, inside
-from ikeclient.net.namespace.rootless import Refusal
+from ikeclient.net.namespace.rootless import NamespaceRefusal
 from ikeclient.net.rights.privileges import Fact
 
 PATIENCE = 30.0  # seconds for one answer of its init
@@ -94,7 +94,7 @@ class Namespace:
         except (OSError, ValueError) as error:  # silence, or the end without a word
             ours.close()
             raise PlatformError("cannot make a network of its own", reason="its process gave no answer") from error
-        if isinstance(first, Refusal):
+        if isinstance(first, NamespaceRefusal):
             ours.close()
             os.waitpid(pid, 0)
             raise first.error()

@@ -30,7 +30,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class NamespaceRefusal:
     """Where it ended: the kernel answered `code` at `stage`."""
 
     stage: Stage
