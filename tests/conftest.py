@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +15,11 @@ settings.register_profile("fast", deadline=None, max_examples=50, suppress_healt
 settings.register_profile("deep", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("fast"), derandomize=True)  # a build says the same twice
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "fast"))
+
+# What tests of one part import from another's, and `release`, whatever is run and however pytest is started.
+_TESTS = Path(__file__).resolve().parent
+_SHARED = ("crypto", "eap", "esp", "net", "profile", "sim", "stack")
+sys.path += [str(_TESTS.parent), *(str(_TESTS / part) for part in _SHARED)]
 
 _skipped = pytest.StashKey[list[pytest.TestReport]]()
 

@@ -19,8 +19,6 @@ from ikeclient.control.protocol import Command
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-if str(HERE.parent / "profile") not in sys.path:  # an authority that issues certificates
-    sys.path.append(str(HERE.parent / "profile"))
 PROFILE = """
 version = 1
 [gateway]

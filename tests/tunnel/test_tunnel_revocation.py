@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import sys
 import threading
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler
@@ -14,10 +13,13 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from certificate_factory import INTERMEDIATE, NOW, OTHER_ROOT, ROOT, Made, gateway
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID
+from revocation_factory import HOUR, crl, long_crl, response
+from web_server import Handler, Server, reply, serving
 
 from ikeclient.crypto.pki.crl import Crl
 from ikeclient.crypto.pki.revocation import own_query, query, read_evidence
@@ -36,11 +38,6 @@ from ikeclient.tunnel.fetch import Fetcher
 from ikeclient.tunnel.resolve import Known
 from ikeclient.tunnel.revocation import RevocationLookup
 from ikeclient.tunnel.revocation_cache import RevocationCache
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "crypto"))
-from certificate_factory import INTERMEDIATE, NOW, OTHER_ROOT, ROOT, Made, gateway
-from revocation_factory import HOUR, crl, long_crl, response
-from web_server import Handler, Server, reply, serving
 
 HOST = "data.example"
 
