@@ -252,6 +252,7 @@ def _settings(specs: list[ListenerSpec], user: str, password_from: str | None) -
 
 def _credentials(user: str, source: str) -> Credentials:
     """Return user name and password as a digest; what was read is forgotten at once."""
+    from ikeclient.profile.load.places import Places
     from ikeclient.profile.model.schema import SecretSource
     from ikeclient.profile.secrets.secrets import Wanted, resolve
     from ikeclient.proxy.settings import Credentials
@@ -273,7 +274,8 @@ def _credentials(user: str, source: str) -> Credentials:
                 hint="one of file:PATH, env:NAME, credential:NAME, prompt",
             )
     wanted = Wanted(name="password of the proxy", account=user, base_dir=Path.cwd(), ask=asker())
-    username, password = user.encode("utf-8", "surrogateescape"), resolve(given, wanted).reveal()
+    with Places(name="--password-from").told():
+        username, password = user.encode("utf-8", "surrogateescape"), resolve(given, wanted).reveal()
     for name, value in (("name", username), ("password", password)):
         if not 1 <= len(value) <= 255:
             raise UsageError(f"the proxy's user {name} has {len(value)} bytes", reason="RFC 1929 allows 1 to 255")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ikeclient.cli.options import Overrides
-from ikeclient.cli.store import write_private
+from ikeclient.cli.store import write_file, write_private
 from ikeclient.cli.view.terminal import Priority, asker, emit, printable, say, warn
 from ikeclient.errors import IkeclientError, ProfileError, ProfileNotFound, UsageError
 from ikeclient.lazy_dataclass import dataclass
@@ -225,8 +225,9 @@ def _read(file: str) -> bytes:
         path = Path(os.path.expanduser(file))
         return read_regular(path, import_limit(path)).data
     except FileFault as fault:
-        kind = ProfileNotFound if fault.missing else ProfileError
-        raise kind(f"{printable(file)}: {fault.reason}", hint=fault.hint) from None
+        if fault.missing:
+            raise ProfileNotFound(f"{printable(file)}: {fault.reason}", hint=fault.hint) from None
+        raise ProfileError(fault.reason, hint=fault.hint) from None  # to which the caller adds the name
 
 
 def _target(name: str) -> Path:
@@ -274,5 +275,5 @@ def export_profile(
         emit(data.decode().rstrip("\n"))
         return
     path = Path(os.path.expanduser(output))
-    write_private(path, data, force)
+    write_file(path, data, force=force, mode=0o600)
     say(f"wrote {path}")

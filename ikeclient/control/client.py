@@ -220,7 +220,7 @@ def resolve(name: str | None, directory: Path | None = None) -> str:
     if running_pid(name, directory) is None:
         _refuse_hidden(name, directory)
         running = list_tunnels(directory)
-        reason = f"running: {', '.join(running)}" if running else "no tunnel is running"
+        reason = f"running: {', '.join(running)}" if running else "nor is any other one"
         raise NoSuchTunnel(f"no tunnel '{name}' is running", reason=reason)
     return name
 

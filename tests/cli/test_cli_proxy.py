@@ -81,12 +81,15 @@ def test_the_password_comes_from_a_file_or_the_environment_and_is_kept_as_a_dige
     assert "PROXY_PASSWORD" not in os.environ
 
 
-def test_a_password_that_others_can_read_is_refused(home: Path, tmp_path: Path) -> None:
+def test_a_password_that_others_can_read_is_refused(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """F11."""
     secret = tmp_path / "secret"
     secret.write_text(CANARY)
     secret.chmod(0o644)
     assert main(["proxy", "work", "--socks", "0", "--password-from", f"file:{secret}"]) == 9
+    assert capsys.readouterr().err.startswith(f"error: --password-from: {secret}: holds a secret")
 
 
 def test_a_password_that_the_protocol_cannot_carry_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

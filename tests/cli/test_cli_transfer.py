@@ -93,7 +93,7 @@ def test_files_that_are_no_profile_have_the_exit_codes_of_profiles(shell: Shell)
         ("none.sswan", 9, "none.sswan: the type 'ikev2-psk' is not known"),
         ("nowhere", 10, "nowhere: there is no such file"),
         (".", 9, "the type 'ikev2-psk' is not known"),
-        ("/dev/zero", 9, "is not a regular file"),
+        ("/dev/zero", 9, "error: /dev/zero: is not a regular file"),
     ):
         done = shell.run("profile", "import", str(shell.home / name))
         assert (done.returncode, done.stdout) == (code, "")
@@ -154,6 +154,8 @@ def test_a_file_that_is_exported_is_private_and_replaces_nothing(shell: Shell) -
     assert "connections {" in path.read_text()
     assert shell.run(*arguments).returncode == 2
     assert shell.run(*arguments, "--force").returncode == 0
+    assert shell.run("profile", "export", "work", "-o", str(shell.home / "misspelt/out.toml")).returncode == 2
+    assert not (shell.home / "misspelt").exists()
     assert shell.run("profile", "export", "work", "--format", "sswan").returncode == 9
     assert shell.run("profile", "export", "nowhere").returncode == 10
     toml = shell.run("profile", "export", "work")

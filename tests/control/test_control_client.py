@@ -135,6 +135,9 @@ def test_a_tunnel_that_does_not_run_is_answered_with_those_that_do(rig: Rig) -> 
 def test_nothing_running_is_said_as_such(tmp_path: Path) -> None:
     with pytest.raises(NoSuchTunnel, match="no tunnel is running"):
         client.resolve(None, tmp_path)
+    with pytest.raises(NoSuchTunnel, match="no tunnel 'work' is running") as caught:
+        client.resolve("work", tmp_path)
+    assert caught.value.reason == "nor is any other one"
 
 
 @pytest.mark.parametrize("reply", [b"nonsense\n", b"[1]\n", b"\xff\n", b"x" * (protocol.MAXIMUM_REPLY + 70_000)])

@@ -101,6 +101,21 @@ def test_a_name_is_looked_up_before_a_file_of_that_name(write: Write, monkeypatc
         assert loaded.name == "office"
 
 
+def test_a_directory_with_the_name_of_a_profile_that_is_not_there_is_not_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name means a profile; the working directory may be anything, and full of files."""
+    (tmp_path / "office").mkdir()
+    (tmp_path / "office/a.mobileconfig").write_bytes((FILES / "34-none-means-psk.mobileconfig").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    environ = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    with pytest.raises(ProfileNotFound) as refused, opened("office", environ=environ):
+        pass
+    assert refused.value.hint == "to use what is in the directory of that name here, say ./office"
+    with opened("./office", environ=environ) as loaded:
+        assert loaded.name == "Work"
+
+
 def test_a_directory_and_an_archive_are_used_at_once(tmp_path: Path, scratch: Path) -> None:
     place = tmp_path / "swanctl"
     (place / "conf.d").mkdir(parents=True)

@@ -66,6 +66,8 @@ def may_be_foreign(reference: str | None, environ: Mapping[str, str] = os.enviro
     """Whether it is there and is perhaps no profile of ours, but to be imported; nothing of it is read."""
     if reference is None or reference.endswith(".toml") or not os.path.exists(os.path.expanduser(reference)):
         return False
+    if not is_path(reference) and os.path.isdir(reference):
+        return False  # a name without a profile, beside which a directory of that name happens to be
     if not is_path(reference):
         try:
             find_profile(reference, environ)

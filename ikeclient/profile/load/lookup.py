@@ -115,10 +115,13 @@ def not_found(reference: str, environ: Mapping[str, str] = os.environ) -> Profil
     names = [entry.name for entry in list_profiles(environ)]
     near = difflib.get_close_matches(reference, names, n=1, cutoff=0.5)
     looked = " and ".join(shown_path(directory) for directory in directories(environ))
+    hint = f'did you mean "{near[0]}"?' if near else _LIST_HINT
+    if reference and os.path.isdir(reference):
+        hint = f"to use what is in the directory of that name here, say ./{printable(reference, 80)}"
     return ProfileNotFound(
         f'there is no profile "{printable(reference, 80)}"',
         reason=f"looked for it in {looked}",
-        hint=f'did you mean "{near[0]}"?' if near else _LIST_HINT,
+        hint=hint,
     )
 
 
