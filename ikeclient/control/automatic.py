@@ -11,6 +11,7 @@ import os
 from collections.abc import Container, Iterator
 from pathlib import Path
 
+from ikeclient.control import protocol
 from ikeclient.control.directory import prepare
 from ikeclient.control.events import timestamp
 from ikeclient.control.status import WatchStatus
@@ -50,7 +51,7 @@ def decisions(directory: Path, *, without: Container[str] = ()) -> Iterator[tupl
         paths = sorted(directory.glob(f"*{SUFFIX}"))
     for path in paths:
         name = path.name.removesuffix(SUFFIX)
-        if name not in without and (status := decision(directory, name)) is not None:
+        if protocol.is_name(name) and name not in without and (status := decision(directory, name)) is not None:
             yield name, status
 
 

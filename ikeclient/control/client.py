@@ -121,12 +121,13 @@ def _places(*, ours: bool = False) -> list[Path]:
 
 
 def _names(directory: Path) -> list[str]:
+    """Return the names of those that run there. What has no name of a tunnel is none: a user can bind any socket."""
     names = []
     try:
         paths = sorted(path for path in directory.iterdir() if path.suffix == protocol.SOCKET_SUFFIX)
     except OSError:
         return []
-    for path in paths:
+    for path in filter(lambda path: protocol.is_name(path.stem), paths):
         if listener(path) is not None:
             names.append(path.name.removesuffix(protocol.SOCKET_SUFFIX))
         else:

@@ -112,9 +112,14 @@ def failure(error: str) -> dict[str, object]:
     return {"version": VERSION, "ok": False, "error": error}
 
 
+def is_name(name: str) -> bool:
+    """Return whether a tunnel can be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 def socket_path(directory: Path, name: str) -> Path:
     """Return where the tunnel `name` listens; raises UsageError for a name that is no file name or too long."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise UsageError(
             f"{name!a} cannot be the name of a tunnel",
             hint="use up to 64 letters, digits and . _ @ + -, beginning with a letter or digit",

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,29 @@ def test_running_tunnels_are_listed_and_dead_sockets_cleared(rig: Rig) -> None:
     (rig.directory / "notes.txt").touch()
     assert client.list_tunnels(rig.directory) == ["home", "work"]
     assert sorted(path.name for path in rig.directory.iterdir()) == ["home.sock", "notes.txt", "work.sock"]
+
+
+STRANGE = ("a b", "\x1b[31mx", "new\nline", "\udcff", "-rf", "root:work", ".hidden", "x" * 65)
+
+
+def test_what_has_no_name_of_a_tunnel_is_none(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """O23: another user can bind sockets of any name, and they must not end root's commands with an error."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(0o700)
+    monkeypatch.setattr(client, "runtime_directory", lambda: rig.directory)
+    monkeypatch.setattr(client, "system_directories", list)
+    monkeypatch.setattr(client, "user_directories", lambda: [theirs])
+    rig.server("work")
+    monkeypatch.chdir(theirs)
+    with ExitStack() as stack:
+        for name in STRANGE:
+            server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            server.bind(os.fsencode(f"{name}.sock"))
+            server.listen()
+            automatic.write(theirs, name, "disconnect", "because")
+        assert client.survey() == (["work"], {})
+        assert client.list_tunnels() == ["work"]
+        assert client.resolve(None) == "work"
 
 
 def test_a_survey_reads_the_decisions_for_tunnels_that_do_not_run(
