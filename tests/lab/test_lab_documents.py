@@ -283,8 +283,10 @@ def test_a_machine_that_the_kill_switch_closed_is_opened_without_ikeclient(desk:
     outside = ("curl", "-s", "--max-time", "5", f"http://{INTERNET_IPV4}/report.csv")
     machine.run("sh", "-c", "HOME=/root ikeclient block work")
     assert machine.run(*outside, check=False).returncode != 0
-    run(desk, ROOT / "docs/kill-switch.md")
+    for block in blocks(ROOT / "docs/kill-switch.md"):
+        desk.run(block)  # and no `disconnect` between, which opens as well
     assert machine.run(*outside).stdout == REPORT
+    assert "nothing: others have removed its rules" in machine.run("ikeclient", "status").stdout
     machine.run("ikeclient", "unblock", "work")
 
 
