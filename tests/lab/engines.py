@@ -34,9 +34,12 @@ esac
 """
 # crun wants the second version of control groups alone, which not every machine has there.
 _GROUPS = "[ -e /sys/fs/cgroup/cgroup.controllers ] || mount -t cgroup2 lab /sys/fs/cgroup"
-_AS_ROOT = f'{_GROUPS}; exec podman "$@"'
+# As on ordinary distributions: a TUN device that everybody may open.
+_TUN = "mount -t tmpfs lab /dev/net; mknod -m 666 /dev/net/tun c 10 200"
+_AS_ROOT = f'{_GROUPS}; {_TUN}; exec podman "$@"'
 _AS_USER = f"""
 {_GROUPS}
+{_TUN}
 mount --make-rshared /
 mount -t overlay -o "lowerdir=$2/etc:/etc" overlay /etc
 home=$2 netns=$1; shift 2
