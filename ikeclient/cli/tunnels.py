@@ -129,14 +129,18 @@ def reconnect(
         return
     with client.events(chosen, deadline=time.monotonic() + timeout) as events:  # before it is asked: none is missed
         client.request(chosen, Command.RECONNECT)
-        for event in events:
-            match event:
-                case {"event": "connected"}:
-                    say(f"{chosen} connected")
-                    return
-                case {"event": "error"}:
-                    raise error_of(event)
-    raise NoSuchTunnel(f"tunnel '{chosen}' has ended", reason="it was to connect anew")
+        try:
+            event = next(event for event in events if event.get("event") in ("connected", "error"))
+        except StopIteration:
+            raise NoSuchTunnel(f"tunnel '{chosen}' has ended", reason="it was to connect anew") from None
+        except NoResponse:
+            raise NoResponse(
+                f"tunnel '{chosen}' was not connected again within {timeout:g} s",
+                hint=f"it goes on trying: `ikeclient wait {chosen}` returns when it is",
+            ) from None
+    if event["event"] == "error":
+        raise error_of(event)
+    say(f"{chosen} connected")
 
 
 class Awaited(StrEnum):

@@ -117,6 +117,16 @@ def test_a_name_that_does_not_run_is_8_and_names_those_that_do(shell: Shell, com
     assert done.stderr == "error: no tunnel 'office' is running\n  running: work\n"
 
 
+def test_waiting_for_a_reconnect_that_takes_longer_says_that_it_goes_on(shell: Shell) -> None:
+    shell.connected("work")
+    done = shell.run("reconnect", "--wait", "--timeout", "1")
+    assert done.returncode == 5
+    assert done.stderr.splitlines() == [
+        "error: tunnel 'work' was not connected again within 1 s",
+        "  it goes on trying: `ikeclient wait work` returns when it is",
+    ]
+
+
 def test_several_tunnels_need_a_name_and_one_does_not(shell: Shell) -> None:
     work = shell.connected("work")
     assert shell.run("reconnect").returncode == 0
