@@ -5,6 +5,7 @@ the one in a namespace is entered, and through one with an interface of this mac
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_interface
 from typing import Protocol
 
 from ikeclient.control import client
@@ -53,6 +54,11 @@ def _joined(name: str, status: TunnelStatus) -> Interface:
 
 def _interface(status: TunnelStatus, device: str | None) -> Interface:
     dns = status.dns
+    try:
+        for each in (*status.addresses, *dns.servers):
+            ip_interface(each)
+    except ValueError:  # it is another user's, and not ours to trust
+        raise NoResponse(f"tunnel '{status.name}' gave an answer that makes no sense") from None
     return Interface(device=device, addresses=status.addresses, servers=dns.servers, domains=dns.domains)
 
 
