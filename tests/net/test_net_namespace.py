@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,10 +16,10 @@ import pytest
 from net_lab import in_child
 from process_status import status_of
 
-from ikeclient.errors import PlatformError
+from ikeclient.errors import PlatformError, PrivilegeError
 from ikeclient.net import syscalls as linux
 from ikeclient.net.model import DnsConfig, MachineConfig
-from ikeclient.net.namespace.handle import NamespaceHandle
+from ikeclient.net.namespace.handle import NAMESPACES, NamespaceHandle
 from ikeclient.net.namespace.messages import CODEC, inside
 from ikeclient.net.namespace.namespace import Namespace
 
@@ -122,6 +123,30 @@ def test_a_wrong_process_is_not_entered(namespace: Namespace) -> None:
     found.close()
     with pytest.raises(PlatformError, match="gone"):
         NamespaceHandle.of_process(os.getpid(), expected)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights that another user could want")
+def test_root_does_not_enter_what_another_user_made() -> None:
+    """O23: that user decides what the files are there, such as modules that are loaded later."""
+    become = ("setpriv", "--reuid", "1001", "--regid", "1001", "--clear-groups")
+    ready = ("sh", "-c", "echo ready; exec sleep 60")
+    theirs = subprocess.Popen([*become, "unshare", "-Unm", *ready], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert theirs.stdout is not None
+        if theirs.stdout.readline() != b"ready\n":
+            pytest.skip("users may not make namespaces here")
+        inodes = [os.stat(f"/proc/{theirs.pid}/ns/{name}").st_ino for name in NAMESPACES]
+
+        def inside() -> None:
+            before = [os.stat(f"/proc/self/ns/{name}").st_ino for name in NAMESPACES]
+            with pytest.raises(PrivilegeError, match="another user's tunnel"):
+                NamespaceHandle.of_process(theirs.pid, inodes).enter()
+            assert [os.stat(f"/proc/self/ns/{name}").st_ino for name in NAMESPACES] == before
+
+        in_child(inside)
+    finally:
+        theirs.kill()
+        theirs.communicate()
 
 
 def test_what_the_kernel_refuses_inside_is_an_error_outside(namespace: Namespace) -> None:

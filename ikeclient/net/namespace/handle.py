@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import sys
 from collections.abc import Sequence
 
-from ikeclient.errors import PlatformError
+from ikeclient.errors import PlatformError, PrivilegeError
 from ikeclient.net import syscalls as linux
 
 NAMESPACES = {"user": linux.NEW_USER, "net": linux.NEW_NETWORK, "mnt": linux.NEW_MOUNTS}  # to be entered in this order
+
+
+_GET_OWNER = 0xB704  # NS_GET_OWNER_UID of ioctl_nsfs(2)
 
 
 def is_inside(namespaces: Sequence[int]) -> bool:
@@ -50,9 +55,17 @@ class NamespaceHandle:
     def enter(self) -> None:
         """Move this process in, without any capability, in the directory it is in. It must have one thread.
 
-        Raises PlatformError; the process is then good for nothing but to end.
+        Raises PlatformError; the process is then good for nothing but to end. Raises PrivilegeError for root and the
+        namespace of another user, who decides what files are there, also those that this process still loads.
         """
         try:
+            owner = int.from_bytes(fcntl.ioctl(self.spaces[0], _GET_OWNER, bytes(4)), sys.byteorder)
+            if os.geteuid() == 0 and owner != 0:
+                raise PrivilegeError(
+                    "root does not enter the namespace of another user's tunnel",
+                    reason=f"it belongs to uid {owner}",
+                    hint="run the command as that user",
+                )
             here = os.getcwd()
             for space, kind in zip(self.spaces, NAMESPACES.values(), strict=True):
                 linux.join(space, kind)
