@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from ikeclient.cli.at_once import at_once
 from ikeclient.cli.options import duration_option
 from ikeclient.cli.tunnels import Name, for_each, require_one_or_all
 from ikeclient.cli.view.terminal import say
@@ -38,7 +39,7 @@ def suspend(
     """
 
     def told(each: str) -> None:
-        if client.status(each).state != "connected":
+        if client.status(each, timeout=timeout).state != "connected":
             say(f"{each} is not connected: there is nobody to say goodbye to")
             return
         with client.events(each, deadline=time.monotonic() + timeout) as events:  # before it is asked: none is missed
@@ -69,5 +70,6 @@ def _each(name: str | None, every: bool, told: Callable[[str], None]) -> None:
     """Do something with the tunnel that is meant, or with all; the last failure is raised when all were asked."""
     require_one_or_all(name, every)
     names = client.list_tunnels(ours=os.geteuid() != 0) if every else [client.resolve(name)]
-    if (failure := for_each(names, told, may_be_gone=every)) is not None:
+    failures = at_once(lambda each: for_each([each], told, may_be_gone=every), names)
+    if failure := next(filter(None, reversed(failures)), None):
         raise failure

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ikeclient.cli.at_once import at_once
 from ikeclient.cli.block import closed
 from ikeclient.cli.complete import tunnel_names
 from ikeclient.cli.leftovers import CHANGED, REPAIR, left_behind
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 _WATCH_SECONDS = 1.0
 _ANSWER_SECONDS = 2.0
-_ASKED_AT_ONCE = 64  # tunnels
 
 
 class Check(StrEnum):
@@ -105,20 +105,10 @@ def _look(name: str | None) -> tuple[list[TunnelStatus], list[TunnelStatus]]:
 
 
 def _running(names: Sequence[str], name: str | None) -> list[TunnelStatus]:
-    """Return what tunnels say; one that has ended meanwhile is left out. Raises NoSuchTunnel if it was asked for.
-
-    Several are asked at the same time: another user may have a dozen sockets that never answer.
-    """
+    """Return what tunnels say; one that has ended meanwhile is left out. Raises NoSuchTunnel if it was asked for."""
     if name is not None:
         return [_answer(each) for each in names]
-    if len(names) < 2:
-        found = list(map(_answer_if_there, names))
-    else:
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(min(len(names), _ASKED_AT_ONCE)) as pool:
-            found = list(pool.map(_answer_if_there, names))
-    return [each for each in found if each is not None]
+    return [each for each in at_once(_answer_if_there, names) if each is not None]
 
 
 def _answer_if_there(name: str) -> TunnelStatus | None:

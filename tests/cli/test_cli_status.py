@@ -85,6 +85,18 @@ def test_tunnels_that_do_not_answer_hide_no_other_and_are_waited_for_together(sh
     assert took < 4 * 2.0  # one after the other it would be five times the time for one
 
 
+def test_nobody_holds_the_sleep_of_the_machine_back_for_long(shell: Shell) -> None:
+    """O23: what the service manager runs before it asks every tunnel at the same time."""
+    shell.connected("work")
+    with strangers(shell.runtime, [b""] * 20):
+        before = time.monotonic()
+        done = shell.run("suspend", "--all", "--timeout", "1s")
+        took = time.monotonic() - before
+    assert done.returncode == 5
+    assert "work suspended" in done.stderr
+    assert took < 15  # one after the other it would be 20 s and more
+
+
 def test_the_text_form_and_the_fields(shell: Shell) -> None:
     process = shell.connected("work")
     text = shell.run("status").stdout
