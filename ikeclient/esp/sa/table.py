@@ -1,4 +1,4 @@
-"""The Child SAs in use: by SPI for what arrives, by selectors for what leaves (RFC 4301 sections 4.4.2 and 4.4.3).
+"""The Child SAs in use: by SPI for what arrives, by selectors for what leaves (RFC 4301 sections 4.4.1 and 4.4.2).
 
 Around a rekey two SAs carry the same traffic. The newest outbound SA that accepts a packet sends it; every inbound SA
 is accepted until it is removed, so that packets still on their way are not lost (RFC 7296 section 2.8).
