@@ -38,7 +38,7 @@ class Children:
             warn(MARKS_IGNORED)
 
     def install(self, pair: SaPair) -> None:
-        """Take a Child SA into use in both directions.
+        """Take a Child SA into use in both directions; after a rekey by the peer, see `SaTable.install`.
 
         Nothing that comes out of the tunnel may claim to be from `pair.own`, nor from a local selector that is a single
         address.
@@ -59,7 +59,7 @@ class Children:
             entropy=self._entropy,
         )
         self.remove(inbound.spi)
-        self.table.install(inbound, outbound)
+        self.table.install(inbound, outbound, pair.replaces if pair.by_peer else None)
 
     def remove(self, spi_in: int) -> None:
         """Drop a Child SA in both directions; nothing happens where there is none."""

@@ -277,7 +277,7 @@ class FastSend:
 class FastReceive:
     """From a transport to the device: a datagram alone, or what `receiver` makes runs of.
 
-    - `heard()` is called after genuine ESP, and `missed()` when it tells that packets of ours got lost.
+    - `heard(sa)` is called after genuine ESP, and `missed()` when it tells that packets of ours got lost.
     - `other(data, source, local)` takes each datagram that is not ESP of ours, and the transport's own address.
     - `bulk` sees the last long frame of each run.
     """
@@ -286,7 +286,7 @@ class FastReceive:
         self,
         table: SaTable,
         device: FrameDevice,
-        heard: Callable[[], None],
+        heard: Callable[[InboundSa], None],
         missed: Callable[[], None],
         other: Callable[[bytes, Address, Address], None],
         limits: Limits,
@@ -393,7 +393,7 @@ class FastReceive:
                 before, selective = sa.authenticated, sa.selective
                 frames, look = sa.open_run(run, self._out, low=low, rising=rising, merge_udp=self._device.merges_udp)
                 if sa.authenticated != before:
-                    self._heard()
+                    self._heard(sa)
                 if sa.selective != selective:
                     self._missed()
                 if frames:
@@ -417,7 +417,7 @@ class FastReceive:
     def _opened(self, sa: InboundSa, before: int, packet: Packet | None, *, written: bool) -> None:
         """Hand over the packet of an SA that had `before` genuine ones, unless the device has it already."""
         if sa.authenticated != before:
-            self._heard()
+            self._heard(sa)
         if packet is None:
             return
         if not written and (segments := self._limits.segments) is not None:

@@ -31,7 +31,7 @@ from ikeclient.dataplane.reception import Reception
 from ikeclient.dataplane.sender import Sender
 from ikeclient.dataplane.slow_path import SlowPath, SlowReceive, SlowSend
 from ikeclient.esp.codec.single import relay
-from ikeclient.esp.sa.pair import SaPair
+from ikeclient.esp.sa.pair import InboundSa, SaPair
 from ikeclient.esp.sa.table import SaTable
 
 __all__ = ["Address", "Device", "Pump", "PumpCallbacks", "PumpCounters", "Transport"]
@@ -92,7 +92,7 @@ class Pump:
         self._not_esp = NotEsp(callbacks.on_ike, self.counters)
         self._slow = SlowPath(
             SlowSend(self.table, device, self._sender, self._limits, self.counters),
-            SlowReceive(self.table, device, self._reception.heard, self._not_esp.take, self._limits, self.bulk),
+            SlowReceive(self.table, device, self._heard, self._not_esp.take, self._limits, self.bulk),
         )
 
     # The path
@@ -124,7 +124,7 @@ class Pump:
                 return None
             table, bulk, limits = self.table, self.bulk, self._limits
             send = FastSend(table, frames, self._sender, self._slow.send.send, limits, self.counters, bulk)
-            heard, missed = self._reception.heard, self._sender.pace
+            heard, missed = self._heard, self._sender.pace
             self._fast = FastPath(
                 frames, send, FastReceive(table, frames, heard, missed, self._not_esp.take, limits, bulk)
             )
@@ -183,12 +183,20 @@ class Pump:
         return self._children.table
 
     def install(self, pair: SaPair) -> None:
-        """Take a Child SA into use at once; the one it replaces only receives from now on (P9)."""
+        """Take a Child SA into use at once; the one it replaces only receives from now on (P9).
+
+        If the rekey was by the peer, that one goes on sending until something genuine comes on the new one.
+        """
         self._children.install(pair)
         if packets := self.table.take_waiting():
             self._slow.send.send(packets)
-        if pair.replaces is not None:
+        if pair.replaces is not None and not pair.by_peer:
             self.table.retire(pair.replaces)
+
+    def _heard(self, sa: InboundSa) -> None:
+        self._reception.heard()
+        if self._children.table.deferred:
+            self._children.table.confirm(sa.spi)
 
     def remove(self, spi_in: int) -> None:
         """Drop a Child SA in both directions; nothing happens where there is none."""

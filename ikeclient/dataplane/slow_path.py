@@ -83,7 +83,7 @@ class SlowSend:
 class SlowReceive:
     """From the gateway to the device.
 
-    - `heard()` is called after genuine ESP.
+    - `heard(sa)` is called after genuine ESP.
     - `other(data, source, local)` takes each datagram that is not ESP of ours, and the transport's own address.
     """
 
@@ -93,7 +93,7 @@ class SlowReceive:
         self,
         table: SaTable,
         device: Device,
-        heard: Callable[[], None],
+        heard: Callable[[InboundSa], None],
         other: Callable[[bytes | memoryview, Address, Address], None],
         limits: Limits,
         bulk: Bulk,
@@ -129,7 +129,7 @@ class SlowReceive:
         before = sa.authenticated
         packets = sa.open(datagrams, ecn)
         if sa.authenticated != before:
-            self._heard()
+            self._heard(sa)
         if packets:
             if self._limits.segments is not None:
                 clamp_batch(packets, *self._limits.segments)

@@ -169,6 +169,7 @@ class Configuration:
 class ChildEstablished:
     """A Child SA to install. SPIs are integers; `replaces` is the inbound SPI of the Child SA it takes over from.
 
+    If the rekey was `by_peer`, we go on sending on that one until the peer is ready for this (RFC 7296 section 2.8).
     Keys are named by the direction seen from here: `keys.inbound` decrypts, `keys.outbound` encrypts.
     """
 
@@ -180,6 +181,7 @@ class ChildEstablished:
     remote_selectors: tuple[TrafficSelector, ...]
     rekey_at: float
     replaces: int | None = None
+    by_peer: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ def sa_pair(child: ChildEstablished, addresses: Iterable[IPAddress] = ()) -> SaP
         remote=_selectors(child.remote_selectors),
         own=tuple((address.version, int(address)) for address in addresses),
         replaces=child.replaces,
+        by_peer=child.by_peer,
     )
 
 

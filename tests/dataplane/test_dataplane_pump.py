@@ -126,6 +126,7 @@ def child(
     remote: tuple[str, ...] = ("0.0.0.0/0", "::/0"),
     own: tuple[str, ...] = (),
     replaces: int | None = None,
+    by_peer: bool = False,
 ) -> SaPair:
     return SaPair(
         spi_in=spi_in,
@@ -137,6 +138,7 @@ def child(
         remote=selectors(*remote),
         own=tuple((ip_address(text).version, int(ip_address(text))) for text in own),
         replaces=replaces,
+        by_peer=by_peer,
     )
 
 
@@ -1008,6 +1010,33 @@ def test_a_rekeyed_child_is_used_at_once_and_the_old_one_still_received(rig: Rig
     assert rig.send(ipv4())[0][:4] == bytes.fromhex("d0000002")
     with pytest.raises(KeyError):
         rig.pump.child_counters(0xC0000001)
+
+
+@pytest.mark.parametrize("how", ["heard", "deleted", "replaced"])
+def test_after_a_rekey_by_the_gateway_the_old_child_sends_until_the_new_one_is_used(
+    rig: Rig, gateway: Rig, how: str
+) -> None:
+    """RFC 7296 section 2.8: the gateway may not have our answer yet, and what is forged does not tell that it has."""
+    new = child(0xC0000002, 0xD0000002, replaces=0xC0000001, by_peer=True)
+    straggler, old = gateway.send(back(b"old")), bytes.fromhex("d0000001")
+    rig.pump.install(new)
+    gateway.pump.install(gateway_side(new))
+    (fresh,) = gateway.send(back(b"new"))
+    assert rig.send(ipv4())[0][:4] == old
+    assert rig.receive(*straggler, fresh[:-1] + bytes((fresh[-1] ^ 1,))) == [back(b"old")]
+    assert rig.send(ipv4(), ipv4(b"2"))[1][:4] == old
+    assert rig.pump.rekey_due() == []
+    expected = 0xD0000002
+    if how == "heard":
+        assert rig.receive(fresh) == [back(b"new")]
+    elif how == "deleted":
+        rig.pump.remove(0xC0000001)
+    else:
+        expected = 0xD0000003
+        rig.pump.install(child(0xC0000003, expected, replaces=0xC0000002))
+    assert [sealed[:4] for sealed in rig.send(ipv4(), ipv4(b"2"))] == [expected.to_bytes(4, "big")] * 2
+    assert rig.receive(fresh) == ([] if how == "heard" else [back(b"new")])
+    assert rig.send(ipv4())[0][:4] == expected.to_bytes(4, "big")
 
 
 def test_a_removed_child_neither_sends_nor_receives(rig: Rig, gateway: Rig) -> None:

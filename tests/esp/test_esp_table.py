@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 from esp_packets import HOST4, HOST6, VIP4, VIP6, ipv4, ipv6, number, udp
@@ -65,6 +66,48 @@ def test_the_newest_sa_sends_and_the_old_one_still_receives() -> None:
     assert set(table.inbound) == {0x1000, 0x2000}
     table.remove(0x1000)
     assert set(table.inbound) == {0x2000}
+
+
+def test_of_a_chain_of_sas_that_do_not_send_yet_the_last_one_that_is_used_sends() -> None:
+    table = SaTable()
+    table.install(*child(0x1000, HOST4))
+    table.install(*child(0x2000, HOST4), 0x1000)
+    table.install(*child(0x3000, HOST4), 0x2000)
+    assert routed(table, TO4) == [(0x1001, [TO4])]
+    table.confirm(0x3000)
+    table.confirm(0x2000)
+    assert routed(table, TO4) == [(0x3001, [TO4])]
+    for spi in (0x2000, 0x1000):
+        table.remove(spi)
+        assert routed(table, TO4) == [(0x3001, [TO4])]
+    assert table.deferred == {}
+
+
+@pytest.mark.parametrize("end", [SaTable.remove, SaTable.retire])
+def test_an_sa_sends_once_the_one_before_does_not(end: Callable[[SaTable, int], None]) -> None:
+    """The gateway's DELETE, after which the old one receives for a while."""
+    table = SaTable()
+    table.install(*child(0x1000, HOST4))
+    table.install(*child(0x2000, HOST4), 0x1000)
+    table.install(*child(0x3000, HOST4), 0x2000)
+    end(table, 0x1000)
+    assert routed(table, TO4) == [(0x2001, [TO4])]
+    end(table, 0x2000)
+    assert routed(table, TO4) == [(0x3001, [TO4])]
+    end(table, 0x3000)
+    assert routed(table, TO4) == []
+
+
+@pytest.mark.parametrize("gone", [0x1000, 0x2000])
+def test_when_one_of_two_sas_is_removed_the_other_sends(gone: int) -> None:
+    table = SaTable()
+    table.install(*child(0x1000, HOST4))
+    table.install(*child(0x2000, HOST4), 0x1000)
+    table.remove(gone)
+    assert routed(table, TO4) == [(0x2001 if gone == 0x1000 else 0x1001, [TO4])]
+    assert table.deferred == {}
+    table.install(*child(0x4000, HOST4), gone)
+    assert routed(table, TO4) == [(0x4001, [TO4])], "there is nothing to wait behind"
 
 
 def test_a_retired_sa_sends_nothing_even_where_no_other_does() -> None:

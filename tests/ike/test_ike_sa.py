@@ -456,7 +456,7 @@ def test_a_rekey_of_the_gateway_replaces_the_child() -> None:
     answer = ask(world, scribe, CREATE_CHILD, rekey_request(world))
     assert [type(p).__name__ for p in answer] == ["SaPayload", "NoncePayload", "TsiPayload", "TsrPayload"]
     established = [event for event in world.events if isinstance(event, ChildEstablished)]
-    assert established[-1].replaces == old.spi_in
+    assert (established[-1].replaces, established[-1].by_peer) == (old.spi_in, True)
     assert established[-1].spi_out == 0xC0000001
     assert ask(world, scribe, INFORMATIONAL, [delete_children([old.spi_out])], 1) == (delete_children([old.spi_in]),)
     assert world.events[-1] == ChildClosed(spi_in=old.spi_in, replaced=True)

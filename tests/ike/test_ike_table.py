@@ -77,7 +77,7 @@ def test_a_rekey_of_ours_replaces_the_old_one_which_we_delete() -> None:
     assert made.rekeyed_by_us(rekeyed(OURS, LOW), 5.0) == OLD
     established = made.events[-1]
     assert isinstance(established, ChildEstablished)
-    assert (established.spi_in, established.replaces) == (OURS, OLD)
+    assert (established.spi_in, established.replaces, established.by_peer) == (OURS, OLD, False)
     made.remove(OLD)
     assert made.events[-1] == ChildClosed(spi_in=OLD, replaced=True)
     assert [c.spi_in for c in made] == [OURS]

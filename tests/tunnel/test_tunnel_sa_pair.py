@@ -25,6 +25,7 @@ CHILD = ChildEstablished(
     ),
     rekey_at=9.0,
     replaces=0xC0000000,
+    by_peer=True,
 )
 
 
@@ -40,6 +41,7 @@ def test_each_direction_keeps_its_keys_and_each_end_its_selectors() -> None:
         local=(Selector(version=4, start=here, end=here),),
         remote=(Selector(version=6, start=start, end=start + 7, protocol=17, start_port=53, end_port=54),),
         replaces=0xC0000000,
+        by_peer=True,
     )
 
 

@@ -39,7 +39,8 @@ class SaPair:
     """What both directions of a Child SA are made from: all that the data plane knows of a negotiation.
 
     `local` and `remote` are the traffic selectors of our end and of the gateway's. `own` are addresses of this machine
-    (version, number) that no packet from the gateway can come from. `replaces` is the inbound SPI of the one before.
+    (version, number) that no packet from the gateway can come from. `replaces` is the inbound SPI of the one before,
+    which goes on sending for a while if the rekey was `by_peer`; see `SaTable.install`.
     """
 
     spi_in: int
@@ -51,6 +52,7 @@ class SaPair:
     remote: tuple[Selector, ...]
     own: tuple[tuple[int, int], ...] = ()
     replaces: int | None = None
+    by_peer: bool = False
 
 
 class OutboundSa:

@@ -1,7 +1,8 @@
 """The Child SAs in use: by SPI for what arrives, by selectors for what leaves (RFC 4301 sections 4.4.1 and 4.4.2).
 
 Around a rekey two SAs carry the same traffic. The newest outbound SA that accepts a packet sends it; every inbound SA
-is accepted until it is removed, so that packets still on their way are not lost (RFC 7296 section 2.8).
+is accepted until it is removed, so that packets still on their way are not lost. The end that answered a rekey cannot
+know when the other one is ready for the new SA, so it goes on sending on the old one (RFC 7296 section 2.8).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ MOST_WAITING = 16
 class SaTable:
     """`inbound` maps SPIs to SAs and is for reading only. `unrouted` counts packets that no outbound SA accepts.
 
+    `deferred` has for each SA that does not send yet the inbound SPI of the one that does in its place.
+
     `newest` is the SA that is asked first whether a packet is its own, `newest_inbound` the one that most likely
     receives; None if there is none. While there is no SA but one can be made, `awaited` is what it will accept, and
     `waiting` the last such packets.
@@ -32,6 +35,7 @@ class SaTable:
         "_outbound",
         "_pairs",
         "awaited",
+        "deferred",
         "inbound",
         "newest",
         "newest_inbound",
@@ -49,23 +53,45 @@ class SaTable:
         self.waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
         self._pairs: dict[int, OutboundSa] = {}
         self._outbound: list[OutboundSa] = []  # the newest first
+        self.deferred: dict[int, int] = {}
 
-    def install(self, inbound: InboundSa, outbound: OutboundSa) -> None:
-        """Take a Child SA into use, in both directions at once."""
+    def install(self, inbound: InboundSa, outbound: OutboundSa, after: int | None = None) -> None:
+        """Take a Child SA into use, in both directions at once.
+
+        If there is one with the inbound SPI `after`, that one goes on sending until this one is confirmed or replaced,
+        or that one is to send nothing more.
+        """
         self.remove(inbound.spi)
         self.inbound[inbound.spi] = inbound
         self._pairs[inbound.spi] = outbound
-        self._outbound.insert(0, outbound)
+        if after is not None and after in self._pairs:
+            self.deferred[inbound.spi] = after
+        else:
+            self._outbound.insert(0, outbound)
         self._changed()
 
+    def confirm(self, spi_in: int) -> None:
+        """Send on a deferred Child SA from now on, since the peer uses it; nothing happens where there is none."""
+        after = self.deferred.pop(spi_in, None)
+        if after is not None:
+            self._outbound.insert(0, self._pairs[spi_in])
+            self.retire(after)
+
     def retire(self, spi_in: int) -> None:
-        """Send nothing more on this Child SA, but go on receiving."""
+        """Send nothing more on this Child SA, nor on one that it was to take over from, but go on receiving.
+
+        One that was to take over from it does.
+        """
+        self.confirm(spi_in)
+        for later in [spi for spi, after in self.deferred.items() if after == spi_in]:
+            self.confirm(later)
         outbound = self._pairs.get(spi_in)
         self._outbound = [sa for sa in self._outbound if sa is not outbound]
         self._changed()
 
     def remove(self, spi_in: int) -> None:
         """Forget this Child SA; nothing happens where there is none."""
+        self.deferred.pop(spi_in, None)
         self.retire(spi_in)
         self.inbound.pop(spi_in, None)
         self._pairs.pop(spi_in, None)
@@ -81,8 +107,9 @@ class SaTable:
         return self.inbound[spi_in], self._pairs[spi_in]
 
     def rekey_due(self) -> list[int]:
-        """The inbound SPIs of the Child SAs that still send and whose keys have done enough (P8)."""
-        return [spi for spi, outbound in self._pairs.items() if outbound in self._outbound and outbound.rekey_due]
+        """The inbound SPIs of the Child SAs whose keys have done enough (P8), but for those already replaced."""
+        sending = [spi for spi, outbound in self._pairs.items() if outbound in self._outbound and outbound.rekey_due]
+        return [spi for spi in sending if spi not in self.deferred.values()]
 
     def cipher(self) -> str:
         """What seals the packets of the newest SA, or would seal those of the first."""

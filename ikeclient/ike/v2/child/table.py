@@ -191,7 +191,7 @@ class ChildTable:
         """Note that the peer is being asked to delete this Child SA."""
         self._records[spi_in].asked = Asked.DELETE
 
-    def add(self, child: ChildSa, now: float, *, replaces: int | None = None) -> None:
+    def add(self, child: ChildSa, now: float, *, replaces: int | None = None, by_peer: bool = False) -> None:
         """Take note of a Child SA that came up, in place of another one or as the first."""
         rekey_at, expires_at = of_child(self._config, self._entropy, now)
         self._records[child.spi_in] = ChildRecord(child=child, rekey_at=rekey_at, expires_at=expires_at)
@@ -210,6 +210,7 @@ class ChildTable:
                 remote_selectors=child.remote,
                 rekey_at=rekey_at,
                 replaces=replaces if existed else None,
+                by_peer=by_peer,
             )
         )
 
@@ -260,7 +261,7 @@ class ChildTable:
         old = self._records.get(outcome.old)
         if old is not None and old.asked is Asked.REPLACE:
             old.simultaneous = outcome
-        self.add(outcome.child, now, replaces=outcome.old)
+        self.add(outcome.child, now, replaces=outcome.old, by_peer=True)
 
     def rekeyed_by_us(self, outcome: ChildRekeyed, now: float) -> int | None:
         """Our rekey was answered: the inbound SPI of the Child SA that we have to delete now, if any.
