@@ -282,3 +282,26 @@ def test_a_command_loads_no_other_command() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
     assert shown.stdout.splitlines()[-1] == "['completion', 'connect']"
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_ctrl_c_while_modules_are_loaded_ends_it_without_a_word(ignored: bool) -> None:
+    """Unless it is ignored, as in the background of a shell."""
+    program = (
+        "import os, signal, sys\n"
+        f"signal.signal(signal.SIGINT, signal.SIG_IGN if {ignored} else signal.default_int_handler)\n"
+        "class Interrupting:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, *_):\n"
+        "        if name == 'typer':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting)\n"
+        "from ikeclient.__main__ import main\n"
+        "sys.argv = ['ikeclient', 'version']\n"
+        "code = main()\n"
+        "assert (signal.getsignal(signal.SIGINT) is signal.SIG_IGN) is "
+        f"{ignored}\n"
+        "sys.exit(code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0 if ignored else -signal.SIGINT, "")
