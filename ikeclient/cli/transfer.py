@@ -225,9 +225,8 @@ def _read(file: str) -> bytes:
         path = Path(os.path.expanduser(file))
         return read_regular(path, import_limit(path)).data
     except FileFault as fault:
-        if fault.missing:
-            raise ProfileNotFound(f"{printable(file)}: {fault.reason}", hint=fault.hint) from None
-        raise ProfileError(fault.reason, hint=fault.hint) from None  # to which the caller adds the name
+        kind = ProfileNotFound if fault.missing else ProfileError
+        raise kind(f"{printable(file)}: {fault.reason}", hint=fault.hint) from None
 
 
 def _target(name: str) -> Path:
