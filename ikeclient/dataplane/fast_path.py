@@ -38,6 +38,8 @@ _BURST, _COMPILED_BURST = 131_072, 524_288
 _MOST_RUNS = 8  # of as many SAs at a time, so that packets of several do not break up each other's runs
 _LONGEST_TRAILER = 257
 _NO_HEADER = bytes(VNET_HEADER)
+_SEGMENT_SIZE = 4  # where it is in a frame's header (linux/virtio_net.h)
+_segment_size = Struct("<H").unpack_from
 _spi = Struct(">I").unpack_from
 
 
@@ -202,12 +204,12 @@ class FastSend:
         that was read behind them, 0 if none was, -1 if none is waiting.
         """
         run, sender = self._spare[-1], self._sender
-        runs, pacing, long = most, sender.pacing, length >= _LONG_FRAME
-        if pacing:
+        runs, waited = most, True
+        if sender.pacing:
             runs = 1
-            if long:
+            segment_size = _segment_size(self._frame, _SEGMENT_SIZE)[0]
+            if waited := sender.wait_for_turn(length // segment_size if segment_size else 1):
                 most = 1
-                sender.wait_for_turn(length // mtu)
         descriptors = self._device.descriptor, sender.run_descriptor, sender.name
         count, frames, taken, left, unsent = sa.send_frames(
             self._frame, length, mtu, run.slots, descriptors, (most, room, runs)
@@ -222,7 +224,7 @@ class FastSend:
                 sender.send_run(run)
             finally:
                 run.clear()
-        if pacing and not long:  # nobody knew before how many they are
+        if not waited:  # nobody knew before how many they are
             sender.wait_for_turn(count)
         return frames, taken, left
 

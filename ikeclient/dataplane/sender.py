@@ -88,12 +88,14 @@ class Sender:
         """Whether that is still so."""
         return self._to_pace > 0
 
-    def wait_for_turn(self, count: int) -> None:
-        """Wait before a run of `count` datagrams is sent, if it is a long one and those are kept apart."""
-        if count >= _LONG_RUN and self._to_pace:
-            self._to_pace -= 1
-            self._paced = True
-            self._pace()
+    def wait_for_turn(self, count: int) -> bool:
+        """Wait before a run of `count` datagrams is sent, if that is long and such are kept apart; whether it is."""
+        if count < _LONG_RUN or not self._to_pace:
+            return False
+        self._to_pace -= 1
+        self._paced = True
+        self._pace()
+        return True
 
     def take_paced(self) -> bool:
         """Whether runs were kept apart since this was last asked."""

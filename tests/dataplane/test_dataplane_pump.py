@@ -24,6 +24,7 @@ from ikeclient.dataplane.pump import Address, Pump, PumpCallbacks
 from ikeclient.dataplane.reception import DEAFNESS
 from ikeclient.dataplane.sender import KEEPALIVE, NON_ESP_MARKER
 from ikeclient.esp.codec import plain as offload_plain
+from ikeclient.esp.codec import run_cipher
 from ikeclient.esp.packet.ecn import MEANINGLESS_AFTER
 from ikeclient.esp.sa.pair import SaPair
 from ikeclient.esp.sa.selectors import Selector
@@ -40,16 +41,26 @@ LANES: dict[str, tuple[type[FakeTun], type[FakeSocket]]] = {
     "fast": (FrameTun, RunSocket),
     "alone": (FrameTun, RunSocket),
     "queue": (QueueTun, RunSocket),
+    "compiled": (QueueTun, RunSocket),
 }
 _lane = "ordinary"
 
 
 @pytest.fixture(params=LANES, autouse=True, scope="module")
-def lane(request: pytest.FixtureRequest) -> str:
-    """Every test of this file is run on both paths of the pump, and with the first packet alone as the loop does it."""
+def lane(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test of this file is run on both paths of the pump, with the first packet alone as the loop does it, and
+    with the compiled module's ciphers.
+    """
     global _lane
     _lane = request.param
-    return _lane
+    if _lane == "compiled":
+        choose_cipher({})
+        if run_cipher.version() is None:
+            pytest.skip("there is no compiled module, or no OpenSSL to be opened; NOTHING was tried")
+    else:
+        run_cipher.load(())
+    yield _lane
+    run_cipher.load(())
 
 
 class Rig:
