@@ -80,10 +80,10 @@ class FastSend:
         self._counters = counters
         self._bulk = bulk
         self._frame = bytearray(_FRAME)
-        self._into = [self._frame]
         self._packet = memoryview(self._frame)[VNET_HEADER:]
         self._runs: dict[OutboundSa, SendRun] = {}  # in the making; empty between two calls of `drain`
         self._spare = [SendRun()]
+        self._sealed = SendRun()  # what one call makes of frames
         self._text = memoryview(bytearray(LONGEST + _LONGEST_TRAILER))
         self._busy = False  # whether the last call found several; if not, the first one is not kept waiting for more
 
@@ -112,7 +112,7 @@ class FastSend:
         if not number:
             return None
         device = self._device.descriptor
-        length = 0 if device >= 0 else self._device.read_into(self._into)
+        length = 0 if device >= 0 else self._device.read_into((self._frame,))
         mtu, transport, name = self._limits.mtu, sender.descriptor, sender.name
         return Prepared(
             device,
@@ -142,22 +142,22 @@ class FastSend:
         frames = size = 0
         seen = False
         growing: SendRun | None = None  # what the last packet was appended to
-        read, into, frame, table = self._device.read_into, self._into, self._frame, self._table
+        read, into, frame, table = self._device.read_into, (self._frame,), self._frame, self._table
         path, mtu, newest = self._sender.open, self._limits.mtu, table.newest
         sealing = newest if path and newest is not None and newest.frames is not None else None
         waiting = self._device.descriptor >= 0  # others are read with the same call
-        burst = _COMPILED_BURST if sealing is not None and waiting else _BURST
-        while first or (frames < limit and size < burst):  # what has been read has to go
+        while first or (frames < limit and size < _BURST):  # what has been read has to go
             length, first = first or read(into), 0
             if not length:
                 break
             if sealing is not None and (waiting or length >= _LONG_FRAME):
-                if sealing in self._runs or not self._spare:
+                if sealing in self._runs:
                     self.flush()
                 if length >= LONG + VNET_HEADER and not seen:
                     seen = True
                     self._bulk.sent(frame[VNET_HEADER:_FRAME_HEAD], length - VNET_HEADER)
-                more, taken, first = self._send_frames(sealing, length, mtu, max(limit - frames, 1), burst - size)
+                most, room = max(limit - frames, 1), _COMPILED_BURST - size
+                more, taken, first = self._send_frames(sealing, length, mtu, most, room)
                 if more:
                     frames += more
                     size += taken
@@ -175,19 +175,11 @@ class FastSend:
             if longest >= LONG and not seen:
                 seen = True
                 self._bulk.sent(frame[VNET_HEADER:_FRAME_HEAD], length - VNET_HEADER)
-            if not path:
-                if count and table.awaited is not None:
-                    self._slow_path(self._split(length, examined))
-                else:
-                    self._counters.no_path += count or 1
-            elif look or longest > mtu:
+            if path and (look or longest > mtu):
                 self.flush()
                 self._slow_path(self._split(length, examined))
-            elif not count or (sa := table.choose(self._packet, length - VNET_HEADER)) is None:
-                if count and table.awaited is not None:
-                    self._slow_path(self._split(length, examined))
-                else:
-                    table.miss(count or 1)
+            elif not path or not count or (sa := table.choose(self._packet, length - VNET_HEADER)) is None:
+                self._keep_or_count(length, examined, path=path)
             elif frames == count == 1 and alone:
                 self._single(sa, length, examined)
                 return 1
@@ -197,13 +189,23 @@ class FastSend:
         self.flush()
         return frames
 
+    def _keep_or_count(self, length: int, examined: Examined, *, path: bool) -> None:
+        """Have packets that cannot be sent wait for a Child SA, if one can be made for them, or count them."""
+        count = examined[0]
+        if count and self._table.awaited is not None:
+            self._slow_path(self._split(length, examined))
+        elif path:
+            self._table.miss(count or 1)
+        else:
+            self._counters.no_path += count or 1
+
     def _send_frames(self, sa: OutboundSa, length: int, mtu: int, most: int, room: int) -> tuple[int, int, int]:
         """Send a frame, and at most so many frames and bytes with those that wait behind it, as runs of their own.
 
         Returns how many frames and bytes that were, none if the first one needs a look; and the length of the frame
         that was read behind them, 0 if none was, -1 if none is waiting.
         """
-        run, sender = self._spare[-1], self._sender
+        run, sender = self._sealed, self._sender
         runs, waited = most, True
         if sender.pacing:
             runs = 1

@@ -185,7 +185,7 @@ def test_frames_that_wait_leave_with_one_call_and_are_kept_apart_if_they_must(
 
     assert sent() == ([6], [])
     here.pump._sender.pace()
-    assert sent() == ([6], [])
+    assert sent() == ([5, 1], [])
     assert here.paced == 5
     here.pump._sender._to_pace = 0
     here.socket.segments = False
@@ -209,6 +209,22 @@ def test_super_packets_that_the_kernel_does_not_take_are_counted(ends: tuple[End
     assert here.pump.drain_tun(True) == 1
     there.pump.drain_udp(there.socket, True)
     assert there.pump.child_counters(there.spi).packets_in == 40
+
+
+def test_what_the_newest_child_sa_sends_does_not_break_up_the_runs_of_others(
+    ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, _ = ends
+    here.pump.remove(here.spi)
+    for n in range(3):
+        here.pump.install(child(0xC0000100 + n, 0xD0000100 + n, remote=(f"10.99.{n}.0/24",)))
+    by_itself: list[int] = []
+    send_run = here.socket.send_run
+    monkeypatch.setattr(here.socket, "send_run", lambda *run: by_itself.append(send_run(*run)) or by_itself[-1])
+    here.tun.waiting += [ipv4(bytes(9), destination=f"10.99.{n}.1") for _ in range(5) for n in range(3)]
+    assert here.pump.drain_tun(True) == 15
+    assert by_itself == [5, 5]
+    assert [here.pump.child_counters(0xC0000100 + n).packets_out for n in range(3)] == [5, 5, 5]
 
 
 def test_several_packets_are_left_to_the_runs(ends: tuple[End, End]) -> None:
