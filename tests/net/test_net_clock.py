@@ -41,7 +41,7 @@ def bell() -> Iterator[ClockBell]:
 
 
 def test_it_is_silent_while_the_clock_runs(bell: ClockBell) -> None:
-    """Or rung has taken back what the machine's clock, which anybody may set meanwhile, had to say."""
+    """Somebody may set it meanwhile, as other tests do: then it is silent afterwards."""
 
     def silent() -> bool:
         found = not select.select([bell], [], [], 0.05)[0]
